@@ -1,0 +1,167 @@
+"""Weights on disk: saved beside what rebuilds the network, checked by hash, read without running code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from .foreign import adapt
+from .images import Preparation
+from .network import ConvNet
+from .paths import PROJECT, ZfnetError, data_root, replacing, sha256
+from .specs import ArchSpec
+
+WEIGHTS, META = "weights.safetensors", "meta.json"
+FORMAT = 1
+
+
+class CheckpointError(ZfnetError, ValueError):
+    """Weights that are missing, damaged, or of another network."""
+
+
+def save_network(
+    net: ConvNet, folder: Path, record: dict[str, Any], dtype: torch.dtype = torch.float32
+) -> Path:
+    """Write a network to a folder: `weights.safetensors` beside a small `meta.json` that rebuilds it.
+
+    Args:
+        net: The network; its preparation is stored with it.
+        folder: Created, or replaced as a whole.
+        record: Where the weights come from: source or training, data, error, licence.
+        dtype: Of the stored weights; the preparation stays float32.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ZfnetError: The folder cannot be written.
+    """
+    tensors = {name: value.to("cpu", dtype).contiguous() for name, value in net.state_dict().items()}
+    preparation = net.preparation
+    tensors |= {
+        "preparation.mean": preparation.mean.contiguous(),
+        "preparation.scale": preparation.scale.contiguous(),
+    }
+    with replacing(folder) as temporary:
+        temporary.mkdir()
+        save_file(tensors, temporary / WEIGHTS)
+        meta = {
+            "format": FORMAT,
+            "name": net.spec.name,
+            "spec": net.spec.to_dict(),
+            "preparation": {"short_side": preparation.short_side, "crop": preparation.crop},
+            "sha256": sha256(temporary / WEIGHTS),
+            "record": record,
+        }
+        (temporary / META).write_text(json.dumps(meta, indent=1) + "\n")
+    return folder
+
+
+def load_network(source: str | Path | nn.Module) -> ConvNet:
+    """Load a network in evaluation mode.
+
+    Args:
+        source: The name of shipped or fetched weights (`alexnet-imagenet`), the folder of saved ones, or a
+            sequential module such as torchvision's AlexNet or VGG.
+
+    Returns:
+        The network, in float32 on the CPU.
+
+    Raises:
+        CheckpointError: Missing, damaged or foreign weights; the message names the repair.
+        ForeignError: A module that cannot be taken apart.
+    """
+    if isinstance(source, nn.Module):
+        return source if isinstance(source, ConvNet) else adapt(source)
+    folder = _folder(source)
+    meta = read_meta(folder)
+    tensors = _read_tensors(folder, meta["sha256"])
+    spec = ArchSpec.from_dict(meta["spec"])
+    try:
+        preparation = Preparation(
+            **meta["preparation"],
+            mean=tensors.pop("preparation.mean"),
+            scale=tensors.pop("preparation.scale"),
+        )
+    except (KeyError, TypeError):
+        raise CheckpointError(
+            f"{folder} does not say how pictures are prepared; save the network again"
+        ) from None
+    net = ConvNet(spec, preparation)
+    _require_same(net, tensors, folder)
+    net.load_state_dict({name: value.float() for name, value in tensors.items()})
+    return net.eval()
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """Return the `meta.json` of saved weights.
+
+    Raises:
+        CheckpointError: It is missing, damaged or of another format.
+    """
+    try:
+        meta = json.loads((folder / META).read_text())
+        if meta["format"] != FORMAT:
+            raise CheckpointError(
+                f"{folder} has format {meta['format']}, this version reads {FORMAT}; save it again"
+            )
+        return meta
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{folder} holds no weights ({META} is missing); give a folder that `save_network` wrote"
+        ) from None
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise CheckpointError(
+            f"{folder / META} is damaged ({error}); fetch or save the weights again"
+        ) from error
+
+
+def weights_folders() -> tuple[Path, ...]:
+    """Return the folders that are searched for named weights: fetched or trained ones, then shipped ones."""
+    return data_root() / "weights", PROJECT / "results" / "tiny" / "weights"
+
+
+def _folder(source: str | Path) -> Path:
+    if "/" in str(source) or Path(source).is_dir():
+        return Path(source)
+    places = [folder / str(source) for folder in weights_folders()]
+    for place in places:
+        if place.is_dir():
+            return place
+    here = sorted({path.name for folder in weights_folders() if folder.is_dir() for path in folder.iterdir()})
+    raise CheckpointError(
+        f"the weights {str(source)!r} are not here; `zfnet fetch {source}` brings them if they are known to "
+        f"`zfnet list`; here are: {', '.join(here) or 'none'}"
+    )
+
+
+def _read_tensors(folder: Path, expected: str) -> dict[str, torch.Tensor]:
+    path = folder / WEIGHTS
+    repair = "fetch or save the weights again"
+    if not path.exists():
+        raise CheckpointError(f"{path} is missing; {repair}")
+    if sha256(path) != expected:
+        raise CheckpointError(
+            f"{path} is truncated or was changed (its SHA-256 differs from {META}); {repair}"
+        )
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is no safetensors file ({error}); {repair}") from error
+
+
+def _require_same(net: ConvNet, tensors: dict[str, torch.Tensor], folder: Path) -> None:
+    expected = {name: list(value.shape) for name, value in net.state_dict().items()}
+    found = {name: list(value.shape) for name, value in tensors.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise CheckpointError(
+                f"{folder} holds weights of another architecture: {name} is {found.get(name, 'missing')}, "
+                f"{net.spec.name} has {expected.get(name, 'no such layer')}"
+            )

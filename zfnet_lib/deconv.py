@@ -1,0 +1,270 @@
+"""The deconvnet (section 2.1): from one unit's activation back to the pixels that caused it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .network import ConvNet, Stage, Trace
+from .receptive import Box, receptive_field
+from .specs import Conv, Pool, SpecError
+
+Switches = Literal["recorded", "centre", "random"]
+Sharing = Literal["add", "overwrite"]
+Rectify = Literal["relu", "none", "mask", "both"]
+
+
+class Unit(NamedTuple):
+    """One unit: which picture of a batch, which layer, which map, and where in the map."""
+
+    image: int
+    layer: str
+    map: int
+    row: int
+    column: int
+
+
+@dataclass(frozen=True)
+class Projections:
+    """Projections of many units, each cut to its receptive field.
+
+    Attributes:
+        projections: One [3, size, size] a unit, `size` being its layer's receptive field; 0 beyond the picture.
+        boxes: One a unit: the field's place in the prepared picture; near the border it reaches over the edge.
+    """
+
+    projections: list[Tensor]
+    boxes: list[Box]
+
+
+def unpool(values: Tensor, switches: Tensor, size: Sequence[int], sharing: Sharing = "add") -> Tensor:
+    """Put pooled values back where their maxima were; values that share a switch add up (section 2.1, Fig. 1).
+
+    Regions of 3x3 at stride 2 overlap, so one position can be the maximum of up to four of them. Adding is the
+    adjoint of max pooling.
+
+    Args:
+        values: [n, maps, h', w'].
+        switches: int64, same shape: flat positions in a map of `size`.
+        size: Rows and columns of the unpooled maps.
+        sharing: `overwrite` keeps the last of the values that share a switch, in row-major order.
+
+    Returns:
+        [n, maps, *size]; 0 where no switch points.
+
+    Example:
+        >>> unpool(torch.tensor([[[[1.0, 2.0]]]]), torch.tensor([[[[1, 1]]]]), (1, 3)).tolist()
+        [[[[0.0, 3.0, 0.0]]]]
+    """
+    flat = values.new_zeros(*values.shape[:2], size[0] * size[1])
+    values, switches = values.flatten(2), switches.flatten(2)
+    if sharing == "add":
+        flat.scatter_add_(2, switches, values)
+    else:
+        for region in range(values.shape[2]):
+            flat.scatter_(2, switches[..., region : region + 1], values[..., region : region + 1])
+    return flat.unflatten(2, size)
+
+
+@torch.no_grad()
+def project(
+    trace: Trace,
+    layer: str,
+    signal: Tensor,
+    *,
+    switches: Switches = "recorded",
+    sharing: Sharing = "add",
+    rectify: Rectify = "relu",
+    seed: int = 0,
+) -> Tensor:
+    """Send a signal on a layer's rectified maps down to the pixels (section 2.1).
+
+    Layer by layer: rectify, filter with the transposed weights (no bias), unpool with the switches of the layer
+    beneath; contrast normalisation is skipped and the pixels are not rectified. The defaults are the paper's
+    way; the other values are what it argues against.
+
+    Args:
+        trace: A forward pass that reaches `layer`.
+        layer: `conv1` ….
+        signal: [n, maps, h, w], like `trace.stages[layer].maps`.
+        switches: `centre` or `random` places of each region instead of the recorded ones.
+        sharing: What values that share a switch do, see `unpool`.
+        rectify: `none` at all; `mask`: keep what was active in the forward pass instead; `both` (guided).
+        seed: Of the `random` switches.
+
+    Returns:
+        [n, 3, H, W], like the input.
+
+    Raises:
+        SpecError: No such layer, one without maps, or a signal of another shape than its maps.
+    """
+    for below in _downwards(trace, layer, signal, switches, sharing, rectify, seed):
+        arrived = below
+    return arrived
+
+
+@torch.no_grad()
+def descend(trace: Trace, layer: str, signal: Tensor) -> dict[str, Tensor]:
+    """Project a signal as `project` does and keep what arrives at every layer (Fig. 1).
+
+    Returns:
+        By layer from `layer` downwards: the rectified signal on its maps [n, maps, h, w]; last `pixels`.
+    """
+    names = [conv.name for conv in _convs_downwards(trace, layer)] + ["pixels"]
+    steps = list(_downwards(trace, layer, signal, "recorded", "add", "relu", 0))
+    return dict(zip(names, [*(F.relu(step) for step in steps[:-1]), steps[-1]], strict=True))
+
+
+def deconv(trace: Trace, layer: str, unit: tuple[int, int, int]) -> Tensor:
+    """Project one unit of every picture of a trace on the whole picture: the literal method of section 2.1.
+
+    The unit keeps its activation; all other activations of the layer are set to zero.
+
+    Args:
+        trace: A forward pass of n pictures that reaches `layer`.
+        layer: `conv1` ….
+        unit: Map, row and column.
+
+    Returns:
+        [n, 3, H, W].
+
+    Raises:
+        SpecError: No such layer or unit.
+    """
+    maps = _maps(trace, layer)
+    _check_unit(layer, maps.shape, *unit)
+    alone = torch.zeros_like(maps)
+    index = (slice(None), *unit)
+    alone[index] = maps[index]
+    return project(trace, layer, alone)
+
+
+@torch.no_grad()
+def deconv_units(net: ConvNet, x: Tensor, units: Sequence[Unit], batch: int = 16) -> Projections:
+    """Project many units of many pictures, each cut to its receptive field.
+
+    Args:
+        net: The network.
+        x: Prepared pictures [n, 3, H, W].
+        units: Units in any order.
+        batch: Units projected together.
+
+    Returns:
+        `Projections`, in the order of `units`.
+
+    Raises:
+        SpecError: A unit that does not exist.
+    """
+    x = x.to(net.device)
+    shown: dict[int, tuple[Tensor, Box]] = {}
+    for layer in dict.fromkeys(unit.layer for unit in units):
+        chosen = [i for i, unit in enumerate(units) if unit.layer == layer]
+        for start in range(0, len(chosen), batch):
+            part = chosen[start : start + batch]
+            shown |= zip(part, _windows(net, x, layer, [units[i] for i in part]), strict=True)
+    ordered = [shown[i] for i in range(len(units))]
+    return Projections([pixels for pixels, _ in ordered], [box for _, box in ordered])
+
+
+def cut(image: Tensor, box: Box) -> Tensor:
+    """Cut a box out of [..., H, W]; what reaches over the edge is 0."""
+    height, width = image.shape[-2:]
+    inside = image[..., max(box.top, 0) : max(box.bottom, 0), max(box.left, 0) : max(box.right, 0)]
+    margins = (-box.left, box.right - width, -box.top, box.bottom - height)
+    return F.pad(inside, [max(margin, 0) for margin in margins])
+
+
+def _windows(net: ConvNet, x: Tensor, layer: str, units: list[Unit]) -> list[tuple[Tensor, Box]]:
+    """Project one unit of each given picture and cut out its field."""
+    for unit in units:
+        if not 0 <= unit.image < len(x):
+            raise SpecError(f"there is no picture {unit.image}; the batch holds {len(x)}")
+    trace = net.trace(x[[unit.image for unit in units]], upto=net.spec.conv(layer).name)
+    maps = _maps(trace, layer)
+    alone = torch.zeros_like(maps)
+    for i, unit in enumerate(units):
+        place = (unit.map, unit.row, unit.column)
+        _check_unit(layer, maps.shape, *place)
+        alone[i][place] = maps[i][place]
+    pixels = project(trace, layer, alone)
+    field = receptive_field(net.spec, layer)
+    boxes = [field.box(unit.row, unit.column) for unit in units]
+    return [(cut(image, box), box) for image, box in zip(pixels, boxes, strict=True)]
+
+
+def _downwards(trace, layer, signal, switches, sharing, rectify, seed):
+    """Yield the signal at each layer's rectified maps, before it is rectified, and last at the pixels."""
+    maps = _maps(trace, layer)
+    if signal.shape != maps.shape:
+        raise SpecError(f"a signal on {layer} has shape {list(maps.shape)}, given {list(signal.shape)}")
+    generator = torch.Generator().manual_seed(seed)
+    convs = _convs_downwards(trace, layer)
+    for conv, below in zip(convs, [*convs[1:], None], strict=True):
+        yield signal
+        signal = _rectified(signal, trace[conv.name].maps, rectify)
+        stage = trace[below.name] if below else None
+        signal = _filtered(trace.net, conv, signal, (stage.output if stage else trace.x).shape[-2:])
+        if below and below.pool:
+            places = _places(stage, below.pool, switches, generator)
+            signal = unpool(signal, places, stage.maps.shape[-2:], sharing)
+    yield signal
+
+
+def _convs_downwards(trace: Trace, layer: str) -> list[Conv]:
+    convs = trace.net.spec.convs
+    return list(convs[convs.index(trace.net.spec.conv(layer)) :: -1])
+
+
+def _maps(trace: Trace, layer: str) -> Tensor:
+    return trace[trace.net.spec.conv(layer).name].maps
+
+
+def _rectified(signal: Tensor, maps: Tensor, rectify: Rectify) -> Tensor:
+    if rectify in ("relu", "both"):
+        signal = F.relu(signal)
+    if rectify in ("mask", "both"):
+        signal = signal * (maps > 0)
+    return signal
+
+
+def _filtered(net: ConvNet, conv: Conv, signal: Tensor, size: torch.Size) -> Tensor:
+    """Filter with the transposed weights; zeros of the forward padding are cut off, uncovered pixels stay 0."""
+    weight = net.get_submodule(conv.name).weight
+    below = F.conv_transpose2d(signal, weight, stride=conv.stride, padding=conv.padding, groups=conv.groups)
+    return F.pad(below, (0, size[1] - below.shape[-1], 0, size[0] - below.shape[-2]))
+
+
+def _places(stage: Stage, pool: Pool, switches: Switches, generator: torch.Generator) -> Tensor:
+    """Return the recorded switches, or other places of the same regions."""
+    if switches == "recorded":
+        return stage.switches
+    height, width = stage.maps.shape[-2:]
+    shape = stage.switches.shape
+    rows = _along(pool, height, shape, 2, switches, generator)
+    columns = _along(pool, width, shape, 3, switches, generator)
+    return (rows * width + columns).to(stage.maps.device)
+
+
+def _along(pool: Pool, size: int, shape, axis: int, switches: Switches, generator: torch.Generator) -> Tensor:
+    """Pick one position in each region along one axis; truncated regions at the end are shorter."""
+    first = torch.arange(shape[axis]) * pool.stride
+    length = (first + pool.size).clamp(max=size) - first
+    view = [1, 1, 1, 1]
+    view[axis] = -1
+    first, length = first.view(view), length.view(view)
+    if switches == "centre":
+        return (first + (length - 1) // 2).expand(shape)
+    return first + (torch.rand(shape, generator=generator) * length).long()
+
+
+def _check_unit(layer: str, shape: torch.Size, map_: int, row: int, column: int) -> None:
+    limits = shape[1:]
+    if not all(0 <= n < limit for n, limit in zip((map_, row, column), limits, strict=True)):
+        raise SpecError(
+            f"{layer} has no unit ({map_}, {row}, {column}); it has {limits[0]} maps of {limits[1]}x{limits[2]}"
+        )

@@ -1,0 +1,243 @@
+"""The convnet, built from its spec, and a forward pass as a value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .images import Preparation
+from .norm import contrast_normalise
+from .paths import ZfnetError
+from .specs import ArchSpec, Conv, Dense, SpecError
+
+RADIUS = 0.1
+"""The fixed radius of section 3: no convolution filter keeps a larger root mean square."""
+
+
+class InputError(ZfnetError, ValueError):
+    """An input that the network cannot take."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one layer computed.
+
+    Attributes:
+        maps: The rectified maps [n, maps, h, w], before pool and normalisation; [n, units] for fc6, fc7.
+        switches: int64 [n, maps, h', w'] where the layer pools: the flat position in its map of the maximum
+            of each region (section 2.1); otherwise None.
+        output: What the next layer sees: `maps` after pool and normalisation.
+    """
+
+    maps: Tensor
+    switches: Tensor | None
+    output: Tensor
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One forward pass as a value.
+
+    Attributes:
+        net: The network that made it.
+        x: Its input [n, 3, H, W].
+        stages: By layer name, from the picture upwards.
+        logits: [n, classes], or None without a classifier or where the pass stopped earlier.
+    """
+
+    net: ConvNet
+    x: Tensor
+    stages: dict[str, Stage]
+    logits: Tensor | None
+
+    def __getitem__(self, layer: str) -> Stage:
+        if layer not in self.stages:
+            self.net.spec[layer]
+            raise SpecError(f"this trace stops before {layer}; trace the picture again without `upto`")
+        return self.stages[layer]
+
+
+class ConvNet(nn.Module):
+    """The convnet of Fig. 3, of Table 2, or any other that an `ArchSpec` describes.
+
+    Weights start as section 3 says (normal, the spec's deviations, biases 0); the same seed gives the same bytes.
+
+    Args:
+        spec: The architecture; its layers become the modules `conv1` … `fc8`.
+        preparation: How pictures become its input; mean 128 and raw range until a training mean is known.
+        seed: Of the initial weights.
+
+    Example:
+        >>> from zfnet_lib.specs import MINI
+        >>> net = ConvNet(MINI)
+        >>> net(torch.zeros(2, 3, 64, 64)).shape
+        torch.Size([2, 16])
+    """
+
+    def __init__(self, spec: ArchSpec, preparation: Preparation | None = None, seed: int = 0):
+        super().__init__()
+        self.spec = spec
+        self.preparation = preparation or Preparation.grey(spec.image_size)
+        fan_in = spec.fan_in()
+        for layer in spec.layers:
+            self.add_module(layer.name, _module(layer, fan_in[layer.name]))
+        self.initialise(seed)
+
+    @torch.no_grad()
+    def initialise(self, seed: int) -> None:
+        """Draw all weights from N(0, std^2) and set the biases to 0 (section 3)."""
+        generator = torch.Generator().manual_seed(seed)
+        for layer in self.spec.layers:
+            module = self.get_submodule(layer.name)
+            module.weight.copy_(torch.empty(module.weight.shape).normal_(0, layer.std, generator=generator))
+            module.bias.zero_()
+
+    def prepare(self, pictures) -> Tensor:
+        """Turn uint8 pictures [n, 3, h, w], or a list of PIL pictures, into the network's input.
+
+        Returns:
+            float32 [n, 3, crop, crop] on the network's device; 0 is the mean.
+        """
+        return self.preparation(pictures).to(self.device)
+
+    @property
+    def device(self) -> torch.device:
+        """The device that holds the weights."""
+        return next(self.parameters()).device
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits [n, classes] of prepared pictures [n, 3, image_size, image_size].
+
+        Raises:
+            InputError: Wrong shape, or a network without a classifier.
+        """
+        self._require_classifier()
+        self._check(x)
+        for conv in self.spec.convs:
+            x = self._pass(conv, x)[-1]
+        x = x.flatten(1)
+        for dense in self.spec.dense:
+            x = F.dropout(self._rectified(dense, x), dense.dropout, self.training)
+        return self.fc8(x)
+
+    def trace(self, x: Tensor, upto: str | None = None) -> Trace:
+        """Run the network once and keep every layer's maps and switches.
+
+        Dropout is off. A network without a classifier takes any input size that its layers allow.
+
+        Args:
+            x: Prepared pictures [n, 3, H, W].
+            upto: Last layer to compute; all by default.
+
+        Raises:
+            InputError: Wrong shape, or values that are not finite.
+            SpecError: No such layer.
+        """
+        layers = self._layers_upto(upto)
+        self._check(x, anywhere=isinstance(layers[-1], Conv))
+        if not x.isfinite().all():
+            raise InputError(
+                "the input holds NaN or infinite values; prepare the picture again with `net.prepare`"
+            )
+        stages, below = {}, x
+        for layer in layers:
+            if isinstance(layer, Conv):
+                stage = Stage(*self._pass(layer, below, record=True))
+            else:
+                maps = self._rectified(layer, below.flatten(1))
+                stage = Stage(maps, None, maps)
+            stages[layer.name] = stage
+            below = stage.output
+        complete = upto is None and self.spec.classes
+        return Trace(self, x, stages, self.fc8(below.flatten(1)) if complete else None)
+
+    def features(self) -> ConvNet:
+        """Return the convolutional part alone, sharing these weights; it runs at any input size."""
+        part = ConvNet.__new__(ConvNet)
+        nn.Module.__init__(part)
+        part.spec, part.preparation = self.spec.features(), self.preparation
+        for conv in self.spec.convs:
+            part.add_module(conv.name, self.get_submodule(conv.name))
+        return part.train(self.training)
+
+    @torch.no_grad()
+    def renormalise(self, layers: tuple[str, ...] | None = None, radius: float = RADIUS) -> None:
+        """Scale every convolution filter whose root mean square exceeds `radius` back to it (section 3).
+
+        Args:
+            layers: Convolutional layers to treat; all by default.
+            radius: The paper's 10^-1.
+        """
+        for conv in self.spec.convs if layers is None else map(self.spec.conv, layers):
+            weight = self.get_submodule(conv.name).weight
+            rms = weight.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+            weight.mul_((radius / rms).clamp(max=1))
+
+    def _layers_upto(self, upto: str | None):
+        layers = self.spec.convs + self.spec.dense
+        if upto is None:
+            return layers
+        last = self.spec[upto]
+        if last not in layers:
+            raise SpecError(f"{upto} gives the logits: trace without `upto` and read `trace.logits`")
+        return layers[: layers.index(last) + 1]
+
+    def _pass(self, conv: Conv, x: Tensor, record: bool = False) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Return a layer's rectified maps, its switches (where recorded) and its output."""
+        maps = self._rectified(conv, F.pad(x, (0, conv.overhang(x.shape[-1]), 0, conv.overhang(x.shape[-2]))))
+        out, switches = maps, None
+        if conv.norm and conv.norm.before_pool:
+            out = _normalised(conv, out)
+        if conv.pool:
+            how = (conv.pool.size, conv.pool.stride, 0, 1, conv.pool.ceil)
+            if record:
+                out, switches = F.max_pool2d(out, *how, return_indices=True)
+            else:
+                out = F.max_pool2d(out, *how)
+        if conv.norm and not conv.norm.before_pool:
+            out = _normalised(conv, out)
+        return maps, switches, out
+
+    def _rectified(self, layer: Conv | Dense, x: Tensor) -> Tensor:
+        return F.relu(self.get_submodule(layer.name)(x))
+
+    def _require_classifier(self) -> None:
+        if not self.spec.classes:
+            raise InputError(
+                f"{self.spec.name} has no classifier here; use `net.trace(x)` for its maps, "
+                f"or load a network that has one"
+            )
+
+    def _check(self, x: Tensor, anywhere: bool = False) -> None:
+        """Refuse inputs of another form; the classifier takes only the size that it was built for."""
+        if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point():
+            raise InputError(
+                f"{self.spec.name} takes prepared pictures, float [n, 3, h, w]; given {str(x.dtype)[6:]} "
+                f"{list(x.shape)}; `net.prepare` makes them from uint8 pictures"
+            )
+        shapes = self.spec.shapes(*x.shape[-2:])
+        top = self.spec.convs[-1]
+        name = top.pool_name if top.pool else top.name
+        if not anywhere and shapes[name] != self.spec.shapes()[name]:
+            size = self.spec.image_size
+            raise InputError(
+                f"the classifier of {self.spec.name} takes pictures of {size}x{size}, given "
+                f"{x.shape[-2]}x{x.shape[-1]}; `net.features()` runs its convolutions at any size"
+            )
+
+
+def _module(layer: Conv | Dense, fan_in: int) -> nn.Module:
+    if isinstance(layer, Dense):
+        return nn.utils.skip_init(nn.Linear, fan_in, layer.units)
+    channels = fan_in * layer.groups // layer.kernel**2
+    return nn.utils.skip_init(
+        nn.Conv2d, channels, layer.maps, layer.kernel, layer.stride, layer.padding, groups=layer.groups
+    )
+
+
+def _normalised(conv: Conv, x: Tensor) -> Tensor:
+    norm = conv.norm
+    return contrast_normalise(x, norm.size, norm.alpha, norm.beta, norm.k)

@@ -1,0 +1,79 @@
+"""Where things live, and how files are written so that nothing half-written survives."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[1]
+"""The checkout that this package was imported from (its `notebooks/`, `book/` and `results/`)."""
+
+
+class ZfnetError(Exception):
+    """An error that the user can repair; the command line prints it as one sentence and exits with 1."""
+
+
+def data_root() -> Path:
+    """Return the folder of data sets, packs, weights and checkpoints.
+
+    The environment variable `ZFNET_DATA` names it; without one it is `data/` in the checkout.
+    """
+    return Path(os.environ.get("ZFNET_DATA") or PROJECT / "data").expanduser()
+
+
+def results_root(profile: str) -> Path:
+    """Return the folder of stored records, weights and arrays of one profile.
+
+    Results of `smoke` are computed anew in every run and never committed; `ZFNET_RESULTS` names
+    another folder for any profile.
+    """
+    chosen = os.environ.get("ZFNET_RESULTS")
+    if chosen:
+        return Path(chosen).expanduser() / profile
+    return PROJECT / ("runs/results" if profile == "smoke" else "results") / profile
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` on success, remove it on any error.
+
+    A reader therefore sees the old file or the whole new one, never a part. Folders work as well as files.
+
+    Raises:
+        ZfnetError: The folder cannot be written or the disk is full.
+
+    Example:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "number.txt"
+        >>> with replacing(target) as temporary:
+        ...     _ = temporary.write_text("7")
+        >>> target.read_text(), len(list(target.parent.iterdir()))
+        ('7', 1)
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        if temporary.is_dir() and path.is_dir():
+            shutil.rmtree(path)
+        temporary.replace(path)
+    except OSError as error:
+        if error.filename and Path(error.filename) not in (temporary, path, path.parent):
+            raise
+        reason = error.strerror or str(error)
+        raise ZfnetError(f"cannot write {path}: {reason}; free space or choose another folder") from error
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink(missing_ok=True)

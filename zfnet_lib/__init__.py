@@ -1,0 +1,28 @@
+"""A reproduction of Zeiler & Fergus, *Visualizing and Understanding Convolutional Networks* (ECCV 2014)."""
+
+from .activations import Hits, strongest
+from .checkpoints import load_network, save_network
+from .datasets import open_dataset
+from .deconv import Unit, deconv, deconv_units, project, unpool
+from .network import ConvNet
+from .paths import ZfnetError
+from .specs import KRIZHEVSKY, MINI, TABLE_2, ZFNET
+
+__all__ = [
+    "KRIZHEVSKY",
+    "MINI",
+    "TABLE_2",
+    "ZFNET",
+    "ConvNet",
+    "Hits",
+    "Unit",
+    "ZfnetError",
+    "deconv",
+    "deconv_units",
+    "load_network",
+    "open_dataset",
+    "project",
+    "save_network",
+    "strongest",
+    "unpool",
+]

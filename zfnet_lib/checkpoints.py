@@ -25,9 +25,7 @@ class CheckpointError(ZfnetError, ValueError):
     """Weights that are missing, damaged, or of another network."""
 
 
-def save_network(
-    net: ConvNet, folder: Path, record: dict[str, Any], dtype: torch.dtype = torch.float32
-) -> Path:
+def save_network(net: ConvNet, folder: Path, record: dict[str, Any], dtype: torch.dtype = torch.float32) -> Path:
     """Write a network to a folder: `weights.safetensors` beside a small `meta.json` that rebuilds it.
 
     Args:
@@ -90,9 +88,7 @@ def load_network(source: str | Path | nn.Module) -> ConvNet:
             scale=tensors.pop("preparation.scale"),
         )
     except (KeyError, TypeError):
-        raise CheckpointError(
-            f"{folder} does not say how pictures are prepared; save the network again"
-        ) from None
+        raise CheckpointError(f"{folder} does not say how pictures are prepared; save the network again") from None
     net = ConvNet(spec, preparation)
     _require_same(net, tensors, folder)
     net.load_state_dict({name: value.float() for name, value in tensors.items()})
@@ -117,9 +113,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
             f"{folder} holds no weights ({META} is missing); give a folder that `save_network` wrote"
         ) from None
     except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise CheckpointError(
-            f"{folder / META} is damaged ({error}); fetch or save the weights again"
-        ) from error
+        raise CheckpointError(f"{folder / META} is damaged ({error}); fetch or save the weights again") from error
 
 
 def weights_folders() -> tuple[Path, ...]:
@@ -147,9 +141,7 @@ def _read_tensors(folder: Path, expected: str) -> dict[str, torch.Tensor]:
     if not path.exists():
         raise CheckpointError(f"{path} is missing; {repair}")
     if sha256(path) != expected:
-        raise CheckpointError(
-            f"{path} is truncated or was changed (its SHA-256 differs from {META}); {repair}"
-        )
+        raise CheckpointError(f"{path} is truncated or was changed (its SHA-256 differs from {META}); {repair}")
     try:
         return load_file(path)
     except SafetensorError as error:

@@ -25,9 +25,7 @@ TORCHVISION_SCALE = (0.229, 0.224, 0.225)
 
 def torchvision_preparation(crop: int = 224) -> Preparation:
     """Return the preparation of torchvision's ImageNet networks: short side 256, mean and scale per channel."""
-    mean, scale = (
-        torch.tensor(values).view(3, 1, 1) * 255 for values in (TORCHVISION_MEAN, TORCHVISION_SCALE)
-    )
+    mean, scale = (torch.tensor(values).view(3, 1, 1) * 255 for values in (TORCHVISION_MEAN, TORCHVISION_SCALE))
     return Preparation(round(crop * 256 / 224), crop, mean, scale)
 
 
@@ -110,9 +108,7 @@ class _Reader:
     def read(self, place: str, module: nn.Module) -> None:
         """Take one module in; refuse what has no place in a convnet of section 2."""
         if self.open and not isinstance(module, nn.ReLU):
-            raise ForeignError(
-                f"{self.open} is followed by {place} ({type(module).__name__}); a ReLU is expected"
-            )
+            raise ForeignError(f"{self.open} is followed by {place} ({type(module).__name__}); a ReLU is expected")
         match module:
             case nn.Conv2d():
                 self._conv(place, module)
@@ -136,29 +132,19 @@ class _Reader:
 
     def spec(self) -> ArchSpec:
         if not self.convs or (self.open and not self.dense):
-            raise ForeignError(
-                f"{self.name} ends without a rectified convolution; there is nothing to project"
-            )
+            raise ForeignError(f"{self.name} ends without a rectified convolution; there is nothing to project")
         convs = tuple(replace(c, name=name) for c, name in zip(self.convs, _names(self.convs), strict=True))
         classes = self.dense[-1].units if self.dense else 0
         hidden = tuple(replace(d, name=f"fc{6 + i}") for i, d in enumerate(self.dense[:-1]))
         if len(hidden) > 2:
-            raise ForeignError(
-                f"{self.name} has {len(hidden)} hidden fully connected layers; two are the most"
-            )
+            raise ForeignError(f"{self.name} has {len(hidden)} hidden fully connected layers; two are the most")
         return ArchSpec(self.name, convs, hidden, classes, self.image_size)
 
     def _conv(self, place: str, module: nn.Conv2d) -> None:
         square = len(set(module.kernel_size)) == len(set(module.stride)) == 1
-        plain = (
-            module.dilation == (1, 1)
-            and module.padding_mode == "zeros"
-            and not isinstance(module.padding, str)
-        )
+        plain = module.dilation == (1, 1) and module.padding_mode == "zeros" and not isinstance(module.padding, str)
         if self.dense or not square or not plain or len(set(module.padding)) > 1:
-            raise ForeignError(
-                f"cannot take apart {place} ({module}); square filters, zero padding, no dilation"
-            )
+            raise ForeignError(f"cannot take apart {place} ({module}); square filters, zero padding, no dilation")
         kernel, stride, padding = module.kernel_size[0], module.stride[0], module.padding[0]
         self.convs.append(Conv("", module.out_channels, kernel, stride, padding, module.groups, ceil=False))
         self._keep(place, module)
@@ -180,9 +166,7 @@ class _Reader:
         pool = Pool(module.kernel_size, module.stride, module.ceil_mode)
         plain = isinstance(pool.size, int) and isinstance(pool.stride, int) and pool.stride <= pool.size
         if not plain or module.padding or module.dilation != 1:
-            raise ForeignError(
-                f"cannot take apart {place} ({module}); square regions without padding or gaps"
-            )
+            raise ForeignError(f"cannot take apart {place} ({module}); square regions without padding or gaps")
         self._extend(place, module, "pool", pool)
 
     def _norm(self, place: str, module: nn.LocalResponseNorm) -> None:

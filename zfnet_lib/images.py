@@ -46,8 +46,7 @@ def as_picture(image: Image.Image | np.ndarray | Tensor) -> Tensor:
             or (image.ndim == 3 and image.shape[2] not in (3, 4))
         ):
             raise PictureError(
-                f"a picture array is uint8 [h, w], [h, w, 3] or [h, w, 4]; "
-                f"given {image.dtype} {list(image.shape)}"
+                f"a picture array is uint8 [h, w], [h, w, 3] or [h, w, 4]; given {image.dtype} {list(image.shape)}"
             )
         image = Image.fromarray(image)
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()

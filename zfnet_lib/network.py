@@ -139,9 +139,7 @@ class ConvNet(nn.Module):
         layers = self._layers_upto(upto)
         self._check(x, anywhere=isinstance(layers[-1], Conv))
         if not x.isfinite().all():
-            raise InputError(
-                "the input holds NaN or infinite values; prepare the picture again with `net.prepare`"
-            )
+            raise InputError("the input holds NaN or infinite values; prepare the picture again with `net.prepare`")
         stages, below = {}, x
         for layer in layers:
             if isinstance(layer, Conv):

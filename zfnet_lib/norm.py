@@ -7,9 +7,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
-def contrast_normalise(
-    x: Tensor, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0
-) -> Tensor:
+def contrast_normalise(x: Tensor, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0) -> Tensor:
     r"""Divide each value by the energy of its neighbouring maps (section 2, step iv; constants of [18]).
 
     $y_i = x_i \, d_i^{-\beta}$ with $d_i = k + \frac{\alpha}{size} \sum_{|j - i| \le size/2} x_j^2$, the same as

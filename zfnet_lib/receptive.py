@@ -52,12 +52,12 @@ def steps_below(spec: ArchSpec, layer: str) -> Iterator[tuple[str, int, int, int
             yield conv.pool_name, conv.pool.size, conv.pool.stride, 0
             if conv.pool_name == layer:
                 return
-    raise _unknown(spec, layer)
+    raise SpecError(f"{spec.name} has no maps {layer!r}; choose one of {', '.join(_places(spec))}")
 
 
-def _unknown(spec: ArchSpec, layer: str) -> SpecError:
-    names = [name for conv in spec.convs for name in (conv.name, *([conv.pool_name] if conv.pool else []))]
-    return SpecError(f"{spec.name} has no maps {layer!r}; choose one of {', '.join(names)}")
+def _places(spec: ArchSpec) -> list[str]:
+    """Return the names of all layers with maps and of all pools, from the picture upwards."""
+    return [name for conv in spec.convs for name in (conv.name, conv.pool and conv.pool_name) if name]
 
 
 def receptive_field(spec: ArchSpec, layer: str) -> Field:
@@ -74,6 +74,11 @@ def receptive_field(spec: ArchSpec, layer: str) -> Field:
         offset -= padding * stride
         stride *= step
     return Field(size, stride, offset)
+
+
+def receptive_fields(spec: ArchSpec) -> dict[str, Field]:
+    """Return the receptive field of every layer with maps and of every pool, from the picture upwards."""
+    return {name: receptive_field(spec, name) for name in _places(spec)}
 
 
 def input_window(
@@ -103,8 +108,7 @@ def input_window(
     _, rows, columns = shapes[layer]
     if not (0 <= row < rows and 0 <= column < columns):
         raise SpecError(
-            f"{layer} has no unit at row {row}, column {column}; rows end at {rows - 1}, "
-            f"columns at {columns - 1}"
+            f"{layer} has no unit at row {row}, column {column}; rows end at {rows - 1}, columns at {columns - 1}"
         )
     below = ["input", *(name for name, *_ in steps[:-1])]
     spans = []

@@ -169,9 +169,7 @@ class ArchSpec:
         """
         for removed in names:
             if self[removed].name == "fc8":
-                raise SpecError(
-                    "the softmax layer fc8 stays; `features()` gives a network without a classifier"
-                )
+                raise SpecError("the softmax layer fc8 stays; `features()` gives a network without a classifier")
         return replace(
             self,
             name=name or "-".join([self.name, "without", *names]),

@@ -1,0 +1,53 @@
+"""What is installed and at hand, and the command that brings what is missing (`zfnet doctor`)."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+from .checkpoints import CheckpointError, read_meta, weights_folders
+from .datasets import DATASETS, dataset_missing
+from .experiments import PROFILES
+from .paths import data_root
+from .records import device_name
+
+PACKAGES = ("torch", "torchvision", "scikit-learn", "scikit-image", "jupyter-book", "papermill", "ipywidgets")
+
+
+def diagnose() -> Iterator[str]:
+    """Yield one line for each thing found or missing; a missing one names the command that brings it."""
+    for package in ("zfnet-lib", *PACKAGES):
+        yield f"package   {package:18}{_version(package)}"
+    yield f"device    {device_name('cuda' if torch.cuda.is_available() else 'cpu')}"
+    yield f"data in   {data_root()}"
+    for name in DATASETS:
+        yield f"data set  {name:18}{dataset_missing(name) or 'here'}"
+    for name in sorted({profile.network for profile in PROFILES.values()} - {"mini"}):
+        yield f"weights   {name:18}{_weights(name) or 'here'}"
+    for profile in PROFILES.values():
+        lacks = [text for text in (dataset_missing(profile.pictures), _weights(profile.network)) if text]
+        yield f"profile   {profile.name:18}{'lacks: ' + '; '.join(lacks) if lacks else 'ready'}"
+    yield f"npm       {shutil.which('npm') or 'not here: the book uses public copies of MathJax and the widgets'}"
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "missing: pip install -e ."
+
+
+def _weights(name: str) -> str:
+    """Return what brings the weights, or nothing where they are here or need no file."""
+    if name == "mini":
+        return ""
+    for folder in weights_folders():
+        try:
+            read_meta(folder / name)
+            return ""
+        except CheckpointError:
+            continue
+    return f"missing: zfnet fetch {name}"

@@ -1,0 +1,263 @@
+"""Runs the notebooks as a batch by papermill, and publishes a batch as a book without running it again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .paths import PROJECT, ZfnetError, data_root, replacing, results_root
+
+Value = str | int | float | bool
+
+_KINDS = {"str": str, "int": int, "float": float, "bool": bool}
+_TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_BUILD = "from jupyter_book.cli.main import main; main()"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What became of one notebook of a batch.
+
+    Attributes:
+        notebook: Its name, such as `fig1`.
+        state: `done`, `kept` (finished earlier and nothing changed since) or `failed`.
+        seconds: What this run took; 0 for a kept one.
+        path: The executed notebook.
+        error: For a failed one the cell and the error, otherwise empty.
+    """
+
+    notebook: str
+    state: str
+    seconds: float
+    path: Path
+    error: str = ""
+
+
+def notebook_names() -> list[str]:
+    """Return the names of all notebooks, those of the book first and in its order."""
+    found = {path.stem for path in (PROJECT / "notebooks").glob("*.ipynb")}
+    return [name for name in _chapters() if name in found] + sorted(found - set(_chapters()))
+
+
+def state_hash() -> str:
+    """Return a hash of what notebooks show beside their own code: library, stored results, data at hand."""
+    library, results, data = Path(__file__).parent, results_root("tiny").parent, data_root()
+    digest = hashlib.sha256(str(sorted(path.name for path in data.glob("[!.]*"))).encode())
+    for folder, pattern in ((library, "**/*.py"), (results, "**/*"), (data / "weights", "*/meta.json")):
+        for path in sorted(filter(Path.is_file, folder.glob(pattern))):
+            digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def run_notebooks(
+    names: Iterable[str],
+    profile: str,
+    parameters: Mapping[str, Value] | None = None,
+    *,
+    live: bool = False,
+    out: Path | None = None,
+) -> Iterator[Run]:
+    """Execute notebooks one after the other and yield what became of each.
+
+    Everything that can be wrong with the request is said before the first one starts. A failing notebook
+    does not stop the others. A notebook that finished earlier is kept while its source, its parameters, the
+    library and the stored results stay as they were: an interrupted batch goes on where it stopped.
+
+    Args:
+        names: Names from `notebook_names()`; none means all of them.
+        profile: `smoke`, `tiny` or `paper`.
+        parameters: Values for the notebooks' `parameters` cells, as text or typed. Each goes to the
+            notebooks that have it; one that none of them has is refused.
+        live: Compute everything anew, and run notebooks that finished as well.
+        out: The folder of the executed notebooks; by default `runs/<profile>`.
+
+    Raises:
+        ZfnetError: An unknown notebook or parameter, a value of the wrong type, or an `out` that cannot
+            be written.
+    """
+    names = list(names) or notebook_names()
+    folder = out or PROJECT / "runs" / profile
+    values = _values(names, parameters or {}, {"profile": profile, "live": live})
+    _check_writable(folder)
+    state = state_hash()
+    return (_run(name, folder / f"{name}.ipynb", values[name], state, keep=not live) for name in names)
+
+
+def summary(runs: Iterable[Run]) -> str:
+    """Return a batch as a table of text: notebook, state, seconds, error.
+
+    Example:
+        >>> print(summary([Run("fig1", "done", 4.21, Path("fig1.ipynb"))]))
+        notebook  state   seconds
+        fig1      done        4.2
+    """
+    runs = list(runs)
+    width = max([len(run.notebook) for run in runs] + [8])
+    rows = [f"{'notebook':{width}}  state   seconds"]
+    rows += [f"{run.notebook:{width}}  {run.state:6}  {run.seconds:7.1f}  {run.error}" for run in runs]
+    return "\n".join(row.rstrip() for row in rows)
+
+
+def publish_book(profile: str, out: Path | None = None) -> Path:
+    """Build the book from executed notebooks, as they are, and return its first page.
+
+    Args:
+        profile: The profile that was run.
+        out: The folder of the executed notebooks; by default `runs/<profile>`. The book is built in its
+            folder `book`.
+
+    Raises:
+        ZfnetError: A notebook of the book has not been run or has failed, or the build gives a warning.
+    """
+    folder = out or PROJECT / "runs" / profile
+    missing = [name for name in _chapters() if not _fingerprint_of(folder / f"{name}.ipynb")]
+    if missing:
+        raise ZfnetError(
+            f"{folder} lacks {', '.join(missing)} (not run, or failed); "
+            f"run them first: zfnet run {' '.join(missing)} --profile {profile}"
+        )
+    stage = folder / "book"
+    _stage(stage, [folder / f"{name}.ipynb" for name in _chapters()])
+    command = [sys.executable, "-c", _BUILD, "build", str(stage), "-W", "--keep-going"]
+    if subprocess.run(command, check=False).returncode:
+        raise ZfnetError(f"the book in {stage} was built with the warnings above; mend them and publish again")
+    return stage / "_build/html/index.html"
+
+
+def _chapters() -> list[str]:
+    return re.findall(r"file: notebooks/(\S+)", (PROJECT / "_toc.yml").read_text())
+
+
+def _stage(stage: Path, executed: list[Path]) -> None:
+    """Lay out the book's sources with executed notebooks and with execution switched off."""
+    import yaml
+
+    config = yaml.safe_load((PROJECT / "_config.yml").read_text())
+    config["execute"]["execute_notebooks"] = "off"  # `auto` would run cells without output
+    with replacing(stage) as fresh:
+        (fresh / "notebooks").mkdir(parents=True)
+        (fresh / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True))
+        shutil.copy(PROJECT / "_toc.yml", fresh)
+        shutil.copytree(PROJECT / "book", fresh / "book", ignore=shutil.ignore_patterns("__pycache__"))
+        for path in executed:
+            shutil.copy(path, fresh / "notebooks")
+
+
+def _values(names: list[str], given: dict[str, Value], fixed: dict[str, Value]) -> dict[str, dict[str, Value]]:
+    """Return for each notebook the typed values of its parameters that are set."""
+    import papermill
+
+    known = notebook_names()
+    for name in names:
+        if name not in known:
+            raise ZfnetError(f"there is no notebook {name!r}; the notebooks are {', '.join(known)}")
+    for option in fixed.keys() & given.keys():
+        raise ZfnetError(f"set {option} by --{option}, not as a parameter")
+    declared = {name: papermill.inspect_notebook(_source(name)) for name in names}
+    everywhere = sorted(set().union(*declared.values()) - set(fixed))
+    for parameter in given:
+        if parameter not in everywhere:
+            allowed = f"the parameters are {', '.join(everywhere)}"
+            raise ZfnetError(f"no parameter {parameter!r} in {', '.join(names)}; {allowed}")
+    return {
+        name: {
+            key: _typed(name, key, value, cell[key]["inferred_type_name"])
+            for key, value in {**given, **fixed}.items()
+            if key in cell
+        }
+        for name, cell in declared.items()
+    }
+
+
+def _typed(notebook: str, parameter: str, value: Value, kind: str) -> Value:
+    """Return a value, given as text or typed, as the type that the notebook's parameters cell declares."""
+    problem = ZfnetError(f"the parameter {parameter} of {notebook} takes {kind}, not {value!r}")
+    if kind not in _KINDS:
+        raise problem
+    if not isinstance(value, str):
+        fits = type(value) is _KINDS[kind] or (kind == "float" and type(value) is int)
+        if not fits:
+            raise problem
+        return value
+    try:
+        return _TRUTH[value.lower()] if kind == "bool" else _KINDS[kind](value)
+    except (ValueError, KeyError):
+        raise problem from None
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        reason = f"cannot write to {folder}: {error.strerror}"
+        raise ZfnetError(f"{reason}; choose another folder with --out") from error
+
+
+def _run(name: str, target: Path, values: dict[str, Value], state: str, keep: bool) -> Run:
+    """Execute one notebook into `target`, unless it stands there with the same fingerprint."""
+    asked = json.dumps([_source(name).read_text(), values, state], sort_keys=True)
+    fingerprint = hashlib.sha256(asked.encode()).hexdigest()
+    if keep and _fingerprint_of(target) == fingerprint:
+        return Run(name, "kept", 0.0, target)
+    target.unlink(missing_ok=True)  # a batch that is cut short must not leave an older result in its place
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as unfinished:
+        executed = Path(unfinished) / target.name  # papermill asks for the ending .ipynb
+        error = _execute(name, executed, values)
+        _finish(executed, "" if error else fingerprint)
+        executed.replace(target)
+    return Run(name, "failed" if error else "done", time.perf_counter() - start, target, error)
+
+
+def _execute(name: str, executed: Path, values: dict[str, Value]) -> str:
+    """Execute one notebook with a progress bar over its cells; return its error, empty when there is none."""
+    import papermill
+
+    try:
+        papermill.execute_notebook(
+            _source(name),
+            executed,
+            values,
+            cwd=PROJECT / "notebooks",
+            progress_bar={"desc": name, "mininterval": 1},
+            extra_arguments=["--log-level=ERROR"],  # newer kernels warn at every start that TCP is not encrypted
+        )
+    except papermill.PapermillExecutionError as error:
+        return f"cell {error.exec_count}: {error.ename}: {' '.join(error.evalue.split())}"
+    except RuntimeError as error:  # the kernel died or did not start
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def _finish(executed: Path, fingerprint: str) -> None:
+    """Write the fingerprint into an executed notebook; let the injected cell look like the parameters cell."""
+    import nbformat
+
+    notebook = nbformat.read(executed, as_version=4)
+    notebook.metadata["zfnet"] = {"fingerprint": fingerprint}
+    tags = {tag: cell for cell in notebook.cells for tag in cell.metadata.get("tags", [])}
+    if {"parameters", "injected-parameters"} <= tags.keys():
+        shown = [tag for tag in tags["parameters"].metadata.tags if tag != "parameters"]
+        tags["injected-parameters"].metadata.tags += shown
+    nbformat.write(notebook, executed)
+
+
+def _fingerprint_of(executed: Path) -> str:
+    """Return the fingerprint of a notebook that finished; empty for a failed or missing one."""
+    if not executed.is_file():
+        return ""
+    return json.loads(executed.read_text())["metadata"].get("zfnet", {}).get("fingerprint", "")
+
+
+def _source(name: str) -> Path:
+    return PROJECT / "notebooks" / f"{name}.ipynb"

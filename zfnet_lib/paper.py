@@ -1,0 +1,92 @@
+"""The paper's own numbers, errors and open questions as data (`data/paper.json`)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Erratum:
+    """One place where the paper contradicts itself, its tables or its sources.
+
+    Attributes:
+        id, title: Short names.
+        places: Where it stands, each with the printed words where there are any.
+        arithmetic: What a check of the printed numbers gives.
+        reading: How this reproduction takes it.
+    """
+
+    id: str
+    title: str
+    places: tuple[dict[str, str | None], ...]
+    arithmetic: str
+    reading: str
+
+
+@dataclass(frozen=True)
+class Ambiguity:
+    """A choice that the paper leaves open.
+
+    Attributes:
+        id, question: What is open.
+        where: The place in the paper.
+        default: The assumption taken.
+    """
+
+    id: str
+    question: str
+    where: str
+    default: str
+
+
+@cache
+def contents() -> dict[str, Any]:
+    """Return everything in `data/paper.json`: tables, hyperparameters, architecture, figures, errata …."""
+    return json.loads((files(__package__) / "data" / "paper.json").read_text(encoding="utf-8"))
+
+
+def errata() -> tuple[Erratum, ...]:
+    """Return the paper's errors, in its order.
+
+    Example:
+        >>> errata()[0].id
+        'table-5-means'
+    """
+    fields = ("id", "title", "places", "arithmetic", "reading")
+    return tuple(Erratum(**{field: entry[field] for field in fields}) for entry in contents()["errata"])
+
+
+def ambiguities() -> tuple[Ambiguity, ...]:
+    """Return the open questions with the assumptions taken."""
+    return tuple(Ambiguity(**entry) for entry in contents()["ambiguities"])
+
+
+def printed_shapes() -> dict[str, tuple[int, int, int]]:
+    """Return (maps, rows, columns) of what the caption of Fig. 3 prints: `input`, `pool1` and `pool5`."""
+    facts = {fact["fact"]: fact["value"] for fact in contents()["architecture"]["stated_in_the_caption"]}
+    rows, columns, planes = facts["input"]
+    top = facts["top convolutional features"]
+    height, width, maps = facts["layer 1 output"]
+    return {
+        "input": (planes, rows, columns),
+        "pool1": (maps, height, width),
+        "pool5": (top["maps"], top["height"], top["width"]),
+    }
+
+
+def recalled_shapes() -> dict[str, tuple[int, int, int]]:
+    """Return (maps, rows, columns) as recalled from the image of Fig. 3, which the supplied text lacks."""
+    shapes = {}
+    for layer in contents()["architecture"]["recalled_from_the_published_figure"]["layers"]:
+        number = layer["layer"]
+        if "conv_output" in layer:
+            shapes[f"conv{number}"] = (layer["maps"], layer["conv_output"], layer["conv_output"])
+            if layer["pool"]:
+                shapes[f"pool{number}"] = (layer["maps"], layer["output"], layer["output"])
+        elif isinstance(layer["units"], int):
+            shapes[f"fc{number}"] = (layer["units"], 1, 1)
+    return shapes

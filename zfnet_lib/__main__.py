@@ -107,7 +107,7 @@ def _fetch(options: argparse.Namespace) -> None:
 def _show(options: argparse.Namespace) -> None:
     from .checkpoints import load_network
     from .experiments import project_picture
-    from .figures import projection_figure
+    from .figures import unit_figure
     from .paths import replacing
 
     net = load_network(options.network)
@@ -115,8 +115,10 @@ def _show(options: argparse.Namespace) -> None:
     for layer in layers:
         shown = project_picture(net, options.picture, layer, options.map)
         path = options.out / f"{options.picture.stem}-{layer}-map{shown.unit.map}.png"
+        title = f"{net.spec.name}, {layer}, map {shown.unit.map}: activation {shown.activation:.3g}"
+        figure = unit_figure(shown.picture, shown.box, shown.patch, shown.projection, title)
         with replacing(path) as temporary:
-            projection_figure(shown).savefig(temporary, format="png", dpi=150)
+            figure.savefig(temporary, format="png")
         print(f"{path}: {layer}, map {shown.unit.map}, activation {shown.activation:.4g}")
 
 

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 from .checkpoints import CheckpointError, read_meta, weights_folders
-from .datasets import DATASETS, dataset_missing
+from .datasets import DATASETS, dataset_folder
 from .experiments import PROFILES
 from .paths import data_root
 from .records import device_name
@@ -24,11 +24,11 @@ def diagnose() -> Iterator[str]:
     yield f"device    {device_name('cuda' if torch.cuda.is_available() else 'cpu')}"
     yield f"data in   {data_root()}"
     for name in DATASETS:
-        yield f"data set  {name:18}{dataset_missing(name) or 'here'}"
+        yield f"data set  {name:18}{_data(name) or 'here'}"
     for name in sorted({profile.network for profile in PROFILES.values()} - {"mini"}):
         yield f"weights   {name:18}{_weights(name) or 'here'}"
     for profile in PROFILES.values():
-        lacks = [text for text in (dataset_missing(profile.pictures), _weights(profile.network)) if text]
+        lacks = [text for text in (_data(profile.pictures), _weights(profile.network)) if text]
         yield f"profile   {profile.name:18}{'lacks: ' + '; '.join(lacks) if lacks else 'ready'}"
     yield f"npm       {shutil.which('npm') or 'not here: the book uses public copies of MathJax and the widgets'}"
 
@@ -38,6 +38,12 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "missing: pip install -e ."
+
+
+def _data(name: str) -> str:
+    """Return what brings a data set, or nothing where it is here or is made in code."""
+    made_in_code = DATASETS[name].reader is None
+    return "" if made_in_code or dataset_folder(name).is_dir() else f"missing: zfnet fetch {name}"
 
 
 def _weights(name: str) -> str:

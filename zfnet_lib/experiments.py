@@ -14,10 +14,10 @@ from torch.nn import functional as F
 from . import paper
 from .activations import Hits, strongest
 from .checkpoints import load_network
-from .datasets import open_dataset
-from .deconv import Unit, cut, deconv_units, descend, unpool
+from .datasets import Dataset, open_dataset
+from .deconv import Unit, cut, deconv_units, descend, project, unpool
 from .images import read_picture
-from .network import ConvNet
+from .network import ConvNet, Trace
 from .paths import ZfnetError
 from .receptive import Box, receptive_fields
 from .records import Provenance, Stopwatch
@@ -88,6 +88,7 @@ class Descent:
         window, pooled, switches, unpooled: A piece of one real map of the lowest pooled layer: its values
             [7, 7], its regions' maxima [3, 3], their flat positions in the piece, and the piece unpooled again.
         pooled_layer: The layer and map that the piece comes from.
+        variants: How far the projection moves when a step is done in another way.
         source: What it was computed from.
     """
 
@@ -100,7 +101,14 @@ class Descent:
     switches: np.ndarray
     unpooled: np.ndarray
     pooled_layer: str
+    variants: Table
     source: Source
+
+    @property
+    def title(self) -> str:
+        """The unit in words."""
+        unit = self.unit
+        return f"{unit.layer}, map {unit.map}, row {unit.row}, column {unit.column}: {self.activation:.3g}"
 
 
 @dataclass(frozen=True)
@@ -129,6 +137,16 @@ class Mosaics:
 
     layers: dict[str, list[Block]]
     source: Source
+
+    def blocks(self, layer: str) -> list[tuple[int, list[np.ndarray], list[np.ndarray]]]:
+        """Return (map, projections, patches) of one layer's maps, as `figures.fig2.mosaic` takes them.
+
+        Raises:
+            ZfnetError: The layer was not computed.
+        """
+        if layer not in self.layers:
+            raise ZfnetError(f"layer {layer!r} was not computed; here are {', '.join(self.layers)}")
+        return [(block.map, block.projections, block.patches) for block in self.layers[layer]]
 
 
 @dataclass(frozen=True)
@@ -203,6 +221,7 @@ def fig1(profile: str, pictures: str = "", picture: int = 0, layer: str = "", ma
         levels,
         *(values.numpy() for values in (window, pooled[0], switches[0], unpooled)),
         pooled_layer=f"{below.name}, map {place}",
+        variants=_variants(trace, layer, signal),
         source=_source(net, dataset, watch),
     )
 
@@ -313,6 +332,11 @@ def network_of(profile: str) -> ConvNet:
     return ConvNet(MINI).eval() if chosen.network == "mini" else load_network(chosen.network)
 
 
+def pictures_of(profile: str, pictures: str = "") -> Dataset:
+    """Return the data set that a profile's figures look at, or another one by its name."""
+    return open_dataset(pictures or profile_of(profile).pictures, "val")
+
+
 def profile_of(name: str) -> Profile:
     """Return a profile by its name."""
     if name not in PROFILES:
@@ -322,13 +346,34 @@ def profile_of(name: str) -> Profile:
 
 def _setting(profile: str, pictures: str):
     watch = Stopwatch()
-    return watch, network_of(profile), open_dataset(pictures or profile_of(profile).pictures, "val")
+    return watch, network_of(profile), pictures_of(profile, pictures)
 
 
 def _source(net: ConvNet, dataset, watch: Stopwatch, seed: int = 0) -> Source:
     kind = {"mini": "mini, untrained (initial weights, seed 0)"}.get(net.spec.name, net.spec.name)
     whole = "" if net.spec.classes else ", convolutions only"
     return Source(kind + whole, describe_pictures(dataset), watch.provenance(seed, net.device))
+
+
+VARIANTS = {
+    "switches that are shared keep one value (`max_unpool2d`)": {"sharing": "overwrite"},
+    "switches at the centre of each region": {"switches": "centre"},
+    "switches at random places of each region": {"switches": "random"},
+    "no rectification": {"rectify": "none"},
+    "the forward pass's mask instead of rectification": {"rectify": "mask"},
+    "both (guided backpropagation)": {"rectify": "both"},
+}
+"""What the paper argues against, as arguments of `project`."""
+
+
+def _variants(trace: Trace, layer: str, signal: Tensor) -> Table:
+    """Compare the paper's projection with those that do one step otherwise."""
+    paper_way = project(trace, layer, signal)
+    rows = []
+    for name, way in VARIANTS.items():
+        difference = project(trace, layer, signal, **way) - paper_way
+        rows.append({"way": name, "difference": float(difference.norm() / paper_way.norm())})
+    return Table({"way": "One step done otherwise", "difference": "Difference, as a share of the norm"}, rows)
 
 
 def _strongest_unit(maps: Tensor, layer: str, picture: int, map_: int) -> tuple[Unit, float]:

@@ -52,7 +52,12 @@ def state_hash() -> str:
     """Return a hash of what notebooks show beside their own code: library, stored results, data at hand."""
     library, results, data = Path(__file__).parent, results_root("tiny").parent, data_root()
     digest = hashlib.sha256(str(sorted(path.name for path in data.glob("[!.]*"))).encode())
-    for folder, pattern in ((library, "**/*.py"), (results, "**/*"), (data / "weights", "*/meta.json")):
+    for folder, pattern in (
+        (library, "**/*.py"),
+        (library, "**/*.json"),
+        (results, "**/*"),
+        (data / "weights", "*/meta.json"),
+    ):
         for path in sorted(filter(Path.is_file, folder.glob(pattern))):
             digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
     return digest.hexdigest()[:16]

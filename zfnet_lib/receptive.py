@@ -17,6 +17,10 @@ class Box(NamedTuple):
     bottom: int
     right: int
 
+    def clipped(self, height: int, width: int) -> Box:
+        """Return the part that lies inside a picture of this size."""
+        return Box(max(self.top, 0), max(self.left, 0), min(self.bottom, height), min(self.right, width))
+
 
 @dataclass(frozen=True)
 class Field:

@@ -1,0 +1,98 @@
+"""Experiments: what notebooks and command line get."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from zfnet_lib import ZfnetError, experiments
+from zfnet_lib.deconv import deconv
+from zfnet_lib.specs import ZFNET
+
+
+@pytest.fixture(scope="module")
+def descent():
+    return experiments.fig1("smoke", picture=3)
+
+
+def test_fig1_ends_at_the_projection_of_its_unit(descent):
+    net = experiments.network_of("smoke")
+    trace = net.trace(net.prepare([experiments.pictures_of("smoke")[3].picture]))
+    unit = descent.unit
+    expected = deconv(trace, unit.layer, (unit.map, unit.row, unit.column))[0].numpy()
+    name, pixels = descent.levels[-1]
+    assert name == "pixels"
+    assert np.array_equal(pixels, expected)
+    assert [name for name, _ in descent.levels[:-1]] == ["conv5", "conv4", "conv3", "conv2", "conv1"]
+    assert all((maps >= 0).all() for _, maps in descent.levels[:-1])
+
+
+def test_fig1_shows_a_shared_switch_on_real_numbers(descent):
+    window = torch.from_numpy(descent.window)
+    pooled, switches = F.max_pool2d(window[None, None], 3, 2, return_indices=True)
+    assert np.array_equal(pooled[0, 0].numpy(), descent.pooled)
+    assert np.array_equal(switches[0, 0].numpy(), descent.switches)
+    assert descent.unpooled.sum() == pytest.approx(descent.pooled.sum(), rel=1e-6)
+    active = descent.switches[descent.pooled > 0]
+    assert len(set(active.tolist())) < active.size
+
+
+def test_the_alternatives_move_the_projection(descent):
+    assert all(row["difference"] > 0.01 for row in descent.variants.rows)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"profile": "huge"}, "there is no profile 'huge'; choose one of smoke, tiny, paper"),
+        ({"picture": 10**6}, "shapes has no picture 1000000"),
+        ({"layer": "conv9"}, "mini has no layer 'conv9'; its layers are conv1"),
+        ({"layer": "fc6"}, "has no maps"),
+        ({"map": 999}, "conv5 has no map 999"),
+    ],
+)
+def test_bad_requests_get_one_sentence(changes, sentence):
+    with pytest.raises(ZfnetError) as error:
+        experiments.fig1(**{"profile": "smoke"} | changes)
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_fig2_projects_the_strongest_units():
+    result = experiments.fig2("smoke", layers=["conv1", "conv3"], maps=2, k=4)
+    assert list(result.layers) == ["conv1", "conv3"]
+    for blocks, side in zip(result.layers.values(), (7, 75), strict=True):
+        assert len(blocks) == 2
+        for block in blocks:
+            assert block.scores == sorted(block.scores, reverse=True)
+            assert len(block.names) == len(set(block.names)) == 4
+            assert all(pixels.shape == (3, side, side) for pixels in block.projections)
+            assert all(patch.shape == (side, side, 3) and patch.dtype == np.uint8 for patch in block.patches)
+    with pytest.raises(ZfnetError, match="'conv2' was not computed; here are conv1, conv3"):
+        result.blocks("conv2")
+
+
+def test_fig2_draws_the_same_maps_for_the_same_seed():
+    def numbers(seed):
+        blocks = experiments.fig2("smoke", layers=["conv1"], maps=3, k=1, seed=seed).layers["conv1"]
+        return [block.map for block in blocks]
+
+    assert numbers(5) == numbers(5)
+    assert len({tuple(numbers(seed)) for seed in range(4)}) > 1
+
+
+def test_fig3_agrees_with_the_paper():
+    sizes = experiments.fig3()
+    assert sizes.spec == ZFNET
+    assert sizes.agrees
+    assert sizes.table.rows[-1]["parameters"] == 62_357_608
+    shown = {row["layer"]: row for row in sizes.table.rows}
+    assert shown["pool1"]["printed"] == shown["pool1"]["ours"] == "96 x 55 x 55"
+    assert shown["pool5"]["printed"] == "256 x 6 x 6"
+    assert (shown["conv5"]["field"], shown["conv5"]["stride"]) == (139, 16)
+
+
+def test_a_source_names_network_pictures_and_machine(descent):
+    text = str(descent.source)
+    for part in ("mini, untrained", "shapes val (1024 pictures, fingerprint", "torch", "seed 0"):
+        assert part in text

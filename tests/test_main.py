@@ -1,0 +1,93 @@
+"""The command line: what it writes, and one sentence with exit status 1 where something is wrong."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zfnet_lib import MINI, ConvNet, save_network
+from zfnet_lib.__main__ import main
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A data folder of its own, with a small network in it, and a picture."""
+    monkeypatch.setenv("ZFNET_DATA", str(tmp_path / "data"))
+    save_network(ConvNet(MINI), tmp_path / "data" / "weights" / "small", {})
+    noise = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    return tmp_path
+
+
+def refusal(capsys, *words):
+    """Run a command that must fail; return its sentence."""
+    assert main([str(word) for word in words]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("zfnet: ")
+    assert said.count("\n") == 1
+    return said
+
+
+def test_show_writes_one_projection_a_layer(home, capsys):
+    assert main(["show", str(home / "noise.png"), "--network", "small", "--out", str(home / "out")]) == 0
+    names = sorted(path.name for path in (home / "out").iterdir())
+    assert [name.split("-")[1] for name in names] == ["conv1", "conv2", "conv3", "conv4", "conv5"]
+    assert all(Image.open(home / "out" / name).size[0] >= 1000 for name in names)
+    assert "conv5, map" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"picture": "missing.png"}, "there is no picture"),
+        ({"picture": "broken.png"}, "cannot be read as a picture"),
+        ({"--network": "nowhere"}, "the weights 'nowhere' are not here"),
+        ({"--layer": "conv9"}, "mini has no layer 'conv9'; its layers are conv1, conv2"),
+        ({"--layer": "fc6"}, "has no maps"),
+        ({"--map": "99999"}, "has no map 99999"),
+    ],
+)
+def test_show_refuses_bad_input_and_writes_nothing(home, capsys, changes, sentence):
+    (home / "broken.png").write_bytes((home / "noise.png").read_bytes()[:200])
+    options = {"picture": "noise.png", "--network": "small", "--layer": "conv5"} | changes
+    picture = home / options.pop("picture")
+    words = [word for pair in options.items() for word in pair]
+    assert sentence in refusal(capsys, "show", picture, *words, "--out", home / "out")
+    assert not (home / "out").exists()
+
+
+def test_fetch_and_bench_name_what_they_know(home, capsys):
+    assert "known are alexnet-imagenet, imagenet, tiny-imagenet" in refusal(capsys, "fetch", "mnist")
+    assert "there is no benchmark 'coffee'" in refusal(capsys, "bench", "norm", "coffee")
+
+
+def test_run_refuses_an_unknown_parameter_before_anything_runs(home, capsys):
+    said = refusal(capsys, "run", "fig1", "--profile", "smoke", "-p", "typo=1", "--out", home / "runs")
+    assert "typo" in said
+    assert "picture" in said
+    assert not list((home / "runs").glob("*.ipynb"))
+    assert "-p takes name=value, given 'typo'" in refusal(capsys, "run", "fig1", "--profile", "smoke", "-p", "typo")
+
+
+def test_list_and_doctor_say_what_there_is(home, capsys):
+    assert main(["list"]) == 0
+    listed = capsys.readouterr().out
+    for name in ("krizhevsky-without-3-4-6-7", "zfnet-11x11", "tiny-imagenet", "alexnet-imagenet", "fig1"):
+        assert name in listed
+    assert main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert "missing: zfnet fetch alexnet-imagenet" in said
+    assert "zfnet fetch imagenet" in said
+    assert "smoke             ready" in said
+
+
+def test_bench_norm_writes_records(home, capsys, monkeypatch):
+    from zfnet_lib import bench
+
+    monkeypatch.setattr(bench, "NORM_SHAPES", {"a small map": (2, 8, 5, 5)})
+    assert main(["bench", "norm", "--json", str(home / "bench.jsonl")]) == 0
+    lines = [json.loads(line) for line in (home / "bench.jsonl").read_text().splitlines()]
+    assert [line["quantity"] for line in lines] == ["a small map, forward", "a small map, forward and backward"]
+    assert all(line["value"] > 0 and line["n"] == bench.ROUNDS for line in lines)
+    assert "a small map, forward" in capsys.readouterr().out

@@ -1,0 +1,27 @@
+"""Pictures as HTML that needs no file beside it."""
+
+from __future__ import annotations
+
+import base64
+import io
+from html import escape
+
+import numpy as np
+from PIL import Image
+
+
+def picture_tag(picture: np.ndarray, alt: str, width: str = "100%", crisp: bool = False) -> str:
+    """Return an `<img>` of a uint8 picture [h, w, 3] with its alternative text.
+
+    Args:
+        picture: The pixels; they are embedded as PNG.
+        alt: What the picture shows, in words.
+        width: A CSS width, at most that of the page.
+        crisp: Enlarge without smoothing.
+    """
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, format="PNG", optimize=True)
+    data = base64.b64encode(file.getvalue()).decode()
+    rendering = "; image-rendering: pixelated" if crisp else ""
+    style = f"width: {width}; max-width: 100%; height: auto{rendering}"
+    return f'<img src="data:image/png;base64,{data}" alt="{escape(alt)}" style="{style}">'

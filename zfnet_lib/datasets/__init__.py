@@ -1,0 +1,27 @@
+"""Data sets: one table (`DATASETS`), one opener (`open_dataset`), their fetching and packing."""
+
+from .fetch import fetch_dataset
+from .opening import dataset_entry, dataset_folder, open_dataset
+from .pack import Pack, open_pack, pack_dataset, pack_in_memory
+from .samples import Box, DataError, Dataset, MissingDataError, Sample, mask_box
+from .table import DATASETS, Archive, DatasetEntry
+
+__all__ = [
+    "DATASETS",
+    "Archive",
+    "Box",
+    "DataError",
+    "Dataset",
+    "DatasetEntry",
+    "MissingDataError",
+    "Pack",
+    "Sample",
+    "dataset_entry",
+    "dataset_folder",
+    "fetch_dataset",
+    "mask_box",
+    "open_dataset",
+    "open_pack",
+    "pack_dataset",
+    "pack_in_memory",
+]

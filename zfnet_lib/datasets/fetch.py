@@ -1,0 +1,188 @@
+"""Fetching data sets: from the official address with resume, or from an archive at hand."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from torchvision.datasets import imagenet
+from tqdm import tqdm
+
+from ..paths import data_root, replacing, sha256
+from .disk import require_room, unpack
+from .opening import dataset_entry, dataset_folder, read_index
+from .samples import DataError
+from .table import Archive, DatasetEntry
+
+BLOCK = 1 << 20
+TIMEOUT = 60
+"""Seconds without a byte after which a download counts as interrupted."""
+
+
+def fetch_dataset(name: str, source: Path | None = None, *, progress: bool = True) -> Path:
+    """Bring a data set into the data folder; nothing happens where it is there already.
+
+    Args:
+        name: A key of `DATASETS`.
+        source: An archive at hand; without one the official archive is downloaded. For `imagenet` the folder
+            that holds its three official archives.
+        progress: Show progress bars.
+
+    Returns:
+        The folder of the data set.
+
+    Raises:
+        DataError: An unknown name or archive, an interrupted download, a full disk, a damaged archive.
+    """
+    entry, target = dataset_entry(name), data_root() / name
+    if target.exists():
+        return dataset_folder(name)
+    if name == "imagenet":
+        _arrange_imagenet(entry, target, source)
+    elif not entry.archives:
+        raise DataError(f"{name} needs no fetching: its pictures are {entry.layout}")
+    elif source is not None:
+        _install(entry, _recognised(entry, source), source, target, progress)
+    else:
+        path = _downloaded(entry, progress)
+        _install(entry, entry.archives[0], path, target, progress)
+        path.unlink()
+    return dataset_folder(name)
+
+
+def _recognised(entry: DatasetEntry, source: Path) -> Archive:
+    """Tell by its hash which of a data set's archives a file is."""
+    if not source.is_file():
+        raise DataError(f"there is no archive {source}; give the path of a file after --from")
+    digest = sha256(source)
+    for archive in entry.archives:
+        if archive.sha256 == digest:
+            return archive
+    known = "; ".join(f"{archive.title} ({archive.sha256[:12]}…)" for archive in entry.archives)
+    raise DataError(
+        f"{source} (sha256 {digest[:12]}…) is no known archive of {entry.name}, which are: {known}; "
+        f"unpack it yourself to {data_root() / entry.name} as {entry.layout} if you trust it"
+    )
+
+
+def _downloaded(entry: DatasetEntry, progress: bool) -> Path:
+    archive = entry.archives[0]
+    if not archive.url:
+        raise DataError(
+            f"{entry.name} has no public address; give its archive with: zfnet fetch {entry.name} --from FILE"
+        )
+    folder = data_root() / "downloads"
+    require_room(folder, archive.size + entry.room, f"fetching {entry.name}")
+    return download(archive, folder / archive.url.rpartition("/")[2], progress=progress)
+
+
+def download(archive: Archive, path: Path, *, progress: bool = True) -> Path:
+    """Download an archive, continuing where an earlier attempt stopped.
+
+    Args:
+        archive: Address, size and hash.
+        path: Where to; until it is whole and checked it is called `<name>.part`.
+        progress: Show a progress bar.
+
+    Returns:
+        `path`.
+
+    Raises:
+        DataError: The download was interrupted (what came is kept), or its hash is wrong (it is removed).
+    """
+    if path.exists():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    try:
+        if not archive.size or not part.exists() or part.stat().st_size < archive.size:
+            _continue(archive, part, progress)
+    except (OSError, http.client.HTTPException) as error:
+        come = part.stat().st_size if part.exists() else 0
+        raise DataError(
+            f"the download of {archive.url} stopped after {come / 1e6:.1f} MB ({error}); "
+            "run the same command again to continue, or bring the file another way and give it with --from FILE"
+        ) from error
+    if sha256(part) != archive.sha256:
+        part.unlink()
+        raise DataError(f"{archive.url} gave a file with another hash than the table's; it was removed, try again")
+    return part.rename(path)
+
+
+def _continue(archive: Archive, part: Path, progress: bool) -> None:
+    """Append what is missing to `part`, or begin anew where the server cannot continue."""
+    start = part.stat().st_size if part.exists() else 0
+    headers = {"Range": f"bytes={start}-"} if start else {}
+    with urllib.request.urlopen(urllib.request.Request(archive.url, headers=headers), timeout=TIMEOUT) as response:
+        start = start if response.status == http.client.PARTIAL_CONTENT else 0
+        whole = start + int(response.headers.get("Content-Length") or 0)
+        bar = tqdm(
+            desc=part.stem, total=whole or None, initial=start, unit="B", unit_scale=True, disable=not progress
+        )
+        with part.open("ab" if start else "wb") as file, bar:
+            while block := response.read(BLOCK):
+                bar.update(file.write(block))
+    if part.stat().st_size < whole:
+        raise http.client.IncompleteRead(b"", whole - part.stat().st_size)
+
+
+def _install(entry: DatasetEntry, archive: Archive, path: Path, target: Path, progress: bool) -> None:
+    """Unpack beside the target, check, and rename: the data set is there as a whole or not at all."""
+    require_room(target, entry.room, f"unpacking {entry.name}")
+    with replacing(target) as temporary:
+        unpacked = temporary / "unpacked"
+        unpack(path, unpacked, progress=progress)
+        if archive.inner:
+            unpack(next(unpacked.rglob(archive.inner)), unpacked, progress=progress)
+        _place(entry, unpacked, temporary / entry.folder)
+        shutil.rmtree(unpacked)
+        _finish(entry, archive, temporary)
+
+
+def _place(entry: DatasetEntry, unpacked: Path, folder: Path) -> None:
+    """Move the folder that holds the pictures to where the table says, however deep the archive had it."""
+    found = [path for path in unpacked.rglob(folder.name) if path.is_dir()]
+    if not found:
+        raise DataError(f"the archive of {entry.name} has no folder {folder.name}; bring another archive")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    min(found, key=lambda path: len(path.parts)).rename(folder)
+
+
+def _finish(entry: DatasetEntry, archive: Archive, temporary: Path) -> None:
+    """Count the pictures and note where they came from."""
+    for split, expected in (archive.images or entry.images).items():
+        count = len(read_index(entry, temporary / entry.folder, split).labels)
+        if count != expected:
+            raise DataError(
+                f"{entry.name} {split} has {count} pictures instead of {expected}; bring the archive again"
+            )
+    origin = {"archive": archive.title, "sha256": archive.sha256, "licence": entry.licence}
+    (temporary / "origin.json").write_text(json.dumps(origin, indent=1) + "\n")
+
+
+def _arrange_imagenet(entry: DatasetEntry, target: Path, source: Path | None) -> None:
+    """Let torchvision check and arrange the official archives, which need an account to download."""
+    files = [file for file, _ in imagenet.ARCHIVE_META.values()]
+    missing = files if source is None else [file for file in files if not (source / file).is_file()]
+    if missing:
+        raise DataError(
+            f"imagenet needs {', '.join(missing)} from {entry.source} (free account); "
+            "put them into one folder and run: zfnet fetch imagenet --from FOLDER"
+        )
+    require_room(target, entry.room, "unpacking imagenet")
+    with replacing(target) as temporary:
+        temporary.mkdir()
+        for file in files:
+            (temporary / file).symlink_to((source / file).resolve())
+        try:
+            for split in entry.images:
+                imagenet.ImageNet(temporary, split)
+        except RuntimeError as error:
+            raise DataError(f"{source} holds a damaged archive: {error}") from error
+        for file in files:
+            (temporary / file).unlink()
+        _finish(entry, Archive("the official archives", ""), temporary)

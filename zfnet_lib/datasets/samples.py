@@ -1,0 +1,178 @@
+"""What a data set yields: a picture with its label, and the box and mask that move along with it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as tv
+
+from ..images import resize_short_side
+from ..paths import ZfnetError
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom in pixels; right and bottom lie just outside."""
+
+
+class DataError(ZfnetError, ValueError):
+    """Data that is damaged, or asked for by a name that does not exist."""
+
+
+class MissingDataError(DataError):
+    """A data set or pack that has not been brought or made yet."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture of a data set; it unpacks as `picture, label`.
+
+    Attributes:
+        picture: uint8 [3, h, w].
+        label: The class's index; of a data set with several labels a picture, an int8 array [classes] of
+            1 (present), -1 (absent) and 0 (too hard to count), as in the VOC lists.
+        box: Where the object is, if known.
+        mask: bool [h, w], which pixels show the object, if known.
+        name: The file, or the picture's name within its data set.
+    """
+
+    picture: Tensor
+    label: int | np.ndarray
+    box: Box | None = None
+    mask: Tensor | None = None
+    name: str = ""
+
+    def __iter__(self) -> Iterator:
+        """Yield the picture and the label."""
+        yield self.picture
+        yield self.label
+
+    def cropped(self, top: int, left: int, height: int, width: int) -> Sample:
+        """Cut a rectangle out; the box is clipped to it and is dropped where nothing of it remains."""
+        window = (..., slice(top, top + height), slice(left, left + width))
+        mask = None if self.mask is None else self.mask[window]
+        return replace(self, picture=self.picture[window], mask=mask, box=_clip(self.box, top, left, height, width))
+
+    def mirrored(self) -> Sample:
+        """Exchange left and right."""
+        width = self.picture.shape[-1]
+        box = None if self.box is None else (width - self.box[2], self.box[1], width - self.box[0], self.box[3])
+        mask = None if self.mask is None else self.mask.flip(-1)
+        return replace(self, picture=self.picture.flip(-1), mask=mask, box=box)
+
+    def squared(self, side: int) -> Sample:
+        """Resize the shorter side to `side` pixels and keep the centre square (section 3).
+
+        Example:
+            >>> sample = Sample(torch.zeros(3, 40, 60, dtype=torch.uint8), 0, box=(20, 0, 30, 40))
+            >>> square = sample.squared(20)
+            >>> tuple(square.picture.shape), square.box
+            ((3, 20, 20), (5.0, 0.0, 10.0, 20.0))
+        """
+        h, w = self.picture.shape[-2:]
+        picture = resize_short_side(self.picture, side)
+        rows, columns = picture.shape[-2:]
+        mask = None
+        if self.mask is not None:
+            mask = tv.resize(self.mask[None], [rows, columns], tv.InterpolationMode.NEAREST)[0]
+        box = None
+        if self.box is not None:
+            x, y = columns / w, rows / h
+            box = (self.box[0] * x, self.box[1] * y, self.box[2] * x, self.box[3] * y)
+        resized = replace(self, picture=picture, mask=mask, box=box)
+        return resized.cropped((rows - side) // 2, (columns - side) // 2, side, side)
+
+
+def _clip(box: Box | None, top: int, left: int, height: int, width: int) -> Box | None:
+    if box is None:
+        return None
+    x0, x1 = (min(max(x - left, 0), width) for x in box[::2])
+    y0, y1 = (min(max(y - top, 0), height) for y in box[1::2])
+    return (x0, y0, x1, y1) if x1 > x0 and y1 > y0 else None
+
+
+def mask_box(mask: Tensor) -> Box | None:
+    """Return the smallest box around the true pixels of a mask [h, w], or None if there are none.
+
+    Example:
+        >>> mask = torch.zeros(5, 8, dtype=torch.bool)
+        >>> mask[1:3, 2:7] = True
+        >>> mask_box(mask)
+        (2.0, 1.0, 7.0, 3.0)
+    """
+    rows, columns = torch.nonzero(mask.any(1)).flatten(), torch.nonzero(mask.any(0)).flatten()
+    if not len(rows):
+        return None
+    return (float(columns[0]), float(rows[0]), float(columns[-1]) + 1, float(rows[-1]) + 1)
+
+
+def check_labels(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Return the labels if they fit the number of classes.
+
+    Raises:
+        DataError: A label that belongs to no class.
+
+    Example:
+        >>> check_labels(np.array([0, 1]), 2)
+        array([0, 1])
+    """
+    several = labels.ndim == 2
+    low, high = (-1, 1) if several else (0, classes - 1)
+    if several and labels.shape[1] != classes:
+        raise DataError(
+            f"there are labels for {labels.shape[1]} classes and {classes} classes; pack the data again"
+        )
+    if labels.size and (labels.min() < low or labels.max() > high):
+        raise DataError(f"labels range from {labels.min()} to {labels.max()}; allowed are {low} to {high}")
+    return labels
+
+
+class Dataset(torch.utils.data.Dataset):
+    """A map-style data set of `Sample`s; each kind of data gives `sample` and `index_lines`.
+
+    Attributes:
+        name: The name it was opened by.
+        split: Which part of it.
+        classes: Readable class names.
+        labels: int64 [n], or int8 [n, classes] where pictures have several labels.
+        origin: Which archive it was unpacked from; empty for data that come with the code.
+    """
+
+    origin: str = ""
+    name: str
+    split: str
+    classes: tuple[str, ...]
+    labels: np.ndarray
+
+    def sample(self, i: int) -> Sample:
+        """Read or draw the picture at 0 <= i < len(self)."""
+        raise NotImplementedError
+
+    def index_lines(self) -> Iterator[str]:
+        """Yield what identifies the content, one line a picture: the source of `fingerprint`."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, i: int) -> Sample:
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"{self.name} {self.split} has {len(self)} pictures; there is no number {i}")
+        return self.sample(int(i) % len(self))
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether a picture can have several labels."""
+        return self.labels.ndim == 2
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A short hash of the content index; it goes into records."""
+        digest = hashlib.sha256("\n".join([self.name, self.split, *self.classes]).encode())
+        for line in self.index_lines():
+            digest.update(b"\n" + line.encode())
+        return digest.hexdigest()[:12]

@@ -1,0 +1,267 @@
+"""The one table of data sets: what they hold, where they come from, how they are laid out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from . import archives
+from .archives import Reader
+
+GB = 10**9
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A file that a data set is unpacked from.
+
+    Attributes:
+        title: What it is.
+        sha256: Its hash.
+        images: Pictures a split that it holds, where it is not the whole data set.
+        url: Its official address; empty for an archive that has to be at hand.
+        size: Bytes.
+        inner: An archive inside this one that holds the pictures.
+    """
+
+    title: str
+    sha256: str
+    images: Mapping[str, int] = field(default_factory=dict)
+    url: str = ""
+    size: int = 0
+    inner: str = ""
+
+
+@dataclass(frozen=True)
+class DatasetEntry:
+    """One data set.
+
+    Attributes:
+        name: What it is opened by.
+        title: What it is called in print.
+        classes: Number of classes.
+        images: Pictures a split. "all" stands for a data set without an official split: a tenth of each
+            class then validates.
+        licence: Terms of use in short.
+        source: The official page.
+        layout: Where the pictures lie in their folder.
+        side: Side in pixels to pack it at: its own where that is below the paper's 256.
+        folder: The folder inside its place below the data root.
+        room: Bytes on disk once unpacked.
+        reader: Reads its index.
+        archives: The official archive first, then others that are accepted.
+    """
+
+    name: str
+    title: str
+    classes: int
+    images: Mapping[str, int]
+    licence: str
+    source: str
+    layout: str
+    side: int = 256
+    folder: str = ""
+    room: int = 0
+    reader: Reader | None = None
+    archives: tuple[Archive, ...] = ()
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that can be opened."""
+        return ("train", "val", "all") if "all" in self.images else tuple(self.images)
+
+
+_ENTRIES = (
+    DatasetEntry(
+        name="imagenet",
+        title="ImageNet 2012 (ILSVRC)",
+        classes=1000,
+        images={"train": 1_281_167, "val": 50_000},
+        licence="ImageNet terms: research, non-commercial",
+        source="https://image-net.org/challenges/LSVRC/2012/2012-downloads.php",
+        layout="{train,val}/<wnid>/*.JPEG, as torchvision arranges it",
+        room=160 * GB,
+        reader=archives.read_imagenet,
+    ),
+    DatasetEntry(
+        name="tiny-imagenet",
+        title="Tiny-ImageNet-200",
+        classes=200,
+        images={"train": 100_000, "val": 10_000},
+        licence="ImageNet terms: research, non-commercial",
+        source="http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+        layout="train/<wnid>/images/*.JPEG, val/images/*.JPEG, val/val_annotations.txt",
+        side=64,
+        folder="tiny-imagenet-200",
+        room=GB // 2,
+        reader=archives.read_tiny_imagenet,
+        archives=(
+            Archive(
+                "the official zip",
+                "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821",
+                url="http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+                size=248_100_043,
+            ),
+            Archive(
+                "the official files without the unlabelled test part",
+                "7edfd2542a69bd909ffbf12294ce8b386db85a89a67a72399408aef42e001c59",
+            ),
+        ),
+    ),
+    DatasetEntry(
+        name="caltech-101",
+        title="Caltech-101",
+        classes=101,
+        images={"all": 8677},
+        licence="CC BY 4.0",
+        source="https://data.caltech.edu/records/mzrjq-6wc02",
+        layout="caltech101/101_ObjectCategories/<class>/image_*.jpg, as torchvision expects",
+        folder="caltech101/101_ObjectCategories",
+        room=GB // 4,
+        reader=archives.read_caltech_101,
+        archives=(
+            Archive(
+                "the official zip",
+                "331234750fc7f77520e50d9565e8b6907b03565e30320da1401130db08c61f91",
+                url="https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip",
+                size=137_414_764,
+                inner="101_ObjectCategories.tar.gz",
+            ),
+            Archive(
+                "the older official 101_ObjectCategories.tar.gz",
+                "af6ece2f339791ca20f855943d8b55dd60892c0a25105fcd631ee3d6430f9926",
+                size=131_740_031,
+            ),
+            Archive(
+                "at most 120 images a class, centre squares of at most 200 pixels",
+                "94f048f79dbbe090af45f316cf85af864f55f6e06895eaea418df6fa54183ea7",
+                images={"all": 6479},
+            ),
+        ),
+    ),
+    DatasetEntry(
+        name="caltech-256",
+        title="Caltech-256",
+        classes=256,
+        images={"all": 29_780},
+        licence="CC BY 4.0",
+        source="https://data.caltech.edu/records/nyy15-4j048",
+        layout="caltech256/256_ObjectCategories/<number>.<class>/*.jpg, as torchvision expects",
+        folder="caltech256/256_ObjectCategories",
+        room=3 * GB // 2,
+        reader=archives.read_caltech_256,
+        archives=(
+            Archive(
+                "the official 256_ObjectCategories.tar",
+                "08ff01b03c65566014ae88eb0490dbe4419fc7ac4de726ee1163e39fd809543e",
+                url="https://data.caltech.edu/records/nyy15-4j048/files/256_ObjectCategories.tar",
+                size=1_183_006_720,
+            ),
+        ),
+    ),
+    DatasetEntry(
+        name="voc-2012",
+        title="PASCAL VOC 2012 classification",
+        classes=20,
+        images={"train": 5717, "val": 5823, "trainval": 11_540},
+        licence="Flickr terms: research",
+        source="http://host.robots.ox.ac.uk/pascal/VOC/voc2012/",
+        layout="VOCdevkit/VOC2012/JPEGImages/*.jpg, ImageSets/Main/<class>_<split>.txt",
+        folder="VOCdevkit/VOC2012",
+        room=3 * GB,
+        reader=archives.read_voc,
+        archives=(
+            Archive(
+                "the official VOCtrainval_11-May-2012.tar",
+                "e14f763270cf193d0b5f74b169f44157a4b0c6efa708f4dd0ff78ee691763bcb",
+                url="http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+                size=1_999_639_040,
+            ),
+            Archive(
+                "3,576 images, mostly animals, of at most 128 pixels, with all 20 labels",
+                "2c4d5a4b810aa044978981678f26c30b3ded438415a5453ddad602620e323f12",
+                images={"train": 3131, "val": 445, "trainval": 3576},
+            ),
+        ),
+    ),
+    DatasetEntry(
+        name="mini-imagenet-novel",
+        title="mini-ImageNet, the classes that Tiny-ImageNet lacks",
+        classes=75,
+        images={"train": 4500, "val": 1875},
+        licence="ImageNet terms: research, non-commercial",
+        source="mini-ImageNet (Vinyals et al., 2016)",
+        layout="{train,val}/<wnid>/*.jpg",
+        side=84,
+        folder="mini-imagenet-novel",
+        room=GB // 20,
+        reader=archives.read_mini_imagenet,
+        archives=(
+            Archive(
+                "75 classes, 60 training and 25 test images each",
+                "2bc72b8ec78c139b3b6b3e1767fd5dc2e53f2d138f90d575652417d69ad29788",
+            ),
+        ),
+    ),
+    DatasetEntry(
+        name="imagenet-samples",
+        title="ImageNet samples, one of every second class",
+        classes=500,
+        images={"val": 500},
+        licence="ImageNet terms: research, non-commercial",
+        source="ImageNet",
+        layout="<wnid>_<class>.JPEG",
+        side=224,
+        folder="imagenet-samples",
+        room=GB // 50,
+        reader=archives.read_samples,
+        archives=(
+            Archive(
+                "centre squares of at most 224 pixels",
+                "a9b1518c2a28a2799a51496ac8ddeeb011a4f73d3de7150cbaffc51ec6fa16d7",
+            ),
+        ),
+    ),
+    DatasetEntry(
+        name="photos",
+        title="the photographs inside scikit-image and scikit-learn, as square crops",
+        classes=14,
+        images={"val": 229},
+        licence="public domain, CC0 or CC BY 2.0",
+        source="scikit-image, scikit-learn",
+        layout="inside the installed packages",
+    ),
+    DatasetEntry(
+        name="shapes",
+        title="shapes: procedural pictures of 16 kinds of objects",
+        classes=16,
+        images={"train": 4096, "val": 1024},
+        licence="part of this project",
+        source="zfnet_lib.datasets.shapes",
+        layout="drawn on demand",
+        side=64,
+    ),
+    DatasetEntry(
+        name="shapes-transfer",
+        title="shapes: 10 other kinds of objects",
+        classes=10,
+        images={"train": 4096, "val": 1024},
+        licence="part of this project",
+        source="zfnet_lib.datasets.shapes",
+        layout="drawn on demand",
+        side=64,
+    ),
+    DatasetEntry(
+        name="shapes-scenes",
+        title="shapes: scenes of two to four objects",
+        classes=16,
+        images={"train": 4096, "val": 1024},
+        licence="part of this project",
+        source="zfnet_lib.datasets.shapes",
+        layout="drawn on demand",
+        side=64,
+    ),
+)
+
+DATASETS: dict[str, DatasetEntry] = {entry.name: entry for entry in _ENTRIES}
+"""Every data set by name; the opener takes `folder:PATH` besides."""

@@ -1,0 +1,10 @@
+"""Figures, one module each: arrays and specs in, a matplotlib `Figure` out that Jupyter shows by itself.
+
+Nothing here computes a network, reads or writes a file, or touches pyplot.
+"""
+
+from . import fig1, fig2, fig3
+from .colour import projection_image, robust_maximum
+from .style import Figure, FigureError
+
+__all__ = ["Figure", "FigureError", "fig1", "fig2", "fig3", "projection_image", "robust_maximum"]

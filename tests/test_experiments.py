@@ -61,7 +61,7 @@ def test_bad_requests_get_one_sentence(changes, sentence):
 def test_fig2_projects_the_strongest_units():
     result = experiments.fig2("smoke", layers=["conv1", "conv3"], maps=2, k=4)
     assert list(result.layers) == ["conv1", "conv3"]
-    for blocks, side in zip(result.layers.values(), (7, 75), strict=True):
+    for blocks, side in zip(result.layers.values(), (7, 64), strict=True):
         assert len(blocks) == 2
         for block in blocks:
             assert block.scores == sorted(block.scores, reverse=True)
@@ -70,6 +70,17 @@ def test_fig2_projects_the_strongest_units():
             assert all(patch.shape == (side, side, 3) and patch.dtype == np.uint8 for patch in block.patches)
     with pytest.raises(ZfnetError, match="'conv2' was not computed; here are conv1, conv3"):
         result.blocks("conv2")
+
+
+def test_a_field_larger_than_the_picture_shows_the_whole_picture():
+    projection = torch.zeros(3, 9, 9)
+    projection[:, 4, 4] = 1
+    whole, box = experiments._fitted(projection, experiments.Box(-3, -1, 6, 8), 6)
+    assert whole.shape == (3, 6, 6)
+    assert box == (0, 0, 6, 6)
+    assert whole[0].argmax() == 1 * 6 + 3
+    same, box = experiments._fitted(projection, experiments.Box(2, 2, 11, 11), 20)
+    assert same is projection
 
 
 def test_fig2_draws_the_same_maps_for_the_same_seed():

@@ -118,7 +118,7 @@ class Block:
     Attributes:
         layer, map: Which map.
         scores: Activations, strongest first.
-        projections: float [3, s, s] each, s being the receptive field.
+        projections: float [3, s, s] each, s being the receptive field, or the picture where that is smaller.
         patches: uint8 [s, s, 3] each: the same windows of the pictures, grey beyond their edge.
         names: Of the pictures.
     """
@@ -311,7 +311,7 @@ def project_picture(net: ConvNet, picture: Path | Tensor, layer: str, map: int =
     unit, activation = _strongest_unit(maps[0], layer, 0, map)
     shown = deconv_units(net, x, [unit])
     seen = net.preparation.visible(x)
-    (box,), (projection,) = shown.boxes, shown.projections
+    projection, box = _fitted(shown.projections[0], shown.boxes[0], x.shape[-1])
     return Shown(unit, activation, _rows_first(seen[0]), box, _patch(seen[0], box), projection.numpy())
 
 
@@ -387,17 +387,17 @@ def _strongest_unit(maps: Tensor, layer: str, picture: int, map_: int) -> tuple[
 
 
 def _telling_window(maps: Tensor, side: int = 7) -> tuple[int, Tensor]:
-    """Find a piece of a map in which regions share a switch, so that adding shows; the most active one."""
-    best = (-1, 0, maps[0, :side, :side])
+    """Find a piece of a map in which regions share a switch, so that adding shows; the most varied one."""
+    best = ((0, 0.0), 0, maps[0, :side, :side])
     for number in maps.flatten(1).amax(1).argsort(descending=True)[:8].tolist():
         for top in range(0, maps.shape[1] - side + 1, 2):
             for left in range(0, maps.shape[2] - side + 1, 2):
                 window = maps[number, top : top + side, left : left + side]
                 pooled, switches = F.max_pool2d(window[None], 3, 2, return_indices=True)
-                places = switches[pooled > 0]
-                active = int((window > 0).sum()) if len(places.unique()) < len(places) else 0
-                if active > best[0]:
-                    best = (active, number, window)
+                places = switches[pooled > 0].unique()
+                shares = 0 < len(places) < (pooled > 0).sum()
+                score = (len(places), float(window.std())) if shares else (0, 0.0)
+                best = max(best, (score, number, window), key=lambda found: found[0])
     return best[1], best[2]
 
 
@@ -417,19 +417,28 @@ def _blocks(net: ConvNet, dataset, hits: Hits, numbers: list[int]) -> list[Block
     seen = net.preparation.visible(x)
     flat = [unit._replace(image=place[unit.image]) for number in numbers for unit in units[number]]
     shown = deconv_units(net, x, flat)
-    patches = [_patch(seen[unit.image], box) for unit, box in zip(flat, shown.boxes, strict=True)]
+    fitted = [_fitted(*pair, x.shape[-1]) for pair in zip(shown.projections, shown.boxes, strict=True)]
+    patches = [_patch(seen[unit.image], box) for unit, (_, box) in zip(flat, fitted, strict=True)]
     k = hits.score.shape[1]
     return [
         Block(
             hits.layer,
             number,
             hits.score[number].tolist(),
-            [pixels.numpy() for pixels in shown.projections[i * k : (i + 1) * k]],
+            [pixels.numpy() for pixels, _ in fitted[i * k : (i + 1) * k]],
             patches[i * k : (i + 1) * k],
             [dataset.sample(unit.image).name for unit in units[number]],
         )
         for i, number in enumerate(numbers)
     ]
+
+
+def _fitted(projection: Tensor, box: Box, side: int) -> tuple[Tensor, Box]:
+    """Show the whole picture, of `side` pixels, where the field is larger than it."""
+    if projection.shape[-1] < side:
+        return projection, box
+    whole = Box(-box.top, -box.left, side - box.top, side - box.left)
+    return cut(projection, whole), Box(0, 0, side, side)
 
 
 def _patch(picture: Tensor, box) -> np.ndarray:

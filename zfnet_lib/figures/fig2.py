@@ -34,13 +34,11 @@ class Block(NamedTuple):
     patches: Sequence[np.ndarray] | None
 
 
-def tile(
-    projections: Sequence[np.ndarray], patches: Sequence[np.ndarray] | None, size: int
-) -> np.ndarray:
-    """Set one map's projections in a 3x3 grid on white, with its patches in a second grid to the right.
+def tile(projections: Sequence[np.ndarray], patches: Sequence[np.ndarray] | None, size: int) -> np.ndarray:
+    """Set one map's projections in a 3x3 grid on white, with its patches in a second grid to the right (Fig. 2).
 
-    Every projection has its own contrast (`projection_image`). Small pictures are enlarged without smoothing
-    where they become four times as large or more, so that their pixels stay visible, and otherwise resized bicubically.
+    Every projection has its own contrast (`projection_image`). Pictures that become at least four times as large
+    keep their pixels visible; others are resized bicubically.
 
     Args:
         projections: Up to nine square arrays [3, h, w]; missing ones leave white places.
@@ -93,7 +91,7 @@ def mosaic(blocks: Sequence[Block | tuple], title: str, columns: int = 2) -> Fig
         row, column = divmod(place, columns)
         x, y = MARGIN + column * (width + SPACE), Sheet.HEAD + row * step
         array = tile(block.projections, block.patches, size)
-        sheet.text(x, y + LABEL - 0.03, f"map {block.map}", across="left", down="bottom")
+        sheet.text(x, y + LABEL - 0.06, f"map {block.map}", across="left", down="baseline")
         sheet.picture(array, x, y + LABEL, array.shape[1] / DPI, height)
     return sheet.figure
 

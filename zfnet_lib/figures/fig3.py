@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..specs import ArchSpec, Conv
 from .sheet import Sheet
-from .style import BLUE, GREEN, GREY, NORMAL, PALE, SKY, SMALL, VERMILION, WIDTH, Figure, tint
+from .style import BLUE, GREEN, GREY, PALE, SKY, VERMILION, WIDTH, Figure, tint
 
 INPUT = 1.25
 """Inches of the input's side; all sides and filters are drawn to this scale."""
@@ -20,7 +20,9 @@ GAP, MARGIN, HEADINGS, LINE = 0.16, 0.08, 1.0, 0.165
 LETTER = 0.074
 """Inches that a small letter takes at most, on average."""
 SPOT = 0.62, 0.4
-"""Where on a sheet the window is drawn, in shares of its side."""
+"""Where on a sheet the window is drawn, in shares of its width and height."""
+FACTS = ("filters", "stride", "groups", "maps or units", "max pooling", "pool stride", "contrast norm.")
+"""The lines of the table; those that no layer has are left out."""
 
 
 @dataclass(frozen=True)
@@ -77,57 +79,53 @@ def architecture(spec: ArchSpec) -> Figure:
     """Draw an architecture to scale, as Fig. 3 draws the paper's.
 
     Sides of maps, filters and pooling regions share one scale; the depth of a stack follows its number of maps,
-    the height of a column its number of units. Layers that do not fit beside one another go on in the next line.
+    the height of a column its number of units. Layers that do not fit beside one another go on in the next row.
 
     Args:
         spec: Any architecture; everything drawn and written follows from it.
 
     Raises:
         SpecError: Its layers do not fit its input.
+
+    Example:
+        >>> from zfnet_lib.specs import ZFNET
+        >>> float(architecture(ZFNET).get_size_inches()[0])
+        7.5
     """
-    blocks = list(_blocks(spec))
-    headings = [key for key in _FACTS if any(key in block.facts for block in blocks)]
-    rows = _broken(blocks)
-    heights = [_drawing(row) + (len(headings) + 1) * LINE + 0.5 for row in rows]
-    sheet = Sheet(Sheet.HEAD + sum(heights) + 0.3, _title(spec))
+    blocks = [_input(spec), *_convs(spec), *_dense(spec)]
+    facts = [fact for fact in FACTS if any(fact in block.facts for block in blocks)]
+    rows = _rows(blocks)
+    heights = [_drawing(row) + (len(facts) + 1) * LINE + 0.5 for row in rows]
+    sheet = Sheet(Sheet.HEAD + sum(heights) + 0.3, f"{spec.name}: {len(spec.layers)} layers")
     top = Sheet.HEAD
     for row, height in zip(rows, heights, strict=True):
-        _row(sheet, top, row, headings)
+        _draw_row(sheet, top, row, facts)
         top += height
     _key(sheet, top + 0.12)
     return sheet.figure
 
 
-_FACTS = ("filters", "stride", "groups", "maps or units", "max pooling", "pool stride", "contrast norm.")
+def _input(spec: ArchSpec) -> Block:
+    size = spec.image_size
+    return Block("input", (Stack(f"{size}×{size}, 3 planes", INPUT, INPUT, 3, GREY),), {})
 
 
-def _title(spec: ArchSpec) -> str:
-    layers = len(spec.layers)
-    return f"{spec.name}: {layers} layers, input {spec.image_size}×{spec.image_size}"
-
-
-def _blocks(spec: ArchSpec) -> Iterator[Block]:
-    """Yield the input and every layer as they are drawn."""
+def _convs(spec: ArchSpec) -> Iterator[Block]:
+    """Yield the convolutional layers, each with its maps and, where it pools, its pooled maps."""
     shapes, scale = spec.shapes(), INPUT / spec.image_size
     deepest = max(conv.maps for conv in spec.convs)
-    size = spec.image_size
-    yield Block("input", (Stack(f"{size}×{size}, 3 planes", INPUT, INPUT, 3, GREY),), {})
+
+    def stack(name: str, maps: int, window: int, colour: str, edge: str) -> Stack:
+        _, height, width = shapes[name]
+        sheets = max(1, round(maps / deepest * SHEETS))
+        label = f"{height}×{width}"
+        return Stack(label, width * scale, height * scale, sheets, colour, window * scale, edge)
+
     for conv in spec.convs:
-        sheets = max(1, round(conv.maps / deepest * SHEETS))
-        names = (conv.name, conv.pool_name) if conv.pool else (conv.name,)
-        windows = (conv.kernel, conv.pool.size if conv.pool else 0)
-        looks = ((SKY, VERMILION), (GREEN, BLUE))
-        stacks = []
-        for name, window, (colour, edge) in zip(names, windows, looks, strict=False):
-            _, height, width = shapes[name]
-            label = f"{height}×{width}"
-            stacks.append(Stack(label, width * scale, height * scale, sheets, colour, window * scale, edge))
+        stacks = [stack(conv.name, conv.maps, conv.kernel, SKY, VERMILION)]
+        if conv.pool:
+            stacks.append(stack(conv.pool_name, conv.maps, conv.pool.size, GREEN, BLUE))
         yield Block(conv.name, tuple(stacks), _conv_facts(conv))
-    widest = max((shapes[layer.name][0] for layer in spec.layers[len(spec.convs) :]), default=1)
-    for layer in spec.layers[len(spec.convs) :]:
-        label = "softmax" if layer.name == "fc8" else ""
-        column = Stack(label, BAR, COLUMN * layer.units / widest, 1, SKY)
-        yield Block(layer.name, (column,), {"maps or units": f"{layer.units}"})
 
 
 def _conv_facts(conv: Conv) -> dict[str, str]:
@@ -141,81 +139,97 @@ def _conv_facts(conv: Conv) -> dict[str, str]:
     return facts
 
 
-def _broken(blocks: list[Block]) -> list[list[Block]]:
-    """Break the layers into lines that fit the page; lines after the first leave room for the headings."""
-    rows, room = [[]], WIDTH - 2 * MARGIN
-    for block in blocks:
-        if block.across > room:
+def _dense(spec: ArchSpec) -> Iterator[Block]:
+    """Yield the fully connected layers and the softmax as columns."""
+    layers = spec.layers[len(spec.convs) :]
+    for layer in layers:
+        height = COLUMN * layer.units / max(other.units for other in layers)
+        column = Stack("softmax" if layer.name == "fc8" else "", BAR, height, 1, SKY)
+        yield Block(layer.name, (column,), {"maps or units": f"{layer.units}"})
+
+
+def _start(row: list[Block]) -> float:
+    """Return where a row's first layer begins; the input stands over the headings, other layers beside them."""
+    return MARGIN if row[0].name == "input" else MARGIN + HEADINGS + GAP
+
+
+def _rows(blocks: list[Block]) -> list[list[Block]]:
+    """Break the layers into rows that fit the page."""
+    rows: list[list[Block]] = [blocks[:1]]
+    for block in blocks[1:]:
+        taken = sum(other.across + GAP for other in rows[-1])
+        if _start(rows[-1]) + taken + block.across > WIDTH - MARGIN:
             rows.append([])
-            room = WIDTH - 2 * MARGIN - HEADINGS - GAP
         rows[-1].append(block)
-        room -= block.across + GAP
     return rows
 
 
 def _drawing(row: list[Block]) -> float:
-    """Return the inches that a line's stacks take downwards."""
+    """Return the inches that a row's stacks take downwards."""
     return max(stack.height + (stack.sheets - 1) * LIFT for block in row for stack in block.stacks)
 
 
-def _row(sheet: Sheet, top: float, row: list[Block], headings: list[str]) -> None:
-    """Draw one line of layers and the table beneath it."""
-    first = row[0].name == "input"
-    room = WIDTH - 2 * MARGIN - (0 if first else HEADINGS + GAP)
-    spread = (room - sum(block.across for block in row)) / max(len(row) - 1, 1)
-    x = MARGIN + (0 if first else HEADINGS + GAP)
-    axis, table = top + _drawing(row) / 2 + 0.1, top + _drawing(row) + 0.42
-    for line, words in enumerate(headings, start=1):
-        sheet.text(MARGIN, table + line * LINE, words, colour=GREY, across="left")
+def _draw_row(sheet: Sheet, top: float, row: list[Block], facts: list[str]) -> None:
+    """Draw one row of layers and the table beneath it."""
+    height, x = _drawing(row), _start(row)
+    free = WIDTH - MARGIN - x - sum(block.across for block in row)
+    space = min(free / max(len(row) - 1, 1), 3 * GAP)
+    table = top + height + 0.42
+    for line, fact in enumerate(facts, start=1):
+        sheet.text(MARGIN, table + line * LINE, fact, colour=GREY, across="left")
     before = None
     for block in row:
-        left = x + (block.across - block.drawn) / 2
-        for stack in block.stacks:
-            place = left + (stack.across - stack.drawn) / 2
-            _stack(sheet, place, axis, stack)
-            if before:
-                _link(sheet, *before, place, stack, axis)
-            before = place, stack
-            left += stack.across + GAP
-        _column(sheet, x + block.across / 2, table, block, headings)
-        x += block.across + min(spread, 2 * GAP)
+        before = _draw_block(sheet, x + (block.across - block.drawn) / 2, top + height / 2 + 0.1, block, before)
+        middle = x + block.across / 2
+        sheet.text(middle, table, block.name, weight="bold")
+        for line, fact in enumerate(facts, start=1):
+            sheet.text(middle, table + line * LINE, block.facts.get(fact, ""))
+        x += block.across + space
 
 
-def _stack(sheet: Sheet, x: float, axis: float, stack: Stack) -> None:
+def _draw_block(
+    sheet: Sheet, x: float, axis: float, block: Block, before: tuple[float, Stack] | None
+) -> tuple[float, Stack]:
+    """Draw a layer's stacks, linked to the stack before; return the last one with its place."""
+    for stack in block.stacks:
+        place = x + (stack.across - stack.drawn) / 2
+        _draw_stack(sheet, place, axis, stack)
+        if before:
+            _link(sheet, *before, place, stack, axis)
+        before = place, stack
+        x += stack.across + GAP
+    return before
+
+
+def _draw_stack(sheet: Sheet, x: float, axis: float, stack: Stack) -> None:
     """Draw the sheets, the last one first, and the label."""
+    fill, edge = tint(stack.colour, 0.4), stack.colour
     for n in reversed(range(stack.sheets)):
-        top = axis - stack.height / 2 - n * LIFT
-        sheet.box(x + n * SHIFT, top, stack.width, stack.height, tint(stack.colour, 0.4), tint(stack.colour, 1), 0.5)
+        sheet.box(x + n * SHIFT, axis - stack.height / 2 - n * LIFT, stack.width, stack.height, fill, edge, 0.5)
     label = sheet.text(x + stack.drawn / 2, axis + stack.height / 2 + 0.11, stack.label)
     label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})
 
 
 def _link(sheet: Sheet, x0: float, before: Stack, x1: float, stack: Stack, axis: float) -> None:
-    """Draw the window on the stack before, and lines from its corners to the position that it feeds."""
+    """Draw the window on the stack before and lines to the position that it feeds, or the fan to a column."""
     if not stack.window:
         for end in (-0.5, 0.5):
-            sheet.line(x0 + before.width, axis + end * before.height, x1, axis + end * stack.height, PALE, 0.8)
+            sheet.line(x0 + before.width, axis + end * before.height, x1, axis + end * stack.height, PALE)
         return
     across, down = SPOT
     x, y = x0 + across * before.width, axis + (down - 0.5) * before.height
-    half = stack.window / 2
     target = x1 + across * stack.width, axis + (down - 0.5) * stack.height
-    for corner in (y - half, y + half):
-        sheet.line(x + half, corner, *target, stack.window_colour, 0.6, level=3)
-    sheet.box(x - half, y - half, 2 * half, 2 * half, tint(stack.window_colour, 0.4), stack.window_colour, 0.8, level=3)
-
-
-def _column(sheet: Sheet, x: float, y: float, block: Block, headings: list[str]) -> None:
-    """Write a layer's column of the table."""
-    sheet.text(x, y, block.name, SMALL, weight="bold")
-    for line, key in enumerate(headings, start=1):
-        sheet.text(x, y + line * LINE, block.facts.get(key, ""))
+    side, edge = stack.window, stack.window_colour
+    for corner in (-side / 2, side / 2):
+        sheet.line(x + side / 2, y + corner, *target, edge, 0.6, level=3)
+    sheet.box(x - side / 2, y - side / 2, side, side, tint(edge, 0.4), edge, 0.8, level=3)
 
 
 def _key(sheet: Sheet, y: float) -> None:
     x = MARGIN
     for colour, words in ((VERMILION, "filter"), (BLUE, "pooling region"), (SKY, "maps"), (GREEN, "pooled maps")):
-        sheet.box(x, y - 0.05, 0.1, 0.1, tint(colour, 0.4), colour, 0.8)
+        sheet.box(x, y - 0.05, 0.1, 0.1, tint(colour, 0.4), colour)
         sheet.text(x + 0.16, y, words, across="left")
         x += 0.4 + len(words) * 0.85 * LETTER
-    sheet.text(WIDTH - MARGIN, y, "sides to scale; depth by maps, columns by units", colour=GREY, across="right")
+    words = "sides to scale; depth: maps; height of columns: units"
+    sheet.text(WIDTH - MARGIN, y, words, colour=GREY, across="right")

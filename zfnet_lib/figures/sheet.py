@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
-from matplotlib.patches import FancyBboxPatch, Polygon, Rectangle
+from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from .style import HEAT, INK, SMALL, TITLE, WIDTH, Figure
 
@@ -27,8 +25,10 @@ class Sheet:
         if title:
             self.text(0.05, 0.16, title, TITLE, across="left", weight="bold")
 
-    def text(self, x, y, words, size=SMALL, colour=INK, across="center", down="center_baseline", weight="normal"):
-        """Write words at a point."""
+    def text(self, x, y, words, size=SMALL, colour=INK, across="center", down="middle", weight="normal"):
+        """Write words at a point; `middle` is that of the capitals, so that words in a line share a baseline."""
+        if down == "middle":
+            y, down = y + 0.36 * size / 72, "baseline"
         place = {"ha": across, "va": down, "linespacing": 1.25}
         font = {"fontsize": size, "fontweight": weight, "fontfamily": "DejaVu Sans"}
         return self.axes.text(x, y, words, color=colour, **place, **font)
@@ -42,10 +42,6 @@ class Sheet:
             patch = Rectangle((x, y), width, height)
         patch.set(facecolor=fill, edgecolor=edge, linewidth=line, zorder=level)
         return self.axes.add_patch(patch)
-
-    def area(self, corners: Sequence[tuple[float, float]], fill, alpha=1.0, level=1):
-        """Fill a polygon."""
-        return self.axes.add_patch(Polygon(corners, facecolor=fill, alpha=alpha, linewidth=0, zorder=level))
 
     def line(self, x0, y0, x1, y1, colour=INK, width=0.8, level=1):
         """Draw a straight line."""

@@ -31,6 +31,11 @@ def tint(colour: str, strength: float) -> tuple[float, float, float]:
     return tuple(1 - strength * (1 - part) for part in to_rgb(colour))
 
 
+def zone(row: int, column: int) -> str:
+    """Return the colour of a pooling region; neighbours, also diagonal ones, differ."""
+    return (SKY, ORANGE, GREEN, PURPLE)[row % 2 * 2 + column % 2]
+
+
 class FigureError(ZfnetError, ValueError):
     """Arrays that a figure cannot draw."""
 

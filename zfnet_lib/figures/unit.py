@@ -37,9 +37,7 @@ def unit_figure(picture: np.ndarray, box: Box, patch: np.ndarray, projection: np
         x = GAP + place * (SIDE + GAP)
         sheet.picture(array, x, Sheet.HEAD, SIDE, SIDE)
         sheet.text(x + SIDE / 2, Sheet.HEAD + SIDE + 0.15, words)
-    top, left, bottom, right = (
-        n * SIDE / len(picture) for n in box.clipped(*picture.shape[:2])
-    )
+    top, left, bottom, right = (n * SIDE / len(picture) for n in box.clipped(*picture.shape[:2]))
     sheet.box(GAP + left, Sheet.HEAD + top, right - left, bottom - top, edge="white", line=2.4, level=3)
     sheet.box(GAP + left, Sheet.HEAD + top, right - left, bottom - top, edge=VERMILION, line=1.4, level=4)
     return sheet.figure

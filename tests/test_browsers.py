@@ -52,7 +52,7 @@ def test_the_live_browser_follows_its_menus(setting):
 
 
 def test_the_linked_browser_holds_every_prepared_map():
-    layers = experiments.fig2("smoke", layers=["conv1", "conv2"], maps=3).layers
+    layers = experiments.fig2("smoke", "photos", layers=["conv1", "conv2"], maps=3).layers
     tabs = linked_browser(layers)
     assert tabs.titles == ("conv1", "conv2")
     for tab, blocks in zip(tabs.children, layers.values(), strict=True):

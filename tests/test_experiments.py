@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from zfnet_lib import ZfnetError, experiments
+from zfnet_lib import Hits, ZfnetError, experiments
 from zfnet_lib.deconv import deconv
 from zfnet_lib.specs import ZFNET
 
@@ -59,7 +59,7 @@ def test_bad_requests_get_one_sentence(changes, sentence):
 
 
 def test_fig2_projects_the_strongest_units():
-    result = experiments.fig2("smoke", layers=["conv1", "conv3"], maps=2, k=4)
+    result = experiments.fig2("smoke", "photos", layers=["conv1", "conv3"], maps=2, k=4)
     assert list(result.layers) == ["conv1", "conv3"]
     for blocks, side in zip(result.layers.values(), (7, 64), strict=True):
         assert len(blocks) == 2
@@ -83,13 +83,16 @@ def test_a_field_larger_than_the_picture_shows_the_whole_picture():
     assert same is projection
 
 
-def test_fig2_draws_the_same_maps_for_the_same_seed():
-    def numbers(seed):
-        blocks = experiments.fig2("smoke", layers=["conv1"], maps=3, k=1, seed=seed).layers["conv1"]
-        return [block.map for block in blocks]
+def test_fig2_draws_maps_by_seed_and_layer_among_the_active_ones():
+    def drawn(seed, layer="conv1"):
+        score = torch.ones(40, 2)
+        score[7, 1] = 0
+        return experiments._subset(Hits(layer, score, score, score, score), 5, seed)
 
-    assert numbers(5) == numbers(5)
-    assert len({tuple(numbers(seed)) for seed in range(4)}) > 1
+    assert drawn(5) == drawn(5)
+    assert len({tuple(drawn(seed)) for seed in range(6)}) == 6
+    assert drawn(0) != drawn(0, "conv2")
+    assert all(7 not in drawn(seed) for seed in range(40))
 
 
 def test_fig3_agrees_with_the_paper():

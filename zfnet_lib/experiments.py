@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -404,7 +405,7 @@ def _telling_window(maps: Tensor, side: int = 7) -> tuple[int, Tensor]:
 def _subset(hits: Hits, maps: int, seed: int) -> list[int]:
     """Draw maps that are active on k pictures; each layer draws anew."""
     active = (hits.score > 0).all(1).nonzero().flatten()
-    generator = torch.Generator().manual_seed(int.from_bytes(f"{seed} {hits.layer}".encode()) % 2**63)
+    generator = torch.Generator().manual_seed(crc32(f"{seed} {hits.layer}".encode()))
     order = torch.randperm(len(active), generator=generator)
     return sorted(active[order[:maps]].tolist())
 

@@ -235,8 +235,9 @@ def _rectified(signal: Tensor, maps: Tensor, rectify: Rectify) -> Tensor:
 def _filtered(net: ConvNet, conv: Conv, signal: Tensor, size: torch.Size) -> Tensor:
     """Filter with the transposed weights; zeros of the forward padding are cut off, uncovered pixels stay 0."""
     weight = net.get_submodule(conv.name).weight
-    below = F.conv_transpose2d(signal, weight, stride=conv.stride, padding=conv.padding, groups=conv.groups)
-    return F.pad(below, (0, size[1] - below.shape[-1], 0, size[0] - below.shape[-2]))
+    below = F.conv_transpose2d(signal, weight, stride=conv.stride, groups=conv.groups)
+    rows, columns = (conv.padding + n - m for n, m in zip(size, below.shape[-2:], strict=True))
+    return F.pad(below, (-conv.padding, columns, -conv.padding, rows))
 
 
 def _places(stage: Stage, pool: Pool, switches: Switches, generator: torch.Generator) -> Tensor:

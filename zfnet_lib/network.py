@@ -108,8 +108,12 @@ class ConvNet(nn.Module):
         """The device that holds the weights."""
         return next(self.parameters()).device
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return the logits [n, classes] of prepared pictures [n, 3, image_size, image_size].
+
+        Args:
+            x: Prepared pictures.
+            generator: Draws what dropout drops in training; torch's global one by default.
 
         Raises:
             InputError: Wrong shape, or a network without a classifier.
@@ -120,7 +124,9 @@ class ConvNet(nn.Module):
             x = self._pass(conv, x)[-1]
         x = x.flatten(1)
         for dense in self.spec.dense:
-            x = F.dropout(self._rectified(dense, x), dense.dropout, self.training)
+            x = self._rectified(dense, x)
+            if self.training and dense.dropout:
+                x = _dropped(x, dense.dropout, generator)
         return self.fc8(x)
 
     def trace(self, x: Tensor, upto: str | None = None) -> Trace:
@@ -234,6 +240,11 @@ def _module(layer: Conv | Dense, fan_in: int) -> nn.Module:
     return nn.utils.skip_init(
         nn.Conv2d, channels, layer.maps, layer.kernel, layer.stride, layer.padding, groups=layer.groups
     )
+
+
+def _dropped(x: Tensor, share: float, generator: torch.Generator | None) -> Tensor:
+    """Set a share of the units to 0 and scale the others so that the expected sum stays (section 3)."""
+    return x * torch.empty_like(x).bernoulli_(1 - share, generator=generator).div_(1 - share)
 
 
 def _normalised(conv: Conv, x: Tensor) -> Tensor:

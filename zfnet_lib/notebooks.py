@@ -126,10 +126,8 @@ def publish_book(profile: str, out: Path | None = None) -> Path:
     folder = out or PROJECT / "runs" / profile
     missing = [name for name in _chapters() if not _fingerprint_of(folder / f"{name}.ipynb")]
     if missing:
-        raise ZfnetError(
-            f"{folder} lacks {', '.join(missing)} (not run, or failed); "
-            f"run them first: zfnet run {' '.join(missing)} --profile {profile}"
-        )
+        command = f"zfnet run {' '.join(missing)} --profile {profile}" + (f" --out {out}" if out else "")
+        raise ZfnetError(f"{folder} lacks {', '.join(missing)} (not run, or failed); run first: {command}")
     stage = folder / "book"
     _stage(stage, [folder / f"{name}.ipynb" for name in _chapters()])
     command = [sys.executable, "-c", _BUILD, "build", str(stage), "-W", "--keep-going"]
@@ -157,29 +155,38 @@ def _stage(stage: Path, executed: list[Path]) -> None:
             shutil.copy(path, fresh / "notebooks")
 
 
-def _values(names: list[str], given: dict[str, Value], fixed: dict[str, Value]) -> dict[str, dict[str, Value]]:
+def _values(names: list[str], given: Mapping[str, Value], fixed: dict[str, Value]) -> dict[str, dict[str, Value]]:
     """Return for each notebook the typed values of its parameters that are set."""
+    for option in fixed.keys() & given.keys():
+        raise ZfnetError(f"set {option} by --{option}, not as a parameter")
+    declared = _declared(names)
+    known = sorted(set().union(*declared.values()) - set(fixed))
+    for parameter in given:
+        if parameter not in known:
+            parameters = f"the parameters are {', '.join(known)}"
+            raise ZfnetError(f"no parameter {parameter!r} in {', '.join(names)}; {parameters}")
+    return {
+        name: {
+            parameter: _typed(name, parameter, value, kinds[parameter])
+            for parameter, value in {**given, **fixed}.items()
+            if parameter in kinds
+        }
+        for name, kinds in declared.items()
+    }
+
+
+def _declared(names: list[str]) -> dict[str, dict[str, str]]:
+    """Return for each notebook its parameters and their types."""
     import papermill
 
     known = notebook_names()
     for name in names:
         if name not in known:
             raise ZfnetError(f"there is no notebook {name!r}; the notebooks are {', '.join(known)}")
-    for option in fixed.keys() & given.keys():
-        raise ZfnetError(f"set {option} by --{option}, not as a parameter")
-    declared = {name: papermill.inspect_notebook(_source(name)) for name in names}
-    everywhere = sorted(set().union(*declared.values()) - set(fixed))
-    for parameter in given:
-        if parameter not in everywhere:
-            allowed = f"the parameters are {', '.join(everywhere)}"
-            raise ZfnetError(f"no parameter {parameter!r} in {', '.join(names)}; {allowed}")
+    cells = {name: papermill.inspect_notebook(_source(name)) for name in names}
     return {
-        name: {
-            key: _typed(name, key, value, cell[key]["inferred_type_name"])
-            for key, value in {**given, **fixed}.items()
-            if key in cell
-        }
-        for name, cell in declared.items()
+        name: {parameter: found["inferred_type_name"] for parameter, found in cell.items()}
+        for name, cell in cells.items()
     }
 
 

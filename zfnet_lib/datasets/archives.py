@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +57,11 @@ class PictureFiles(Dataset):
 
     def __init__(self, name: str, split: str, root: Path, index: Index, origin: str = ""):
         self.name, self.split, self.root, self.index, self.origin = name, split, root, index, origin
-        self.classes, self.labels = index.classes, check_labels(index.labels, len(index.classes))
+        self.names, self.classes, self.labels = (
+            index.files,
+            index.classes,
+            check_labels(index.labels, len(index.classes)),
+        )
 
     def sample(self, i: int) -> Sample:
         """Read picture i.
@@ -67,13 +71,7 @@ class PictureFiles(Dataset):
         """
         label = self.labels[i] if self.multilabel else int(self.labels[i])
         box = None if self.index.boxes is None else self.index.boxes[i]
-        return Sample(read_picture(self.root / self.index.files[i]), label, box, name=self.index.files[i])
-
-    def index_lines(self) -> Iterator[str]:
-        """Yield the archive, then the files and labels."""
-        yield self.origin
-        for file, label in zip(self.index.files, self.labels.tolist(), strict=True):
-            yield f"{file} {label}"
+        return Sample(read_picture(self.root / self.names[i]), label, box, name=self.names[i])
 
 
 def scan_classes(root: Path, folders: Sequence[str], names: Sequence[str]) -> Index:

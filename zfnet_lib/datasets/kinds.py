@@ -60,7 +60,7 @@ TEXTURES: dict[str, Texture] = {
     "pupil": lambda u, v: -2.6 * (np.hypot(u, v) < 0.55),
     "ball": lambda u, v: 0.8 - 1.6 * (u - 0.35) ** 2 - 1.6 * (v + 0.35) ** 2,
 }
-"""Brightness over a part, about [-1, 1]; u and v run from -1 to 1 across the outline."""
+"""Brightness over a part, at most 1; u and v run from -1 to 1 across the outline."""
 
 
 @dataclass(frozen=True)

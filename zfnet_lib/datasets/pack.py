@@ -94,7 +94,7 @@ class Pack(Dataset):
             index.origin,
             tuple(index.classes),
         )
-        self.index, self.pictures = index, pictures
+        self.index, self.pictures, self.names = index, pictures, index.names
         multilabel = bool(index.labels) and isinstance(index.labels[0], list)
         self.labels = check_labels(np.array(index.labels, np.int8 if multilabel else np.int64), len(self.classes))
 
@@ -102,13 +102,11 @@ class Pack(Dataset):
         """Return square i."""
         label = self.labels[i] if self.multilabel else int(self.labels[i])
         box = self.index.boxes[i]
-        return Sample(self.pictures[i], label, box and tuple(box), name=self.index.names[i])
+        return Sample(self.pictures[i], label, box and tuple(box), name=self.names[i])
 
-    def index_lines(self) -> Iterator[str]:
-        """Yield the hash of the pixels, the names and the labels."""
-        yield self.index.content
-        for name, label in zip(self.index.names, self.index.labels, strict=True):
-            yield f"{name} {label}"
+    def content(self) -> str:
+        """Return the hash of the pixels."""
+        return self.index.content
 
     def batch(self, rows: Sequence[int] | Tensor, side: int | None = None) -> Tensor:
         """Return some squares, enlarged or reduced to `side` pixels: uint8 [k, 3, side, side]."""
@@ -219,7 +217,9 @@ def open_pack(name: str, split: str = "train", side: int | None = None) -> Pack:
     side = _side(name, side)
     folder = pack_folder(name, split, side)
     if not folder.is_dir():
-        raise MissingDataError(f"{name} {split} is not packed at {side} pixels; run: zfnet pack {name}")
+        raise MissingDataError(
+            f"{name} {split} is not packed at {side} pixels in {folder.parent}; run: zfnet pack {name}"
+        )
     index = _read_index(folder)
     return Pack(index, _mapped(folder / "pictures.bin", len(index.rows), side))
 

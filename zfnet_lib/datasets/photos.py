@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -114,14 +113,19 @@ class Photos(Dataset):
         """Cut crop i."""
         label, top, left, side = self.windows[i]
         picture = self.photographs[label][:, top : top + side, left : left + side].contiguous()
-        return Sample(picture, label, name=f"{self.classes[label]} {side}x{side}+{left}+{top}")
+        return Sample(picture, label, name=self.names[i])
 
-    def index_lines(self) -> Iterator[str]:
-        """Yield the photographs' hashes and the windows."""
+    @cached_property
+    def names(self) -> list[str]:
+        """Photograph and crop: width x height + left + top."""
+        return [f"{self.classes[label]} {side}x{side}+{left}+{top}" for label, top, left, side in self.windows]
+
+    def content(self) -> str:
+        """Return the hash of the photographs."""
+        digest = hashlib.sha256()
         for photograph in self.photographs:
-            yield hashlib.sha256(photograph.numpy().tobytes()).hexdigest()
-        for window in self.windows:
-            yield " ".join(map(str, window))
+            digest.update(photograph.numpy().data)
+        return digest.hexdigest()
 
 
 def _windows(height: int, width: int, density: float) -> list[tuple[int, int, int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -132,17 +132,19 @@ def check_labels(labels: np.ndarray, classes: int) -> np.ndarray:
 
 
 class Dataset(torch.utils.data.Dataset):
-    """A map-style data set of `Sample`s; each kind of data gives `sample` and `index_lines`.
+    """A map-style data set of `Sample`s; each kind of data gives `sample` and the attributes.
 
     Attributes:
         name: The name it was opened by.
         split: Which part of it.
         classes: Readable class names.
         labels: int64 [n], or int8 [n, classes] where pictures have several labels.
+        names: The pictures' names, known without reading them.
         origin: Which archive it was unpacked from; empty for data that come with the code.
     """
 
     origin: str = ""
+    names: Sequence[str]
     name: str
     split: str
     classes: tuple[str, ...]
@@ -152,9 +154,9 @@ class Dataset(torch.utils.data.Dataset):
         """Read or draw the picture at 0 <= i < len(self)."""
         raise NotImplementedError
 
-    def index_lines(self) -> Iterator[str]:
-        """Yield what identifies the content, one line a picture: the source of `fingerprint`."""
-        raise NotImplementedError
+    def content(self) -> str:
+        """Return what identifies the pixels where names and labels do not."""
+        return self.origin
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -172,7 +174,6 @@ class Dataset(torch.utils.data.Dataset):
     @cached_property
     def fingerprint(self) -> str:
         """A short hash of the content index; it goes into records."""
-        digest = hashlib.sha256("\n".join([self.name, self.split, *self.classes]).encode())
-        for line in self.index_lines():
-            digest.update(b"\n" + line.encode())
-        return digest.hexdigest()[:12]
+        lines = [self.name, self.split, self.content(), *self.classes]
+        lines += [f"{name} {label}" for name, label in zip(self.names, self.labels.tolist(), strict=True)]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]

@@ -7,7 +7,6 @@ which object and part is known. Picture `i` depends on the seed, the family, the
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -227,10 +226,14 @@ class Shapes(Dataset):
         """Return the mask [h, w] of each part of the (first) object in picture i."""
         return self.objects(i)[0].parts
 
-    def index_lines(self) -> Iterator[str]:
-        """Yield the parameters and the first picture's bytes; the rest follows from them."""
-        yield f"{self.size} {len(self)} {self.seed}"
-        yield self.sample(0).picture.numpy().tobytes().hex()
+    @property
+    def names(self) -> list[str]:
+        """Family, split and number."""
+        return [f"{self.name}/{self.split}/{i}" for i in range(len(self))]
+
+    def content(self) -> str:
+        """Return size, seed and the first picture's bytes; the other pictures follow from the same code."""
+        return f"{self.size} {self.seed} {self.sample(0).picture.numpy().tobytes().hex()}"
 
     def _plan(self, i: int) -> tuple[list[int], np.random.Generator]:
         """Return the classes of the objects in picture i, and the generator that draws them."""

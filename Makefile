@@ -1,0 +1,68 @@
+# `make book` and `make test` do everything from nothing but Python and make; bare `make` lists the rest.
+PYTHON   ?= python3
+VENV     ?= .venv
+PROFILE  ?= tiny
+PICTURES ?=
+
+BIN       := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+WEIGHTS   := $(or $(ZFNET_DATA),data)/weights/alexnet-imagenet/meta.json
+VENDOR    := book/_static/vendor
+UNPACKED  := _build/vendor
+NPM       := npm pack --silent --fetch-retries=1 --fetch-timeout=30000
+CHOSEN    := --profile $(PROFILE)$(if $(PICTURES), -p pictures=$(PICTURES))
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help book test lint lab clean vendor
+
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo '  settings: PROFILE=smoke|tiny|paper  PICTURES=DATASET  PYTHON=python3.12  VENV=.venv'
+
+ifeq ($(PROFILE)$(PICTURES),tiny)
+book: $(INSTALLED) $(WEIGHTS) vendor  ## build the book; with PROFILE or PICTURES: run the notebooks so, then publish
+	@$(BIN)/jupyter-book build . -W --keep-going
+	@echo "The book: $(CURDIR)/_build/html/index.html"
+else
+book: $(INSTALLED) $(if $(filter smoke,$(PROFILE)),,$(WEIGHTS)) vendor
+	@$(BIN)/zfnet run $(CHOSEN)
+	@$(BIN)/zfnet book --profile $(PROFILE)
+endif
+
+test: $(INSTALLED) vendor  ## run the tests
+	@$(BIN)/python -m pytest
+
+lint: $(INSTALLED)  ## check style and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+lab: $(INSTALLED)  ## open the notebooks in JupyterLab
+	@$(BIN)/jupyter lab notebooks
+
+clean:  ## remove the built book, runs and caches (not .venv, not data)
+	rm -rf _build runs $(VENDOR) .pytest_cache .ruff_cache .hypothesis
+	find zfnet_lib tests book -name __pycache__ -prune -exec rm -rf {} +
+
+# The environment. Installed anew when pyproject.toml changes.
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
+		echo "$(PYTHON) is not Python 3.11 to 3.13; name one that is: make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+$(WEIGHTS): | $(INSTALLED)
+	@$(BIN)/zfnet fetch alexnet-imagenet
+
+vendor:  ## put MathJax and the widget manager into the book, by npm, so that its pages ask nothing outside
+	@test -d $(VENDOR) || ! command -v npm >/dev/null || $(MAKE) --no-print-directory $(VENDOR) || \
+		echo "npm could not bring MathJax and the widget manager; the pages will use the public copies"
+
+$(VENDOR):
+	@rm -rf $(UNPACKED) && mkdir -p $(UNPACKED)/mathjax $(UNPACKED)/widgets
+	@cd $(UNPACKED) && $(NPM) mathjax@3.2.2 @jupyter-widgets/html-manager@1.0.14 >/dev/null
+	@cd $(UNPACKED) && tar xzf mathjax-*.tgz && mv package/LICENSE package/es5/tex-chtml.js package/es5/output mathjax/
+	@cd $(UNPACKED) && tar xzf jupyter-widgets-*.tgz && mv package/LICENSE package/dist/embed.js package/dist/*.woff2 widgets/
+	@cd $(UNPACKED) && rm -rf mathjax/output/svg* package *.tgz && mv $(CURDIR)/$(UNPACKED) $(CURDIR)/$@

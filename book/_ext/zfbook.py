@@ -1,0 +1,96 @@
+"""The book's own Sphinx extension: outputs that stay true, pages that ask nothing outside, the paper's errata.
+
+jupyter-cache knows a notebook by its code alone. What a notebook shows depends on more: the library, the
+stored results, the data at hand. Their hash names the cache, so a change in any of them runs the notebooks
+again. Prose that glues numbers from a notebook is read again whenever a notebook was.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx.environment import BuildEnvironment
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+from zfnet_lib import paper
+from zfnet_lib.notebooks import state_hash
+
+logger = logging.getLogger(__name__)
+
+
+def name_the_cache(app: Sphinx, config: Config) -> None:
+    """Let the cache of executed notebooks depend on all that their outputs depend on."""
+    if config.nb_execution_mode != "cache":
+        return
+    caches = Path(app.outdir).parent / ".jupyter_cache"
+    current = caches / state_hash()
+    for stale in set(caches.glob("*")) - {current}:
+        shutil.rmtree(stale, ignore_errors=True)
+    config.nb_execution_cache_path = str(current)
+
+
+def take_vendored_scripts(app: Sphinx, config: Config) -> None:
+    """Use MathJax and the widget manager from the book where `make vendor` has put them, else say so."""
+    if Path(app.srcdir, "book/_static/vendor").is_dir():
+        config.mathjax_path = "vendor/mathjax/tex-chtml.js"
+        config.nb_ipywidgets_js = {"vendor/widgets/embed.js": {}}
+        logger.info("zfbook: MathJax and widgets from book/_static/vendor; no page asks anything outside")
+    else:
+        logger.info("zfbook: MathJax and widgets from their public copies (`make vendor` brings them, by npm)")
+
+
+def reread_prose(
+    app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]
+) -> Iterator[str]:
+    """Yield every page of prose when a notebook is read: glue across documents is not tracked."""
+
+    def is_notebook(name: str) -> bool:
+        return Path(env.doc2path(name)).suffix == ".ipynb"
+
+    if any(map(is_notebook, added | changed)):
+        yield from (name for name in env.found_docs if not is_notebook(name))
+
+
+class Errata(SphinxDirective):
+    """`{errata}`: the paper's errors as a list, from `zfnet_lib.paper`."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return one definition an erratum: its title, then the places, the check and our reading."""
+        items = [
+            nodes.definition_list_item(
+                "",
+                nodes.term(erratum.title, erratum.title, ids=[erratum.id]),
+                nodes.definition("", *map(_labelled, ("Printed", "Check", "Reading"), _lines(erratum))),
+            )
+            for erratum in paper.errata()
+        ]
+        return [nodes.definition_list("", *items)]
+
+
+def _lines(erratum: paper.Erratum) -> tuple[str, str, str]:
+    places = [(_place(place["where"]), place["quote"]) for place in erratum.places]
+    quotes = [f"“{quote}” ({where})" for where, quote in places if quote]
+    return "; ".join(quotes or [where for where, _ in places]), erratum.arithmetic, erratum.reading
+
+
+def _place(where: str) -> str:
+    return f"section {where}" if where[0].isdigit() else where
+
+
+def _labelled(label: str, text: str) -> nodes.paragraph:
+    return nodes.paragraph("", "", nodes.strong(label, label), nodes.Text(f": {text}"))
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Connect all of it to Sphinx."""
+    app.add_directive("errata", Errata)
+    app.connect("config-inited", name_the_cache)
+    app.connect("config-inited", take_vendored_scripts)
+    app.connect("env-get-outdated", reread_prose)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,209 @@
+"""The book: a small one of its own configuration and extension, built and looked at without a network."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+from zfnet_lib import notebooks
+from zfnet_lib.notebooks import publish_book, run_notebooks
+from zfnet_lib.paper import errata
+from zfnet_lib.paths import PROJECT, ZfnetError
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+VENDORED = (PROJECT / "book/_static/vendor").is_dir()
+
+PARAMETERS = 'profile: str = "tiny"  # the scale\nlive: bool = False  # compute anew'
+COUNT = """
+import os
+from pathlib import Path
+from myst_nb import glue
+results = Path(os.environ["ZFNET_RESULTS"])
+runs = results.parent / "runs.txt"
+runs.write_text(runs.read_text() + "x" if runs.exists() else "x")
+glue("number", float((results / "number").read_text()), display=False)
+print("shown in", profile, "run", len(runs.read_text()))
+"""
+WIDGETS = """
+import ipywidgets as w
+slider = w.IntSlider(max=2, description="map")
+pages = w.Stack([w.HTML(f"<p class='page'>page {i}</p>") for i in range(3)], selected_index=0)
+w.jslink((slider, "value"), (pages, "selected_index"))
+tabs = w.Tab([w.VBox([slider, pages]), w.HTML("other layer")])
+tabs.titles = ["conv1", "conv2"]
+tabs
+"""
+PROSE = "# Start\n\nThe number is {glue:text}`/notebooks/count.ipynb::number:.0f`, and $x^2$ {cite}`zeiler2014`.\n"
+
+
+def write_notebook(path: Path, *cells: str) -> None:
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    book = nbformat.v4.new_notebook(metadata={"kernelspec": kernel})
+    book.cells = [nbformat.v4.new_markdown_cell(f"# {path.stem}")]
+    book.cells += [nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})]
+    book.cells += [nbformat.v4.new_code_cell(cell) for cell in cells]
+    nbformat.write(book, path)
+
+
+def build(root: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", notebooks._BUILD, "build", str(root), "-W", "--keep-going"]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "NO_COLOR": "1"})
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A project of two pages and two notebooks with the real configuration, built once."""
+    root = tmp_path_factory.mktemp("project")
+    (root / "notebooks").mkdir()
+    (root / "results").mkdir()
+    (root / "results/number").write_text("41")
+    shutil.copy(PROJECT / "_config.yml", root)
+    for folder in ("_ext", "_static"):
+        shutil.copytree(PROJECT / "book" / folder, root / "book" / folder)
+    for name in ("references.bib", "references.md", "errata.md"):
+        shutil.copy(PROJECT / "book" / name, root / "book")
+    names = ("notebooks/count", "notebooks/widgets", "book/references", "book/errata")
+    chapters = [{"file": name} for name in names]
+    toc = {"format": "jb-book", "root": "book/intro", "chapters": chapters}
+    (root / "_toc.yml").write_text(yaml.safe_dump(toc))
+    (root / "book/intro.md").write_text(PROSE)
+    write_notebook(root / "notebooks/count.ipynb", COUNT)
+    write_notebook(root / "notebooks/widgets.ipynb", WIDGETS)
+    stray = root / ".venv/lib/site-packages/package/README.md"
+    stray.parent.mkdir(parents=True)
+    stray.write_text("no page of the book")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZFNET_RESULTS", str(root / "results"))
+        patch.setenv("ZFNET_DATA", str(root / "data"))
+        patch.setattr(notebooks, "PROJECT", root)
+        yield root
+
+
+@pytest.fixture(scope="module")
+def html(root: Path) -> Path:
+    done = build(root)
+    assert done.returncode == 0, done.stderr
+    return root / "_build/html"
+
+
+def text_of(page: Path) -> str:
+    return re.sub(r"<[^>]+>", "", page.read_text())
+
+
+def test_the_book_builds_without_a_warning_from_its_own_pages_only(html: Path) -> None:
+    assert "The number is 41," in text_of(html / "book/intro.html")
+    assert '<html lang="en"' in (html / "book/intro.html").read_text()
+    assert not list(html.rglob("README*"))
+
+
+def test_every_erratum_is_on_its_page(html: Path) -> None:
+    page = (html / "book/errata.html").read_text()
+    assert all(f'id="{erratum.id}"' in page for erratum in errata())
+    assert "Reading: " in text_of(html / "book/errata.html")
+
+
+def test_outputs_stay_true_when_results_change(root: Path, html: Path) -> None:
+    assert "shown in tiny run 1" in text_of(html / "notebooks/count.html")
+    again = build(root)
+    assert "0 added, 0 changed, 0 removed" in again.stdout
+    assert ("widgets from book/_static/vendor" in again.stdout) == VENDORED
+    assert (root / "runs.txt").read_text() == "x"
+
+    (root / "results/number").write_text("42")
+    assert build(root).returncode == 0
+    assert "shown in tiny run 2" in text_of(html / "notebooks/count.html")
+    assert "The number is 42," in text_of(html / "book/intro.html")
+    assert len(list((root / "_build/.jupyter_cache").iterdir())) == 1
+
+
+def test_a_published_run_is_shown_as_it_was_run(root: Path) -> None:
+    with pytest.raises(ZfnetError, match="lacks count, widgets"):
+        publish_book("smoke")
+    assert [run.state for run in run_notebooks([], "smoke")] == ["done", "done"]
+    executed = (root / "runs.txt").read_text()
+    first = publish_book("smoke")
+    assert first == root / "runs/smoke/book/_build/html/index.html"
+    assert f"shown in smoke run {len(executed)}" in text_of(first.parent / "notebooks/count.html")
+    assert (root / "runs.txt").read_text() == executed
+
+
+def test_a_failing_cell_fails_the_build(root: Path, html: Path) -> None:
+    source = root / "notebooks/count.ipynb"
+    good = source.read_text()
+    write_notebook(source, "raise ValueError('planted')")
+    try:
+        done = build(root)
+    finally:
+        source.write_text(good)
+    assert done.returncode != 0
+    assert "planted" in done.stdout + done.stderr
+
+
+def test_every_page_of_the_contents_is_there() -> None:
+    listed = re.findall(r"(?:file|root): (\S+)", (PROJECT / "_toc.yml").read_text())
+    missing = [name for name in listed if not list(PROJECT.glob(f"{name}.*"))]
+    assert missing == []
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def page(html: Path):
+    """A page of headless Chromium that can reach nothing but a server of the built book."""
+    if not CHROMIUM:
+        pytest.skip("no Chromium here")
+    from playwright.sync_api import sync_playwright
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(html)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    nowhere = "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", nowhere]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        address = f"http://127.0.0.1:{server.server_port}"
+        yield browser.new_context(base_url=address, viewport={"width": 390, "height": 844}).new_page()
+        browser.close()
+    server.shutdown()
+
+
+@pytest.mark.skipif(not VENDORED, reason="no vendored scripts (npm was not there)")
+def test_pages_work_without_a_network_and_linked_widgets_move(page) -> None:
+    asked: list[str] = []
+    broken: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("response", lambda response: response.status >= 400 and broken.append(response.url))
+    page.on("pageerror", lambda error: broken.append(str(error)))
+
+    page.goto("/book/intro.html", wait_until="networkidle")
+    assert page.locator("mjx-container").count() == 1
+    page.goto("/notebooks/widgets.html", wait_until="networkidle")
+    assert page.locator(".page:visible").all_inner_texts() == ["page 0"]
+    page.locator(".noUi-handle").press("ArrowRight")
+    assert page.locator(".page:visible").all_inner_texts() == ["page 1"]
+    page.get_by_text("conv2", exact=True).click()
+    assert page.get_by_text("other layer", exact=True).is_visible()
+
+    local = ("http://127.0.0.1:", "data:", "blob:")
+    assert [url for url in asked if not url.startswith(local)] == []
+    assert broken == []
+
+
+@pytest.mark.parametrize("name", ["book/intro", "notebooks/count", "notebooks/widgets", "book/references"])
+def test_no_page_moves_sideways_on_a_phone(page, name: str) -> None:
+    page.goto(f"/{name}.html")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390

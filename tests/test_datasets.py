@@ -1,0 +1,242 @@
+"""Samples and how they move, the table, the opener, and a reader for each layout."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from layouts import class_folders, tiny_imagenet, voc, write_picture
+
+from zfnet_lib.datasets import DATASETS, DataError, MissingDataError, Sample, dataset_folder, mask_box, open_dataset
+from zfnet_lib.datasets.archives import VOC_CLASSES, Index, divided
+from zfnet_lib.datasets.photos import PHOTOGRAPHS, square_grid, wheel_path
+from zfnet_lib.datasets.samples import check_labels
+from zfnet_lib.datasets.synsets import SYNSETS
+from zfnet_lib.images import PictureError, Preparation, read_picture
+
+
+@st.composite
+def samples(draw):
+    """A picture whose mask is exactly its box."""
+    h, w = draw(st.integers(8, 60)), draw(st.integers(8, 60))
+    left, top = draw(st.integers(0, w - 4)), draw(st.integers(0, h - 4))
+    right, bottom = draw(st.integers(left + 3, w)), draw(st.integers(top + 3, h))
+    mask = torch.zeros(h, w, dtype=torch.bool)
+    mask[top:bottom, left:right] = True
+    picture = torch.randint(0, 256, (3, h, w), dtype=torch.uint8, generator=torch.Generator().manual_seed(h * w))
+    return Sample(picture, 1, tuple(map(float, (left, top, right, bottom))), mask)
+
+
+@given(samples(), st.integers(4, 40))
+def test_box_and_mask_move_together(sample, side):
+    square = sample.squared(side)
+    assert square.picture.shape == (3, side, side) and square.mask.shape == (side, side)
+    if square.box is None or not square.mask.any():
+        return
+    scale = max(1, side / min(sample.picture.shape[-2:]))
+    assert np.allclose(square.box, mask_box(square.mask), atol=1 + scale)
+    mirrored = square.mirrored()
+    assert np.allclose(mirrored.box, mask_box(mirrored.mask), atol=1 + scale)
+
+
+@given(samples(), st.integers(0, 5), st.integers(0, 5))
+def test_crops_and_mirrors_move_the_box_exactly(sample, top, left):
+    crop = sample.cropped(top, left, 3, 3)
+    assert crop.box == mask_box(crop.mask)
+    assert torch.equal(crop.picture, sample.picture[:, top : top + 3, left : left + 3])
+    mirrored = sample.mirrored()
+    assert mirrored.box == mask_box(mirrored.mask)
+    again = mirrored.mirrored()
+    assert torch.equal(again.picture, sample.picture) and again.box == sample.box
+
+
+@given(samples(), st.integers(4, 40))
+def test_squared_is_the_preparation_of_section_3(sample, side):
+    preparation = Preparation(side, side, torch.zeros(3, 1, 1), torch.ones(3, 1, 1))
+    assert torch.equal(sample.squared(side).picture, preparation.square(sample.picture))
+
+
+def test_a_sample_unpacks_as_picture_and_label():
+    picture, label = Sample(torch.zeros(3, 2, 2, dtype=torch.uint8), 7, name="x")
+    assert picture.shape == (3, 2, 2) and label == 7
+
+
+def test_labels_have_to_fit_the_classes():
+    with pytest.raises(DataError, match="labels range from 0 to 3; allowed are 0 to 2"):
+        check_labels(np.array([0, 3]), 3)
+    with pytest.raises(DataError, match="labels range from -1 to 2; allowed are -1 to 1"):
+        check_labels(np.array([[2, -1]], np.int8), 2)
+    with pytest.raises(DataError, match="labels for 2 classes and 3 classes"):
+        check_labels(np.zeros((4, 2), np.int8), 3)
+
+
+def test_the_table_is_complete():
+    for name, entry in DATASETS.items():
+        assert entry.name == name and entry.title and entry.licence and entry.source and entry.layout
+        assert (entry.reader is None) == (name == "photos" or name.startswith("shapes"))
+        assert all(re.fullmatch("[0-9a-f]{64}", archive.sha256) for archive in entry.archives)
+        assert not entry.archives or entry.room > max(archive.size for archive in entry.archives)
+    for name in ("photos", "shapes", "shapes-transfer"):
+        for split, n in DATASETS[name].images.items():
+            data = open_dataset(name, split)
+            assert (len(data), len(data.classes)) == (n, DATASETS[name].classes)
+    assert len(SYNSETS) == 75 and SYNSETS["n02110341"] == "dalmatian"
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "sentence"),
+    [
+        (
+            "imagnet",
+            "val",
+            "there is no data set 'imagnet'; known are imagenet, tiny-imagenet, .*, and folder:PATH",
+        ),
+        ("photos", "train", "photos has no split 'train'; its splits are val"),
+        ("folder:/no/such", "val", "there is no folder /no/such; give folder:PATH"),
+        ("folder:", "val", "there is no data set 'folder:'"),
+    ],
+)
+def test_names_that_do_not_exist(name, split, sentence):
+    with pytest.raises(DataError, match=sentence):
+        open_dataset(name, split)
+
+
+@pytest.mark.parametrize("name", [name for name, entry in DATASETS.items() if entry.reader])
+def test_missing_data_names_the_command(data, name):
+    with pytest.raises(MissingDataError, match=f"zfnet fetch {name} .*zfnet fetch {name} --from FILE"):
+        open_dataset(name, DATASETS[name].splits[0])
+
+
+def test_tiny_imagenet(data):
+    tiny_imagenet(dataset_folder("tiny-imagenet"))
+    train, val = (open_dataset("tiny-imagenet", split) for split in ("train", "val"))
+    assert train.classes == ("tench", "cat") and train.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert train[4].name == "train/n02/images/n02_2.JPEG" and train[4].box is None
+    assert val.labels.tolist() == [1, 0, 1] and val[2].box == (2, 2, 13, 64)
+    assert train.fingerprint != val.fingerprint and train.origin == "unpacked by hand"
+    (dataset_folder("tiny-imagenet") / "words.txt").unlink()
+    with pytest.raises(DataError, match=r"is not laid out as .*words.txt is missing; remove the folder and fetch"):
+        open_dataset("tiny-imagenet")
+
+
+def test_imagenet_in_torchvisions_layout(data):
+    for split, n in (("train", 3), ("val", 2)):
+        class_folders(dataset_folder("imagenet") / split, ["n01440764", "n01443537"], n, "{}.JPEG")
+    train = open_dataset("imagenet", "train")
+    assert train.classes == ("n01440764", "n01443537") and train.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert open_dataset("imagenet")[3].name == "val/n01443537/2.JPEG"
+
+
+def test_mini_imagenet_has_readable_names(data):
+    for split in ("train", "val"):
+        class_folders(dataset_folder("mini-imagenet-novel") / split, ["n02110341", "n02108089"], 2, "{}.jpg")
+    assert open_dataset("mini-imagenet-novel").classes == ("boxer", "dalmatian")
+
+
+def test_caltech_leaves_the_background_out_and_divides_each_class(data):
+    class_folders(dataset_folder("caltech-101"), ["BACKGROUND_Google", "ant", "Faces_easy"], 12)
+    train, val, whole = (open_dataset("caltech-101", split) for split in ("train", "val", "all"))
+    assert whole.classes == ("Faces easy", "ant") and len(whole) == 24
+    assert (len(train), val.labels.tolist()) == (22, [0, 1])
+    assert not set(train.index.files) & set(val.index.files)
+    assert open_dataset("caltech-101", "val").index.files == val.index.files
+    class_folders(dataset_folder("caltech-256"), ["001.ak47", "010.beer-mug", "257.clutter"], 2)
+    assert open_dataset("caltech-256", "all").classes == ("ak47", "beer mug")
+
+
+def test_voc_has_several_labels_a_picture(data):
+    voc(dataset_folder("voc-2012"), VOC_CLASSES)
+    train, val = open_dataset("voc-2012", "train"), open_dataset("voc-2012", "val")
+    dog = VOC_CLASSES.index("dog")
+    assert train.multilabel and train.labels.shape == (2, 20) and train.labels.dtype == np.int8
+    assert train.labels[:, dog].tolist() == [1, -1] and val[0].label[dog] == 0
+    assert (np.delete(train.labels, dog, axis=1) == -1).all()
+    assert len(open_dataset("voc-2012", "trainval")) == 3
+
+
+def test_imagenet_samples(data):
+    for seed, name in enumerate(["n01484850_great_white_shark", "n01440764_tench"]):
+        write_picture(dataset_folder("imagenet-samples") / f"{name}.JPEG", seed)
+    samples = open_dataset("imagenet-samples")
+    assert samples.classes == ("tench", "great white shark") and samples.labels.tolist() == [0, 1]
+
+
+def test_a_folder_of_ones_own(tmp_path):
+    class_folders(tmp_path, ["cats", "dogs"], 10)
+    name = f"folder:{tmp_path}"
+    train, val = open_dataset(name, "train"), open_dataset(name, "val")
+    assert train.classes == ("cats", "dogs") and (len(train), len(val)) == (18, 2)
+    class_folders(tmp_path / "train", ["owls"], 3)
+    class_folders(tmp_path / "val", ["owls"], 2)
+    assert [len(open_dataset(name, split)) for split in ("train", "val")] == [3, 2]
+    with pytest.raises(DataError, match="has its own split; open train or val"):
+        open_dataset(name, "all")
+    class_folders(tmp_path / "val", ["snakes"], 1)
+    with pytest.raises(DataError, match=r"val has classes that .*train lacks: snakes"):
+        open_dataset(name)
+
+
+def test_bad_folders(tmp_path):
+    with pytest.raises(DataError, match="has no class folders; give each class a folder of pictures"):
+        open_dataset(f"folder:{tmp_path}")
+    class_folders(tmp_path, ["cats"], 2)
+    (tmp_path / "dogs").mkdir()
+    with pytest.raises(
+        DataError, match=r"the class folder .*dogs holds no picture; add .jpg, .jpeg, .png files or"
+    ):
+        open_dataset(f"folder:{tmp_path}")
+
+
+def test_a_corrupt_jpeg_is_named(tmp_path):
+    class_folders(tmp_path, ["cats"], 3)
+    victim = tmp_path / "cats/image_0002.jpg"
+    victim.write_bytes(victim.read_bytes()[:300])
+    data = open_dataset(f"folder:{tmp_path}", "all")
+    with pytest.raises(
+        PictureError, match=r"image_0002.jpg cannot be read as a picture \(.*; convert it .* or leave"
+    ):
+        data[1]
+    assert data[0].picture.shape == (3, 24, 30)
+
+
+@given(st.lists(st.integers(0, 4), min_size=10, max_size=80))
+def test_the_division_keeps_every_picture_once(labels):
+    labels = np.array(sorted(labels))
+    index = Index(tuple("abcde"), tuple(map(str, range(len(labels)))), labels)
+    train, val = divided(index, "train"), divided(index, "val")
+    assert sorted(train.files + val.files) == sorted(index.files)
+    for label in np.unique(labels):
+        share, n = (val.labels == label).sum(), (labels == label).sum()
+        assert 1 <= share <= max(1, round(0.1 * n))
+
+
+def test_photos_are_cut_from_the_wheels():
+    photos = open_dataset("photos")
+    assert photos.classes == tuple(PHOTOGRAPHS) and sorted(set(photos.labels)) == list(range(14))
+    for i in (0, 20, 150, len(photos) - 1):
+        sample = photos[i]
+        whole = read_picture(wheel_path(list(PHOTOGRAPHS.values())[photos.photograph(i)]))
+        side, _, rest = sample.name.split()[1].partition("x")
+        _, left, top = map(int, rest.split("+"))
+        window = whole[:, top : top + int(side), left : left + int(side)]
+        assert sample.picture.shape == (3, int(side), int(side)) and torch.equal(sample.picture, window)
+    assert len(set(photos.windows)) == len(photos)
+    assert len(open_dataset("photos", density=4)) > 1500
+    with pytest.raises(DataError, match="density of crops is positive; given 0"):
+        open_dataset("photos", density=0)
+    with pytest.raises(DataError, match=r"the installed skimage lacks data/none\.png; reinstall it"):
+        wheel_path("skimage/data/none.png")
+
+
+@given(st.integers(40, 200), st.integers(40, 200), st.integers(10, 40), st.floats(0.5, 4))
+def test_the_grid_of_crops_covers_the_photograph(height, width, side, density):
+    corners = square_grid(height, width, side, density)
+    assert len(set(corners)) == len(corners)
+    for axis, length in enumerate((height, width)):
+        starts = sorted({corner[axis] for corner in corners})
+        assert starts[0] >= 0 and starts[-1] + side <= length
+        assert starts[0] == length - side - starts[-1] or len(starts) == 1
+        steps = np.diff(starts)
+        assert (steps <= 1.5 * side / density + 1).all()

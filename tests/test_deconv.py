@@ -1,0 +1,374 @@
+"""The deconvnet against loops, against autograd and against captum."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import product
+
+import pytest
+import torch
+from captum.attr import Deconvolution
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from oracles import (
+    alone,
+    captum,
+    close,
+    deconv_by_autograd,
+    layers_by_autograd,
+    lively,
+    picture,
+    pool_by_loops,
+    sequential,
+    strongest_unit,
+    unpool_by_loops,
+)
+from strategies import active_units, cases, shaped
+from torch import nn
+from torch.nn import functional as F
+from torchvision.models import alexnet
+
+from zfnet_lib.deconv import Unit, cut, deconv, deconv_units, descend, project, unpool
+from zfnet_lib.foreign import adapt
+from zfnet_lib.receptive import Box, receptive_field
+from zfnet_lib.specs import KRIZHEVSKY, MINI, ZFNET, Norm, SpecError
+
+many = settings(max_examples=80, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+
+
+# ---- unpooling ----------------------------------------------------------------------------------------------
+
+
+def test_unpooling_by_hand_with_shared_switches():
+    # Regions of 3x3 at stride 2 over 5x5: the 9 in the centre is the maximum of all four of them in the first
+    # map. In the second, the two upper regions share the 8, the lower ones have maxima of their own.
+    maps = torch.tensor(
+        [
+            [[1, 0, 2, 0, 1], [0, 3, 0, 3, 0], [2, 0, 9, 0, 2], [0, 4, 0, 4, 0], [1, 0, 2, 0, 1]],
+            [[0, 0, 8, 0, 0], [1, 0, 0, 0, 0], [0, 0, 1, 0, 0], [6, 0, 0, 0, 0], [0, 0, 0, 0, 5]],
+        ],
+        dtype=torch.float64,
+    )[None]
+    _, switches = F.max_pool2d(maps, 3, 2, return_indices=True)
+    assert switches.tolist() == [[[[12, 12], [12, 12]], [[2, 2], [15, 24]]]]
+    values = torch.tensor([[[[1, 2], [3, 4]], [[5, 6], [7, -8]]]], dtype=torch.float64)
+    added = [
+        [[0, 0, 0, 0, 0], [0, 0, 0, 0, 0], [0, 0, 10, 0, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]],
+        [[0, 0, 11, 0, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0], [7, 0, 0, 0, 0], [0, 0, 0, 0, -8]],
+    ]
+    assert unpool(values, switches, (5, 5)).tolist() == [added]
+    assert unpool_by_loops(values, switches, (5, 5)).tolist() == [added]
+    overwritten = unpool(values, switches, (5, 5), sharing="overwrite")
+    assert (overwritten[0, 0, 2, 2], overwritten[0, 1, 0, 2], overwritten.sum()) == (4, 6, 4 + 6 + 7 - 8)
+
+
+@given(st.data(), st.integers(3, 8), st.integers(3, 8), st.integers(2, 3), st.integers(1, 2), st.booleans())
+def test_unpooling_is_the_adjoint_of_gathering_and_equals_the_loops(data, height, width, size, stride, ceil):
+    maps, m = (data.draw(shaped(2, 2, height, width)) for _ in range(2))
+    _, switches = pool_by_loops(maps, size, stride, ceil)
+    v = data.draw(shaped(*switches.shape))
+    gathered = m.flatten(2).gather(2, switches.flatten(2)).view_as(v)
+    unpooled = unpool(v, switches, (height, width))
+    assert torch.isclose((unpooled * m).sum(), (v * gathered).sum(), rtol=1e-12, atol=1e-12)
+    assert close(unpooled, unpool_by_loops(v, switches, (height, width)), 1e-14)
+
+
+@given(st.data(), st.integers(4, 9), st.integers(4, 9))
+def test_overwriting_keeps_the_last_value_in_row_major_order(data, height, width):
+    _, switches = pool_by_loops(data.draw(shaped(1, 2, height, width)), 3, 2)
+    values = data.draw(shaped(*switches.shape))
+    expected = torch.zeros(1, 2, height * width, dtype=torch.float64)
+    for m, i, j in product(*map(range, values.shape[1:])):
+        expected[0, m, switches[0, m, i, j]] = values[0, m, i, j]
+    found = unpool(values, switches, (height, width), sharing="overwrite")
+    assert torch.equal(found.flatten(2), expected)
+    shared = any(len(set(each.flatten().tolist())) < each.numel() for each in switches[0])
+    assert torch.equal(found, unpool(values, switches, (height, width))) != shared
+
+
+# ---- the literal method -------------------------------------------------------------------------------------
+
+
+def test_projections_equal_autograd_with_rectified_gradients():
+    shares = []
+
+    @many
+    @given(cases(), st.data())
+    def holds(case, data):
+        trace = case.net.trace(case.x)
+        layer = data.draw(st.sampled_from(sorted(trace.stages)))
+        unit = data.draw(active_units(trace[layer].maps))
+        expected, activation = deconv_by_autograd(case.net, case.x, layer, unit)
+        assert activation > 0
+        shares.append(bool(expected.any()))
+        assert close(deconv(trace, layer, unit), expected)
+
+    holds()
+    assert sum(shares) > 0.85 * len(shares)
+
+
+@many
+@given(cases(), st.data())
+def test_whole_signals_equal_autograd_too(case, data):
+    x = case.x.clone().requires_grad_()
+    trace = case.net.trace(x)
+    layer = data.draw(st.sampled_from(sorted(trace.stages)))
+    signal = data.draw(shaped(*trace[layer].maps.shape))
+    maps = dict(layers_by_autograd(case.net, x))[layer]
+    (expected,) = torch.autograd.grad(maps, x, signal)
+    assert close(project(trace, layer, signal), expected)
+
+
+@settings(many, max_examples=30)
+@given(cases(), st.data())
+def test_the_pooled_unit_that_a_switch_belongs_to_gives_the_same_picture(case, data):
+    trace = case.net.trace(case.x)
+    pooling = [conv for conv in case.net.spec.convs if conv.pool and not (conv.norm and conv.norm.before_pool)]
+    assume(pooling)
+    conv = data.draw(st.sampled_from(pooling))
+    stage = trace[conv.name]
+    pooled = stage.maps.flatten(2).gather(2, stage.switches.flatten(2)).view_as(stage.switches)
+    above = data.draw(active_units(pooled))
+    below = (above[0], *divmod(int(stage.switches[0][above]), stage.maps.shape[-1]))
+    shown = project(trace, conv.name, unpool(alone(pooled, above), stage.switches, stage.maps.shape[-2:]))
+    assert torch.equal(shown, deconv(trace, conv.name, below))
+    expected, _ = deconv_by_autograd(case.net, case.x, conv.pool_name, above)
+    assert close(shown, expected)
+
+
+def test_a_projection_of_the_papers_network_is_mostly_not_zero():
+    net = lively(MINI)
+    trace = net.trace(picture(64, 64))
+    for layer in trace.net.spec.convs:
+        maps = trace[layer.name].maps
+        units = [divmod(place, maps[0, 0].numel()) for place in maps.flatten().topk(5).indices.tolist()]
+        found = [deconv(trace, layer.name, (m, *divmod(place, maps.shape[-1]))) for m, place in units]
+        assert all(each.any() for each in found)
+
+
+@settings(max_examples=25)
+@given(cases(), st.data())
+def test_a_unit_that_is_not_active_shows_nothing(case, data):
+    trace = case.net.trace(case.x)
+    layer = data.draw(st.sampled_from(sorted(trace.stages)))
+    silent = trace[layer].maps[0].eq(0).nonzero().tolist()
+    assume(silent)
+    assert not deconv(trace, layer, tuple(silent[0])).any()
+
+
+def test_every_picture_of_a_batch_is_projected_by_itself():
+    net = lively(MINI)
+    x = picture(64, 64, n=3)
+    trace = net.trace(x)
+    unit = (int(trace["conv4"].maps.amin(dim=0)[:, 1, 2].argmax()), 1, 2)
+    shown = deconv(trace, "conv4", unit)
+    apart = torch.cat([deconv(net.trace(each[None]), "conv4", unit) for each in x])
+    assert close(shown, apart, 1e-12)
+    assert shown.flatten(1).any(dim=1).all()
+
+
+# ---- captum -------------------------------------------------------------------------------------------------
+
+
+def without_normalisation(spec):
+    return replace(spec, convs=tuple(replace(conv, norm=None) for conv in spec.convs)).features()
+
+
+@pytest.fixture(scope="module")
+def traces():
+    """One pass at 224 pixels of Fig. 3, of Krizhevsky's network (narrow) and of torchvision's AlexNet."""
+    x = picture(224, 224)
+    torch.manual_seed(0)
+    foreign = adapt(alexnet().eval())
+    return {
+        "zfnet": lively(without_normalisation(ZFNET)).trace(x),
+        "krizhevsky": lively(without_normalisation(KRIZHEVSKY.scaled(1 / 6))).trace(x),
+        "alexnet": foreign.features().double().trace(x / 60),
+    }
+
+
+@pytest.mark.parametrize("layer", ["conv1", "conv2", "conv3", "conv4", "conv5"])
+@pytest.mark.parametrize("network", ["zfnet", "krizhevsky", "alexnet"])
+def test_at_224_pixels_a_unit_of_every_layer_equals_captums_deconvolution(traces, network, layer):
+    trace = traces[network]
+    unit = strongest_unit(trace[layer].maps)
+    twin = sequential(trace.net, layer, 224)
+    assert close(twin(trace.x), trace[layer].maps, 1e-12)
+    expected = captum(Deconvolution, twin, trace.x, unit) * trace[layer].maps[0][unit]
+    assert expected.any()
+    assert close(deconv(trace, layer, unit), expected)
+
+
+@pytest.mark.parametrize("network", ["zfnet", "krizhevsky", "alexnet"])
+def test_at_224_pixels_units_in_the_last_corner_equal_autograd(traces, network):
+    trace = traces[network]
+    for layer, stage in trace.stages.items():
+        row, column = (n - 1 for n in stage.maps.shape[2:])
+        unit = (int(stage.maps[0, :, row, column].argmax()), row, column)
+        expected, activation = deconv_by_autograd(trace.net, trace.x, layer, unit)
+        assert activation > 0
+        assert close(deconv(trace, layer, unit), expected)
+
+
+def test_captum_on_torchvisions_own_modules_gives_the_same(traces):
+    torch.manual_seed(0)
+    module = alexnet().double().eval()
+    layers = [nn.ReLU() if isinstance(each, nn.ReLU) else each for each in module.features[:12]]
+    trace = traces["alexnet"]
+    unit = strongest_unit(trace["conv5"].maps)
+    expected = captum(Deconvolution, nn.Sequential(*layers), trace.x, unit) * trace["conv5"].maps[0][unit]
+    assert close(deconv(trace, "conv5", unit), expected)
+
+
+# ---- many units ---------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=40)
+@given(cases(), st.data())
+def test_many_units_equal_the_literal_method_cut_to_their_fields(case, data):
+    net, x = case.net, torch.cat([case.x, -case.x, case.x.flip(-1)])
+    trace, units = net.trace(x), []
+    for _ in range(data.draw(st.integers(1, 9))):
+        layer, image = data.draw(st.sampled_from(sorted(trace.stages))), data.draw(st.integers(0, 2))
+        units.append(Unit(image, layer, *data.draw(active_units(trace[layer].maps[image : image + 1]))))
+    shown = deconv_units(net, x, units, batch=data.draw(st.integers(1, 4)))
+    for unit, projection, box in zip(units, shown.projections, shown.boxes, strict=True):
+        whole = deconv(trace, unit.layer, unit[2:])[unit.image]
+        field = receptive_field(net.spec, unit.layer)
+        assert box == field.box(unit.row, unit.column)
+        assert projection.shape == (3, field.size, field.size)
+        assert close(projection, cut_from_wide(whole, box))
+        assert close(projection.sum(), whole.sum(), 1e-9)
+
+
+def cut_from_wide(image, box):
+    """Cut a box out of the picture in the middle of a much larger field of zeros."""
+    reach = 400
+    wide = image.new_zeros(3, image.shape[1] + 2 * reach, image.shape[2] + 2 * reach)
+    wide[:, reach:-reach, reach:-reach] = image
+    return wide[:, reach + box.top : reach + box.bottom, reach + box.left : reach + box.right]
+
+
+def test_units_of_all_layers_at_the_corners_of_mini_keep_their_order():
+    net, x = lively(MINI), picture(64, 64, n=2)
+    trace, units = net.trace(x), []
+    for layer, image in product(("conv5", "conv1", "conv3", "conv2"), (1, 0)):
+        last = trace[layer].maps.shape[-1] - 1
+        for row, column in product((0, last), (last, 0)):
+            units.append(Unit(image, layer, int(trace[layer].maps[image, :, row, column].argmax()), row, column))
+    shown = deconv_units(net, x, units)
+    assert len(shown.projections) == len(units) == 32
+    for unit, projection, box in zip(units, shown.projections, shown.boxes, strict=True):
+        whole = deconv(trace, unit.layer, unit[2:])[unit.image]
+        assert whole.any()
+        assert close(projection, cut_from_wide(whole, box))
+
+
+def test_no_units_give_no_projections():
+    shown = deconv_units(lively(MINI), picture(64, 64), [])
+    assert (shown.projections, shown.boxes) == ([], [])
+
+
+def test_the_whole_network_serves_pictures_of_another_size_than_its_classifiers():
+    net, x = lively(MINI), picture(90, 71)
+    shown = deconv_units(net, x, [Unit(0, "conv3", 2, 1, 1)])
+    expected = deconv(net.features().trace(x), "conv3", (2, 1, 1))[0]
+    assert close(shown.projections[0], cut_from_wide(expected, shown.boxes[0]))
+
+
+@given(st.data(), st.integers(-6, 6), st.integers(-6, 5), st.integers(1, 12))
+def test_cutting_leaves_zeros_beyond_the_edges(data, top, left, side):
+    assume(min(top, left) + side > 0)
+    image, box = data.draw(shaped(3, 7, 6)), Box(top, left, top + side, left + side)
+    assert torch.equal(cut(image, box), cut_from_wide(image, box))
+
+
+# ---- other promises -----------------------------------------------------------------------------------------
+
+
+def test_descending_keeps_what_arrives_at_every_layer():
+    trace = lively(MINI).trace(picture(64, 64))
+    signal = alone(trace["conv4"].maps, strongest_unit(trace["conv4"].maps))
+    steps = descend(trace, "conv4", signal)
+    assert list(steps) == ["conv4", "conv3", "conv2", "conv1", "pixels"]
+    assert torch.equal(steps["conv4"], signal)
+    assert torch.equal(steps["pixels"], project(trace, "conv4", signal))
+    for layer in ("conv3", "conv2", "conv1"):
+        assert steps[layer].min() == 0
+        assert steps[layer].any()
+        assert torch.equal(project(trace, layer, steps[layer]), steps["pixels"])
+
+
+PROGRAM = """
+import hashlib, torch
+from zfnet_lib import MINI, ConvNet, Unit, deconv, deconv_units
+net = ConvNet(MINI, seed=3)
+x = 60 * torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+shown = [deconv(net.trace(x), "conv5", (4, 1, 2)).numpy()]
+units = [Unit(1, "conv3", 2, 0, 0), Unit(0, "conv5", 4, 1, 2)]
+shown += [each.numpy() for each in deconv_units(net, x, units).projections]
+assert any(each.any() for each in shown)
+digest = hashlib.sha256(b"".join(each.tobytes() for each in shown)).hexdigest()
+"""
+
+
+def test_two_runs_give_the_same_bytes():
+    here = {}
+    exec(PROGRAM, here)
+    again = {}
+    exec(PROGRAM, again)
+    elsewhere = subprocess.run(
+        [sys.executable, "-c", PROGRAM + "print(digest)"], capture_output=True, text=True, check=True
+    )
+    assert {here["digest"], again["digest"], elsewhere.stdout.strip()} == {here["digest"]}
+    assert here["digest"] != hashlib.sha256(b"").hexdigest()
+
+
+def test_a_projection_carries_no_gradient_and_leaves_the_trace_alone():
+    trace = lively(MINI).trace(picture(64, 64))
+    before = [stage.maps.clone() for stage in trace.stages.values()]
+    shown = deconv(trace, "conv5", (0, 0, 0))
+    assert not shown.requires_grad
+    assert all(torch.equal(a, b.maps) for a, b in zip(before, trace.stages.values(), strict=True))
+
+
+def test_biases_and_normalisation_take_no_part_on_the_way_down():
+    net = lively(replace(MINI, convs=(replace(MINI.convs[0], norm=Norm(alpha=10.0)), *MINI.convs[1:])))
+    trace = net.trace(picture(64, 64))
+    before = deconv(trace, "conv2", strongest_unit(trace["conv2"].maps))
+    for conv in net.spec.convs:
+        net.get_submodule(conv.name).bias.data += 1
+    assert torch.equal(deconv(trace, "conv2", strongest_unit(trace["conv2"].maps)), before)
+
+
+@pytest.mark.parametrize(
+    ("layer", "unit", "sentence"),
+    [
+        ("conv9", (0, 0, 0), "mini has no layer 'conv9'; its layers are conv1, .*, fc8"),
+        ("pool1", (0, 0, 0), "mini has no layer 'pool1'; its layers are conv1, .*, fc8"),
+        ("fc6", (0, 0, 0), "layer 'fc6' of mini has no maps; choose one of conv1, .*, conv5"),
+        ("conv5", (43, 0, 0), r"conv5 has no unit \(43, 0, 0\); it has 43 maps of 3x3"),
+        ("conv5", (0, 3, 0), r"conv5 has no unit \(0, 3, 0\); .*"),
+        ("conv5", (0, 0, -1), r"conv5 has no unit \(0, 0, -1\); .*"),
+    ],
+)
+def test_units_that_do_not_exist_get_one_sentence(layer, unit, sentence):
+    net, x = lively(MINI), picture(64, 64)
+    with pytest.raises(SpecError, match=f"^{sentence}$"):
+        deconv(net.trace(x), layer, unit)
+    with pytest.raises(SpecError, match=f"^{sentence}$"):
+        deconv_units(net, x, [Unit(0, "conv1", 0, 0, 0), Unit(0, layer, *unit)])
+
+
+def test_pictures_and_signals_that_do_not_exist_get_one_sentence():
+    net, x = lively(MINI), picture(64, 64)
+    for image in (1, -1):
+        with pytest.raises(SpecError, match=f"^there is no picture {image}; the batch holds 1$"):
+            deconv_units(net, x, [Unit(image, "conv1", 0, 0, 0)])
+    with pytest.raises(SpecError, match=r"a signal on conv5 has shape \[1, 43, 3, 3\], given \[1, 43, 3, 4\]"):
+        project(net.trace(x), "conv5", torch.zeros(1, 43, 3, 4))
+    with pytest.raises(SpecError, match=r"^this trace stops before conv3; .* without `upto`$"):
+        deconv(net.trace(x, upto="conv2"), "conv3", (0, 0, 0))

@@ -1,0 +1,316 @@
+"""Fetching: downloads that continue, archives at hand, and archives that must not be unpacked."""
+
+import hashlib
+import io
+import json
+import stat
+import tarfile
+import threading
+import zipfile
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+import scipy.io
+from layouts import class_folders, tiny_imagenet, write_picture
+from torchvision.datasets import imagenet
+
+from zfnet_lib.datasets import DATASETS, Archive, DataError, fetch_dataset, open_dataset
+from zfnet_lib.datasets.disk import require_room, unpack
+from zfnet_lib.datasets.fetch import download
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def tar_of(folder, path, mode="w:xz"):
+    with tarfile.open(path, mode) as tar:
+        tar.add(folder, folder.name)
+    return path
+
+
+@pytest.fixture
+def tiny(data, tmp_path, monkeypatch):
+    """A small Tiny-ImageNet as an archive that the table knows; returns the archive and replaces its entry."""
+    tiny_imagenet(tmp_path / "source/tiny-imagenet-200")
+    path = tar_of(tmp_path / "source/tiny-imagenet-200", tmp_path / "tiny.tar.xz")
+
+    def expect(**changes):
+        archive = Archive("a small one", sha256(path.read_bytes()), images={"train": 6, "val": 3})
+        entry = replace(DATASETS["tiny-imagenet"], room=1, archives=(replace(archive, **changes),))
+        monkeypatch.setitem(DATASETS, "tiny-imagenet", entry)
+        return entry.archives[0]
+
+    expect()
+    return path, expect
+
+
+@pytest.fixture
+def server():
+    """Serves `content`; `limit` bytes a request at most, and without Range where `ranges` is False."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            state.requests.append(self.headers.get("Range"))
+            start = int(self.headers["Range"][6:-1]) if self.headers.get("Range") and state.ranges else 0
+            self.send_response(206 if start else 200)
+            self.send_header("Content-Length", str(len(state.content) - start))
+            self.end_headers()
+            self.wfile.write(state.content[start : start + state.limit])
+
+        def log_message(self, *args):
+            pass
+
+    state = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    state.content, state.limit, state.ranges, state.requests = b"", 10**9, True, []
+    state.url = f"http://127.0.0.1:{state.server_port}/tiny.tar.xz"
+    thread = threading.Thread(target=state.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield state
+    state.shutdown()
+    thread.join()
+    state.server_close()
+
+
+def test_an_archive_at_hand(data, tiny):
+    path, _ = tiny
+    folder = fetch_dataset("tiny-imagenet", path, progress=False)
+    assert folder == data / "tiny-imagenet/tiny-imagenet-200"
+    train = open_dataset("tiny-imagenet", "train")
+    assert len(train) == 6 and train[0].picture.shape == (3, 24, 30) and train.origin == "a small one"
+    assert json.loads((data / "tiny-imagenet/origin.json").read_text())["sha256"] == sha256(path.read_bytes())
+    path.unlink()
+    assert fetch_dataset("tiny-imagenet", path) == folder
+    assert [entry.name for entry in data.iterdir()] == ["tiny-imagenet"]
+
+
+def test_an_unknown_archive_is_refused(data, tmp_path, tiny):
+    other = tmp_path / "other.tar"
+    other.write_bytes(b"something")
+    with pytest.raises(
+        DataError, match=r"other.tar \(sha256 .*is no known archive of tiny-imagenet, .* a small one"
+    ):
+        fetch_dataset("tiny-imagenet", other)
+    with pytest.raises(DataError, match="there is no archive /no/where; give the path of a file after --from"):
+        fetch_dataset("tiny-imagenet", tmp_path.__class__("/no/where"))
+    assert list(data.iterdir()) == []
+
+
+def test_a_wrong_number_of_pictures_leaves_nothing(data, tiny):
+    path, expect = tiny
+    expect(images={"train": 7})
+    with pytest.raises(DataError, match="tiny-imagenet train has 6 pictures instead of 7; bring the archive again"):
+        fetch_dataset("tiny-imagenet", path, progress=False)
+    assert list(data.iterdir()) == []
+
+
+def test_an_archive_of_something_else(data, tmp_path, tiny):
+    _, expect = tiny
+    class_folders(tmp_path / "birds", ["owl"], 1)
+    path = tar_of(tmp_path / "birds", tmp_path / "birds.tar", "w")
+    expect(sha256=sha256(path.read_bytes()))
+    with pytest.raises(DataError, match="has no folder tiny-imagenet-200"):
+        fetch_dataset("tiny-imagenet", path, progress=False)
+
+
+def test_download(data, tiny, server):
+    path, expect = tiny
+    server.content = path.read_bytes()
+    expect(url=server.url, size=len(server.content))
+    fetch_dataset("tiny-imagenet", progress=False)
+    assert len(open_dataset("tiny-imagenet")) == 3
+    assert list((data / "downloads").iterdir()) == []
+
+
+def test_a_download_continues_where_it_stopped(tmp_path, server):
+    server.content, server.limit = np.random.default_rng(0).bytes(5000), 2000
+    archive = Archive("bytes", sha256(server.content), url=server.url, size=5000)
+    path = tmp_path / "downloads/bytes.tar"
+    for megabytes in ("0.0", "0.0"):
+        with pytest.raises(
+            DataError, match=f"stopped after {megabytes} MB .*run the same command again to continue"
+        ):
+            download(archive, path, progress=False)
+        assert not path.exists()
+    assert download(archive, path, progress=False).read_bytes() == server.content
+    assert server.requests == [None, "bytes=2000-", "bytes=4000-"]
+    assert [file.name for file in path.parent.iterdir()] == ["bytes.tar"]
+    assert download(archive, path, progress=False) == path and len(server.requests) == 3
+
+
+def test_a_server_that_cannot_continue_begins_anew(tmp_path, server):
+    server.content, server.ranges = b"0123456789" * 100, False
+    archive = Archive("bytes", sha256(server.content), url=server.url, size=1000)
+    (tmp_path / "file.part").write_bytes(b"xyz")
+    assert download(archive, tmp_path / "file", progress=False).read_bytes() == server.content
+
+
+def test_a_download_with_another_hash_is_removed(tmp_path, server):
+    server.content = b"something else"
+    with pytest.raises(
+        DataError, match="gave a file with another hash than the table's; it was removed, try again"
+    ):
+        download(Archive("bytes", "0" * 64, url=server.url), tmp_path / "file", progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_network(tmp_path):
+    archive = Archive("bytes", "0" * 64, url="http://127.0.0.1:9/file.tar")
+    with pytest.raises(
+        DataError, match=r"stopped after 0.0 MB .*bring the file another way and give it with --from"
+    ):
+        download(archive, tmp_path / "file", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("photos", "photos needs no fetching: its pictures are inside the installed packages"),
+        ("shapes", "shapes needs no fetching: its pictures are drawn on demand"),
+        ("mini-imagenet-novel", "mini-imagenet-novel has no public address; .* --from FILE"),
+        ("imagenet", r"imagenet needs ILSVRC2012_img_train.tar, .* from https.*--from FOLDER"),
+        ("nothing", "there is no data set 'nothing'"),
+    ],
+)
+def test_what_cannot_be_fetched(data, name, sentence):
+    with pytest.raises(DataError, match=sentence):
+        fetch_dataset(name)
+
+
+def test_a_full_disk_is_noticed_before(data, tiny, monkeypatch):
+    path, _ = tiny
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("usage", (), {"free": 0}))
+    with pytest.raises(
+        DataError, match=r"unpacking tiny-imagenet needs 0.0 GB and .* has 0.0 GB free; free space, or"
+    ):
+        fetch_dataset("tiny-imagenet", path)
+    with pytest.raises(DataError, match=r"packing needs 5\.4 GB"):
+        require_room(data / "not/there", 5_400_000_000, "packing")
+
+
+def member(name: str, **changes) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.size = 0
+    for key, value in changes.items():
+        setattr(info, key, value)
+    return info
+
+
+@pytest.mark.parametrize(
+    ("bad", "sentence"),
+    [
+        (member("../evil"), "holds '../evil', a path that leaves its folder; it was not unpacked"),
+        (member("a/../../evil"), "a path that leaves its folder"),
+        (member("/tmp/evil"), "a path that leaves its folder"),
+        (member("C:\\evil"), "a path that leaves its folder"),
+        (
+            member("link", type=tarfile.SYMTYPE, linkname="/etc/passwd"),
+            "holds 'link', a link or device; only plain",
+        ),
+        (member("hard", type=tarfile.LNKTYPE, linkname="good"), "holds 'hard', a link or device"),
+        (member("device", type=tarfile.CHRTYPE), "holds 'device', a link or device"),
+    ],
+)
+def test_tar_archives_that_must_not_be_unpacked(tmp_path, bad, sentence):
+    path = tmp_path / "bad.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        tar.addfile(member("good"))
+        tar.addfile(bad)
+    with pytest.raises(DataError, match=sentence):
+        unpack(path, tmp_path / "inside/folder", progress=False)
+    assert not (tmp_path / "evil").exists() and not (tmp_path / "inside/evil").exists()
+
+
+def test_zip_archives(tmp_path):
+    path = tmp_path / "some.zip"
+    with zipfile.ZipFile(path, "w") as content:
+        content.writestr("a/b.txt", "hello")
+    unpack(path, tmp_path / "good", progress=False)
+    assert (tmp_path / "good/a/b.txt").read_text() == "hello"
+    link = zipfile.ZipInfo("link")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    for bad, sentence in ((link, "a link or device"), ("../evil", "a path that leaves its folder")):
+        with zipfile.ZipFile(path, "w") as content:
+            content.writestr(bad, "/etc/passwd")
+        with pytest.raises(DataError, match=sentence):
+            unpack(path, tmp_path / "bad", progress=False)
+
+
+def test_damaged_archives(tmp_path):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/noise").write_bytes(np.random.default_rng(0).bytes(50_000))
+    for mode in ("w:xz", "w:gz", "w"):
+        path = tar_of(tmp_path / "x", tmp_path / "some.tar", mode)
+        path.write_bytes(path.read_bytes()[:20_000])
+        with pytest.raises(DataError, match=r"some.tar is damaged \(.*\); bring it again"):
+            unpack(path, tmp_path / mode, progress=False)
+    path.write_bytes(b"no archive at all")
+    with pytest.raises(DataError, match="is damaged"):
+        unpack(path, tmp_path / "none", progress=False)
+
+
+def test_an_archive_inside_the_archive(data, tmp_path, monkeypatch):
+    """The official Caltech-101 zip holds a tar.gz that holds the pictures."""
+    class_folders(tmp_path / "101_ObjectCategories", ["BACKGROUND_Google", "ant"], 2)
+    inner = tar_of(tmp_path / "101_ObjectCategories", tmp_path / "101_ObjectCategories.tar.gz", "w:gz")
+    path = tmp_path / "caltech-101.zip"
+    with zipfile.ZipFile(path, "w") as content:
+        content.write(inner, "caltech-101/101_ObjectCategories.tar.gz")
+        content.writestr("__MACOSX/caltech-101/._101_ObjectCategories.tar.gz", "x")
+    archive = replace(DATASETS["caltech-101"].archives[0], sha256=sha256(path.read_bytes()), images={"all": 2})
+    monkeypatch.setitem(DATASETS, "caltech-101", replace(DATASETS["caltech-101"], room=1, archives=(archive,)))
+    assert fetch_dataset("caltech-101", path, progress=False).name == "101_ObjectCategories"
+    assert open_dataset("caltech-101", "all").classes == ("ant",)
+    assert sorted(entry.name for entry in (data / "caltech-101").iterdir()) == ["caltech101", "origin.json"]
+
+
+def imagenet_archives(folder, monkeypatch):
+    """Write small archives in the official form and make torchvision expect their hashes."""
+    folder.mkdir()
+    wnids = ["n01", "n02"]
+    kinds = [("ID", "i4"), ("WNID", "O"), ("words", "O"), ("gloss", "O"), ("num_children", "i4")]
+    rows = [(1, "n02", "cat, house cat", "", 0), (2, "n01", "tench", "", 0), (3, "n00", "animal", "", 2)]
+    meta = io.BytesIO()
+    scipy.io.savemat(meta, {"synsets": np.array(rows, dtype=kinds)})
+    contents = {"devkit": {}, "train": {}, "val": {}}
+    contents["devkit"]["ILSVRC2012_devkit_t12/data/meta.mat"] = meta.getvalue()
+    contents["devkit"]["ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt"] = b"1\n2\n1\n"
+    for seed in range(3):
+        write_picture(folder / "picture.jpg", seed)
+        contents["val"][f"ILSVRC2012_val_{seed}.JPEG"] = (folder / "picture.jpg").read_bytes()
+    for wnid in wnids:
+        inner = io.BytesIO()
+        with tarfile.open(fileobj=inner, mode="w") as tar:
+            add(tar, f"{wnid}_1.JPEG", (folder / "picture.jpg").read_bytes())
+        contents["train"][f"{wnid}.tar"] = inner.getvalue()
+    for key, (file, _) in list(imagenet.ARCHIVE_META.items()):
+        with tarfile.open(folder / file, "w:gz" if file.endswith("gz") else "w") as tar:
+            for name, content in contents[key].items():
+                add(tar, name, content)
+        digest = hashlib.md5((folder / file).read_bytes()).hexdigest()
+        monkeypatch.setitem(imagenet.ARCHIVE_META, key, (file, digest))
+
+
+def add(tar, name, content):
+    tar.addfile(member(name, size=len(content)), io.BytesIO(content))
+
+
+def test_imagenets_official_archives(data, tmp_path, monkeypatch):
+    imagenet_archives(tmp_path / "official", monkeypatch)
+    entry = replace(DATASETS["imagenet"], room=1, images={"train": 2, "val": 3})
+    monkeypatch.setitem(DATASETS, "imagenet", entry)
+    fetch_dataset("imagenet", tmp_path / "official", progress=False)
+    assert open_dataset("imagenet").labels.tolist() == [0, 1, 1]
+    assert open_dataset("imagenet", "train")[1].name == "train/n02/n02_1.JPEG"
+    assert {entry.name for entry in (data / "imagenet").iterdir()} == {"train", "val", "meta.bin", "origin.json"}
+
+
+def test_a_damaged_imagenet_archive(data, tmp_path, monkeypatch):
+    imagenet_archives(tmp_path / "official", monkeypatch)
+    monkeypatch.setitem(DATASETS, "imagenet", replace(DATASETS["imagenet"], room=1))
+    (tmp_path / "official/ILSVRC2012_img_val.tar").write_bytes(b"cut short")
+    with pytest.raises(DataError, match=r"holds a damaged archive: The archive ILSVRC2012_img_val.tar"):
+        fetch_dataset("imagenet", tmp_path / "official")
+    assert list(data.iterdir()) == []

@@ -1,0 +1,330 @@
+"""The convnet: what it computes, how it starts, what it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from oracles import close, contrast_by_loops, filter_by_loops, layers_by_autograd, lively, picture, pool_by_loops
+from PIL import Image
+from strategies import cases
+
+from zfnet_lib.images import Preparation
+from zfnet_lib.network import ConvNet, InputError
+from zfnet_lib.specs import KRIZHEVSKY, MINI, ZFNET, ArchSpec, Conv, Dense, Norm, Pool, SpecError
+
+SMALL_FIG_3 = ArchSpec(
+    "small",
+    (
+        Conv("conv1", 6, 5, stride=2, pool=Pool(), norm=Norm(alpha=1e-2)),
+        Conv("conv2", 5, 3, padding=1, pool=Pool(2, 2, ceil=False)),
+    ),
+    (Dense("fc6", 7),),
+    classes=4,
+    image_size=18,
+)
+SMALL_REPLICA = ArchSpec(
+    "small replica",
+    (
+        Conv("conv1", 6, 4, stride=3, pool=Pool(), norm=Norm(alpha=1e-2, before_pool=True)),
+        Conv("conv2", 4, 3, padding=2, groups=2, ceil=False),
+    ),
+    (Dense("fc6", 7), Dense("fc7", 6)),
+    classes=4,
+    image_size=18,
+)
+BOTH = pytest.mark.parametrize("spec", [SMALL_FIG_3, SMALL_REPLICA], ids=lambda spec: spec.name)
+
+
+def weights(net):
+    return {name: value.clone() for name, value in net.state_dict().items()}
+
+
+# ---- what it computes ---------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_every_stage_equals_the_loops(spec):
+    net, below = lively(spec), picture(18, 18, n=2)
+    trace = net.trace(below)
+    for conv in spec.convs:
+        module, stage = net.get_submodule(conv.name), trace[conv.name]
+        maps = filter_by_loops(below, conv, module.weight.detach(), module.bias.detach()).clamp(min=0)
+        assert close(stage.maps, maps, 1e-12)
+        below = maps
+        if conv.norm and conv.norm.before_pool:
+            below = contrast_by_loops(below, 5, 1e-2, 0.75, 2.0)
+        if conv.pool:
+            below, switches = pool_by_loops(below, conv.pool.size, conv.pool.stride, conv.pool.ceil)
+            assert stage.switches.dtype == torch.int64
+            assert torch.equal(stage.switches, switches)
+        else:
+            assert stage.switches is None
+        if conv.norm and not conv.norm.before_pool:
+            below = contrast_by_loops(below, 5, 1e-2, 0.75, 2.0)
+        assert close(stage.output, below, 1e-12)
+
+
+@BOTH
+def test_the_classifier_is_rectified_products_in_sequence(spec):
+    net, x = lively(spec), picture(18, 18, n=3)
+    trace = net.trace(x)
+    below = trace["conv2"].output.flatten(1)
+    for dense in spec.dense:
+        module = net.get_submodule(dense.name)
+        below = (below @ module.weight.T + module.bias).clamp(min=0)
+        assert close(trace[dense.name].maps, below, 1e-12)
+        assert trace[dense.name].switches is None
+    logits = below @ net.fc8.weight.T + net.fc8.bias
+    assert close(trace.logits, logits, 1e-12)
+    assert torch.equal(net(x), trace.logits)
+
+
+@given(cases())
+def test_generated_networks_compute_what_torchs_own_layers_compute(case):
+    trace = case.net.trace(case.x)
+    expected = dict(layers_by_autograd(case.net, case.x))
+    for layer, stage in trace.stages.items():
+        assert close(stage.maps, expected[layer], 1e-12)
+    assert trace.logits is None
+
+
+def test_a_trace_may_stop_early_and_is_the_same_up_to_there():
+    net, x = lively(MINI), picture(64, 64)
+    whole, part = net.trace(x), net.trace(x, upto="conv3")
+    assert list(part.stages) == ["conv1", "conv2", "conv3"]
+    assert list(whole.stages) == ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"]
+    assert torch.equal(part["conv3"].maps, whole["conv3"].maps)
+    assert part.logits is None
+    assert part.x is x
+
+
+# ---- how it starts ------------------------------------------------------------------------------------------
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others():
+    one, again, other = (weights(ConvNet(MINI, seed=seed)) for seed in (5, 5, 6))
+    for name, value in one.items():
+        assert torch.equal(value, again[name])
+        assert name.endswith("bias") or not torch.equal(value, other[name])
+
+
+def test_building_a_network_leaves_the_global_generators_alone():
+    torch.manual_seed(0)
+    np.random.seed(0)
+    states = torch.get_rng_state(), np.random.get_state()[1].copy()
+    net = ConvNet(MINI, seed=9)
+    net.trace(torch.zeros(1, 3, 64, 64))
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert (np.random.get_state()[1] == states[1]).all()
+
+
+def test_weights_have_the_specs_deviations_and_biases_are_zero():
+    net = ConvNet(MINI)
+    for layer in MINI.layers:
+        module = net.get_submodule(layer.name)
+        n = module.weight.numel()
+        assert module.weight.std().item() == pytest.approx(layer.std, rel=4 / n**0.5)
+        assert abs(module.weight.mean().item()) < 4 * layer.std / n**0.5
+        assert not module.bias.any()
+
+
+def test_parameters_have_the_papers_names():
+    names = [f"{layer}.{kind}" for layer in ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
+             for kind in ("weight", "bias")]  # fmt: skip
+    assert list(ConvNet(MINI).state_dict()) == names
+
+
+def test_a_narrow_network_starts_with_the_activations_of_the_wide_one():
+    x = picture(64, 64, n=4).float()
+    narrow, wide = (ConvNet(spec.features()).trace(x) for spec in (MINI, ZFNET))
+    for layer in ("conv1", "conv2", "conv3", "conv4", "conv5"):
+        scales = [trace[layer].maps.square().mean().sqrt().item() for trace in (narrow, wide)]
+        assert scales[0] == pytest.approx(scales[1], rel=0.35)
+
+
+# ---- filter renormalisation ---------------------------------------------------------------------------------
+
+
+def test_filters_by_hand_are_scaled_back_to_a_tenth():
+    # Filters of 2x2x3 = 12 weights. RMS 0.2 is halved, 0.05 stays, exactly 0.1 stays, nothing stays nothing.
+    net = ConvNet(ArchSpec("one", (Conv("conv1", 5, 2),), (), 0, 8)).double()
+    net.conv1.weight.data[:4] = torch.tensor([0.2, 0.05, 0.1, 0], dtype=torch.float64).view(4, 1, 1, 1)
+    net.conv1.weight.data[4] = 0
+    net.conv1.weight.data[4, 1, 0, 1] = -1.2
+    net.conv1.bias.data.fill_(5)
+    net.renormalise()
+    for n, value in enumerate((0.1, 0.05, 0.1, 0)):
+        assert net.conv1.weight[n].detach().numpy() == pytest.approx(value, rel=1e-14)
+    # One weight of 1.2 among 12: its RMS is 1.2 / sqrt(12); what is left has an RMS of 0.1.
+    assert net.conv1.weight[4, 1, 0, 1].item() == pytest.approx(-0.1 * 12**0.5, rel=1e-14)
+    assert net.conv1.weight[4].count_nonzero() == 1
+    assert (net.conv1.bias == 5).all()
+
+
+def test_renormalisation_touches_convolutions_beyond_the_radius_alone():
+    net = ConvNet(MINI).double()
+    for factor, module in enumerate((net.conv1, net.conv2, net.conv5, net.fc6), start=3):
+        module.weight.data.normal_(0, factor / 30, generator=torch.Generator().manual_seed(factor))
+    before = weights(net)
+    net.renormalise()
+    for name, value in weights(net).items():
+        if not name.startswith("conv") or name.endswith("bias"):
+            assert torch.equal(value, before[name])
+            continue
+        old, new = (each.square().mean(dim=(1, 2, 3)).sqrt() for each in (before[name], value))
+        assert torch.allclose(new, old.clamp(max=0.1), rtol=1e-12)
+        assert torch.equal(value[old <= 0.1], before[name][old <= 0.1])
+        assert torch.allclose(value / new.view(-1, 1, 1, 1), before[name] / old.view(-1, 1, 1, 1), rtol=1e-12)
+
+
+def test_renormalisation_takes_chosen_layers_and_another_radius():
+    net = lively(MINI)
+    before = weights(net)
+    net.renormalise(("conv2",), radius=0.01)
+    changed = {name for name, value in weights(net).items() if not torch.equal(value, before[name])}
+    assert changed == {"conv2.weight"}
+    rms = net.conv2.weight.square().mean(dim=(1, 2, 3)).sqrt()
+    assert torch.allclose(rms, torch.full_like(rms, 0.01), rtol=1e-12)
+    with pytest.raises(SpecError, match=r"'fc6' of mini has no maps"):
+        net.renormalise(("fc6",))
+
+
+# ---- dropout ------------------------------------------------------------------------------------------------
+
+
+def test_training_drops_half_of_layers_6_and_7_and_doubles_the_rest():
+    net, x, seen = lively(MINI).train(), picture(64, 64, n=16), {}
+    for layer in ("fc6", "fc7", "fc8"):
+        net.get_submodule(layer).register_forward_pre_hook(
+            lambda module, given, layer=layer: seen.update({layer: given[0].detach()})
+        )
+    torch.manual_seed(0)
+    net(x)
+    assert torch.equal(seen["fc6"], net.trace(x)["conv5"].output.flatten(1))
+    net(x)
+    for layer, below in (("fc7", "fc6"), ("fc8", "fc7")):
+        module = net.get_submodule(below)
+        whole = (seen[below] @ module.weight.T + module.bias).clamp(min=0)
+        kept = seen[layer] != 0
+        assert close(seen[layer][kept], 2 * whole[kept], 1e-12)
+        assert kept.sum() / (whole > 0).sum() == pytest.approx(0.5, abs=0.05)
+
+
+def test_dropout_is_off_in_evaluation_and_in_traces():
+    net, x = lively(MINI), picture(64, 64)
+    still = net(x)
+    assert torch.equal(net(x), still)
+    net.train()
+    assert not torch.equal(net(x), still)
+    assert torch.equal(net.trace(x).logits, still)
+    assert net.training
+
+
+# ---- features alone -----------------------------------------------------------------------------------------
+
+
+def test_features_share_the_weights():
+    net = lively(MINI)
+    part = net.features()
+    assert list(part.state_dict()) == [name for name in net.state_dict() if name.startswith("conv")]
+    assert part.preparation is net.preparation
+    net.conv3.weight.data += 1
+    assert part.conv3.weight is net.conv3.weight
+    assert (net.training, part.training) == (False, False)
+    assert net.train().features().training
+
+
+@settings(max_examples=20)
+@given(cases())
+def test_features_run_at_any_size_that_fits(case):
+    classifier = replace(case.net.spec, dense=(Dense("fc6", 3),), classes=2, image_size=case.net.spec.smallest())
+    net = lively(classifier)
+    trace = net.features().trace(case.x)
+    shapes = classifier.shapes(*case.x.shape[-2:])
+    assert trace.logits is None
+    assert all(stage.maps.shape[1:] == shapes[layer] for layer, stage in trace.stages.items())
+
+
+def test_features_say_that_there_is_no_classifier():
+    with pytest.raises(InputError, match=r"^mini has no classifier here; use `net.trace.x.` for its maps, or .*$"):
+        ConvNet(MINI).features()(torch.zeros(1, 3, 64, 64))
+
+
+# ---- preparation --------------------------------------------------------------------------------------------
+
+
+def test_a_network_prepares_pictures_of_any_kind():
+    net = ConvNet(MINI, Preparation(72, 64, torch.full((3, 1, 1), 100.0), torch.full((3, 1, 1), 2.0)))
+    grey = Image.new("L", (90, 80), 120)
+    for given_ in (grey, [grey], [grey.convert("RGBA")], torch.full((1, 3, 80, 90), 120, dtype=torch.uint8)):
+        x = net.prepare(given_)
+        assert x.shape == (1, 3, 64, 64)
+        assert (x == 10).all()
+        assert net(x).shape == (1, 16)
+
+
+def test_without_a_mean_the_preparation_is_grey_and_keeps_the_papers_proportion():
+    preparation = ConvNet(replace(MINI, image_size=112)).preparation
+    assert (preparation.short_side, preparation.crop) == (128, 112)
+    assert preparation.mean.unique().tolist() == [128]
+
+
+# ---- what it refuses ----------------------------------------------------------------------------------------
+
+NET = ConvNet(MINI)
+
+
+@pytest.mark.parametrize(
+    ("x", "sentence"),
+    [
+        (torch.zeros(1, 1, 64, 64), r"mini takes prepared pictures, float \[n, 3, h, w\]; given float32 \[1, .*"),
+        (torch.zeros(3, 64, 64), r".*; given float32 \[3, 64, 64\]; `net.prepare` makes them from uint8 pictures"),
+        (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), r".*; given uint8 \[1, 3, 64, 64\]; .*"),
+        (torch.zeros(1, 3, 20, 64), "an input of 20x64 pixels is too small for mini; it needs 44"),
+        (torch.zeros(1, 3, 0, 64), "an input of 0x64 pixels is too small for mini; it needs 44"),
+        (torch.zeros(1, 3, 128, 64), "the classifier of mini takes pictures of 64x64, given 128x64; `net.*"),
+    ],
+    ids=["one channel", "no batch", "unprepared", "too small", "no rows", "too large for the classifier"],
+)  # fmt: skip
+def test_inputs_of_another_form_get_one_sentence(x, sentence):
+    for run in (NET, NET.trace):
+        with pytest.raises((InputError, SpecError), match=f"^{sentence}$"):
+            run(x)
+
+
+def test_values_that_are_not_finite_are_refused():
+    for value in (float("nan"), float("inf"), -float("inf")):
+        x = torch.zeros(2, 3, 64, 64)
+        x[1, 2, 3, 4] = value
+        with pytest.raises(InputError, match=r"^the input holds NaN or infinite values; prepare the picture again"):
+            NET.trace(x)
+
+
+def test_the_smallest_input_of_the_sentence_works():
+    side = ZFNET.smallest()
+    net = ConvNet(ZFNET.scaled(1 / 24)).features()
+    assert net.trace(torch.zeros(1, 3, side, side + 3))["conv5"].output.shape[-2:] == (1, 1)
+    with pytest.raises(SpecError, match=f"too small for zfnet.*; it needs {side}$"):
+        net.trace(torch.zeros(1, 3, side - 1, side))
+
+
+def test_layers_that_a_trace_cannot_reach_get_one_sentence():
+    x = torch.zeros(1, 3, 64, 64)
+    with pytest.raises(SpecError, match=r"^mini has no layer 'conv9'; its layers are conv1, .*fc8$"):
+        NET.trace(x, upto="conv9")
+    with pytest.raises(SpecError, match=r"^mini has no layer 'conv9'"):
+        NET.trace(x)["conv9"]
+    with pytest.raises(SpecError, match=r"^this trace stops before conv4; trace the picture again without `upto`$"):
+        NET.trace(x, upto="conv3")["conv4"]
+    for ask in (lambda: NET.trace(x, upto="fc8"), lambda: NET.trace(x)["fc8"]):
+        with pytest.raises(SpecError, match=r"fc8 .*`trace.logits`"):
+            ask()
+
+
+def test_groups_that_do_not_divide_are_refused_when_a_network_is_built():
+    with pytest.raises(SpecError, match=r"cannot be split into 2 groups"):
+        ConvNet(KRIZHEVSKY.resized(conv2=255))

@@ -1,0 +1,185 @@
+"""The runner of notebooks, on a small project of its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from zfnet_lib import notebooks
+from zfnet_lib.notebooks import notebook_names, publish_book, run_notebooks, state_hash, summary
+from zfnet_lib.paths import ZfnetError
+
+PARAMETERS = """profile: str = "tiny"  # smoke, tiny or paper
+live: bool = False  # compute anew
+size: float = 1.5  # side, in pixels
+"""
+
+
+def write_notebook(path: Path, *cells: str) -> None:
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    book = nbformat.v4.new_notebook(metadata={"kernelspec": kernel})
+    tags = {"tags": ["parameters", "hide-input"]}
+    book.cells = [nbformat.v4.new_code_cell(PARAMETERS, metadata=tags)]
+    book.cells += [nbformat.v4.new_code_cell(cell) for cell in cells]
+    nbformat.write(book, path)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with the notebooks `two` and `one` in its book and `aside` beside it."""
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "_toc.yml").write_text("chapters:\n  - file: notebooks/two\n  - file: notebooks/one\n")
+    write_notebook(tmp_path / "notebooks/one.ipynb", "print(profile, live, size)")
+    write_notebook(tmp_path / "notebooks/two.ipynb", "1 / 0", "print('never')")
+    write_notebook(tmp_path / "notebooks/aside.ipynb", "colour: str = 'red'")
+    monkeypatch.setattr(notebooks, "PROJECT", tmp_path)
+    monkeypatch.setattr(notebooks, "state_hash", lambda: "unchanged")
+    return tmp_path
+
+
+def printed(path: Path) -> str:
+    cells = nbformat.read(path, as_version=4).cells
+    return "".join(output.get("text", "") for cell in cells for output in cell.get("outputs", []))
+
+
+def test_notebooks_come_in_the_order_of_the_book(project: Path) -> None:
+    assert notebook_names() == ["two", "one", "aside"]
+
+
+def test_a_failing_notebook_is_named_and_the_others_run(project: Path) -> None:
+    failed, done = run_notebooks(["two", "one"], "smoke", {"size": "2"})
+    assert (failed.notebook, failed.state) == ("two", "failed")
+    assert failed.error == "cell 3: ZeroDivisionError: division by zero"
+    assert (done.notebook, done.state, done.error) == ("one", "done", "")
+    assert printed(done.path) == "smoke False 2.0\n"
+    assert done.path == project / "runs/smoke/one.ipynb"
+    shown = summary([failed, done])
+    assert "two       failed" in shown
+    assert "cell 3: ZeroDivisionError" in shown
+    assert sorted(path.name for path in done.path.parent.iterdir()) == ["one.ipynb", "two.ipynb"]
+
+
+def test_the_injected_cell_is_shown_like_the_parameters_cell(project: Path) -> None:
+    (run,) = run_notebooks(["one"], "smoke")
+    (injected,) = [
+        cell
+        for cell in nbformat.read(run.path, as_version=4).cells
+        if "injected-parameters" in cell.metadata.get("tags", [])
+    ]
+    assert "hide-input" in injected.metadata.tags
+    assert "parameters" not in injected.metadata.tags
+
+
+def test_a_finished_notebook_is_kept_until_something_changes(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def states(**options: object) -> list[str]:
+        return [run.state for run in run_notebooks(["two", "one"], "smoke", **options)]
+
+    executed = []
+    monkeypatch.setattr(notebooks, "_execute", pretend(executed, failing="two"))
+    assert states() == ["failed", "done"]
+    assert states() == ["failed", "kept"]
+    assert states(parameters={"size": 3.0}) == ["failed", "done"]
+    assert states(parameters={"size": 3.0}, live=True) == ["failed", "done"]
+    write_notebook(project / "notebooks/one.ipynb", "print('other')")
+    assert states() == ["failed", "done"]
+    monkeypatch.setattr(notebooks, "state_hash", lambda: "library or results changed")
+    assert states() == ["failed", "done"]
+    assert states() == ["failed", "kept"]
+
+
+def pretend(executed: list[str], failing: str = "", interrupted: str = ""):
+    """Return a stand-in for papermill that copies the source."""
+
+    def execute(name: str, target: Path, values: dict) -> str:
+        executed.append(name)
+        target.write_text((notebooks.PROJECT / f"notebooks/{name}.ipynb").read_text())
+        if name == interrupted:
+            raise KeyboardInterrupt
+        return "cell 1: Error: planted" if name == failing else ""
+
+    return execute
+
+
+def test_an_interrupted_batch_goes_on_where_it_stopped(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    executed: list[str] = []
+    monkeypatch.setattr(notebooks, "_execute", pretend(executed, interrupted="one"))
+    with pytest.raises(KeyboardInterrupt):
+        list(run_notebooks([], "smoke"))
+    assert [path.name for path in (project / "runs/smoke").iterdir()] == ["two.ipynb"]
+
+    monkeypatch.setattr(notebooks, "_execute", pretend(executed))
+    assert [run.state for run in run_notebooks([], "smoke")] == ["kept", "done", "done"]
+    assert executed == ["two", "one", "one", "aside"]
+
+
+@pytest.mark.parametrize(
+    ("names", "parameters", "sentence"),
+    [
+        (["fig99"], {}, "there is no notebook 'fig99'; the notebooks are two, one, aside"),
+        (["one"], {"typo": "1"}, "no parameter 'typo' in one; the parameters are size"),
+        (["one"], {"size": "wide"}, "the parameter size of one takes float, not 'wide'"),
+        (["one"], {"size": True}, "the parameter size of one takes float, not True"),
+        (["one"], {"live": "yes"}, "set live by --live, not as a parameter"),
+    ],
+)
+def test_a_wrong_request_is_one_sentence_and_runs_nothing(
+    project: Path, names: list[str], parameters: dict, sentence: str
+) -> None:
+    with pytest.raises(ZfnetError) as raised:
+        run_notebooks(names, "smoke", parameters)
+    assert str(raised.value) == sentence
+    assert not (project / "runs").exists()
+
+
+def test_an_output_folder_that_cannot_be_written_is_named(project: Path) -> None:
+    (project / "file").write_text("")
+    with pytest.raises(ZfnetError, match=r"cannot write to .*file/runs: .*; choose another folder with --out"):
+        run_notebooks(["one"], "smoke", out=project / "file/runs")
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "value"),
+    [("bool", "No", False), ("bool", "true", True), ("int", "-3", -3), ("float", 2, 2), ("str", "7", "7")],
+)
+def test_values_take_the_declared_type(kind: str, given: object, value: object) -> None:
+    typed = notebooks._typed("one", "size", given, kind)
+    assert (type(typed), typed) == (type(value), value)
+
+
+@pytest.mark.parametrize(("kind", "given"), [("int", "3.5"), ("int", True), ("bool", "2"), ("list", "[1]")])
+def test_values_of_another_type_are_refused(kind: str, given: object) -> None:
+    with pytest.raises(ZfnetError, match=f"takes {kind}, not"):
+        notebooks._typed("one", "size", given, kind)
+
+
+def test_publishing_names_what_has_not_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notebooks, "_execute", pretend([], failing="two"))
+    list(run_notebooks([], "smoke"))
+    with pytest.raises(ZfnetError) as raised:
+        publish_book("smoke")
+    assert "runs/smoke lacks two (not run, or failed); run first: zfnet run two --profile smoke" in str(
+        raised.value
+    )
+
+
+def test_the_state_follows_results_and_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results, data = tmp_path / "results", tmp_path / "data"
+    monkeypatch.setenv("ZFNET_RESULTS", str(results))
+    monkeypatch.setenv("ZFNET_DATA", str(data))
+    seen = [state_hash()]
+    for path, text in [
+        (results / "tiny/records.jsonl", "{}"),
+        (results / "tiny/records.jsonl", json.dumps({"value": 1})),
+        (data / "weights/net/meta.json", "{}"),
+        (data / "caltech-101/readme", ""),
+    ]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        assert state_hash() == state_hash()
+        seen.append(state_hash())
+    assert len(set(seen)) == len(seen)

@@ -1,0 +1,147 @@
+"""Near-duplicates between two data sets: planted ones are found, others are not."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from zfnet_lib.datasets import DataError, Dataset, Sample, open_dataset, pack_in_memory
+from zfnet_lib.images import as_picture
+from zfnet_lib.overlap import MIDDLE, SCALES, Overlap, aligned_correlation, find_overlap, overlap_path
+
+CHANGES = {
+    "encoded anew": {"quality": 40},
+    "smaller": {"side": 40},
+    "larger": {"side": 150},
+    "cropped": {"crop": (0.06, 0.03, 0.05, 0.07)},
+    "mirrored": {"mirrored": True},
+    "mirrored, cropped, smaller": {"mirrored": True, "crop": (0.0, 0.08, 0.06, 0.0), "side": 44, "quality": 70},
+}
+
+
+def changed(picture, crop=(0, 0, 0, 0), side=64, mirrored=False, quality=90):
+    image = Image.fromarray(picture.permute(1, 2, 0).numpy())
+    left, top, right, bottom = (round(share * 64) for share in crop)
+    image = image.crop((left, top, 64 - right, 64 - bottom)).resize((side, side), Image.BICUBIC)
+    if mirrored:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return as_picture(Image.open(file))
+
+
+class Changed(Dataset):
+    """Pictures of another data set, changed; then pictures that are only in here."""
+
+    def __init__(self, source, strangers, changes):
+        self.name, self.split, self.classes = "changed", "val", ("any",)
+        self.pictures = [changed(source[7 * k].picture, **change) for k, change in enumerate(changes)]
+        self.pictures += [strangers[i].picture for i in range(len(strangers))]
+        self.labels = np.zeros(len(self.pictures), np.int64)
+        self.names = [f"changed {i}" for i in range(len(self))]
+
+    def sample(self, i):
+        return Sample(self.pictures[i], 0, name=self.names[i])
+
+
+@pytest.fixture(scope="module")
+def shapes():
+    return open_dataset("shapes", "train", n=260)
+
+
+@pytest.fixture(scope="module")
+def overlap(shapes):
+    second = Changed(shapes, open_dataset("shapes", "val", n=90), CHANGES.values())
+    return find_overlap(shapes, second, workers=0, progress=False), second
+
+
+@pytest.mark.parametrize("change", range(len(CHANGES)), ids=list(CHANGES))
+def test_planted_copies_are_found(overlap, change):
+    (pair,) = [pair for pair in overlap[0].pairs if pair.second == f"changed {change}"]
+    assert pair.first == f"shapes/train/{7 * change}"
+    assert pair.mirrored == list(CHANGES.values())[change].get("mirrored", False)
+
+
+def test_nothing_else_is_found(overlap, shapes):
+    found, _ = overlap
+    assert len(found.pairs) == len(CHANGES) and found.compared == (260, 96)
+    assert found.rows_in(shapes).tolist() == [0, 7, 14, 21, 28, 35]
+    pack = pack_in_memory(shapes, 64)
+    assert found.rows_in(pack).tolist() == [0, 7, 14, 21, 28, 35]
+    with pytest.raises(DataError, match="leaves pictures of shapes train out; given shapes val"):
+        found.rows_in(open_dataset("shapes", n=3))
+
+
+def test_packs_give_the_same(overlap, shapes):
+    found, second = overlap
+    again = find_overlap(pack_in_memory(shapes, 64), pack_in_memory(second, 64), progress=False)
+    assert [(pair.first, pair.second) for pair in again.pairs] == [
+        (pair.first, pair.second) for pair in found.pairs
+    ]
+
+
+def test_report_and_file(overlap, shapes, data):
+    found, second = overlap
+    lines = found.report().splitlines()
+    assert lines[0].startswith("6 of 260 pictures of shapes train are also among the 96 of changed val")
+    assert len(lines) == 4 + 6
+    path = overlap_path(shapes, second)
+    found.save(path)
+    assert Overlap.load(path) == found and path.parent == data / "overlap"
+    path.write_text("{}")
+    with pytest.raises(DataError, match=r"is no overlap \(.*\); make it with: zfnet overlap A B"):
+        Overlap.load(path)
+    with pytest.raises(DataError, match=r"threshold lies above 0 and at most at 1; given 1.5"):
+        find_overlap(shapes, second, threshold=1.5)
+
+
+def local_details(picture):
+    """Less the mean of 7 x 7 pixels, taken twice, with mirrored borders; plain loops in float64."""
+    local = picture.double().numpy()
+    for _ in range(2):
+        padded = np.pad(local, ((0, 0), (3, 3), (3, 3)), mode="reflect")
+        local = np.array(
+            [[padded[:, r : r + 7, c : c + 7].mean((1, 2)) for c in range(32)] for r in range(32)]
+        ).transpose(2, 0, 1)
+    return picture.double().numpy() - local
+
+
+def test_correlation_against_loops_in_float64(shapes):
+    pack = pack_in_memory(shapes, 32)
+    for i, j in ((0, 1), (5, 5), (16, 32)):
+        middle = local_details(pack.pictures[j])[:, 4:-4, 4:-4]
+        middle = middle - middle.mean((1, 2), keepdims=True)
+        best = -1
+        for side in SCALES:
+            whole = torch.nn.functional.interpolate(
+                torch.from_numpy(local_details(pack.pictures[i]))[None],
+                (side, side),
+                mode="bilinear",
+                antialias=True,
+            )[0].numpy()
+            for top in range(side - MIDDLE + 1):
+                for left in range(side - MIDDLE + 1):
+                    window = whole[:, top : top + MIDDLE, left : left + MIDDLE]
+                    window = window - window.mean((1, 2), keepdims=True)
+                    norms = np.linalg.norm(window) * np.linalg.norm(middle)
+                    best = max(best, (window * middle).sum() / norms)
+        value = aligned_correlation(pack.pictures[[i]], pack.pictures[[j]]).item()
+        assert value == pytest.approx(best, abs=1e-4)
+    assert aligned_correlation(pack.pictures[[3]], pack.pictures[[3]]).item() == pytest.approx(1, abs=1e-4)
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 259), st.floats(0.6, 1.0), st.integers(0, 40))
+def test_contrast_and_brightness_do_not_matter(shapes, i, contrast, brightness):
+    picture = shapes[i].squared(32).picture[None]
+    other = (picture.float() * contrast * 0.8 + brightness).round().byte()
+    assert aligned_correlation(picture, other).item() > 0.97
+
+
+def test_blank_pictures_match_nothing():
+    blank = torch.full((2, 3, 32, 32), 128, dtype=torch.uint8)
+    assert aligned_correlation(blank, blank).abs().max() < 1e-3

@@ -1,0 +1,183 @@
+"""Packs: the pixels, what moves along, interruption, and damage."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from layouts import class_folders, tiny_imagenet, voc, write_picture
+
+from zfnet_lib.datasets import (
+    DataError,
+    MissingDataError,
+    dataset_folder,
+    open_dataset,
+    open_pack,
+    pack_dataset,
+    pack_in_memory,
+)
+from zfnet_lib.datasets import pack as packing
+from zfnet_lib.datasets.archives import VOC_CLASSES
+from zfnet_lib.images import centre_square, read_picture, resize_short_side
+
+
+def packed(name, split="train", side=16, workers=0):
+    return pack_dataset(name, split, side, workers=workers, progress=False)
+
+
+@pytest.fixture
+def folder(data, tmp_path, monkeypatch):
+    """Forty pictures of two classes, and chunks of four."""
+    monkeypatch.setattr(packing, "CHUNK", 4)
+    class_folders(tmp_path / "pictures/train", ["cats", "dogs"], 20)
+    class_folders(tmp_path / "pictures/val", ["cats", "dogs"], 1)
+    return f"folder:{tmp_path}/pictures"
+
+
+def test_pixels_labels_and_names(folder):
+    pack, data = packed(folder), open_dataset(folder, "train")
+    assert pack.pictures.shape == (40, 3, 16, 16) and pack.pictures.dtype == torch.uint8
+    assert pack.labels.tolist() == data.labels.tolist() and pack.classes == ("cats", "dogs")
+    for i in (0, 13, 39):
+        literal = centre_square(resize_short_side(read_picture(data.root / data.index.files[i]), 16), 16)
+        assert torch.equal(pack[i].picture, literal) and pack[i].name == data.index.files[i]
+    assert torch.equal(packed(folder).pictures, pack.pictures)
+    assert torch.equal(pack_in_memory(data, 16).pictures, pack.pictures)
+    assert pack_in_memory(data, 16).fingerprint == pack.fingerprint
+
+
+def test_processes_give_the_same_bytes(folder):
+    one = packed(folder)
+    two = pack_in_memory(open_dataset(folder, "train"), 16, workers=2)
+    assert torch.equal(one.pictures, two.pictures) and one.index.names == two.index.names
+
+
+def test_boxes_move_along(data):
+    tiny_imagenet(dataset_folder("tiny-imagenet"))
+    pack = packed("tiny-imagenet", "val", 32)
+    assert pack[2].box == (1, 1, 6.5, 32) and pack[0].label == 1
+    assert packed("tiny-imagenet", "train", 32)[0].box is None
+    assert packed("tiny-imagenet", "val", None).index.side == 64
+
+
+def test_several_labels(data):
+    voc(dataset_folder("voc-2012"), VOC_CLASSES)
+    pack = packed("voc-2012", "trainval")
+    assert pack.multilabel and np.array_equal(pack.labels, open_dataset("voc-2012", "trainval").labels)
+
+
+def test_mean_and_batches_against_float64(folder):
+    pack = packed(folder)
+    every = torch.stack([resize_short_side(square, 24) for square in pack.pictures])
+    assert torch.equal(pack.batch([3, 3, 20], 24), every[[3, 3, 20]])
+    assert torch.equal(pack.batch(torch.tensor([5])), pack.pictures[5:6])
+    assert torch.allclose(pack.mean().double(), pack.pictures.double().mean(0), atol=1e-5)
+    rows = [1, 4, 30]
+    assert torch.allclose(pack.mean(24, rows).double(), every[rows].double().mean(0), atol=1e-5)
+
+
+class InterruptedError(Exception):
+    pass
+
+
+def interrupt_after(chunks, monkeypatch, error):
+    append, calls = packing._Draft.append, []
+
+    def sometimes(draft, squares, chunk):
+        calls.append(chunk["rows"][:1])
+        if len(calls) > chunks:
+            raise error
+        append(draft, squares, chunk)
+
+    monkeypatch.setattr(packing._Draft, "append", sometimes)
+    return calls
+
+
+@pytest.mark.parametrize("chunks", [0, 3, 9])
+def test_packing_continues_where_it_stopped(folder, data, monkeypatch, chunks):
+    whole = pack_in_memory(open_dataset(folder, "train"), 16)
+    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+        interrupt_after(chunks, patch, InterruptedError)
+        packed(folder)
+    (draft,) = (data / "packs").iterdir()
+    with (draft / "pictures.bin").open("ab") as file:
+        file.write(b"half a chunk")
+    with (draft / "chunks.jsonl").open("a") as file:
+        file.write('{"rows": [12, 1')
+    with monkeypatch.context() as patch:
+        calls = interrupt_after(99, patch, InterruptedError)
+        pack = packed(folder)
+    assert calls[0] == [4 * chunks] and len(calls) == 10 - chunks
+    assert torch.equal(pack.pictures, whole.pictures) and pack.index == whole.index
+    assert [entry.name for entry in pack_files(data)] == ["index.json", "pictures.bin"]
+
+
+def pack_files(data):
+    (folder,) = (data / "packs").iterdir()
+    return sorted(folder.iterdir())
+
+
+def test_corrupt_pictures_are_named_and_left_out(folder, tmp_path):
+    victim = tmp_path / "pictures/train/cats/image_0007.jpg"
+    victim.write_bytes(victim.read_bytes()[:200])
+    pack = packed(folder)
+    assert len(pack) == 39 and len(pack.index.left_out) == 1
+    row, reason = pack.index.left_out[0]
+    assert row == 6 and "image_0007.jpg cannot be read as a picture" in reason
+    assert pack.labels.tolist() == [0] * 19 + [1] * 20 and pack.index.rows == [i for i in range(40) if i != 6]
+    assert torch.equal(pack[6].picture, open_dataset(folder, "train")[7].squared(16).picture)
+
+
+def test_only_corrupt_pictures(folder, tmp_path):
+    for path in (tmp_path / "pictures/val").rglob("*.jpg"):
+        path.write_bytes(b"nothing")
+    with pytest.raises(DataError, match=r"val has no picture that can be read: .*image_0001.jpg"):
+        packed(folder, "val")
+
+
+def test_a_full_disk(folder, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda _: type("usage", (), {"free": 10}))
+        with pytest.raises(DataError, match=r"packing .* at 16 pixels needs 0.0 GB and .* has 0.0 GB free"):
+            packed(folder)
+    with monkeypatch.context() as patch:
+        interrupt_after(2, patch, OSError(28, "No space left on device"))
+        with pytest.raises(
+            DataError, match=r"No space left on device; free space and run zfnet pack folder:.* again"
+        ):
+            packed(folder)
+    assert len(packed(folder)) == 40
+
+
+def test_a_pack_that_is_missing(data):
+    with pytest.raises(MissingDataError, match=r"shapes train is not packed at 64 pixels in .*packs; run: zfnet pack shapes"):
+        open_pack("shapes")
+    with pytest.raises(DataError, match="the side of a pack is at least 1 pixel; given 0"):
+        open_pack("shapes", side=0)
+
+
+def test_truncated_and_damaged_packs_are_refused(folder, data):
+    pack = packed(folder)
+    pack.verify()
+    index, pictures = pack_files(data)
+    content = pictures.read_bytes()
+    pictures.write_bytes(content[:-5])
+    with pytest.raises(DataError, match="has 30715 bytes instead of 30720; remove its folder and pack again"):
+        open_pack(folder, side=16)
+    pictures.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    with pytest.raises(DataError, match=r"the pack of folder.* train is damaged; remove"):
+        open_pack(folder, side=16).verify()
+    pictures.write_bytes(content)
+    fields = json.loads(index.read_text())
+    index.write_text(json.dumps(fields | {"labels": [9] * 40}))
+    with pytest.raises(DataError, match="labels range from 9 to 9; allowed are 0 to 1"):
+        open_pack(folder, side=16)
+    index.write_text(index.read_text()[:100])
+    with pytest.raises(DataError, match=r"the pack .* is damaged \(.*\); remove it and pack again"):
+        open_pack(folder, side=16)
+
+
+def test_a_changed_data_set_is_packed_anew(folder, tmp_path):
+    assert len(packed(folder)) == 40
+    write_picture(tmp_path / "pictures/train/dogs/image_0021.jpg", 9)
+    assert len(packed(folder)) == 41

@@ -1,0 +1,116 @@
+"""Where things live, and that nothing half-written survives."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from zfnet_lib.paths import PROJECT, ZfnetError, data_root, replacing, results_root, sha256
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_data_live_where_the_environment_says_and_otherwise_in_the_checkout(monkeypatch):
+    monkeypatch.setenv("ZFNET_DATA", "/somewhere/else")
+    assert data_root() == Path("/somewhere/else")
+    monkeypatch.setenv("ZFNET_DATA", "~/pictures")
+    assert data_root() == Path.home() / "pictures"
+    monkeypatch.setenv("ZFNET_DATA", "")
+    assert data_root() == PROJECT / "data"
+
+
+def test_results_of_the_smoke_profile_are_not_among_the_committed_ones(monkeypatch, tmp_path):
+    monkeypatch.delenv("ZFNET_RESULTS", raising=False)
+    assert results_root("tiny") == PROJECT / "results" / "tiny"
+    assert PROJECT / "results" not in results_root("smoke").parents
+    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path))
+    assert results_root("smoke") == tmp_path / "smoke"
+
+
+def test_the_hash_is_the_standard_librarys(tmp_path):
+    path = tmp_path / "bytes"
+    path.write_bytes(bytes(range(256)) * 999)
+    assert sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_file_is_replaced_as_a_whole(tmp_path):
+    path = tmp_path / "new folder" / "number.txt"
+    for text in ("first", "second"):
+        with replacing(path) as temporary:
+            temporary.write_text(text)
+            assert temporary.parent == path.parent
+            assert not path.exists() or path.read_text() == "first"
+        assert path.read_text() == text
+    assert names(path.parent) == ["number.txt"]
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path):
+    path = tmp_path / "folder"
+    for name in ("old", "new"):
+        with replacing(path) as temporary:
+            temporary.mkdir()
+            (temporary / name).write_text(name)
+        assert names(path) == [name]
+    assert names(tmp_path) == ["folder"]
+
+
+@pytest.mark.parametrize("folder", [False, True])
+@pytest.mark.parametrize("stop", [RuntimeError, KeyboardInterrupt])
+def test_after_an_error_the_old_is_there_and_nothing_half_written(tmp_path, folder, stop):
+    path = tmp_path / "kept"
+    path.write_text("old")
+    with pytest.raises(stop), replacing(path) as temporary:
+        if folder:
+            temporary.mkdir()
+            temporary /= "inside"
+        temporary.write_text("half")
+        raise stop
+    assert names(tmp_path) == ["kept"]
+    assert path.read_text() == "old"
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path):
+    sentence = r"^cannot write .*x: No space left on device; free space or choose another folder$"
+    with pytest.raises(ZfnetError, match=sentence), replacing(tmp_path / "x") as temporary:
+        temporary.write_text("half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert names(tmp_path) == []
+
+
+def test_a_file_in_the_place_of_a_folder_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    for path in (tmp_path / "file" / "x", tmp_path / "file" / "deeper" / "x"):
+        sentence = r"^cannot write .*; free space or choose another folder$"
+        with pytest.raises(ZfnetError, match=sentence), replacing(path) as temporary:
+            temporary.write_text("never")
+
+
+def test_a_folder_that_must_not_be_made_is_one_sentence(tmp_path, monkeypatch):
+    def refuse(path, *rest):
+        if Path(path).parent == tmp_path:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    path = tmp_path / "data" / "weights" / "x"
+    with pytest.raises(ZfnetError, match=r"^cannot write .*Permission denied"), replacing(path) as temporary:
+        temporary.write_text("never")
+
+
+def test_errors_about_other_files_stay_what_they_are(tmp_path):
+    with pytest.raises(FileNotFoundError), replacing(tmp_path / "x"):
+        (tmp_path / "absent").read_text()
+    assert names(tmp_path) == []
+
+
+def test_errors_of_the_network_are_not_called_errors_of_writing(tmp_path):
+    with pytest.raises(ConnectionError), replacing(tmp_path / "x") as temporary:
+        temporary.write_text("half")
+        raise ConnectionResetError("the other side closed the connection")
+    assert names(tmp_path) == []

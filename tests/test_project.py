@@ -1,0 +1,131 @@
+"""The project's own rules: one set of dependencies, imports that go down, thin notebooks."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from zfnet_lib.paths import PROJECT
+
+LIBRARY = PROJECT / "zfnet_lib"
+NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
+
+# Modules by floor, from the ground up. A module imports from lower floors only; `__init__` is the public face.
+FLOORS = [
+    ["paths", "machine", "tables"],
+    ["paper", "specs", "images", "norm", "records", "states"],
+    ["receptive", "network", "batches", "recipes"],
+    ["foreign", "deconv", "datasets", "descent", "evaluation"],
+    ["checkpoints", "activations"],
+    ["weights", "training"],
+    ["evolution", "occlusion", "invariance", "correspondence", "transfer", "overlap"],
+    ["figures", "atlas", "bench"],
+    ["browsers"],
+    ["experiments", "claims", "notebooks"],
+    ["diagnosis"],
+    ["__main__"],
+]
+FLOOR = {module: height for height, modules in enumerate(FLOORS) for module in modules}
+
+IN_CONDA = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
+"""Packages that conda calls otherwise."""
+
+
+def library_files() -> list[Path]:
+    return [path for path in sorted(LIBRARY.rglob("*.py")) if path != LIBRARY / "__init__.py"]
+
+
+def module_of(path: Path) -> str:
+    """Return the name of a file's module or of the package that holds it."""
+    return path.relative_to(LIBRARY).with_suffix("").parts[0]
+
+
+def imports_of(path: Path) -> set[str]:
+    """Return the modules and packages of this library that a file imports, its own package left out."""
+    depth = len(path.relative_to(LIBRARY).parts)
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level == depth:
+            found |= {node.module.split(".")[0]} if node.module else {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("zfnet_lib."):
+            found.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            names = [alias.name.split(".") for alias in node.names]
+            found |= {name[1] for name in names if name[0] == "zfnet_lib" and len(name) > 1}
+    return found - {module_of(path)}
+
+
+@pytest.mark.parametrize("path", library_files(), ids=lambda path: str(path.relative_to(LIBRARY)))
+def test_imports_go_down_only(path: Path) -> None:
+    imports = imports_of(path)
+    assert {module_of(path), *imports} - FLOOR.keys() == set(), "give these modules a floor"
+    assert [name for name in imports if FLOOR[name] >= FLOOR[module_of(path)]] == []
+
+
+def test_environment_is_in_step_with_pyproject() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = {f"python{project['requires-python']}"}
+    for requirement in project["dependencies"] + extras["test"] + extras["dev"]:
+        name, sign, version = requirement.partition(">=")
+        if name != "zfnet-lib[test]":
+            wanted.add(IN_CONDA.get(name, name) + sign + version)
+
+    *conda, by_pip = yaml.safe_load((PROJECT / "environment.yml").read_text())["dependencies"]
+    assert {*conda, *by_pip["pip"]} - {"pip", "-e ."} == wanted
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_stripped_and_define_nothing(path: Path) -> None:
+    code = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert not any(cell["outputs"] or cell["execution_count"] for cell in code)
+    trees = [ast.parse("".join(cell["source"])) for cell in code]
+    defining = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+    assert not [node for tree in trees for node in ast.walk(tree) if isinstance(node, defining)]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_open_with_a_title_and_have_typed_parameters(path: Path) -> None:
+    import papermill
+
+    parameters = papermill.inspect_notebook(path)
+    kinds = {name: parameter["inferred_type_name"] for name, parameter in parameters.items()}
+    assert {"profile": "str", "live": "bool", "pictures": "str"}.items() <= kinds.items()
+    assert set(kinds.values()) <= {"str", "int", "float", "bool"}
+    assert all(parameter["help"] for parameter in parameters.values())
+    assert parameters["profile"]["default"] == '"tiny"'
+    assert "".join(json.loads(path.read_text())["cells"][0]["source"]).startswith("# ")
+
+
+def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    bare = {name: value for name, value in os.environ.items() if "MAKE" not in name}
+    return subprocess.run(["make", *arguments], cwd=PROJECT, env=bare, capture_output=True, text=True, check=False)
+
+
+def test_bare_make_lists_its_targets() -> None:
+    shown = make().stdout
+    assert all(f"make {target} " in shown for target in ("book", "test", "lint", "lab", "clean"))
+
+
+def test_make_names_the_python_that_it_needs(tmp_path: Path) -> None:
+    done = make("test", "PYTHON=false", f"VENV={tmp_path / 'venv'}")
+    assert done.returncode != 0
+    assert "false is not Python 3.11 to 3.13; name one that is: make PYTHON=python3.12" in done.stderr
+    assert not (tmp_path / "venv").exists()
+
+
+@pytest.mark.parametrize("setting", ["PROFILE=smoke", "PICTURES=shapes"])
+def test_settings_of_make_go_through_the_runner(setting: str) -> None:
+    plan = make("-n", "book", setting).stdout
+    profile = "smoke" if "smoke" in setting else "tiny"
+    chosen = " -p pictures=shapes" if "shapes" in setting else ""
+    assert f"zfnet run --profile {profile}{chosen}\n" in plan
+    assert f"zfnet book --profile {profile}\n" in plan
+    assert "jupyter-book build" not in plan

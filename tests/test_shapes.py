@@ -1,0 +1,147 @@
+"""The drawn pictures: determinism, masks, and what can be learnt from them."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zfnet_lib.datasets import DataError, mask_box, open_dataset
+from zfnet_lib.datasets.kinds import TEXTURES, ellipse, polygon, ring
+from zfnet_lib.datasets.shapes import FAMILIES, _coverage
+
+FAMILY = st.sampled_from(sorted(FAMILIES))
+
+
+def test_a_picture_depends_on_seed_family_split_and_number_alone():
+    one, other = open_dataset("shapes", "train", n=40), open_dataset("shapes", "train", n=400)
+    other[3]
+    assert torch.equal(one[17].picture, other[17].picture)
+    variants = [
+        open_dataset("shapes", "train", seed=1)[16],
+        open_dataset("shapes", "val")[16],
+        open_dataset("shapes", "train")[32],
+    ]
+    assert len({sample.label for sample in variants}) == 1
+    assert all(not torch.equal(one[16].picture, sample.picture) for sample in variants)
+    assert one.fingerprint == open_dataset("shapes", "train", n=40).fingerprint
+    assert len({one.fingerprint, other.fingerprint, open_dataset("shapes", "train", n=40, seed=1).fingerprint}) == 3
+
+
+def test_numbers_of_classes_and_pictures():
+    sizes = {name: len(open_dataset(name).classes) for name in ("shapes", "shapes-transfer")}
+    assert sizes == {"shapes": 16, "shapes-transfer": 10}
+    shapes = open_dataset("shapes", "train")
+    assert len(shapes) == 4096 and np.bincount(shapes.labels).tolist() == [256] * 16
+    assert not set(shapes.classes) & set(open_dataset("shapes-transfer").classes)
+
+
+@given(FAMILY, st.integers(0, 500), st.integers(16, 70))
+def test_parts_are_disjoint_and_make_up_the_object(family, i, size):
+    data = open_dataset(family, "train", n=501, size=size)
+    sample, objects = data[i], data.objects(i)
+    assert sample.picture.shape == (3, size, size) and sample.picture.dtype == torch.uint8
+    count = sum(mask.int() for shown in objects for mask in shown.parts.values())
+    assert count.max() <= 1 and torch.equal(count > 0, sample.mask)
+    for shown in objects:
+        assert torch.equal(torch.stack(list(shown.parts.values())).any(0), shown.mask)
+        assert shown.box == mask_box(shown.mask)
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_every_part_of_every_kind_is_seen(family):
+    data = open_dataset(family, "train", n=80)
+    seen = {}
+    for i in range(len(data)):
+        for shown in data.objects(i):
+            assert shown.mask.any()
+            for name, mask in shown.parts.items():
+                seen.setdefault((shown.label, name), []).append(mask.sum().item())
+    assert all(np.median(pixels) >= 3 for pixels in seen.values()), seen
+    assert {label for label, _ in seen} == set(range(len(data.classes)))
+
+
+def test_size_changes_the_scale_and_not_the_scene():
+    for i in range(12):
+        small, large = (open_dataset("shapes", n=12, size=size)[i] for size in (64, 128))
+        assert np.allclose(2 * np.array(small.box), large.box, atol=3)
+
+
+def test_colour_tells_classes_by_the_object_and_not_by_the_background():
+    data = open_dataset("shapes", "train", n=480, size=32)
+    samples = [data[i] for i in range(len(data))]
+
+    def accuracy(show_object: bool) -> float:
+        """Of the nearest class mean of the mean colour, learnt on one half and tried on the other."""
+        colours = np.stack(
+            [s.picture[:, s.mask if show_object else ~s.mask].double().mean(1).numpy() for s in samples]
+        )
+        half = len(samples) // 2
+        labels = data.labels[:half]
+        means = np.stack([colours[:half][labels == k].mean(0) for k in range(16)])
+        nearest = ((colours[half:, None] - means) ** 2).sum(-1).argmin(1)
+        return (nearest == data.labels[half:]).mean()
+
+    assert accuracy(True) > 3 / 16
+    assert accuracy(False) < 2 / 16
+
+
+def test_scenes_label_what_they_show():
+    scenes = open_dataset("shapes-scenes", "train", n=60)
+    assert scenes.multilabel and scenes.labels.shape == (60, 16)
+    numbers = set()
+    for i in range(60):
+        objects = scenes.objects(i)
+        assert sorted(shown.label for shown in objects) == np.flatnonzero(scenes[i].label == 1).tolist()
+        assert set(np.unique(scenes[i].label)) == {-1, 1}
+        numbers.add(len(objects))
+    assert numbers == {2, 3, 4}
+
+
+@pytest.mark.parametrize(
+    "outline",
+    [ellipse(10, 9, 7, 4, turn=30), ring(10, 10, 8, 5, start=0, end=180), polygon(2, 3, 17, 5, 9, 16)],
+    ids=["ellipse", "half ring", "triangle"],
+)
+def test_coverage_against_points_counted_in_float64(outline):
+    """Even-odd rule at 16 x 16 points in each pixel; the drawn edge may be a quarter of a pixel wide."""
+    cover, _ = _coverage(outline, (slice(0, 20), slice(0, 20)))
+    points = (np.arange(320) + 0.5) / 16
+    x, y = np.meshgrid(points, points)
+    inside = np.zeros(x.shape, bool)
+    for (x0, y0), (x1, y1) in zip(outline, np.roll(outline, -1, axis=0), strict=True):
+        crosses = (y0 > y) != (y1 > y)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            inside ^= crosses & (x < (x1 - x0) * (y - y0) / (y1 - y0) + x0)
+    literal = inside.reshape(20, 16, 20, 16).mean((1, 3))
+    assert np.abs(cover - literal).max() < 0.45
+    assert abs(cover.sum() / literal.sum() - 1) < 0.12
+
+
+def test_textures_and_parts_fit_together():
+    u, v = np.meshgrid(np.linspace(-1, 1, 40), np.linspace(-1, 1, 40))
+    for name, texture in TEXTURES.items():
+        values = texture(u, v)
+        assert values.shape == u.shape and -6 < values.min() <= values.max() <= 1.2, name
+    for kinds in FAMILIES.values():
+        for kind in kinds:
+            names = [part.name for part in kind.parts]
+            assert 2 <= len(names) <= 4 and len(set(names)) == len(names), kind.name
+            assert {part.texture for part in kind.parts} <= set(TEXTURES)
+            assert all(np.abs(outline).max() <= 1.1 for part in kind.parts for outline in part.outlines), kind.name
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"size": 8}, "needs size >= 16 and n >= 1; given size 8"),
+        ({"n": 0}, "needs size >= 16 and n >= 1; given size 64 and n 0"),
+        ({"colour": 3}, "shapes has no option 'colour'; its options: size, n, seed"),
+        ({"split": "test"}, "shapes has no split 'test'; its splits are train, val"),
+    ],
+)
+def test_bad_input(options, sentence):
+    with pytest.raises(DataError, match=sentence):
+        open_dataset("shapes", **options)
+    with pytest.raises(IndexError, match="has 4 pictures; there is no number 4"):
+        open_dataset("shapes", n=4)[4]

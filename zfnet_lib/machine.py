@@ -1,0 +1,45 @@
+"""The processor: threads that each work alone on a part, and the memory allocator."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import torch
+
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+
+
+@contextmanager
+def threads(n: int, each: int | None = None) -> Iterator[ThreadPoolExecutor]:
+    """Yield a pool of `n` threads; inside an operation each uses `each` cores, by default its share of torch's.
+
+    Parts of a batch that run side by side meet once a step. Threads inside every operation meet thousands of
+    times, and each time wait for the slowest: on two cores that other programs use too, that is several times
+    slower.
+    """
+    before = torch.get_num_threads()
+    each = each or max(1, before // n)
+    try:
+        with ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(each,)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(before)
+
+
+def tune_allocator() -> bool:
+    """Tell glibc to keep freed memory for the next step instead of returning it to the system.
+
+    Large tensors are otherwise mapped, zeroed page by page and unmapped at every operation. Process-wide, so
+    programs call it at their start; importing this package never does.
+
+    Returns:
+        Whether there was a glibc to tell.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    return bool(mallopt and mallopt(_MMAP_MAX, 0) and mallopt(_TRIM_THRESHOLD, 2**31 - 1))

@@ -1,0 +1,97 @@
+"""The state of a training on disk: written whole, checked by hash, the one before kept."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from .paths import ZfnetError, replacing, sha256
+
+TENSORS, VALUES = "state.safetensors", "state.json"
+KEPT = 2
+
+
+class StateError(ZfnetError, ValueError):
+    """A training state that is missing, damaged, or of another training."""
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A state read back.
+
+    Attributes:
+        tensors: By name.
+        values: What JSON holds.
+        damaged: Newer states that could not be read, one sentence each.
+    """
+
+    tensors: dict[str, Tensor]
+    values: dict[str, Any]
+    damaged: tuple[str, ...] = ()
+
+
+def save_state(folder: Path, update: int, tensors: dict[str, Tensor], values: dict[str, Any]) -> Path:
+    """Write the state after an update to `folder/update-…`, and remove all but the last two states.
+
+    The folder of a state appears under its name when it is complete, so a stop at any moment leaves whole ones.
+
+    Raises:
+        ZfnetError: The folder cannot be written or the disk is full.
+    """
+    target = folder / f"update-{update:09d}"
+    with replacing(target) as temporary:
+        temporary.mkdir()
+        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary / TENSORS)
+        values = values | {"sha256": sha256(temporary / TENSORS)}
+        text = json.dumps(values)
+        (temporary / VALUES).write_text(text + "\n")
+    for old in saved_states(folder)[KEPT:]:
+        shutil.rmtree(old)
+    return target
+
+
+def saved_states(folder: Path) -> list[Path]:
+    """Return the states in a folder, newest first."""
+    return sorted(folder.glob("update-*"), reverse=True)
+
+
+def newest_state(folder: Path) -> Restored | None:
+    """Read the newest state that is whole; None where there is none at all.
+
+    Raises:
+        StateError: There are states, and all are damaged.
+    """
+    damaged: list[str] = []
+    for path in saved_states(folder):
+        try:
+            return Restored(*_read(path), tuple(damaged))
+        except StateError as error:
+            damaged.append(str(error))
+    if damaged:
+        raise StateError(f"{damaged[0]}, and there is no earlier one; remove {folder} and train anew")
+    return None
+
+
+def sweep(folder: Path) -> None:
+    """Remove what interrupted writes left behind."""
+    for rest in folder.glob(".update-*.part"):
+        shutil.rmtree(rest)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        values = json.loads((path / VALUES).read_text())
+        if sha256(path / TENSORS) != values["sha256"]:
+            raise StateError(f"the checkpoint {path} is damaged: its SHA-256 differs")
+        return load_file(path / TENSORS), values
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        if isinstance(error, StateError):
+            raise
+        raise StateError(f"the checkpoint {path} is damaged ({error})") from error

@@ -35,6 +35,31 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("name")
     fetch.add_argument("--from", dest="source", type=Path, metavar="FILE", help="an archive that is already here")
 
+    pack = _command(commands, "pack", _pack, "decode a data set once, for training")
+    pack.add_argument("dataset")
+    pack.add_argument("--side", type=int, help="pixels; the data set's own by default")
+
+    overlap = _command(
+        commands, "overlap", _overlap, "find the training pictures of A that B has too; training leaves them out"
+    )
+    overlap.add_argument("a", metavar="A")
+    overlap.add_argument("b", metavar="B")
+
+    train = _command(commands, "train", _train, "train an architecture by a recipe")
+    train.add_argument("network", metavar="NAME", help="an architecture of `zfnet list`")
+    train.add_argument("--data", required=True, help="a data set of `zfnet list`, or folder:PATH")
+    train.add_argument("--recipe", required=True, help="smoke, tiny or paper")
+    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--clip", default="all", help="filters scaled back: all, none (Fig. 5a), first, but-first")
+    train.add_argument("--resume", action="store_true", help="continue an unfinished training")
+    train.add_argument("--workers", type=int, default=0, help="decoding processes, where the data are not packed")
+
+    evaluate = _command(commands, "evaluate", _evaluate, "measure top-1 and top-5 errors")
+    evaluate.add_argument("networks", nargs="+", metavar="NAME", help="weights; several are averaged")
+    evaluate.add_argument("--data", required=True)
+    evaluate.add_argument("--split", default="val")
+    evaluate.add_argument("--views", type=int, default=1, help="1 or 10")
+
     show = _command(commands, "show", _show, "project a picture of one's own")
     show.add_argument("picture", type=Path)
     show.add_argument("--network", required=True, help="name or folder of weights")
@@ -102,6 +127,75 @@ def _fetch(options: argparse.Namespace) -> None:
     else:
         known = ", ".join([*FETCHERS, *DATASETS])
         raise ZfnetError(f"there is nothing called {options.name!r} to fetch; known are {known}")
+
+
+def _pack(options: argparse.Namespace) -> None:
+    from .datasets import dataset_entry, pack_dataset
+
+    for split in dataset_entry(options.dataset).splits:
+        pack = pack_dataset(options.dataset, split, options.side)
+        lost = f", {len(pack.index.left_out)} unreadable pictures left out" if pack.index.left_out else ""
+        print(f"{pack.name} {split}: {len(pack):,} pictures of {pack.index.side} pixels{lost}")
+
+
+def _overlap(options: argparse.Namespace) -> None:
+    from .datasets import dataset_entry
+    from .overlap import find_overlap, overlap_path
+    from .trainings import training_data
+
+    first = training_data(options.a, "train")
+    for split in dataset_entry(options.b).splits:
+        second = training_data(options.b, split)
+        overlap = find_overlap(first, second)
+        overlap.save(overlap_path(first, second))
+        print(overlap.report())
+
+
+def _train(options: argparse.Namespace) -> None:
+    from dataclasses import replace
+
+    from .machine import tune_allocator
+    from .recipes import recipe_named
+    from .trainings import Training, epochs
+
+    tune_allocator()
+    recipe = replace(recipe_named(options.recipe), clip=options.clip)
+    training = Training(options.network, options.data, recipe, options.seed)
+    _watch(training.name, epochs, training, resume=options.resume, workers=options.workers)
+    print(f"weights: {training.weights}\nrecord: {training.epochs_file}\nerrors: {training.errors_file}")
+
+
+def _watch(name: str, run: Callable, *arguments, **options) -> None:
+    """Follow a training with a bar over its updates and a line an epoch."""
+    from tqdm import tqdm
+
+    with tqdm(unit="update", desc=name, mininterval=1) as bar:
+
+        def report(progress) -> None:
+            bar.total = progress.updates
+            bar.initial = bar.initial or progress.update - 1
+            bar.n = progress.update
+            bar.set_postfix(loss=f"{progress.loss:.3f}", rate=f"{progress.rate:g}", refresh=False)
+            bar.update(0)
+
+        for epoch in run(*arguments, **options, report=report, notice=bar.write):
+            stalled = "; it has stalled at ln(classes): another seed may not" if epoch.stalled else ""
+            bar.write(
+                f"epoch {epoch.epoch}: loss {epoch.loss:.3f}, validation error {epoch.top1:.1f} % top-1, "
+                f"{epoch.top5:.1f} % top-5, {epoch.images_per_second:.0f} images/s{stalled}"
+            )
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from .checkpoints import load_network
+    from .evaluation import errors
+    from .trainings import training_data
+
+    nets = [load_network(name) for name in options.networks]
+    found = errors(nets, training_data(options.data, options.split), options.views, progress=True)
+    print(
+        f"top-1 error {found.top1:.2f} %, top-5 error {found.top5:.2f} % ({found.n:,} pictures, {found.views} views)"
+    )
 
 
 def _show(options: argparse.Namespace) -> None:

@@ -191,7 +191,7 @@ class ConvNet(nn.Module):
 
     def _pass(self, conv: Conv, x: Tensor, record: bool = False) -> tuple[Tensor, Tensor | None, Tensor]:
         """Return a layer's rectified maps, its switches (where recorded) and its output."""
-        maps = self._rectified(conv, F.pad(x, (0, conv.overhang(x.shape[-1]), 0, conv.overhang(x.shape[-2]))))
+        maps = self._rectified(conv, _overhung(conv, x))
         out, switches = maps, None
         if conv.norm and conv.norm.before_pool:
             out = _normalised(conv, out)
@@ -240,6 +240,12 @@ def _module(layer: Conv | Dense, fan_in: int) -> nn.Module:
     return nn.utils.skip_init(
         nn.Conv2d, channels, layer.maps, layer.kernel, layer.stride, layer.padding, groups=layer.groups
     )
+
+
+def _overhung(conv: Conv, x: Tensor) -> Tensor:
+    """Pad right and bottom as far as the last filters reach beyond the maps."""
+    right, bottom = conv.overhang(x.shape[-1]), conv.overhang(x.shape[-2])
+    return F.pad(x, (0, right, 0, bottom)) if right or bottom else x
 
 
 def _dropped(x: Tensor, share: float, generator: torch.Generator | None) -> Tensor:

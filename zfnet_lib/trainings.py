@@ -1,0 +1,215 @@
+"""Named trainings: an architecture on a data set by a recipe, with its records and the weights it leaves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import distributed
+
+from . import records
+from .batches import training_preparation
+from .checkpoints import save_network
+from .datasets import Dataset, MissingDataError, open_dataset, open_pack
+from .datasets.table import DATASETS
+from .evaluation import errors
+from .network import ConvNet
+from .overlap import Overlap
+from .paths import ZfnetError, data_root, replacing, results_root
+from .recipes import Recipe
+from .specs import ArchSpec, architecture
+from .training import EpochResult, Progress, train
+
+TRAIN_SAMPLE = 10_000
+"""Training pictures, drawn with seed 0, on which the training error of Table 2 is measured."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training, named so that everybody who runs it means the same.
+
+    Attributes:
+        network: A named architecture.
+        data: A data set; its split `train` is trained on, `val` is evaluated on.
+        recipe: How.
+        seed: Of weights, order, views and dropout.
+    """
+
+    network: str
+    data: str
+    recipe: Recipe
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """For example `zfnet-tiny-imagenet-tiny-seed0`; an altered clipping is part of it."""
+        clip = "" if self.recipe.clip == "all" else f"-clip-{self.recipe.clip}"
+        data = self.data.replace(":", "-").replace("/", "-")
+        return f"{self.network}{clip}-{data}-{self.recipe.name}-seed{self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """Where its checkpoints and snapshots lie."""
+        return data_root() / "trainings" / self.name
+
+    @property
+    def weights(self) -> Path:
+        """Where the trained network is saved."""
+        return data_root() / "weights" / self.name
+
+    @property
+    def epochs_file(self) -> Path:
+        """Its record: one JSON line an epoch."""
+        return results_root(self.recipe.name) / "trainings" / f"{self.name}.jsonl"
+
+    @property
+    def errors_file(self) -> Path:
+        """Its errors: one record each."""
+        return results_root(self.recipe.name) / "errors" / f"{self.name}.jsonl"
+
+    def spec(self, classes: int) -> ArchSpec:
+        """Return the architecture at the recipe's scale: narrow at 64 pixels, at 112, or as in the paper."""
+        spec = replace(architecture(self.network), classes=classes)
+        if self.recipe.name == "smoke":
+            return spec.scaled(1 / 6, image_size=64, name=spec.name)
+        return replace(spec, image_size=112) if self.recipe.name == "tiny" else spec
+
+
+def epochs(
+    training: Training,
+    *,
+    resume: bool = False,
+    workers: int = 0,
+    report: Callable[[Progress], None] | None = None,
+    notice: Callable[[str], None] = lambda sentence: None,
+) -> Iterator[EpochResult]:
+    """Perform a training; leave a line of its record an epoch, and at the end the weights and their errors.
+
+    Under `torchrun` every process calls this; the first one writes.
+
+    Args:
+        training: What to train.
+        resume: Continue where an earlier call stopped.
+        workers: Processes that decode pictures where the data set is not packed.
+        report: Called after every update.
+        notice: Called with a sentence about what is left out, or what a checkpoint lacked.
+
+    Raises:
+        ZfnetError: Data that are missing, or what `training.train` raises.
+    """
+    data, validation = training_data(training.data, "train"), training_data(training.data, "val")
+    exclude = excluded_rows(data)
+    if len(exclude):
+        notice(f"{len(exclude):,} pictures of {data.name} are left out: they overlap with a transfer data set")
+    spec = training.spec(len(data.classes))
+    net = ConvNet(spec, training_preparation(data, spec.image_size, exclude), seed=training.seed)
+    if torch.cuda.is_available():
+        net.to(f"cuda:{torch.cuda.current_device()}")
+    watch, first = records.Stopwatch(), not distributed.is_initialized() or distributed.get_rank() == 0
+    for epoch in train(
+        net,
+        data,
+        training.recipe,
+        validation=validation,
+        folder=training.folder,
+        resume=resume,
+        seed=training.seed,
+        exclude=exclude,
+        snapshots=True,
+        workers=workers,
+        report=report,
+        notice=notice,
+    ):
+        if first:
+            _record_epoch(training, epoch, data, len(exclude), watch.provenance(training.seed, net.device))
+        yield epoch
+    if first and not training.errors_file.exists():
+        _finish(training, net, data, validation, exclude)
+
+
+def training_data(name: str, split: str) -> Dataset:
+    """Return the pack of a split; the pictures themselves where it is not packed or is made in code."""
+    if name in DATASETS and DATASETS[name].reader is None:
+        return open_dataset(name, split)
+    try:
+        return open_pack(name, split)
+    except MissingDataError:
+        return open_dataset(name, split)
+
+
+def excluded_rows(data: Dataset) -> np.ndarray:
+    """Return the pictures that also stand in another data set, by every overlap that was looked for (5.2)."""
+    found = sorted((data_root() / "overlap").glob(f"{data.name}-{data.split}--*.json"))
+    rows = [Overlap.load(path).rows_in(data) for path in found]
+    return np.unique(np.concatenate(rows)) if rows else np.empty(0, np.int64)
+
+
+def read_epochs(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a training's record, one an epoch.
+
+    Raises:
+        ZfnetError: A line is damaged.
+    """
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    except json.JSONDecodeError as error:
+        raise ZfnetError(f"{path} is damaged ({error}); restore it, or remove it and train again") from error
+
+
+def _record_epoch(training: Training, epoch: EpochResult, data: Dataset, excluded: int, made: records.Provenance):
+    """Add an epoch's line unless an earlier call wrote it."""
+    lines = read_epochs(training.epochs_file)
+    if any(line["epoch"]["epoch"] == epoch.epoch for line in lines):
+        return
+    recipe = {key: value for key, value in training.recipe.to_dict().items() if key != "expected"}
+    lines.append(
+        {
+            "training": training.name,
+            "network": training.network,
+            "data": f"{data.name} {data.split} ({data.fingerprint})",
+            "excluded": excluded,
+            "recipe": recipe,
+            "seed": training.seed,
+            "epoch": asdict(epoch),
+            "provenance": asdict(made),
+        }
+    )
+    with replacing(training.epochs_file) as temporary:
+        temporary.write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in lines))
+
+
+def _finish(training: Training, net: ConvNet, data: Dataset, validation: Dataset, exclude: np.ndarray) -> None:
+    """Save the weights, then measure the errors of Table 2: one view, ten views, and on training pictures."""
+    kept = np.setdiff1d(np.arange(len(data)), exclude)
+    sample = np.sort(np.random.default_rng(0).permutation(kept)[:TRAIN_SAMPLE])
+    last = read_epochs(training.epochs_file)[-1]
+    save_network(net, training.weights, {key: last[key] for key in ("training", "data", "recipe", "seed", "epoch")})
+    measured = []
+    for split, views, pictures, rows in (
+        ("val", 1, validation, None),
+        ("val", 10, validation, None),
+        ("train", 1, data, sample),
+    ):
+        watch = records.Stopwatch()
+        found = errors(net, pictures, views, rows=rows)
+        made = watch.provenance(training.seed, net.device)
+        for top, value in (("top-1", found.top1), ("top-5", found.top5)):
+            measured.append(
+                records.Record(
+                    "training",
+                    f"{split} {top} error",
+                    value,
+                    "%",
+                    made,
+                    n=found.n,
+                    parameters={"views": views, "recipe": training.recipe.name, "clip": training.recipe.clip},
+                    spec=training.network,
+                    data=f"{pictures.name} {pictures.split} ({pictures.fingerprint})",
+                )
+            )
+    records.append(training.errors_file, measured)

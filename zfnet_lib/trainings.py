@@ -15,8 +15,7 @@ from torch import distributed
 from . import records
 from .batches import training_preparation
 from .checkpoints import save_network
-from .datasets import Dataset, MissingDataError, open_dataset, open_pack
-from .datasets.table import DATASETS
+from .datasets import DATASETS, Dataset, MissingDataError, open_dataset, open_pack, pack_in_memory
 from .evaluation import errors
 from .network import ConvNet
 from .overlap import Overlap
@@ -133,9 +132,12 @@ def epochs(
 
 
 def training_data(name: str, split: str) -> Dataset:
-    """Return the pack of a split; the pictures themselves where it is not packed or is made in code."""
+    """Return the pack of a split; the pictures themselves where it is not packed.
+
+    Data sets that are made in code are packed in memory.
+    """
     if name in DATASETS and DATASETS[name].reader is None:
-        return open_dataset(name, split)
+        return pack_in_memory(open_dataset(name, split), DATASETS[name].side)
     try:
         return open_pack(name, split)
     except MissingDataError:

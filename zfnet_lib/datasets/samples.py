@@ -29,7 +29,7 @@ class MissingDataError(DataError):
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture of a data set; it unpacks as `picture, label`.
+    """One picture of a data set; it is used like a pair `picture, label`.
 
     Attributes:
         picture: uint8 [3, h, w].
@@ -50,6 +50,10 @@ class Sample:
         """Yield the picture and the label."""
         yield self.picture
         yield self.label
+
+    def __getitem__(self, i: int) -> Tensor | int | np.ndarray:
+        """Return the picture (0) or the label (1), as of a pair."""
+        return (self.picture, self.label)[i]
 
     def cropped(self, top: int, left: int, height: int, width: int) -> Sample:
         """Cut a rectangle out; the box is clipped to it and is dropped where nothing of it remains."""

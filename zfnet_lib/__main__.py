@@ -144,7 +144,8 @@ def _overlap(options: argparse.Namespace) -> None:
     from .trainings import training_data
 
     first = training_data(options.a, "train")
-    for split in dataset_entry(options.b).splits:
+    splits = dataset_entry(options.b).splits
+    for split in ("all",) if "all" in splits else splits:
         second = training_data(options.b, split)
         overlap = find_overlap(first, second)
         overlap.save(overlap_path(first, second))
@@ -193,9 +194,8 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     nets = [load_network(name) for name in options.networks]
     found = errors(nets, training_data(options.data, options.split), options.views, progress=True)
-    print(
-        f"top-1 error {found.top1:.2f} %, top-5 error {found.top5:.2f} % ({found.n:,} pictures, {found.views} views)"
-    )
+    rest = f"({found.n:,} pictures, {found.views} views)"
+    print(f"top-1 error {found.top1:.2f} %, top-5 error {found.top5:.2f} % {rest}")
 
 
 def _show(options: argparse.Namespace) -> None:

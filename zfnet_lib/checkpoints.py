@@ -107,8 +107,9 @@ def read_meta(folder: Path) -> dict[str, Any]:
             raise CheckpointError(
                 f"{folder} has format {meta['format']}, this version reads {FORMAT}; save it again"
             )
-        return meta
-    except FileNotFoundError:
+        meta["spec"], meta["sha256"]
+        return {"preparation": None, "record": {}} | meta
+    except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(
             f"{folder} holds no weights ({META} is missing); give a folder that `save_network` wrote"
         ) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -199,6 +199,9 @@ def _windows(net: ConvNet, x: Tensor, layer: str, units: list[Unit]) -> list[tup
 
 def _downwards(trace, layer, signal, switches, sharing, rectify, seed):
     """Yield the signal at each layer's rectified maps, before it is rectified, and last at the pixels."""
+    for kind, value in ((Switches, switches), (Sharing, sharing), (Rectify, rectify)):
+        if value not in get_args(kind):
+            raise SpecError(f"there is no way {value!r} to project; choose one of {', '.join(get_args(kind))}")
     maps = _maps(trace, layer)
     if signal.shape != maps.shape:
         raise SpecError(f"a signal on {layer} has shape {list(maps.shape)}, given {list(signal.shape)}")

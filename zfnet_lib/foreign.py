@@ -82,7 +82,7 @@ def _copy(source: nn.Module, own: nn.Module, layer: str) -> None:
 def _leaves(module: nn.Module, place: str = "") -> Iterator[tuple[str, nn.Module]]:
     """Yield the layers of a sequential network in the order in which they run."""
     if isinstance(module, nn.Sequential | AlexNet | VGG):
-        for name, child in module.named_children():
+        for name, child in module._modules.items():  # named_children() omits repeated ones
             yield from _leaves(child, f"{place}.{name}" if place else name)
             if isinstance(module, AlexNet | VGG) and name == "avgpool":
                 yield "flatten", nn.Flatten()
@@ -126,8 +126,8 @@ class _Reader:
                 pass
             case _:
                 raise ForeignError(
-                    f"cannot take apart {place} ({type(module).__name__}); the deconvnet knows Conv2d, ReLU, "
-                    f"MaxPool2d, LocalResponseNorm, Dropout, Flatten and Linear"
+                    f"cannot take apart {place or 'the network'} ({type(module).__name__}); the deconvnet knows "
+                    f"Conv2d, ReLU, MaxPool2d, LocalResponseNorm, Dropout, Flatten and Linear"
                 )
 
     def spec(self) -> ArchSpec:
@@ -163,11 +163,13 @@ class _Reader:
         self.open = ""
 
     def _pool(self, place: str, module: nn.MaxPool2d) -> None:
-        pool = Pool(module.kernel_size, module.stride, module.ceil_mode)
-        plain = isinstance(pool.size, int) and isinstance(pool.stride, int) and pool.stride <= pool.size
-        if not plain or module.padding or module.dilation != 1:
+        size, stride, padding, dilation = (
+            set(value) if isinstance(value, tuple) else {value}
+            for value in (module.kernel_size, module.stride, module.padding, module.dilation)
+        )
+        if len(size) > 1 or len(stride) > 1 or padding != {0} or dilation != {1} or max(stride) > max(size):
             raise ForeignError(f"cannot take apart {place} ({module}); square regions without padding or gaps")
-        self._extend(place, module, "pool", pool)
+        self._extend(place, module, "pool", Pool(*size, *stride, ceil=module.ceil_mode))
 
     def _norm(self, place: str, module: nn.LocalResponseNorm) -> None:
         if module.size % 2 == 0:
@@ -212,7 +214,7 @@ def _compare(net: ConvNet, module: nn.Module) -> None:
     size = net.spec.image_size
     x = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(net.device)
     training = module.training
-    expected = module.eval()(x)
+    expected = module.eval()(x.to(next(module.parameters()).dtype)).float()
     module.train(training)
     trace = net.trace(x)
     own = trace.logits if net.spec.classes else trace.stages[net.spec.convs[-1].name].output

@@ -168,6 +168,8 @@ class Preparation:
         single = isinstance(pictures, Image.Image | np.ndarray) or (
             isinstance(pictures, Tensor) and pictures.ndim == 3
         )
+        if not single and len(pictures) == 0:
+            raise PictureError("there are no pictures to prepare; give at least one")
         squares = torch.stack([self.square(picture) for picture in ([pictures] if single else pictures)])
         return centre_square(self.normalise(squares), self.crop)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -35,6 +33,8 @@ def contrast_normalise(x: Tensor, size: int = 5, alpha: float = 1e-4, beta: floa
     """
     if size % 2 == 0:
         raise ValueError(f"the window of contrast normalisation has an odd size; given {size}")
+    if size % 2 == 0:
+        raise ValueError(f"the sum takes an odd number of neighbouring maps, given {size}")
     return _ContrastNorm.apply(x, size, alpha, beta, k)
 
 
@@ -45,7 +45,8 @@ class _ContrastNorm(torch.autograd.Function):
         ctx.constants = size, alpha / size, beta, k
         y = torch.empty_like(x)
         for part, out in zip(_parts(x), _parts(y), strict=True):
-            torch.mul(part, _power(_energy(part, *ctx.constants), beta), out=out)
+            part = _wide(part)
+            out.copy_(_power(_energy(part, *ctx.constants), beta).mul_(part))
         return y
 
     @staticmethod
@@ -55,10 +56,11 @@ class _ContrastNorm(torch.autograd.Function):
         size, alpha, beta, _ = ctx.constants
         result = torch.empty_like(x)
         for part, g, out in zip(_parts(x), _parts(grad), _parts(result), strict=True):
+            part = _wide(part)
             energy = _energy(part, *ctx.constants)
-            scaled = _power(energy, beta).mul_(g)
-            across = _window_sum((scaled * part).div_(energy).to(x.dtype), size) * part
-            torch.add(scaled, across, alpha=-2 * alpha * beta, out=out)
+            scaled = _power(energy, beta).mul_(_wide(g))
+            across = _window_sum((scaled * part).div_(energy), size)
+            out.copy_(scaled.addcmul_(across, part, value=-2 * alpha * beta))
         return result, None, None, None, None
 
 
@@ -68,8 +70,12 @@ def _parts(x: Tensor):
 
 
 def _energy(x: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
-    """Return the energies, in float32 where the maps have fewer bits."""
-    return _window_sum(x * x, size).to(torch.promote_types(x.dtype, torch.float32)).mul_(alpha).add_(k)
+    return _window_sum(x * x, size).mul_(alpha).add_(k)
+
+
+def _wide(x: Tensor) -> Tensor:
+    """Return x in float32 where it has fewer bits; mixed operations are slow on the CPU."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _power(energy: Tensor, beta: float) -> Tensor:
@@ -82,17 +88,8 @@ def _power(energy: Tensor, beta: float) -> Tensor:
 
 def _window_sum(x: Tensor, size: int) -> Tensor:
     """Sum over `size` neighbouring maps, zeros beyond the first and last."""
-    if x.dtype == torch.bfloat16:
-        return (x.movedim(1, -1) @ _band(x.shape[1], size, x.device)).movedim(-1, 1)
     total = x.clone()
     for shift in range(1, min(size // 2, x.shape[1] - 1) + 1):
         total[:, shift:] += x[:, :-shift]
         total[:, :-shift] += x[:, shift:]
     return total
-
-
-@cache
-def _band(maps: int, size: int, device: torch.device) -> Tensor:
-    """Return the matrix of ones around the diagonal: matrix units add bfloat16 fastest, in float32."""
-    place = torch.arange(maps, device=device)
-    return ((place[:, None] - place).abs() <= size // 2).to(torch.bfloat16)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 PROJECT = Path(__file__).resolve().parents[1]
 """The checkout that this package was imported from (its `notebooks/`, `book/` and `results/`)."""
@@ -67,13 +70,23 @@ def replacing(path: Path) -> Iterator[Path]:
         if temporary.is_dir() and path.is_dir():
             shutil.rmtree(path)
         temporary.replace(path)
-    except OSError as error:
-        if error.filename and Path(error.filename) not in (temporary, path, path.parent):
+    except (OSError, SafetensorError) as error:
+        if not _about_writing(error, path, temporary):
             raise
-        reason = error.strerror or str(error)
+        reason = getattr(error, "strerror", None) or str(error)
         raise ZfnetError(f"cannot write {path}: {reason}; free space or choose another folder") from error
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary)
-        else:
+        elif path.parent.is_dir():
             temporary.unlink(missing_ok=True)
+
+
+def _about_writing(error: Exception, path: Path, temporary: Path) -> bool:
+    """Tell errors of the place that is written to from those of what is read, or of a network."""
+    if isinstance(error, SafetensorError) or error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    if error.filename is None:
+        return False
+    place = Path(os.fsdecode(error.filename))
+    return place == path or place in path.parents or place.is_relative_to(temporary)

@@ -88,7 +88,7 @@ def receptive_fields(spec: ArchSpec) -> dict[str, Field]:
 def input_window(
     spec: ArchSpec, layer: str, row: int, column: int, height: int | None = None, width: int | None = None
 ) -> Box:
-    """Return the pixels that can change a unit, exactly, also at borders.
+    """Return the pixels that can change a unit, exactly, also at borders; empty where it sees only padding.
 
     Padding and truncated pools are cut off at every layer on the way down, so that no pixel outside
     the window has any influence and every pixel inside can have some.
@@ -117,10 +117,12 @@ def input_window(
     below = ["input", *(name for name, *_ in steps[:-1])]
     spans = []
     for axis, position in ((1, row), (2, column)):
-        first = last = position
+        first, end = position, position + 1
         for source, (_, kernel, stride, padding) in zip(reversed(below), reversed(steps), strict=True):
+            if first >= end:  # nothing but padding is left, and padding sees nothing
+                break
+            end = min((end - 1) * stride - padding + kernel, shapes[source][axis])
             first = max(first * stride - padding, 0)
-            last = min(last * stride - padding + kernel - 1, shapes[source][axis] - 1)
-        spans.append((first, last + 1))
+        spans.append((first, end))
     (top, bottom), (left, right) = spans
     return Box(top, left, bottom, right)

@@ -239,7 +239,8 @@ class ArchSpec:
             >>> [ZFNET.shapes()[name][1] for name in ("conv1", "pool1", "conv2", "pool2", "conv5", "pool5")]
             [110, 55, 26, 13, 13, 6]
         """
-        rows, columns = height or self.image_size, width or height or self.image_size
+        rows = self.image_size if height is None else height
+        columns = rows if width is None else width
         shapes = {"input": (3, rows, columns)}
         for conv in self.convs:
             rows, columns = conv.side(rows), conv.side(columns)
@@ -312,7 +313,7 @@ class ArchSpec:
         """Rebuild a spec from `to_dict`.
 
         Raises:
-            SpecError: Fields are missing or unknown.
+            SpecError: Fields are missing, unknown, or no sizes.
         """
         try:
             convs = tuple(
@@ -326,8 +327,10 @@ class ArchSpec:
                 for conv in values["convs"]
             )
             dense = tuple(Dense(**dense) for dense in values["dense"])
-            return cls(**values | {"convs": convs, "dense": dense})
-        except (KeyError, TypeError) as error:
+            spec = cls(**values | {"convs": convs, "dense": dense})
+            spec.fan_in()
+            return spec
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
             raise SpecError(f"this is no architecture of zfnet_lib: {error}") from error
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torchvision.models import AlexNet_Weights, alexnet
 
-from .checkpoints import CheckpointError, read_meta, save_network
+from .checkpoints import CheckpointError, load_network, save_network
 from .foreign import adapt, torchvision_preparation
 from .network import ConvNet
 from .paths import ZfnetError, data_root, sha256
@@ -162,7 +162,7 @@ def fetch_weights(name: str, source: Path | None = None) -> str:
         raise FetchError(f"there are no weights {name!r} to fetch; known are {', '.join(FETCHERS)}")
     folder = data_root() / "weights" / name
     try:
-        whole = "with" if read_meta(folder)["record"]["classifier"] else "without"
+        whole = "with" if load_network(folder).spec.classes else "without"
         return f"{name} is here already, {whole} its classifier ({folder})"
     except CheckpointError:
         return FETCHERS[name](folder, source)

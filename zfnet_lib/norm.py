@@ -33,8 +33,6 @@ def contrast_normalise(x: Tensor, size: int = 5, alpha: float = 1e-4, beta: floa
     """
     if size % 2 == 0:
         raise ValueError(f"the window of contrast normalisation has an odd size; given {size}")
-    if size % 2 == 0:
-        raise ValueError(f"the sum takes an odd number of neighbouring maps, given {size}")
     return _ContrastNorm.apply(x, size, alpha, beta, k)
 
 

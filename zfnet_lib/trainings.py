@@ -24,6 +24,9 @@ from .recipes import Recipe
 from .specs import ArchSpec, architecture
 from .training import EpochResult, Progress, train
 
+TRANSFER = ("caltech-101", "caltech-256", "mini-imagenet-novel", "voc-2012")
+"""The data sets that pre-trained features are tested on; their pictures are not trained on."""
+
 TRAIN_SAMPLE = 10_000
 """Training pictures, drawn with seed 0, on which the training error of Table 2 is measured."""
 
@@ -145,8 +148,9 @@ def training_data(name: str, split: str) -> Dataset:
 
 
 def excluded_rows(data: Dataset) -> np.ndarray:
-    """Return the pictures that also stand in another data set, by every overlap that was looked for (5.2)."""
-    found = sorted((data_root() / "overlap").glob(f"{data.name}-{data.split}--*.json"))
+    """Return the pictures that also stand in a transfer data set, as far as `zfnet overlap` looked (5.2)."""
+    overlaps = data_root() / "overlap"
+    found = [path for name in TRANSFER for path in sorted(overlaps.glob(f"{data.name}-{data.split}--{name}-*.json"))]
     rows = [Overlap.load(path).rows_in(data) for path in found]
     return np.unique(np.concatenate(rows)) if rows else np.empty(0, np.int64)
 

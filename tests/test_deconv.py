@@ -36,7 +36,7 @@ from zfnet_lib.foreign import adapt
 from zfnet_lib.receptive import Box, receptive_field
 from zfnet_lib.specs import KRIZHEVSKY, MINI, ZFNET, Norm, SpecError
 
-many = settings(max_examples=80, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+many = settings(max_examples=60, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 
 
 # ---- unpooling ----------------------------------------------------------------------------------------------
@@ -226,12 +226,12 @@ def test_captum_on_torchvisions_own_modules_gives_the_same(traces):
 # ---- many units ---------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(cases(), st.data())
 def test_many_units_equal_the_literal_method_cut_to_their_fields(case, data):
     net, x = case.net, torch.cat([case.x, -case.x, case.x.flip(-1)])
     trace, units = net.trace(x), []
-    for _ in range(data.draw(st.integers(1, 9))):
+    for _ in range(data.draw(st.integers(1, 5))):
         layer, image = data.draw(st.sampled_from(sorted(trace.stages))), data.draw(st.integers(0, 2))
         units.append(Unit(image, layer, *data.draw(active_units(trace[layer].maps[image : image + 1]))))
     shown = deconv_units(net, x, units, batch=data.draw(st.integers(1, 4)))

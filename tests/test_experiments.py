@@ -7,6 +7,8 @@ from torch.nn import functional as F
 
 from zfnet_lib import Hits, ZfnetError, experiments
 from zfnet_lib.deconv import deconv
+from zfnet_lib.experiments import deconvnet
+from zfnet_lib.receptive import Box
 from zfnet_lib.specs import ZFNET
 
 
@@ -75,11 +77,11 @@ def test_fig2_projects_the_strongest_units():
 def test_a_field_larger_than_the_picture_shows_the_whole_picture():
     projection = torch.zeros(3, 9, 9)
     projection[:, 4, 4] = 1
-    whole, box = experiments._fitted(projection, experiments.Box(-3, -1, 6, 8), 6)
+    whole, box = deconvnet._fitted(projection, Box(-3, -1, 6, 8), 6)
     assert whole.shape == (3, 6, 6)
     assert box == (0, 0, 6, 6)
     assert whole[0].argmax() == 1 * 6 + 3
-    same, box = experiments._fitted(projection, experiments.Box(2, 2, 11, 11), 20)
+    same, box = deconvnet._fitted(projection, Box(2, 2, 11, 11), 20)
     assert same is projection
 
 
@@ -87,7 +89,7 @@ def test_fig2_draws_maps_by_seed_and_layer_among_the_active_ones():
     def drawn(seed, layer="conv1"):
         score = torch.ones(40, 2)
         score[7, 1] = 0
-        return experiments._subset(Hits(layer, score, score, score, score), 5, seed)
+        return deconvnet._subset(Hits(layer, score, score, score, score), 5, seed)
 
     assert drawn(5) == drawn(5)
     assert len({tuple(drawn(seed)) for seed in range(6)}) == 6

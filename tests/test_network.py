@@ -224,6 +224,14 @@ def test_dropout_is_off_in_evaluation_and_in_traces():
     assert net.training
 
 
+def test_dropout_follows_its_own_generator_and_leaves_the_global_one_alone():
+    net, x, state = lively(MINI).train(), picture(64, 64), torch.get_rng_state()
+    one, again, other = (net(x, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 # ---- features alone -----------------------------------------------------------------------------------------
 
 
@@ -246,6 +254,8 @@ def test_features_run_at_any_size_that_fits(case):
     trace = net.features().trace(case.x)
     shapes = classifier.shapes(*case.x.shape[-2:])
     assert trace.logits is None
+    square = picture(classifier.image_size, classifier.image_size)
+    assert close(net(square), net.trace(square).logits, 1e-12)
     assert all(stage.maps.shape[1:] == shapes[layer] for layer, stage in trace.stages.items())
 
 

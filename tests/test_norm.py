@@ -65,6 +65,21 @@ def test_layouts_and_batches_do_not_change_the_values():
     assert torch.equal(torch.cat([contrast_normalise(each[None]) for each in x]), whole)
 
 
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_few_bits_cost_no_more_than_their_own_rounding(kind):
+    x = (60 * torch.randn(2, 8, 3, 3, generator=torch.Generator().manual_seed(0))).to(kind).requires_grad_()
+    exact = x.detach().double().requires_grad_()
+    found, expected = contrast_normalise(x), F.local_response_norm(exact, 5, 1e-4, 0.75, 2.0)
+    gradients = [torch.autograd.grad(each.sum(), given)[0] for each, given in ((found, x), (expected, exact))]
+    assert found.dtype == gradients[0].dtype == kind
+    assert close(found.double(), expected, torch.finfo(kind).eps)
+    assert close(gradients[0].double(), gradients[1], torch.finfo(kind).eps)
+
+
+def test_no_pictures_give_none():
+    assert contrast_normalise(torch.zeros(0, 6, 3, 3)).shape == (0, 6, 3, 3)
+
+
 def test_the_input_is_left_as_it_was():
     x = torch.randn(2, 6, 3, 3)
     before = x.clone()

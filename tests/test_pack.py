@@ -52,6 +52,12 @@ def test_processes_give_the_same_bytes(folder):
     assert torch.equal(one.pictures, two.pictures) and one.index.names == two.index.names
 
 
+def test_packing_leaves_the_global_random_state_alone(folder):
+    before = torch.get_rng_state()
+    packed(folder)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_boxes_move_along(data):
     tiny_imagenet(dataset_folder("tiny-imagenet"))
     pack = packed("tiny-imagenet", "val", 32)

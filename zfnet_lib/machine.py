@@ -1,14 +1,16 @@
-"""The processor: threads that each work alone on a part, and the memory allocator."""
+"""The machine: threads that each work alone on a part, processes that share a batch, the memory allocator."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import torch
+from torch import distributed
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
@@ -28,6 +30,22 @@ def threads(n: int, each: int | None = None) -> Iterator[ThreadPoolExecutor]:
             yield pool
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Join the processes that `torchrun` started, each with its own GPU if there are any; else do nothing."""
+    if "LOCAL_RANK" not in os.environ:
+        yield
+        return
+    on_gpus = torch.cuda.is_available()
+    if on_gpus:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    distributed.init_process_group("nccl" if on_gpus else "gloo")
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
 
 
 def tune_allocator() -> bool:

@@ -64,7 +64,7 @@ class _ContrastNorm(torch.autograd.Function):
 
 def _parts(x: Tensor):
     """Split a batch so that a part stays in the processor's cache; a GPU takes it whole."""
-    return x.split(max(1, CACHED // x[0].numel())) if x.device.type == "cpu" else (x,)
+    return x.split(max(1, CACHED // max(1, x[:1].numel()))) if x.device.type == "cpu" else (x,)
 
 
 def _energy(x: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:

@@ -150,14 +150,16 @@ def find_overlap(
     if not 0 < threshold <= 1:
         raise DataError(f"the threshold lies above 0 and at most at 1; given {threshold}")
     (a, names_a), (b, names_b) = (_small(dataset, workers, progress) for dataset in (first, second))
-    best: dict[tuple[int, int], Pair] = {}
+    found: dict[tuple[int, int], Pair] = {}
     for mirrored in (False, True):
         shown = b.flip(-1) if mirrored else b
-        for i, j in _candidates(a, shown, progress):
-            for key, value in zip(zip(i.tolist(), j.tolist(), strict=True), aligned_correlation(a[i], shown[j]).tolist(), strict=True):
-                if value >= max(threshold, best[key].correlation if key in best else 0):
-                    best[key] = Pair(names_a[key[0]], names_b[key[1]], round(value, 4), mirrored)
-    pairs = sorted(best.values(), key=lambda pair: (-pair.correlation, pair.first, pair.second))
+        for rows, columns in _candidates(a, shown, progress):
+            values = aligned_correlation(a[rows], shown[columns])
+            for row, column, value in zip(rows.tolist(), columns.tolist(), values.tolist(), strict=True):
+                pair = Pair(names_a[row], names_b[column], round(value, 4), mirrored)
+                if value >= threshold:
+                    found[row, column] = max(pair, found.get((row, column), pair), key=lambda p: p.correlation)
+    pairs = sorted(found.values(), key=lambda pair: (-pair.correlation, pair.first, pair.second))
     return Overlap(_title(first), _title(second), (len(a), len(b)), threshold, tuple(pairs))
 
 
@@ -171,21 +173,25 @@ def _small(dataset: Dataset, workers: int | None, progress: bool) -> tuple[Tenso
 
 def _candidates(a: Tensor, b: Tensor, progress: bool) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield rows of `a` and of `b` whose thumbnails resemble one another, `CLOSE` pairs at a time."""
-    columns = [_thumbnails(part) for part in a.split(COLUMNS)]
-    bar = tqdm(desc="comparing", total=len(b), unit=" pictures", disable=not progress)
-    for start in range(0, len(b), ROWS):
-        thumbnails = _thumbnails(b[start : start + ROWS])
-        scores, found = torch.empty(len(thumbnails), 0), torch.empty(len(thumbnails), 0, dtype=torch.int64)
-        for k, column in enumerate(columns):
-            best = (thumbnails @ column.T).topk(min(CANDIDATES, len(column)))
-            scores = torch.cat([scores, best.values], 1)
-            found = torch.cat([found, best.indices + k * COLUMNS], 1)
-        best = scores.topk(min(CANDIDATES, scores.shape[1]))
-        row, place = (best.values > PROMISING).nonzero(as_tuple=True)
-        found = found.gather(1, best.indices)[row, place]
-        yield from zip(found.split(CLOSE), (start + row).split(CLOSE), strict=True)
-        bar.update(len(thumbnails))
-    bar.close()
+    blocks = [_thumbnails(part) for part in a.split(COLUMNS)]
+    with tqdm(desc="comparing", total=len(b), unit=" pictures", disable=not progress) as bar:
+        for start in range(0, len(b), ROWS):
+            thumbnails = _thumbnails(b[start : start + ROWS])
+            values, rows = _most_similar(thumbnails, blocks)
+            columns, place = (values > PROMISING).nonzero(as_tuple=True)
+            yield from zip(rows[columns, place].split(CLOSE), (start + columns).split(CLOSE), strict=True)
+            bar.update(len(thumbnails))
+
+
+def _most_similar(thumbnails: Tensor, blocks: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return for each thumbnail the largest correlations with those of all blocks, and their rows there."""
+    values, rows = [], []
+    for k, block in enumerate(blocks):
+        best = (thumbnails @ block.T).topk(min(CANDIDATES, len(block)))
+        values.append(best.values)
+        rows.append(best.indices + k * COLUMNS)
+    best = torch.cat(values, 1).topk(min(CANDIDATES, sum(len(block) for block in blocks)))
+    return best.values, torch.cat(rows, 1).gather(1, best.indices)
 
 
 def _thumbnails(pictures: Tensor) -> Tensor:

@@ -285,6 +285,7 @@ def _chunks(
         sampler=range(start, len(dataset)),
         num_workers=(os.cpu_count() or 1) if workers is None else workers,
         collate_fn=squares.collate,
+        generator=torch.Generator(),  # the loader would otherwise draw from the global one
     )
     title = f"packing {dataset.name} {dataset.split}"
     with tqdm(desc=title, total=len(dataset), initial=start, unit=" pictures", disable=not progress) as bar:

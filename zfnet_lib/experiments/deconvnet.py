@@ -1,4 +1,4 @@
-"""The only door for notebooks and command line: an experiment's name and profile in, its result out."""
+"""Figures 1 and 2: units projected by the deconvnet."""
 
 from __future__ import annotations
 
@@ -12,69 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import paper
-from .activations import Hits, strongest
-from .checkpoints import load_network
-from .datasets import Dataset, open_dataset
-from .deconv import Unit, cut, deconv_units, descend, project, unpool
-from .images import read_picture
-from .network import ConvNet, Trace
-from .paths import ZfnetError
-from .receptive import Box, receptive_fields
-from .records import Provenance, Stopwatch
-from .specs import ARCHITECTURES, MINI, STEMS, TABLE_2, ZFNET, ArchSpec, architecture
-from .tables import Table
-
-
-@dataclass(frozen=True)
-class Profile:
-    """One of the three scales at which the same notebooks run.
-
-    Attributes:
-        name: `smoke`, `tiny` or `paper`.
-        network: The network that the figures take apart.
-        pictures: The data set that they look at by default.
-    """
-
-    name: str
-    network: str
-    pictures: str
-
-
-PROFILES = {
-    profile.name: profile
-    for profile in (
-        Profile("smoke", "mini", "shapes"),
-        Profile("tiny", "alexnet-imagenet", "photos"),
-        Profile("paper", "alexnet-imagenet", "imagenet"),
-    )
-}
-
-
-@dataclass(frozen=True)
-class Source:
-    """What a figure shows: which network on which pictures, computed where.
-
-    Attributes:
-        network: Its name and what it was trained on.
-        pictures: The data set, its size and its fingerprint.
-        provenance: Commit, machine, seed and seconds.
-    """
-
-    network: str
-    pictures: str
-    provenance: Provenance
-
-    def _repr_markdown_(self) -> str:
-        return f"*{self}*"
-
-    def __str__(self) -> str:
-        made = self.provenance
-        commit = (made.commit[:10] or "no commit") + (" and changes" if made.dirty else "")
-        return (
-            f"Network: {self.network}. Pictures: {self.pictures}. Computed live in {made.seconds:.1f} s on "
-            f"{made.device}, torch {made.versions['torch']}, seed {made.seed}, {commit}."
-        )
+from ..activations import Hits, strongest
+from ..deconv import Unit, cut, deconv_units, descend, project, unpool
+from ..images import read_picture
+from ..network import ConvNet, Trace
+from ..paths import ZfnetError
+from ..receptive import Box
+from ..tables import Table
+from .setting import Source, setting, source_of
 
 
 @dataclass(frozen=True)
@@ -151,21 +96,6 @@ class Mosaics:
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """Fig. 3: an architecture, its sizes beside the paper's, and the same numbers by place.
-
-    Attributes:
-        spec: The architecture.
-        table: One row a layer or pool.
-        agrees: Whether every size that the paper prints, or that is recalled from it, equals ours.
-    """
-
-    spec: ArchSpec
-    table: Table
-    agrees: bool
-
-
-@dataclass(frozen=True)
 class Shown:
     """One unit of one picture, projected.
 
@@ -199,7 +129,7 @@ def fig1(profile: str, pictures: str = "", picture: int = 0, layer: str = "", ma
     Raises:
         ZfnetError: Unknown profile, data set, picture, layer or map.
     """
-    watch, net, dataset = _setting(profile, pictures)
+    watch, net, dataset = setting(profile, pictures)
     if not 0 <= picture < len(dataset):
         raise ZfnetError(f"{dataset.name} has no picture {picture}; it has {len(dataset)}")
     x = net.prepare([dataset[picture].picture])
@@ -223,7 +153,7 @@ def fig1(profile: str, pictures: str = "", picture: int = 0, layer: str = "", ma
         *(values.numpy() for values in (window, pooled[0], switches[0], unpooled)),
         pooled_layer=f"{below.name}, map {place}",
         variants=_variants(trace, layer, signal),
-        source=_source(net, dataset, watch),
+        source=source_of(net, dataset, watch),
     )
 
 
@@ -240,58 +170,11 @@ def fig2(
         k: Units a map, one a picture.
         seed: Of the draw.
     """
-    watch, net, dataset = _setting(profile, pictures)
+    watch, net, dataset = setting(profile, pictures)
     found = strongest(net, dataset, k, layers or None)
     chosen = {layer: _subset(hits, maps, seed) for layer, hits in found.items()}
     blocks = {layer: _blocks(net, dataset, found[layer], numbers) for layer, numbers in chosen.items()}
-    return Mosaics(blocks, _source(net, dataset, watch, seed))
-
-
-def fig3(name: str = "zfnet") -> Sizes:
-    """Work out sizes, parameters, multiply-accumulates and receptive fields of an architecture (Fig. 3).
-
-    Args:
-        name: A named architecture, or the name of weights that are here.
-    """
-    spec = architecture(name) if name in ARCHITECTURES else load_network(name).spec
-    printed, recalled = (paper.printed_shapes(), paper.recalled_shapes()) if spec == ZFNET else ({}, {})
-    shapes, parameters, macs = spec.shapes(), spec.parameters(), spec.macs()
-    fields = receptive_fields(spec)
-    rows = [
-        {
-            "layer": place,
-            "ours": _size(shapes[place]),
-            "printed": _size(printed.get(place)),
-            "recalled": _size(recalled.get(place)),
-            "field": fields[place].size if place in fields else None,
-            "stride": fields[place].stride if place in fields else None,
-            "parameters": parameters.get(place),
-            "macs": macs.get(place),
-        }
-        for place in shapes
-    ]
-    rows.append({"layer": "**all**", "parameters": sum(parameters.values()), "macs": sum(macs.values())})
-    columns = {
-        "layer": "Layer",
-        "ours": "Ours",
-        "printed": "Printed in the paper",
-        "recalled": "Recalled from its figure",
-        "field": "Receptive field",
-        "stride": "Stride",
-        "parameters": "Parameters",
-        "macs": "Multiply-accumulates",
-    }
-    agrees = all(shapes[place] == size for known in (printed, recalled) for place, size in known.items())
-    return Sizes(spec, Table(columns, rows), agrees)
-
-
-def table_2_sizes() -> Table:
-    """Return parameters and multiply-accumulates of every row of Table 2 and of the crossed stems."""
-    rows = [
-        {"name": name, "parameters": sum(spec.parameters().values()), "macs": sum(spec.macs().values())}
-        for name, spec in (TABLE_2 | STEMS).items()
-    ]
-    return Table({"name": "Network", "parameters": "Parameters", "macs": "Multiply-accumulates"}, rows)
+    return Mosaics(blocks, source_of(net, dataset, watch, seed))
 
 
 def project_picture(net: ConvNet, picture: Path | Tensor, layer: str, map: int = -1) -> Shown:
@@ -314,46 +197,6 @@ def project_picture(net: ConvNet, picture: Path | Tensor, layer: str, map: int =
     seen = net.preparation.visible(x)
     projection, box = _fitted(shown.projections[0], shown.boxes[0], x.shape[-1])
     return Shown(unit, activation, _rows_first(seen[0]), box, _patch(seen[0], box), projection.numpy())
-
-
-def describe_pictures(dataset) -> str:
-    """Return a data set's name, split, size and fingerprint in one phrase."""
-    return f"{dataset.name} {dataset.split} ({len(dataset)} pictures, fingerprint {dataset.fingerprint})"
-
-
-def network_of(profile: str) -> ConvNet:
-    """Return the network that a profile's figures take apart.
-
-    `smoke` takes `MINI` with its initial weights, seed 0.
-
-    Raises:
-        ZfnetError: Unknown profile, or weights that are not here; the message says what brings them.
-    """
-    chosen = profile_of(profile)
-    return ConvNet(MINI).eval() if chosen.network == "mini" else load_network(chosen.network)
-
-
-def pictures_of(profile: str, pictures: str = "") -> Dataset:
-    """Return the data set that a profile's figures look at, or another one by its name."""
-    return open_dataset(pictures or profile_of(profile).pictures, "val")
-
-
-def profile_of(name: str) -> Profile:
-    """Return a profile by its name."""
-    if name not in PROFILES:
-        raise ZfnetError(f"there is no profile {name!r}; choose one of {', '.join(PROFILES)}")
-    return PROFILES[name]
-
-
-def _setting(profile: str, pictures: str):
-    watch = Stopwatch()
-    return watch, network_of(profile), pictures_of(profile, pictures)
-
-
-def _source(net: ConvNet, dataset, watch: Stopwatch, seed: int = 0) -> Source:
-    kind = {"mini": "mini, untrained (initial weights, seed 0)"}.get(net.spec.name, net.spec.name)
-    whole = "" if net.spec.classes else ", convolutions only"
-    return Source(kind + whole, describe_pictures(dataset), watch.provenance(seed, net.device))
 
 
 VARIANTS = {
@@ -450,11 +293,3 @@ def _patch(picture: Tensor, box) -> np.ndarray:
 
 def _rows_first(picture: Tensor) -> np.ndarray:
     return picture.permute(1, 2, 0).contiguous().numpy()
-
-
-def _size(shape: tuple[int, int, int] | None) -> str | None:
-    """Write a shape as the paper does, for example 96 maps of 55x55."""
-    if shape is None:
-        return None
-    count, rows, columns = shape
-    return str(count) if rows == columns == 1 else f"{count} x {rows} x {columns}"

@@ -1,0 +1,55 @@
+"""Small pictures that can be learnt in seconds, held in memory as a pack would give them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zfnet_lib.batches import training_preparation
+from zfnet_lib.images import resize_short_side
+from zfnet_lib.network import ConvNet
+from zfnet_lib.specs import ZFNET, ArchSpec
+
+TINY_SPEC = replace(ZFNET, classes=4).scaled(1 / 16, image_size=64, name="small")
+
+
+class Squares:
+    """Squares with labels."""
+
+    name = "squares"
+
+    def __init__(self, pictures: Tensor, labels: np.ndarray):
+        self.pictures, self.labels = pictures, labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        return self.pictures[i], int(self.labels[i])
+
+    def batch(self, rows, side: int) -> Tensor:
+        return resize_short_side(self.pictures[rows], side)
+
+    def mean(self, side: int, rows) -> Tensor:
+        return self.batch(rows, side).double().mean(0).float()
+
+
+def texture_classes(n: int, classes: int, seed: int = 0) -> Squares:
+    """Return pictures whose class is the direction of their stripes."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % classes
+    y, x = np.mgrid[:73, :73]
+    angle = labels[:, None, None] * np.pi / classes
+    phase = rng.uniform(0, 6, (n, 1, 1))
+    waves = np.sin((x * np.cos(angle) + y * np.sin(angle)) * 0.7 + phase)
+    pictures = 128 + 80 * waves[:, None] * rng.uniform(0.5, 1, (n, 3, 1, 1)) + rng.normal(0, 10, (n, 3, 73, 73))
+    return Squares(torch.from_numpy(pictures.clip(0, 255).astype(np.uint8)), labels)
+
+
+def network(data: Squares, spec: ArchSpec = TINY_SPEC, exclude: Iterable[int] = ()) -> ConvNet:
+    """Return an untrained network with the preparation of its training pictures."""
+    return ConvNet(spec, training_preparation(data, spec.image_size, exclude))

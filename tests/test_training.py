@@ -1,0 +1,429 @@
+"""Training against a literal second implementation, against itself after kills, and against bad input."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pictures import TINY_SPEC, Squares, network, texture_classes
+from torch import nn
+
+from zfnet_lib.batches import BatchError, Batches
+from zfnet_lib.checkpoints import load_network
+from zfnet_lib.descent import Descent, TrainingError
+from zfnet_lib.machine import threads
+from zfnet_lib.network import ConvNet
+from zfnet_lib.recipes import PAPER, SMOKE, TINY, Drops, OnPlateau, Recipe, RecipeError, recipe_named
+from zfnet_lib.specs import ArchSpec
+from zfnet_lib.states import StateError, saved_states
+from zfnet_lib.training import EpochResult, filter_rms, train
+
+BRIEF = Recipe("brief", epochs=2, anneal=Drops((0.5,)), batch=16)
+DATA = texture_classes(64, classes=4)
+
+
+def without_dropout(spec: ArchSpec) -> ArchSpec:
+    return replace(spec, dense=tuple(replace(dense, dropout=0.0) for dense in spec.dense))
+
+
+def weights_hash(net: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(net.state_dict().items()):
+        digest.update(name.encode() + value.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def run(net: ConvNet, recipe: Recipe = BRIEF, data: Squares = DATA, **options) -> list[EpochResult]:
+    return list(train(net, data, recipe, **options))
+
+
+# One update, literally
+
+
+def literal_update(net: ConvNet, momenta: dict, x, labels, recipe: Recipe, rate: float) -> float:
+    """Section 3 in float64, loop by loop: gradient, decay, momentum, step, renormalisation."""
+    loss = -net(x).log_softmax(1)[torch.arange(len(labels)), labels].mean()
+    gradients = torch.autograd.grad(loss, list(net.parameters()))
+    with torch.no_grad():
+        for (name, weight), gradient in zip(net.named_parameters(), gradients, strict=True):
+            decay = recipe.decay if name.endswith("weight") else 0.0
+            momenta[name] = recipe.momentum * momenta.get(name, 0.0) + gradient + decay * weight
+            weight -= rate * momenta[name]
+        for layer in recipe.clipped(net.spec):
+            for kernel in net.get_submodule(layer).weight:
+                rms = math.sqrt((kernel**2).mean().item())
+                if rms > 0.1:
+                    kernel *= 0.1 / rms
+    return loss.item()
+
+
+@pytest.mark.parametrize("clip", ["all", "none", "first", "but-first"])
+@pytest.mark.parametrize("parts", [1, 3])
+def test_updates_equal_a_literal_second_implementation(clip, parts):
+    recipe = replace(BRIEF, clip=clip, decay=0.05)
+    net = network(DATA, without_dropout(TINY_SPEC))
+    with torch.no_grad():
+        net.conv1.weight.mul_(20), net.conv3.weight.mul_(3)
+    theirs, momenta = ConvNet(net.spec).double(), {}
+    theirs.load_state_dict(net.state_dict())
+    batches = list(Batches(DATA, net.preparation, size=16, classes=4).epoch(1))
+    with threads(parts) as pool:
+        ours = Descent(net, recipe, parts, pool)
+        for number, batch in enumerate(batches[:3], start=1):
+            x = batch.prepared(net.preparation, net.device, torch.float64)
+            expected = literal_update(theirs, momenta, x, batch.labels, recipe, 0.01 / number)
+            assert ours.update(batch, number, 0.01 / number) == pytest.approx(expected, rel=1e-5)
+    for name, weight in theirs.named_parameters():
+        assert torch.allclose(net.get_parameter(name).double(), weight, rtol=1e-4, atol=1e-6), name
+    clipped = {name for name, (_, largest) in filter_rms(net).items() if largest <= 0.1 + 1e-6}
+    assert {"conv1", "conv3"} & clipped == {"conv1", "conv3"} & set(recipe.clipped(net.spec))
+
+
+def test_dropout_is_drawn_by_seed_and_update_alone():
+    def loss(seed: int, number: int) -> float:
+        net = network(DATA)
+        batch = next(Batches(DATA, net.preparation, size=16, classes=4).epoch(1))
+        with threads(2) as pool:
+            torch.manual_seed(random.randrange(2**30))
+            return Descent(net, BRIEF, 2, pool, seed).update(batch, number, 0.01)
+
+    assert loss(0, 1) == loss(0, 1)
+    assert len({loss(0, 1), loss(1, 1), loss(0, 2)}) == 3
+
+
+def test_dropout_keeps_half_of_the_units_and_the_expected_sum():
+    net = network(DATA).train()
+    torch.nn.init.zeros_(net.fc6.weight), torch.nn.init.ones_(net.fc6.bias)
+    seen = []
+    net.fc7.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    net(torch.zeros(200, 3, 64, 64), torch.Generator().manual_seed(0))
+    assert set(seen[0].unique().tolist()) == {0.0, 2.0}
+    assert seen[0].mean().item() == pytest.approx(1, abs=0.03)
+
+
+# Whole trainings
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_gives_others():
+    first, again, other = network(DATA), network(DATA), network(DATA)
+    run(first), run(again), run(other, seed=1)
+    assert weights_hash(first) == weights_hash(again) != weights_hash(other)
+
+
+def test_training_learns_leaves_the_plateau_and_says_when():
+    recipe = Recipe("longer", epochs=18, anneal=Drops(()), batch=16, stall_after=5)
+    data = texture_classes(128, classes=4)
+    epochs = run(network(data), recipe, data, validation=data)
+    assert [epoch.epoch for epoch in epochs] == list(range(1, 19))
+    assert [epoch.updates for epoch in epochs] == list(range(8, 145, 8))
+    last = epochs[-1]
+    assert last.top1 < 20 and last.top5 == 0 and last.loss < 0.7
+    assert last.plateau_left and not last.stalled
+    assert [e.stalled for e in epochs] == [e.plateau_left is None for e in epochs]
+    assert all(e.plateau_left in (None, last.plateau_left) for e in epochs)
+    assert last.rms.keys() == {"conv1", "conv2", "conv3", "conv4", "conv5"}
+    assert all(0 < median <= largest <= 0.1 + 1e-6 for median, largest in last.rms.values())
+
+
+def test_a_network_that_cannot_leave_the_plateau_is_called_stalled():
+    net = network(DATA)
+    for parameter in net.parameters():
+        nn.init.zeros_(parameter)
+    epochs = run(net, replace(BRIEF, stall_after=8))
+    assert [epoch.stalled for epoch in epochs] == [False, True] and epochs[-1].plateau_left is None
+
+
+def test_bf16_follows_float32():
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        net = network(DATA, without_dropout(TINY_SPEC))
+        losses[precision] = [epoch.loss for epoch in run(net, replace(BRIEF, epochs=4, precision=precision))]
+        assert {parameter.dtype for parameter in net.parameters()} == {torch.float32}
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.05)
+    assert losses["bfloat16"] != losses["float32"]
+
+
+def test_excluded_pictures_are_never_drawn_and_change_nothing_else():
+    data = texture_classes(80, classes=4)
+    poisoned = Squares(data.pictures.clone(), data.labels.copy())
+    poisoned.pictures[64:] = 0
+    poisoned.labels[64:] = 0
+    nets = [network(data, exclude=range(64, 80)) for _ in range(2)]
+    run(nets[0], data=data, exclude=range(64, 80)), run(nets[1], data=poisoned, exclude=range(64, 80))
+    assert weights_hash(nets[0]) == weights_hash(nets[1])
+
+
+def test_every_update_is_reported():
+    seen = []
+    run(network(DATA), report=seen.append)
+    assert [(p.update, p.updates, p.rate) for p in seen] == [(i, 8, 0.01 if i < 5 else 0.001) for i in range(1, 9)]
+
+
+def test_snapshots_lie_at_the_shares_of_figure_4_after_the_plateau(tmp_path):
+    data = texture_classes(128, classes=4)
+    recipe = Recipe("longer", epochs=12, anneal=Drops(()), batch=16)
+    net = network(data)
+    left = run(net, recipe, data, folder=tmp_path, snapshots=True)[-1].plateau_left
+    folders = sorted((tmp_path / "snapshots").iterdir())
+    assert [folder.name for folder in folders] == [f"epoch-{e:02d}-of-70" for e in (1, 2, 5, 10, 20, 30, 40, 64)]
+    updates = [json.loads((folder / "meta.json").read_text())["record"]["update"] for folder in folders]
+    assert updates == [math.ceil(left + (96 - left) * e / 70) for e in (1, 2, 5, 10, 20, 30, 40, 64)]
+    assert torch.equal(load_network(folders[-1]).preparation.mean, net.preparation.mean)
+
+
+# Stop and continue
+
+
+def stopped_at(update: int, folder: Path, net: ConvNet, **options) -> None:
+    class Stop(Exception):
+        pass
+
+    def report(progress):
+        if progress.update == update:
+            raise Stop
+
+    with pytest.raises(Stop):
+        run(net, folder=folder, report=report, every=0.0, **options)
+
+
+@pytest.mark.parametrize("update", [1, 3, 4, 5, 7])
+def test_a_stopped_training_continues_to_the_same_bytes_and_results(update, tmp_path):
+    whole, begun, continued = network(DATA), network(DATA), network(DATA)
+    expected = run(whole, validation=DATA)
+    stopped_at(update, tmp_path, begun, validation=DATA)
+    results = run(continued, folder=tmp_path, resume=True, validation=DATA)
+    assert weights_hash(continued) == weights_hash(whole)
+
+    def timeless(results):
+        return [replace(result, seconds=0, images_per_second=0) for result in results]
+
+    assert timeless(results) == timeless(expected)
+    assert timeless(run(network(DATA), folder=tmp_path, resume=True, validation=DATA)) == timeless(expected)
+    assert len(saved_states(tmp_path)) == 2
+
+
+def test_the_split_into_parts_is_continued_on_other_machines(tmp_path, monkeypatch):
+    recipe = replace(BRIEF, batch=64, epochs=3)
+    whole, continued = network(DATA), network(DATA)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    run(whole, recipe)
+    iterator = train(network(DATA), DATA, recipe, folder=tmp_path)
+    next(iterator), iterator.close()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    run(continued, recipe, folder=tmp_path, resume=True)
+    assert weights_hash(continued) == weights_hash(whole)
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_taken(tmp_path):
+    whole, continued = network(DATA), network(DATA)
+    run(whole)
+    stopped_at(6, tmp_path, network(DATA))
+    newest = saved_states(tmp_path)[0]
+    content = bytearray((newest / "state.safetensors").read_bytes())
+    content[-5] ^= 1
+    (newest / "state.safetensors").write_bytes(content)
+    said = []
+    run(continued, folder=tmp_path, resume=True, notice=said.append)
+    assert weights_hash(continued) == weights_hash(whole)
+    assert len(said) == 1 and newest.name in said[0] and "the one before it" in said[0]
+
+
+def test_only_damaged_checkpoints_are_an_error(tmp_path):
+    stopped_at(6, tmp_path, network(DATA))
+    for state in saved_states(tmp_path):
+        (state / "state.json").write_text("{")
+    with pytest.raises(StateError, match=r"^the checkpoint .*update-000000005 is damaged .*; remove .* train anew$"):
+        run(network(DATA), folder=tmp_path, resume=True)
+
+
+def test_a_checkpoint_of_another_training_is_refused(tmp_path):
+    stopped_at(2, tmp_path, network(DATA))
+    with pytest.raises(StateError, match=r"holds a training with another recipe and another seed; choose another"):
+        run(network(DATA), replace(BRIEF, rate=0.02), folder=tmp_path, resume=True, seed=3)
+    with pytest.raises(StateError, match="another network"):
+        run(network(DATA, without_dropout(TINY_SPEC)), folder=tmp_path, resume=True)
+    with pytest.raises(StateError, match=r"continue it with resume \(--resume\)"):
+        run(network(DATA), folder=tmp_path)
+
+
+CHILD = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_training import BRIEF, DATA, network, run, weights_hash
+from dataclasses import replace
+net = network(DATA)
+print("begun", flush=True)
+run(net, replace(BRIEF, epochs=4), validation=DATA, folder=Path(sys.argv[1]), resume=True, every=0.0)
+print(weights_hash(net), flush=True)
+"""
+
+
+def child(folder: Path) -> subprocess.Popen:
+    script = CHILD.format(tests=str(Path(__file__).parent))
+    process = subprocess.Popen([sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "begun\n"
+    return process
+
+
+def killed_and_continued(folder: Path, kills: int, seconds: float, rng: random.Random) -> str:
+    """Kill the training `kills` times at random moments, then let it end; return the hash of its weights."""
+    for _ in range(kills):
+        process = child(folder)
+        time.sleep(rng.uniform(0, seconds))
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    return child(folder).communicate()[0].strip()
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_kill_9_at_random_moments_changes_no_byte(kills, tmp_path):
+    net, start = network(DATA), time.perf_counter()
+    run(net, replace(BRIEF, epochs=4), validation=DATA, folder=tmp_path / "whole", every=0.0)
+    seconds = time.perf_counter() - start
+    found = killed_and_continued(tmp_path / "killed", kills, seconds / 2, random.Random(kills))
+    assert found == weights_hash(net)
+    assert not list((tmp_path / "killed").glob(".*"))
+
+
+# Several processes
+
+CURVE = """
+import json, sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from torch import distributed
+from test_training import DISTRIBUTED, DATA, TINY_SPEC, network, run, without_dropout
+from zfnet_lib.machine import joined
+with joined():
+    curve = []
+    results = run(network(DATA, without_dropout(TINY_SPEC)), DISTRIBUTED, validation=DATA,
+                  report=lambda progress: curve.append(progress.loss))
+    if distributed.get_rank() == 0:
+        Path(sys.argv[1]).write_text(json.dumps([curve, [(e.top1, e.top5) for e in results]]))
+"""
+DISTRIBUTED = replace(BRIEF, batch=32, epochs=6)
+
+
+def test_two_processes_give_the_loss_curve_of_one(tmp_path):
+    script, output = tmp_path / "curve.py", tmp_path / "curve.json"
+    script.write_text(CURVE.format(tests=str(Path(__file__).parent)))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    subprocess.run([*command, str(script), str(output)], check=True, capture_output=True)
+    theirs, their_errors = json.loads(output.read_text())
+    ours: list[float] = []
+    results = run(
+        network(DATA, without_dropout(TINY_SPEC)),
+        DISTRIBUTED,
+        validation=DATA,
+        report=lambda progress: ours.append(progress.loss),
+    )
+    assert len(ours) == 12
+    assert theirs == pytest.approx(ours, rel=1e-3)
+    assert np.abs(np.array(their_errors) - [(e.top1, e.top5) for e in results]).max() <= 5
+
+
+# Bad input
+
+
+def test_a_loss_that_is_no_number_stops_with_the_step_the_rate_and_the_last_checkpoint(tmp_path):
+    net = network(DATA)
+    iterator = train(net, DATA, replace(BRIEF, rate=0.05), folder=tmp_path)
+    next(iterator)
+    with torch.no_grad():
+        net.fc8.bias.fill_(torch.nan)
+    kept = saved_states(tmp_path)[0]
+    pattern = rf"^the loss became nan at update 5 with learning rate 0.005; the last good checkpoint is {kept}; "
+    with pytest.raises(TrainingError, match=pattern):
+        list(iterator)
+    assert saved_states(tmp_path)[0] == kept
+    assert all(np.isfinite(epoch.loss) for epoch in run(network(DATA), replace(BRIEF, rate=0.05), folder=tmp_path, resume=True))
+
+
+def test_a_rate_that_is_too_high_keeps_no_checkpoint_of_infinite_weights(tmp_path):
+    with pytest.raises(TrainingError, match=r"with learning rate 1e\+30|the weights became infinite"):
+        run(network(DATA), replace(BRIEF, rate=1e30), folder=tmp_path, every=0.0)
+    for state in saved_states(tmp_path):
+        assert json.loads((state / "state.json").read_text())["state"]["update"] <= 1
+
+
+def test_labels_and_batches_that_are_impossible_get_one_sentence():
+    wrong = Squares(DATA.pictures, DATA.labels + 1)
+    with pytest.raises(BatchError, match=r"labels from 1 to 4, but the network has 4 classes; .*classes=5"):
+        run(network(DATA), data=wrong)
+    with pytest.raises(BatchError, match="labels from 1 to 4"):
+        run(network(DATA), validation=wrong)
+    with pytest.raises(BatchError, match=r"^a batch of 65 is impossible: squares has 64 pictures to train on; choose"):
+        run(network(DATA), replace(BRIEF, batch=65))
+    with pytest.raises(RecipeError, match="batch is 0; it is at least 1"):
+        replace(BRIEF, batch=0)
+    with pytest.raises(RecipeError, match="views is 'both'; choose one of random, ten, centre"):
+        replace(BRIEF, views="both")
+    with pytest.raises(TrainingError, match="give validation pictures"):
+        run(network(DATA), replace(BRIEF, anneal=OnPlateau()))
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Exception, match="cannot write .*file") as caught:
+        run(network(DATA), folder=tmp_path / "file" / "run")
+    assert "free space or choose another folder" in str(caught.value)
+
+
+# Recipes
+
+
+def test_the_recipes_are_those_of_section_3():
+    for recipe in (PAPER, TINY, SMOKE):
+        assert (recipe.rate, recipe.momentum, recipe.batch, recipe.decay) == (1e-2, 0.9, 128, 5e-4)
+        assert recipe.clip == "all" and recipe.views == "random" and recipe.expected
+    assert PAPER.epochs == 70
+    assert [TINY.rate_in(epoch, []) for epoch in (1, 7, 8, 10, 11, 12)] == pytest.approx(
+        [1e-2, 1e-2, 1e-3, 1e-3, 1e-4, 1e-4]
+    )
+    assert recipe_named("paper") is PAPER
+    with pytest.raises(RecipeError, match="there is no recipe 'huge'; known are paper, tiny, smoke"):
+        recipe_named("huge")
+
+
+def rates_by_hand(rule: OnPlateau, errors: list[float]) -> Iterator[int]:
+    """Walk through the epochs one by one, as one would with a pencil."""
+    best, without, drops = math.inf, 0, 0
+    for error in errors:
+        yield drops
+        if best - error >= rule.least:
+            best, without = error, 0
+        else:
+            without += 1
+        if without == rule.patience:
+            without = 0
+            drops = min(drops + 1, rule.most)
+
+
+def test_the_plateau_rule_waits_and_divides():
+    rule = OnPlateau(patience=3, least=0.5, most=2)
+    errors = np.random.default_rng(0).normal(50, 1, 60).cumsum() / np.arange(1, 61)
+    found = [rule.count(i + 1, 60, list(errors[:i])) for i in range(60)]
+    assert found == list(rates_by_hand(rule, list(errors)))
+    assert set(found) == {0, 1, 2}
+
+
+def test_the_plateau_rule_does_not_count_epochs_before_the_network_learns():
+    net = network(DATA)
+    for parameter in net.parameters():
+        nn.init.zeros_(parameter)
+    recipe = replace(BRIEF, epochs=4, anneal=OnPlateau(patience=1))
+    assert {epoch.rate for epoch in run(net, recipe, validation=DATA)} == {0.01}

@@ -1,0 +1,24 @@
+"""The only door for notebooks and command line: an experiment's name and profile in, its result out."""
+
+from .architecture import Sizes, fig3, table_2_sizes
+from .deconvnet import Block, Descent, Mosaics, Shown, fig1, fig2, project_picture
+from .setting import PROFILES, Profile, Source, network_of, pictures_of, profile_of
+
+__all__ = [
+    "PROFILES",
+    "Block",
+    "Descent",
+    "Mosaics",
+    "Profile",
+    "Shown",
+    "Sizes",
+    "Source",
+    "fig1",
+    "fig2",
+    "fig3",
+    "network_of",
+    "pictures_of",
+    "profile_of",
+    "project_picture",
+    "table_2_sizes",
+]

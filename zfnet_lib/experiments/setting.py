@@ -1,0 +1,105 @@
+"""What every experiment starts from: a profile, its network and its pictures; and what it says of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..checkpoints import load_network
+from ..datasets import Dataset, open_dataset
+from ..network import ConvNet
+from ..paths import ZfnetError
+from ..records import Provenance, Stopwatch
+from ..specs import MINI
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One of the three scales at which the same notebooks run.
+
+    Attributes:
+        name: `smoke`, `tiny` or `paper`.
+        network: The network that the figures take apart.
+        pictures: The data set that they look at by default.
+    """
+
+    name: str
+    network: str
+    pictures: str
+
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile("smoke", "mini", "shapes"),
+        Profile("tiny", "alexnet-imagenet", "photos"),
+        Profile("paper", "alexnet-imagenet", "imagenet"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a figure shows: which network on which pictures, computed where.
+
+    Attributes:
+        network: Its name and what it was trained on.
+        pictures: The data set, its size and its fingerprint.
+        provenance: Commit, machine, seed and seconds.
+    """
+
+    network: str
+    pictures: str
+    provenance: Provenance
+
+    def _repr_markdown_(self) -> str:
+        return f"*{self}*"
+
+    def __str__(self) -> str:
+        made = self.provenance
+        commit = (made.commit[:10] or "no commit") + (" and changes" if made.dirty else "")
+        return (
+            f"Network: {self.network}. Pictures: {self.pictures}. Computed live in {made.seconds:.1f} s on "
+            f"{made.device}, torch {made.versions['torch']}, seed {made.seed}, {commit}."
+        )
+
+
+def describe_pictures(dataset) -> str:
+    """Return a data set's name, split, size and fingerprint in one phrase."""
+    return f"{dataset.name} {dataset.split} ({len(dataset)} pictures, fingerprint {dataset.fingerprint})"
+
+
+def network_of(profile: str) -> ConvNet:
+    """Return the network that a profile's figures take apart.
+
+    `smoke` takes `MINI` with its initial weights, seed 0.
+
+    Raises:
+        ZfnetError: Unknown profile, or weights that are not here; the message says what brings them.
+    """
+    chosen = profile_of(profile)
+    return ConvNet(MINI).eval() if chosen.network == "mini" else load_network(chosen.network)
+
+
+def pictures_of(profile: str, pictures: str = "") -> Dataset:
+    """Return the data set that a profile's figures look at, or another one by its name."""
+    return open_dataset(pictures or profile_of(profile).pictures, "val")
+
+
+def profile_of(name: str) -> Profile:
+    """Return a profile by its name."""
+    if name not in PROFILES:
+        raise ZfnetError(f"there is no profile {name!r}; choose one of {', '.join(PROFILES)}")
+    return PROFILES[name]
+
+
+def setting(profile: str, pictures: str) -> tuple[Stopwatch, ConvNet, Dataset]:
+    """Start a stopwatch and return it with a profile's network and pictures."""
+    watch = Stopwatch()
+    return watch, network_of(profile), pictures_of(profile, pictures)
+
+
+def source_of(net: ConvNet, dataset, watch: Stopwatch, seed: int = 0) -> Source:
+    """Say what was computed from what, in the time since the stopwatch was started."""
+    kind = {"mini": "mini, untrained (initial weights, seed 0)"}.get(net.spec.name, net.spec.name)
+    whole = "" if net.spec.classes else ", convolutions only"
+    return Source(kind + whole, describe_pictures(dataset), watch.provenance(seed, net.device))

@@ -145,7 +145,8 @@ def _overlap(options: argparse.Namespace) -> None:
 
     first = training_data(options.a, "train")
     splits = dataset_entry(options.b).splits
-    for split in ("all",) if "all" in splits else splits:
+    whole = [split for split in ("all", "trainval") if split in splits]
+    for split in whole or splits:
         second = training_data(options.b, split)
         overlap = find_overlap(first, second)
         overlap.save(overlap_path(first, second))

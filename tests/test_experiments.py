@@ -103,8 +103,8 @@ def test_fig3_agrees_with_the_paper():
     assert sizes.agrees
     assert sizes.table.rows[-1]["parameters"] == 62_357_608
     shown = {row["layer"]: row for row in sizes.table.rows}
-    assert shown["pool1"]["printed"] == shown["pool1"]["ours"] == "96 x 55 x 55"
-    assert shown["pool5"]["printed"] == "256 x 6 x 6"
+    assert shown["pool1"]["printed"] == shown["pool1"]["ours"] == "96×55×55"
+    assert shown["pool5"]["printed"] == "256×6×6"
     assert (shown["conv5"]["field"], shown["conv5"]["stride"]) == (139, 16)
 
 

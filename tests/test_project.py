@@ -26,7 +26,7 @@ FLOORS = [
     ["checkpoints", "activations"],
     ["weights", "training"],
     ["evolution", "occlusion", "invariance", "correspondence", "transfer", "overlap"],
-    ["figures", "atlas", "bench"],
+    ["figures", "atlas", "bench", "trainings"],
     ["browsers"],
     ["experiments", "claims", "notebooks"],
     ["diagnosis"],

@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
 
     book = _command(commands, "book", _book, "publish executed notebooks as a book")
     book.add_argument("--profile", required=True, help="smoke, tiny or paper")
-    book.add_argument("--out", type=Path, help="folder for the book")
+    book.add_argument("--out", type=Path, help="folder of the executed notebooks, as given to `zfnet run`")
 
     bench = _command(commands, "bench", _bench, "time ours against its peers")
     bench.add_argument("what", nargs="*", metavar="BENCH", help="norm; all by default")
@@ -218,8 +218,10 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    from .experiments import profile_of
     from .notebooks import run_notebooks, summary
 
+    profile_of(options.profile)
     pairs = dict(_pair(text) for text in options.parameters)
     runs = list(run_notebooks(options.notebooks, options.profile, pairs, live=options.live, out=options.out))
     print(summary(runs))
@@ -236,8 +238,10 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _book(options: argparse.Namespace) -> None:
+    from .experiments import profile_of
     from .notebooks import publish_book
 
+    profile_of(options.profile)
     print(f"The book: {publish_book(options.profile, options.out)}")
 
 

@@ -149,8 +149,8 @@ def training_data(name: str, split: str) -> Dataset:
 
 def excluded_rows(data: Dataset) -> np.ndarray:
     """Return the pictures that also stand in a transfer data set, as far as `zfnet overlap` looked (5.2)."""
-    overlaps = data_root() / "overlap"
-    found = [path for name in TRANSFER for path in sorted(overlaps.glob(f"{data.name}-{data.split}--{name}-*.json"))]
+    folder, start = data_root() / "overlap", f"{data.name}-{data.split}--"
+    found = [path for name in TRANSFER for path in sorted(folder.glob(f"{start}{name}-*.json"))]
     rows = [Overlap.load(path).rows_in(data) for path in found]
     return np.unique(np.concatenate(rows)) if rows else np.empty(0, np.int64)
 

@@ -12,7 +12,7 @@ from ..figures import tile
 from .markup import picture_tag
 
 
-def linked_browser(layers: Mapping[str, Sequence], size: int = 64) -> widgets.Widget:
+def linked_browser(layers: Mapping[str, Sequence], size: int = 84) -> widgets.Widget:
     """Show layers as tabs and their maps as a slider, each with nine projections beside their patches.
 
     The slider is linked in the browser, so the widget works in a page that has no kernel.

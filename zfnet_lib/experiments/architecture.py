@@ -78,4 +78,4 @@ def _size(shape: tuple[int, int, int] | None) -> str | None:
     if shape is None:
         return None
     count, rows, columns = shape
-    return str(count) if rows == columns == 1 else f"{count} x {rows} x {columns}"
+    return str(count) if rows == columns == 1 else f"{count}×{rows}×{columns}"

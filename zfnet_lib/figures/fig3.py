@@ -21,7 +21,7 @@ LETTER = 0.074
 """Inches that a small letter takes at most, on average."""
 SPOT = 0.62, 0.4
 """Where on a sheet the window is drawn, in shares of its width and height."""
-FACTS = ("filters", "stride", "groups", "maps or units", "max pooling", "pool stride", "contrast norm.")
+FACTS = ("filters", "stride", "groups", "maps, units", "max pooling", "pool stride", "contrast norm.")
 """The lines of the table; those that no layer has are left out."""
 
 
@@ -129,7 +129,7 @@ def _convs(spec: ArchSpec) -> Iterator[Block]:
 
 
 def _conv_facts(conv: Conv) -> dict[str, str]:
-    facts = {"filters": f"{conv.kernel}×{conv.kernel}", "stride": f"{conv.stride}", "maps or units": f"{conv.maps}"}
+    facts = {"filters": f"{conv.kernel}×{conv.kernel}", "stride": f"{conv.stride}", "maps, units": f"{conv.maps}"}
     if conv.groups > 1:
         facts["groups"] = f"{conv.groups}"
     if conv.pool:
@@ -145,7 +145,7 @@ def _dense(spec: ArchSpec) -> Iterator[Block]:
     for layer in layers:
         height = COLUMN * layer.units / max(other.units for other in layers)
         column = Stack("softmax" if layer.name == "fc8" else "", BAR, height, 1, SKY)
-        yield Block(layer.name, (column,), {"maps or units": f"{layer.units}"})
+        yield Block(layer.name, (column,), {"maps, units": f"{layer.units}"})
 
 
 def _start(row: list[Block]) -> float:

@@ -39,13 +39,12 @@ class Squares:
 
 
 def texture_classes(n: int, classes: int, seed: int = 0) -> Squares:
-    """Return pictures whose class is the direction of their stripes."""
+    """Return pictures whose class is the direction and the width of their stripes, the same in a mirror."""
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % classes
     y, x = np.mgrid[:73, :73]
-    angle = labels[:, None, None] * np.pi / classes
-    phase = rng.uniform(0, 6, (n, 1, 1))
-    waves = np.sin((x * np.cos(angle) + y * np.sin(angle)) * 0.7 + phase)
+    across = np.where(labels[:, None, None] % 2, x, y)
+    waves = np.sin(across * 0.3 * (1 + labels[:, None, None] // 2) + rng.uniform(0, 6, (n, 1, 1)))
     pictures = 128 + 80 * waves[:, None] * rng.uniform(0.5, 1, (n, 3, 1, 1)) + rng.normal(0, 10, (n, 3, 73, 73))
     return Squares(torch.from_numpy(pictures.clip(0, 255).astype(np.uint8)), labels)
 

@@ -156,7 +156,9 @@ def test_a_full_disk(folder, monkeypatch):
 
 
 def test_a_pack_that_is_missing(data):
-    with pytest.raises(MissingDataError, match=r"shapes train is not packed at 64 pixels in .*packs; run: zfnet pack shapes"):
+    with pytest.raises(
+        MissingDataError, match=r"shapes train is not packed at 64 pixels in .*packs; run: zfnet pack shapes"
+    ):
         open_pack("shapes")
     with pytest.raises(DataError, match="the side of a pack is at least 1 pixel; given 0"):
         open_pack("shapes", side=0)

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -21,11 +22,13 @@ import torch
 from pictures import TINY_SPEC, Squares, network, texture_classes
 from torch import nn
 
+from zfnet_lib import training
 from zfnet_lib.batches import BatchError, Batches
 from zfnet_lib.checkpoints import load_network
 from zfnet_lib.descent import Descent, TrainingError
 from zfnet_lib.machine import threads
 from zfnet_lib.network import ConvNet
+from zfnet_lib.paths import ZfnetError
 from zfnet_lib.recipes import PAPER, SMOKE, TINY, Drops, OnPlateau, Recipe, RecipeError, recipe_named
 from zfnet_lib.specs import ArchSpec
 from zfnet_lib.states import StateError, saved_states
@@ -124,11 +127,11 @@ def test_the_same_seed_gives_the_same_bytes_and_another_gives_others():
 
 
 def test_training_learns_leaves_the_plateau_and_says_when():
-    recipe = Recipe("longer", epochs=18, anneal=Drops(()), batch=16, stall_after=5)
+    recipe = Recipe("longer", epochs=24, anneal=Drops(()), batch=16, stall_after=5)
     data = texture_classes(128, classes=4)
     epochs = run(network(data), recipe, data, validation=data)
-    assert [epoch.epoch for epoch in epochs] == list(range(1, 19))
-    assert [epoch.updates for epoch in epochs] == list(range(8, 145, 8))
+    assert [epoch.epoch for epoch in epochs] == list(range(1, 25))
+    assert [epoch.updates for epoch in epochs] == list(range(8, 193, 8))
     last = epochs[-1]
     assert last.top1 < 20 and last.top5 == 0 and last.loss < 0.7
     assert last.plateau_left and not last.stalled
@@ -188,14 +191,14 @@ def test_snapshots_lie_at_the_shares_of_figure_4_after_the_plateau(tmp_path):
 
 
 def stopped_at(update: int, folder: Path, net: ConvNet, **options) -> None:
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     def report(progress):
         if progress.update == update:
-            raise Stop
+            raise StopError
 
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         run(net, folder=folder, report=report, every=0.0, **options)
 
 
@@ -218,11 +221,11 @@ def test_a_stopped_training_continues_to_the_same_bytes_and_results(update, tmp_
 def test_the_split_into_parts_is_continued_on_other_machines(tmp_path, monkeypatch):
     recipe = replace(BRIEF, batch=64, epochs=3)
     whole, continued = network(DATA), network(DATA)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(training, "fitting_parts", lambda batch, device: 2)
     run(whole, recipe)
     iterator = train(network(DATA), DATA, recipe, folder=tmp_path)
     next(iterator), iterator.close()
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(training, "fitting_parts", lambda batch, device: 1)
     run(continued, recipe, folder=tmp_path, resume=True)
     assert weights_hash(continued) == weights_hash(whole)
 
@@ -245,7 +248,9 @@ def test_only_damaged_checkpoints_are_an_error(tmp_path):
     stopped_at(6, tmp_path, network(DATA))
     for state in saved_states(tmp_path):
         (state / "state.json").write_text("{")
-    with pytest.raises(StateError, match=r"^the checkpoint .*update-000000005 is damaged .*; remove .* train anew$"):
+    with pytest.raises(
+        StateError, match=r"^the checkpoint .*update-000000005 is damaged .*; remove .* train anew$"
+    ):
         run(network(DATA), folder=tmp_path, resume=True)
 
 
@@ -350,7 +355,10 @@ def test_a_loss_that_is_no_number_stops_with_the_step_the_rate_and_the_last_chec
     with pytest.raises(TrainingError, match=pattern):
         list(iterator)
     assert saved_states(tmp_path)[0] == kept
-    assert all(np.isfinite(epoch.loss) for epoch in run(network(DATA), replace(BRIEF, rate=0.05), folder=tmp_path, resume=True))
+    assert all(
+        np.isfinite(epoch.loss)
+        for epoch in run(network(DATA), replace(BRIEF, rate=0.05), folder=tmp_path, resume=True)
+    )
 
 
 def test_a_rate_that_is_too_high_keeps_no_checkpoint_of_infinite_weights(tmp_path):
@@ -366,7 +374,9 @@ def test_labels_and_batches_that_are_impossible_get_one_sentence():
         run(network(DATA), data=wrong)
     with pytest.raises(BatchError, match="labels from 1 to 4"):
         run(network(DATA), validation=wrong)
-    with pytest.raises(BatchError, match=r"^a batch of 65 is impossible: squares has 64 pictures to train on; choose"):
+    with pytest.raises(
+        BatchError, match=r"^a batch of 65 is impossible: squares has 64 pictures to train on; choose"
+    ):
         run(network(DATA), replace(BRIEF, batch=65))
     with pytest.raises(RecipeError, match="batch is 0; it is at least 1"):
         replace(BRIEF, batch=0)
@@ -376,11 +386,26 @@ def test_labels_and_batches_that_are_impossible_get_one_sentence():
         run(network(DATA), replace(BRIEF, anneal=OnPlateau()))
 
 
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path):
+    iterator = train(network(DATA), DATA, BRIEF, folder=tmp_path)
+    next(iterator)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(ZfnetError, match=r"^cannot write .*update-000000008: .*; free space or choose another"):
+            next(iterator)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in tmp_path.iterdir()] == ["update-000000004"]
+    whole, continued = network(DATA), network(DATA)
+    run(whole), run(continued, folder=tmp_path, resume=True)
+    assert weights_hash(continued) == weights_hash(whole)
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(Exception, match="cannot write .*file") as caught:
+    with pytest.raises(ZfnetError, match=r"^cannot write .*file.*; free space or choose another folder$"):
         run(network(DATA), folder=tmp_path / "file" / "run")
-    assert "free space or choose another folder" in str(caught.value)
 
 
 # Recipes

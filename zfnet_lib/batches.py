@@ -56,15 +56,16 @@ def draw_views(rows: Tensor, room: int, how: str, rng: np.random.Generator) -> V
         rng: Where chance comes from.
     """
     n = len(rows)
+    mirrored = rng.random(n) < (0 if how == "centre" else 0.5)
     if how == "random":
         top, left = rng.integers(0, room + 1, (2, n))
     elif how == "ten":
         corners = [(0, 0), (0, room), (room, 0), (room, room), (room // 2, room // 2)]
         top, left = np.array(corners)[rng.integers(0, 5, n)].T
+        left = np.where(mirrored, room - left, left)
     else:
         top = left = np.full(n, room // 2)
-    mirrored = rng.random(n) < (0 if how == "centre" else 0.5)
-    return Views(rows, torch.from_numpy(top.copy()), torch.from_numpy(left.copy()), torch.from_numpy(mirrored))
+    return Views(rows, *(torch.from_numpy(np.ascontiguousarray(values)) for values in (top, left, mirrored)))
 
 
 def cut(squares: Tensor, views: Views, side: int) -> Tensor:
@@ -204,7 +205,8 @@ class Batches:
     ):
         self.data, self.preparation, self.size, self.views, self.seed = data, preparation, size, views, seed
         self.labels, self.rows = labels_of(data, classes), kept_rows(data, exclude)
-        self.share, self.first, self.workers = size // world, rank * size // world, workers
+        self.rank, self.world, self.workers = rank, world, workers
+        self.share, self.first = size // world, rank * size // world
         if size > len(self.rows):
             raise BatchError(
                 f"a batch of {size} is impossible: {data.name} has {len(self.rows)} pictures to train on; "

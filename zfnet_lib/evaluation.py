@@ -76,7 +76,7 @@ def tallies(nets, data, views: int = 1, *, rows: Sequence[int] | None = None, pr
     nets = [net.eval() for net in ([nets] if isinstance(nets, ConvNet) else nets)]
     classes = _classes(nets, views)
     labels = labels_of(data, classes)
-    rows = torch.arange(len(labels)) if rows is None else torch.as_tensor(rows)
+    rows = torch.arange(len(labels)) if rows is None else torch.as_tensor(rows, dtype=torch.int64)
     tally = np.zeros((classes, 3), np.int64)
 
     def ranked(part: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -137,7 +137,7 @@ def probabilities(net: ConvNet, squares: Tensor, views: int = 1) -> Tensor:
     x = net.preparation.normalise(squares.to(weight.device))
     x = ten_views(x, crop).flatten(0, 1) if views == 10 else centre_square(x, crop)
     logits = net(x.to(weight.dtype, memory_format=torch.channels_last)).float()
-    return logits.softmax(1).view(views, len(squares), -1).mean(0).cpu()
+    return logits.softmax(1).unflatten(0, (views, len(squares))).mean(0).cpu()
 
 
 def _averaged(nets: Sequence[ConvNet], data, rows: Tensor, views: int) -> Tensor:

@@ -90,3 +90,16 @@ def recalled_shapes() -> dict[str, tuple[int, int, int]]:
         elif isinstance(layer["units"], int):
             shapes[f"fc{number}"] = (layer["units"], 1, 1)
     return shapes
+
+
+def own_rows(table: str) -> list[dict[str, Any]]:
+    """Return the rows of Table 1 or 2 that report the paper's own networks, each with `label` and `values`.
+
+    Args:
+        table: `table_1` or `table_2`.
+
+    Example:
+        >>> own_rows("table_2")[7]["values"]["val_top1"]
+        38.4
+    """
+    return [row for row in contents()["tables"][table]["rows"] if row.get("ours", True)]

@@ -48,10 +48,9 @@ def save_state(folder: Path, update: int, tensors: dict[str, Tensor], values: di
     target = folder / f"update-{update:09d}"
     with replacing(target) as temporary:
         temporary.mkdir()
-        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary / TENSORS)
+        save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, temporary / TENSORS)
         values = values | {"sha256": sha256(temporary / TENSORS)}
-        text = json.dumps(values)
-        (temporary / VALUES).write_text(text + "\n")
+        (temporary / VALUES).write_text(json.dumps(values) + "\n")
     for old in saved_states(folder)[KEPT:]:
         shutil.rmtree(old)
     return target

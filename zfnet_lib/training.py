@@ -170,7 +170,7 @@ def train(
             f"recipe {recipe.name} lowers the learning rate when the validation error stops falling; "
             f"give validation pictures, or a recipe with a fixed schedule"
         )
-    rank, world = (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
+    several = distributed.is_initialized()
     batches = Batches(
         data,
         net.preparation,
@@ -179,25 +179,40 @@ def train(
         views=recipe.views,
         seed=seed,
         exclude=exclude,
-        rank=rank,
-        world=world,
+        rank=distributed.get_rank() if several else 0,
+        world=distributed.get_world_size() if several else 1,
         workers=workers,
     )
-    run = _Run(net, batches, recipe, validation, folder, snapshots, every, report, rank, world)
+    state = _State(fitting_parts(recipe.batch, net.device))
+    run = _Run(net, batches, recipe, state, validation, folder, snapshots, every, report)
     run.find_state(resume, notice)
     return run.epochs()
 
 
+@dataclass
 class _Run:
-    """One training: what stays the same, and its state."""
+    """One training: its arguments and its state."""
 
-    def __init__(self, net, batches, recipe, validation, folder, snapshots, every, report, rank, world):
-        self.net, self.batches, self.recipe, self.validation = net, batches, recipe, validation
-        self.folder, self.snapshots, self.every, self.report = folder, snapshots and folder, every, report
-        self.rank, self.world = rank, world
-        self.state = _State(fitting_parts(recipe.batch, net.device))
-        self.tensors: dict[str, torch.Tensor] = {}
-        self.updates = recipe.epochs * len(batches)
+    net: ConvNet
+    batches: Batches
+    recipe: Recipe
+    state: _State
+    validation: Any
+    folder: Path | None
+    snapshots: bool
+    every: float
+    report: Callable[[Progress], None] | None
+    restored: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def updates(self) -> int:
+        """Of the whole training."""
+        return self.recipe.epochs * len(self.batches)
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process writes checkpoints and snapshots: the first, where there is a folder."""
+        return self.folder is not None and self.batches.rank == 0
 
     def find_state(self, resume: bool, notice: Callable[[str], None] | None) -> None:
         """Take up the newest checkpoint, if there is one and it is of this training."""
@@ -208,7 +223,7 @@ class _Run:
                 f"{self.folder} holds an unfinished or finished training; continue it with resume (--resume), "
                 f"or choose another folder"
             )
-        if self.rank == 0:
+        if self.writes:
             sweep(self.folder)
         found = newest_state(self.folder)
         if found is None:
@@ -217,15 +232,15 @@ class _Run:
             if notice:
                 notice(f"{sentence}; continuing from the one before it")
         self._require_same(found.values["training"])
-        self.state, self.tensors = _State.from_dict(found.values["state"]), found.tensors
+        self.state, self.restored = _State.from_dict(found.values["state"]), found.tensors
 
     def epochs(self) -> Iterator[EpochResult]:
         """Yield the finished epochs, then train the others."""
-        yield from list(self.state.epochs)
         with threads(self.state.parts) as pool:
             self.descent = Descent(self.net, self.recipe, self.state.parts, pool, self.batches.seed)
-            if self.tensors:
-                self.descent.restore(self.tensors)
+            if self.restored:
+                self.descent.restore(self.restored)
+            yield from list(self.state.epochs)
             while len(self.state.epochs) < self.recipe.epochs:
                 yield self._epoch()
 
@@ -291,9 +306,9 @@ class _Run:
         """Return the validation errors; every process evaluates its own part of the pictures."""
         if self.validation is None:
             return None, None
-        rows = range(self.rank, len(self.validation), self.world)
+        rows = range(self.batches.rank, len(self.validation), self.batches.world)
         tally = torch.from_numpy(tallies(self.descent.low, self.validation, rows=rows))
-        if self.world > 1:
+        if self.batches.world > 1:
             tally = tally.to(self.net.device)
             distributed.all_reduce(tally)
         errors = summary(tally.cpu().numpy())
@@ -302,7 +317,7 @@ class _Run:
     def _snapshot(self) -> None:
         """Save the network at the epochs of Fig. 4, as shares of what followed the plateau."""
         left, update = self.state.plateau_left, self.state.update
-        if not self.snapshots or left is None or self.rank:
+        if not (self.snapshots and self.writes) or left is None:
             return
         for epoch in FIGURE_4_EPOCHS:
             if update == math.ceil(left + (self.updates - left) * epoch / FIGURE_4_OF):
@@ -312,7 +327,7 @@ class _Run:
     def _save(self) -> None:
         """Write a checkpoint, unless the weights are no numbers any more."""
         self.written = perf_counter()
-        if self.folder is None or self.rank:
+        if not self.writes:
             return
         tensors = self.descent.tensors()
         if not all(value.isfinite().all() for value in tensors.values()):
@@ -337,7 +352,6 @@ class _Run:
             "seed": self.batches.seed,
             "data": getattr(self.batches.data, "fingerprint", ""),
             "pictures": _digest(self.batches.rows),
-            "mean": _digest(self.net.preparation.mean),
         }
 
     def _require_same(self, saved: dict[str, Any]) -> None:

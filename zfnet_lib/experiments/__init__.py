@@ -3,10 +3,13 @@
 from .architecture import Sizes, fig3, table_2_sizes
 from .deconvnet import Block, Descent, Mosaics, Shown, fig1, fig2, project_picture
 from .setting import PROFILES, Profile, Source, network_of, pictures_of, profile_of
+from .training import Comparison, Curves, not_run, table1, table2, training
 
 __all__ = [
     "PROFILES",
     "Block",
+    "Comparison",
+    "Curves",
     "Descent",
     "Mosaics",
     "Profile",
@@ -17,8 +20,12 @@ __all__ = [
     "fig2",
     "fig3",
     "network_of",
+    "not_run",
     "pictures_of",
     "profile_of",
     "project_picture",
+    "table1",
+    "table2",
     "table_2_sizes",
+    "training",
 ]

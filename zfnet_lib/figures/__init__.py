@@ -3,7 +3,7 @@
 Nothing here computes a network, reads or writes a file, or touches pyplot.
 """
 
-from . import fig1, fig2, fig3
+from . import fig1, fig2, fig3, training
 from .colour import projection_image, robust_maximum
 from .fig2 import tile
 from .style import Figure, FigureError
@@ -18,5 +18,6 @@ __all__ = [
     "projection_image",
     "robust_maximum",
     "tile",
+    "training",
     "unit_figure",
 ]

@@ -1,0 +1,250 @@
+"""Tables 1 and 2 and the curves of training: from stored records, or trained on the spot in `smoke`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from statistics import mean, stdev
+
+import numpy as np
+
+from .. import paper, records
+from ..batches import training_preparation
+from ..datasets import Pack
+from ..evaluation import errors
+from ..network import ConvNet
+from ..paths import results_root
+from ..recipes import SMOKE, recipe_named
+from ..specs import STEMS, TABLE_2
+from ..tables import Table
+from ..training import train
+from ..trainings import Training, read_epochs, training_data
+from .setting import profile_of
+
+DATA = {"smoke": "shapes", "tiny": "tiny-imagenet", "paper": "imagenet"}
+"""What each profile trains on."""
+
+WIDE = "zfnet-maps-512-1024-512"
+"""Table 1's (b)."""
+
+CURVES = {
+    "zfnet": ("zfnet", "all"),
+    "krizhevsky": ("krizhevsky", "all"),
+    "zfnet, not renormalised": ("zfnet", "none"),
+}
+"""The trainings whose curves are shown: network and clipping."""
+
+SPLITS = {"train": "train top-1 error", "val1": "val top-1 error", "val5": "val top-5 error"}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One trained network and its errors in percent, one centre view as in Table 2."""
+
+    net: ConvNet
+    epochs: list[dict]
+    train: float
+    val1: float
+    val5: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A table of the paper beside ours.
+
+    Attributes:
+        table: One row a network: the paper's errors, ours with n and spread, the difference.
+        points: For the plot: name, layers, parameters, the paper's and our validation top-1 error (or None).
+        source: What it rests on.
+    """
+
+    table: Table
+    points: list[dict]
+    source: str
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Trainings epoch by epoch.
+
+    Attributes:
+        epochs: By name of the training: one dict an epoch, as `training.EpochResult`.
+        filters: By name: first-layer filters [maps, 3, k, k] where the network is at hand.
+        source: What they rest on.
+    """
+
+    epochs: dict[str, list[dict]]
+    filters: dict[str, np.ndarray]
+    source: str
+
+
+def table1(profile: str, seeds: int = 5) -> Comparison:
+    """Compare single networks and ensembles with Table 1.
+
+    Args:
+        profile: `smoke` trains on the spot; the others read the records of `zfnet train`.
+        seeds: Networks in the ensemble of Fig. 3's architecture; the paper's five.
+    """
+    groups = {
+        0: [("krizhevsky", 0)],
+        1: [("zfnet", 0)],
+        2: [("zfnet", seed) for seed in range(seeds)],
+        3: [(WIDE, 0)],
+        4: [("zfnet", seed) for seed in range(seeds)] + [(WIDE, 0)],
+    }
+    rows = []
+    for number, row in enumerate(paper.own_rows("table_1")):
+        ours = _ensemble(profile, groups[number])
+        rows.append({"network": row["label"]} | _beside(row["values"], ours, ("val1", "val5")))
+    return Comparison(Table(_columns(("val1", "val5")), rows), [], _basis(profile))
+
+
+def table2(profile: str, seeds: int = 1) -> Comparison:
+    """Compare every row of Table 2 with ours.
+
+    Args:
+        profile: `smoke` trains on the spot; the others read the records of `zfnet train`.
+        seeds: Trainings a row in `smoke`; the others show all that there are.
+    """
+    rows, points = [], []
+    for row, (name, spec) in zip(paper.own_rows("table_2"), TABLE_2.items(), strict=True):
+        ours = _row_errors(profile, name, seeds)
+        rows.append({"network": f"`{name}`: {row['label']}"} | _beside(row["values"], ours, tuple(SPLITS)))
+        points.append(
+            {
+                "name": name,
+                "layers": len(spec.layers),
+                "parameters": sum(spec.parameters().values()),
+                "paper": row["values"]["val_top1"],
+                "ours": mean(ours["val1"]) if ours else None,
+            }
+        )
+    return Comparison(Table(_columns(tuple(SPLITS)), rows), points, _basis(profile))
+
+
+def training(profile: str) -> Curves:
+    """Return the learning curves of Fig. 3's network, of Krizhevsky's, and without renormalisation (Fig. 5a)."""
+    epochs, filters = {}, {}
+    for title, (name, clip) in CURVES.items():
+        if profile_of(profile).name == "smoke":
+            made = _trained(name, 0, clip)
+            epochs[title], filters[title] = made.epochs, made.net.conv1.weight.detach().numpy()
+        else:
+            run = _training(profile, name, 0, clip)
+            epochs[title] = [line["epoch"] for line in read_epochs(run.epochs_file)]
+    return Curves(epochs, filters, _basis(profile))
+
+
+def not_run(profile: str) -> list[str]:
+    """Return the commands that train what Table 2 and the crossed stems lack."""
+    return [
+        f"zfnet train {name} --data {DATA[profile]} --recipe {profile} --resume"
+        for name in TABLE_2 | STEMS
+        if not _training(profile, name, 0).errors_file.exists()
+    ]
+
+
+def _training(profile: str, name: str, seed: int, clip: str = "all") -> Training:
+    return Training(name, DATA[profile_of(profile).name], replace(recipe_named(profile), clip=clip), seed)
+
+
+@cache
+def _shapes() -> tuple[Pack, Pack]:
+    """Draw the pictures of the smoke profile once a process."""
+    return training_data("shapes", "train"), training_data("shapes", "val")
+
+
+@cache
+def _trained(name: str, seed: int, clip: str = "all") -> Trained:
+    """Train one narrow network on `shapes`, once a process."""
+    data, validation = _shapes()
+    spec = Training(name, "shapes", SMOKE).spec(len(data.classes))
+    net = ConvNet(spec, training_preparation(data, spec.image_size), seed=seed)
+    epochs = [
+        asdict(epoch) for epoch in train(net, data, replace(SMOKE, clip=clip), validation=validation, seed=seed)
+    ]
+    net.eval()
+    held_in, held_out = errors(net, data), errors(net, validation)
+    return Trained(net, epochs, held_in.top1, held_out.top1, held_out.top5)
+
+
+def _row_errors(profile: str, name: str, seeds: int) -> dict[str, list[float]] | None:
+    """Return a row's errors, one a seed; None where nothing was trained."""
+    if profile_of(profile).name == "smoke":
+        made = [_trained(name, seed) for seed in range(seeds)]
+        return {key: [getattr(one, key) for one in made] for key in SPLITS}
+    stem = _training(profile, name, 0).name.removesuffix("0")
+    found: dict[str, list[float]] = {key: [] for key in SPLITS}
+    for path in sorted((results_root(profile) / "errors").glob(f"{stem}*.jsonl")):
+        for record in records.read(path):
+            for key, quantity in SPLITS.items():
+                if record.quantity == quantity and record.parameters["views"] == 1:
+                    found[key].append(record.value)
+    return found if found["val1"] else None
+
+
+def _ensemble(profile: str, members: Sequence[tuple[str, int]]) -> dict[str, list[float]] | None:
+    """Return the errors of averaged probabilities; stored ones are records of `zfnet evaluate`."""
+    if profile_of(profile).name != "smoke":
+        return _stored_ensemble(profile, members)
+    found = errors([_trained(name, seed).net for name, seed in members], _shapes()[1])
+    return {"val1": [found.top1], "val5": [found.top5]}
+
+
+def _stored_ensemble(profile: str, members: Sequence[tuple[str, int]]) -> dict[str, list[float]] | None:
+    if len(members) == 1:
+        return _row_errors(profile, members[0][0], 1)
+    names = sorted(_training(profile, name, seed).name for name, seed in members)
+    stored = records.read(results_root(profile) / "errors" / "ensembles.jsonl")
+    found = {
+        key: [record.value for record in stored if record.quantity == SPLITS[key] and _is_of(record, names)]
+        for key in ("val1", "val5")
+    }
+    return found if found["val1"] else None
+
+
+def _is_of(record: records.Record, networks: list[str]) -> bool:
+    return record.parameters["networks"] == networks and record.parameters["views"] == 1
+
+
+def _beside(
+    printed: dict[str, float], ours: dict[str, list[float]] | None, keys: Sequence[str]
+) -> dict[str, object]:
+    """Return the cells of one row: the paper's errors, ours, and how many trainings they rest on."""
+    cells: dict[str, object] = {}
+    for key in keys:
+        cells[f"paper_{key}"] = printed[{"train": "train_top1", "val1": "val_top1", "val5": "val_top5"}[key]]
+        cells[f"ours_{key}"] = _spread(ours[key]) if ours else "not run"
+    cells["n"] = len(ours["val1"]) if ours else 0
+    return cells
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
+
+
+def _columns(keys: Sequence[str]) -> dict[str, str]:
+    titles = {"train": "train top-1", "val1": "val top-1", "val5": "val top-5"}
+    columns = {"network": "Network"}
+    for key in keys:
+        columns |= {f"paper_{key}": f"Paper, {titles[key]}", f"ours_{key}": f"Ours, {titles[key]}"}
+    return columns | {"n": "n"}
+
+
+def _basis(profile: str) -> str:
+    """Say what the numbers rest on."""
+    if profile == "smoke":
+        return (
+            f"Trained on the spot: narrow networks on `shapes` at 64 pixels, {SMOKE.expected}. So little training "
+            f"tests the machinery; it is no evidence about depth or width."
+        )
+    lines = [line for path in (results_root(profile) / "trainings").glob("*.jsonl") for line in read_epochs(path)]
+    if not lines:
+        return f"No training of the profile `{profile}` has been recorded."
+    facts = {key: sorted({line[key] for line in lines}) for key in ("training", "data")}
+    made = {key: sorted({line["provenance"][key] for line in lines}) for key in ("device", "commit")}
+    return (
+        f"{len(facts['training'])} trainings on {', '.join(facts['data'])}; {', '.join(made['device'])}; "
+        f"commits {', '.join(commit[:10] for commit in made['commit'])}. One centre view, dropout off."
+    )

@@ -182,3 +182,11 @@ def test_files_that_are_no_pictures_get_one_sentence(tmp_path):
         read_picture(tmp_path / "absent.png")
     with pytest.raises(PictureError, match=r"cannot be read as a picture"):
         read_picture(tmp_path)
+
+
+def test_a_picture_that_a_phone_took_sideways_is_turned_upright(tmp_path):
+    sideways = Image.new("RGB", (8, 4))
+    orientation = Image.Exif()
+    orientation[0x0112] = 6
+    sideways.save(tmp_path / "phone.png", exif=orientation)
+    assert read_picture(tmp_path / "phone.png").shape == (3, 8, 4)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
@@ -53,7 +53,7 @@ def as_picture(image: Image.Image | np.ndarray | Tensor) -> Tensor:
 
 
 def read_picture(path: str | Path) -> Tensor:
-    """Read a picture file (anything Pillow reads) as uint8 [3, h, w].
+    """Read a picture file (anything Pillow reads), upright, as uint8 [3, h, w].
 
     Raises:
         PictureError: The file is missing, is no picture or is damaged.
@@ -61,7 +61,7 @@ def read_picture(path: str | Path) -> Tensor:
     path = Path(path)
     try:
         with Image.open(path) as image:
-            return as_picture(image)
+            return as_picture(ImageOps.exif_transpose(image))
     except FileNotFoundError:
         raise PictureError(f"there is no picture {path}; give the path of a JPEG or PNG file") from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:

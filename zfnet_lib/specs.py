@@ -201,7 +201,7 @@ class ArchSpec:
         starts with activations of the paper's scale; at the paper's widths they stay 0.01.
 
         Raises:
-            SpecError: A width would fall below the number of groups.
+            SpecError: Maps that a layer's groups cannot share evenly.
         """
 
         def width(n: int, groups: int = 1) -> int:

@@ -60,7 +60,7 @@ def test_the_linked_browser_holds_every_prepared_map():
         assert list(slider.options) == [block.map for block in blocks]
         assert len(stack.children) == len(blocks)
         for page, block in zip(stack.children, blocks, strict=True):
-            assert f'map {block.map}: nine projections' in page.value
+            assert f"map {block.map}: nine projections" in page.value
             assert page.value.count("<li>") == 9
 
 

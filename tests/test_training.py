@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import math
@@ -406,6 +407,26 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ZfnetError, match=r"^cannot write .*file.*; free space or choose another folder$"):
         run(network(DATA), folder=tmp_path / "file" / "run")
+
+
+# The machine
+
+
+def test_threads_share_the_cores_and_leave_torch_as_it_was():
+    before = torch.get_num_threads()
+    with threads(2) as pool:
+        assert set(pool.map(lambda _: torch.get_num_threads(), range(8))) == {max(1, before // 2)}
+    with threads(1, each=1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == 1
+    assert torch.get_num_threads() == before
+
+
+def test_the_allocator_is_tuned_only_when_asked():
+    script = "import zfnet_lib.machine as m; print(m.tune_allocator())"
+    found = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    assert found == str(sys.platform.startswith("linux") and hasattr(ctypes.CDLL(None), "mallopt"))
 
 
 # Recipes

@@ -156,14 +156,15 @@ def _overlap(options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace) -> None:
     from dataclasses import replace
 
-    from .machine import tune_allocator
+    from .machine import joined, tune_allocator
     from .recipes import recipe_named
     from .trainings import Training, epochs
 
     tune_allocator()
     recipe = replace(recipe_named(options.recipe), clip=options.clip)
     training = Training(options.network, options.data, recipe, options.seed)
-    _watch(training.name, epochs, training, resume=options.resume, workers=options.workers)
+    with joined():
+        _watch(training.name, epochs, training, resume=options.resume, workers=options.workers)
     print(f"weights: {training.weights}\nrecord: {training.epochs_file}\nerrors: {training.errors_file}")
 
 

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 import torch
 from torch import distributed
 
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+_TUNING = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, 2**31 - 1), "M_ARENA_MAX": (-8, 1)}
+"""glibc's names of the settings, their numbers, and their values."""
 
 
 @contextmanager
@@ -51,7 +52,8 @@ def joined() -> Iterator[None]:
 def tune_allocator() -> bool:
     """Tell glibc to keep freed memory for the next step instead of returning it to the system.
 
-    Large tensors are otherwise mapped, zeroed page by page and unmapped at every operation. Process-wide, so
+    Large tensors are otherwise mapped, zeroed page by page and unmapped at every operation; the arenas that glibc
+    gives to threads are unmapped in the same way, so all threads use the one that is kept. Process-wide, so
     programs call it at their start; importing this package never does.
 
     Returns:
@@ -60,4 +62,4 @@ def tune_allocator() -> bool:
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return bool(mallopt and mallopt(_MMAP_MAX, 0) and mallopt(_TRIM_THRESHOLD, 2**31 - 1))
+    return mallopt is not None and all(mallopt(number, value) for number, value in _TUNING.values())

@@ -1,7 +1,7 @@
 """The only door for notebooks and command line: an experiment's name and profile in, its result out."""
 
 from .architecture import Sizes, fig3, table_2_sizes
-from .deconvnet import Block, Descent, Mosaics, Shown, fig1, fig2, project_picture
+from .deconvnet import Block, Mosaics, ProjectedUnit, Shown, fig1, fig2, project_picture
 from .setting import PROFILES, Profile, Source, network_of, pictures_of, profile_of
 from .training import Comparison, Curves, not_run, table1, table2, training
 
@@ -10,9 +10,9 @@ __all__ = [
     "Block",
     "Comparison",
     "Curves",
-    "Descent",
     "Mosaics",
     "Profile",
+    "ProjectedUnit",
     "Shown",
     "Sizes",
     "Source",

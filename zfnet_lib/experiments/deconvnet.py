@@ -23,7 +23,7 @@ from .setting import Source, setting, source_of
 
 
 @dataclass(frozen=True)
-class Descent:
+class ProjectedUnit:
     """Fig. 1 on a real unit.
 
     Attributes:
@@ -116,7 +116,7 @@ class Shown:
     projection: np.ndarray
 
 
-def fig1(profile: str, pictures: str = "", picture: int = 0, layer: str = "", map: int = -1) -> Descent:
+def fig1(profile: str, pictures: str = "", picture: int = 0, layer: str = "", map: int = -1) -> ProjectedUnit:
     """Project one real unit down layer by layer (Fig. 1).
 
     Args:
@@ -145,7 +145,7 @@ def fig1(profile: str, pictures: str = "", picture: int = 0, layer: str = "", ma
     place, window = _telling_window(trace[below.name].maps[0])
     pooled, switches = F.max_pool2d(window[None], 3, 2, return_indices=True)
     unpooled = unpool(pooled[None], switches[None], window.shape)[0, 0]
-    return Descent(
+    return ProjectedUnit(
         unit,
         activation,
         _rows_first(net.preparation.visible(x)[0]),

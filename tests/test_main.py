@@ -91,3 +91,63 @@ def test_bench_norm_writes_records(home, capsys, monkeypatch):
     assert [line["quantity"] for line in lines] == ["a small map, forward", "a small map, forward and backward"]
     assert all(line["value"] > 0 and line["n"] == bench.ROUNDS for line in lines)
     assert "a small map, forward" in capsys.readouterr().out
+
+
+@pytest.fixture
+def tiny_folder(home):
+    """A folder data set: two classes, red and blue, of 70 training and four validation pictures each."""
+    noise = np.random.default_rng(1)
+    for split, count in (("train", 70), ("val", 4)):
+        for label, channel in (("red", 0), ("blue", 2)):
+            (home / "colours" / split / label).mkdir(parents=True)
+            for i in range(count):
+                picture = noise.integers(0, 90, (64, 64, 3), dtype=np.uint8)
+                picture[..., channel] += 150
+                Image.fromarray(picture).save(home / "colours" / split / label / f"{i}.png")
+    return f"folder:{home / 'colours'}"
+
+
+def test_train_leaves_record_errors_and_weights_that_evaluate(home, tiny_folder, capsys, monkeypatch):
+    monkeypatch.setenv("ZFNET_RESULTS", str(home / "results"))
+    words = ["train", "zfnet", "--data", tiny_folder, "--recipe", "smoke"]
+    assert main(words) == 0
+    weights, record, errors = (line.partition(": ")[2] for line in capsys.readouterr().out.splitlines()[-3:])
+    epochs = [json.loads(line) for line in open(record)]
+    assert [line["epoch"]["epoch"] for line in epochs] == list(range(1, len(epochs) + 1))
+    assert epochs[0]["seed"] == 0 and epochs[0]["provenance"]["device"]
+    measured = [json.loads(line) for line in open(errors)]
+    assert {(line["quantity"], line["parameters"]["views"]) for line in measured} == {
+        *((f"val top-{k} error", views) for k in (1, 5) for views in (1, 10)),
+        *((f"train top-{k} error", 1) for k in (1, 5)),
+    }
+    assert main(["evaluate", weights, "--data", tiny_folder]) == 0
+    top1 = next(line["value"] for line in measured if line["quantity"] == "val top-1 error")
+    assert f"top-1 error {top1:.2f} %" in capsys.readouterr().out
+
+    assert "continue it with resume (--resume)" in refusal(capsys, *words)
+    before = open(record).read()
+    assert main([*words, "--resume"]) == 0
+    assert open(record).read() == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"NAME": "zfnet9"}, "there is no architecture 'zfnet9'; known are krizhevsky"),
+        ({"--data": "mnist"}, "there is no data set 'mnist'"),
+        ({"--data": "caltech-256"}, "zfnet fetch caltech-256"),
+        ({"--recipe": "huge"}, "there is no recipe 'huge'; known are paper, tiny, smoke"),
+        ({"--clip": "some"}, "clip is 'some'; choose one of all, none, first, but-first"),
+    ],
+)
+def test_train_refuses_bad_requests(home, capsys, changes, sentence):
+    options = {"NAME": "zfnet", "--data": "shapes", "--recipe": "smoke"} | changes
+    name = options.pop("NAME")
+    assert sentence in refusal(capsys, "train", name, *(word for pair in options.items() for word in pair))
+    assert not (home / "data" / "trainings").exists()
+
+
+def test_evaluate_and_overlap_refuse_bad_requests(home, tiny_folder, capsys):
+    assert "views = 3" in refusal(capsys, "evaluate", "small", "--data", tiny_folder, "--views", "3")
+    assert "there is no data set 'x'" in refusal(capsys, "overlap", "x", "shapes")
+    assert "there is no data set 'x'" in refusal(capsys, "pack", "x")

@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     book.add_argument("--out", type=Path, help="folder of the executed notebooks, as given to `zfnet run`")
 
     bench = _command(commands, "bench", _bench, "time ours against its peers")
-    bench.add_argument("what", nargs="*", metavar="BENCH", help="norm; all by default")
+    bench.add_argument("what", nargs="*", metavar="BENCH", help="norm, train; all by default")
     bench.add_argument("--json", type=Path, metavar="FILE", help="add the records to FILE")
     return parser
 
@@ -158,11 +158,12 @@ def _train(options: argparse.Namespace) -> None:
 
     from .machine import joined, tune_allocator
     from .recipes import recipe_named
+    from .specs import architecture
     from .trainings import Training, epochs
 
     tune_allocator()
     recipe = replace(recipe_named(options.recipe), clip=options.clip)
-    training = Training(options.network, options.data, recipe, options.seed)
+    training = Training(architecture(options.network).name, options.data, recipe, options.seed)
     with joined():
         _watch(training.name, epochs, training, resume=options.resume, workers=options.workers)
     print(f"weights: {training.weights}\nrecord: {training.epochs_file}\nerrors: {training.errors_file}")
@@ -172,7 +173,7 @@ def _watch(name: str, run: Callable, *arguments, **options) -> None:
     """Follow a training with a bar over its updates and a line an epoch."""
     from tqdm import tqdm
 
-    with tqdm(unit="update", desc=name, mininterval=1) as bar:
+    with tqdm(unit="update", desc=name, mininterval=1, delay=1) as bar:
 
         def report(progress) -> None:
             bar.total = progress.updates

@@ -3,7 +3,7 @@
 from .architecture import Sizes, fig3, table_2_sizes
 from .deconvnet import Block, Mosaics, ProjectedUnit, Shown, fig1, fig2, project_picture
 from .setting import PROFILES, Profile, Source, network_of, pictures_of, profile_of
-from .training import Comparison, Curves, not_run, table1, table2, training
+from .training import Comparison, Curves, missing_table, table1, table2, training
 
 __all__ = [
     "PROFILES",
@@ -19,8 +19,8 @@ __all__ = [
     "fig1",
     "fig2",
     "fig3",
+    "missing_table",
     "network_of",
-    "not_run",
     "pictures_of",
     "profile_of",
     "project_picture",

@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from statistics import mean, stdev
 
-import numpy as np
-
 from .. import paper, records
 from ..batches import training_preparation
 from ..datasets import Pack
@@ -69,14 +67,21 @@ class Curves:
     """Trainings epoch by epoch.
 
     Attributes:
-        epochs: By name of the training: one dict an epoch, as `training.EpochResult`.
-        filters: By name: first-layer filters [maps, 3, k, k] where the network is at hand.
+        epochs: By name of the training: one dict an epoch, as `training.EpochResult`; empty where none was run.
         source: What they rest on.
     """
 
     epochs: dict[str, list[dict]]
-    filters: dict[str, np.ndarray]
     source: str
+
+    @property
+    def plateaus(self) -> Table:
+        """When each training left ln(classes)."""
+        rows = [
+            {"training": name, "left": epochs[-1]["plateau_left"] if epochs else "not run"}
+            for name, epochs in self.epochs.items()
+        ]
+        return Table({"training": "Training", "left": "Left the plateau at update"}, rows)
 
 
 def table1(profile: str, seeds: int = 5) -> Comparison:
@@ -125,24 +130,26 @@ def table2(profile: str, seeds: int = 1) -> Comparison:
 
 def training(profile: str) -> Curves:
     """Return the learning curves of Fig. 3's network, of Krizhevsky's, and without renormalisation (Fig. 5a)."""
-    epochs, filters = {}, {}
+    epochs = {}
     for title, (name, clip) in CURVES.items():
         if profile_of(profile).name == "smoke":
-            made = _trained(name, 0, clip)
-            epochs[title], filters[title] = made.epochs, made.net.conv1.weight.detach().numpy()
+            epochs[title] = _trained(name, 0, clip).epochs
         else:
             run = _training(profile, name, 0, clip)
             epochs[title] = [line["epoch"] for line in read_epochs(run.epochs_file)]
-    return Curves(epochs, filters, _basis(profile))
+    return Curves(epochs, _basis(profile))
 
 
-def not_run(profile: str) -> list[str]:
-    """Return the commands that train what Table 2 and the crossed stems lack."""
-    return [
-        f"zfnet train {name} --data {DATA[profile]} --recipe {profile} --resume"
+def missing_table(profile: str) -> Table:
+    """Return the networks of Table 2 and the crossed stems that were not trained yet, each with its command."""
+    if profile_of(profile).name == "smoke":
+        return Table({"network": "Nothing is missing: all are trained on the spot"}, [])
+    rows = [
+        {"network": name, "command": f"`zfnet train {name} --data {DATA[profile]} --recipe {profile} --resume`"}
         for name in TABLE_2 | STEMS
         if not _training(profile, name, 0).errors_file.exists()
     ]
+    return Table({"network": "Not run", "command": "Command"}, rows)
 
 
 def _training(profile: str, name: str, seed: int, clip: str = "all") -> Training:

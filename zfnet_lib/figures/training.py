@@ -1,12 +1,10 @@
-"""Learning curves, the filters of layer 1, and errors against depth and width (Table 2)."""
+"""Learning curves, and errors against depth and width (Table 2)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
-from .style import BLUE, GREEN, GREY, NORMAL, ORANGE, PURPLE, SMALL, TITLE, VERMILION, Figure, FigureError
+from .style import BLUE, GREEN, GREY, NORMAL, ORANGE, PURPLE, SMALL, VERMILION, Figure
 
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE)
 MARKERS = "osD^v"
@@ -16,16 +14,10 @@ def curves(trainings: Mapping[str, Sequence[Mapping]]) -> Figure:
     """Draw the validation error and the largest filter RMS of layer 1 over the epochs.
 
     Args:
-        trainings: By name: the epochs as dicts of `EpochResult`'s fields.
-
-    Raises:
-        FigureError: There is no epoch at all.
+        trainings: By name: the epochs as dicts of `EpochResult`'s fields. One without
+            epochs is left out.
     """
     trainings = {name: epochs for name, epochs in trainings.items() if epochs}
-    if not trainings:
-        raise FigureError(
-            "there is no training to draw; run one, for example: zfnet train zfnet --data … --recipe …"
-        )
     figure = Figure(3.1)
     left, right = figure.subplots(1, 2)
     for (name, epochs), colour, marker in zip(trainings.items(), COLOURS, MARKERS, strict=False):
@@ -38,32 +30,11 @@ def curves(trainings: Mapping[str, Sequence[Mapping]]) -> Figure:
     right.set_yscale("log")
     _label(left, "Validation error", "epoch", "top-1 error, %")
     _label(right, "Largest filter of layer 1", "epoch", "root mean square")
-    left.legend(fontsize=SMALL, frameon=False)
+    if trainings:
+        left.legend(fontsize=SMALL, frameon=False)
+    else:
+        left.text(0.5, 0.5, "not run", transform=left.transAxes, ha="center", fontsize=NORMAL, color=GREY)
     figure.tight_layout()
-    return figure
-
-
-def filters(weights: np.ndarray, title: str, columns: int = 16) -> Figure:
-    """Draw first-layer filters on grey, all on one scale, so that a dominating one shows (Fig. 5a).
-
-    Args:
-        weights: [maps, 3, k, k].
-        title: Above them.
-        columns: Filters side by side.
-    """
-    count, _, side, _ = weights.shape
-    rows, cell = -(-count // columns), side + 1
-    sheet = np.ones((rows * cell + 1, columns * cell + 1, 3))
-    scale = np.abs(weights).max() or 1
-    for number, weight in enumerate(weights):
-        top, left = (1 + n * cell for n in divmod(number, columns))
-        sheet[top : top + side, left : left + side] = 0.5 + weight.transpose(1, 2, 0) / scale / 2
-    figure = Figure(0.35 + 7.1 * sheet.shape[0] / sheet.shape[1])
-    axes = figure.subplots()
-    axes.imshow(sheet, interpolation="nearest")
-    axes.set_axis_off()
-    axes.set_title(title, fontsize=TITLE, loc="left")
-    figure.tight_layout(pad=0.3)
     return figure
 
 

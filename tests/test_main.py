@@ -1,6 +1,7 @@
 """The command line: what it writes, and one sentence with exit status 1 where something is wrong."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -83,14 +84,19 @@ def test_list_and_doctor_say_what_there_is(home, capsys):
 
 
 def test_bench_norm_writes_records(home, capsys, monkeypatch):
-    from zfnet_lib import bench
+    from zfnet_lib.bench import norm
 
-    monkeypatch.setattr(bench, "NORM_SHAPES", {"a small map": (2, 8, 5, 5)})
+    monkeypatch.setattr(norm, "NORM_SHAPES", {"a small map": (2, 8, 5, 5)})
     assert main(["bench", "norm", "--json", str(home / "bench.jsonl")]) == 0
-    lines = [json.loads(line) for line in (home / "bench.jsonl").read_text().splitlines()]
+    lines = read_lines(home / "bench.jsonl")
     assert [line["quantity"] for line in lines] == ["a small map, forward", "a small map, forward and backward"]
-    assert all(line["value"] > 0 and line["n"] == bench.ROUNDS for line in lines)
+    assert all(line["value"] > 0 and line["n"] == norm.ROUNDS for line in lines)
     assert "a small map, forward" in capsys.readouterr().out
+
+
+def read_lines(path):
+    """Read a file of JSON lines."""
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
 
 
 @pytest.fixture
@@ -112,10 +118,10 @@ def test_train_leaves_record_errors_and_weights_that_evaluate(home, tiny_folder,
     words = ["train", "zfnet", "--data", tiny_folder, "--recipe", "smoke"]
     assert main(words) == 0
     weights, record, errors = (line.partition(": ")[2] for line in capsys.readouterr().out.splitlines()[-3:])
-    epochs = [json.loads(line) for line in open(record)]
+    epochs = read_lines(record)
     assert [line["epoch"]["epoch"] for line in epochs] == list(range(1, len(epochs) + 1))
     assert epochs[0]["seed"] == 0 and epochs[0]["provenance"]["device"]
-    measured = [json.loads(line) for line in open(errors)]
+    measured = read_lines(errors)
     assert {(line["quantity"], line["parameters"]["views"]) for line in measured} == {
         *((f"val top-{k} error", views) for k in (1, 5) for views in (1, 10)),
         *((f"train top-{k} error", 1) for k in (1, 5)),
@@ -125,9 +131,9 @@ def test_train_leaves_record_errors_and_weights_that_evaluate(home, tiny_folder,
     assert f"top-1 error {top1:.2f} %" in capsys.readouterr().out
 
     assert "continue it with resume (--resume)" in refusal(capsys, *words)
-    before = open(record).read()
+    before = read_lines(record)
     assert main([*words, "--resume"]) == 0
-    assert open(record).read() == before
+    assert read_lines(record) == before
 
 
 @pytest.mark.parametrize(

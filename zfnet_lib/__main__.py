@@ -258,8 +258,8 @@ def _bench(options: argparse.Namespace) -> None:
         measured = BENCHES[name]()
         print(f"{name} on {measured[0].provenance.device}")
         for record in measured:
-            spread = f"(n = {record.n}, range {record.spread:.2f})"
-            print(f"  {record.quantity:44}{record.value:8.2f} {record.unit} {spread}")
+            spread = f" (n = {record.n}, range {record.spread:.2f})" if record.spread is not None else ""
+            print(f"  {record.quantity:44}{record.value:8.2f} {record.unit}{spread}")
         if options.json:
             records.append(options.json, measured)
 

@@ -2,8 +2,8 @@
 
 from .architecture import Sizes, fig3, table_2_sizes
 from .deconvnet import Block, Mosaics, ProjectedUnit, Shown, fig1, fig2, project_picture
+from .learning import Comparison, Curves, missing_table, table1, table2, training
 from .setting import PROFILES, Profile, Source, network_of, pictures_of, profile_of
-from .training import Comparison, Curves, missing_table, table1, table2, training
 
 __all__ = [
     "PROFILES",

@@ -1,0 +1,92 @@
+"""Tables 1 and 2 and the curves, from stored records."""
+
+import json
+
+import pytest
+
+from zfnet_lib import experiments, records
+from zfnet_lib.figures import training as drawn
+from zfnet_lib.specs import STEMS, TABLE_2
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """An empty folder of results."""
+    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path))
+    return tmp_path / "tiny"
+
+
+def store(results, network, seed, **errors):
+    """Write what `zfnet train` leaves: one record an error."""
+    made = records.Stopwatch().provenance(seed)
+    for quantity, value in errors.items():
+        split, top = quantity.split("_")
+        for views, shift in ((1, 0.0), (10, 2.0)):
+            record = records.Record(
+                "training", f"{split} {top.replace('top', 'top-')} error", value - shift, "%", made,
+                parameters={"views": views}, spec=network,
+            )  # fmt: skip
+            records.append(results / "errors" / f"{network}-tiny-imagenet-tiny-seed{seed}.jsonl", [record])
+
+
+def test_table_2_shows_mean_spread_and_n_of_what_was_run(results):
+    store(results, "zfnet", 0, train_top1=60.0, val_top1=70.0, val_top5=40.0)
+    store(results, "zfnet", 1, train_top1=62.0, val_top1=72.0, val_top5=41.0)
+    store(results, "zfnet-fc-2048", 0, train_top1=1.0, val_top1=2.0, val_top5=3.0)
+    found = experiments.table2("tiny")
+    rows = {row["network"].split("`")[1]: row for row in found.table.rows}
+    assert list(rows) == list(TABLE_2)
+    zfnet = rows["zfnet"]
+    assert (zfnet["paper_val1"], zfnet["paper_val5"], zfnet["paper_train"]) == (38.4, 16.5, 33.1)
+    assert (zfnet["ours_val1"], zfnet["ours_val5"], zfnet["n"]) == ("71.0 ± 1.4", "40.5 ± 0.7", 2)
+    assert (rows["krizhevsky"]["ours_val1"], rows["krizhevsky"]["n"]) == ("not run", 0)
+    assert {point["name"]: point["ours"] for point in found.points}["zfnet"] == 71.0
+
+
+def test_table_1_takes_single_networks_and_recorded_ensembles(results):
+    store(results, "zfnet", 0, val_top1=70.0, val_top5=40.0)
+    rows = experiments.table1("tiny").table.rows
+    assert [row["ours_val1"] for row in rows] == ["not run", "70.0", "not run", "not run", "not run"]
+    assert [row["paper_val5"] for row in rows] == [18.1, 16.5, 15.3, 16.0, 14.7]
+
+
+def test_what_was_not_run_comes_with_its_command(results):
+    store(results, "zfnet", 0, val_top1=70.0)
+    missing = {row["network"]: row["command"] for row in experiments.missing_table("tiny").rows}
+    assert missing.keys() == (TABLE_2 | STEMS).keys() - {"zfnet"}
+    assert missing["krizhevsky-7x7"] == ("`zfnet train krizhevsky-7x7 --data tiny-imagenet --recipe tiny --resume`")
+    assert experiments.missing_table("smoke").rows == []
+
+
+def test_curves_come_from_the_records_of_epochs(results):
+    path = results / "trainings" / "zfnet-clip-none-tiny-imagenet-tiny-seed0.jsonl"
+    path.parent.mkdir(parents=True)
+    epoch = {"epoch": 1, "top1": 97.0, "rms": {"conv1": [0.01, 0.2]}, "plateau_left": 312}
+    line = {
+        "training": path.stem, "data": "tiny-imagenet train", "epoch": epoch,
+        "provenance": {"device": "a processor", "commit": "0123456789abcdef"},
+    }  # fmt: skip
+    path.write_text(json.dumps(line) + "\n")
+    found = experiments.training("tiny")
+    assert found.epochs["zfnet, not renormalised"] == [epoch]
+    assert found.epochs["zfnet"] == []
+    assert [row["left"] for row in found.plateaus.rows] == ["not run", "not run", 312]
+    assert "a processor" in found.source
+    left, right = drawn.curves(found.epochs).axes
+    assert [line.get_ydata()[0] for line in left.lines] == [97.0]
+    assert right.lines[0].get_ydata()[0] == 0.2
+
+
+def test_the_plot_shows_the_paper_and_what_was_run():
+    points = [
+        {"name": "a", "layers": 8, "parameters": 100, "paper": 38.4, "ours": 70.0},
+        {"name": "b", "layers": 4, "parameters": 10, "paper": 71.3, "ours": None},
+    ]
+    depth, width = drawn.depth_and_width(points).axes
+    assert [list(line.get_xdata()) for line in depth.lines] == [[8, 4], [8]]
+    assert [list(line.get_ydata()) for line in width.lines] == [[38.4, 71.3], [70.0]]
+
+
+def test_without_any_training_the_curves_say_not_run():
+    left, _ = drawn.curves({"zfnet": []}).axes
+    assert [text.get_text() for text in left.texts] == ["not run"]

@@ -176,11 +176,11 @@ def _watch(name: str, run: Callable, *arguments, **options) -> None:
     with tqdm(unit="update", desc=name, mininterval=1, delay=1) as bar:
 
         def report(progress) -> None:
-            bar.total = progress.updates
-            bar.initial = bar.initial or progress.update - 1
-            bar.n = progress.update
+            if bar.total is None:  # a resumed training begins in the middle
+                bar.total = progress.updates
+                bar.initial = bar.n = bar.last_print_n = progress.update - 1
             bar.set_postfix(loss=f"{progress.loss:.3f}", rate=f"{progress.rate:g}", refresh=False)
-            bar.update(0)
+            bar.update(progress.update - bar.n)
 
         for epoch in run(*arguments, **options, report=report, notice=bar.write):
             stalled = "; it has stalled at ln(classes): another seed may not" if epoch.stalled else ""

@@ -131,6 +131,7 @@ class _Reader:
                 )
 
     def spec(self) -> ArchSpec:
+        """Return the architecture of what was read; refuse one without maps to project."""
         if not self.convs or (self.open and not self.dense):
             raise ForeignError(f"{self.name} ends without a rectified convolution; there is nothing to project")
         convs = tuple(replace(c, name=name) for c, name in zip(self.convs, _names(self.convs), strict=True))

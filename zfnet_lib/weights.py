@@ -9,8 +9,8 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
-from urllib.error import URLError
 
 import numpy as np
 import torch
@@ -65,7 +65,7 @@ def fetch_alexnet(folder: Path, source: Path | None = None) -> str:
     if source is None:
         try:
             return _from_torchvision(folder)
-        except (URLError, OSError, RuntimeError) as error:
+        except (OSError, HTTPException, RuntimeError) as error:
             reason = str(error)
     with tempfile.TemporaryDirectory() as scratch:
         try:

@@ -14,10 +14,10 @@ CHOSEN    := --profile $(PROFILE)$(if $(PICTURES), -p pictures=$(PICTURES))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book test lint lab clean vendor
+.PHONY: help book test lint lab clean vendor weights
 
 help:  ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo '  settings: PROFILE=smoke|tiny|paper  PICTURES=DATASET  PYTHON=python3.12  VENV=.venv'
 
@@ -52,6 +52,8 @@ $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
+
+weights: $(WEIGHTS)  ## fetch ImageNet's AlexNet weights; the book does it by itself
 
 $(WEIGHTS): | $(INSTALLED)
 	@$(BIN)/zfnet fetch alexnet-imagenet

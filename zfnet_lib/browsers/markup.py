@@ -9,7 +9,6 @@ from html import escape
 import numpy as np
 from PIL import Image
 
-
 QUALITY = 88
 """Of the embedded pictures, in percent; higher is larger without a visible difference."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from matplotlib.ticker import MaxNLocator
+
 from .style import BLUE, GREEN, GREY, NORMAL, ORANGE, PURPLE, SMALL, VERMILION, Figure
 
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE)
@@ -54,6 +56,7 @@ def depth_and_width(points: Sequence[Mapping]) -> Figure:
             places = [point[key] for point in known], [point[who] for point in known]
             axes.plot(*places, marker, color=colour, markersize=5, label=who, alpha=0.8)
         _label(axes, "", label, "validation top-1 error, %" if axes is panels[0] else "")
+    panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     panels[1].set_xscale("log")
     panels[0].legend(fontsize=SMALL, frameon=False)
     figure.tight_layout()

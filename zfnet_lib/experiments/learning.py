@@ -252,6 +252,6 @@ def _basis(profile: str) -> str:
     facts = {key: sorted({line[key] for line in lines}) for key in ("training", "data")}
     made = {key: sorted({line["provenance"][key] for line in lines}) for key in ("device", "commit")}
     return (
-        f"{len(facts['training'])} trainings on {', '.join(facts['data'])}; {', '.join(made['device'])}; "
+        f"Trainings: {len(facts['training'])}, on {', '.join(facts['data'])}; {', '.join(made['device'])}; "
         f"commits {', '.join(commit[:10] for commit in made['commit'])}. One centre view, dropout off."
     )

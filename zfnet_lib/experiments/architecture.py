@@ -53,12 +53,12 @@ def fig3(name: str = "zfnet") -> Sizes:
     columns = {
         "layer": "Layer",
         "ours": "Ours",
-        "printed": "Printed in the paper",
-        "recalled": "Recalled from its figure",
-        "field": "Receptive field",
+        "printed": "Printed",
+        "recalled": "Recalled",
+        "field": "Field",
         "stride": "Stride",
         "parameters": "Parameters",
-        "macs": "Multiply-accumulates",
+        "macs": "MACs",
     }
     agrees = all(shapes[place] == size for known in (printed, recalled) for place, size in known.items())
     return Sizes(spec, Table(columns, rows), agrees)

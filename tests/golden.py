@@ -56,7 +56,7 @@ def wide(layers: list[tuple], units: int) -> list[tuple]:
 
 
 MORE_MAPS = changed(FIG_3, 1, conv3=512, conv4=1024, conv5=512)
-SIXTH = {"conv1": 16, "conv2": 43, "conv3": 64, "conv4": 64, "conv5": 43, "fc6": 683, "fc7": 683, "fc8": 16}
+EIGHTH = {"conv1": 12, "conv2": 32, "conv3": 48, "conv4": 48, "conv5": 32, "fc6": 512, "fc7": 512, "fc8": 16}
 
 # Input size and layers, in the order of Table 2; then the crossed stems and the small network.
 LAYERS = {
@@ -74,7 +74,7 @@ LAYERS = {
     "zfnet-fc-8192-maps-512-1024-512": (224, wide(MORE_MAPS, 8192)),
     "zfnet-11x11": (224, changed(FIG_3, 2, conv1=11)),
     "krizhevsky-7x7": (224, changed(REPLICA, 2, conv1=7)),
-    "mini": (64, changed(FIG_3, 1, **SIXTH)),
+    "mini": (64, changed(FIG_3, 1, **EIGHTH)),
 }
 
 

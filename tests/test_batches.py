@@ -9,11 +9,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from layouts import class_folders
 from pictures import Squares, texture_classes
 
 from zfnet_lib.batches import BatchError, Batches, Views, cut, draw_views, squares_of, training_preparation
 from zfnet_lib.datasets import open_dataset, pack_in_memory
-from zfnet_lib.images import Preparation, ten_views
+from zfnet_lib.images import PictureError, Preparation, ten_views
 
 DATA = texture_classes(50, classes=5)
 PREPARATION = training_preparation(DATA, 64)
@@ -46,6 +47,17 @@ def test_a_pack_and_the_data_set_it_was_made_from_give_the_same_batches():
         read = list(Batches(shapes, preparations[1], workers=workers, **options).epoch(1))
         assert len(read) == len(packed) == 3
         assert all(map(same, read, packed))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_corrupt_picture_that_is_not_packed_is_named_in_one_sentence(tmp_path, workers):
+    class_folders(tmp_path / "train", ["cats", "dogs"], 8)
+    (tmp_path / "train/dogs/image_0003.jpg").write_bytes(b"\xff\xd8 nothing")
+    data = open_dataset(f"folder:{tmp_path}", "train")
+    read = Batches(data, Preparation.grey(16), size=4, classes=2, workers=workers).epoch(1)
+    with pytest.raises(PictureError, match=r"^.*image_0003.jpg cannot be read as a picture \(.*$") as caught:
+        list(read)
+    assert "\n" not in str(caught.value)
 
 
 def test_an_epoch_shows_every_picture_once_and_epochs_and_seeds_differ():

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pictures import TINY_SPEC, Squares, network, texture_classes
 
 from zfnet_lib.batches import BatchError
-from zfnet_lib.evaluation import EvaluationError, errors, ranks, summary, tallies
+from zfnet_lib.evaluation import Errors, EvaluationError, errors, ranks, summary, tallies
 from zfnet_lib.network import ConvNet
 
 DATA = texture_classes(70, classes=8)
@@ -123,3 +123,8 @@ def test_what_cannot_be_evaluated_gets_one_sentence():
         net.fc8.bias.fill_(torch.nan)
     with pytest.raises(EvaluationError, match="probabilities that are no numbers"):
         errors(net, DATA)
+
+
+def test_the_easiest_and_the_hardest_classes():
+    found = Errors(50.0, 10.0, np.array([30.0, np.nan, 0.0, 90.0, 30.0]), 10, 1)
+    assert found.extremes(2) == ([2, 0], [3, 4])

@@ -110,5 +110,5 @@ def test_fig3_agrees_with_the_paper():
 
 def test_a_source_names_network_pictures_and_machine(descent):
     text = str(descent.source)
-    for part in ("mini, untrained", "shapes val (1024 pictures, fingerprint", "torch", "seed 0"):
+    for part in ("mini, trained on the spot", "shapes val (1024 pictures, fingerprint", "torch", "seed 0"):
         assert part in text

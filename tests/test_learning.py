@@ -38,7 +38,7 @@ def test_table_2_shows_mean_spread_and_n_of_what_was_run(results):
     assert list(rows) == list(TABLE_2)
     zfnet = rows["zfnet"]
     assert (zfnet["paper_val1"], zfnet["paper_val5"], zfnet["paper_train"]) == (38.4, 16.5, 33.1)
-    assert (zfnet["ours_val1"], zfnet["ours_val5"], zfnet["n"]) == ("71.0 ± 1.4", "40.5 ± 0.7", 2)
+    assert (zfnet["ours_val1"], zfnet["ours_val5"], zfnet["n"]) == ("71.0 ± 1.4 (+32.6)", "40.5 ± 0.7 (+24.0)", 2)
     assert (rows["krizhevsky"]["ours_val1"], rows["krizhevsky"]["n"]) == ("not run", 0)
     assert {point["name"]: point["ours"] for point in found.points}["zfnet"] == 71.0
 
@@ -46,7 +46,7 @@ def test_table_2_shows_mean_spread_and_n_of_what_was_run(results):
 def test_table_1_takes_single_networks_and_recorded_ensembles(results):
     store(results, "zfnet", 0, val_top1=70.0, val_top5=40.0)
     rows = experiments.table1("tiny").table.rows
-    assert [row["ours_val1"] for row in rows] == ["not run", "70.0", "not run", "not run", "not run"]
+    assert [row["ours_val1"] for row in rows] == ["not run", "70.0 (+31.6)", "not run", "not run", "not run"]
     assert [row["paper_val5"] for row in rows] == [18.1, 16.5, 15.3, 16.0, 14.7]
 
 
@@ -61,7 +61,7 @@ def test_what_was_not_run_comes_with_its_command(results):
 def test_curves_come_from_the_records_of_epochs(results):
     path = results / "trainings" / "zfnet-clip-none-tiny-imagenet-tiny-seed0.jsonl"
     path.parent.mkdir(parents=True)
-    epoch = {"epoch": 1, "top1": 97.0, "rms": {"conv1": [0.01, 0.2]}, "plateau_left": 312}
+    epoch = {"epoch": 1, "loss": 5.1, "top1": 97.0, "rms": {"conv1": [0.01, 0.2]}, "plateau_left": 312}
     line = {
         "training": path.stem, "data": "tiny-imagenet train", "epoch": epoch,
         "provenance": {"device": "a processor", "commit": "0123456789abcdef"},
@@ -72,7 +72,8 @@ def test_curves_come_from_the_records_of_epochs(results):
     assert found.epochs["zfnet"] == []
     assert [row["left"] for row in found.plateaus.rows] == ["not run", "not run", 312]
     assert "a processor" in found.source
-    left, right = drawn.curves(found.epochs).axes
+    loss, left, right = drawn.curves(found.epochs, found.classes).axes
+    assert [line.get_ydata()[0] for line in loss.lines] == [5.1, pytest.approx(5.298, abs=1e-3)]
     assert [line.get_ydata()[0] for line in left.lines] == [97.0]
     assert right.lines[0].get_ydata()[0] == 0.2
 
@@ -88,5 +89,5 @@ def test_the_plot_shows_the_paper_and_what_was_run():
 
 
 def test_without_any_training_the_curves_say_not_run():
-    left, _ = drawn.curves({"zfnet": []}).axes
-    assert [text.get_text() for text in left.texts] == ["not run"]
+    left, *_ = drawn.curves({"zfnet": []}, 200).axes
+    assert "not run" in [text.get_text() for text in left.texts]

@@ -126,9 +126,14 @@ def test_train_leaves_record_errors_and_weights_that_evaluate(home, tiny_folder,
         *((f"val top-{k} error", views) for k in (1, 5) for views in (1, 10)),
         *((f"train top-{k} error", 1) for k in (1, 5)),
     }
-    assert main(["evaluate", weights, "--data", tiny_folder]) == 0
+    kept = home / "kept.jsonl"
+    assert main(["evaluate", weights, "--data", tiny_folder, "--json", str(kept)]) == 0
     top1 = next(line["value"] for line in measured if line["quantity"] == "val top-1 error")
-    assert f"top-1 error {top1:.2f} %" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"top-1 error {top1:.2f} %" in printed and "hardest: " in printed
+    again = read_lines(kept)
+    assert [line["value"] for line in again] == [line["value"] for line in measured[:2]]
+    assert again[0]["parameters"] == {"networks": [measured[0]["parameters"]["networks"][0]], "views": 1}
 
     assert "continue it with resume (--resume)" in refusal(capsys, *words)
     before = read_lines(record)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -114,3 +116,15 @@ def test_errors_of_the_network_are_not_called_errors_of_writing(tmp_path):
         temporary.write_text("half")
         raise ConnectionResetError("the other side closed the connection")
     assert names(tmp_path) == []
+
+
+def test_only_one_process_at_a_time_works_in_a_folder(tmp_path):
+    folder, log = tmp_path / "packs", tmp_path / "log"
+    program = (
+        "import sys, time; from pathlib import Path; from zfnet_lib.paths import alone\n"
+        "with alone(Path(sys.argv[1])), open(sys.argv[2], 'a', buffering=1) as log:\n"
+        "    log.write('in '); time.sleep(0.2); log.write('out ')\n"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", program, str(folder), str(log)]) for _ in range(3)]
+    assert [one.wait(60) for one in running] == [0, 0, 0]
+    assert log.read_text() == "in out " * 3

@@ -20,6 +20,7 @@ from zfnet_lib.specs import (
     ARCHITECTURES,
     KRIZHEVSKY,
     MINI,
+    NARROW,
     STEMS,
     TABLE_2,
     ZFNET,
@@ -154,17 +155,9 @@ def test_at_the_papers_widths_and_above_all_deviations_stay_at_one_hundredth(fac
 
 
 def test_narrow_networks_start_with_deviations_matched_to_their_fan_in():
-    # By hand: 96 maps become 16, 256 and 384 become 43 and 64; fc6 sees 256 maps of 6x6, then 43 of 1x1.
-    expected = {
-        "conv1": 0.01,
-        "conv2": 0.01 * sqrt(96 / 16),
-        "conv3": 0.01 * sqrt(256 / 43),
-        "conv4": 0.01 * sqrt(384 / 64),
-        "conv5": 0.01 * sqrt(384 / 64),
-        "fc6": 0.01 * sqrt(256 * 36 / 43),
-        "fc7": 0.01 * sqrt(4096 / 683),
-        "fc8": 0.01 * sqrt(4096 / 683),
-    }
+    # By hand: all maps and units are an eighth; fc6 sees 256 maps of 6x6, then 32 of 1x1.
+    expected = {layer: 0.01 * sqrt(8) for layer in ("conv2", "conv3", "conv4", "conv5", "fc7", "fc8")}
+    expected |= {"conv1": 0.01, "fc6": 0.01 * sqrt(256 * 36 / 32)}
     assert {layer.name: layer.std for layer in MINI.layers} == pytest.approx(expected, rel=1e-12)
 
 
@@ -178,9 +171,9 @@ def test_mini_is_the_papers_network_in_everything_but_width_and_size():
 
 @pytest.mark.parametrize("name", TABLE_2)
 def test_every_row_of_table_2_can_be_scaled_as_mini_is(name):
-    narrow = TABLE_2[name].scaled(1 / 6, image_size=64)
+    narrow = TABLE_2[name].scaled(NARROW, image_size=64)
     assert list(narrow.fan_in()) == [layer.name for layer in TABLE_2[name].layers]
-    assert narrow.conv("conv1").maps == 16
+    assert narrow.conv("conv1").maps == 12
     assert all(conv.maps % conv.groups == 0 for conv in narrow.convs)
 
 

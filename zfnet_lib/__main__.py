@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--data", required=True)
     evaluate.add_argument("--split", default="val")
     evaluate.add_argument("--views", type=int, default=1, help="1 or 10")
+    evaluate.add_argument("--json", type=Path, metavar="FILE", help="add the records to FILE")
 
     show = _command(commands, "show", _show, "project a picture of one's own")
     show.add_argument("picture", type=Path)
@@ -193,12 +194,19 @@ def _watch(name: str, run: Callable, *arguments, **options) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     from .checkpoints import load_network
     from .evaluation import errors
-    from .trainings import training_data
+    from .records import Stopwatch, append
+    from .trainings import error_records, training_data
 
-    nets = [load_network(name) for name in options.networks]
-    found = errors(nets, training_data(options.data, options.split), options.views, progress=True)
+    watch, nets = Stopwatch(), [load_network(name) for name in options.networks]
+    data = training_data(options.data, options.split)
+    found = errors(nets, data, options.views, progress=True)
     rest = f"({found.n:,} pictures, {found.views} views)"
     print(f"top-1 error {found.top1:.2f} %, top-5 error {found.top5:.2f} % {rest}")
+    for title, classes in zip(("easiest", "hardest"), found.extremes(3), strict=True):
+        print(f"{title}: " + ", ".join(f"{data.classes[i]} {found.per_class[i]:.0f} %" for i in classes))
+    if options.json:
+        settings = {"networks": sorted(Path(name).name for name in options.networks)}
+        append(options.json, error_records(found, data, watch.provenance(0, nets[0].device), settings))
 
 
 def _show(options: argparse.Namespace) -> None:

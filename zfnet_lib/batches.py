@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from .images import Preparation
+from .images import PictureError, Preparation
 from .machine import threads
 from .paths import ZfnetError
 
@@ -187,6 +187,7 @@ class Batches:
 
     Raises:
         BatchError: More pictures a batch than there are, or a batch that the processes cannot share evenly.
+        PictureError: A picture that is not packed cannot be read.
     """
 
     def __init__(
@@ -247,7 +248,10 @@ class Batches:
         """Read pictures in processes: torch's DataLoader, told by each key which picture and which view."""
         keys = [list(zip(*(getattr(v, f.name).tolist() for f in fields(v)), strict=True)) for v in parts]
         crops = _Crops(self.data, self.preparation, side)
-        return iter(DataLoader(crops, batch_sampler=keys, num_workers=self.workers))
+        for batch in DataLoader(crops, batch_sampler=keys, num_workers=self.workers, collate_fn=crops.collate):
+            if isinstance(batch, str):
+                raise PictureError(f"{batch}; `zfnet pack` names and leaves out all such pictures")
+            yield batch
 
 
 class _Crops(torch.utils.data.Dataset):
@@ -256,9 +260,17 @@ class _Crops(torch.utils.data.Dataset):
     def __init__(self, data, preparation: Preparation, side: int):
         self.data, self.preparation, self.side = data, preparation, side
 
-    def __getitem__(self, key: tuple[int, int, int, bool]) -> Tensor:
+    def __getitem__(self, key: tuple[int, int, int, bool]) -> Tensor | str:
+        """Return a crop, or why there is none: an exception would arrive with the process's traceback."""
         views = Views(*(torch.tensor([value]) for value in key))
-        return cut(squares_of(self.data, views.rows, self.preparation), views, self.side)[0]
+        try:
+            return cut(squares_of(self.data, views.rows, self.preparation), views, self.side)[0]
+        except PictureError as error:
+            return str(error)
+
+    def collate(self, crops: list[Tensor | str]) -> Tensor | str:
+        """Return a batch, or the first reason why there is none."""
+        return next((crop for crop in crops if isinstance(crop, str)), None) or torch.stack(crops)
 
 
 def _ahead(job: Callable[[Views], Tensor], parts: list[Views], depth: int = 2) -> Iterator[Tensor]:

@@ -41,6 +41,11 @@ class Errors:
     n: int
     views: int
 
+    def extremes(self, k: int) -> tuple[list[int], list[int]]:
+        """Return the k classes with the lowest error, lowest first, and the k with the highest, highest first."""
+        order = [int(i) for i in np.argsort(self.per_class, kind="stable") if np.isfinite(self.per_class[i])]
+        return order[:k], order[: -k - 1 : -1]
+
 
 def errors(
     nets: ConvNet | Sequence[ConvNet],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
@@ -80,6 +81,18 @@ def replacing(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary)
         elif path.parent.is_dir():
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Let one process at a time work in a folder; the others wait here until it has finished, or died."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 def _about_writing(error: Exception, path: Path, temporary: Path) -> bool:

@@ -358,7 +358,10 @@ KRIZHEVSKY = ArchSpec(
 )
 """The replica of Krizhevsky et al. [18] that Tables 1 and 2 start from."""
 
-MINI = replace(ZFNET, classes=16).scaled(1 / 6, image_size=64, name="mini")
+NARROW = 1 / 8
+"""Width of the smoke profile's networks, as a share of the paper's."""
+
+MINI = replace(ZFNET, classes=16).scaled(NARROW, image_size=64, name="mini")
 """`ZFNET`, narrow, at 64 pixels: for tests and the smoke profile."""
 
 

@@ -19,6 +19,11 @@ class Table:
         | Layer | Maps |
         |:---|---:|
         | conv1 | 96 |
+        >>> print(Table({"error": "Error, %"}, [{"error": 38.4}, {"error": 40.0}]).markdown())
+        | Error, % |
+        |---:|
+        | 38.4 |
+        | 40.0 |
     """
 
     columns: Mapping[str, str]
@@ -26,16 +31,40 @@ class Table:
 
     def markdown(self) -> str:
         """Return the table as Markdown; columns of numbers are set flush right."""
-        numeric = {key: any(isinstance(row.get(key), int | float) for row in self.rows) for key in self.columns}
+        values = {key: [row.get(key) for row in self.rows] for key in self.columns}
+        numeric = {key: any(isinstance(value, int | float) for value in values[key]) for key in self.columns}
+        cells = {key: _cells(values[key]) for key in self.columns}
         lines = [
             "| " + " | ".join(self.columns.values()) + " |",
             "|" + "|".join("---:" if numeric[key] else ":---" for key in self.columns) + "|",
         ]
-        lines += ["| " + " | ".join(_cell(row.get(key)) for key in self.columns) + " |" for row in self.rows]
+        lines += ["| " + " | ".join(row) + " |" for row in zip(*cells.values(), strict=True)]
         return "\n".join(lines)
 
     def _repr_markdown_(self) -> str:
         return self.markdown()
+
+
+class Note(str):
+    """A sentence that a notebook shows as prose when it is a cell's last expression."""
+
+    def _repr_markdown_(self) -> str:
+        return f"*{self}*"
+
+
+def _cells(values: Sequence[object]) -> list[str]:
+    """Return a column's cells; its fractions have as many decimals as the longest needs."""
+    shown = [_cell(value) for value in values]
+    decimals = max((len(text.partition(".")[2]) for text in map(_fraction, values)), default=0)
+    return [
+        f"{value:.{decimals}f}" if _fraction(value) else text for value, text in zip(values, shown, strict=True)
+    ]
+
+
+def _fraction(value: object) -> str:
+    """Return a float with four digits, unless that takes an exponent; nothing for other values."""
+    text = f"{value:.4g}" if isinstance(value, float) else ""
+    return "" if "e" in text or "n" in text else text
 
 
 def _cell(value: object) -> str:

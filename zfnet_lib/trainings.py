@@ -15,13 +15,13 @@ from torch import distributed
 from . import records
 from .batches import training_preparation
 from .checkpoints import save_network
-from .datasets import DATASETS, Dataset, MissingDataError, open_dataset, open_pack, pack_in_memory
-from .evaluation import errors
+from .datasets import DATASETS, Dataset, MissingDataError, open_dataset, open_pack, pack_dataset
+from .evaluation import Errors, errors
 from .network import ConvNet
 from .overlap import Overlap
 from .paths import ZfnetError, data_root, replacing, results_root
 from .recipes import Recipe
-from .specs import ArchSpec, architecture
+from .specs import MINI, NARROW, ArchSpec, architecture
 from .training import EpochResult, Progress, train
 
 TRANSFER = ("caltech-101", "caltech-256", "mini-imagenet-novel", "voc-2012")
@@ -77,8 +77,8 @@ class Training:
     def spec(self, classes: int) -> ArchSpec:
         """Return the architecture at the recipe's scale: narrow at 64 pixels, at 112, or as in the paper."""
         spec = replace(architecture(self.network), classes=classes)
-        if self.recipe.name == "smoke":
-            return spec.scaled(1 / 6, image_size=64, name=spec.name)
+        if self.recipe.name == "smoke" and spec.name != MINI.name:
+            return spec.scaled(NARROW, image_size=MINI.image_size, name=spec.name)
         return replace(spec, image_size=112) if self.recipe.name == "tiny" else spec
 
 
@@ -137,10 +137,10 @@ def epochs(
 def training_data(name: str, split: str) -> Dataset:
     """Return the pack of a split; the pictures themselves where it is not packed.
 
-    Data sets that are made in code are packed in memory.
+    Data sets that are made in code are packed when they are first asked for.
     """
     if name in DATASETS and DATASETS[name].reader is None:
-        return pack_in_memory(open_dataset(name, split), DATASETS[name].side)
+        return pack_dataset(name, split, progress=False)
     try:
         return open_pack(name, split)
     except MissingDataError:
@@ -196,26 +196,38 @@ def _finish(training: Training, net: ConvNet, data: Dataset, validation: Dataset
     last = read_epochs(training.epochs_file)[-1]
     save_network(net, training.weights, {key: last[key] for key in ("training", "data", "recipe", "seed", "epoch")})
     measured = []
-    for split, views, pictures, rows in (
-        ("val", 1, validation, None),
-        ("val", 10, validation, None),
-        ("train", 1, data, sample),
-    ):
+    for views, pictures, rows in ((1, validation, None), (10, validation, None), (1, data, sample)):
         watch = records.Stopwatch()
         found = errors(net, pictures, views, rows=rows)
         made = watch.provenance(training.seed, net.device)
-        for top, value in (("top-1", found.top1), ("top-5", found.top5)):
-            measured.append(
-                records.Record(
-                    "training",
-                    f"{split} {top} error",
-                    value,
-                    "%",
-                    made,
-                    n=found.n,
-                    parameters={"views": views, "recipe": training.recipe.name, "clip": training.recipe.clip},
-                    spec=training.network,
-                    data=f"{pictures.name} {pictures.split} ({pictures.fingerprint})",
-                )
-            )
+        settings = {"networks": [training.name], "recipe": training.recipe.name, "clip": training.recipe.clip}
+        measured += error_records(found, pictures, made, settings, training.network)
     records.append(training.errors_file, measured)
+
+
+def error_records(
+    found: Errors, data: Dataset, made: records.Provenance, settings: dict[str, Any], spec: str = ""
+) -> list[records.Record]:
+    """Return the records of a network's errors, or of an ensemble's.
+
+    Args:
+        found: The errors.
+        data: Measured on these pictures.
+        made: Where the numbers come from.
+        settings: Names of the `networks`, and what else belongs to the numbers.
+        spec: The architecture, where it is one.
+    """
+    return [
+        records.Record(
+            "training",
+            f"{data.split} {top} error",
+            value,
+            "%",
+            made,
+            n=found.n,
+            parameters=settings | {"views": found.views},
+            spec=spec,
+            data=f"{data.name} {data.split} ({data.fingerprint})",
+        )
+        for top, value in (("top-1", found.top1), ("top-5", found.top5))
+    ]

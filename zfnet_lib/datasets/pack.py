@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ..images import PictureError, resize_short_side
-from ..paths import data_root
+from ..paths import alone, data_root
 from .disk import require_room
 from .opening import dataset_entry, open_dataset
 from .samples import Box, DataError, Dataset, MissingDataError, Sample, check_labels
@@ -187,15 +187,21 @@ def pack_dataset(
     """
     side, dataset = _side(name, side), open_dataset(name, split)
     folder = pack_folder(name, split, side)
-    if not folder.is_dir() or _read_index(folder).source != dataset.fingerprint:
+    if not _is_packed(folder, dataset):
         try:
-            _make(dataset, side, folder, workers, progress)
+            with alone(folder.parent):
+                if not _is_packed(folder, dataset):
+                    _make(dataset, side, folder, workers, progress)
         except OSError as error:
             reason = error.strerror or error
             raise DataError(
                 f"cannot write {folder}: {reason}; free space and run zfnet pack {name} again"
             ) from error
     return open_pack(name, split, side)
+
+
+def _is_packed(folder: Path, dataset: Dataset) -> bool:
+    return folder.is_dir() and _read_index(folder).source == dataset.fingerprint
 
 
 def _make(dataset: Dataset, side: int, folder: Path, workers: int | None, progress: bool) -> None:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cache
+from dataclasses import dataclass, replace
 from statistics import mean, stdev
 
+import numpy as np
+
 from .. import paper, records
-from ..batches import training_preparation
-from ..datasets import Pack
+from ..checkpoints import load_network
+from ..datasets import DATASETS
 from ..evaluation import errors
-from ..network import ConvNet
 from ..paths import results_root
 from ..recipes import SMOKE, recipe_named
 from ..specs import STEMS, TABLE_2
-from ..tables import Table
-from ..training import train
+from ..tables import Note, Table
 from ..trainings import Training, read_epochs, training_data
 from .setting import profile_of
+from .spot import trained
 
 DATA = {"smoke": "shapes", "tiny": "tiny-imagenet", "paper": "imagenet"}
 """What each profile trains on."""
@@ -37,17 +37,6 @@ SPLITS = {"train": "train top-1 error", "val1": "val top-1 error", "val5": "val 
 
 
 @dataclass(frozen=True)
-class Trained:
-    """One trained network and its errors in percent, one centre view as in Table 2."""
-
-    net: ConvNet
-    epochs: list[dict]
-    train: float
-    val1: float
-    val5: float
-
-
-@dataclass(frozen=True)
 class Comparison:
     """A table of the paper beside ours.
 
@@ -59,7 +48,7 @@ class Comparison:
 
     table: Table
     points: list[dict]
-    source: str
+    source: Note
 
 
 @dataclass(frozen=True)
@@ -68,11 +57,15 @@ class Curves:
 
     Attributes:
         epochs: By name of the training: one dict an epoch, as `training.EpochResult`; empty where none was run.
+        filters: By name of the training, where its weights are at hand: the first layer's [maps, 3, k, k].
+        classes: Of the data set.
         source: What they rest on.
     """
 
     epochs: dict[str, list[dict]]
-    source: str
+    filters: dict[str, np.ndarray]
+    classes: int
+    source: Note
 
     @property
     def plateaus(self) -> Table:
@@ -130,14 +123,18 @@ def table2(profile: str, seeds: int = 1) -> Comparison:
 
 def training(profile: str) -> Curves:
     """Return the learning curves of Fig. 3's network, of Krizhevsky's, and without renormalisation (Fig. 5a)."""
-    epochs = {}
+    epochs, filters = {}, {}
     for title, (name, clip) in CURVES.items():
         if profile_of(profile).name == "smoke":
-            epochs[title] = _trained(name, 0, clip).epochs
+            made = trained(name, 0, clip, followed=True)
+            epochs[title], net = made.epochs, made.net
         else:
             run = _training(profile, name, 0, clip)
             epochs[title] = [line["epoch"] for line in read_epochs(run.epochs_file)]
-    return Curves(epochs, _basis(profile))
+            net = load_network(run.weights) if run.weights.is_dir() else None
+        if net:
+            filters[title] = net.conv1.weight.detach().float().numpy()
+    return Curves(epochs, filters, DATASETS[DATA[profile]].classes, _basis(profile))
 
 
 def missing_table(profile: str) -> Table:
@@ -156,30 +153,10 @@ def _training(profile: str, name: str, seed: int, clip: str = "all") -> Training
     return Training(name, DATA[profile_of(profile).name], replace(recipe_named(profile), clip=clip), seed)
 
 
-@cache
-def _shapes() -> tuple[Pack, Pack]:
-    """Draw the pictures of the smoke profile once a process."""
-    return training_data("shapes", "train"), training_data("shapes", "val")
-
-
-@cache
-def _trained(name: str, seed: int, clip: str = "all") -> Trained:
-    """Train one narrow network on `shapes`, once a process."""
-    data, validation = _shapes()
-    spec = Training(name, "shapes", SMOKE).spec(len(data.classes))
-    net = ConvNet(spec, training_preparation(data, spec.image_size), seed=seed)
-    epochs = [
-        asdict(epoch) for epoch in train(net, data, replace(SMOKE, clip=clip), validation=validation, seed=seed)
-    ]
-    net.eval()
-    held_in, held_out = errors(net, data), errors(net, validation)
-    return Trained(net, epochs, held_in.top1, held_out.top1, held_out.top5)
-
-
 def _row_errors(profile: str, name: str, seeds: int) -> dict[str, list[float]] | None:
     """Return a row's errors, one a seed; None where nothing was trained."""
     if profile_of(profile).name == "smoke":
-        made = [_trained(name, seed) for seed in range(seeds)]
+        made = [trained(name, seed) for seed in range(seeds)]
         return {key: [getattr(one, key) for one in made] for key in SPLITS}
     stem = _training(profile, name, 0).name.removesuffix("0")
     found: dict[str, list[float]] = {key: [] for key in SPLITS}
@@ -195,7 +172,7 @@ def _ensemble(profile: str, members: Sequence[tuple[str, int]]) -> dict[str, lis
     """Return the errors of averaged probabilities; stored ones are records of `zfnet evaluate`."""
     if profile_of(profile).name != "smoke":
         return _stored_ensemble(profile, members)
-    found = errors([_trained(name, seed).net for name, seed in members], _shapes()[1])
+    found = errors([trained(name, seed).net for name, seed in members], training_data("shapes", "val"))
     return {"val1": [found.top1], "val5": [found.top5]}
 
 
@@ -221,8 +198,9 @@ def _beside(
     """Return the cells of one row: the paper's errors, ours, and how many trainings they rest on."""
     cells: dict[str, object] = {}
     for key in keys:
-        cells[f"paper_{key}"] = printed[{"train": "train_top1", "val1": "val_top1", "val5": "val_top5"}[key]]
-        cells[f"ours_{key}"] = _spread(ours[key]) if ours else "not run"
+        paper_value = printed[{"train": "train_top1", "val1": "val_top1", "val5": "val_top5"}[key]]
+        cells[f"paper_{key}"] = paper_value
+        cells[f"ours_{key}"] = f"{_spread(ours[key])} ({mean(ours[key]) - paper_value:+.1f})" if ours else "not run"
     cells["n"] = len(ours["val1"]) if ours else 0
     return cells
 
@@ -235,23 +213,23 @@ def _columns(keys: Sequence[str]) -> dict[str, str]:
     titles = {"train": "train top-1", "val1": "val top-1", "val5": "val top-5"}
     columns = {"network": "Network"}
     for key in keys:
-        columns |= {f"paper_{key}": f"Paper, {titles[key]}", f"ours_{key}": f"Ours, {titles[key]}"}
+        columns |= {f"paper_{key}": f"Paper, {titles[key]}", f"ours_{key}": f"Ours, {titles[key]} (difference)"}
     return columns | {"n": "n"}
 
 
-def _basis(profile: str) -> str:
+def _basis(profile: str) -> Note:
     """Say what the numbers rest on."""
     if profile == "smoke":
-        return (
-            f"Trained on the spot: narrow networks on `shapes` at 64 pixels, {SMOKE.expected}. So little training "
+        return Note(
+            f"Trained on the spot: narrow networks, {SMOKE.expected}. So little training "
             f"tests the machinery; it is no evidence about depth or width."
         )
     lines = [line for path in (results_root(profile) / "trainings").glob("*.jsonl") for line in read_epochs(path)]
     if not lines:
-        return f"No training of the profile `{profile}` has been recorded."
+        return Note(f"No training of the profile `{profile}` has been recorded.")
     facts = {key: sorted({line[key] for line in lines}) for key in ("training", "data")}
     made = {key: sorted({line["provenance"][key] for line in lines}) for key in ("device", "commit")}
-    return (
+    return Note(
         f"Trainings: {len(facts['training'])}, on {', '.join(facts['data'])}; {', '.join(made['device'])}; "
         f"commits {', '.join(commit[:10] for commit in made['commit'])}. One centre view, dropout off."
     )

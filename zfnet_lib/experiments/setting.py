@@ -10,6 +10,7 @@ from ..network import ConvNet
 from ..paths import ZfnetError
 from ..records import Provenance, Stopwatch
 from ..specs import MINI
+from .spot import trained
 
 
 @dataclass(frozen=True)
@@ -71,13 +72,13 @@ def describe_pictures(dataset) -> str:
 def network_of(profile: str) -> ConvNet:
     """Return the network that a profile's figures take apart.
 
-    `smoke` takes `MINI` with its initial weights, seed 0.
+    `smoke` trains `MINI` on the spot, in seconds.
 
     Raises:
         ZfnetError: Unknown profile, or weights that are not here; the message says what brings them.
     """
     chosen = profile_of(profile)
-    return ConvNet(MINI).eval() if chosen.network == "mini" else load_network(chosen.network)
+    return trained(MINI.name).net if chosen.network == MINI.name else load_network(chosen.network)
 
 
 def pictures_of(profile: str, pictures: str = "") -> Dataset:
@@ -100,6 +101,6 @@ def setting(profile: str, pictures: str) -> tuple[Stopwatch, ConvNet, Dataset]:
 
 def source_of(net: ConvNet, dataset, watch: Stopwatch, seed: int = 0) -> Source:
     """Say what was computed from what, in the time since the stopwatch was started."""
-    kind = {"mini": "mini, untrained (initial weights, seed 0)"}.get(net.spec.name, net.spec.name)
+    kind = "mini, trained on the spot on shapes" if net.spec.name == MINI.name else net.spec.name
     whole = "" if net.spec.classes else ", convolutions only"
     return Source(kind + whole, describe_pictures(dataset), watch.provenance(seed, net.device))

@@ -6,6 +6,7 @@ Nothing here computes a network, reads or writes a file, or touches pyplot.
 from . import fig1, fig2, fig3, training
 from .colour import projection_image, robust_maximum
 from .fig2 import tile
+from .filters import filters
 from .style import Figure, FigureError
 from .unit import unit_figure
 
@@ -15,6 +16,7 @@ __all__ = [
     "fig1",
     "fig2",
     "fig3",
+    "filters",
     "projection_image",
     "robust_maximum",
     "tile",

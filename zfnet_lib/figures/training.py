@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import log
 
 from matplotlib.ticker import MaxNLocator
 
@@ -12,31 +13,35 @@ COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE)
 MARKERS = "osD^v"
 
 
-def curves(trainings: Mapping[str, Sequence[Mapping]]) -> Figure:
-    """Draw the validation error and the largest filter RMS of layer 1 over the epochs.
+def curves(trainings: Mapping[str, Sequence[Mapping]], classes: int) -> Figure:
+    """Draw the training loss, the validation error and the largest filter RMS of layer 1 over the epochs.
 
     Args:
-        trainings: By name: the epochs as dicts of `EpochResult`'s fields. One without
-            epochs is left out.
+        classes: A network that has learnt nothing has the loss ln(classes).
+        trainings: By name: the epochs as dicts of `EpochResult`'s fields. One without epochs is left out.
     """
     trainings = {name: epochs for name, epochs in trainings.items() if epochs}
     figure = Figure(3.1)
-    left, right = figure.subplots(1, 2)
+    panels = left, middle, right = figure.subplots(1, 3)
     for (name, epochs), colour, marker in zip(trainings.items(), COLOURS, MARKERS, strict=False):
         x = [epoch["epoch"] for epoch in epochs]
         style = {"color": colour, "marker": marker, "markersize": 3.5, "linewidth": 1.4, "label": name}
-        left.plot(x, [epoch["top1"] for epoch in epochs], **style)
+        left.plot(x, [epoch["loss"] for epoch in epochs], **style)
+        middle.plot(x, [epoch["top1"] for epoch in epochs], **style)
         right.plot(x, [next(iter(epoch["rms"].values()))[1] for epoch in epochs], **style)
-    right.axhline(0.1, color=GREY, linewidth=1, linestyle="--")
-    right.annotate("radius 0.1", (1, 0.1), (2, 3), textcoords="offset points", fontsize=SMALL, color=GREY)
-    right.set_yscale("log")
-    _label(left, "Validation error", "epoch", "top-1 error, %")
+    _mark(left, log(classes), f"ln({classes})")
+    _mark(right, 0.1, "radius 0.1")
+    for axes in panels:
+        axes.margins(y=0.15)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _label(left, "Training loss", "epoch", "cross entropy, nats")
+    _label(middle, "Validation error", "epoch", "top-1 error, %")
     _label(right, "Largest filter of layer 1", "epoch", "root mean square")
     if trainings:
-        left.legend(fontsize=SMALL, frameon=False)
+        figure.legend(*left.get_legend_handles_labels(), loc="lower center", ncols=3, fontsize=SMALL, frameon=False)
     else:
         left.text(0.5, 0.5, "not run", transform=left.transAxes, ha="center", fontsize=NORMAL, color=GREY)
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, 0.08, 1, 1))
     return figure
 
 
@@ -61,6 +66,13 @@ def depth_and_width(points: Sequence[Mapping]) -> Figure:
     panels[0].legend(fontsize=SMALL, frameon=False)
     figure.tight_layout()
     return figure
+
+
+def _mark(axes, level: float, name: str) -> None:
+    """Draw a dashed line across and name it."""
+    axes.axhline(level, color=GREY, linewidth=1, linestyle="--")
+    place = (0.02, level), (0, 3)
+    axes.annotate(name, *place, ("axes fraction", "data"), textcoords="offset points", fontsize=SMALL, color=GREY)
 
 
 def _label(axes, title: str, x: str, y: str) -> None:

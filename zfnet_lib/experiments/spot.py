@@ -1,0 +1,51 @@
+"""What the profile `smoke` trains on the spot: narrow networks on `shapes`, each once a process."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+
+from ..batches import training_preparation
+from ..evaluation import errors
+from ..network import ConvNet
+from ..recipes import SMOKE
+from ..training import train
+from ..trainings import Training, training_data
+
+DATA = "shapes"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One trained network and its errors in percent, one centre view as in Table 2.
+
+    Attributes:
+        net: The network, in evaluation mode.
+        epochs: One dict an epoch, as `training.EpochResult`.
+        train, val1, val5: Top-1 training error; top-1 and top-5 validation error.
+    """
+
+    net: ConvNet
+    epochs: list[dict]
+    train: float
+    val1: float
+    val5: float
+
+
+@cache
+def trained(name: str, seed: int = 0, clip: str = "all", followed: bool = False) -> Trained:
+    """Train a narrow network by the recipe `SMOKE`.
+
+    Args:
+        name: Of an architecture.
+        seed: Of weights, order, views and dropout.
+        clip: Which filters are renormalised.
+        followed: Measure the validation errors after every epoch, not only at the end.
+    """
+    data, validation = (training_data(DATA, split) for split in ("train", "val"))
+    spec = Training(name, DATA, SMOKE).spec(len(data.classes))
+    net = ConvNet(spec, training_preparation(data, spec.image_size), seed=seed)
+    each = validation if followed else None
+    epochs = [asdict(epoch) for epoch in train(net, data, replace(SMOKE, clip=clip), validation=each, seed=seed)]
+    held_in, held_out = errors(net, data), errors(net, validation)
+    return Trained(net, epochs, held_in.top1, held_out.top1, held_out.top5)

@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--clip", default="all", help="filters scaled back: all, none (Fig. 5a), first, but-first")
     train.add_argument("--resume", action="store_true", help="continue an unfinished training")
+    train.add_argument("--compile", action="store_true", help="through torch.compile; for GPUs")
     train.add_argument("--workers", type=int, default=0, help="decoding processes, where the data are not packed")
 
     evaluate = _command(commands, "evaluate", _evaluate, "measure top-1 and top-5 errors")
@@ -166,7 +167,8 @@ def _train(options: argparse.Namespace) -> None:
     recipe = replace(recipe_named(options.recipe), clip=options.clip)
     training = Training(architecture(options.network).name, options.data, recipe, options.seed)
     with joined():
-        _watch(training.name, epochs, training, resume=options.resume, workers=options.workers)
+        machine = {"workers": options.workers, "compiled": options.compile}
+        _watch(training.name, epochs, training, resume=options.resume, **machine)
     print(f"weights: {training.weights}\nrecord: {training.epochs_file}\nerrors: {training.errors_file}")
 
 

@@ -53,15 +53,20 @@ class Descent:
         parts: Into how many parts a batch is split.
         pool: Threads that work on them.
         seed: Of dropout.
+        compiled: Run the convolutional layers through `torch.compile`; sums are rounded otherwise then.
     """
 
-    def __init__(self, net: ConvNet, recipe: Recipe, parts: int, pool: Executor, seed: int = 0):
+    def __init__(
+        self, net: ConvNet, recipe: Recipe, parts: int, pool: Executor, seed: int = 0, compiled: bool = False
+    ):
         self.net, self.recipe, self.pool, self.seed = net, recipe, pool, seed
         net.to(memory_format=torch.channels_last)
         self.dtype = getattr(torch, recipe.precision)
         self.low = net if self.dtype == torch.float32 else copy.deepcopy(net).to(self.dtype)
         self.world = distributed.get_world_size() if distributed.is_initialized() else 1
         self.twins = [_twin(self.low).train() for _ in range(parts)]
+        for twin in self.twins if compiled else ():
+            twin.convolved = torch.compile(twin.convolved, dynamic=False)
         self.models = [DistributedDataParallel(t) for t in self.twins] if self.world > 1 else self.twins
         self.shares = [self._share(names) for names in _shared_out(dict(net.named_parameters()), parts)]
 

@@ -120,14 +120,18 @@ class ConvNet(nn.Module):
         """
         self._require_classifier()
         self._check(x)
-        for conv in self.spec.convs:
-            x = self._output(conv, x)
-        x = x.flatten(1)
+        x = self.convolved(x).flatten(1)
         for dense in self.spec.dense:
             x = self._rectified(dense, x)
             if self.training and dense.dropout:
                 x = _dropped(x, dense.dropout, generator)
         return self.fc8(x)
+
+    def convolved(self, x: Tensor) -> Tensor:
+        """Return what the last convolutional layer hands on, [n, maps, h, w], without keeping what lies below."""
+        for conv in self.spec.convs:
+            x = self._output(conv, x)
+        return x
 
     def trace(self, x: Tensor, upto: str | None = None) -> Trace:
         """Run the network once and keep every layer's maps and switches.

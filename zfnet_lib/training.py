@@ -120,6 +120,7 @@ def train(
     snapshots: bool = False,
     every: float = 300.0,
     workers: int = 0,
+    compiled: bool = False,
     report: Callable[[Progress], None] | None = None,
     notice: Callable[[str], None] | None = None,
 ) -> Iterator[EpochResult]:
@@ -142,6 +143,8 @@ def train(
             the end of the plateau.
         every: Seconds between checkpoints; each epoch ends with one.
         workers: Processes that decode pictures that are not packed.
+        compiled: Run the convolutional layers through `torch.compile`: for GPUs; it takes a compiler and a minute
+            to start, and rounds sums otherwise.
         report: Called after every update.
         notice: Called with a sentence when a damaged checkpoint was passed over.
 
@@ -184,7 +187,7 @@ def train(
         workers=workers,
     )
     state = _State(fitting_parts(recipe.batch, net.device))
-    run = _Run(net, batches, recipe, state, validation, folder, snapshots, every, report)
+    run = _Run(net, batches, recipe, state, validation, folder, snapshots, every, compiled, report)
     run.find_state(resume, notice)
     return run.epochs()
 
@@ -201,6 +204,7 @@ class _Run:
     folder: Path | None
     snapshots: bool
     every: float
+    compiled: bool
     report: Callable[[Progress], None] | None
     restored: dict[str, torch.Tensor] = field(default_factory=dict)
 
@@ -237,7 +241,7 @@ class _Run:
     def epochs(self) -> Iterator[EpochResult]:
         """Yield the finished epochs, then train the others."""
         with threads(self.state.parts) as pool:
-            self.descent = Descent(self.net, self.recipe, self.state.parts, pool, self.batches.seed)
+            self.descent = Descent(self.net, self.recipe, self.state.parts, pool, self.batches.seed, self.compiled)
             if self.restored:
                 self.descent.restore(self.restored)
             yield from list(self.state.epochs)

@@ -87,6 +87,7 @@ def epochs(
     *,
     resume: bool = False,
     workers: int = 0,
+    compiled: bool = False,
     report: Callable[[Progress], None] | None = None,
     notice: Callable[[str], None] = lambda sentence: None,
 ) -> Iterator[EpochResult]:
@@ -98,6 +99,7 @@ def epochs(
         training: What to train.
         resume: Continue where an earlier call stopped.
         workers: Processes that decode pictures where the data set is not packed.
+        compiled: Run the convolutional layers through `torch.compile`.
         report: Called after every update.
         notice: Called with a sentence about what is left out, or what a checkpoint lacked.
 
@@ -124,6 +126,7 @@ def epochs(
         exclude=exclude,
         snapshots=True,
         workers=workers,
+        compiled=compiled,
         report=report,
         notice=notice,
     ):

@@ -17,12 +17,12 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from ..batches import Batches, training_preparation
-from ..datasets import open_dataset, pack_in_memory
+from ..datasets import DATASETS, open_dataset, pack_in_memory
 from ..descent import Descent, fitting_parts
 from ..images import Preparation
 from ..machine import threads
 from ..network import ConvNet
-from ..recipes import TINY
+from ..recipes import PAPER, TINY
 from ..records import Record, Stopwatch
 from ..specs import ZFNET, ArchSpec
 from .timing import ratios, seconds
@@ -31,6 +31,8 @@ BATCHES = {112: 128, 224: 32}
 """Input side in pixels, and pictures a batch."""
 
 STEPS, ROUNDS, CLASSES = 3, 3, 200
+PRECISIONS = ("bfloat16", "float32")
+PAPER_SIDE = ZFNET.image_size
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,35 @@ def bench_train() -> list[Record]:
     follows the recipe `TINY`, in its bf16 and in float32, from a pack. Both run in this process with its allocator.
 
     Returns:
-        For each size and part the ratio (plain time over ours) and our images/s.
+        For each size and part the ratio (plain time over ours) and our images/s; of whole updates also the share
+        of the measured matrix rate, and at 224 pixels the hours that the paper's training would take.
     """
     return [record for side, batch in BATCHES.items() for record in _bench_at(side, batch)]
+
+
+def matrix_rate(precision: str, side: int = 2048) -> float:
+    """Measure the floating point operations a second of one large matrix product."""
+    a = torch.ones(side, side, dtype=getattr(torch, precision), device=_device())
+    return 2 * side**3 / min(seconds(lambda: a @ a) for _ in range(2 * ROUNDS))
+
+
+def update_operations(spec: ArchSpec) -> int:
+    """Return the floating point operations of one picture's part in an update.
+
+    Two a multiply-accumulate, for the maps, their gradients and those of the weights; layer 1 needs no gradient
+    of its input.
+    """
+    macs = spec.macs()
+    return 2 * (3 * sum(macs.values()) - macs[spec.convs[0].name])
+
+
+def paper_hours(images_per_second: float) -> float:
+    """Return how long the paper's 70 epochs of ImageNet would take (section 3: 12 days on a GTX580)."""
+    return PAPER.epochs * DATASETS["imagenet"].images["train"] / images_per_second / 3600
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _bench_at(side: int, batch: int) -> Iterator[Record]:
@@ -61,26 +89,35 @@ def _bench_at(side: int, batch: int) -> Iterator[Record]:
         pack = pack_in_memory(open_dataset("photos", density=3.0), Preparation.grey(side).short_side)
         files = _as_jpegs(pack.pictures, Path(folder), batch * STEPS)
         with _peer(spec, files, batch) as (peer, workers):
-            for precision in ("bfloat16", "float32"):
+            for precision in PRECISIONS:
+                rate = matrix_rate(precision)
                 with _ours(spec, pack, batch, precision) as ours:
                     for part in ("loader", "step", "both"):
-                        yield from _compared(side, batch, part, precision, workers, peer, ours)
+                        yield from _compared(spec, batch, part, precision, workers, peer, ours, rate)
 
 
-def _compared(side, batch, part, precision, workers, peer: Work, ours: Work) -> Iterator[Record]:
+def _compared(
+    spec: ArchSpec, batch: int, part: str, precision: str, workers: int, peer: Work, ours: Work, rate: float
+) -> Iterator[Record]:
     watch = Stopwatch()
     found = ratios(getattr(peer, part), getattr(ours, part), ROUNDS)
     speed = STEPS * batch / seconds(getattr(ours, part))
     common = {
-        "provenance": watch.provenance(),
+        "provenance": watch.provenance(device=_device()),
         "parameters": {"batch": batch, "steps": STEPS, "workers": workers, "precision": precision},
         "spec": "zfnet",
     }
-    what = f"{side} pixels, {part}, {precision}"
+    what = f"{spec.image_size} pixels, {part}, {precision}"
     spread = max(found) - min(found)
     unit = "times as fast as the plain one"
     yield Record("bench-train", what, median(found), unit, n=len(found), spread=spread, **common)
     yield Record("bench-train", what, speed, "images/s, ours", **common)
+    if part == "both":
+        share = 100 * speed * update_operations(spec) / rate
+        yield Record("bench-train", what, share, "% of the measured matrix rate", **common)
+        if spec.image_size == PAPER_SIDE:
+            hours = paper_hours(speed)
+            yield Record("bench-train", what, hours, "hours for 70 epochs of ImageNet", paper=12 * 24, **common)
 
 
 def _as_jpegs(squares: Tensor, folder: Path, count: int) -> list[Path]:
@@ -126,7 +163,7 @@ def _plain_network(spec: ArchSpec) -> nn.Sequential:
 
 @contextmanager
 def _peer(spec: ArchSpec, files: list[Path], batch: int) -> Iterator[tuple[Work, int]]:
-    net = _plain_network(spec).train()
+    net = _plain_network(spec).train().to(_device())
     optimiser = torch.optim.SGD(net.parameters(), 1e-3, 0.9, weight_decay=5e-4)
     jpegs = _Jpegs(files, spec.image_size)
 
@@ -135,7 +172,7 @@ def _peer(spec: ArchSpec, files: list[Path], batch: int) -> Iterator[tuple[Work,
 
     def update(x: Tensor, labels: Tensor) -> None:
         optimiser.zero_grad()
-        F.cross_entropy(net(x), labels).backward()
+        F.cross_entropy(net(x.to(_device())), labels.to(_device())).backward()
         optimiser.step()
 
     def both(workers: int) -> None:
@@ -150,7 +187,7 @@ def _peer(spec: ArchSpec, files: list[Path], batch: int) -> Iterator[tuple[Work,
 @contextmanager
 def _ours(spec: ArchSpec, pack, batch: int, precision: str) -> Iterator[Work]:
     pack.labels = np.arange(len(pack)) % CLASSES
-    net = ConvNet(spec, training_preparation(pack, spec.image_size))
+    net = ConvNet(spec, training_preparation(pack, spec.image_size)).to(_device())
     recipe = replace(TINY, batch=batch, precision=precision)
     drawn = Batches(pack, net.preparation, size=batch, classes=CLASSES)
     parts = fitting_parts(batch, net.device)

@@ -45,10 +45,12 @@ def _parser() -> argparse.ArgumentParser:
     overlap.add_argument("a", metavar="A")
     overlap.add_argument("b", metavar="B")
 
-    train = _command(commands, "train", _train, "train an architecture by a recipe")
-    train.add_argument("network", metavar="NAME", help="an architecture of `zfnet list`")
+    train = _command(commands, "train", _train, "train an architecture by a recipe, or all that the tables compare")
+    what = train.add_mutually_exclusive_group(required=True)
+    what.add_argument("network", metavar="NAME", nargs="?", help="an architecture of `zfnet list`")
+    what.add_argument("--table", type=int, choices=(1, 2), help="what Tables 1 and 2 lack, one after the other")
     train.add_argument("--data", required=True, help="a data set of `zfnet list`, or folder:PATH")
-    train.add_argument("--recipe", required=True, help="smoke, tiny or paper")
+    train.add_argument("--recipe", default="tiny", help="smoke, tiny (default) or paper")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--clip", default="all", help="filters scaled back: all, none (Fig. 5a), first, but-first")
     train.add_argument("--resume", action="store_true", help="continue an unfinished training")
@@ -98,6 +100,8 @@ def _command(commands, name: str, run: Callable, text: str) -> argparse.Argument
 def _list(options: argparse.Namespace) -> None:
     from .datasets import DATASETS
     from .notebooks import notebook_names
+    from .queue import queue, report
+    from .recipes import TINY
     from .specs import ARCHITECTURES
     from .weights import FETCHERS
 
@@ -108,6 +112,9 @@ def _list(options: argparse.Namespace) -> None:
     for name, entry in DATASETS.items():
         print(f"  {name:24}{entry.title}")
     print("\nWeights to fetch\n  " + "\n  ".join(FETCHERS))
+    print("\nTrainings of Tables 1 and 2 on Tiny-ImageNet, with their top-1 error")
+    for line in report(queue("tiny-imagenet", TINY)):
+        print(f"  {line}")
     print("\nNotebooks\n  " + "\n  ".join(notebook_names()))
 
 
@@ -164,12 +171,38 @@ def _train(options: argparse.Namespace) -> None:
     from .trainings import Training, epochs
 
     tune_allocator()
-    recipe = replace(recipe_named(options.recipe), clip=options.clip)
-    training = Training(architecture(options.network).name, options.data, recipe, options.seed)
+    machine = {"workers": options.workers, "compiled": options.compile}
     with joined():
-        machine = {"workers": options.workers, "compiled": options.compile}
+        if options.table:
+            _train_queue(options, machine)
+            return
+        recipe = replace(recipe_named(options.recipe), clip=options.clip)
+        training = Training(architecture(options.network).name, options.data, recipe, options.seed)
         _watch(training.name, epochs, training, resume=options.resume, **machine)
     print(f"weights: {training.weights}\nrecord: {training.epochs_file}\nerrors: {training.errors_file}")
+
+
+def _train_queue(options: argparse.Namespace, machine: dict) -> None:
+    """Train what is missing, one after the other; what another process trains is left to it."""
+    from .queue import measure_ensembles, queue, report, state
+    from .recipes import recipe_named
+    from .trainings import epochs
+
+    recipe, stopped = recipe_named(options.recipe), []
+    trainings = queue(options.data, recipe)
+    for training in trainings:
+        if state(training) in ("ran", "runs"):
+            continue
+        try:
+            _watch(training.name, epochs, training, resume=True, **machine)
+        except ZfnetError as error:
+            print(f"{training.name}: {error}", file=sys.stderr)
+            stopped.append(training.name)
+        for sentence in measure_ensembles(options.data, recipe):
+            print(sentence)
+    print("\n".join(report(trainings)))
+    if stopped:
+        raise ZfnetError(f"{len(stopped)} trainings stopped: {', '.join(stopped)}; their messages stand above")
 
 
 def _watch(name: str, run: Callable, *arguments, **options) -> None:

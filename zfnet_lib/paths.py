@@ -95,6 +95,20 @@ def alone(folder: Path) -> Iterator[None]:
         os.close(lock)
 
 
+def is_busy(folder: Path) -> bool:
+    """Tell whether a process is `alone` in a folder at this moment."""
+    if not folder.is_dir():
+        return False
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+
+
 def _about_writing(error: Exception, path: Path, temporary: Path) -> bool:
     """Tell errors of the place that is written to from those of what is read, or of a network."""
     if isinstance(error, SafetensorError) or error.errno in (errno.ENOSPC, errno.EDQUOT):

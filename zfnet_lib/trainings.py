@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from .datasets import DATASETS, Dataset, MissingDataError, open_dataset, open_pa
 from .evaluation import Errors, errors
 from .network import ConvNet
 from .overlap import Overlap
-from .paths import ZfnetError, data_root, replacing, results_root
+from .paths import ZfnetError, alone, data_root, is_busy, replacing, results_root
 from .recipes import Recipe
 from .specs import MINI, NARROW, ArchSpec, architecture
 from .training import EpochResult, Progress, train
@@ -115,26 +116,29 @@ def epochs(
     if torch.cuda.is_available():
         net.to(f"cuda:{torch.cuda.current_device()}")
     watch, first = records.Stopwatch(), not distributed.is_initialized() or distributed.get_rank() == 0
-    for epoch in train(
-        net,
-        data,
-        training.recipe,
-        validation=validation,
-        folder=training.folder,
-        resume=resume,
-        seed=training.seed,
-        exclude=exclude,
-        snapshots=True,
-        workers=workers,
-        compiled=compiled,
-        report=report,
-        notice=notice,
-    ):
-        if first:
-            _record_epoch(training, epoch, data, len(exclude), watch.provenance(training.seed, net.device))
-        yield epoch
-    if first and not training.errors_file.exists():
-        _finish(training, net, data, validation, exclude)
+    if first and is_busy(training.folder):
+        raise ZfnetError(f"another process trains {training.name}; wait for it, or choose another seed")
+    with alone(training.folder) if first else nullcontext():
+        for epoch in train(
+            net,
+            data,
+            training.recipe,
+            validation=validation,
+            folder=training.folder,
+            resume=resume,
+            seed=training.seed,
+            exclude=exclude,
+            snapshots=True,
+            workers=workers,
+            compiled=compiled,
+            report=report,
+            notice=notice,
+        ):
+            if first:
+                _record_epoch(training, epoch, data, len(exclude), watch.provenance(training.seed, net.device))
+            yield epoch
+        if first and not training.errors_file.exists():
+            _finish(training, net, data, validation, exclude)
 
 
 def training_data(name: str, split: str) -> Dataset:

@@ -13,6 +13,7 @@ from ..checkpoints import load_network
 from ..datasets import DATASETS
 from ..evaluation import errors
 from ..paths import results_root
+from ..queue import TABLE_1
 from ..recipes import SMOKE, recipe_named
 from ..specs import STEMS, TABLE_2
 from ..tables import Note, Table
@@ -22,9 +23,6 @@ from .spot import trained
 
 DATA = {"smoke": "shapes", "tiny": "tiny-imagenet", "paper": "imagenet"}
 """What each profile trains on."""
-
-WIDE = "zfnet-maps-512-1024-512"
-"""Table 1's (b)."""
 
 CURVES = {
     "zfnet": ("zfnet", "all"),
@@ -77,23 +75,15 @@ class Curves:
         return Table({"training": "Training", "left": "Left the plateau at update"}, rows)
 
 
-def table1(profile: str, seeds: int = 5) -> Comparison:
+def table1(profile: str) -> Comparison:
     """Compare single networks and ensembles with Table 1.
 
     Args:
-        profile: `smoke` trains on the spot; the others read the records of `zfnet train`.
-        seeds: Networks in the ensemble of Fig. 3's architecture; the paper's five.
+        profile: `smoke` trains on the spot; the others read the records of `zfnet train` and `zfnet evaluate`.
     """
-    groups = {
-        0: [("krizhevsky", 0)],
-        1: [("zfnet", 0)],
-        2: [("zfnet", seed) for seed in range(seeds)],
-        3: [(WIDE, 0)],
-        4: [("zfnet", seed) for seed in range(seeds)] + [(WIDE, 0)],
-    }
     rows = []
-    for number, row in enumerate(paper.own_rows("table_1")):
-        ours = _ensemble(profile, groups[number])
+    for members, row in zip(TABLE_1, paper.own_rows("table_1"), strict=True):
+        ours = _ensemble(profile, members)
         rows.append({"network": row["label"]} | _beside(row["values"], ours, ("val1", "val5")))
     return Comparison(Table(_columns(("val1", "val5")), rows), [], _basis(profile))
 

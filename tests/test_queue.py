@@ -1,0 +1,115 @@
+"""The queue of trainings: its order, what it knows of each, and that kills cost it nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zfnet_lib import queue as queues
+from zfnet_lib import records
+from zfnet_lib.__main__ import main
+from zfnet_lib.paths import alone
+from zfnet_lib.recipes import SMOKE, TINY
+from zfnet_lib.specs import STEMS, TABLE_2
+from zfnet_lib.trainings import Training
+
+
+@pytest.fixture
+def results(data, tmp_path, monkeypatch):
+    """An empty folder of results."""
+    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path / "results"))
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def stripes(tmp_path):
+    """A folder data set of two classes, just large enough for a batch."""
+    rng = np.random.default_rng(0)
+    for split, n in (("train", 34), ("val", 3)):
+        for label in ("rows", "columns"):
+            folder = tmp_path / "stripes" / split / label
+            folder.mkdir(parents=True)
+            for i in range(n):
+                picture = rng.integers(0, 90, (64, 64, 3), dtype=np.uint8)
+                picture[(slice(None, None, 8) if label == "rows" else (slice(None), slice(None, None, 8)))] += 150
+                Image.fromarray(picture).save(folder / f"{i}.png")
+    return f"folder:{tmp_path / 'stripes'}"
+
+
+def test_the_order_is_base_runs_cheapest_rows_stems_then_seeds():
+    trainings = queues.queue("tiny-imagenet", TINY)
+    names = [(t.network, t.recipe.clip, t.seed) for t in trainings]
+    assert names[:3] == [("zfnet", "all", 0), ("krizhevsky", "all", 0), ("zfnet", "none", 0)]
+    costs = [sum(TABLE_2[name].macs().values()) for name, *_ in names[3:13]]
+    assert costs == sorted(costs) and len(costs) == 10
+    assert [name for name, *_ in names[13:15]] == list(STEMS)
+    assert names[15:21] == [("zfnet", "all", s) for s in (1, 2, 3, 4)] + [("krizhevsky", "all", s) for s in (1, 2)]
+    assert {(name, seed) for name, _, seed in names[21:]} == {(name, 1) for name, *_ in names[3:15]}
+    assert len({t.name for t in trainings}) == len(trainings) == 33
+
+
+def test_the_networks_of_table_1_are_all_in_the_queue():
+    queued = {(t.network, t.seed) for t in queues.queue("x", TINY)}
+    assert {member for row in queues.TABLE_1 for member in row} <= queued
+    assert [len(row) for row in queues.TABLE_1] == [1, 1, 5, 1, 6]
+
+
+def test_states(results):
+    training = Training("zfnet", "tiny-imagenet", TINY)
+    assert queues.state(training) == "to come"
+    with alone(training.folder):
+        assert queues.state(training) == "runs"
+    assert queues.state(training) == "to come"
+    (training.folder / "update-000000007").mkdir()
+    assert queues.state(training) == "begun"
+    made = records.Stopwatch().provenance()
+    records.append(training.errors_file, [records.Record("training", "val top-1 error", 62.5, "%", made)])
+    assert queues.state(training) == "ran"
+    assert list(queues.report([training])) == [f"ran       62.5 %  {training.name}"]
+
+
+def test_what_another_process_trains_is_left_to_it(results, stripes, capsys):
+    with alone(Training("zfnet", stripes, SMOKE).folder):
+        assert main(["train", "zfnet", "--data", stripes, "--recipe", "smoke"]) == 1
+    assert "another process trains zfnet-folder" in capsys.readouterr().err
+
+
+def test_a_queue_killed_twice_goes_on_and_ends_with_all_records(results, stripes, monkeypatch):
+    program = (
+        "import sys; from zfnet_lib import queue as q; from zfnet_lib.__main__ import main\n"
+        "q.queue = lambda data, recipe: [q.Training('zfnet', data, recipe, seed) for seed in (0, 1)]\n"
+        "q.TABLE_1 = ((('zfnet', 0), ('zfnet', 1)),)\n"
+        "sys.exit(main(['train', '--table', '2', '--data', sys.argv[1], '--recipe', 'smoke']))\n"
+    )
+
+    def start():
+        return subprocess.Popen([sys.executable, "-c", program, stripes], stdout=subprocess.PIPE, text=True)
+
+    trainings = [Training("zfnet", stripes, SMOKE, seed) for seed in (0, 1)]
+    for training in trainings:  # once in the first training, once in the second
+        running = start()
+        while not queues.saved_states(training.folder) if training.folder.is_dir() else True:
+            assert running.poll() is None
+            time.sleep(0.02)
+        os.kill(running.pid, signal.SIGKILL)
+        running.wait()
+    running = start()
+    said = running.communicate(timeout=120)[0]
+    assert running.returncode == 0
+    assert "ensemble of 2: top-1 error" in said
+    for training in trainings:
+        assert f"%  {training.name}" in said and queues.state(training) == "ran"
+        lines = [json.loads(line) for line in Path(training.epochs_file).read_text().splitlines()]
+        assert [line["epoch"]["epoch"] for line in lines] == list(range(1, SMOKE.epochs + 1))
+    (ensemble,) = {
+        tuple(record.parameters["networks"])
+        for record in records.read(results / "smoke" / "errors" / "ensembles.jsonl")
+    }
+    assert list(ensemble) == [training.name for training in trainings]

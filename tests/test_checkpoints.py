@@ -63,13 +63,31 @@ def test_a_network_comes_back_with_its_bytes_its_spec_and_its_preparation(tmp_pa
 
 def test_half_precision_halves_the_file_and_comes_back_as_float32(tmp_path):
     net = ConvNet(MINI)
-    small, whole = (save_network(net, tmp_path / str(t), {}, t) for t in (torch.float16, torch.float32))
+    small, whole = (save_network(net, tmp_path / how, {}, how) for how in ("float16", "float32"))
     sizes = [(folder / "weights.safetensors").stat().st_size for folder in (small, whole)]
     assert 0.5 < sizes[0] / sizes[1] < 0.52
     back = load_network(small)
     assert {value.dtype for value in back.state_dict().values()} == {torch.float32}
     assert torch.equal(back.conv3.weight, net.conv3.weight.half().float())
     assert torch.equal(back.preparation.mean, net.preparation.mean)
+
+
+def test_eight_bits_keep_each_unit_within_half_a_step_of_its_largest_weight(tmp_path):
+    net = lively(replace(MINI, name="mine")).float()
+    with torch.no_grad():
+        net.fc7.weight[3] = 0
+    folder = save_network(net, tmp_path / "int8", {}, "int8")
+    back = load_network(folder)
+    for name in ("fc6", "fc7", "fc8"):
+        ours, theirs = net.get_submodule(name), back.get_submodule(name)
+        step = ours.weight.abs().amax(1, keepdim=True) / 127
+        assert ((ours.weight - theirs.weight).abs() <= 0.501 * step + 1e-12).all()
+        assert torch.equal(theirs.bias, ours.bias.half().float())
+    assert torch.equal(back.conv2.weight, net.conv2.weight.half().float())
+    assert not back.fc7.weight[3].any()
+    bytes_ = (folder / "weights.safetensors").stat().st_size
+    dense = sum(net.get_submodule(name).weight.numel() for name in ("fc6", "fc7", "fc8"))
+    assert bytes_ < dense + 2 * (sum(p.numel() for p in net.parameters()) - dense) + 4 * 3 * 72 * 72 + 20_000
 
 
 def test_networks_without_a_classifier_and_views_of_others_are_saved(tmp_path):

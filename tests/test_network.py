@@ -238,6 +238,7 @@ def test_dropout_follows_its_own_generator_and_leaves_the_global_one_alone():
 def test_features_share_the_weights():
     net = lively(MINI)
     part = net.features()
+    assert [name for name, _ in net.features("conv2").named_children()] == ["conv1", "conv2"]
     assert list(part.state_dict()) == [name for name in net.state_dict() if name.startswith("conv")]
     assert part.preparation is net.preparation
     net.conv3.weight.data += 1

@@ -27,7 +27,7 @@ FLOORS = [
     ["weights", "training", "activations"],
     ["evolution", "occlusion", "invariance", "correspondence", "transfer", "overlap"],
     ["figures", "atlas", "bench", "trainings"],
-    ["browsers", "queue"],
+    ["browsers", "queue", "shipping"],
     ["experiments", "claims", "notebooks"],
     ["diagnosis"],
     ["__main__"],

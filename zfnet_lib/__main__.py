@@ -64,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--views", type=int, default=1, help="1 or 10")
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="add the records to FILE")
 
+    ship = _command(commands, "ship", _ship, "store the weights of a finished training as the project ships them")
+    ship.add_argument("name", help="such as zfnet-tiny")
+
     show = _command(commands, "show", _show, "project a picture of one's own")
     show.add_argument("picture", type=Path)
     show.add_argument("--network", required=True, help="name or folder of weights")
@@ -242,6 +245,13 @@ def _evaluate(options: argparse.Namespace) -> None:
     if options.json:
         settings = {"networks": sorted(Path(name).name for name in options.networks)}
         append(options.json, error_records(found, data, watch.provenance(0, nets[0].device), settings))
+
+
+def _ship(options: argparse.Namespace) -> None:
+    from .shipping import ship
+
+    for sentence in ship(options.name):
+        print(sentence)
 
 
 def _show(options: argparse.Namespace) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -20,19 +20,24 @@ from .specs import ArchSpec
 WEIGHTS, META = "weights.safetensors", "meta.json"
 FORMAT = 1
 
+Stored = Literal["float32", "float16", "int8"]
+LEVELS, SCALE = 127, ".scale"
+"""The largest 8-bit weight, and what the scales of a parameter are called after it."""
+
 
 class CheckpointError(ZfnetError, ValueError):
     """Weights that are missing, damaged, or of another network."""
 
 
-def save_network(net: ConvNet, folder: Path, record: dict[str, Any], dtype: torch.dtype = torch.float32) -> Path:
+def save_network(net: ConvNet, folder: Path, record: dict[str, Any], stored: Stored = "float32") -> Path:
     """Write a network to a folder: `weights.safetensors` beside a small `meta.json` that rebuilds it.
 
     Args:
         net: The network; its preparation is stored with it.
         folder: Created, or replaced as a whole.
         record: Where the weights come from: source or training, data, error, licence.
-        dtype: Of the stored weights; the preparation stays float32.
+        stored: `float16` halves the file; `int8` also stores the weights of fully connected layers in 8 bits,
+            with a scale for each unit. The preparation stays float32.
 
     Returns:
         The folder.
@@ -40,8 +45,9 @@ def save_network(net: ConvNet, folder: Path, record: dict[str, Any], dtype: torc
     Raises:
         ZfnetError: The folder cannot be written.
     """
-    tensors = {name: value.to("cpu", dtype).contiguous() for name, value in net.state_dict().items()}
-    preparation = net.preparation
+    preparation, tensors = net.preparation, {}
+    for name, value in net.state_dict().items():
+        tensors |= _packed(name, value.cpu().contiguous(), stored)
     tensors |= {
         "preparation.mean": preparation.mean.contiguous(),
         "preparation.scale": preparation.scale.contiguous(),
@@ -89,9 +95,9 @@ def load_network(source: str | Path | nn.Module) -> ConvNet:
         )
     except (KeyError, TypeError):
         raise CheckpointError(f"{folder} does not say how pictures are prepared; save the network again") from None
-    net = ConvNet(spec, preparation)
+    net, tensors = ConvNet(spec, preparation), _unpacked(tensors)
     _require_same(net, tensors, folder)
-    net.load_state_dict({name: value.float() for name, value in tensors.items()})
+    net.load_state_dict(tensors)
     return net.eval()
 
 
@@ -147,6 +153,23 @@ def _read_tensors(folder: Path, expected: str) -> dict[str, torch.Tensor]:
         return load_file(path)
     except SafetensorError as error:
         raise CheckpointError(f"{path} is no safetensors file ({error}); {repair}") from error
+
+
+def _packed(name: str, value: torch.Tensor, stored: Stored) -> dict[str, torch.Tensor]:
+    """Return what is written of one parameter."""
+    if stored == "float32":
+        return {name: value.float()}
+    if stored == "float16" or value.ndim != 2:
+        return {name: value.half()}
+    scale = value.abs().amax(1, keepdim=True).clamp(min=1e-12) / LEVELS
+    return {name: (value / scale).round().to(torch.int8), name + SCALE: scale.float()}
+
+
+def _unpacked(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the parameters in float32."""
+    scales = {name: tensors[name] for name in tensors if name.endswith(SCALE)}
+    values = {name: value.float() for name, value in tensors.items() if name not in scales}
+    return {name: value * scales.get(name + SCALE, 1) for name, value in values.items()}
 
 
 def _require_same(net: ConvNet, tensors: dict[str, torch.Tensor], folder: Path) -> None:

@@ -119,7 +119,7 @@ class ConvNet(nn.Module):
             InputError: Wrong shape, or a network without a classifier.
         """
         self._require_classifier()
-        self._check(x)
+        self.check(x)
         x = self.convolved(x).flatten(1)
         for dense in self.spec.dense:
             x = self._rectified(dense, x)
@@ -147,9 +147,8 @@ class ConvNet(nn.Module):
             SpecError: No such layer.
         """
         layers = self.layers_upto(upto)
-        self._check(x, anywhere=isinstance(layers[-1], Conv))
-        if not x.isfinite().all():
-            raise InputError("the input holds NaN or infinite values; prepare the picture again with `net.prepare`")
+        self.check(x, anywhere=isinstance(layers[-1], Conv))
+        require_finite(x)
         stages, below = {}, x
         for layer in layers:
             if isinstance(layer, Conv):
@@ -162,12 +161,15 @@ class ConvNet(nn.Module):
         complete = upto is None and self.spec.classes
         return Trace(self, x, stages, self.fc8(below.flatten(1)) if complete else None)
 
-    def features(self) -> ConvNet:
-        """Return the convolutional part alone, sharing these weights; it runs at any input size."""
+    def features(self, upto: str = "") -> ConvNet:
+        """Return the convolutional part alone, up to one of its layers, sharing these weights.
+
+        It runs at any input size.
+        """
         part = ConvNet.__new__(ConvNet)
         nn.Module.__init__(part)
-        part.spec, part.preparation = self.spec.features(), self.preparation
-        for conv in self.spec.convs:
+        part.spec, part.preparation = self.spec.features(upto), self.preparation
+        for conv in part.spec.convs:
             part.add_module(conv.name, self.get_submodule(conv.name))
         return part.train(self.training)
 
@@ -201,14 +203,8 @@ class ConvNet(nn.Module):
     def _stage(self, conv: Conv, x: Tensor) -> Stage:
         """Compute a layer and keep its rectified maps and its switches."""
         maps = self._rectified(conv, _overhung(conv, x))
-        out, switches = maps, None
-        if conv.norm and conv.norm.before_pool:
-            out = _normalised(conv, out)
-        if conv.pool:
-            out, switches = F.max_pool2d(out, *_pooling(conv), return_indices=True)
-        if conv.norm and not conv.norm.before_pool:
-            out = _normalised(conv, out)
-        return Stage(maps, switches, out)
+        values, switches = pooled(conv, maps)
+        return Stage(maps, switches, output(conv, values))
 
     def _output(self, conv: Conv, x: Tensor) -> Tensor:
         """Compute what the next layer sees, the same as `_stage(conv, x).output`.
@@ -232,8 +228,8 @@ class ConvNet(nn.Module):
                 f"or load a network that has one"
             )
 
-    def _check(self, x: Tensor, anywhere: bool = False) -> None:
-        """Refuse inputs of another form; the classifier takes only the size that it was built for."""
+    def check(self, x: Tensor, anywhere: bool = False) -> None:
+        """Refuse inputs of another form; unless `anywhere`, also of another size than the classifier takes."""
         if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point():
             raise InputError(
                 f"{self.spec.name} takes prepared pictures, float [n, 3, h, w]; given {str(x.dtype)[6:]} "
@@ -248,6 +244,24 @@ class ConvNet(nn.Module):
                 f"the classifier of {self.spec.name} takes pictures of {size}x{size}, given "
                 f"{x.shape[-2]}x{x.shape[-1]}; `net.features()` runs its convolutions at any size"
             )
+
+
+def require_finite(x: Tensor) -> None:
+    """Refuse pictures with values that are no numbers."""
+    if not x.isfinite().all():
+        raise InputError("the input holds NaN or infinite values; prepare the picture again with `net.prepare`")
+
+
+def pooled(conv: Conv, maps: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Pool a layer's rectified maps and keep the switches; a layer without a pool passes them on."""
+    if conv.norm and conv.norm.before_pool:
+        maps = _normalised(conv, maps)
+    return F.max_pool2d(maps, *_pooling(conv), return_indices=True) if conv.pool else (maps, None)
+
+
+def output(conv: Conv, values: Tensor) -> Tensor:
+    """Turn pooled maps into what the next layer sees."""
+    return _normalised(conv, values) if conv.norm and not conv.norm.before_pool else values
 
 
 def _module(layer: Conv | Dense, fan_in: int) -> nn.Module:

@@ -222,9 +222,10 @@ class ArchSpec:
             softmax_std=self.softmax_std * growth.get("fc8", 1.0),
         )
 
-    def features(self) -> ArchSpec:
-        """Return the convolutional part alone, which runs at any input size."""
-        return replace(self, dense=(), classes=0)
+    def features(self, upto: str = "") -> ArchSpec:
+        """Return the convolutional part alone, up to one of its layers; it runs at any input size."""
+        last = self.convs.index(self.conv(upto)) if upto else len(self.convs) - 1
+        return replace(self, convs=self.convs[: last + 1], dense=(), classes=0)
 
     def shapes(self, height: int | None = None, width: int | None = None) -> dict[str, Shape]:
         """Return (maps, rows, columns) of `input` and of every layer and pool, from the picture upwards.

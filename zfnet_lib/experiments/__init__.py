@@ -1,6 +1,7 @@
 """The only door for notebooks and command line: an experiment's name and profile in, its result out."""
 
 from .architecture import Sizes, fig3, table_2_sizes
+from .cards import weight_card
 from .deconvnet import Block, Mosaics, ProjectedUnit, Shown, fig1, fig2, project_picture
 from .learning import Comparison, Curves, missing_table, table1, table2, training
 from .setting import PROFILES, Profile, Source, network_of, pictures_of, profile_of
@@ -28,4 +29,5 @@ __all__ = [
     "table2",
     "table_2_sizes",
     "training",
+    "weight_card",
 ]

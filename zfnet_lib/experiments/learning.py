@@ -12,9 +12,11 @@ from .. import paper, records
 from ..checkpoints import load_network
 from ..datasets import DATASETS
 from ..evaluation import errors
+from ..network import ConvNet
 from ..paths import results_root
 from ..queue import TABLE_1
 from ..recipes import SMOKE, recipe_named
+from ..shipping import SHIPPED
 from ..specs import STEMS, TABLE_2
 from ..tables import Note, Table
 from ..trainings import Training, read_epochs, training_data
@@ -121,10 +123,18 @@ def training(profile: str) -> Curves:
         else:
             run = _training(profile, name, 0, clip)
             epochs[title] = [line["epoch"] for line in read_epochs(run.epochs_file)]
-            net = load_network(run.weights) if run.weights.is_dir() else None
+            net = _at_hand(run)
         if net:
-            filters[title] = net.conv1.weight.detach().float().numpy()
+            filters[title] = net.conv1.weight.detach().numpy()
     return Curves(epochs, filters, DATASETS[DATA[profile]].classes, _basis(profile))
+
+
+def _at_hand(run: Training) -> ConvNet | None:
+    """Return a training's network: as it was trained here, or as it ships."""
+    shipped = [
+        results_root(run.recipe.name) / "weights" / name for name in SHIPPED if SHIPPED[name].training == run
+    ]
+    return next((load_network(folder) for folder in (run.weights, *shipped) if folder.is_dir()), None)
 
 
 def missing_table(profile: str) -> Table:

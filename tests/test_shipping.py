@@ -1,0 +1,70 @@
+"""Shipped weights: small, close to the trained ones, and refused where they are not."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from test_queue import results, stripes  # noqa: F401
+
+from zfnet_lib import experiments, records, shipping
+from zfnet_lib.__main__ import main
+from zfnet_lib.checkpoints import load_network
+from zfnet_lib.recipes import SMOKE, TINY
+from zfnet_lib.trainings import Training, epochs
+
+
+@pytest.fixture
+def trained(results, stripes, monkeypatch):  # noqa: F811
+    """A finished training of seconds, in the place of the one that ships."""
+    training = Training("zfnet", stripes, replace(SMOKE, epochs=2))
+    list(epochs(training))
+    whole = replace(shipping.SHIPPED["zfnet-tiny"], training=training)
+    lower = replace(shipping.SHIPPED["krizhevsky-tiny"], training=training)
+    monkeypatch.setitem(shipping.SHIPPED, "zfnet-tiny", whole)
+    monkeypatch.setitem(shipping.SHIPPED, "krizhevsky-tiny", lower)
+    return training
+
+
+def test_shipped_weights_have_the_errors_and_nearly_the_projections_of_the_trained_ones(trained, results, capsys):  # noqa: F811
+    assert main(["ship", "zfnet-tiny"]) == 0
+    assert "val top-1 error" in capsys.readouterr().out
+    net, before = load_network(results / "smoke/weights/zfnet-tiny"), load_network(trained.weights)
+    assert torch.equal(net.conv5.weight, before.conv5.weight.half().float())
+    assert not torch.equal(net.fc7.weight, before.fc7.weight)
+    stored = records.read(results / "smoke/errors/zfnet-tiny.jsonl")
+    values = {(r.quantity, r.parameters.get("views")): r.value for r in stored}
+    for record in records.read(trained.errors_file):
+        if record.quantity.startswith("val"):
+            assert values[record.quantity, record.parameters["views"]] == pytest.approx(record.value, abs=0.1)
+    same = [r.value for r in stored if r.quantity.endswith("the same switches")]
+    assert len(same) == 5 and 0 < max(same) < 2
+    card = {row["fact"]: row["value"] for row in experiments.weight_card("zfnet-tiny").rows}
+    assert card["Recipe"].startswith("`smoke`, 2 epochs") and card["Stored"].startswith("int8")
+    assert card["Val top-1 error, views: 10"].endswith(" %")
+
+
+def test_only_the_lower_layers_of_the_others_ship(trained, results):  # noqa: F811
+    list(shipping.ship("krizhevsky-tiny"))
+    net = load_network(results / "smoke/weights/krizhevsky-tiny")
+    assert [conv.name for conv in net.spec.convs] == ["conv1", "conv2"] and not net.spec.classes
+
+
+def test_weights_that_lost_too_much_are_refused_and_nothing_is_stored(trained, results, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(shipping, "TOLERANCE", -1.0)
+    with pytest.raises(shipping.ZfnetError, match=r"of the stored weights is .* %; store them with more bits"):
+        list(shipping.ship("zfnet-tiny"))
+    assert not (results / "smoke/weights").exists()
+
+
+def test_what_has_not_ended_or_has_no_name_is_refused(results):  # noqa: F811
+    with pytest.raises(shipping.ZfnetError, match=r"^'x' is not shipped; shipped are zfnet-tiny, krizhevsky-tiny"):
+        list(shipping.ship("x"))
+    with pytest.raises(shipping.ZfnetError, match=r"^zfnet-tiny-imagenet-tiny-seed0 has not ended; run: "):
+        list(shipping.ship("zfnet-tiny"))
+    assert [row["fact"] for row in experiments.weight_card("zfnet-tiny").rows] == ["Not run"]
+
+
+def test_the_table_names_trainings_of_the_queue():
+    from zfnet_lib.queue import queue
+
+    assert {entry.training for entry in shipping.SHIPPED.values()} == set(queue("tiny-imagenet", TINY)[:3])

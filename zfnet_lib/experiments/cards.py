@@ -1,0 +1,58 @@
+"""What the shipped weights are: a card for each, from what is stored beside them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import records
+from ..checkpoints import WEIGHTS, CheckpointError, read_meta
+from ..paths import results_root
+from ..shipping import SHIPPED, Shipped
+from ..tables import Table
+from ..trainings import read_epochs
+
+
+def weight_card(name: str) -> Table:
+    """Return what shipped weights were trained on, for how long, their errors, and what they are good for.
+
+    Args:
+        name: A key of `shipping.SHIPPED`.
+    """
+    entry = SHIPPED[name]
+    root = results_root(entry.training.recipe.name)
+    folder = root / "weights" / name
+    try:
+        meta = read_meta(folder)
+    except CheckpointError:
+        return _card(name, {"Not run": f"`zfnet ship {name}`"})
+    facts = _training(entry, meta) | {
+        "Good for": entry.good_for,
+        "Stored": f"{entry.stored}, {(folder / WEIGHTS).stat().st_size / 1e6:.1f} MB",
+    }
+    return _card(name, facts | dict(map(_measured, records.read(root / "errors" / f"{name}.jsonl"))))
+
+
+def _training(entry: Shipped, meta: dict[str, Any]) -> dict[str, str]:
+    """Return what the weights were trained on, how, and for how long."""
+    training, recipe, record = entry.training, entry.training.recipe, meta["record"]
+    epochs = [line["epoch"] for line in read_epochs(training.epochs_file)]
+    hours = sum(epoch["seconds"] for epoch in epochs) / 3600
+    made, size = record["provenance"], meta["spec"]["image_size"]
+    return {
+        "Network": f"`{training.network}` at {size} pixels, layers up to {entry.upto or 'fc8'}",
+        "Trained on": f"{record['data']}, {record['excluded']} pictures left out (section 5.2)",
+        "Recipe": f"`{recipe.name}`, {len(epochs)} epochs, {recipe.precision}, seed {training.seed}; "
+        f"filters renormalised: {recipe.clip}",
+        "Time": f"{hours:.1f} hours on {made['device']}, with other work beside it; commit {made['commit'][:10]}",
+    }
+
+
+def _measured(record: records.Record) -> tuple[str, str]:
+    views = record.parameters.get("views")
+    title = record.quantity[0].upper() + record.quantity[1:] + (f", views: {views}" if views else "")
+    return title, f"{record.value:.2f} {record.unit}"
+
+
+def _card(name: str, facts: dict[str, str]) -> Table:
+    rows = [{"fact": fact, "value": value} for fact, value in facts.items()]
+    return Table({"fact": f"`{name}`", "value": ""}, rows)

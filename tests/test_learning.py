@@ -6,6 +6,7 @@ import pytest
 
 from zfnet_lib import experiments, records
 from zfnet_lib.figures import training as drawn
+from zfnet_lib.overlap import Overlap
 from zfnet_lib.specs import STEMS, TABLE_2
 
 
@@ -91,3 +92,16 @@ def test_the_plot_shows_the_paper_and_what_was_run():
 def test_without_any_training_the_curves_say_not_run():
     left, *_ = drawn.curves({"zfnet": []}, 200).axes
     assert "not run" in [text.get_text() for text in left.texts]
+
+
+def test_overlaps_are_counted_beside_what_the_paper_recalls(results, data):
+    rows = {row["second"]: row for row in experiments.overlaps("tiny").rows}
+    assert rows["caltech-101 all"]["paper"] == "44 (recalled)"
+    assert rows["caltech-101 all"]["pairs"] > 0 and rows["voc-2012 trainval"]["paper"] == ""
+    assert "imagenet-samples val" not in rows
+    found = Overlap("tiny-imagenet train", "caltech-101 all", (9, 7), 0.8, ())
+    found.save(data / "overlap" / "tiny-imagenet-train--caltech-101-all.json")
+    rows = {row["second"]: row for row in experiments.overlaps("tiny").rows}
+    assert (rows["caltech-101 all"]["pairs"], rows["caltech-101 all"]["compared"]) == (0, "9 with 7")
+    assert len(rows) > 1
+    assert experiments.overlaps("smoke").rows == []

@@ -9,7 +9,7 @@ in the other at several scales and at every shift, so that a crop, a new size or
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from .datasets import DataError, Dataset, Pack, pack_in_memory
-from .paths import data_root, replacing
+from .paths import PROJECT, data_root, replacing
 
 SIDE, THUMBNAIL, MIDDLE = 32, 16, 24
 """Pixels: of the pictures compared, of the thumbnails, and of the middle that is looked for."""
@@ -122,6 +122,19 @@ def overlap_path(first: Dataset, second: Dataset) -> Path:
     """Return where the overlap of two data sets is kept: `<data root>/overlap/<first>--<second>.json`."""
     names = [_title(dataset).replace("/", "_").replace(" ", "-") for dataset in (first, second)]
     return data_root() / "overlap" / f"{'--'.join(names)}.json"
+
+
+def known_overlaps(first: str, seconds: Sequence[str]) -> list[Overlap]:
+    """Return the overlaps of a data set with others that were found here; of the rest those that ship.
+
+    Args:
+        first: Name and split of the data set that is trained on.
+        seconds: Names of the others.
+    """
+    places = (PROJECT / "results" / "tiny" / "overlap", data_root() / "overlap")
+    found = {path.name: path for place in places for path in sorted(place.glob(f"{first.replace(' ', '-')}--*"))}
+    overlaps = map(Overlap.load, found.values())
+    return [overlap for overlap in overlaps if overlap.second.rpartition(" ")[0] in seconds]
 
 
 def find_overlap(

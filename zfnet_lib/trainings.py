@@ -19,7 +19,7 @@ from .checkpoints import save_network
 from .datasets import DATASETS, Dataset, MissingDataError, open_dataset, open_pack, pack_dataset
 from .evaluation import Errors, errors
 from .network import ConvNet
-from .overlap import Overlap
+from .overlap import known_overlaps
 from .paths import ZfnetError, alone, data_root, is_busy, replacing, results_root
 from .recipes import Recipe
 from .specs import MINI, NARROW, ArchSpec, architecture
@@ -156,9 +156,7 @@ def training_data(name: str, split: str) -> Dataset:
 
 def excluded_rows(data: Dataset) -> np.ndarray:
     """Return the pictures that also stand in a transfer data set, as far as `zfnet overlap` looked (5.2)."""
-    folder, start = data_root() / "overlap", f"{data.name}-{data.split}--"
-    found = [path for name in TRANSFER for path in sorted(folder.glob(f"{start}{name}-*.json"))]
-    rows = [Overlap.load(path).rows_in(data) for path in found]
+    rows = [overlap.rows_in(data) for overlap in known_overlaps(f"{data.name} {data.split}", TRANSFER)]
     return np.unique(np.concatenate(rows)) if rows else np.empty(0, np.int64)
 
 

@@ -1,7 +1,7 @@
 """The only door for notebooks and command line: an experiment's name and profile in, its result out."""
 
 from .architecture import Sizes, fig3, table_2_sizes
-from .cards import weight_card
+from .cards import overlaps, weight_card
 from .deconvnet import Block, Mosaics, ProjectedUnit, Shown, fig1, fig2, project_picture
 from .learning import Comparison, Curves, missing_table, table1, table2, training
 from .setting import PROFILES, Profile, Source, network_of, pictures_of, profile_of
@@ -22,6 +22,7 @@ __all__ = [
     "fig3",
     "missing_table",
     "network_of",
+    "overlaps",
     "pictures_of",
     "profile_of",
     "project_picture",

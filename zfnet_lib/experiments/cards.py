@@ -6,10 +6,15 @@ from typing import Any
 
 from .. import records
 from ..checkpoints import WEIGHTS, CheckpointError, read_meta
+from ..overlap import known_overlaps
 from ..paths import results_root
 from ..shipping import SHIPPED, Shipped
 from ..tables import Table
-from ..trainings import read_epochs
+from ..trainings import TRANSFER, read_epochs
+from .setting import DATA, profile_of
+
+RECALLED = {"caltech-101": "44 (recalled)", "caltech-256": "243 (recalled)"}
+"""The paper's footnote on the overlap with ImageNet, as it is remembered from the published version."""
 
 
 def weight_card(name: str) -> Table:
@@ -30,6 +35,30 @@ def weight_card(name: str) -> Table:
         "Stored": f"{entry.stored}, {(folder / WEIGHTS).stat().st_size / 1e6:.1f} MB",
     }
     return _card(name, facts | dict(map(_measured, records.read(root / "errors" / f"{name}.jsonl"))))
+
+
+def overlaps(profile: str) -> Table:
+    """Return how many training pictures are left out for each transfer data set, beside the paper's counts.
+
+    Their footnote is missing from the text at hand; they are recalled.
+    """
+    data = DATA[profile_of(profile).name]
+    columns = {
+        "second": "Transfer data set",
+        "pairs": "Pictures left out",
+        "compared": "Compared",
+        "paper": "Paper",
+    }
+    rows = [
+        {
+            "second": overlap.second,
+            "pairs": len({pair.first for pair in overlap.pairs}),
+            "compared": f"{overlap.compared[0]:,} with {overlap.compared[1]:,}",
+            "paper": RECALLED.get(overlap.second.split()[0], ""),
+        }
+        for overlap in known_overlaps(f"{data} train", TRANSFER)
+    ]
+    return Table(columns, rows)
 
 
 def _training(entry: Shipped, meta: dict[str, Any]) -> dict[str, str]:

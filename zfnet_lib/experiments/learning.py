@@ -20,11 +20,8 @@ from ..shipping import SHIPPED
 from ..specs import STEMS, TABLE_2
 from ..tables import Note, Table
 from ..trainings import Training, read_epochs, training_data
-from .setting import profile_of
+from .setting import DATA, profile_of
 from .spot import trained
-
-DATA = {"smoke": "shapes", "tiny": "tiny-imagenet", "paper": "imagenet"}
-"""What each profile trains on."""
 
 CURVES = {
     "zfnet": ("zfnet", "all"),

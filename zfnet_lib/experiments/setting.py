@@ -38,6 +38,10 @@ PROFILES = {
 }
 
 
+DATA = {"smoke": "shapes", "tiny": "tiny-imagenet", "paper": "imagenet"}
+"""What each profile trains on."""
+
+
 @dataclass(frozen=True)
 class Source:
     """What a figure shows: which network on which pictures, computed where.

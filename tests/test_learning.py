@@ -105,3 +105,27 @@ def test_overlaps_are_counted_beside_what_the_paper_recalls(results, data):
     assert (rows["caltech-101 all"]["pairs"], rows["caltech-101 all"]["compared"]) == (0, "9 with 7")
     assert len(rows) > 1
     assert experiments.overlaps("smoke").rows == []
+
+
+def test_precisions_are_compared_as_far_as_both_went(results):
+    assert "--precision float32" in experiments.precisions("tiny").rows[0]["command"]
+    for name, losses in (("zfnet", (5.1, 4.7)), ("zfnet-precision-float32", (5.2,))):
+        path = results / "trainings" / f"{name}-tiny-imagenet-tiny-seed0.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        epochs = [{"epoch": n, "loss": loss, "top1": 97.0, "plateau_left": 400} for n, loss in enumerate(losses, 1)]
+        path.write_text("".join(json.dumps({"epoch": epoch}) + "\n" for epoch in epochs))
+    (row,) = experiments.precisions("tiny").rows
+    assert (row["epoch"], row["bfloat16 loss"], row["float32 loss"]) == (1, 5.1, 5.2)
+
+
+def test_the_contest_is_decided_only_with_a_known_spread(results):
+    assert experiments.contest("tiny").startswith("Not run")
+    store(results, "zfnet", 0, val_top1=62.0)
+    store(results, "krizhevsky", 0, val_top1=64.0)
+    assert "`zfnet` is 2.0 points better. With one training" in experiments.contest("tiny")
+    for seed, (ours, theirs) in enumerate([(62.2, 64.2), (61.8, 63.8)], 1):
+        store(results, "zfnet", seed, val_top1=ours)
+        store(results, "krizhevsky", seed, val_top1=theirs)
+    assert "That is more than twice the spread of such a difference, 0.3 points" in experiments.contest("tiny")
+    store(results, "krizhevsky", 3, val_top1=50.0)
+    assert "That is no more than twice" in experiments.contest("tiny")

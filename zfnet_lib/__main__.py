@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--recipe", default="tiny", help="smoke, tiny (default) or paper")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--clip", default="all", help="filters scaled back: all, none (Fig. 5a), first, but-first")
+    train.add_argument("--precision", help="bfloat16 or float32; the recipe's by default")
     train.add_argument("--resume", action="store_true", help="continue an unfinished training")
     train.add_argument("--compile", action="store_true", help="through torch.compile; for GPUs")
     train.add_argument("--workers", type=int, default=0, help="decoding processes, where the data are not packed")
@@ -179,7 +180,8 @@ def _train(options: argparse.Namespace) -> None:
         if options.table:
             _train_queue(options, machine)
             return
-        recipe = replace(recipe_named(options.recipe), clip=options.clip)
+        recipe = recipe_named(options.recipe)
+        recipe = replace(recipe, clip=options.clip, precision=options.precision or recipe.precision)
         training = Training(architecture(options.network).name, options.data, recipe, options.seed)
         _watch(training.name, epochs, training, resume=options.resume, **machine)
     print(f"weights: {training.weights}\nrecord: {training.epochs_file}\nerrors: {training.errors_file}")

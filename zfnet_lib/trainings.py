@@ -21,7 +21,7 @@ from .evaluation import Errors, errors
 from .network import ConvNet
 from .overlap import known_overlaps
 from .paths import ZfnetError, alone, data_root, is_busy, replacing, results_root
-from .recipes import Recipe
+from .recipes import RECIPES, Recipe
 from .specs import MINI, NARROW, ArchSpec, architecture
 from .training import EpochResult, Progress, train
 
@@ -50,10 +50,12 @@ class Training:
 
     @property
     def name(self) -> str:
-        """For example `zfnet-tiny-imagenet-tiny-seed0`; an altered clipping is part of it."""
-        clip = "" if self.recipe.clip == "all" else f"-clip-{self.recipe.clip}"
+        """For example `zfnet-tiny-imagenet-tiny-seed0`; an altered clipping or precision is part of it."""
+        named = RECIPES.get(self.recipe.name, self.recipe)
+        altered = [key for key in ("clip", "precision") if getattr(self.recipe, key) != getattr(named, key)]
+        changes = "".join(f"-{key}-{getattr(self.recipe, key)}" for key in altered)
         data = self.data.replace(":", "-").replace("/", "-")
-        return f"{self.network}{clip}-{data}-{self.recipe.name}-seed{self.seed}"
+        return f"{self.network}{changes}-{data}-{self.recipe.name}-seed{self.seed}"
 
     @property
     def folder(self) -> Path:

@@ -3,7 +3,7 @@
 from .architecture import Sizes, fig3, table_2_sizes
 from .cards import overlaps, weight_card
 from .deconvnet import Block, Mosaics, ProjectedUnit, Shown, fig1, fig2, project_picture
-from .learning import Comparison, Curves, missing_table, table1, table2, training
+from .learning import Comparison, Curves, contest, missing_table, precisions, table1, table2, training
 from .setting import PROFILES, Profile, Source, network_of, pictures_of, profile_of
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Shown",
     "Sizes",
     "Source",
+    "contest",
     "fig1",
     "fig2",
     "fig3",
@@ -24,6 +25,7 @@ __all__ = [
     "network_of",
     "overlaps",
     "pictures_of",
+    "precisions",
     "profile_of",
     "project_picture",
     "table1",

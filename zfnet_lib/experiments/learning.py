@@ -126,6 +126,48 @@ def training(profile: str) -> Curves:
     return Curves(epochs, filters, DATASETS[DATA[profile]].classes, _basis(profile))
 
 
+def precisions(profile: str) -> Table:
+    """Compare a training in bf16 with the same one in float32, epoch by epoch, as far as both went."""
+    kinds = ("bfloat16", "float32")
+    titles = {"loss": "training loss", "top1": "top-1 error, %", "plateau_left": "left the plateau at"}
+    rows = [
+        {"epoch": pair[0]["epoch"]}
+        | {f"{kind} {key}": epoch[key] for kind, epoch in zip(kinds, pair, strict=True) for key in titles}
+        for pair in zip(*(_epochs_in(profile, kind) for kind in kinds), strict=False)
+    ]
+    if not rows:
+        command = f"`zfnet train zfnet --data {DATA[profile]} --recipe {profile} --precision float32`"
+        return Table({"command": "Not run"}, [{"command": command}])
+    columns = {f"{kind} {key}": f"{kind}, {title}" for key, title in titles.items() for kind in kinds}
+    return Table({"epoch": "Epoch"} | columns, rows)
+
+
+def contest(profile: str) -> Note:
+    """Say whether Fig. 3's network beats Krizhevsky's here, and whether the spread over seeds allows to say so."""
+    ours, theirs = ((_row_errors(profile, name, 1) or {}).get("val1", []) for name in ("zfnet", "krizhevsky"))
+    if not ours or not theirs:
+        return Note("Not run: the comparison needs a finished training of each.")
+    lead = mean(theirs) - mean(ours)
+    both = (
+        f"Validation top-1 error: `zfnet` {_spread(ours)} % (n = {len(ours)}), `krizhevsky` {_spread(theirs)} % "
+        f"(n = {len(theirs)}); `zfnet` is {abs(lead):.1f} points {'better' if lead > 0 else 'worse'}."
+    )
+    if min(len(ours), len(theirs)) < 2:
+        return Note(
+            f"{both} With one training of a network its spread over seeds is unknown: this decides nothing."
+        )
+    spread = (stdev(ours) ** 2 + stdev(theirs) ** 2) ** 0.5
+    clear = "more" if abs(lead) > 2 * spread else "no more"
+    return Note(f"{both} That is {clear} than twice the spread of such a difference, {spread:.1f} points.")
+
+
+def _epochs_in(profile: str, precision: str) -> list[dict]:
+    if profile_of(profile).name == "smoke":
+        return trained("zfnet", 0, precision=precision, followed=True).epochs
+    run = Training("zfnet", DATA[profile], replace(recipe_named(profile), precision=precision))
+    return [line["epoch"] for line in read_epochs(run.epochs_file)]
+
+
 def _at_hand(run: Training) -> ConvNet | None:
     """Return a training's network: as it was trained here, or as it ships."""
     shipped = [

@@ -33,19 +33,23 @@ class Trained:
 
 
 @cache
-def trained(name: str, seed: int = 0, clip: str = "all", followed: bool = False) -> Trained:
+def trained(
+    name: str, seed: int = 0, clip: str = "all", precision: str = SMOKE.precision, followed: bool = False
+) -> Trained:
     """Train a narrow network by the recipe `SMOKE`.
 
     Args:
         name: Of an architecture.
         seed: Of weights, order, views and dropout.
         clip: Which filters are renormalised.
+        precision: Of maps and gradients.
         followed: Measure the validation errors after every epoch, not only at the end.
     """
     data, validation = (training_data(DATA, split) for split in ("train", "val"))
     spec = Training(name, DATA, SMOKE).spec(len(data.classes))
     net = ConvNet(spec, training_preparation(data, spec.image_size), seed=seed)
     each = validation if followed else None
-    epochs = [asdict(epoch) for epoch in train(net, data, replace(SMOKE, clip=clip), validation=each, seed=seed)]
+    recipe = replace(SMOKE, clip=clip, precision=precision)
+    epochs = [asdict(epoch) for epoch in train(net, data, recipe, validation=each, seed=seed)]
     held_in, held_out = errors(net, data), errors(net, validation)
     return Trained(net, epochs, held_in.top1, held_out.top1, held_out.top5)

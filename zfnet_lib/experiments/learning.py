@@ -154,7 +154,7 @@ def contest(profile: str) -> Note:
     )
     if min(len(ours), len(theirs)) < 2:
         return Note(
-            f"{both} With one training of a network its spread over seeds is unknown: this decides nothing."
+            f"{both} With one training of a network its spread is unknown: this decides nothing."
         )
     spread = (stdev(ours) ** 2 + stdev(theirs) ** 2) ** 0.5
     clear = "more" if abs(lead) > 2 * spread else "no more"

@@ -1,75 +1,368 @@
-"""The strongest units of a data set."""
+"""The search for the strongest units: against a literal one, in shares, after kills, and on bad input."""
 
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import specs
+from torch import Tensor
 
-from zfnet_lib import MINI, ConvNet, ZfnetError, strongest
-from zfnet_lib.activations import Hits, _merged
+from zfnet_lib import MINI, ConvNet, Hits, Ranking, ZfnetError, open_dataset, strongest
+from zfnet_lib.bench import mining
+from zfnet_lib.datasets import Dataset, pack_in_memory
+from zfnet_lib.datasets.samples import Sample
+from zfnet_lib.images import PictureError, Preparation
+from zfnet_lib.ranking import ARRAYS
+from zfnet_lib.specs import ArchSpec
+from zfnet_lib.states import saved_states
 
 
-@pytest.fixture(scope="module")
-def pictures():
-    generator = torch.Generator().manual_seed(3)
-    return [(torch.randint(0, 256, (3, 64, 64), generator=generator, dtype=torch.uint8), 0) for _ in range(11)]
+class Pictures(Dataset):
+    """Pictures in memory, some of which cannot be read, and one at which everything stops.
+
+    Attributes:
+        read: The pictures that were asked for, in their order.
+    """
+
+    def __init__(self, pictures: Tensor, broken: tuple[int, ...] = (), stop: int | None = None):
+        self.name, self.split, self.classes, self.origin = "squares", "val", ("all",), f"{pictures.sum()} {broken}"
+        self.pictures, self.broken, self.stop = pictures, broken, stop
+        self.labels, self.names = np.zeros(len(pictures), int), [f"{i}.png" for i in range(len(pictures))]
+        self.read: list[int] = []
+
+    def sample(self, i: int) -> Sample:
+        if i == self.stop:
+            raise InterruptedError
+        if i in self.broken:
+            raise PictureError(f"{self.names[i]} cannot be read")
+        self.read.append(i)
+        return Sample(self.pictures[i], 0)
 
 
-def literal_search(net, pictures, layer, k):
-    """Every unit of every picture in plain loops: per map the k best pictures with their best place."""
+def noise(n: int, side: int = 64, seed: int = 3) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (n, 3, side, side), generator=generator, dtype=torch.uint8)
+
+
+def content(ranking: Ranking) -> bytes:
+    """Return everything that a ranking holds."""
+    arrays = [getattr(hits, name).numpy().tobytes() for hits in ranking.values() for name in ARRAYS]
+    return b"".join(arrays) + repr((list(ranking), ranking.pictures, ranking.left_out)).encode()
+
+
+def literal_search(net: ConvNet, pictures: Tensor, images: list[int], layer: str, k: int) -> list[list[tuple]]:
+    """Look at every unit of every picture in plain loops: per map the k best pictures with their best place."""
+    x = net.prepare(pictures).to(net.conv1.weight.dtype)
+    maps = {image: net.trace(x[image : image + 1])[layer].maps[0].tolist() for image in images}
     best = []
-    maps = [net.trace(net.prepare([picture]))[layer].maps[0] for picture, _ in pictures]
-    for number in range(maps[0].shape[0]):
+    for number in range(net.spec[layer].maps):
         places = []
-        for image, values in enumerate(maps):
-            grid = values[number].tolist()
-            score, row, column = max(
-                ((value, -r, -c) for r, line in enumerate(grid) for c, value in enumerate(line)), key=lambda p: p
-            )
-            places.append((score, image, -row, -column))
+        for image in images:
+            units = ((v, r, c) for r, line in enumerate(maps[image][number]) for c, v in enumerate(line))
+            score, row, column = min(units, key=lambda unit: (-unit[0], *unit[1:]))
+            places.append((score, image, row, column))
         best.append(sorted(places, key=lambda place: (-place[0], place[1]))[:k])
     return best
 
 
+def found(ranking: Ranking, layer: str) -> list[list[tuple]]:
+    """Return what a ranking holds in the form of the literal search."""
+    values = [getattr(ranking[layer], name).tolist() for name in ARRAYS]
+    return [list(zip(*(value[number] for value in values), strict=True)) for number in range(len(values[0]))]
+
+
+def whole_numbers(spec: ArchSpec, side: int, rng: np.random.Generator) -> ConvNet:
+    """Return a float64 network in which nothing is rounded, so that equal units tie."""
+    net = ConvNet(spec, replace(Preparation.grey(side), short_side=side)).double().eval()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.copy_(torch.from_numpy(rng.integers(-1, 2, tuple(parameter.shape))))
+    return net
+
+
+# Against the literal search
+
+
+@given(specs(normalised=False), st.integers(0, 10**6), st.integers(1, 5), st.data())
+def test_strongest_equals_a_literal_search_with_ties(spec, seed, n, data):
+    rng = np.random.default_rng(seed)
+    side = spec.smallest() + int(rng.integers(0, 9))
+    net = whole_numbers(spec, side, rng)
+    pictures = torch.from_numpy(rng.integers(127, 130, (n, 3, side, side)).astype(np.uint8))
+    pictures = pictures[torch.from_numpy(rng.integers(0, n, n))]
+    images = sorted(data.draw(st.sets(st.integers(0, n - 1), min_size=1)))
+    k, batch = data.draw(st.integers(1, len(images))), data.draw(st.integers(1, 4))
+    ranking = strongest(net, Pictures(pictures), k, rows=images[::-1], batch=batch)
+    assert ranking.pictures == len(images)
+    for conv in spec.convs:
+        assert found(ranking, conv.name) == literal_search(net, pictures, images, conv.name, k)
+
+
 @pytest.mark.parametrize("batch", [1, 4, 32])
-def test_strongest_equals_a_literal_search(pictures, batch):
-    net = ConvNet(MINI, seed=1).eval()
-    found = strongest(net, pictures, k=3, layers=["conv2", "conv5"], batch=batch)
-    for layer, hits in found.items():
-        expected = literal_search(net, pictures, layer, 3)
-        for number, places in enumerate(expected):
-            for rank, (score, image, row, column) in enumerate(places):
-                assert hits.score[number, rank].item() == pytest.approx(score, rel=1e-4, abs=1e-7)
-                if score > 0 and (rank == 0 or places[rank - 1][0] - score > 1e-4 * score):
-                    unit = hits.units(number)[rank]
-                    assert (unit.image, unit.row, unit.column) == (image, row, column)
+def test_float32_scores_are_those_of_a_literal_search(batch):
+    net, pictures = ConvNet(MINI, seed=1).eval(), noise(11)
+    ranking = strongest(net, Pictures(pictures), 3, ["conv5", "conv2"], batch=batch)
+    assert list(ranking) == ["conv5", "conv2"]
+    for layer, hits in ranking.items():
+        expected = torch.tensor(literal_search(net, pictures, list(range(11)), layer, 3))
+        assert hits.score.dtype == torch.float32
+        assert torch.allclose(hits.score, expected[..., 0], rtol=1e-4, atol=1e-7)
 
 
-def test_one_hit_a_picture_strongest_first(pictures):
-    hits = strongest(ConvNet(MINI).eval(), pictures, k=11, layers=["conv3"])["conv3"]
-    assert all(len(set(images)) == 11 for images in hits.image.tolist())
+def test_one_hit_a_picture_strongest_first():
+    hits = strongest(ConvNet(MINI).eval(), Pictures(noise(11)), 11, ["conv3"])["conv3"]
+    assert all(sorted(images) == list(range(11)) for images in hits.image.tolist())
     assert (hits.score.diff(dim=1) <= 0).all()
 
 
-def test_ties_go_to_the_earlier_picture():
-    def hits(scores, images):
-        image = torch.tensor([images])
-        return Hits("conv1", torch.tensor([scores]), image, image, image)
-
-    merged = _merged(hits([2.0, 1.0], [4, 0]), hits([2.0, 1.0, 3.0], [5, 6, 7]), 4)
-    assert merged.image.tolist() == [[7, 4, 5, 0]]
-
-
-def test_a_planted_pattern_is_found(pictures):
-    """A filter made from a patch of one picture fires strongest in that picture, at that place."""
-    net = ConvNet(MINI).eval()
-    x = net.prepare([picture for picture, _ in pictures])
-    patch = x[6, :, 20:27, 30:37]
+def test_a_planted_pattern_is_found_in_all_nine():
+    """A filter made of a pattern fires strongest where the pattern was put, in the nine pictures that have it."""
+    net, pictures = ConvNet(MINI).eval(), noise(40, seed=5) // 3 + 85
+    pattern = (noise(1, 7, seed=6)[0] > 127) * 255
+    places = {image: (2 * (image % 5 + 3), 2 * (image % 7 + 4)) for image in range(3, 39, 4)}
+    for image, (top, left) in places.items():
+        pictures[image, :, top : top + 7, left : left + 7] = pattern
+    net.preparation = Preparation(64, 64, torch.full((3, 1, 1), 128.0), torch.ones(3, 1, 1))
     with torch.no_grad():
-        net.conv1.weight[5] = patch / patch.norm()
-    unit = strongest(net, pictures, k=1, layers=["conv1"])["conv1"].units(5)[0]
-    assert (unit.image, unit.row, unit.column) == (6, 10, 15)
+        net.conv1.weight[5] = (pattern - 127.5) / 127.5
+    units = strongest(net, Pictures(pictures), 9, ["conv1"])["conv1"].units(5)
+    assert {unit.image: (2 * unit.row, 2 * unit.column) for unit in units} == places
 
 
-@pytest.mark.parametrize("k", [0, 12])
-def test_k_beyond_the_data_set_is_refused(pictures, k):
-    with pytest.raises(ZfnetError, match=f"k = {k}: the data set has 11 pictures"):
-        strongest(ConvNet(MINI).eval(), pictures, k=k)
+def repetitions(hits: Hits, windows: Tensor, short_side: int) -> int:
+    """Count pairs of hits of conv2 in one photograph that are too near, and hits where it has more than three."""
+    photograph, top, left, side = windows[hits.image].unbind(-1)
+    pixel = side / short_side
+    rows, columns = (
+        start + pixel * (4 + 8 * place + 13.5) for start, place in ((top, hits.row), (left, hits.column))
+    )
+    count = 0
+    for map_ in range(len(rows)):
+        for i in range(rows.shape[1]):
+            same = [j for j in range(rows.shape[1]) if j != i and photograph[map_, j] == photograph[map_, i]]
+            count += len(same) > 2
+            for j in same:
+                apart = max(abs(values[map_, i] - values[map_, j]) for values in (rows, columns))
+                count += bool(apart < 13.5 * max(pixel[map_, i], pixel[map_, j]))
+    return count
+
+
+def test_photographs_give_varied_hits():
+    net, photos = ConvNet(MINI).eval(), open_dataset("photos", density=0.5)
+    plain, varied = (strongest(net, photos, 9, ["conv2"], variety=v)["conv2"] for v in (False, True))
+    windows, short_side = torch.tensor(photos.windows), net.preparation.short_side
+    assert repetitions(plain, windows, short_side) > 0 == repetitions(varied, windows, short_side)
+    assert torch.equal(varied.score[:, 0], plain.score[:, 0]) and (varied.image >= 0).all()
+
+
+# The same bytes
+
+
+def test_threads_and_packs_change_no_byte():
+    net, pictures = ConvNet(MINI).eval(), Pictures(noise(40))
+    expected, before = content(strongest(net, pictures)), torch.get_num_threads()
+    pack = pack_in_memory(pictures, 64)
+    try:
+        torch.set_num_threads(3)
+        assert content(strongest(net, pictures)) == expected
+        torch.set_num_threads(1)
+        assert content(strongest(net, pack)) == expected
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_several_labels_are_ignored():
+    net, pictures, pack = ConvNet(MINI).eval(), Pictures(noise(10)), pack_in_memory(Pictures(noise(10)), 64)
+    pack.labels = np.ones((10, 20), np.int8)
+    assert content(strongest(net, pack, 2)) == content(strongest(net, pictures, 2))
+
+
+PROCESSES = """
+import sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+import torch
+from torch import distributed
+from test_activations import BROKEN, MINI, ConvNet, Pictures, content, noise
+from zfnet_lib import strongest
+from zfnet_lib.machine import joined
+with joined():
+    ranking = strongest(ConvNet(MINI).eval(), Pictures(noise(30), BROKEN), batch=4, folder=Path(sys.argv[1]))
+    Path(sys.argv[1], f"found-{{distributed.get_rank()}}").write_bytes(content(ranking))
+"""
+BROKEN = (2, 7, 8, 9, 10, 11)
+
+
+def test_two_processes_give_the_bytes_of_one(tmp_path):
+    script = tmp_path / "search.py"
+    script.write_text(PROCESSES.format(tests=str(Path(__file__).parent)))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    subprocess.run([*command, str(script), str(tmp_path)], check=True, capture_output=True)
+    expected = content(strongest(ConvNet(MINI).eval(), Pictures(noise(30), BROKEN), batch=4))
+    assert [(tmp_path / f"found-{rank}").read_bytes() == expected for rank in (0, 1)] == [True, True]
+
+
+# Stop and continue
+
+
+@pytest.mark.parametrize("stop", [0, 6, 15, 29])
+def test_a_stopped_search_continues_to_the_same_bytes(stop, tmp_path):
+    net, options = ConvNet(MINI).eval(), {"k": 4, "batch": 3, "folder": tmp_path, "every": 0.0}
+    whole = content(strongest(net, Pictures(noise(30), BROKEN), 4, batch=3))
+    with pytest.raises(InterruptedError):
+        strongest(net, Pictures(noise(30), BROKEN, stop), **options)
+    continued = Pictures(noise(30), BROKEN)
+    assert content(strongest(net, continued, **options)) == whole
+    assert min(continued.read) == next(i for i in range(stop // 3 * 3, 30) if i not in BROKEN)
+    again = Pictures(noise(30), BROKEN)
+    assert content(strongest(net, again, **options)) == whole and again.read == []
+
+
+CHILD = """
+import sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from test_activations import MINI, ConvNet, Pictures, noise
+from zfnet_lib import strongest
+class Slow(Pictures):
+    def sample(self, i):
+        if i == 20:
+            print("at 20", flush=True)
+            sys.stdin.read()
+        return super().sample(i)
+strongest(ConvNet(MINI).eval(), Slow(noise(30)), batch=3, folder=Path(sys.argv[1]), every=0.0)
+"""
+
+
+def test_kill_9_changes_no_byte(tmp_path):
+    script = CHILD.format(tests=str(Path(__file__).parent))
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "at 20\n"
+        os.kill(process.pid, signal.SIGKILL)
+    net, continued = ConvNet(MINI).eval(), Pictures(noise(30))
+    ranking = strongest(net, continued, batch=3, folder=tmp_path, every=0.0)
+    assert content(ranking) == content(strongest(net, Pictures(noise(30)), batch=3))
+    assert 0 < min(continued.read) <= 18
+    assert len(list(tmp_path.iterdir())) == 1 and not list(tmp_path.glob("*/.*"))
+
+
+def test_other_weights_pictures_and_arguments_begin_anew(tmp_path):
+    net = ConvNet(MINI).eval()
+    coarser = ConvNet(MINI, net.preparation.resized(56)).features().eval()
+    searches = [
+        (net, noise(12), {}),
+        (ConvNet(MINI, seed=1).eval(), noise(12), {}),
+        (coarser, noise(12), {}),
+        (net, noise(12, seed=4), {}),
+        (net, noise(12), {"k": 2}),
+        (net, noise(12), {"layers": ["conv1"]}),
+        (net, noise(12), {"rows": range(11)}),
+        (net, noise(12), {"batch": 5}),
+    ]
+    for network, pictures, options in searches:
+        options = {"k": 3} | options
+        kept = strongest(network, Pictures(pictures), **options, folder=tmp_path)
+        assert content(kept) == content(strongest(network, Pictures(pictures), **options))
+    assert len(list(tmp_path.iterdir())) == len(searches)
+
+
+def test_a_damaged_state_costs_only_time(tmp_path):
+    net, options = ConvNet(MINI).eval(), {"k": 4, "batch": 3, "folder": tmp_path, "every": 0.0}
+    with pytest.raises(InterruptedError):
+        strongest(net, Pictures(noise(30), stop=20), **options)
+    newest = saved_states(next(tmp_path.iterdir()))[0]
+    (newest / "state.safetensors").write_bytes(b"")
+    assert content(strongest(net, Pictures(noise(30)), **options)) == content(
+        strongest(net, Pictures(noise(30)), 4, batch=3)
+    )
+
+
+# The file
+
+
+def test_a_ranking_is_read_back_and_its_file_is_the_same_again(tmp_path):
+    net = ConvNet(MINI).eval()
+    ranking = strongest(net, Pictures(noise(12), BROKEN), 9, ["conv4", "conv1"])
+    path = ranking.save(tmp_path / "top" / "units.safetensors")
+    again = Ranking.load(path)
+    assert content(again) == content(ranking) and again["conv1"].units(2) == ranking["conv1"].units(2)
+    assert again.save(tmp_path / "again").read_bytes() == path.read_bytes()
+
+
+def test_a_damaged_ranking_is_refused(tmp_path):
+    path = strongest(ConvNet(MINI).eval(), Pictures(noise(4)), 2, ["conv1"]).save(tmp_path / "units.safetensors")
+    whole = path.read_bytes()
+    for damaged in (whole[:-1], whole[:-1] + bytes([whole[-1] ^ 1]), b"", None):
+        path.unlink() if damaged is None else path.write_bytes(damaged)
+        with pytest.raises(
+            ZfnetError, match=r"units.safetensors holds no strongest units \(.*\); compute them again$"
+        ):
+            Ranking.load(path)
+
+
+# Bad input
+
+
+def test_unreadable_pictures_are_named_left_out_and_counted():
+    net, pictures = ConvNet(MINI).eval(), noise(14)
+    ranking = strongest(net, Pictures(pictures, BROKEN), 9, ["conv2"], batch=4)
+    assert ranking.left_out == {i: f"{i}.png cannot be read" for i in BROKEN} and ranking.pictures == 8
+    kept = [i for i in range(14) if i not in BROKEN]
+    hits = ranking["conv2"]
+    assert all(sorted(images) == [-1, *kept] for images in hits.image.tolist())
+    assert (hits.score[:, 8] == -1).all() and (hits.score[:, :8] >= 0).all() and len(hits.units(0)) == 8
+    alone = strongest(net, Pictures(pictures[kept]), 8, ["conv2"])["conv2"]
+    assert torch.allclose(hits.score[:, :8], alone.score, rtol=1e-5)
+
+
+def test_only_unreadable_pictures_are_an_error():
+    with pytest.raises(ZfnetError, match=r"^none of the 3 pictures can be read: 0.png cannot be read$"):
+        strongest(ConvNet(MINI).eval(), Pictures(noise(3), (0, 1, 2)), 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"k": 0}, r"^k = 0: the data set has 11 pictures, so k lies between 1 and that$"),
+        ({"k": 12}, r"^k = 12: the data set has 11 pictures, so k lies between 1 and that$"),
+        ({"k": 2, "rows": [3, 3]}, r"^k = 2: the rows name 1 pictures, so k lies between 1 and that$"),
+        ({"rows": [], "k": 1}, r"^k = 1: the rows name 0 pictures"),
+        ({"rows": [3, 11], "k": 1}, r"^rows from 3 to 11: the data set has rows 0 to 10$"),
+        ({"layers": ["conv9"]}, r"^mini has no layer 'conv9'; its layers are conv1"),
+        ({"layers": ["fc6"]}, r"^layer 'fc6' of mini has no maps; choose one of conv1"),
+        ({"variety": True}, r"^squares does not say from where .* it was cut; leave variety out$"),
+    ],
+)
+def test_bad_requests_get_one_sentence(options, sentence):
+    with pytest.raises(ZfnetError, match=sentence):
+        strongest(ConvNet(MINI).eval(), Pictures(noise(11)), **options)
+
+
+def test_a_folder_needs_pictures_that_can_be_told_from_others(tmp_path):
+    with pytest.raises(ZfnetError, match=r"^only a data set with a fingerprint can be continued; "):
+        strongest(ConvNet(MINI).eval(), [(noise(1)[0], 0)], 1, folder=tmp_path)
+
+
+# The benchmark
+
+
+def test_the_benchmark_compares_equal_results(monkeypatch):
+    monkeypatch.setattr(mining, "PICTURES", 10)
+    monkeypatch.setattr(mining, "ROUNDS", 1)
+    ratio, speed = mining.bench_mining()
+    assert (ratio.value > 0, ratio.n, speed.unit) == (True, 1, "images/s, ours")
+    with pytest.raises(
+        ZfnetError, match=r"^conv1: the scores differ by 5.0e-01 of the largest; nothing was timed$"
+    ):
+        mining._require_equal({"conv1": torch.tensor([[2.0]])}, {"conv1": torch.tensor([[1.0]])})

@@ -21,8 +21,9 @@ NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 FLOORS = [
     ["paths", "machine", "tables"],
     ["paper", "specs", "images", "norm", "records", "states"],
-    ["receptive", "network", "batches", "recipes"],
-    ["foreign", "deconv", "peaks", "datasets", "descent", "evaluation"],
+    ["receptive", "network", "filters", "batches", "recipes"],
+    ["foreign", "windows", "peaks", "datasets", "descent", "evaluation"],
+    ["deconv"],
     ["checkpoints", "ranking"],
     ["weights", "training", "activations"],
     ["evolution", "occlusion", "invariance", "correspondence", "transfer", "overlap"],

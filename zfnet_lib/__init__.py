@@ -1,11 +1,12 @@
 """A reproduction of Zeiler & Fergus, *Visualizing and Understanding Convolutional Networks* (ECCV 2014)."""
 
-from .activations import Hits, strongest
+from .activations import strongest
 from .checkpoints import load_network, save_network
 from .datasets import open_dataset
 from .deconv import Unit, deconv, deconv_units, project, unpool
 from .network import ConvNet
 from .paths import ZfnetError
+from .ranking import Hits, Ranking
 from .specs import KRIZHEVSKY, MINI, TABLE_2, ZFNET
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "ZFNET",
     "ConvNet",
     "Hits",
+    "Ranking",
     "Unit",
     "ZfnetError",
     "deconv",

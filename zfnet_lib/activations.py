@@ -1,94 +1,258 @@
-"""The strongest units of every map over a data set (section 4, Fig. 2)."""
+"""The search for the strongest units of every map over a data set (section 4, Fig. 2)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import hashlib
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from tqdm import tqdm
 
-from .deconv import Unit
+from .batches import squares_of
+from .images import PictureError
+from .machine import threads
 from .network import ConvNet
-from .paths import ZfnetError
-
-
-@dataclass(frozen=True)
-class Hits:
-    """The k strongest units of every map of one layer, strongest first.
-
-    Attributes:
-        layer: `conv1` ….
-        score: float32 [maps, k]: the rectified activation, before pool and normalisation.
-        image: int64 [maps, k]: index in the data set; one hit per picture.
-        row, column: int64 [maps, k]: place in the map.
-    """
-
-    layer: str
-    score: Tensor
-    image: Tensor
-    row: Tensor
-    column: Tensor
-
-    def units(self, map_: int) -> list[Unit]:
-        """Return the hits of one map as units; `Unit.image` counts in the data set."""
-        places = zip(self.image[map_], self.row[map_], self.column[map_], strict=True)
-        return [Unit(int(image), self.layer, map_, int(row), int(column)) for image, row, column in places]
+from .paths import alone
+from .peaks import PEAK, OneAPicture, Peaks, Variety, peaks_of
+from .ranking import ARRAYS, Hits, Ranking, RankingError
+from .receptive import receptive_field
+from .specs import Conv
+from .states import newest_state, save_state, sweep
 
 
 def strongest(
-    net: ConvNet, dataset, k: int = 9, layers: Iterable[str] | None = None, batch: int = 32, progress: bool = False
-) -> dict[str, Hits]:
+    net: ConvNet,
+    dataset,
+    k: int = 9,
+    layers: Iterable[str] | None = None,
+    *,
+    rows: Sequence[int] | None = None,
+    variety: bool = False,
+    folder: Path | None = None,
+    batch: int = 16,
+    every: float = 60.0,
+    progress: bool = False,
+) -> Ranking:
     """Stream a data set once and keep the k strongest units of every map, one hit per picture (Fig. 2).
 
     Units are ranked at the rectified maps. Ties go to the earlier picture, then to the earlier row and column.
+    Memory does not grow with the data set. Pictures that cannot be read are left out and named in the result.
+
+    Pictures are computed `batch` at a time, always the same ones together and each batch by one core, so the bytes
+    of the result do not depend on the number of threads, on processes, or on interruptions. Another `batch`,
+    processor or GPU changes the scores by float32 rounding, and so the order of hits that are that close.
+
+    Under `torchrun` every process calls this with the same arguments, takes its share of the batches, and gets the
+    whole result.
 
     Args:
         net: The network; it prepares the pictures itself.
-        dataset: `len` and `[i] -> (uint8 picture [3, h, w], label)`.
+        dataset: `len` and `[i] -> (uint8 picture [3, h, w], label)`, or a pack; labels are ignored.
         k: Hits a map, at most the number of pictures.
         layers: Convolutional layers; all by default.
+        rows: Which pictures; all by default.
+        variety: Pass over hits that repeat another of the same photograph (`peaks.Variety`); for `photos`.
+        folder: Keep the state of the search here, and continue an earlier one of the same weights, pictures,
+            arguments and number of processes, or return what it found.
         batch: Pictures in one forward pass.
+        every: Seconds between writings of the state.
         progress: Show a bar.
 
     Returns:
-        `Hits` by layer.
+        The `Hits` by layer, what was left out and why.
 
     Raises:
-        ZfnetError: k is below 1 or above the number of pictures.
+        RankingError: An impossible k or row, no picture that can be read, `variety` for pictures that are no crops
+            of photographs, or a `folder` for pictures without a fingerprint.
+        SpecError: No such layer, or one without maps.
+
+    Example:
+        >>> from zfnet_lib import MINI, open_dataset
+        >>> top = strongest(ConvNet(MINI), open_dataset("shapes", n=12), k=3, layers=["conv2"])
+        >>> len(top["conv2"].units(0)), top.pictures
+        (3, 12)
     """
-    if not 1 <= k <= len(dataset):
-        raise ZfnetError(f"k = {k}: the data set has {len(dataset)} pictures, so k lies between 1 and that")
-    names = [net.spec.conv(name).name for name in layers or (conv.name for conv in net.spec.convs)]
-    last = [conv.name for conv in net.spec.convs if conv.name in names][-1]
-    best: dict[str, Hits] = {}
-    for start, pictures in tqdm(_batches(dataset, batch), total=-(-len(dataset) // batch), disable=not progress):
-        with torch.no_grad():
-            trace = net.trace(net.prepare(pictures), upto=last)
-        for name in names:
-            found = _peaks(name, trace[name].maps, start)
-            best[name] = _merged(best[name], found, k) if name in best else _merged(found, None, k)
-    return best
+    chosen = _chosen_rows(dataset, rows, k)
+    convs = [net.spec.conv(name) for name in layers or (conv.name for conv in net.spec.convs)]
+    peaks = {conv.name: Peaks(conv.maps, k, _rule(net, dataset, conv, variety)) for conv in convs}
+    rank, world = (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
+    arguments = {"k": k, "layers": list(peaks), "variety": variety, "batch": batch, "share": [rank, world]}
+    place = None if folder is None else Path(folder) / _key(net, dataset, chosen, arguments)
+    search = _Search(net, dataset, chosen.split(batch)[rank::world], peaks, place, every)
+    with alone(place) if place else nullcontext():
+        search.run(progress and rank == 0)
+    search.gather()
+    return search.ranking(len(chosen))
 
 
-def _batches(dataset, size: int) -> Iterator[tuple[int, list[Tensor]]]:
-    for start in range(0, len(dataset), size):
-        samples = (dataset[i] for i in range(start, min(start + size, len(dataset))))
-        yield start, [picture for picture, _ in samples]
+@dataclass
+class _Search:
+    """One process's share of a search, and how far it got.
+
+    Attributes:
+        net, dataset: What looks at what.
+        parts: The pictures of each batch.
+        peaks: By layer.
+        folder: Of its states; None keeps none.
+        every: Seconds between them.
+        done: How many batches `peaks` and `left_out` hold.
+        left_out: Why pictures could not be read.
+    """
+
+    net: ConvNet
+    dataset: Any
+    parts: Sequence[Tensor]
+    peaks: dict[str, Peaks]
+    folder: Path | None
+    every: float
+    done: int = 0
+    left_out: dict[int, str] = field(default_factory=dict)
+
+    def run(self, progress: bool) -> None:
+        """Look at the batches that are still to come, several at a time, and take them up in order."""
+        if self.folder:
+            self._restore()
+        total, before = (sum(map(len, parts)) for parts in (self.parts, self.parts[: self.done]))
+        bar = tqdm(desc="strongest units", total=total, initial=before, unit=" pictures", disable=not progress)
+        n = min(torch.get_num_threads(), 16 if self.net.device.type == "cpu" else 4)
+        with threads(n, each=1) as pool, bar:
+            written = perf_counter()
+            for found, left_out in _ahead(pool, self._seen, self.parts[self.done :], 2 * n):
+                self._take(found, left_out)
+                bar.update(len(self.parts[self.done]))
+                self.done += 1
+                if self.folder and (perf_counter() - written >= self.every or self.done == len(self.parts)):
+                    self._save()
+                    written = perf_counter()
+
+    def gather(self) -> None:
+        """Take up what the other processes found."""
+        if not distributed.is_initialized():
+            return
+        shares: list = [None] * distributed.get_world_size()
+        mine = {layer: peaks.settle() for layer, peaks in self.peaks.items()}
+        distributed.all_gather_object(shares, (mine, self.left_out))
+        for rank, share in enumerate(shares):
+            if rank != distributed.get_rank():
+                self._take(*share)
+
+    def ranking(self, pictures: int) -> Ranking:
+        """Choose the hits from what all processes found in `pictures` pictures.
+
+        Raises:
+            RankingError: Not one could be read.
+        """
+        left_out = dict(sorted(self.left_out.items()))
+        if len(left_out) == pictures:
+            raise RankingError(f"none of the {pictures} pictures can be read: {next(iter(left_out.values()))}")
+        dtype = torch.promote_types(next(self.net.parameters()).dtype, torch.float32)
+        layers = {layer: _hits(layer, peaks.hits(), dtype) for layer, peaks in self.peaks.items()}
+        return Ranking(layers, pictures - len(left_out), left_out)
+
+    def _take(self, found: dict[str, np.ndarray], left_out: dict[int, str]) -> None:
+        for layer, peaks in found.items():
+            self.peaks[layer].add(peaks)
+        self.left_out |= left_out
+
+    @torch.inference_mode()
+    def _seen(self, rows: Tensor) -> tuple[dict[str, np.ndarray], dict[int, str]]:
+        """Return the peaks of one batch by layer, and why pictures are left out."""
+        images, squares, left_out = self._read(rows)
+        if not len(images):
+            return {}, left_out
+        x = self.net.prepare(squares)
+        x = x.to(next(self.net.parameters()).dtype, memory_format=torch.channels_last)
+        last = [conv.name for conv in self.net.spec.convs if conv.name in self.peaks][-1]
+        trace = self.net.trace(x, upto=last)
+        found = {name: peaks_of(trace[name].maps, images, peaks.bound) for name, peaks in self.peaks.items()}
+        return found, left_out
+
+    def _read(self, rows: Tensor) -> tuple[Tensor, Tensor | None, dict[int, str]]:
+        """Return which pictures can be read, their squares, and why the others cannot."""
+        try:
+            return rows, squares_of(self.dataset, rows, self.net.preparation), {}
+        except PictureError:
+            squares, left_out = {}, {}
+        for row in rows.tolist():
+            try:
+                squares[row] = squares_of(self.dataset, [row], self.net.preparation)
+            except PictureError as error:
+                left_out[row] = str(error)
+        return torch.tensor(list(squares)), torch.cat(list(squares.values())) if squares else None, left_out
+
+    def _save(self) -> None:
+        tensors = {layer: torch.from_numpy(peaks.settle().view(np.uint8)) for layer, peaks in self.peaks.items()}
+        save_state(self.folder, self.done, tensors, {"done": self.done, "left_out": list(self.left_out.items())})
+
+    def _restore(self) -> None:
+        sweep(self.folder)
+        found = newest_state(self.folder)
+        if found:
+            self.done, self.left_out = found.values["done"], dict(found.values["left_out"])
+            for layer, values in found.tensors.items():
+                self.peaks[layer].add(values.numpy().view(PEAK))
 
 
-def _peaks(layer: str, maps: Tensor, start: int) -> Hits:
-    """Return the strongest place of every map in every picture of a batch: `Hits` of [maps, n]."""
-    score, place = maps.flatten(2).cpu().max(dim=2)
-    columns = maps.shape[-1]
-    image = torch.arange(start, start + len(maps)).expand(maps.shape[1], -1)
-    return Hits(layer, score.T, image, place.T // columns, place.T % columns)
+def _hits(layer: str, hits: np.ndarray, dtype: torch.dtype) -> Hits:
+    score, *places = (torch.from_numpy(hits[name].copy()) for name in ARRAYS)
+    return Hits(layer, score.to(dtype), *(place.long() for place in places))
 
 
-def _merged(a: Hits, b: Hits | None, k: int) -> Hits:
-    """Keep the k strongest of both, in the order of pictures where scores tie."""
-    fields = ("score", "image", "row", "column")
-    parts = {name: torch.cat([getattr(hits, name) for hits in (a, b) if hits], dim=1) for name in fields}
-    order = parts["score"].sort(dim=1, descending=True, stable=True).indices[:, :k]
-    return Hits(a.layer, **{name: values.gather(1, order) for name, values in parts.items()})
+def _chosen_rows(dataset, rows: Sequence[int] | None, k: int) -> Tensor:
+    """Return which pictures are looked at, in their order."""
+    n = len(dataset)
+    chosen = torch.arange(n) if rows is None else torch.as_tensor(rows, dtype=torch.int64).unique()
+    if not 1 <= k <= len(chosen):
+        whole = "the data set has" if rows is None else "the rows name"
+        raise RankingError(f"k = {k}: {whole} {len(chosen)} pictures, so k lies between 1 and that")
+    if not 0 <= chosen[0] <= chosen[-1] < n:
+        raise RankingError(f"rows from {chosen[0]} to {chosen[-1]}: the data set has rows 0 to {n - 1}")
+    return chosen
+
+
+def _rule(net: ConvNet, dataset, conv: Conv, variety: bool) -> OneAPicture | Variety:
+    if not variety:
+        return OneAPicture()
+    if not hasattr(dataset, "windows"):
+        name = getattr(dataset, "name", "this data set")
+        raise RankingError(f"{name} does not say from where in which photographs it was cut; leave variety out")
+    return Variety(np.array(dataset.windows), net.preparation, receptive_field(net.spec, conv.name))
+
+
+def _key(net: ConvNet, dataset, rows: Tensor, arguments: dict[str, Any]) -> str:
+    """Return what identifies a process's search: a hash of the weights, the pictures and the arguments."""
+    if not hasattr(dataset, "fingerprint"):
+        raise RankingError("only a data set with a fingerprint can be continued; leave the folder out, or pack it")
+    preparation = net.preparation
+    values = {
+        "spec": net.spec.features().to_dict(),
+        "prepared": [preparation.short_side, preparation.crop],
+        "device": net.device.type,
+        "data": dataset.fingerprint,
+    }
+    digest = hashlib.sha256(json.dumps(values | arguments, sort_keys=True).encode())
+    weights = net.features().state_dict().values()
+    for tensor in (*weights, preparation.mean, preparation.scale, rows):
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+def _ahead(pool: ThreadPoolExecutor, run: Callable, parts: Sequence, depth: int) -> Iterator:
+    """Yield run(part) of each part in order; only `depth` are begun beforehand, so that a stop is soon."""
+    coming: deque = deque()
+    for part in parts:
+        coming.append(pool.submit(run, part))
+        if len(coming) > depth:
+            yield coming.popleft().result()
+    while coming:
+        yield coming.popleft().result()

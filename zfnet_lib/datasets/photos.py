@@ -76,6 +76,9 @@ class Photos(Dataset):
         split: "val", the only one.
         density: Crops per crop's length along each axis: 1 overlaps little; 4 gives some thousand crops.
 
+    Attributes:
+        windows: Photograph, and top, left and side of the crop in its pixels, of each picture.
+
     Raises:
         DataError: Another split, or a density that is not positive.
 

@@ -195,7 +195,7 @@ def project_picture(net: ConvNet, picture: Path | Tensor, layer: str, map: int =
     unit, activation = _strongest_unit(maps[0], layer, 0, map)
     shown = deconv_units(net, x, [unit])
     seen = net.preparation.visible(x)
-    projection, box = _fitted(shown.projections[0], shown.boxes[0], x.shape[-1])
+    projection, box = fitted(shown.projections[0], shown.boxes[0], x.shape[-1])
     return Shown(unit, activation, _rows_first(seen[0]), box, _patch(seen[0], box), projection.numpy())
 
 
@@ -261,15 +261,15 @@ def _blocks(net: ConvNet, dataset, hits: Hits, numbers: list[int]) -> list[Block
     seen = net.preparation.visible(x)
     flat = [unit._replace(image=place[unit.image]) for number in numbers for unit in units[number]]
     shown = deconv_units(net, x, flat)
-    fitted = [_fitted(*pair, x.shape[-1]) for pair in zip(shown.projections, shown.boxes, strict=True)]
-    patches = [_patch(seen[unit.image], box) for unit, (_, box) in zip(flat, fitted, strict=True)]
+    shown_in = [fitted(*pair, x.shape[-1]) for pair in zip(shown.projections, shown.boxes, strict=True)]
+    patches = [_patch(seen[unit.image], box) for unit, (_, box) in zip(flat, shown_in, strict=True)]
     k = hits.score.shape[1]
     return [
         Block(
             hits.layer,
             number,
             hits.score[number].tolist(),
-            [pixels.numpy() for pixels, _ in fitted[i * k : (i + 1) * k]],
+            [pixels.numpy() for pixels, _ in shown_in[i * k : (i + 1) * k]],
             patches[i * k : (i + 1) * k],
             [dataset.sample(unit.image).name for unit in units[number]],
         )
@@ -277,8 +277,8 @@ def _blocks(net: ConvNet, dataset, hits: Hits, numbers: list[int]) -> list[Block
     ]
 
 
-def _fitted(projection: Tensor, box: Box, side: int) -> tuple[Tensor, Box]:
-    """Show the whole picture, of `side` pixels, where the field is larger than it."""
+def fitted(projection: Tensor, box: Box, side: int) -> tuple[Tensor, Box]:
+    """Return a projection and its box; the whole picture, of `side` pixels, where the field is larger."""
     if projection.shape[-1] < side:
         return projection, box
     whole = Box(-box.top, -box.left, side - box.top, side - box.left)

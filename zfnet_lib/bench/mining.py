@@ -1,0 +1,74 @@
+"""The search for the strongest units against a plain forward pass that keeps whole maps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+
+from ..activations import strongest
+from ..datasets import open_dataset, pack_in_memory
+from ..network import ConvNet
+from ..paths import ZfnetError
+from ..records import Record, Stopwatch
+from ..specs import ZFNET
+from .timing import ratios, seconds
+
+SIDE, PICTURES, BATCH, K, ROUNDS = 112, 224, 16, 9, 5
+
+
+def bench_mining() -> list[Record]:
+    """Time the search for the nine strongest units of all maps of Fig. 3's network, at 112 pixels, in float32.
+
+    The plain one is torch's own modules in NCHW, with a hook on every rectification that keeps whole maps; at the
+    end it takes the nine largest maxima. Both see packed photographs, 16 at a time, and are checked to agree first.
+
+    Returns:
+        The ratio (plain time over ours) and our images/s.
+
+    Raises:
+        ZfnetError: The scores do not agree to 1e-4.
+    """
+    watch = Stopwatch()
+    net = ConvNet(replace(ZFNET, image_size=SIDE).features()).eval()
+    pack = pack_in_memory(open_dataset("photos"), net.preparation.short_side)
+    ours = partial(strongest, net, pack, K, rows=range(PICTURES), batch=BATCH)
+    plain = partial(_plain_search, net, pack.pictures[:PICTURES])
+    _require_equal(plain(), {layer: hits.score for layer, hits in ours().items()})
+    found = ratios(plain, ours, ROUNDS)
+    speed = PICTURES / seconds(ours)
+    parameters = {"pictures": PICTURES, "batch": BATCH, "k": K, "dtype": "float32", "rounds": ROUNDS}
+    record = partial(Record, "bench-mining", parameters=parameters, provenance=watch.provenance(), spec="zfnet")
+    unit = "times as fast as a plain pass that keeps whole maps"
+    what = f"strongest units of all layers, {SIDE} pixels"
+    return [
+        record(what, median(found), unit, n=len(found), spread=max(found) - min(found)),
+        record(what, speed, "images/s, ours"),
+    ]
+
+
+@torch.inference_mode()
+def _plain_search(net: ConvNet, pictures: Tensor) -> dict[str, Tensor]:
+    """Return the largest activations of every map, one a picture: [maps, k] by layer."""
+    modules, kept = [], {}
+    for conv in net.spec.convs:
+        overhang = conv.overhang(SIDE) if not modules else 0
+        modules += [nn.ZeroPad2d((0, overhang, 0, overhang)), net.get_submodule(conv.name), nn.ReLU()]
+        kept[conv.name] = []
+        modules[-1].register_forward_hook(lambda _, __, maps, name=conv.name: kept[name].append(maps))
+        modules += [nn.MaxPool2d(3, 2, ceil_mode=True)] if conv.pool else []
+        modules += [nn.LocalResponseNorm(5, 1e-4, 0.75, 2.0)] if conv.norm else []
+    plain = nn.Sequential(*modules)
+    for part in pictures.split(BATCH):
+        plain(net.prepare(part))
+    return {name: torch.cat(maps).flatten(2).amax(2).topk(K, dim=0).values.T for name, maps in kept.items()}
+
+
+def _require_equal(expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
+    for layer, scores in expected.items():
+        error = ((scores - found[layer]).abs().max() / scores.max()).item()
+        if error > 1e-4:
+            raise ZfnetError(f"{layer}: the scores differ by {error:.1e} of the largest; nothing was timed")

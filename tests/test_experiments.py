@@ -77,11 +77,11 @@ def test_fig2_projects_the_strongest_units():
 def test_a_field_larger_than_the_picture_shows_the_whole_picture():
     projection = torch.zeros(3, 9, 9)
     projection[:, 4, 4] = 1
-    whole, box = deconvnet._fitted(projection, Box(-3, -1, 6, 8), 6)
+    whole, box = deconvnet.fitted(projection, Box(-3, -1, 6, 8), 6)
     assert whole.shape == (3, 6, 6)
     assert box == (0, 0, 6, 6)
     assert whole[0].argmax() == 1 * 6 + 3
-    same, box = deconvnet._fitted(projection, Box(2, 2, 11, 11), 20)
+    same, box = deconvnet.fitted(projection, Box(2, 2, 11, 11), 20)
     assert same is projection
 
 

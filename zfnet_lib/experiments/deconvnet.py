@@ -170,8 +170,8 @@ def fig2(
         k: Units a map, one a picture.
         seed: Of the draw.
     """
-    watch, net, dataset = setting(profile, pictures)
-    found = strongest(net, dataset, k, layers or None)
+    watch, net, dataset = setting(profile, pictures, dense=True)
+    found = strongest(net, dataset, k, layers or None, variety=hasattr(dataset, "windows"))
     chosen = {layer: _subset(hits, maps, seed) for layer, hits in found.items()}
     blocks = {layer: _blocks(net, dataset, found[layer], numbers) for layer, numbers in chosen.items()}
     return Mosaics(blocks, source_of(net, dataset, watch, seed))

@@ -85,9 +85,20 @@ def network_of(profile: str) -> ConvNet:
     return trained(MINI.name).net if chosen.network == MINI.name else load_network(chosen.network)
 
 
-def pictures_of(profile: str, pictures: str = "") -> Dataset:
-    """Return the data set that a profile's figures look at, or another one by its name."""
-    return open_dataset(pictures or profile_of(profile).pictures, "val")
+DENSITY = 3.0
+"""Of the crops of photographs in which the strongest units are looked for: some 1,500."""
+
+
+def pictures_of(profile: str, pictures: str = "", dense: bool = False) -> Dataset:
+    """Return the data set that a profile's figures look at, or another one by its name.
+
+    Args:
+        profile: `smoke`, `tiny` or `paper`.
+        pictures: A data set; the profile's by default.
+        dense: Of the photographs, take many crops that overlap.
+    """
+    name = pictures or profile_of(profile).pictures
+    return open_dataset(name, "val", **({"density": DENSITY} if dense and name == "photos" else {}))
 
 
 def profile_of(name: str) -> Profile:
@@ -97,10 +108,10 @@ def profile_of(name: str) -> Profile:
     return PROFILES[name]
 
 
-def setting(profile: str, pictures: str) -> tuple[Stopwatch, ConvNet, Dataset]:
+def setting(profile: str, pictures: str, dense: bool = False) -> tuple[Stopwatch, ConvNet, Dataset]:
     """Start a stopwatch and return it with a profile's network and pictures."""
     watch = Stopwatch()
-    return watch, network_of(profile), pictures_of(profile, pictures)
+    return watch, network_of(profile), pictures_of(profile, pictures, dense)
 
 
 def source_of(net: ConvNet, dataset, watch: Stopwatch, seed: int = 0) -> Source:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from zfnet_lib import Hits, ZfnetError, experiments
+from zfnet_lib import Hits, ZfnetError, experiments, mosaics
 from zfnet_lib.deconv import deconv
 from zfnet_lib.experiments import deconvnet
 from zfnet_lib.receptive import Box
@@ -77,11 +77,11 @@ def test_fig2_projects_the_strongest_units():
 def test_a_field_larger_than_the_picture_shows_the_whole_picture():
     projection = torch.zeros(3, 9, 9)
     projection[:, 4, 4] = 1
-    whole, box = deconvnet.fitted(projection, Box(-3, -1, 6, 8), 6)
+    whole, box = mosaics.fitted(projection, Box(-3, -1, 6, 8), 6)
     assert whole.shape == (3, 6, 6)
     assert box == (0, 0, 6, 6)
     assert whole[0].argmax() == 1 * 6 + 3
-    same, box = deconvnet.fitted(projection, Box(2, 2, 11, 11), 20)
+    same, box = mosaics.fitted(projection, Box(2, 2, 11, 11), 20)
     assert same is projection
 
 

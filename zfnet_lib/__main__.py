@@ -75,6 +75,13 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--map", type=int, default=-1, help="the map with the largest activation by default")
     show.add_argument("--out", type=Path, default=Path(), help="folder for the PNG files")
 
+    atlas = _command(commands, "atlas", _atlas, "the strongest units of every map, as sheets for the browsers")
+    atlas.add_argument("network", help="name or folder of weights")
+    atlas.add_argument("--pictures", default="photos", help="a data set of `zfnet list`, or folder:PATH")
+    atlas.add_argument("--side", type=int, default=0, help="input size; the network's own by default")
+    atlas.add_argument("--maps", type=int, default=0, help="of each layer, drawn by seed; all by default")
+    atlas.add_argument("--out", type=Path, help="folder; atlas/NETWORK-PICTURES by default")
+
     run = _command(commands, "run", _run, "execute notebooks by papermill")
     run.add_argument("notebooks", nargs="*", metavar="NOTEBOOK")
     run.add_argument("--profile", required=True, help="smoke, tiny or paper")
@@ -272,6 +279,19 @@ def _show(options: argparse.Namespace) -> None:
         with replacing(path) as temporary:
             figure.savefig(temporary, format="png")
         print(f"{path}: {layer}, map {shown.unit.map}, activation {shown.activation:.4g}")
+
+
+def _atlas(options: argparse.Namespace) -> None:
+    from .atlas import write_atlas
+    from .checkpoints import load_network
+    from .experiments import pictures_of
+    from .machine import tune_allocator
+
+    tune_allocator()
+    net = load_network(options.network).features(side=options.side)
+    dataset = pictures_of("tiny", options.pictures, dense=True)
+    folder = options.out or Path("atlas") / f"{Path(options.network).name}-{dataset.name}".replace(":", "-")
+    print(write_atlas(net, dataset, folder, maps=options.maps, progress=True))
 
 
 def _run(options: argparse.Namespace) -> None:

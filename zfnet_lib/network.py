@@ -161,14 +161,17 @@ class ConvNet(nn.Module):
         complete = upto is None and self.spec.classes
         return Trace(self, x, stages, self.fc8(below.flatten(1)) if complete else None)
 
-    def features(self, upto: str = "") -> ConvNet:
-        """Return the convolutional part alone, up to one of its layers, sharing these weights.
+    def features(self, upto: str = "", side: int = 0) -> ConvNet:
+        """Return the convolutional part alone, sharing these weights; it runs at any input size.
 
-        It runs at any input size.
+        Args:
+            upto: Its last layer; all by default.
+            side: Prepare pictures for an input of this size; that of the whole network by default.
         """
         part = ConvNet.__new__(ConvNet)
         nn.Module.__init__(part)
-        part.spec, part.preparation = self.spec.features(upto), self.preparation
+        part.spec = self.spec.features(upto)
+        part.preparation = self.preparation.resized(side) if side else self.preparation
         for conv in part.spec.convs:
             part.add_module(conv.name, self.get_submodule(conv.name))
         return part.train(self.training)

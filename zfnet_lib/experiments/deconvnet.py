@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..activations import Hits, strongest
-from ..deconv import Unit, cut, deconv_units, descend, project, unpool
+from ..deconv import Unit, deconv_units, descend, project, unpool
 from ..images import read_picture
+from ..mosaics import Block, Squares, blocks, fitted, patch, rows_first
 from ..network import ConvNet, Trace
 from ..paths import ZfnetError
 from ..receptive import Box
@@ -55,26 +56,6 @@ class ProjectedUnit:
         """The unit in words."""
         unit = self.unit
         return f"{unit.layer}, map {unit.map}, row {unit.row}, column {unit.column}: {self.activation:.3g}"
-
-
-@dataclass(frozen=True)
-class Block:
-    """One map of Fig. 2: its strongest units.
-
-    Attributes:
-        layer, map: Which map.
-        scores: Activations, strongest first.
-        projections: float [3, s, s] each, s being the receptive field, or the picture where that is smaller.
-        patches: uint8 [s, s, 3] each: the same windows of the pictures, grey beyond their edge.
-        names: Of the pictures.
-    """
-
-    layer: str
-    map: int
-    scores: list[float]
-    projections: list[np.ndarray]
-    patches: list[np.ndarray]
-    names: list[str]
 
 
 @dataclass(frozen=True)
@@ -148,7 +129,7 @@ def fig1(profile: str, pictures: str = "", picture: int = 0, layer: str = "", ma
     return ProjectedUnit(
         unit,
         activation,
-        _rows_first(net.preparation.visible(x)[0]),
+        rows_first(net.preparation.visible(x)[0]),
         levels,
         *(values.numpy() for values in (window, pooled[0], switches[0], unpooled)),
         pooled_layer=f"{below.name}, map {place}",
@@ -173,8 +154,9 @@ def fig2(
     watch, net, dataset = setting(profile, pictures, dense=True)
     found = strongest(net, dataset, k, layers or None, variety=hasattr(dataset, "windows"))
     chosen = {layer: _subset(hits, maps, seed) for layer, hits in found.items()}
-    blocks = {layer: _blocks(net, dataset, found[layer], numbers) for layer, numbers in chosen.items()}
-    return Mosaics(blocks, source_of(net, dataset, watch, seed))
+    squares = Squares(net, dataset)
+    shown = {layer: list(blocks(net, squares, found[layer], numbers)) for layer, numbers in chosen.items()}
+    return Mosaics(shown, source_of(net, dataset, watch, seed))
 
 
 def project_picture(net: ConvNet, picture: Path | Tensor, layer: str, map: int = -1) -> Shown:
@@ -196,7 +178,7 @@ def project_picture(net: ConvNet, picture: Path | Tensor, layer: str, map: int =
     shown = deconv_units(net, x, [unit])
     seen = net.preparation.visible(x)
     projection, box = fitted(shown.projections[0], shown.boxes[0], x.shape[-1])
-    return Shown(unit, activation, _rows_first(seen[0]), box, _patch(seen[0], box), projection.numpy())
+    return Shown(unit, activation, rows_first(seen[0]), box, patch(seen[0], box), projection.numpy())
 
 
 VARIANTS = {
@@ -251,45 +233,3 @@ def _subset(hits: Hits, maps: int, seed: int) -> list[int]:
     generator = torch.Generator().manual_seed(crc32(f"{seed} {hits.layer}".encode()))
     order = torch.randperm(len(active), generator=generator)
     return sorted(active[order[:maps]].tolist())
-
-
-def _blocks(net: ConvNet, dataset, hits: Hits, numbers: list[int]) -> list[Block]:
-    units = {number: hits.units(number) for number in numbers}
-    images = sorted({unit.image for hit in units.values() for unit in hit})
-    place = {image: i for i, image in enumerate(images)}
-    x = net.prepare([dataset[image].picture for image in images])
-    seen = net.preparation.visible(x)
-    flat = [unit._replace(image=place[unit.image]) for number in numbers for unit in units[number]]
-    shown = deconv_units(net, x, flat)
-    shown_in = [fitted(*pair, x.shape[-1]) for pair in zip(shown.projections, shown.boxes, strict=True)]
-    patches = [_patch(seen[unit.image], box) for unit, (_, box) in zip(flat, shown_in, strict=True)]
-    k = hits.score.shape[1]
-    return [
-        Block(
-            hits.layer,
-            number,
-            hits.score[number].tolist(),
-            [pixels.numpy() for pixels, _ in shown_in[i * k : (i + 1) * k]],
-            patches[i * k : (i + 1) * k],
-            [dataset.sample(unit.image).name for unit in units[number]],
-        )
-        for i, number in enumerate(numbers)
-    ]
-
-
-def fitted(projection: Tensor, box: Box, side: int) -> tuple[Tensor, Box]:
-    """Return a projection and its box; the whole picture, of `side` pixels, where the field is larger."""
-    if projection.shape[-1] < side:
-        return projection, box
-    whole = Box(-box.top, -box.left, side - box.top, side - box.left)
-    return cut(projection, whole), Box(0, 0, side, side)
-
-
-def _patch(picture: Tensor, box) -> np.ndarray:
-    """Cut a field out of a picture; what lies beyond the edge is grey."""
-    shifted = cut(picture.float() - 128, box) + 128
-    return _rows_first(shifted.to(torch.uint8))
-
-
-def _rows_first(picture: Tensor) -> np.ndarray:
-    return picture.permute(1, 2, 0).contiguous().numpy()

@@ -1,0 +1,98 @@
+"""The atlas: what its sheets and manifest hold, and when it is written anew."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zfnet_lib import MINI, ConvNet, ZfnetError, open_dataset
+from zfnet_lib.__main__ import main
+from zfnet_lib.activations import strongest
+from zfnet_lib.atlas import MANIFEST, SHOWN, TILE, read_manifest, write_atlas
+from zfnet_lib.checkpoints import save_network
+from zfnet_lib.mosaics import Squares, blocks, fitted, patch
+from zfnet_lib.receptive import Box
+
+SHAPES = open_dataset("shapes", n=12)
+
+
+@pytest.fixture
+def net():
+    return ConvNet(MINI, seed=1).eval()
+
+
+def test_rows_of_the_sheets_are_the_maps_of_the_manifest(net, tmp_path):
+    folder = write_atlas(net, SHAPES, tmp_path / "atlas")
+    manifest = read_manifest(folder)
+    assert [layer["layer"] for layer in manifest["layers"]] == ["conv1", "conv2", "conv3", "conv4", "conv5"]
+    top = strongest(net, SHAPES, SHOWN)["conv3"]
+    layer = manifest["layers"][2]
+    assert (layer["maps"], layer["field"], layer["stride"]) == (48, 75, 16)
+    assert layer["sheets"] == ["conv3-0.webp", "conv3-1.webp"]
+    heights = [np.asarray(Image.open(folder / name)).shape for name in layer["sheets"]]
+    rows = len(layer["entries"])
+    assert heights == [(32 * TILE, 18 * TILE, 3), ((rows - 32) * TILE, 18 * TILE, 3)]
+    entry = next(entry for entry in layer["entries"] if entry["map"] == 5)
+    units = top.units(5)
+    assert entry["images"] == [unit.image for unit in units]
+    assert entry["places"] == [[unit.row, unit.column] for unit in units]
+    assert entry["scores"] == pytest.approx(top.score[5].tolist(), rel=1e-3)
+    assert [manifest["classes"][i] for i in entry["labels"]] == [SHAPES.classes[SHAPES[u.image][1]] for u in units]
+
+
+def test_the_patches_on_a_sheet_are_pieces_of_the_pictures(net, tmp_path):
+    folder = write_atlas(net, SHAPES, tmp_path / "atlas", maps=3)
+    layer = read_manifest(folder)["layers"][1]
+    sheet = np.asarray(Image.open(folder / layer["sheets"][0])).astype(float)
+    x = net.prepare([SHAPES[layer["entries"][2]["images"][0]].picture])
+    box = Box(*layer["entries"][2]["boxes"][0])
+    expected = Image.fromarray(patch(net.preparation.visible(x)[0], box)).resize((TILE, TILE), Image.BICUBIC)
+    shown = sheet[2 * TILE : 3 * TILE, SHOWN * TILE : (SHOWN + 1) * TILE]
+    assert abs(shown - np.asarray(expected)).mean() < 12
+
+
+def test_an_atlas_is_written_once_and_anew_for_other_weights_or_maps(net, tmp_path):
+    folder = write_atlas(net, SHAPES, tmp_path / "atlas", maps=2)
+    before = (folder / MANIFEST).stat().st_mtime_ns
+    write_atlas(net, SHAPES, folder, maps=2)
+    assert (folder / MANIFEST).stat().st_mtime_ns == before
+    keys = {read_manifest(folder)["key"]}
+    for other, maps in ((ConvNet(MINI, seed=2).eval(), 2), (net, 1), (net.features(side=56), 1)):
+        keys.add(read_manifest(write_atlas(other, SHAPES, folder, maps=maps))["key"])
+    assert len(keys) == 4
+    (folder / "conv1-0.webp").unlink()
+    with pytest.raises(ZfnetError, match=r"holds no atlas \(conv1-0.webp is missing\); write it with: zfnet atlas"):
+        read_manifest(folder)
+    write_atlas(net.features(side=56), SHAPES, folder, maps=1)
+    assert read_manifest(folder)["side"] == 56
+
+
+def test_a_folder_with_other_things_is_left_alone(net, tmp_path):
+    (tmp_path / "mine.txt").write_text("precious")
+    with pytest.raises(ZfnetError, match="holds something that is no atlas; choose another folder"):
+        write_atlas(net, SHAPES, tmp_path)
+    assert (tmp_path / "mine.txt").read_text() == "precious"
+
+
+def test_the_command_writes_an_atlas(tmp_path, data, capsys):
+    save_network(ConvNet(MINI), data / "weights" / "small", {})
+    out = tmp_path / "out"
+    assert main(["atlas", "small", "--pictures", "shapes", "--maps", "1", "--out", str(out)]) == 0
+    assert capsys.readouterr().out.strip() == str(out)
+    assert json.loads((out / MANIFEST).read_text())["network"] == "mini"
+
+
+def test_blocks_name_units_and_boxes(net):
+    hits = strongest(net, SHAPES, 3, ["conv2"])["conv2"]
+    block, other = blocks(net, Squares(net, SHAPES), hits, [4, 0])
+    assert (block.map, other.map, block.layer) == (4, 0, "conv2")
+    assert block.units == hits.units(4) and len(block.projections) == 3
+    assert block.boxes[0].bottom - block.boxes[0].top == 27 == block.patches[0].shape[0]
+
+
+def test_a_field_as_large_as_the_picture_shows_the_picture():
+    import torch
+
+    image, box = fitted(torch.ones(3, 75, 75), Box(-10, -10, 65, 65), 64)
+    assert (tuple(image.shape), box) == ((3, 64, 64), Box(0, 0, 64, 64))

@@ -11,7 +11,8 @@ from zfnet_lib.__main__ import main
 from zfnet_lib.activations import strongest
 from zfnet_lib.atlas import MANIFEST, SHOWN, TILE, read_manifest, write_atlas
 from zfnet_lib.checkpoints import save_network
-from zfnet_lib.mosaics import Squares, blocks, fitted, patch
+from zfnet_lib.figures import projection_image
+from zfnet_lib.mosaics import Squares, blocks, fitted, load_blocks, patch, save_blocks
 from zfnet_lib.receptive import Box
 
 SHAPES = open_dataset("shapes", n=12)
@@ -96,3 +97,21 @@ def test_a_field_as_large_as_the_picture_shows_the_picture():
 
     image, box = fitted(torch.ones(3, 75, 75), Box(-10, -10, 65, 65), 64)
     assert (tuple(image.shape), box) == ((3, 64, 64), Box(0, 0, 64, 64))
+
+
+def test_stored_blocks_come_back_without_pictures_and_with_them(net, tmp_path):
+    squares = Squares(net, SHAPES)
+    hits = strongest(net, SHAPES, 3, ["conv2"])["conv2"]
+    before = list(blocks(net, squares, hits, [4, 0]))
+    save_blocks(tmp_path / "blocks.npz", before, {"network": "mini"})
+    alone, notes = load_blocks(tmp_path / "blocks.npz")
+    assert notes == {"network": "mini"} and alone[0].patches == []
+    beside, _ = load_blocks(tmp_path / "blocks.npz", squares)
+    for ours, theirs in zip(before, beside, strict=True):
+        assert all(getattr(ours, key) == getattr(theirs, key) for key in ("map", "units", "boxes", "names"))
+        assert all(np.array_equal(a, b) for a, b in zip(ours.patches, theirs.patches, strict=True))
+        for a, b in zip(ours.projections, theirs.projections, strict=True):
+            assert abs(projection_image(a).astype(int) - projection_image(b, 1.0)).max() <= 1
+    (tmp_path / "blocks.npz").write_bytes(b"PK nothing")
+    with pytest.raises(ZfnetError, match=r"holds no projections .*; restore it, or compute them again"):
+        load_blocks(tmp_path / "blocks.npz")

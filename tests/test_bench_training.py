@@ -7,7 +7,9 @@ from zfnet_lib.specs import ArchSpec, Conv, Dense, Pool
 
 
 def test_an_update_computes_maps_and_both_gradients_but_none_of_the_pixels():
-    spec = ArchSpec("small", (Conv("conv1", 4, 3, padding=1, pool=Pool()),), (Dense("fc6", 5),), classes=2, image_size=8)
+    spec = ArchSpec(
+        "small", (Conv("conv1", 4, 3, padding=1, pool=Pool()),), (Dense("fc6", 5),), classes=2, image_size=8
+    )
     # 8x8 maps of 4 filters of 3x3x3, a pool to 4x4, then 64 -> 5 -> 2 by hand.
     conv, dense = 64 * 4 * 27, 4 * 4 * 4 * 5 + 5 * 2
     assert update_operations(spec) == 2 * (2 * conv + 3 * dense)

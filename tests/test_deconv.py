@@ -350,7 +350,7 @@ def test_biases_and_normalisation_take_no_part_on_the_way_down():
         ("conv9", (0, 0, 0), "mini has no layer 'conv9'; its layers are conv1, .*, fc8"),
         ("pool1", (0, 0, 0), "mini has no layer 'pool1'; its layers are conv1, .*, fc8"),
         ("fc6", (0, 0, 0), "layer 'fc6' of mini has no maps; choose one of conv1, .*, conv5"),
-        ("conv5", (43, 0, 0), r"conv5 has no unit \(43, 0, 0\); it has 43 maps of 3x3"),
+        ("conv5", (32, 0, 0), r"conv5 has no unit \(32, 0, 0\); it has 32 maps of 3x3"),
         ("conv5", (0, 3, 0), r"conv5 has no unit \(0, 3, 0\); .*"),
         ("conv5", (0, 0, -1), r"conv5 has no unit \(0, 0, -1\); .*"),
     ],
@@ -368,7 +368,7 @@ def test_pictures_and_signals_that_do_not_exist_get_one_sentence():
     for image in (1, -1):
         with pytest.raises(SpecError, match=f"^there is no picture {image}; the batch holds 1$"):
             deconv_units(net, x, [Unit(image, "conv1", 0, 0, 0)])
-    with pytest.raises(SpecError, match=r"a signal on conv5 has shape \[1, 43, 3, 3\], given \[1, 43, 3, 4\]"):
-        project(net.trace(x), "conv5", torch.zeros(1, 43, 3, 4))
+    with pytest.raises(SpecError, match=r"a signal on conv5 has shape \[1, 32, 3, 3\], given \[1, 32, 3, 4\]"):
+        project(net.trace(x), "conv5", torch.zeros(1, 32, 3, 4))
     with pytest.raises(SpecError, match=r"^this trace stops before conv3; .* without `upto`$"):
         deconv(net.trace(x, upto="conv2"), "conv3", (0, 0, 0))

@@ -5,6 +5,7 @@ from .checkpoints import load_network, save_network
 from .datasets import open_dataset
 from .deconv import Unit, deconv, deconv_units, project, unpool
 from .network import ConvNet
+from .occlusion import Occlusion, occlude
 from .paths import ZfnetError
 from .ranking import Hits, Ranking
 from .specs import KRIZHEVSKY, MINI, TABLE_2, ZFNET
@@ -16,12 +17,14 @@ __all__ = [
     "ZFNET",
     "ConvNet",
     "Hits",
+    "Occlusion",
     "Ranking",
     "Unit",
     "ZfnetError",
     "deconv",
     "deconv_units",
     "load_network",
+    "occlude",
     "open_dataset",
     "project",
     "save_network",

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .deconv import Unit, cut, deconv_units
+from .figures import projection_image
 from .network import ConvNet
+from .paths import ZfnetError, replacing
 from .ranking import Hits
 from .receptive import Box
 
@@ -117,3 +123,54 @@ def patch(picture: Tensor, box: Box) -> np.ndarray:
 def rows_first(picture: Tensor) -> np.ndarray:
     """Return a picture [3, h, w] as an array [h, w, 3]."""
     return picture.permute(1, 2, 0).contiguous().numpy()
+
+
+def save_blocks(path: Path, found: Sequence[Block], notes: dict[str, Any]) -> None:
+    """Store blocks without their patches: what a network made of pictures, never the pictures.
+
+    Args:
+        path: Of one npz file.
+        found: The blocks; projections are stored as the 8-bit pictures that Fig. 2 shows.
+        notes: What they were computed from.
+    """
+    arrays = {
+        f"{block.layer}.{block.map}": np.stack([projection_image(pixels) for pixels in block.projections])
+        for block in found
+    }
+    facts = [
+        {"layer": b.layer, "map": b.map, "scores": b.scores, "boxes": b.boxes, "units": b.units, "names": b.names}
+        for b in found
+    ]
+    index = np.frombuffer(json.dumps({"notes": notes, "blocks": facts}).encode(), np.uint8)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, index=index, **arrays)
+
+
+def load_blocks(path: Path, squares: Squares | None = None) -> tuple[list[Block], dict[str, Any]]:
+    """Read what `save_blocks` wrote; patches come with the pictures, where those are at hand.
+
+    Returns:
+        The blocks, whose projections run from -1 to 1, and the notes.
+
+    Raises:
+        ZfnetError: The file is missing or damaged.
+    """
+    try:
+        with np.load(path) as file:
+            index = json.loads(file["index"].tobytes())
+            found = [
+                _restored(facts, file[f"{facts['layer']}.{facts['map']}"], squares) for facts in index["blocks"]
+            ]
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
+        raise ZfnetError(f"{path} holds no projections ({error}); restore it, or compute them again") from error
+    return found, index["notes"]
+
+
+def _restored(facts: dict[str, Any], shown: np.ndarray, squares: Squares | None) -> Block:
+    units, boxes = [Unit(*unit) for unit in facts["units"]], [Box(*box) for box in facts["boxes"]]
+    projections = [(image.astype(np.float32).transpose(2, 0, 1) - GREY) / (255 - GREY) for image in shown]
+    patches = []
+    if squares:
+        seen = squares.net.preparation.visible(squares[[unit.image for unit in units]])
+        patches = [patch(picture, box) for picture, box in zip(seen, boxes, strict=True)]
+    return Block(facts["layer"], facts["map"], facts["scores"], projections, patches, boxes, units, facts["names"])

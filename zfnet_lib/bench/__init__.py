@@ -5,13 +5,15 @@ from collections.abc import Callable
 from ..records import Record
 from .mining import bench_mining
 from .norm import bench_norm
+from .occlusion import bench_occlusion
 from .training import bench_train
 
 BENCHES: dict[str, Callable[[], list[Record]]] = {
     "mining": bench_mining,
     "norm": bench_norm,
+    "occlusion": bench_occlusion,
     "train": bench_train,
 }
 """What `zfnet bench` can time."""
 
-__all__ = ["BENCHES", "bench_mining", "bench_norm", "bench_train"]
+__all__ = ["BENCHES", "bench_mining", "bench_norm", "bench_occlusion", "bench_train"]

@@ -2,25 +2,47 @@
 
 from .architecture import Sizes, fig3, table_2_sizes
 from .cards import overlaps, weight_card
-from .deconvnet import Block, Mosaics, ProjectedUnit, Shown, fig1, fig2, project_picture
+from .deconvnet import Block, Mosaics, ProjectedUnit, Shown, fig1, fig2, fig2_whole, project_picture
+from .development import Development, Feature
 from .learning import Comparison, Curves, contest, missing_table, precisions, table1, table2, training
+from .moments import fig4
+from .occluding import Occlusions, fig6, looking
+from .parts import Parts, correspondence
+from .robustness import Robustness, invariance
 from .setting import PROFILES, Profile, Source, network_of, pictures_of, profile_of
+from .stems import Stems, fig5
+from .trust import Randomisation, Trust, sanity
 
 __all__ = [
     "PROFILES",
     "Block",
     "Comparison",
     "Curves",
+    "Development",
+    "Feature",
     "Mosaics",
+    "Occlusions",
+    "Parts",
     "Profile",
     "ProjectedUnit",
+    "Randomisation",
+    "Robustness",
     "Shown",
     "Sizes",
     "Source",
+    "Stems",
+    "Trust",
     "contest",
+    "correspondence",
     "fig1",
     "fig2",
+    "fig2_whole",
     "fig3",
+    "fig4",
+    "fig5",
+    "fig6",
+    "invariance",
+    "looking",
     "missing_table",
     "network_of",
     "overlaps",
@@ -28,6 +50,7 @@ __all__ = [
     "precisions",
     "profile_of",
     "project_picture",
+    "sanity",
     "table1",
     "table2",
     "table_2_sizes",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from zlib import crc32
 
@@ -13,13 +13,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..activations import Hits, strongest
+from ..checkpoints import CheckpointError, load_network
+from ..datasets import Dataset, MissingDataError, dataset_entry
 from ..deconv import Unit, deconv_units, descend, project, unpool
 from ..images import read_picture
-from ..mosaics import Block, Squares, blocks, fitted, patch, rows_first
+from ..mosaics import Block, Squares, blocks, fitted, load_blocks, patch, rows_first, save_blocks
 from ..network import ConvNet, Trace
-from ..paths import ZfnetError
+from ..paths import ZfnetError, results_root
 from ..receptive import Box
+from ..records import Provenance, Stopwatch
 from ..tables import Table
+from ..trainings import training_data
 from .setting import Source, setting, source_of
 
 
@@ -65,6 +69,9 @@ class Mosaics:
     layers: dict[str, list[Block]]
     source: Source
 
+    def _repr_markdown_(self) -> str:
+        return self.source._repr_markdown_()
+
     def blocks(self, layer: str) -> list[tuple[int, list[np.ndarray], list[np.ndarray]]]:
         """Return (map, projections, patches) of one layer's maps, as `figures.fig2.mosaic` takes them.
 
@@ -73,7 +80,7 @@ class Mosaics:
         """
         if layer not in self.layers:
             raise ZfnetError(f"layer {layer!r} was not computed; here are {', '.join(self.layers)}")
-        return [(block.map, block.projections, block.patches) for block in self.layers[layer]]
+        return [(block.map, block.projections, block.patches or None) for block in self.layers[layer]]
 
 
 @dataclass(frozen=True)
@@ -157,6 +164,50 @@ def fig2(
     squares = Squares(net, dataset)
     shown = {layer: list(blocks(net, squares, found[layer], numbers)) for layer, numbers in chosen.items()}
     return Mosaics(shown, source_of(net, dataset, watch, seed))
+
+
+def fig2_whole(network: str, pictures: str, maps: int = 6, live: bool = False) -> Mosaics | Table:
+    """Show stored projections of the strongest units over a whole data set (Fig. 2).
+
+    Args:
+        network: Weights.
+        pictures: A data set; its patches are shown where it is at hand.
+        maps: How many maps of each layer from the second on.
+        live: Compute and store them.
+
+    Returns:
+        The mosaics; the command that computes them where nothing is stored.
+    """
+    path = results_root("tiny") / "mosaics" / f"{network}--{pictures}.npz"
+    if live:
+        _store_whole(path, network, pictures, maps)
+    if not path.exists():
+        command = f"`zfnet run fig2 --profile tiny --live`, with {network} and {pictures} at hand"
+        return Table({"command": "Not run"}, [{"command": command}])
+    try:
+        squares = Squares(load_network(network), _whole(pictures))
+    except (MissingDataError, CheckpointError):
+        squares = None
+    found, notes = load_blocks(path, squares)
+    layers: dict[str, list[Block]] = {}
+    for block in found:
+        layers.setdefault(block.layer, []).append(block)
+    made = Provenance(**notes["provenance"])
+    return Mosaics(layers, Source(notes["network"], notes["pictures"], made))
+
+
+def _whole(name: str) -> Dataset:
+    """Return all pictures of a data set, or those for validation where others were trained on."""
+    return training_data(name, "all" if "all" in dataset_entry(name).splits else "val")
+
+
+def _store_whole(path: Path, network: str, pictures: str, maps: int) -> None:
+    watch, net, dataset = Stopwatch(), load_network(network).features(), _whole(pictures)
+    layers = [conv.name for conv in net.spec.convs[1:]]
+    found, squares = strongest(net, dataset, layers=layers), Squares(net, dataset)
+    shown = [block for hits in found.values() for block in blocks(net, squares, hits, _subset(hits, maps, 0))]
+    source = source_of(net, dataset, watch)
+    save_blocks(path, shown, asdict(source))
 
 
 def project_picture(net: ConvNet, picture: Path | Tensor, layer: str, map: int = -1) -> Shown:

@@ -9,18 +9,15 @@ from statistics import mean, stdev
 import numpy as np
 
 from .. import paper, records
-from ..checkpoints import load_network
 from ..datasets import DATASETS
 from ..evaluation import errors
-from ..network import ConvNet
 from ..paths import results_root
 from ..queue import TABLE_1
 from ..recipes import SMOKE, recipe_named
-from ..shipping import SHIPPED
 from ..specs import STEMS, TABLE_2
 from ..tables import Note, Table
 from ..trainings import Training, read_epochs, training_data
-from .setting import DATA, profile_of
+from .setting import DATA, profile_of, trained_at_hand, training_of
 from .spot import trained
 
 CURVES = {
@@ -115,12 +112,11 @@ def training(profile: str) -> Curves:
     epochs, filters = {}, {}
     for title, (name, clip) in CURVES.items():
         if profile_of(profile).name == "smoke":
-            made = trained(name, 0, clip, followed=True)
-            epochs[title], net = made.epochs, made.net
+            epochs[title] = trained(name, 0, clip, followed=True).epochs
         else:
-            run = _training(profile, name, 0, clip)
+            run = training_of(profile, name, clip=clip)
             epochs[title] = [line["epoch"] for line in read_epochs(run.epochs_file)]
-            net = _at_hand(run)
+        net = trained_at_hand(profile, name, clip)
         if net:
             filters[title] = net.conv1.weight.detach().numpy()
     return Curves(epochs, filters, DATASETS[DATA[profile]].classes, _basis(profile))
@@ -153,9 +149,7 @@ def contest(profile: str) -> Note:
         f"(n = {len(theirs)}); `zfnet` is {abs(lead):.1f} points {'better' if lead > 0 else 'worse'}."
     )
     if min(len(ours), len(theirs)) < 2:
-        return Note(
-            f"{both} With one training of a network its spread is unknown: this decides nothing."
-        )
+        return Note(f"{both} With one training of a network its spread is unknown: this decides nothing.")
     spread = (stdev(ours) ** 2 + stdev(theirs) ** 2) ** 0.5
     clear = "more" if abs(lead) > 2 * spread else "no more"
     return Note(f"{both} That is {clear} than twice the spread of such a difference, {spread:.1f} points.")
@@ -168,14 +162,6 @@ def _epochs_in(profile: str, precision: str) -> list[dict]:
     return [line["epoch"] for line in read_epochs(run.epochs_file)]
 
 
-def _at_hand(run: Training) -> ConvNet | None:
-    """Return a training's network: as it was trained here, or as it ships."""
-    shipped = [
-        results_root(run.recipe.name) / "weights" / name for name in SHIPPED if SHIPPED[name].training == run
-    ]
-    return next((load_network(folder) for folder in (run.weights, *shipped) if folder.is_dir()), None)
-
-
 def missing_table(profile: str) -> Table:
     """Return the networks of Table 2 and the crossed stems that were not trained yet, each with its command."""
     if profile_of(profile).name == "smoke":
@@ -183,13 +169,9 @@ def missing_table(profile: str) -> Table:
     rows = [
         {"network": name, "command": f"`zfnet train {name} --data {DATA[profile]} --recipe {profile} --resume`"}
         for name in TABLE_2 | STEMS
-        if not _training(profile, name, 0).errors_file.exists()
+        if not training_of(profile, name, 0).errors_file.exists()
     ]
     return Table({"network": "Not run", "command": "Command"}, rows)
-
-
-def _training(profile: str, name: str, seed: int, clip: str = "all") -> Training:
-    return Training(name, DATA[profile_of(profile).name], replace(recipe_named(profile), clip=clip), seed)
 
 
 def _row_errors(profile: str, name: str, seeds: int) -> dict[str, list[float]] | None:
@@ -197,7 +179,7 @@ def _row_errors(profile: str, name: str, seeds: int) -> dict[str, list[float]] |
     if profile_of(profile).name == "smoke":
         made = [trained(name, seed) for seed in range(seeds)]
         return {key: [getattr(one, key) for one in made] for key in SPLITS}
-    stem = _training(profile, name, 0).name.removesuffix("0")
+    stem = training_of(profile, name, 0).name.removesuffix("0")
     found: dict[str, list[float]] = {key: [] for key in SPLITS}
     for path in sorted((results_root(profile) / "errors").glob(f"{stem}*.jsonl")):
         for record in records.read(path):
@@ -218,7 +200,7 @@ def _ensemble(profile: str, members: Sequence[tuple[str, int]]) -> dict[str, lis
 def _stored_ensemble(profile: str, members: Sequence[tuple[str, int]]) -> dict[str, list[float]] | None:
     if len(members) == 1:
         return _row_errors(profile, members[0][0], 1)
-    names = sorted(_training(profile, name, seed).name for name, seed in members)
+    names = sorted(training_of(profile, name, seed).name for name, seed in members)
     stored = records.read(results_root(profile) / "errors" / "ensembles.jsonl")
     found = {
         key: [record.value for record in stored if record.quantity == SPLITS[key] and _is_of(record, names)]

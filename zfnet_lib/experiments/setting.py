@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..checkpoints import load_network
 from ..datasets import Dataset, open_dataset
 from ..network import ConvNet
-from ..paths import ZfnetError
+from ..paths import ZfnetError, results_root
+from ..recipes import recipe_named
 from ..records import Provenance, Stopwatch
+from ..shipping import SHIPPED
 from ..specs import MINI
+from ..trainings import Training
 from .spot import trained
 
 
@@ -63,7 +66,7 @@ class Source:
         made = self.provenance
         commit = (made.commit[:10] or "no commit") + (" and changes" if made.dirty else "")
         return (
-            f"Network: {self.network}. Pictures: {self.pictures}. Computed live in {made.seconds:.1f} s on "
+            f"Network: {self.network}. Pictures: {self.pictures}. Computed in {made.seconds:.1f} s on "
             f"{made.device}, torch {made.versions['torch']}, seed {made.seed}, {commit}."
         )
 
@@ -83,6 +86,31 @@ def network_of(profile: str) -> ConvNet:
     """
     chosen = profile_of(profile)
     return trained(MINI.name).net if chosen.network == MINI.name else load_network(chosen.network)
+
+
+def trained_at_hand(profile: str, name: str, clip: str = "all") -> ConvNet | None:
+    """Return a network as its profile trains it: on the spot in `smoke`, else from here or as it ships.
+
+    Args:
+        profile: `smoke`, `tiny` or `paper`.
+        name: Of an architecture.
+        clip: Which filters the training renormalises.
+
+    Returns:
+        The network, or None where its training has not run and its weights do not ship.
+    """
+    if profile_of(profile).name == "smoke":
+        return trained(name, 0, clip, followed=True).net
+    run = training_of(profile, name, clip=clip)
+    shipped = [
+        results_root(run.recipe.name) / "weights" / other for other in SHIPPED if SHIPPED[other].training == run
+    ]
+    return next((load_network(folder) for folder in (run.weights, *shipped) if folder.is_dir()), None)
+
+
+def training_of(profile: str, name: str, seed: int = 0, clip: str = "all") -> Training:
+    """Return a training by its profile: `zfnet train` performs it."""
+    return Training(name, DATA[profile_of(profile).name], replace(recipe_named(profile), clip=clip), seed)
 
 
 DENSITY = 3.0

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ..batches import training_preparation
+from ..datasets import Dataset
 from ..evaluation import errors
+from ..evolution import Snapshots
 from ..network import ConvNet
 from ..recipes import SMOKE
 from ..training import train
@@ -45,11 +49,32 @@ def trained(
         precision: Of maps and gradients.
         followed: Measure the validation errors after every epoch, not only at the end.
     """
-    data, validation = (training_data(DATA, split) for split in ("train", "val"))
-    spec = Training(name, DATA, SMOKE).spec(len(data.classes))
-    net = ConvNet(spec, training_preparation(data, spec.image_size), seed=seed)
+    net, data = _begun(name, seed)
+    validation = training_data(DATA, "val")
     each = validation if followed else None
     recipe = replace(SMOKE, clip=clip, precision=precision)
     epochs = [asdict(epoch) for epoch in train(net, data, recipe, validation=each, seed=seed)]
     held_in, held_out = errors(net, data), errors(net, validation)
     return Trained(net, epochs, held_in.top1, held_out.top1, held_out.top5)
+
+
+@cache
+def developing(name: str, seed: int = 0) -> dict[int, ConvNet]:
+    """Train a narrow network by the recipe `SMOKE` and return it at the epochs of Fig. 4.
+
+    Args:
+        name: Of an architecture.
+        seed: Of weights, order, views and dropout.
+    """
+    net, data = _begun(name, seed)
+    with TemporaryDirectory() as folder:
+        for _ in train(net, data, SMOKE, folder=Path(folder), seed=seed, snapshots=True):
+            pass
+        return dict(Snapshots(Path(folder)))
+
+
+def _begun(name: str, seed: int) -> tuple[ConvNet, Dataset]:
+    """Return an untrained network and its training pictures."""
+    data = training_data(DATA, "train")
+    spec = Training(name, DATA, SMOKE).spec(len(data.classes))
+    return ConvNet(spec, training_preparation(data, spec.image_size), seed=seed), data

@@ -3,22 +3,30 @@
 Nothing here computes a network, reads or writes a file, or touches pyplot.
 """
 
-from . import fig1, fig2, fig3, training
+from . import correspondence, fig1, fig2, fig3, fig4, fig5, fig6, invariance, sanity, training
 from .colour import projection_image, robust_maximum
 from .fig2 import tile
 from .filters import filters
+from .grid import picture_grid
 from .style import Figure, FigureError
 from .unit import unit_figure
 
 __all__ = [
     "Figure",
     "FigureError",
+    "correspondence",
     "fig1",
     "fig2",
     "fig3",
+    "fig4",
+    "fig5",
+    "fig6",
     "filters",
+    "invariance",
+    "picture_grid",
     "projection_image",
     "robust_maximum",
+    "sanity",
     "tile",
     "training",
     "unit_figure",

@@ -102,11 +102,12 @@ def _grid(pictures: list[np.ndarray], size: int) -> np.ndarray:
     grid = np.full((side, side, 3), 255, np.uint8)
     for place, picture in enumerate(pictures):
         top, left = (n * (size + GAP) for n in divmod(place, SIDE))
-        grid[top : top + size, left : left + size] = _resized(picture, size)
+        grid[top : top + size, left : left + size] = resized(picture, size)
     return grid
 
 
-def _resized(picture: np.ndarray, size: int) -> np.ndarray:
+def resized(picture: np.ndarray, size: int) -> np.ndarray:
+    """Return a square uint8 picture at another size; one that becomes at least four times as large stays crisp."""
     if picture.shape[0] != picture.shape[1]:
         raise FigureError(f"a mosaic takes square pictures; given {picture.shape[0]}x{picture.shape[1]}")
     crisp = size >= 4 * len(picture)

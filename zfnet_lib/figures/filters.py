@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import ceil
 
 import numpy as np
-from PIL import Image
 
 from .colour import projection_image, robust_maximum
+from .fig2 import resized
 from .sheet import Sheet
 from .style import DPI, GREY, NORMAL, SMALL, WIDTH, Figure, FigureError
 
@@ -34,7 +34,7 @@ def filters(panels: Mapping[str, np.ndarray], title: str) -> Figure:
     if not panels:
         raise FigureError("there are no filters to draw; give at least one layer")
     width = (WIDTH - 2 * MARGIN - (len(panels) - 1) * SPACE) / len(panels)
-    sheets = {name: _panel(weights, int(width * DPI)) for name, weights in panels.items()}
+    sheets = {name: grid_of_filters(weights, int(width * DPI)) for name, weights in panels.items()}
     tallest = max(array.shape[0] for array in sheets.values()) / DPI
     sheet = Sheet(Sheet.HEAD + LABEL + tallest + MARGIN, title)
     for place, (name, array) in enumerate(sheets.items()):
@@ -46,19 +46,34 @@ def filters(panels: Mapping[str, np.ndarray], title: str) -> Figure:
     return sheet.figure
 
 
-def _panel(weights: np.ndarray, width: int) -> np.ndarray:
-    """Set the filters of a layer in a grid about as high as wide, in the layer's order."""
+def grid_of_filters(weights: np.ndarray, width: int) -> np.ndarray:
+    """Set the filters of a layer in a grid about as high as wide, in the layer's order.
+
+    Args:
+        weights: [maps, 3, k, k].
+        width: Of the grid in pixels, at most.
+
+    Returns:
+        uint8 [h, w, 3].
+
+    Raises:
+        FigureError: Weights of another shape.
+    """
     weights = np.asarray(weights, np.float64)
     if weights.ndim != 4 or weights.shape[1] != 3 or not weights.size:
         raise FigureError(f"filters of a first layer are an array [maps, 3, k, k]; given {list(weights.shape)}")
-    columns = ceil(len(weights) ** 0.5)
-    size, scale = (width + GAP) // columns - GAP, robust_maximum(weights)
-    rows = ceil(len(weights) / columns)
+    scale = robust_maximum(weights)
+    return in_square([projection_image(one, scale) for one in weights], width)
+
+
+def in_square(pictures: Sequence[np.ndarray], width: int) -> np.ndarray:
+    """Set square uint8 pictures [s, s, 3] on white in a grid about as high as wide, at most `width` pixels wide."""
+    columns = ceil(len(pictures) ** 0.5)
+    size, rows = (width + GAP) // columns - GAP, ceil(len(pictures) / columns)
     grid = np.full((rows * (size + GAP) - GAP, columns * (size + GAP) - GAP, 3), 255, np.uint8)
-    for place, one in enumerate(weights):
+    for place, picture in enumerate(pictures):
         top, left = (n * (size + GAP) for n in divmod(place, columns))
-        picture = Image.fromarray(projection_image(one, scale)).resize((size, size), Image.Resampling.NEAREST)
-        grid[top : top + size, left : left + size] = np.asarray(picture)
+        grid[top : top + size, left : left + size] = resized(picture, size)
     return grid
 
 

@@ -1,0 +1,281 @@
+"""Correspondence: Delta against a literal double loop, masks against the parts they are to hide."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from layouts import class_folders
+from oracles import lively, picture
+from pictures import TINY_SPEC
+
+from zfnet_lib import ConvNet, ZfnetError, experiments
+from zfnet_lib.correspondence import (
+    GROUP,
+    RANDOM,
+    SAME,
+    SIDE,
+    CorrespondenceError,
+    correspondence,
+    drawn_face_places,
+    easy_face_places,
+    squares,
+)
+from zfnet_lib.datasets.shapes import Shapes
+from zfnet_lib.experiments import parts
+from zfnet_lib.figures import correspondence as drawn
+from zfnet_lib.images import Preparation
+from zfnet_lib.specs import SpecError
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def net():
+    return lively(TINY_SPEC, seed=1)
+
+
+@pytest.fixture(scope="module")
+def x():
+    return picture(SIZE, SIZE, n=6)
+
+
+def hidden(*places: tuple[int, int], side: int = 12) -> torch.Tensor:
+    """Return one mask for each top left corner."""
+    masks = torch.zeros(len(places), SIZE, SIZE, dtype=torch.bool)
+    for mask, (top, left) in zip(masks, places, strict=True):
+        mask[top : top + side, left : left + side] = True
+    return masks
+
+
+SOMEWHERE = hidden((3, 9), (20, 40), (50, 50), (8, 8), (33, 0), (26, 26))
+
+
+# ----------------------------------------------------------------------------------------------------------- Delta
+
+
+def signs_by_loops(net, x, mask, layer) -> list[list[int]]:
+    """Return the sign of each feature's change, picture by picture."""
+    signs = []
+    for own, square in zip(x, mask, strict=True):
+        covered = own.clone()
+        covered[:, square] = 0
+        before, after = (net.trace(one[None])[layer].maps.detach().flatten() for one in (own, covered))
+        signs.append([int(np.sign(change)) for change in (before - after).tolist()])
+    return signs
+
+
+def delta_by_loops(signs: list[list[int]]) -> float:
+    """Return the mean over i != j of the normalised Hamming distance."""
+    distances = []
+    for i, one in enumerate(signs):
+        for j, other in enumerate(signs):
+            if i != j:
+                distances.append(sum(a != b for a, b in zip(one, other, strict=True)) / len(one))
+    return sum(distances) / len(distances)
+
+
+def chance_by_loops(signs: list[list[int]]) -> float:
+    """Return the same where every feature of one picture meets every feature of the other."""
+    counts = [{sign: one.count(sign) for sign in (-1, 0, 1)} for one in signs]
+    n, distances = len(signs[0]), []
+    for i, one in enumerate(counts):
+        for j, other in enumerate(counts):
+            if i != j:
+                distances.append(sum(one[a] * other[b] for a in one for b in other if a != b) / n**2)
+    return sum(distances) / len(distances)
+
+
+def test_delta_equals_a_literal_double_loop(net, x):
+    found = correspondence(net, x, {"part": SOMEWHERE}, ("conv2", "conv5", "fc7"), group=3)
+    assert found.delta.shape == (3, 1, 2)
+    for level, layer in enumerate(found.layers):
+        for number, rows in enumerate((slice(0, 3), slice(3, 6))):
+            signs = signs_by_loops(net, x[rows], SOMEWHERE[rows], layer)
+            assert found.delta[level, 0, number] == pytest.approx(delta_by_loops(signs), abs=1e-12)
+            assert found.chance[level, 0, number] == pytest.approx(chance_by_loops(signs), abs=1e-12)
+            changed = np.mean([sign != 0 for one in signs for sign in one])
+            assert found.changed[level, 0, number] == pytest.approx(changed, abs=1e-12)
+            assert 0 < found.delta[level, 0, number] < 1
+
+
+def test_the_same_change_in_the_same_picture_is_fully_consistent(net, x):
+    same = x[:1].repeat(3, 1, 1, 1)
+    masks = {"one place": hidden(*[(20, 20)] * 3), "three places": hidden((3, 3), (25, 25), (48, 48))}
+    found = correspondence(net, same, masks, group=3)
+    assert (found.delta[:, 0] == 0).all()
+    assert (found.delta[:, 1] > 0.05).all()
+    assert found.layers == ("conv5", "fc7")
+
+
+def test_a_mask_that_hides_nothing_changes_nothing(net, x):
+    nothing = {"nothing": torch.zeros(6, SIZE, SIZE, dtype=torch.bool)}
+    found = correspondence(net, x, nothing, group=3)
+    assert not found.delta.any() and not found.changed.any()
+    assert (found.relative == 1).all()
+
+
+def test_without_a_classifier_the_highest_maps_are_compared(net, x):
+    assert correspondence(net.features(), x, {"part": SOMEWHERE}, group=3).layers == ("conv5",)
+
+
+@pytest.mark.parametrize(
+    ("n", "masks", "group", "sentence"),
+    [
+        (6, {"part": SOMEWHERE}, 4, "groups of at least 2: 6 make none of 4"),
+        (6, {"part": SOMEWHERE}, 1, "6 make none of 1"),
+        (0, {"part": SOMEWHERE}, 5, "0 make none of 5"),
+        (6, {"eye": SOMEWHERE[:3]}, 3, r"the mask 'eye' is bool \[6, 64, 64\]; given bool \[3, 64, 64\]"),
+        (6, {"eye": SOMEWHERE.float()}, 3, r"given float32 \[6, 64, 64\]"),
+    ],
+)
+def test_bad_input_gets_one_sentence(net, x, n, masks, group, sentence):
+    with pytest.raises(CorrespondenceError, match=sentence):
+        correspondence(net, x[:n], masks, group=group)
+
+
+def test_an_unknown_layer_is_named(net, x):
+    with pytest.raises(SpecError, match="small has no layer 'conv9'; its layers are conv1"):
+        correspondence(net, x, {"part": SOMEWHERE}, ("conv9",), group=3)
+
+
+# ---------------------------------------------------------------------------------------------------------- places
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.sampled_from([(64, 73), (112, 128), (224, 256), (224, 224)]))
+def test_squares_have_one_size_and_lie_inside_the_view(row, column, sizes):
+    crop, short_side = sizes
+    preparation = Preparation(short_side, crop, torch.zeros(3, 1, 1), torch.ones(3, 1, 1))
+    (mask,) = squares(np.array([[row, column]]), preparation)
+    width = round(SIDE * short_side)
+    rows, columns = mask.any(1).nonzero().flatten(), mask.any(0).nonzero().flatten()
+    assert len(rows) == len(columns) == width and mask.sum() == width**2
+    for place, covered in ((row, rows), (column, columns)):
+        middle = place * short_side - (short_side - crop) // 2
+        wanted = min(max(middle, width / 2), crop - width / 2)
+        assert covered.double().mean() + 0.5 == pytest.approx(wanted, abs=0.51)
+
+
+def test_the_parts_of_drawn_faces_are_hidden():
+    shapes = Shapes(split="val", size=73)
+    preparation = Preparation(73, 64, torch.zeros(3, 1, 1), torch.ones(3, 1, 1))
+    rows = np.flatnonzero(shapes.labels == shapes.classes.index("face"))[:10].tolist()
+    places = drawn_face_places(shapes, rows)
+    masks = {part: squares(centres, preparation) for part, centres in places.items()}
+    assert list(masks) == ["left eye", "right eye", "mouth", RANDOM, SAME]
+    for i, row in enumerate(rows):
+        eyes = shapes.parts(row)["eyes"][4:68, 4:68]
+        both = masks["left eye"][i] | masks["right eye"][i]
+        assert (eyes & both).sum() >= 0.95 * eyes.sum()
+        assert (eyes & masks["left eye"][i]).sum() > 0 < (eyes & masks["right eye"][i]).sum()
+        assert places["left eye"][i, 1] < places["right eye"][i, 1]
+        assert (shapes.parts(row)["mouth"][4:68, 4:68] & masks["mouth"][i]).any()
+
+
+def test_random_places_lie_on_the_head_and_differ_or_are_one_for_a_group():
+    places = easy_face_places(2 * GROUP, seed=3)
+    assert len(np.unique(places[RANDOM], axis=0)) == 2 * GROUP
+    assert len(np.unique(places[SAME], axis=0)) == 2
+    assert (places[SAME][:GROUP] == places[RANDOM][0]).all()
+    assert (places[SAME][GROUP:] == places[RANDOM][GROUP]).all()
+    assert ((places[RANDOM] > 0.1) & (places[RANDOM] < 0.9)).all()
+    assert np.array_equal(places[RANDOM], easy_face_places(2 * GROUP, seed=3)[RANDOM])
+    assert not np.array_equal(places[RANDOM], easy_face_places(2 * GROUP, seed=4)[RANDOM])
+    assert (places["left eye"] == places["left eye"][0]).all()
+
+
+def test_a_picture_without_a_face_is_named():
+    with pytest.raises(CorrespondenceError, match="shapes/val/0 shows no face"):
+        drawn_face_places(Shapes(split="val", n=32), [0])
+
+
+# ------------------------------------------------------------------------------------------------------ experiment
+
+
+@pytest.fixture(scope="module")
+def result() -> parts.Parts:
+    return experiments.correspondence("smoke", groups=3)
+
+
+def test_the_experiment_compares_drawn_faces_in_smoke(result):
+    assert result.found.layers == ("conv5", "fc7")
+    assert result.found.parts == ("left eye", "right eye", "mouth", RANDOM, SAME)
+    assert result.found.delta.shape == (2, 5, 3)
+    assert "shapes val" in str(result.source)
+    assert len(result.shown) == GROUP and all(len(row) == 6 for row in result.shown)
+    for whole, *covered in result.shown:
+        for one in covered:
+            assert 0.02 < (one != whole).any(-1).mean() <= (round(SIDE * 73) / 64) ** 2
+
+
+def test_table_and_verdict_say_what_was_found(result):
+    delta = result.found.delta
+    assert [row["delta"] for row in result.table.rows] == [
+        f"{own.mean():.3f} ± {own.std(ddof=1):.3f}" for level in delta for own in level
+    ]
+    below = int((delta[0, :3] < delta[0, 3]).sum())
+    assert f"In conv5 Δ of a true part is below that of a random place in {below} of 9" in result.verdict
+    papers = {(row["layer"], row["part"]): row["paper"] for row in result.table.rows}
+    assert papers["conv5", RANDOM] == "0.107 ± 0.017" and papers["fc7", RANDOM] == "0.073 ± 0.014"
+    assert papers["conv5", "mouth"] == papers["conv5", SAME] == ""
+
+
+def test_the_same_seed_gives_the_same_numbers(result):
+    again = experiments.correspondence("smoke", groups=3)
+    assert np.array_equal(again.found.delta, result.found.delta)
+    assert not np.array_equal(experiments.correspondence("smoke", groups=3, seed=1).found.delta, result.found.delta)
+
+
+@pytest.fixture
+def untrained(monkeypatch, data):
+    """The profile `tiny` with a small network and no data."""
+    monkeypatch.setattr(parts, "network_of", lambda profile: ConvNet(TINY_SPEC, seed=1).eval().features())
+    return data
+
+
+def test_without_caltech_the_drawn_faces_are_taken_and_named(untrained):
+    assert "shapes val" in str(experiments.correspondence("tiny", groups=1).source)
+    with pytest.raises(ZfnetError, match="zfnet fetch caltech-101"):
+        experiments.correspondence("tiny", "caltech-101")
+
+
+def test_aligned_faces_are_taken_far_apart(untrained, monkeypatch):
+    root = untrained / "caltech-101" / "caltech101" / "101_ObjectCategories"
+    class_folders(root, ["Faces", "Faces_easy"], 12)
+    taken = []
+    monkeypatch.setattr(parts, "source_of", lambda net, dataset, *rest: taken.append(dataset))
+    found = experiments.correspondence("tiny", groups=2).found
+    assert found.delta.shape == (1, 5, 2) and found.parts[2] == "nose"
+    dataset, rows, _ = parts._faces(experiments.parts.network_of("tiny"), "caltech-101", 2, 0)
+    assert taken[0].name == "caltech-101"
+    assert [dataset.names[row][-8:-4] for row in rows[:GROUP]] == ["0001", "0003", "0005", "0007", "0009"]
+    assert [dataset.names[row][-8:-4] for row in rows[GROUP:]] == ["0002", "0004", "0006", "0008", "0010"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"pictures": "photos"}, "the parts of 'photos' are not known; choose caltech-101"),
+        ({"groups": 0}, "64 faces of shapes make 1 to 12 groups of 5, not 0"),
+        ({"groups": 13}, "1 to 12 groups of 5, not 13"),
+        ({"profile": "huge"}, "there is no profile 'huge'"),
+    ],
+)
+def test_bad_requests_get_one_sentence(changes, sentence):
+    with pytest.raises(ZfnetError, match=sentence):
+        experiments.correspondence(**{"profile": "smoke"} | changes)
+
+
+# ---------------------------------------------------------------------------------------------------------- figure
+
+
+def test_the_figure_draws_every_group_and_the_means(result):
+    found = result.found
+    figure = drawn.deltas(found.layers, found.parts, found.delta, found.relative)
+    panels = np.array(figure.axes).reshape(2, 2)
+    for level, line in enumerate(panels):
+        for axes, values in zip(line, (found.delta[level], found.relative[level]), strict=True):
+            assert np.array_equal([curve.get_ydata() for curve in axes.lines], values)
+            means = [bar.get_segments()[0][0, 1] for bar in axes.collections]
+            assert means == pytest.approx(values.mean(1))
+        assert [label.get_text() for label in line[0].get_xticklabels()][-1] == "one random\nplace for\nall"

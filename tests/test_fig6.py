@@ -1,0 +1,69 @@
+"""Fig. 6: which pictures are chosen, and what a row shows."""
+
+import numpy as np
+import pytest
+import torch
+
+from zfnet_lib import experiments
+from zfnet_lib.experiments import occluding
+from zfnet_lib.figures import FigureError, fig6
+from zfnet_lib.occlusion import Occlusion
+
+
+def seen(image, activity, probability, label, target=0):
+    activity, probability = (torch.tensor(values) for values in (activity, probability))
+    return occluding._Seen(
+        image, torch.zeros(3, 8, 8), Occlusion(activity, probability, torch.tensor(label), 0, target, 4, 4)
+    )
+
+
+def test_each_story_gets_the_picture_that_tells_it():
+    flips = seen(1, [[5.0, 1.0]], [[0.9, 0.1]], [[0, 3]])
+    disagree = seen(2, [[5.0, 1.0]], [[0.1, 0.9]], [[0, 0]])
+    many = seen(3, [[5.0, 4.0, 5.0]], [[0.5, 0.4, 0.4]], [[0, 1, 2]])
+    dull = seen(4, [[5.0, 5.0]], [[0.9, 0.9]], [[0, 0]])
+    chosen = occluding._chosen([dull, many, disagree, flips])
+    assert [one.image for one in chosen.values()] == [1, 2, 3]
+    assert [one.image for one in occluding._chosen([dull]).values()] == [4]
+
+
+def test_without_a_classifier_the_activity_decides():
+    weak, strong = (
+        occluding._Seen(i, torch.zeros(3, 8, 8), Occlusion(torch.tensor([[4.0, low]]), None, None, 0, None, 4, 4))
+        for i, low in enumerate((3.0, 1.0))
+    )
+    assert [one.image for one in occluding._chosen([weak, strong]).values()] == [1, 0]
+
+
+@pytest.fixture(scope="module")
+def result():
+    return experiments.fig6("smoke", candidates=10, size=16, stride=8)
+
+
+def test_a_row_holds_what_the_network_saw(result):
+    row = result.rows[0]
+    assert row.picture.shape == (64, 64, 3) and row.picture.dtype == np.uint8
+    assert row.activity.shape == row.probability.shape == row.label.shape == (7, 7)
+    assert len(row.projections) == 4 and row.projections[0].shape == row.projections[3].shape
+    top, left, side = row.square
+    assert row.probability[top // 8, left // 8] == row.probability.min() and side == 16
+    assert row.classes[row.target] in row.title and "mini" in str(result.source)
+
+
+def test_the_figure_draws_rows_with_and_without_a_classifier(result):
+    from dataclasses import replace
+
+    silent = replace(result.rows[0], probability=None, label=None, target=None)
+    figure = fig6.occlusion([result.rows[0], silent], "two rows")
+    words = [text.get_text() for text in figure.axes[0].texts]
+    assert words.count("no classifier") == 2 and "two rows" in words
+    assert figure._repr_png_()[0][:4] == b"\x89PNG"
+    with pytest.raises(FigureError, match="at least one picture"):
+        fig6.occlusion([], "nothing")
+
+
+def test_the_class_is_lost_where_the_object_is(result):
+    one, several = experiments.looking(30).rows
+    assert one["n"] >= 8
+    assert one["inside"] >= 85 and one["inside"] >= one["chance"] + 30
+    assert several["n"] >= 3 and several["inside"] > several["chance"]

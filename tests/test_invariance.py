@@ -1,0 +1,255 @@
+"""Invariance: transformed pictures against geometry by hand, distances against literal loops."""
+
+from dataclasses import replace
+from math import cos, radians, sin
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pictures import TINY_SPEC
+
+from zfnet_lib import ConvNet, ZfnetError, experiments
+from zfnet_lib.experiments import robustness
+from zfnet_lib.figures import FigureError
+from zfnet_lib.figures import invariance as drawn
+from zfnet_lib.images import Preparation
+from zfnet_lib.invariance import TRANSFORMATIONS, InvarianceError, Transformation, invariance, transformed
+
+GREY = Preparation(20, 16, torch.full((3, 1, 1), 128.0), torch.ones(3, 1, 1))
+SOME = (
+    Transformation("vertical translation", "share of the side", "shift", (-0.2, 0.0, 0.2)),
+    Transformation("rotation", "degrees", "turn", (0.0, 180.0)),
+)
+
+
+def noise(n: int, height: int = 73, width: int = 73, seed: int = 0) -> list[torch.Tensor]:
+    rng = np.random.default_rng(seed)
+    return [torch.from_numpy(rng.integers(0, 256, (3, height, width), dtype=np.uint8)) for _ in range(n)]
+
+
+@pytest.fixture(scope="module")
+def net() -> ConvNet:
+    return ConvNet(TINY_SPEC, seed=3).eval()
+
+
+# ------------------------------------------------------------------------------------------------------- pictures
+
+
+@given(st.integers(20, 90), st.integers(20, 90), st.integers(0, 9))
+def test_a_picture_that_is_not_moved_is_prepared_as_always(height, width, seed):
+    (picture,) = noise(1, height, width, seed)
+    assert torch.equal(transformed(picture, GREY), GREY.square(picture))
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_quarter_turns_are_exact_and_clockwise(quarters):
+    (picture,) = noise(1, 20, 20)
+    assert torch.equal(transformed(picture, GREY, turn=90.0 * quarters), torch.rot90(picture, -quarters, (1, 2)))
+
+
+@given(st.integers(-10, 10))
+def test_a_shift_shows_what_lay_beside_the_view(pixels):
+    (picture,) = noise(1, 40, 20)
+    moved = transformed(picture, GREY, shift=pixels / GREY.crop)
+    assert torch.equal(moved, picture[:, 10 - pixels : 30 - pixels])
+
+
+def test_beyond_the_edge_lies_the_mirror_image():
+    (picture,) = noise(1, 20, 20)
+    moved = transformed(picture, GREY, shift=4 / 16)
+    assert torch.equal(moved[:, 4:], picture[:, :16])
+    assert torch.equal(moved[:, :4], picture[:, :4].flip(1))
+
+
+@settings(max_examples=25)
+@given(st.floats(-0.3, 0.3), st.floats(1, 1.8), st.floats(0, 360))
+def test_every_pixel_comes_from_where_geometry_says(shift, scale, turn):
+    # Brightness rises by 4 a pixel, so it tells where a pixel was taken, to a quarter of one.
+    side = 60
+    y, x = np.mgrid[:side, :side]
+    picture = torch.from_numpy(np.stack([4 * y, 4 * x, 0 * x]).astype(np.uint8))
+    shown = transformed(picture, replace(GREY, short_side=side, crop=side), shift, scale, turn).numpy()
+    c, s = cos(radians(turn)), sin(radians(turn))
+    compared = 0
+    for row in range(0, side, 7):
+        for column in range(0, side, 7):
+            v, u = row + 0.5 - side / 2, column + 0.5 - side / 2
+            from_x = (c * u + s * v) / scale + side / 2 - 0.5
+            from_y = (c * v - s * u) / scale - shift * side + side / 2 - 0.5
+            if 3 < from_x < side - 4 and 3 < from_y < side - 4:
+                compared += 1
+                assert abs(int(shown[0, row, column]) - 4 * from_y) < 1
+                assert abs(int(shown[1, row, column]) - 4 * from_x) < 1
+    assert compared > 10
+
+
+# ------------------------------------------------------------------------------------------------------ distances
+
+
+def test_distances_equal_literal_loops(net):
+    shown = noise(3)
+    found = invariance(net, shown, transformations=SOME)
+    traces = [net.trace(net.prepare([one])) for one in shown]
+    features = {k: [trace[k].maps.detach().double().flatten() for trace in traces] for k in found.layers}
+    assert found.layers == ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7")
+    for sweep in found.sweeps:
+        for i, picture in enumerate(shown):
+            for s, step in enumerate(sweep.transformation.steps):
+                square = transformed(picture, net.preparation, **{sweep.transformation.way: step})
+                trace = net.trace(net.prepare([square]))
+                for layer, own in features.items():
+                    others = [float((own[i] - other).norm()) for j, other in enumerate(own) if j != i]
+                    moved = float((trace[layer].maps.detach().double().flatten() - own[i]).norm())
+                    expected = moved / (sum(others) / len(others))
+                    assert sweep.distances[layer][i, s] == pytest.approx(expected, rel=1e-4, abs=1e-9)
+                expected = trace.logits.softmax(1)[0, found.labels[i]].item()
+                assert sweep.probabilities[i, s] == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_picture_that_looks_the_same_upside_down_does_not_move(net):
+    one, other = noise(2)
+    symmetric = ((one.int() + one.flip(1, 2).int()) // 2).to(torch.uint8)
+    turned = invariance(net, [symmetric, other], transformations=SOME).sweeps[1]
+    assert all((values[:, 0] == 0).all() for values in turned.distances.values())
+    assert all(values[0, 1] == 0 for values in turned.distances.values())
+    assert turned.distances["conv1"][1, 1] > 0.3
+
+
+def test_the_share_beyond_the_edge_is_counted(net):
+    crop, side = net.preparation.crop, net.preparation.short_side
+    up, still, down = invariance(net, noise(2, side, side), transformations=SOME).sweeps[0].filled[0]
+    margin = (side - crop) // 2
+    assert still == 0
+    assert down == pytest.approx(int(0.2 * crop - margin + 0.5) / crop, abs=1.1 / crop)
+    assert up == pytest.approx(down, abs=1.1 / crop)
+    tall = invariance(net, noise(2, 2 * side, side), transformations=SOME).sweeps[0].filled
+    assert (tall == 0).all()
+
+
+def test_labels_are_the_given_ones_or_the_network_s_answers(net):
+    shown = noise(2)
+    answers = net(net.prepare(shown)).argmax(1).tolist()
+    found = invariance(net, shown, transformations=SOME)
+    assert found.answered and list(found.labels) == answers
+    given_ = invariance(net, shown, [3, 1], SOME)
+    assert not given_.answered and given_.labels == (3, 1)
+    expected = net(net.prepare(shown)).softmax(1)[[0, 1], [3, 1]].detach().numpy()
+    assert np.allclose(given_.sweeps[0].probabilities[:, 1], expected)
+
+
+def test_without_a_classifier_there_are_distances_alone(net):
+    found = invariance(net.features(), noise(2), transformations=SOME)
+    assert found.labels is None and found.sweeps[0].probabilities is None
+    assert found.ends == ("conv1", "conv5")
+
+
+@pytest.mark.parametrize(
+    ("features", "pictures", "labels", "sentence"),
+    [
+        (False, noise(1), None, "give at least 2, not 1"),
+        (False, noise(2), [1], "2 pictures take 2 labels from 0 to 3; given 1"),
+        (False, noise(2), [1, 4], "2 pictures take 2 labels from 0 to 3; given 1, 4"),
+        (True, noise(2), [1, 2], "small has no classifier here; leave the labels out"),
+        (False, noise(1) * 2, None, "the pictures have the same features in conv1; give pictures that differ"),
+    ],
+)
+def test_bad_input_gets_one_sentence(net, features, pictures, labels, sentence):
+    with pytest.raises(InvarianceError) as error:
+        invariance(net.features() if features else net, pictures, labels, SOME)
+    assert sentence in str(error.value) and "\n" not in str(error.value)
+
+
+# ------------------------------------------------------------------------------------------------------ experiment
+
+
+@pytest.fixture(scope="module")
+def result() -> robustness.Robustness:
+    return experiments.invariance("smoke")
+
+
+def test_the_experiment_follows_the_classes_of_five_pictures(result):
+    assert result.names == [f"shapes/val/{n}" for n in (0, 3, 6, 9, 12)]
+    assert result.found.labels == (0, 3, 6, 9, 12) and not result.found.answered
+    assert result.found.ends == ("conv1", "fc7")
+    for sweep, transformation in zip(result.found.sweeps, TRANSFORMATIONS, strict=True):
+        still = transformation.steps.index(1.0 if transformation.way == "scale" else 0.0)
+        assert all((values[:, still] == 0).all() for values in sweep.distances.values())
+    assert [row["layer"] for row in result.by_layer.rows] == list(result.found.layers)
+    assert "picture's class" in result.basis and "mirror image" in result.basis
+    assert "mini" in str(result.source)
+
+
+def test_the_table_holds_the_means(result):
+    row = result.by_layer.rows[2]
+    assert row["scale"] == round(float(result.found.sweeps[1].distances["conv3"].mean()), 3)
+    assert row["scale"] != row["scale random"]
+
+
+def test_a_network_without_classifier_says_so_in_one_sentence(monkeypatch):
+    features = experiments.network_of("smoke").features()
+    monkeypatch.setattr("zfnet_lib.experiments.setting.network_of", lambda profile: features)
+    result = experiments.invariance("smoke", count=2)
+    assert "There is no classifier here: conv5 is the highest layer" in result.basis
+    assert len(drawn.sweeps(result.found.sweeps, result.found.ends, result.views).axes) == 9
+
+
+def test_pictures_of_other_classes_are_followed_by_the_network_s_answers():
+    result = experiments.invariance("smoke", "shapes-transfer", count=2)
+    assert result.found.answered and "the network's own first answer" in result.basis
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"count": 0}, "shapes has 1024 pictures; choose 1 to 1024, not 0"),
+        ({"count": 1}, "give at least 2, not 1"),
+        ({"profile": "huge"}, "there is no profile 'huge'"),
+        ({"pictures": "nothing"}, "there is no data set 'nothing'"),
+    ],
+)
+def test_bad_requests_get_one_sentence(changes, sentence):
+    with pytest.raises(ZfnetError, match=sentence):
+        experiments.invariance(**{"profile": "smoke"} | changes)
+
+
+class Labelled:
+    name, multilabel = "some", False
+
+    def __init__(self, labels):
+        self.labels = np.array(labels)
+
+    def __len__(self):
+        return len(self.labels)
+
+
+def test_pictures_are_spread_over_the_classes_or_over_the_data_set():
+    assert robustness.spread(Labelled([2, 2, 0, 0, 1, 1, 3]), 4) == [2, 4, 0, 6]
+    assert robustness.spread(Labelled([2, 2, 0, 0, 1, 1, 3]), 2) == [2, 0]
+    assert robustness.spread(Labelled([0] * 10), 5) == [0, 2, 4, 6, 8]
+
+
+# --------------------------------------------------------------------------------------------------------- figure
+
+
+def test_the_figure_draws_every_distance_and_probability(result):
+    figure = drawn.sweeps(result.found.sweeps, result.found.ends, result.views)
+    panels = np.array(figure.axes).reshape(3, 4)
+    for line, sweep in zip(panels, result.found.sweeps, strict=True):
+        assert len(line[0].images) == 20
+        for axes, values in zip(
+            line[1:], (sweep.distances["conv1"], sweep.distances["fc7"], sweep.probabilities), strict=True
+        ):
+            assert np.array_equal([curve.get_ydata() for curve in axes.lines], values)
+            assert len({(curve.get_color(), curve.get_linestyle()) for curve in axes.lines}) == 5
+            assert axes.get_ylim()[1] >= values.max()
+    assert [axes.get_title("left") for axes in panels[0]] == [
+        "vertical translation", "conv1: distance", "fc7: distance", "probability",
+    ]  # fmt: skip
+
+
+def test_more_pictures_than_can_be_told_apart_are_refused(result):
+    many = [replace(sweep, filled=np.zeros((7, 2))) for sweep in result.found.sweeps]
+    with pytest.raises(FigureError, match="6 pictures can be told apart; given 7"):
+        drawn.sweeps(many, result.found.ends, result.views)

@@ -1,0 +1,352 @@
+"""Occlusion against the literal way: paste the square, run the network, place by place; all in float64."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+from math import prod
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracles import close, lively, picture
+from strategies import specs
+from torch import nn
+from torchvision.models import alexnet
+
+from zfnet_lib import covered
+from zfnet_lib.bench import occlusion as bench
+from zfnet_lib.foreign import adapt
+from zfnet_lib.network import ConvNet, InputError
+from zfnet_lib.occlusion import Occlusion, OcclusionError, largest_drop, occlude
+from zfnet_lib.paths import ZfnetError
+from zfnet_lib.reach import bands, share
+from zfnet_lib.specs import KRIZHEVSKY, MINI, TABLE_2, ZFNET, ArchSpec, Conv, Dense, Pool
+
+
+@torch.no_grad()
+def literally(net: ConvNet, x: torch.Tensor, size: int, stride: int, fill=0.0) -> tuple:
+    """Return activity [rows, columns, maps] and probability [rows, columns, classes] of passes for all places."""
+    corners = [range(0, n - size + 1, stride) for n in x.shape[-2:]]
+    colour = torch.as_tensor(fill, dtype=torch.float64).view(-1, 1, 1)
+    covered = x.repeat(prod(map(len, corners)), 1, 1, 1)
+    for each, (row, column) in zip(covered, product(*corners), strict=True):
+        each[:, row : row + size, column : column + size] = colour
+    traces = [net.trace(part) for part in covered.split(32)]
+    maps = torch.cat([trace[net.spec.convs[-1].name].maps for trace in traces])
+    activity = maps.sum((2, 3)).unflatten(0, tuple(map(len, corners)))
+    if not net.spec.classes:
+        return activity, None
+    logits = torch.cat([trace.logits for trace in traces])
+    return activity, logits.softmax(1).unflatten(0, tuple(map(len, corners)))
+
+
+def agrees(seen: Occlusion, net: ConvNet, x: torch.Tensor, fill=0.0) -> bool:
+    """Say whether all three maps are those of the literal way."""
+    activity, probability = literally(net, x, seen.size, seen.stride, fill)
+    same = close(seen.activity, activity[..., seen.map])
+    if probability is None:
+        return same and seen.probability is seen.label is seen.target is None
+    exact = torch.allclose(seen.probability, probability[..., seen.target], rtol=0, atol=1e-10)
+    return same and exact and torch.equal(seen.label, probability.argmax(-1))
+
+
+# ---- equal to the literal way -------------------------------------------------------------------------------
+
+
+@st.composite
+def scenes(draw) -> tuple:
+    """Return a network with or without a classifier, a picture, a square, its step and its colour."""
+    spec = draw(specs())
+    height, width = (spec.smallest() + draw(st.integers(0, 17)) for _ in range(2))
+    if draw(st.booleans()):
+        height = width
+        dense = draw(st.sampled_from([(), (Dense("fc6", 5),), (Dense("fc6", 6), Dense("fc7", 4))]))
+        spec = replace(spec, dense=dense, classes=4, image_size=height)
+    seed, side = draw(st.integers(0, 10**6)), min(height, width)
+    size = draw(st.one_of(st.sampled_from([1, side]), st.integers(1, side)))
+    stride = draw(st.integers(max(1, (max(height, width) - size) // 6), max(height, width)))
+    fill = draw(st.sampled_from([0.0, 40.0, (10.0, -20.0, 30.0)]))
+    return lively(spec, seed), picture(height, width, seed), size, stride, fill
+
+
+@settings(max_examples=120)
+@given(scenes(), st.sampled_from([True, True, None]))
+def test_the_changes_alone_give_what_a_pass_for_each_place_gives(scene, incremental):
+    net, x, size, stride, fill = scene
+    assert agrees(occlude(net, x, None, size, stride, fill=fill, incremental=incremental), net, x, fill)
+
+
+MINIATURE = MINI.scaled(1 / 4)
+
+
+@pytest.mark.parametrize("incremental", [True, False])
+@pytest.mark.parametrize(
+    ("size", "stride"), [(14, 5), (14, 10), (47, 1), (33, 31), (64, 1), (63, 1), (1, 9), (2, 62), (20, 64)]
+)
+def test_the_papers_network_agrees_for_every_square(size, stride, incremental):
+    net, x = lively(MINIATURE), picture(64, 64)
+    assert agrees(occlude(net, x, None, size, stride, incremental=incremental), net, x)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [Conv("conv1", 4, 1, stride=2), Conv("conv1", 4, 2, stride=3, ceil=False), Conv("conv1", 4, 3, 2, ceil=False)],
+    ids=["gaps", "gaps and a rest", "a rest"],
+)
+@pytest.mark.parametrize("side", [8, 9, 10])
+def test_pixels_that_no_filter_sees_change_nothing(first, side):
+    above = (Conv("conv2", 3, 2, padding=1, pool=Pool(2, 2, ceil=False)), Conv("conv3", 3, 1, stride=2))
+    net, x = lively(ArchSpec("gaps", (first, *above), (), classes=0)), picture(side, side + 1)
+    for size in (1, 2, 3):
+        assert agrees(occlude(net, x, size=size, stride=1, incremental=True), net, x)
+
+
+@pytest.mark.parametrize("spec", TABLE_2.values(), ids=TABLE_2)
+def test_every_row_of_table_2_agrees(spec):
+    net, x = lively(spec.scaled(1 / 24)), picture(224, 224)
+    assert agrees(occlude(net, x, None, 50, 87), net, x)
+
+
+def test_without_a_classifier_any_picture_gives_the_activity():
+    net, x = lively(KRIZHEVSKY.scaled(1 / 16).features()), picture(147, 230)
+    seen = occlude(net, x, size=30, stride=40)
+    assert seen.activity.shape == (3, 6)
+    assert agrees(seen, net, x)
+
+
+def test_the_networks_of_others_agree():
+    torch.manual_seed(0)
+    blocks = [(3, 6), (6, 6), (6, 8), (8, 8)]
+    layers = [
+        [nn.Conv2d(a, b, 3, padding=1), nn.ReLU(), *([nn.MaxPool2d(2)] if i % 2 else [])]
+        for i, (a, b) in enumerate(blocks)
+    ]
+    head = [nn.Flatten(), nn.Linear(8 * 8 * 8, 10), nn.ReLU(), nn.Linear(10, 6)]
+    net = adapt(
+        nn.Sequential(*(layer for block in layers for layer in block), *head).double(), image_size=32
+    ).double()
+    x = picture(32, 32) / 60
+    assert agrees(occlude(net, x, size=9, stride=5), net, x)
+
+
+def test_torchvisions_alexnet_agrees():
+    torch.manual_seed(0)
+    net, x = adapt(alexnet().eval()).double(), picture(224, 224) / 60
+    assert agrees(occlude(net, x, size=50, stride=150), net, x)
+
+
+def test_in_float32_the_three_maps_keep_their_promised_precision():
+    net = lively(MINI)
+    with torch.no_grad():
+        net.fc8.weight /= 16
+    x = picture(64, 64)
+    activity, probability = literally(net, x, 14, 5)
+    seen = occlude(net.float(), x.float(), size=14, stride=5)
+    assert seen.activity.dtype == torch.float32
+    assert ((seen.activity - activity[..., seen.map]).abs() <= 1e-6 * activity[..., seen.map]).all()
+    assert (seen.probability - probability[..., seen.target]).abs().max() < 1e-5
+    assert torch.equal(seen.label, probability.argmax(-1))
+
+
+# ---- what is watched ----------------------------------------------------------------------------------------
+
+
+def test_by_default_the_first_answer_and_the_strongest_map_are_watched():
+    net, x = lively(MINIATURE), picture(64, 64)[0]
+    trace = net.trace(x[None])
+    seen = occlude(net, x, stride=9)
+    assert seen.target == trace.logits.argmax()
+    assert seen.map == int(trace["conv5"].maps.amax((0, 2, 3)).argmax())
+    assert not seen.activity.requires_grad
+    chosen = occlude(net, x, seen.target ^ 1, stride=9, map_=seen.map ^ 1)
+    assert (chosen.target, chosen.map) == (seen.target ^ 1, seen.map ^ 1)
+    assert agrees(chosen, net, x[None])
+    assert torch.equal(chosen.label, seen.label)
+
+
+@pytest.mark.parametrize(
+    ("sides", "size", "stride", "shape"),
+    [((224, 224), 50, 6, (30, 30)), ((112, 112), 25, 3, (30, 30)), ((112, 150), 25, 3, (30, 42))],
+)
+def test_the_square_scales_with_the_picture(sides, size, stride, shape):
+    seen = occlude(lively(ZFNET.scaled(1 / 48).features()), picture(*sides))
+    assert (seen.size, seen.stride, seen.activity.shape) == (size, stride, shape)
+
+
+def test_a_square_of_the_pictures_own_colour_changes_nothing():
+    net, x = lively(MINIATURE), torch.full((1, 3, 64, 64), 7.0, dtype=torch.float64)
+    seen = occlude(net, x, size=20, stride=11, fill=7.0)
+    trace = net.trace(x)
+    assert close(seen.activity, trace["conv5"].maps[0, seen.map].sum().expand(5, 5).detach(), 1e-12)
+    assert (seen.label == seen.target).all()
+
+
+def test_two_runs_give_the_same_bytes_and_leave_the_network_alone():
+    net, x = lively(MINIATURE).float(), picture(64, 64).float()
+    before = {name: weight.clone() for name, weight in net.state_dict().items()}
+    first, again = (occlude(net, x, size=14, stride=3) for _ in range(2))
+    assert torch.equal(first.activity, again.activity)
+    assert torch.equal(first.probability, again.probability)
+    assert all(torch.equal(weight, before[name]) for name, weight in net.state_dict().items())
+
+
+def test_the_bar_counts_places(capsys):
+    occlude(lively(MINIATURE), picture(64, 64), size=30, stride=10, progress=True)
+    assert "16/16" in capsys.readouterr().err
+
+
+# ---- less work ----------------------------------------------------------------------------------------------
+
+
+def test_large_squares_are_passed_whole_and_small_ones_are_not(monkeypatch):
+    net, x = lively(MINIATURE), picture(64, 64)
+    monkeypatch.setattr(covered, "_changed", None)
+    assert occlude(net, x, size=60, stride=2).activity.shape == (3, 3)
+    with pytest.raises(TypeError):
+        occlude(net, x, size=14, stride=10)
+
+
+def test_the_papers_square_changes_a_fifth_of_the_work():
+    corners = tuple(range(0, 224 - 50 + 1, 6))
+    axis = bands(ZFNET, 224, corners, 50, fixed=60, room=6 * 2**20)
+    assert [corner for band in axis for corner in band.squares.first] == list(corners)
+    assert share(ZFNET, axis, axis) < 0.22
+
+
+def test_places_are_answered_together_in_several_sheets(monkeypatch):
+    from zfnet_lib import occlusion
+
+    net, x = lively(MINIATURE), picture(64, 64)
+    monkeypatch.setattr(occlusion, "TOGETHER", 7)
+    monkeypatch.setattr(covered, "ROOM", 2**11)
+    assert agrees(occlude(net, x, size=14, stride=9), net, x)
+
+
+# ---- planted signals ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def detector() -> tuple[ConvNet, torch.Tensor]:
+    """A network whose class 1 is a cross, by one filter that is the cross; and the cross."""
+    cross = torch.zeros(3, 5, 5, dtype=torch.float64)
+    cross[:, 2] = cross[:, :, 2] = 10.0
+    spec = ArchSpec("detector", (Conv("conv1", 2, 5, pool=Pool(2, 2)),), (), classes=2, image_size=24)
+    net = lively(spec)
+    with torch.no_grad():
+        net.conv1.weight.copy_(torch.stack([cross, -cross]) / cross.square().sum())
+        net.conv1.bias.copy_(torch.tensor([-0.5, 0.0]))
+        net.fc8.weight.zero_()
+        net.fc8.bias.copy_(torch.tensor([1.0, 0.0]))
+        net.fc8.weight[1, :100] = 6.0
+    return net, cross
+
+
+@pytest.mark.parametrize("corner", [(3, 11), (0, 0), (19, 19)])
+def test_covering_the_object_drops_its_class(detector, corner):
+    net, cross = detector
+    row, column = corner
+    x, mask = torch.zeros(1, 3, 24, 24, dtype=torch.float64), torch.zeros(24, 24, dtype=torch.bool)
+    x[0, :, row : row + 5, column : column + 5] = cross
+    mask[row : row + 5, column : column + 5] = True
+    seen = occlude(net, x, size=5, stride=1)
+    assert (seen.map, seen.target) == (0, 1)
+    assert seen.activity[row, column] == seen.activity.min() == 0
+    assert seen.probability[row, column] == seen.probability.min()
+    assert seen.label[row, column] == 0
+    touching = torch.tensor([[abs(i - row) < 5 and abs(j - column) < 5 for j in range(20)] for i in range(20)])
+    assert (seen.label[~touching] == 1).all()
+    drop = largest_drop(seen.probability, mask, 5, 1)
+    assert drop.inside
+    assert touching[drop.row, drop.column]
+    assert drop.share == pytest.approx(touching.double().mean().item())
+
+
+@given(st.integers(4, 20), st.integers(4, 20), st.integers(1, 4), st.integers(1, 5), st.integers(0, 10**6))
+def test_a_drop_lies_inside_where_the_square_touches_the_object(height, width, size, stride, seed):
+    generator = torch.Generator().manual_seed(seed)
+    mask = torch.rand(height, width, generator=generator) > 0.9
+    corners = [range(0, n - size + 1, stride) for n in (height, width)]
+    probability = torch.rand(*map(len, corners), generator=generator)
+    touching = [
+        [bool(mask[row : row + size, column : column + size].any()) for column in corners[1]] for row in corners[0]
+    ]
+    drop = largest_drop(probability, mask, size, stride)
+    assert probability[drop.row, drop.column] == probability.min()
+    assert drop.inside == touching[drop.row][drop.column]
+    assert drop.share == pytest.approx(sum(map(sum, touching)) / probability.numel())
+
+
+# ---- bad input ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"size": 65}, "a square of 65 pixels does not fit a picture of 64x64; choose a size from 1 to 64"),
+        ({"size": 0}, "a square of 0 pixels does not fit"),
+        ({"stride": 0}, "the square cannot move by 0 pixels; choose a stride of at least 1"),
+        ({"label": 16}, "mini has no class 16; choose one from 0 to 15"),
+        ({"label": -1}, "mini has no class -1"),
+        ({"map_": 999}, "conv5 has no map 999; choose one from 0 to"),
+        ({"fill": (1.0, 2.0)}, "a square is filled with one value or three, one a channel; given [2]"),
+        (
+            {"x": torch.zeros(2, 3, 64, 64)},
+            "occlusion takes one prepared picture, [3, h, w] or [1, 3, h, w]; given",
+        ),
+        ({"x": torch.zeros(64, 64)}, "given [64, 64]"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_sentence(changes, sentence):
+    arguments = {"x": torch.zeros(3, 64, 64)} | changes
+    with pytest.raises(OcclusionError) as caught:
+        occlude(ConvNet(MINI), arguments.pop("x"), **arguments)
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_without_a_classifier_has_no_label():
+    with pytest.raises(OcclusionError, match="has no classifier here, so no class 3; leave the label out"):
+        occlude(ConvNet(MINI.features()), torch.zeros(3, 64, 64), 3)
+
+
+@pytest.mark.parametrize("x", [torch.zeros(3, 80, 80), torch.full((3, 64, 64), torch.nan)])
+def test_pictures_that_the_network_refuses_are_refused(x):
+    with pytest.raises(InputError):
+        occlude(ConvNet(MINI), x)
+
+
+def test_a_mask_of_another_picture_is_refused():
+    with pytest.raises(OcclusionError, match="give the mask of the same prepared picture"):
+        largest_drop(torch.rand(5, 5), torch.ones(30, 40, dtype=torch.bool), 10, 5)
+
+
+# ---- the benchmark ------------------------------------------------------------------------------------------
+
+
+def test_the_benchmark_compares_equal_results(monkeypatch):
+    for name, value in {"SPEC": MINI, "SIZE": 14, "STRIDE": 5, "COARSE": 10, "BATCHES": (4,), "ROUNDS": 1}.items():
+        monkeypatch.setattr(bench, name, value)
+    *ratios, speed = bench.bench_occlusion()
+    assert [record.unit for record in ratios] == [
+        "times as fast as captum's Occlusion, a run for each output",
+        "times as fast as captum's Occlusion, one run for both outputs",
+        "times as fast as a plain pass in batches",
+        "times as fast as our own whole pass",
+    ]
+    assert all(record.value > 0 and record.n == 1 for record in ratios)
+    assert (speed.unit, speed.parameters["places"], speed.parameters["peers' places"]) == (
+        "places/s, ours",
+        121,
+        36,
+    )
+
+
+def test_the_benchmark_times_nothing_that_differs(monkeypatch):
+    monkeypatch.setattr(bench, "SPEC", MINI)
+    monkeypatch.setattr(bench, "SIZE", 14)
+    watched = bench._watched()
+    broken = replace(watched, seen=replace(watched.seen, activity=1.1 * watched.seen.activity))
+    with pytest.raises(ZfnetError, match=r"^the activity differs by 1\.0e-01, .* 0 labels are others; nothing was"):
+        bench._require_equal(broken)

@@ -1,0 +1,194 @@
+"""Fig. 6: what the strongest map, the class and the answer hang on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from statistics import mean
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..activations import strongest
+from ..datasets import open_dataset
+from ..deconv import Unit, deconv_units
+from ..figures.fig6 import Row
+from ..images import centre_square
+from ..mosaics import fitted, rows_first
+from ..network import ConvNet
+from ..occlusion import Drop, Occlusion, largest_drop, occlude
+from ..specs import MINI
+from ..tables import Table
+from .setting import Source, setting, source_of
+from .spot import trained
+
+OTHERS = 3
+"""Projections of the same map from other pictures."""
+
+
+@dataclass(frozen=True)
+class Occlusions:
+    """Fig. 6: its rows, and what they were computed from."""
+
+    rows: list[Row]
+    title: str
+    source: Source
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One picture of the data set, its input [3, H, W], and what hiding parts of it does."""
+
+    image: int
+    x: Tensor
+    hidden: Occlusion
+
+    @property
+    def losses(self) -> tuple[np.ndarray, np.ndarray]:
+        """How far activity and probability fall at each place of the square."""
+        activity, probability = self.hidden.activity, self.hidden.probability
+        return (activity.max() - activity).numpy(), (probability.max() - probability).numpy()
+
+
+def fig6(
+    profile: str, pictures: str = "", candidates: int = 16, size: int = 0, stride: int = 0, seed: int = 0
+) -> Occlusions:
+    """Hide parts of pictures and choose three by a rule each (Fig. 6).
+
+    Args:
+        profile: `smoke`, `tiny` or `paper`.
+        pictures: A data set; the profile's by default.
+        candidates: Pictures among which the rows are chosen; those that a network gets wrong are left out
+            where labels are known.
+        size, stride: Of the square in pixels; 0 takes the paper's shares of the picture.
+        seed: Of the choice of candidates.
+    """
+    watch, net, dataset = setting(profile, pictures, dense=True)
+    order = np.random.default_rng(seed).permutation(len(dataset))[:candidates]
+    labelled = net.spec.classes == len(dataset.classes) and dataset.labels.ndim == 1
+    seen = []
+    for image in order.tolist():
+        x = net.prepare([dataset[image].picture])
+        hidden = occlude(net, x[0], size=size or None, stride=stride or None)
+        if not labelled or hidden.target == dataset.labels[image]:
+            seen.append(_Seen(image, x[0], hidden))
+    chosen = _chosen(seen)
+    names = list(dataset.classes) if labelled else [f"class {n}" for n in range(net.spec.classes)]
+    last, variety = net.spec.convs[-1].name, hasattr(dataset, "windows")
+    hits = strongest(net, dataset, OTHERS + 1, [last], variety=variety)[last]
+    rows = [_row(net, dataset, one, story, hits, names) for story, one in chosen.items()]
+    return Occlusions(rows, f"{net.spec.name} on {dataset.name}", source_of(net, dataset, watch, seed))
+
+
+def looking(pictures: int = 100, share: float = 1 / 7, seed: int = 0) -> Table:
+    """Count how often a class is lost most where the square touches its object, on `shapes` (section 4.2).
+
+    Pictures of one object, and scenes of several in which the network names one of them: there the square must
+    touch that one, and not another.
+
+    Args:
+        pictures: Of each kind, drawn by seed; those that the network gets wrong are left out.
+        share: Side of the square, of the picture's.
+        seed: Of the draw.
+    """
+    net, rows = trained(MINI.name).net, []
+    for name, title in (("shapes", "one object"), ("shapes-scenes", "several objects")):
+        dataset = open_dataset(name, "val")
+        drawn = np.random.default_rng(seed).permutation(len(dataset))[:pictures].tolist()
+        drops = [drop for image in drawn if (drop := _drop(net, dataset, image, share))]
+        inside, chance = (100 * mean(values) for values in zip(*((d.inside, d.share) for d in drops), strict=True))
+        rows.append({"kind": title, "n": len(drops), "inside": inside, "chance": chance})
+    columns = {"kind": "Pictures", "n": "Right answers", "inside": "Largest drop on the object, %"}
+    return Table(columns | {"chance": "Places on the object, %"}, rows)
+
+
+def _drop(net: ConvNet, dataset, image: int, share: float) -> Drop | None:
+    """Return where the network's answer loses most; None where it names no object of the picture."""
+    preparation = net.preparation
+    x = net.prepare([dataset[image].picture])
+    answer = int(net.trace(x).logits.argmax())
+    masks = {thing.label: thing.mask for thing in dataset.objects(image)}
+    if answer not in masks:
+        return None
+    square = replace(dataset[image], mask=masks[answer]).squared(preparation.short_side)
+    hidden = occlude(net, x[0], answer, size=round(share * preparation.crop))
+    mask = centre_square(square.mask, preparation.crop)
+    return largest_drop(hidden.probability, mask, hidden.size, hidden.stride)
+
+
+def _chosen(seen: Sequence[_Seen]) -> dict[str, _Seen]:
+    """Return a picture for each story, none twice; without a classifier those whose activity falls most."""
+    rules = STORIES if seen[0].hidden.probability is not None else WITHOUT_CLASSIFIER
+    left, chosen = list(seen), {}
+    for story, rule in rules.items():
+        if left:
+            chosen[story] = max(left, key=rule)
+            left.remove(chosen[story])
+    return chosen
+
+
+def _another_object(one: _Seen) -> float:
+    """The largest probability lost at a place where another class becomes the most probable."""
+    other = (one.hidden.label != one.hidden.target).numpy()
+    return float(np.where(other, one.losses[1], 0).max())
+
+
+def _not_the_class(one: _Seen) -> float:
+    """How little the losses of activity and of probability agree, where both are worth speaking of."""
+    activity, probability = one.losses
+    if probability.max() < 0.2 or activity.max() < 0.2 * float(one.hidden.activity.max()):
+        return -2.0
+    return -float(np.corrcoef(activity.ravel(), probability.ravel())[0, 1])
+
+
+def _several_objects(one: _Seen) -> float:
+    """How many classes are the most probable at some place; of equal ones where the probability falls more."""
+    return len(one.hidden.label.unique()) + float(one.losses[1].max())
+
+
+def _activity_falls(one: _Seen) -> float:
+    return float(1 - one.hidden.activity.min() / one.hidden.activity.max().clamp(min=1e-12))
+
+
+STORIES: dict[str, Callable[[_Seen], float]] = {
+    "Another object when the main one is covered": _another_object,
+    "The strongest map is not what the class hangs on": _not_the_class,
+    "Several objects": _several_objects,
+}
+"""The paper's three, each with what is largest in the picture that is chosen."""
+
+WITHOUT_CLASSIFIER = {
+    "The activity that falls most": _activity_falls,
+    "The second most": _activity_falls,
+    "The third most": _activity_falls,
+}
+
+
+def _row(net: ConvNet, dataset, one: _Seen, story: str, hits, names: Sequence[str]) -> Row:
+    hidden, layer = one.hidden, net.spec.convs[-1].name
+    picture = net.preparation.visible(one.x[None])[0]
+    with torch.no_grad():
+        maps = net.features().trace(one.x[None])[layer].maps[0, hidden.map]
+    row, column = divmod(int(maps.argmax()), maps.shape[1])
+    others = [unit for unit in hits.units(hidden.map) if unit.image != one.image][:OTHERS]
+    x = torch.cat([one.x[None], *(net.prepare([dataset[unit.image].picture]) for unit in others)])
+    units = [Unit(0, layer, hidden.map, row, column)]
+    units += [unit._replace(image=place) for place, unit in enumerate(others, 1)]
+    shown = deconv_units(net, x, units)
+    pairs = [fitted(*pair, x.shape[-1]) for pair in zip(shown.projections, shown.boxes, strict=True)]
+    lost = one.losses[0] if hidden.probability is None else one.losses[1]
+    top, left = (int(n) * hidden.stride for n in np.unravel_index(lost.argmax(), lost.shape))
+    name = f"{dataset.sample(one.image).name}" + ("" if hidden.target is None else f", {names[hidden.target]}")
+    return Row(
+        f"{story}: {name}; {layer}, map {hidden.map}",
+        rows_first(picture),
+        (top, left, hidden.size),
+        hidden.activity.numpy(),
+        [pixels.numpy() for pixels, _ in pairs],
+        tuple(pairs[0][1]),
+        None if hidden.probability is None else hidden.probability.numpy(),
+        None if hidden.label is None else hidden.label.numpy(),
+        names,
+        hidden.target,
+    )

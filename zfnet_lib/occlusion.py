@@ -1,0 +1,264 @@
+"""Occlusion sensitivity (section 4.2, Fig. 6): what a network sees while a square covers part of the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from .covered import Part, covered
+from .machine import threads
+from .network import ConvNet, Trace, output, pooled
+from .paths import ZfnetError
+
+TOGETHER = 1024
+"""Squares, about, that the fully connected layers answer together."""
+
+
+SIZE, STRIDE = 50 / 224, 6 / 224
+"""Side and step of the square, as shares of the picture's shorter side."""
+
+
+class OcclusionError(ZfnetError, ValueError):
+    """A square, class or map that does not fit the picture and the network."""
+
+
+@dataclass(frozen=True)
+class Occlusion:
+    """What a network sees for every place of the square, row by row (Fig. 6, b, d, e).
+
+    Attributes:
+        activity: [rows, columns], the sum over one map of the last convolution, rectified, before the pool.
+        probability: [rows, columns], of the class `target`; None without a classifier.
+        label: int64 [rows, columns], the most probable class; None without a classifier.
+        map: Which map `activity` sums.
+        target: Which class `probability` is of; None without a classifier.
+        size, stride: Side and step of the square in pixels; corners lie at multiples of the step.
+    """
+
+    activity: Tensor
+    probability: Tensor | None
+    label: Tensor | None
+    map: int
+    target: int | None
+    size: int
+    stride: int
+
+
+class Drop(NamedTuple):
+    """Where a class loses most.
+
+    Attributes:
+        row, column: Place of the square.
+        inside: Whether it touches the object there.
+        share: Share of all places where it does.
+    """
+
+    row: int
+    column: int
+    inside: bool
+    share: float
+
+
+@torch.no_grad()
+def occlude(
+    net: ConvNet,
+    x: Tensor,
+    label: int | None = None,
+    size: int | None = None,
+    stride: int | None = None,
+    *,
+    fill: float | Sequence[float] = 0.0,
+    map_: int | None = None,
+    incremental: bool | None = None,
+    progress: bool = False,
+) -> Occlusion:
+    """Cover a picture with a square, place by place, and watch the network (section 4.2, Fig. 6).
+
+    Only what the square can reach is computed anew. The result is that of a forward pass for each place.
+
+    Args:
+        net: The network; one without a classifier takes any size of picture and gives the activity alone.
+        x: A prepared picture [3, H, W] or [1, 3, H, W].
+        label: Class to watch; the network's own first answer by default.
+        size: Side of the square in pixels; 50/224 of the picture's shorter side by default.
+        stride: Its step in pixels; 6/224 of the shorter side by default.
+        fill: Value of the covered pixels, or one for each channel; 0 is the mean, a grey.
+        map_: Map of the last convolution to watch; by default the one with the largest value on the picture.
+        incremental: Whether to compute the changes alone; by default wherever that is less work.
+        progress: Show a bar.
+
+    Returns:
+        An `Occlusion`, on the CPU.
+
+    Raises:
+        OcclusionError: A square, step, class, map or fill that does not fit.
+        InputError: Not one prepared picture.
+
+    Example:
+        >>> from zfnet_lib.specs import MINI
+        >>> seen = occlude(ConvNet(MINI), torch.randn(3, 64, 64), size=16, stride=8)
+        >>> seen.activity.shape, seen.probability.shape, seen.label.shape
+        (torch.Size([7, 7]), torch.Size([7, 7]), torch.Size([7, 7]))
+    """
+    x = _one_picture(net, x)
+    size, stride, corners = _squares(x.shape[-2:], size, stride)
+    trace = net.trace(x)
+    map_, target = _watched_map(trace, map_), _watched_class(trace, label)
+    parts = covered(trace, corners, size, _colour(x, fill), incremental)
+    last, found = net.spec.convs[-1], []
+
+    @torch.no_grad()
+    def watch(part: Part) -> tuple[Tensor, Tensor]:
+        maps = part.maps()
+        top = output(last, pooled(last, maps)[0]) if net.spec.classes else maps[:, :0]
+        return maps[:, map_].sum((1, 2)), top.flatten(1)
+
+    n = torch.get_num_threads() if net.device.type == "cpu" else 1
+    with threads(n) as pool, tqdm(total=prod(map(len, corners)), unit=" places", disable=not progress) as bar:
+        for sheet in _sheets(parts):
+            seen = []
+            for each in pool.map(watch, sheet):
+                seen.append(each)
+                bar.update(len(each[0]))
+            activity, top = map(torch.cat, zip(*seen, strict=True))
+            found.append((activity, *_answers(net, top, target)))
+    activity, *answers = (
+        torch.cat(each)[_order(parts)].view(*map(len, corners)).cpu() for each in zip(*found, strict=True)
+    )
+    probability, answer = answers or (None, None)
+    return Occlusion(activity, probability, answer, map_, target, size, stride)
+
+
+def largest_drop(probability: Tensor, mask: Tensor, size: int, stride: int) -> Drop:
+    """Say whether covering an object costs its class most (section 4.2).
+
+    The centre of a square lies in the object's mask grown by half a square where the square touches the object.
+
+    Args:
+        probability: [rows, columns], as from `occlude`; of equal drops the first counts.
+        mask: bool [H, W], the object's pixels in the same picture.
+        size, stride: As given to `occlude`.
+
+    Raises:
+        OcclusionError: The mask is of a picture with other places for the square.
+
+    Example:
+        >>> mask = torch.zeros(8, 8, dtype=torch.bool)
+        >>> mask[5:, 5:] = True
+        >>> largest_drop(torch.tensor([[0.9, 0.8], [0.9, 0.1]]), mask, size=4, stride=4)
+        Drop(row=1, column=1, inside=True, share=0.25)
+    """
+    touching = F.max_pool2d(mask[None].float(), size, stride)[0] > 0
+    if touching.shape != probability.shape:
+        raise OcclusionError(
+            f"squares of {size} pixels every {stride} have {list(touching.shape)} places on this mask, "
+            f"the probability has {list(probability.shape)}; give the mask of the same prepared picture"
+        )
+    row, column = divmod(int(probability.argmin()), probability.shape[1])
+    return Drop(row, column, bool(touching[row, column]), touching.float().mean().item())
+
+
+def _one_picture(net: ConvNet, given: Tensor) -> Tensor:
+    """Return the picture as [1, 3, H, W], where and as precise as the network is."""
+    x = given[None] if given.ndim == 3 else given
+    if x.ndim != 4 or x.shape[:2] != (1, 3):
+        raise OcclusionError(
+            f"occlusion takes one prepared picture, [3, h, w] or [1, 3, h, w]; given {list(given.shape)}"
+        )
+    weight = next(net.parameters())
+    return x.to(weight.device, weight.dtype, memory_format=torch.channels_last)
+
+
+def _squares(sides: Sequence[int], size: int | None, stride: int | None) -> tuple[int, int, tuple[range, range]]:
+    """Return the square's side and step, and the first rows and first columns of all its places."""
+    side = min(sides)
+    size = max(1, round(SIZE * side)) if size is None else size
+    stride = max(1, round(STRIDE * side)) if stride is None else stride
+    if not 1 <= size <= side:
+        raise OcclusionError(
+            f"a square of {size} pixels does not fit a picture of {sides[0]}x{sides[1]}; "
+            f"choose a size from 1 to {side}"
+        )
+    if stride < 1:
+        raise OcclusionError(f"the square cannot move by {stride} pixels; choose a stride of at least 1")
+    rows, columns = (range(0, n - size + 1, stride) for n in sides)
+    return size, stride, (rows, columns)
+
+
+def _watched_map(trace: Trace, map_: int | None) -> int:
+    """Return the map asked for, or the one with the largest value."""
+    last = trace.net.spec.convs[-1]
+    if map_ is None:
+        return int(trace[last.name].maps[0].amax((1, 2)).argmax())
+    if not 0 <= map_ < last.maps:
+        raise OcclusionError(f"{last.name} has no map {map_}; choose one from 0 to {last.maps - 1}")
+    return map_
+
+
+def _watched_class(trace: Trace, label: int | None) -> int | None:
+    """Return the class asked for, or the network's own first answer."""
+    spec = trace.net.spec
+    if label is None:
+        return int(trace.logits.argmax()) if spec.classes else None
+    if not spec.classes:
+        raise OcclusionError(f"{spec.name} has no classifier here, so no class {label}; leave the label out")
+    if not 0 <= label < spec.classes:
+        raise OcclusionError(f"{spec.name} has no class {label}; choose one from 0 to {spec.classes - 1}")
+    return label
+
+
+def _colour(x: Tensor, fill: float | Sequence[float]) -> Tensor:
+    """Return the value of the covered pixels in each channel."""
+    colour = x.new_tensor(fill)
+    if colour.shape not in ((), (3,)):
+        raise OcclusionError(
+            f"a square is filled with one value or three, one a channel; given {list(colour.shape)}"
+        )
+    return colour.expand(3)[:, None, None]
+
+
+def _sheets(parts: Iterable[Part]) -> Iterator[list[Part]]:
+    """Yield parts, about as many squares at a time as the fully connected layers answer together."""
+    sheet: list[Part] = []
+    for part in parts:
+        sheet.append(part)
+        if sum(map(len, sheet)) >= TOGETHER:
+            yield sheet
+            sheet = []
+    if sheet:
+        yield sheet
+
+
+def _order(parts: Iterable[Part]) -> Tensor:
+    """Return where the squares of all parts are found row by row."""
+    corners = [(torch.tensor(part.rows)[:, None] << 32) + torch.tensor(part.columns) for part in parts]
+    return torch.cat([each.flatten() for each in corners]).argsort()
+
+
+def _answers(net: ConvNet, top: Tensor, target: int | None) -> tuple[Tensor, ...]:
+    """Return the probability of the class and the most probable class; nothing without a classifier."""
+    if not net.spec.classes:
+        return ()
+    for dense in net.spec.dense:
+        top = F.relu(_connected(net.get_submodule(dense.name), top))
+    probabilities = _connected(net.fc8, top).softmax(1)
+    return probabilities[:, target], probabilities.argmax(1)
+
+
+def _connected(layer: nn.Linear, x: Tensor) -> Tensor:
+    """Apply a fully connected layer to [n, units]; on CPUs as a convolution.
+
+    oneDNN's convolutions are as fast as the processor, whoever made it, and MKL's products are not. The weights
+    stand as the picture and the inputs as the filters, since filters are copied at every call.
+    """
+    if x.device.type != "cpu" or x.dtype != torch.float32:
+        return layer(x)
+    picture = layer.weight[None, None].permute(0, 3, 1, 2)
+    return F.conv2d(picture, x[:, :, None, None])[0, :, 0] + layer.bias

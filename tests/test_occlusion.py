@@ -220,7 +220,7 @@ def test_places_are_answered_together_in_several_sheets(monkeypatch):
 
     net, x = lively(MINIATURE), picture(64, 64)
     monkeypatch.setattr(occlusion, "TOGETHER", 7)
-    monkeypatch.setattr(covered, "ROOM", 2**11)
+    monkeypatch.setattr(covered, "NEAR", 2**11)
     assert agrees(occlude(net, x, size=14, stride=9), net, x)
 
 

@@ -23,8 +23,8 @@ from .network import ConvNet, Trace, output, pooled
 from .reach import Band, Step, Stretch, bands, share
 from .specs import Conv
 
-ROOM = 6 * 2**20
-"""Values that a layer may have for the squares that are computed together."""
+NEAR, FAR = 6 * 2**20, 2**28
+"""Values that a layer may have for squares that are computed together, on a processor and on a GPU."""
 
 FIXED = 60
 """What calling a filter costs, in applications of the filter."""
@@ -73,14 +73,15 @@ def covered(
         incremental: Whether to compute the changes alone; by default where that is less work.
     """
     spec, sides = trace.net.spec, trace.x.shape[-2:]
+    room = NEAR if trace.x.device.type == "cpu" else FAR
     rows, columns = (
-        bands(spec, side, tuple(each), size, FIXED, ROOM) for side, each in zip(sides, corners, strict=True)
+        bands(spec, side, tuple(each), size, FIXED, room) for side, each in zip(sides, corners, strict=True)
     )
     if incremental is None:
         incremental = share(spec, rows, columns) < WORTH
     net = deepcopy(trace.net.features()).to(memory_format=torch.channels_last)
     if not incremental:
-        return list(_whole(net, trace, corners, size, fill))
+        return list(_whole(net, trace, corners, size, fill, room))
     layers, pixels = _layers(net, trace), Table.of(trace.x)
     parts = [
         Part(row.squares.first, column.squares.first, partial(_changed, layers, pixels, fill, row, column))
@@ -89,10 +90,10 @@ def covered(
     return sorted(parts, key=len, reverse=True)
 
 
-def _whole(net: ConvNet, trace: Trace, corners, size: int, fill: Tensor) -> Iterator[Part]:
+def _whole(net: ConvNet, trace: Trace, corners, size: int, fill: Tensor, room: int) -> Iterator[Part]:
     """Yield parts that are forward passes of covered pictures, as many as there is room for."""
     rows, columns = corners
-    n = max(1, ROOM // max(prod(stage.maps.shape) for stage in trace.stages.values()))
+    n = max(1, room // max(prod(stage.maps.shape) for stage in trace.stages.values()))
     for row, start in product(rows, range(0, len(columns), n)):
         part = tuple(columns[start : start + n])
         yield Part((row,), part, partial(_passed, net, trace.x, row, part, size, fill))

@@ -186,7 +186,7 @@ def mean_spectrum(projections: np.ndarray) -> np.ndarray:
         projections: [n, 3, s, s]; those that are 0 are left out.
 
     Returns:
-        [4 s, 4 s], from -0.5 to under 0.5 cycles a pixel.
+        [2 s, 2 s], from -0.5 to under 0.5 cycles a pixel.
 
     Raises:
         SpectrumError: No projection but zeros.
@@ -196,7 +196,7 @@ def mean_spectrum(projections: np.ndarray) -> np.ndarray:
     if not len(kept):
         raise SpectrumError("all projections are 0, so they have no spectrum; take maps that are active")
     window = np.hanning(side + 2)[1:-1]
-    energy = energies(kept * window[:, None] * window[None, :], 4 * side)
+    energy = energies(kept * window[:, None] * window[None, :], 2 * side)
     return np.fft.fftshift((energy / energy.sum((1, 2), keepdims=True)).mean(0))
 
 

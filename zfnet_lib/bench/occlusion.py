@@ -57,10 +57,10 @@ def bench_occlusion() -> list[Record]:
 
     In float32 on a photograph of 224 pixels, with random weights. The peers see the same network, made of torch's
     own modules in NCHW, with the best of several batch sizes, on a coarser grid of places: captum's `Occlusion`,
-    run once for the activity and once for the probability; the same, run once for a function that returns both; and a
-    loop over batches of covered pictures. The last peer is our own fastest forward pass, channels last. A ratio is
-    the median over alternating rounds of the peer's time a place over ours; ours is the whole grid and all that is
-    done once.
+    run once for the activity and once for the probability; the same, run once for a function that returns both;
+    and a loop over batches of covered pictures. The last peer is our own fastest forward pass, channels last. A
+    ratio is the median over alternating rounds of the peer's time a place over ours; ours is the whole grid and
+    all that is done once.
 
     Returns:
         The ratio to each peer, and our places/s.

@@ -321,7 +321,6 @@ def test_the_same_seed_gives_the_same_numbers(result):
         ({"layer": "fc6"}, "has no maps; choose one of conv1"),
         ({"layer": "conv9"}, "mini has no layer 'conv9'"),
         ({"count": 0}, "choose a count from 1 to that, not 0"),
-        ({"count": 40}, "choose a count from 1 to that, not 40, or fewer units"),
         ({"units": 99}, "no picture excites 99 maps of conv5"),
         ({"profile": "huge"}, "there is no profile 'huge'"),
     ],
@@ -330,6 +329,11 @@ def test_bad_requests_get_one_sentence(changes, sentence):
     with pytest.raises(ZfnetError) as error:
         experiments.sanity(**{"profile": "smoke"} | changes)
     assert sentence in str(error.value) and "\n" not in str(error.value)
+
+
+def test_more_pictures_than_excite_the_layer_are_refused(net, x):
+    with pytest.raises(ZfnetError, match="3 excite 1 maps of conv3; choose a count from 1 to that, not 4"):
+        trust._units(net, x, "conv3", 4, 1)
 
 
 # ---------------------------------------------------------------------------------------------------------- figures

@@ -5,6 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
+from pictures import TINY_SPEC
 
 from zfnet_lib import MINI, ConvNet, ZfnetError, experiments, open_dataset
 from zfnet_lib.batches import training_preparation
@@ -30,7 +31,7 @@ def results(tmp_path, monkeypatch, data):
 def development():
     """Fig. 4 of a network at three moments, on few pictures."""
     pack = pack_in_memory(open_dataset("shapes", "train", n=96), 64)
-    nets = {epoch: ConvNet(MINI, training_preparation(pack, 64), seed=0) for epoch in EPOCHS}
+    nets = {epoch: ConvNet(TINY_SPEC, training_preparation(pack, 64), seed=0) for epoch in EPOCHS}
     with torch.no_grad():
         for epoch, net in nets.items():
             generator = torch.Generator().manual_seed(epoch)
@@ -38,13 +39,13 @@ def development():
                 weight += 0.01 * epoch / 64 * torch.randn(weight.shape, generator=generator)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(moments, "training_data", lambda name, split: pack)
-        patch.setattr(moments, "SCALES", {"smoke": moments.Scale(24, 64, 32, 16)})
+        patch.setattr(moments, "SCALES", {"smoke": moments.Scale(16, 64, 32, 16)})
         return moments._followed("smoke", nets, "mini", None, maps=2, seed=0)
 
 
 def test_a_development_has_every_layer_at_every_moment(development):
     assert list(development.epochs) == list(EPOCHS)
-    assert list(development.features) == [conv.name for conv in MINI.convs]
+    assert list(development.features) == [conv.name for conv in TINY_SPEC.convs]
     for layer, features in development.features.items():
         for feature in features:
             assert feature.pictures.dtype == np.uint8 and len(feature.pictures) == 3

@@ -74,7 +74,7 @@ def frequencies(panels: Mapping[str, tuple[np.ndarray, int] | None]) -> Figure:
     axes.tick_params(labelsize=SMALL)
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    words = "red line: half the frequency\nat which the stride samples"
+    words = "thick line: half the frequency\nat which the stride samples"
     axes.text(0.72, len(panels) - 0.6, words, fontsize=SMALL, color=VERMILION, ha="right", va="bottom")
     for place, band in zip((0.0625, 0.1875, 0.485), ("low", "middle", "high"), strict=True):
         axes.text(place, -0.58, band, fontsize=SMALL, color=GREY, ha="center", va="bottom")

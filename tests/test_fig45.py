@@ -57,7 +57,7 @@ def test_a_development_has_every_layer_at_every_moment(development):
         assert development.nearness[layer][-1] == pytest.approx(1)
     assert list(development.probes) == [*development.features, "fc6", "fc7"]
     assert all(0 <= value <= 100 for values in development.probes.values() for value in values)
-    assert "probes from 64 of them" in str(development.source)
+    assert "16 of shapes train" in str(development.source)
 
 
 def test_tables_say_when_layers_settle_and_what_jumps(development):

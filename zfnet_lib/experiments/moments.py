@@ -98,8 +98,8 @@ def _followed(
         *_jumps(layers),
     ]
     pictures = (
-        f"{len(searched):,} of {data.name} {data.split} ({data.fingerprint}), probes from {len(learnt):,} of them, "
-        f"judged on {len(judged):,} of {held_out.name} {held_out.split} ({held_out.fingerprint})"
+        f"{len(searched):,} of {data.name} {data.split} ({data.fingerprint}); probes learn from {len(learnt):,} of "
+        f"the same and are judged on {len(judged):,} of {held_out.name} {held_out.split} ({held_out.fingerprint})"
     )
     source = Source(title, pictures, watch.provenance(seed))
     facts = {"provenance": source.provenance, "spec": title, "data": pictures}

@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     book.add_argument("--out", type=Path, help="folder of the executed notebooks, as given to `zfnet run`")
 
     bench = _command(commands, "bench", _bench, "time ours against its peers")
-    bench.add_argument("what", nargs="*", metavar="BENCH", help="norm, train; all by default")
+    bench.add_argument("what", nargs="*", metavar="BENCH", help="mining, norm, occlusion, train; all by default")
     bench.add_argument("--json", type=Path, metavar="FILE", help="add the records to FILE")
     return parser
 

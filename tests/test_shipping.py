@@ -6,7 +6,7 @@ import pytest
 import torch
 from test_queue import results, stripes  # noqa: F401
 
-from zfnet_lib import experiments, records, shipping
+from zfnet_lib import checkpoints, experiments, records, shipping, trainings
 from zfnet_lib.__main__ import main
 from zfnet_lib.checkpoints import load_network
 from zfnet_lib.recipes import SMOKE, TINY
@@ -31,6 +31,8 @@ def test_shipped_weights_have_the_errors_and_nearly_the_projections_of_the_train
     net, before = load_network(results / "smoke/weights/zfnet-tiny"), load_network(trained.weights)
     assert torch.equal(net.conv5.weight, before.conv5.weight.half().float())
     assert not torch.equal(net.fc7.weight, before.fc7.weight)
+    named = checkpoints.read_meta(results / "smoke/weights/zfnet-tiny")["record"]["classes"]
+    assert named == list(trainings.training_data(trained.data, "val").classes)
     stored = records.read(results / "smoke/errors/zfnet-tiny.jsonl")
     values = {(r.quantity, r.parameters.get("views")): r.value for r in stored}
     for record in records.read(trained.errors_file):

@@ -229,7 +229,7 @@ def test_the_same_seed_gives_the_same_numbers(result):
 @pytest.fixture
 def untrained(monkeypatch, data):
     """The profile `tiny` with a small network and no data."""
-    monkeypatch.setattr(parts, "network_of", lambda profile: ConvNet(TINY_SPEC, seed=1).eval().features())
+    monkeypatch.setattr(parts, "network_of", lambda profile, network: ConvNet(TINY_SPEC, seed=1).eval().features())
     return data
 
 
@@ -239,15 +239,14 @@ def test_without_caltech_the_drawn_faces_are_taken_and_named(untrained):
         experiments.correspondence("tiny", "caltech-101")
 
 
-def test_aligned_faces_are_taken_far_apart(untrained, monkeypatch):
+def test_aligned_faces_are_taken_far_apart(untrained):
     root = untrained / "caltech-101" / "caltech101" / "101_ObjectCategories"
     class_folders(root, ["Faces", "Faces_easy"], 12)
-    taken = []
-    monkeypatch.setattr(parts, "source_of", lambda net, dataset, *rest: taken.append(dataset))
-    found = experiments.correspondence("tiny", groups=2).found
+    result = experiments.correspondence("tiny", groups=2)
+    found = result.found
     assert found.delta.shape == (1, 5, 2) and found.parts[2] == "nose"
-    dataset, rows, _ = parts._faces(experiments.parts.network_of("tiny"), "caltech-101", 2, 0)
-    assert taken[0].name == "caltech-101"
+    dataset, rows, _ = parts._faces(experiments.parts.network_of("tiny", ""), "caltech-101", 2, 0)
+    assert "caltech-101 all" in str(result.source)
     assert [dataset.names[row][-8:-4] for row in rows[:GROUP]] == ["0001", "0003", "0005", "0007", "0009"]
     assert [dataset.names[row][-8:-4] for row in rows[GROUP:]] == ["0002", "0004", "0006", "0008", "0010"]
 

@@ -49,7 +49,7 @@ def test_the_alternatives_move_the_projection(descent):
         ({"profile": "huge"}, "there is no profile 'huge'; choose one of smoke, tiny, paper"),
         ({"picture": 10**6}, "shapes has no picture 1000000"),
         ({"layer": "conv9"}, "mini has no layer 'conv9'; its layers are conv1"),
-        ({"layer": "fc6"}, "has no maps"),
+        ({"layer": "fc6"}, "mini has no layer 'fc6'; its layers are conv1"),
         ({"map": 999}, "conv5 has no map 999"),
     ],
 )

@@ -189,7 +189,7 @@ def test_the_table_holds_the_means(result):
 
 def test_a_network_without_classifier_says_so_in_one_sentence(monkeypatch):
     features = experiments.network_of("smoke").features()
-    monkeypatch.setattr("zfnet_lib.experiments.setting.network_of", lambda profile: features)
+    monkeypatch.setattr("zfnet_lib.experiments.setting.network_of", lambda profile, network: features)
     result = experiments.invariance("smoke", count=2)
     assert "There is no classifier here: conv5 is the highest layer" in result.basis
     assert len(drawn.sweeps(result.found.sweeps, result.found.ends, result.views).axes) == 9

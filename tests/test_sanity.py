@@ -318,7 +318,7 @@ def test_the_same_seed_gives_the_same_numbers(result):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"layer": "fc6"}, "has no maps; choose one of conv1"),
+        ({"layer": "fc6"}, "mini has no layer 'fc6'; its layers are conv1"),
         ({"layer": "conv9"}, "mini has no layer 'conv9'"),
         ({"count": 0}, "choose a count from 1 to that, not 0"),
         ({"units": 99}, "no picture excites 99 maps of conv5"),

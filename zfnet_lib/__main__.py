@@ -78,7 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     atlas = _command(commands, "atlas", _atlas, "the strongest units of every map, as sheets for the browsers")
     atlas.add_argument("network", help="name or folder of weights")
     atlas.add_argument("--pictures", default="photos", help="a data set of `zfnet list`, or folder:PATH")
-    atlas.add_argument("--side", type=int, default=0, help="input size; the network's own by default")
+    atlas.add_argument(
+        "--side", type=int, default=0, help="input size; by default the network's own, or 224 on larger pictures"
+    )
     atlas.add_argument("--maps", type=int, default=0, help="of each layer, drawn by seed; all by default")
     atlas.add_argument("--out", type=Path, help="folder; atlas/NETWORK-PICTURES by default")
 
@@ -283,15 +285,14 @@ def _show(options: argparse.Namespace) -> None:
 
 def _atlas(options: argparse.Namespace) -> None:
     from .atlas import write_atlas
-    from .checkpoints import load_network
-    from .experiments import pictures_of
+    from .experiments import opened
     from .machine import tune_allocator
 
     tune_allocator()
-    net = load_network(options.network).features(side=options.side)
-    dataset = pictures_of("tiny", options.pictures, dense=True)
-    folder = options.out or Path("atlas") / f"{Path(options.network).name}-{dataset.name}".replace(":", "-")
-    print(write_atlas(net, dataset, folder, maps=options.maps, progress=True))
+    at = opened("tiny", options.pictures, options.network, dense=True)
+    net = at.net.features(side=options.side)
+    folder = options.out or Path("atlas") / f"{Path(options.network).name}-{at.dataset.name}".replace(":", "-")
+    print(write_atlas(net, at.dataset, folder, maps=options.maps, progress=True))
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -123,6 +123,18 @@ def read_meta(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder / META} is damaged ({error}); fetch or save the weights again") from error
 
 
+def known_classes(source: str | Path) -> tuple[str, ...]:
+    """Return the names of the classes that weights were trained on; nothing where the weights do not tell.
+
+    Args:
+        source: The name of weights, or their folder, as for `load_network`.
+
+    Raises:
+        CheckpointError: Missing or damaged weights.
+    """
+    return tuple(read_meta(_folder(source))["record"].get("classes", ()))
+
+
 def weights_folders() -> tuple[Path, ...]:
     """Return the folders that are searched for named weights: fetched or trained ones, then shipped ones."""
     return data_root() / "weights", PROJECT / "results" / "tiny" / "weights"

@@ -10,9 +10,12 @@ import torch
 
 from .checkpoints import CheckpointError, read_meta, weights_folders
 from .datasets import DATASETS, dataset_folder
-from .experiments import PROFILES
+from .experiments import PROFILES, training_of
 from .paths import data_root
 from .records import device_name
+from .shipping import SHIPPED
+from .specs import MINI
+from .weights import FETCHERS
 
 PACKAGES = ("torch", "torchvision", "scikit-learn", "scikit-image", "jupyter-book", "papermill", "ipywidgets")
 
@@ -25,7 +28,7 @@ def diagnose() -> Iterator[str]:
     yield f"data in   {data_root()}"
     for name in DATASETS:
         yield f"data set  {name:18}{_data(name) or 'here'}"
-    for name in sorted({profile.network for profile in PROFILES.values()} - {"mini"}):
+    for name in (*FETCHERS, *SHIPPED):
         yield f"weights   {name:18}{_weights(name) or 'here'}"
     for profile in PROFILES.values():
         lacks = [text for text in (_data(profile.pictures), _weights(profile.network)) if text]
@@ -48,7 +51,7 @@ def _data(name: str) -> str:
 
 def _weights(name: str) -> str:
     """Return what brings the weights, or nothing where they are here or need no file."""
-    if name == "mini":
+    if name == MINI.name:
         return ""
     for folder in weights_folders():
         try:
@@ -56,4 +59,11 @@ def _weights(name: str) -> str:
             return ""
         except CheckpointError:
             continue
-    return f"missing: zfnet fetch {name}"
+    return f"missing: {_command(name)}"
+
+
+def _command(name: str) -> str:
+    """Return what brings weights that are not here."""
+    paper = training_of("paper", "zfnet")
+    commands = {paper.name: paper.command} | {shipped: f"zfnet ship {shipped}" for shipped in SHIPPED}
+    return commands.get(name, f"zfnet fetch {name}")

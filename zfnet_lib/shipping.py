@@ -92,8 +92,6 @@ def ship(name: str) -> Iterator[str]:
     with TemporaryDirectory() as folder:
         stored = load_network(save_network(part, Path(folder) / name, facts, entry.stored))
     validation = training_data(training.data, "val")
-    if not entry.upto:
-        facts["classes"] = list(validation.classes)
     measured = list(projection_records(name, part, stored, validation))
     if not entry.upto:
         measured += _error_records(name, training, stored, validation)

@@ -49,13 +49,24 @@ class Training:
     seed: int = 0
 
     @property
+    def altered(self) -> tuple[str, ...]:
+        """What was changed in the recipe: how it clips filters, or its precision."""
+        named = RECIPES.get(self.recipe.name, self.recipe)
+        return tuple(key for key in ("clip", "precision") if getattr(self.recipe, key) != getattr(named, key))
+
+    @property
     def name(self) -> str:
         """For example `zfnet-tiny-imagenet-tiny-seed0`; an altered clipping or precision is part of it."""
-        named = RECIPES.get(self.recipe.name, self.recipe)
-        altered = [key for key in ("clip", "precision") if getattr(self.recipe, key) != getattr(named, key)]
-        changes = "".join(f"-{key}-{getattr(self.recipe, key)}" for key in altered)
+        changes = "".join(f"-{key}-{getattr(self.recipe, key)}" for key in self.altered)
         data = self.data.replace(":", "-").replace("/", "-")
         return f"{self.network}{changes}-{data}-{self.recipe.name}-seed{self.seed}"
+
+    @property
+    def command(self) -> str:
+        """What performs it, or goes on with it."""
+        changes = "".join(f" --{key} {getattr(self.recipe, key)}" for key in self.altered)
+        seed = f" --seed {self.seed}" if self.seed else ""
+        return f"zfnet train {self.network} --data {self.data} --recipe {self.recipe.name}{changes}{seed}"
 
     @property
     def folder(self) -> Path:
@@ -201,7 +212,8 @@ def _finish(training: Training, net: ConvNet, data: Dataset, validation: Dataset
     kept = np.setdiff1d(np.arange(len(data)), exclude)
     sample = np.sort(np.random.default_rng(0).permutation(kept)[:TRAIN_SAMPLE])
     last = read_epochs(training.epochs_file)[-1]
-    save_network(net, training.weights, {key: last[key] for key in ("training", "data", "recipe", "seed", "epoch")})
+    facts = {key: last[key] for key in ("training", "data", "recipe", "seed", "epoch")}
+    save_network(net, training.weights, facts | {"classes": list(data.classes)})
     measured = []
     for views, pictures, rows in ((1, validation, None), (10, validation, None), (1, data, sample)):
         watch = records.Stopwatch()

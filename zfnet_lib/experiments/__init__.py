@@ -9,7 +9,17 @@ from .moments import fig4
 from .occluding import Occlusions, fig6, looking
 from .parts import Parts, correspondence
 from .robustness import Robustness, invariance
-from .setting import PROFILES, Profile, Source, network_of, pictures_of, profile_of
+from .setting import (
+    PROFILES,
+    Profile,
+    Setting,
+    Source,
+    network_of,
+    opened,
+    pictures_of,
+    profile_of,
+    training_of,
+)
 from .stems import Stems, fig5
 from .trust import Randomisation, Trust, sanity
 
@@ -27,6 +37,7 @@ __all__ = [
     "ProjectedUnit",
     "Randomisation",
     "Robustness",
+    "Setting",
     "Shown",
     "Sizes",
     "Source",
@@ -45,6 +56,7 @@ __all__ = [
     "looking",
     "missing_table",
     "network_of",
+    "opened",
     "overlaps",
     "pictures_of",
     "precisions",
@@ -55,5 +67,6 @@ __all__ = [
     "table2",
     "table_2_sizes",
     "training",
+    "training_of",
     "weight_card",
 ]

@@ -24,7 +24,7 @@ from ..receptive import Box
 from ..records import Provenance, Stopwatch
 from ..tables import Table
 from ..trainings import training_data
-from .setting import Source, setting, source_of
+from .setting import Setting, Source, opened
 
 
 @dataclass(frozen=True)
@@ -104,20 +104,24 @@ class Shown:
     projection: np.ndarray
 
 
-def fig1(profile: str, pictures: str = "", picture: int = 0, layer: str = "", map: int = -1) -> ProjectedUnit:
+def fig1(
+    profile: str, pictures: str = "", network: str = "", picture: int = 0, layer: str = "", map: int = -1
+) -> ProjectedUnit:
     """Project one real unit down layer by layer (Fig. 1).
 
     Args:
         profile: `smoke`, `tiny` or `paper`.
         pictures: A data set; the profile's by default.
-        picture: Its index.
+        network: Weights; the profile's by default.
+        picture: Its index in the data set.
         layer: The unit's layer; the highest convolutional one by default.
         map: Its map; -1 takes the map with the largest activation. The unit is the map's strongest.
 
     Raises:
         ZfnetError: Unknown profile, data set, picture, layer or map.
     """
-    watch, net, dataset = setting(profile, pictures)
+    chosen = opened(profile, pictures, network)
+    net, dataset = chosen.net, chosen.dataset
     if not 0 <= picture < len(dataset):
         raise ZfnetError(f"{dataset.name} has no picture {picture}; it has {len(dataset)}")
     x = net.prepare([dataset[picture].picture])
@@ -141,29 +145,36 @@ def fig1(profile: str, pictures: str = "", picture: int = 0, layer: str = "", ma
         *(values.numpy() for values in (window, pooled[0], switches[0], unpooled)),
         pooled_layer=f"{below.name}, map {place}",
         variants=_variants(trace, layer, signal),
-        source=source_of(net, dataset, watch),
+        source=chosen.source(),
     )
 
 
 def fig2(
-    profile: str, pictures: str = "", layers: Sequence[str] = (), maps: int = 6, k: int = 9, seed: int = 0
+    profile: str,
+    pictures: str = "",
+    network: str = "",
+    layers: Sequence[str] = (),
+    maps: int = 6,
+    k: int = 9,
+    seed: int = 0,
 ) -> Mosaics:
     """Project the strongest units of a random subset of maps of every layer (Fig. 2).
 
     Args:
         profile: `smoke`, `tiny` or `paper`.
         pictures: A data set; the profile's by default.
+        network: Weights; the profile's by default.
         layers: All convolutional layers by default.
         maps: How many maps a layer, drawn with `seed` among those that are active on k pictures.
         k: Units a map, one a picture.
         seed: Of the draw.
     """
-    watch, net, dataset = setting(profile, pictures, dense=True)
+    chosen = opened(profile, pictures, network, dense=True)
+    net, dataset = chosen.net, chosen.dataset
     found = strongest(net, dataset, k, layers or None, variety=hasattr(dataset, "windows"))
-    chosen = {layer: _subset(hits, maps, seed) for layer, hits in found.items()}
     squares = Squares(net, dataset)
-    shown = {layer: list(blocks(net, squares, found[layer], numbers)) for layer, numbers in chosen.items()}
-    return Mosaics(shown, source_of(net, dataset, watch, seed))
+    shown = {layer: list(blocks(net, squares, hits, _subset(hits, maps, seed))) for layer, hits in found.items()}
+    return Mosaics(shown, chosen.source(seed))
 
 
 def fig2_whole(network: str, pictures: str, maps: int = 6, live: bool = False) -> Mosaics | Table:
@@ -202,12 +213,12 @@ def _whole(name: str) -> Dataset:
 
 
 def _store_whole(path: Path, network: str, pictures: str, maps: int) -> None:
-    watch, net, dataset = Stopwatch(), load_network(network).features(), _whole(pictures)
+    chosen = Setting(network, load_network(network).features(), _whole(pictures), Stopwatch())
+    net, dataset = chosen.net, chosen.dataset
     layers = [conv.name for conv in net.spec.convs[1:]]
     found, squares = strongest(net, dataset, layers=layers), Squares(net, dataset)
     shown = [block for hits in found.values() for block in blocks(net, squares, hits, _subset(hits, maps, 0))]
-    source = source_of(net, dataset, watch)
-    save_blocks(path, shown, asdict(source))
+    save_blocks(path, shown, asdict(chosen.source()))
 
 
 def project_picture(net: ConvNet, picture: Path | Tensor, layer: str, map: int = -1) -> Shown:

@@ -167,9 +167,9 @@ def missing_table(profile: str) -> Table:
     if profile_of(profile).name == "smoke":
         return Table({"network": "Nothing is missing: all are trained on the spot"}, [])
     rows = [
-        {"network": name, "command": f"`zfnet train {name} --data {DATA[profile]} --recipe {profile} --resume`"}
+        {"network": name, "command": f"`{training_of(profile, name).command} --resume`"}
         for name in TABLE_2 | STEMS
-        if not training_of(profile, name, 0).errors_file.exists()
+        if not training_of(profile, name).errors_file.exists()
     ]
     return Table({"network": "Not run", "command": "Command"}, rows)
 

@@ -77,7 +77,7 @@ def fig4(profile: str, maps: int = 6, seed: int = 0, live: bool = False) -> Deve
 
 def _not_run(profile: str, parameters: dict[str, int]) -> Development:
     settings = "".join(f" -p {name}={value}" for name, value in parameters.items())
-    training = f"`zfnet train zfnet --data {DATA[profile]} --recipe {profile}`"
+    training = f"`{training_of(profile, 'zfnet').command}`"
     computing = f"`zfnet run fig4 --profile {profile} --live{settings}`"
     return Development((), {}, [], Note(f"Not run. {training} leaves the snapshots, {computing} looks at them."))
 

@@ -20,11 +20,14 @@ from ..network import ConvNet
 from ..occlusion import Drop, Occlusion, largest_drop, occlude
 from ..specs import MINI
 from ..tables import Table
-from .setting import Source, setting, source_of
+from .setting import Source, class_names, opened
 from .spot import trained
 
 OTHERS = 3
 """Projections of the same map from other pictures."""
+
+SURE = 0.3
+"""Probability of the class at some place of the square from which on its losses are worth speaking of."""
 
 
 @dataclass(frozen=True)
@@ -52,21 +55,29 @@ class _Seen:
 
 
 def fig6(
-    profile: str, pictures: str = "", candidates: int = 16, size: int = 0, stride: int = 0, seed: int = 0
+    profile: str,
+    pictures: str = "",
+    network: str = "",
+    candidates: int = 16,
+    size: int = 0,
+    stride: int = 0,
+    seed: int = 0,
 ) -> Occlusions:
     """Hide parts of pictures and choose three by a rule each (Fig. 6).
 
     Args:
         profile: `smoke`, `tiny` or `paper`.
         pictures: A data set; the profile's by default.
+        network: Weights; the profile's by default.
         candidates: Pictures among which the rows are chosen; those that a network gets wrong are left out
             where labels are known.
         size, stride: Of the square in pixels; 0 takes the paper's shares of the picture.
         seed: Of the choice of candidates.
     """
-    watch, net, dataset = setting(profile, pictures, dense=True)
+    at = opened(profile, pictures, network, whole=True, dense=True)
+    net, dataset, names = at.net, at.dataset, class_names(profile, network)
     order = np.random.default_rng(seed).permutation(len(dataset))[:candidates]
-    labelled = net.spec.classes == len(dataset.classes) and dataset.labels.ndim == 1
+    labelled = names == dataset.classes and not dataset.multilabel
     seen = []
     for image in order.tolist():
         x = net.prepare([dataset[image].picture])
@@ -74,11 +85,11 @@ def fig6(
         if not labelled or hidden.target == dataset.labels[image]:
             seen.append(_Seen(image, x[0], hidden))
     chosen = _chosen(seen)
-    names = list(dataset.classes) if labelled else [f"class {n}" for n in range(net.spec.classes)]
+    names = names or tuple(f"class {n}" for n in range(net.spec.classes))
     last, variety = net.spec.convs[-1].name, hasattr(dataset, "windows")
     hits = strongest(net, dataset, OTHERS + 1, [last], variety=variety)[last]
     rows = [_row(net, dataset, one, story, hits, names) for story, one in chosen.items()]
-    return Occlusions(rows, f"{net.spec.name} on {dataset.name}", source_of(net, dataset, watch, seed))
+    return Occlusions(rows, f"{at.name} on {dataset.name}", at.source(seed))
 
 
 def looking(pictures: int = 100, share: float = 1 / 7, seed: int = 0) -> Table:
@@ -118,9 +129,14 @@ def _drop(net: ConvNet, dataset, image: int, share: float) -> Drop | None:
 
 
 def _chosen(seen: Sequence[_Seen]) -> dict[str, _Seen]:
-    """Return a picture for each story, none twice; without a classifier those whose activity falls most."""
-    rules = STORIES if seen[0].hidden.probability is not None else WITHOUT_CLASSIFIER
-    left, chosen = list(seen), {}
+    """Return a picture for each story, none twice; without a classifier those whose activity falls most.
+
+    Pictures of whose class the network is not sure are left out, unless too few remain.
+    """
+    classified = seen[0].hidden.probability is not None
+    rules = STORIES if classified else WITHOUT_CLASSIFIER
+    sure = [one for one in seen if classified and one.hidden.probability.max() >= SURE]
+    left, chosen = sure if len(sure) >= len(rules) else list(seen), {}
     for story, rule in rules.items():
         if left:
             chosen[story] = max(left, key=rule)

@@ -14,7 +14,7 @@ from ..network import ConvNet
 from ..paths import ZfnetError
 from ..records import Stopwatch
 from ..tables import Note, Table
-from .setting import Source, network_of, profile_of, source_of
+from .setting import Setting, Source, network_of, profile_of
 
 RECALLED = {
     "left eye": ("0.069 ± 0.007", "0.068 ± 0.013"),
@@ -44,20 +44,21 @@ class Parts:
     source: Source
 
 
-def correspondence(profile: str, pictures: str = "", groups: int = 12, seed: int = 0) -> Parts:
+def correspondence(profile: str, pictures: str = "", network: str = "", groups: int = 12, seed: int = 0) -> Parts:
     """Hide eyes, nose or a random place in faces and compare the changes (after the arXiv version, as recalled).
 
     Args:
         profile: `smoke`, `tiny` or `paper`.
         pictures: `caltech-101` (its aligned `Faces_easy`) or `shapes` (its drawn faces). By default `shapes` in
             `smoke`, otherwise `caltech-101` where it is at hand, else `shapes`; the result says which.
+        network: Weights; the profile's by default.
         groups: Of five pictures each.
         seed: Of the random places.
 
     Raises:
         ZfnetError: Pictures without known parts, or fewer of them.
     """
-    watch, net = Stopwatch(), network_of(profile)
+    watch, net = Stopwatch(), network_of(profile, network)
     dataset, rows, places = _faces(net, pictures or _at_hand(profile), groups, seed)
     x = net.prepare([dataset[row].picture for row in rows])
     masks = {part: faces.squares(centres, net.preparation) for part, centres in places.items()}
@@ -68,7 +69,7 @@ def correspondence(profile: str, pictures: str = "", groups: int = 12, seed: int
         list(zip(*(_seen(net, pictures) for pictures in first), strict=True)),
         _table(found),
         _verdict(found),
-        source_of(net, dataset, watch, seed),
+        Setting(network or profile_of(profile).network, net, dataset, watch).source(seed),
     )
 
 

@@ -13,7 +13,7 @@ from ..invariance import invariance as measured
 from ..network import ConvNet
 from ..paths import ZfnetError
 from ..tables import Note, Table
-from .setting import Source, setting, source_of
+from .setting import Source, opened
 
 
 @dataclass(frozen=True)
@@ -37,19 +37,21 @@ class Robustness:
     source: Source
 
 
-def invariance(profile: str, pictures: str = "", count: int = 5, seed: int = 0) -> Robustness:
+def invariance(profile: str, pictures: str = "", network: str = "", count: int = 5, seed: int = 0) -> Robustness:
     """Translate, scale and rotate pictures; follow features and answer (the arXiv version's figure, as recalled).
 
     Args:
         profile: `smoke`, `tiny` or `paper`.
         pictures: A data set; the profile's by default.
+        network: Weights; the profile's by default.
         count: How many pictures, from classes that lie evenly in its list; the paper shows five.
         seed: Of the random weights that the network is compared with.
 
     Raises:
         ZfnetError: Unknown profile or data set, or another number of pictures than it can give.
     """
-    watch, net, dataset = setting(profile, pictures)
+    chosen = opened(profile, pictures, network, whole=True)
+    net, dataset = chosen.net, chosen.dataset
     rows = spread(dataset, count)
     shown = [dataset[row].picture for row in rows]
     known = not dataset.multilabel and len(dataset.classes) == net.spec.classes
@@ -61,7 +63,7 @@ def invariance(profile: str, pictures: str = "", count: int = 5, seed: int = 0) 
         [dataset.names[row] for row in rows],
         _by_layer(found, untrained),
         _basis(net, found),
-        source_of(net, dataset, watch, seed),
+        chosen.source(seed),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ..checkpoints import load_network
+from ..checkpoints import known_classes, load_network
 from ..datasets import Dataset, open_dataset
 from ..network import ConvNet
 from ..paths import ZfnetError, results_root
@@ -22,21 +22,24 @@ class Profile:
 
     Attributes:
         name: `smoke`, `tiny` or `paper`.
-        network: The network that the figures take apart.
+        network: The weights that the figures take apart.
         pictures: The data set that they look at by default.
+        side: Of the crops on which the convolutions alone look at pictures that are larger than those that they
+            were trained on; 0 is the side that the whole network takes.
     """
 
     name: str
     network: str
     pictures: str
+    side: int = 0
 
 
 PROFILES = {
     profile.name: profile
     for profile in (
         Profile("smoke", "mini", "shapes"),
-        Profile("tiny", "alexnet-imagenet", "photos"),
-        Profile("paper", "alexnet-imagenet", "imagenet"),
+        Profile("tiny", "zfnet-tiny", "photos", side=224),
+        Profile("paper", "zfnet-imagenet-paper-seed0", "imagenet"),
     )
 }
 
@@ -76,16 +79,37 @@ def describe_pictures(dataset) -> str:
     return f"{dataset.name} {dataset.split} ({len(dataset)} pictures, fingerprint {dataset.fingerprint})"
 
 
-def network_of(profile: str) -> ConvNet:
-    """Return the network that a profile's figures take apart.
+def network_of(profile: str, network: str = "") -> ConvNet:
+    """Return the network that a profile's figures take apart, or another one.
 
     `smoke` trains `MINI` on the spot, in seconds.
+
+    Args:
+        profile: `smoke`, `tiny` or `paper`.
+        network: Weights by name or folder; the profile's by default.
 
     Raises:
         ZfnetError: Unknown profile, or weights that are not here; the message says what brings them.
     """
     chosen = profile_of(profile)
-    return trained(MINI.name).net if chosen.network == MINI.name else load_network(chosen.network)
+    name = network or chosen.network
+    if name == MINI.name:
+        return trained(MINI.name).net
+    own = training_of(profile, "zfnet")
+    if name == own.name and not own.weights.is_dir():
+        raise ZfnetError(f"{own.name} is not trained here; run: {own.command}; or choose another network")
+    return load_network(name)
+
+
+def class_names(profile: str, network: str = "") -> tuple[str, ...]:
+    """Return what a network calls its classes; nothing where it has none, or has no names for them.
+
+    Args:
+        profile: `smoke`, `tiny` or `paper`.
+        network: Weights by name or folder; the profile's by default.
+    """
+    name = network or profile_of(profile).network
+    return open_dataset(DATA["smoke"], "val").classes if name == MINI.name else known_classes(name)
 
 
 def trained_at_hand(profile: str, name: str, clip: str = "all") -> ConvNet | None:
@@ -136,14 +160,47 @@ def profile_of(name: str) -> Profile:
     return PROFILES[name]
 
 
-def setting(profile: str, pictures: str, dense: bool = False) -> tuple[Stopwatch, ConvNet, Dataset]:
-    """Start a stopwatch and return it with a profile's network and pictures."""
-    watch = Stopwatch()
-    return watch, network_of(profile), pictures_of(profile, pictures, dense)
+@dataclass(frozen=True)
+class Setting:
+    """A network and pictures to look at, since when.
+
+    Attributes:
+        name: Of the weights.
+        net: The network.
+        dataset: The pictures.
+        watch: Started when the experiment began.
+    """
+
+    name: str
+    net: ConvNet
+    dataset: Dataset
+    watch: Stopwatch
+
+    def source(self, seed: int = 0) -> Source:
+        """Say what was computed from what, in the time until now."""
+        kind = "mini, trained on the spot on shapes" if self.name == MINI.name else self.name
+        whole = "" if self.net.spec.classes else ", convolutions only"
+        size = f", at {self.net.preparation.crop} pixels"
+        made = self.watch.provenance(seed, self.net.device)
+        return Source(kind + whole + size, describe_pictures(self.dataset), made)
 
 
-def source_of(net: ConvNet, dataset, watch: Stopwatch, seed: int = 0) -> Source:
-    """Say what was computed from what, in the time since the stopwatch was started."""
-    kind = "mini, trained on the spot on shapes" if net.spec.name == MINI.name else net.spec.name
-    whole = "" if net.spec.classes else ", convolutions only"
-    return Source(kind + whole, describe_pictures(dataset), watch.provenance(seed, net.device))
+def opened(
+    profile: str, pictures: str = "", network: str = "", whole: bool = False, dense: bool = False
+) -> Setting:
+    """Return a profile's network and pictures, or others.
+
+    Args:
+        profile: `smoke`, `tiny` or `paper`.
+        pictures: A data set; the profile's by default.
+        network: Weights by name or folder; the profile's by default.
+        whole: With the classifier, at the size that it takes; else the convolutions alone, on larger crops where
+            the pictures are larger than those of the training.
+        dense: Of the photographs, take many crops that overlap.
+    """
+    watch, chosen = Stopwatch(), profile_of(profile)
+    net, dataset = network_of(profile, network), pictures_of(profile, pictures, dense)
+    if not whole:
+        larger = chosen.side if dataset.name != DATA[profile] else 0
+        net = net.features(side=max(larger, net.preparation.crop))
+    return Setting(network or chosen.network, net, dataset, watch)

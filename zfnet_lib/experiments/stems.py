@@ -14,7 +14,7 @@ from ..network import ConvNet
 from ..records import Stopwatch
 from ..spectra import BANDS, Grid, Stem, grid, mean_spectrum, peak_frequencies, stem
 from ..tables import Note, Table
-from .setting import DATA, Source, describe_pictures, pictures_of, trained_at_hand
+from .setting import Source, describe_pictures, pictures_of, trained_at_hand, training_of
 
 MOST = 256
 """Pictures that are looked through at most, evenly spaced over the data set."""
@@ -54,8 +54,7 @@ class Compared:
         """Return what brings it."""
         if self.name == ALEXNET:
             return f"zfnet fetch {ALEXNET}"
-        clip = "" if self.clip == "all" else f" --clip {self.clip}"
-        return f"zfnet train {self.name} --data {DATA[profile]} --recipe {profile}{clip}"
+        return training_of(profile, self.name, clip=self.clip).command
 
 
 NETWORKS = (

@@ -26,7 +26,7 @@ from ..sanity import (
 from ..tables import Note, Table
 from ..windows import Unit
 from .robustness import spread
-from .setting import Source, setting, source_of
+from .setting import Source, opened
 
 FOLLOWED = ("deconvnet", "forward mask", "guided")
 """The ways whose projections are followed through the randomisation."""
@@ -86,13 +86,20 @@ class Trust:
 
 
 def sanity(
-    profile: str, pictures: str = "", layer: str = "", count: int = 5, units: int = 2, seed: int = 0
+    profile: str,
+    pictures: str = "",
+    network: str = "",
+    layer: str = "",
+    count: int = 5,
+    units: int = 2,
+    seed: int = 0,
 ) -> Trust:
     """Put the projections of the strongest units to the tests of later work.
 
     Args:
         profile: `smoke`, `tiny` or `paper`.
         pictures: A data set; the profile's by default.
+        network: Weights; the profile's by default.
         layer: The units' layer; the highest convolutional one by default.
         count: Pictures, the first of classes spread over the data set that excite as many maps as wanted.
         units: Units of each picture, of different maps.
@@ -101,7 +108,8 @@ def sanity(
     Raises:
         ZfnetError: Unknown profile, data set or layer, or more pictures or units than there are.
     """
-    watch, net, dataset = setting(profile, pictures)
+    chosen = opened(profile, pictures, network)
+    net, dataset = chosen.net, chosen.dataset
     layer = layer or net.spec.convs[-1].name
     part = net.features(layer)
     rows = spread(dataset, min(max(count, min(CANDIDATES, len(dataset.classes))), len(dataset)))
@@ -120,7 +128,7 @@ def sanity(
         alone,
         owed,
         _verdict(owed, downwards),
-        source_of(net, dataset, watch, seed),
+        chosen.source(seed),
     )
 
 

@@ -4,6 +4,7 @@ from .architecture import Sizes, fig3, table_2_sizes
 from .cards import overlaps, weight_card
 from .deconvnet import Block, Mosaics, ProjectedUnit, Shown, fig1, fig2, fig2_whole, project_picture
 from .development import Development, Feature
+from .grouped import groups
 from .learning import Comparison, Curves, contest, missing_table, precisions, table1, table2, training
 from .moments import fig4
 from .occluding import Occlusions, fig6, looking
@@ -52,6 +53,7 @@ __all__ = [
     "fig4",
     "fig5",
     "fig6",
+    "groups",
     "invariance",
     "looking",
     "missing_table",

@@ -173,7 +173,7 @@ def fig2(
     net, dataset = chosen.net, chosen.dataset
     found = strongest(net, dataset, k, layers or None, variety=hasattr(dataset, "windows"))
     squares = Squares(net, dataset)
-    shown = {layer: list(blocks(net, squares, hits, _subset(hits, maps, seed))) for layer, hits in found.items()}
+    shown = {layer: list(blocks(net, squares, hits, drawn_maps(hits, maps, seed))) for layer, hits in found.items()}
     return Mosaics(shown, chosen.source(seed))
 
 
@@ -196,7 +196,7 @@ def fig2_whole(network: str, pictures: str, maps: int = 6, live: bool = False) -
         command = f"`zfnet run fig2 --profile tiny --live`, with {network} and {pictures} at hand"
         return Table({"command": "Not run"}, [{"command": command}])
     try:
-        squares = Squares(load_network(network), _whole(pictures))
+        squares = Squares(load_network(network), whole_data(pictures))
     except (MissingDataError, CheckpointError):
         squares = None
     found, notes = load_blocks(path, squares)
@@ -207,17 +207,17 @@ def fig2_whole(network: str, pictures: str, maps: int = 6, live: bool = False) -
     return Mosaics(layers, Source(notes["network"], notes["pictures"], made))
 
 
-def _whole(name: str) -> Dataset:
+def whole_data(name: str) -> Dataset:
     """Return all pictures of a data set, or those for validation where others were trained on."""
     return training_data(name, "all" if "all" in dataset_entry(name).splits else "val")
 
 
 def _store_whole(path: Path, network: str, pictures: str, maps: int) -> None:
-    chosen = Setting(network, load_network(network).features(), _whole(pictures), Stopwatch())
+    chosen = Setting(network, load_network(network).features(), whole_data(pictures), Stopwatch())
     net, dataset = chosen.net, chosen.dataset
     layers = [conv.name for conv in net.spec.convs[1:]]
     found, squares = strongest(net, dataset, layers=layers), Squares(net, dataset)
-    shown = [block for hits in found.values() for block in blocks(net, squares, hits, _subset(hits, maps, 0))]
+    shown = [block for hits in found.values() for block in blocks(net, squares, hits, drawn_maps(hits, maps, 0))]
     save_blocks(path, shown, asdict(chosen.source()))
 
 
@@ -289,7 +289,7 @@ def _telling_window(maps: Tensor, side: int = 7) -> tuple[int, Tensor]:
     return best[1], best[2]
 
 
-def _subset(hits: Hits, maps: int, seed: int) -> list[int]:
+def drawn_maps(hits: Hits, maps: int, seed: int) -> list[int]:
     """Draw maps that are active on k pictures; each layer draws anew."""
     active = (hits.score > 0).all(1).nonzero().flatten()
     generator = torch.Generator().manual_seed(crc32(f"{seed} {hits.layer}".encode()))

@@ -43,6 +43,7 @@ TITLES = {
     RANDOM.format("colour"): "random nine ",
     VARY.format("shape"): "Patches vary more (shape), % of maps",
     ENTROPY: "Label entropy, bits",
+    CHANCE: "by chance",
     FOUND: "Own patch found, %",
     EXTENT: "90 % of energy within, pixels",
 }

@@ -89,7 +89,7 @@ def test_fig2_draws_maps_by_seed_and_layer_among_the_active_ones():
     def drawn(seed, layer="conv1"):
         score = torch.ones(40, 2)
         score[7, 1] = 0
-        return deconvnet._subset(Hits(layer, score, score, score, score), 5, seed)
+        return deconvnet.drawn_maps(Hits(layer, score, score, score, score), 5, seed)
 
     assert drawn(5) == drawn(5)
     assert len({tuple(drawn(seed)) for seed in range(6)}) == 6

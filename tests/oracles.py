@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zfnet_lib.network import ConvNet
+from zfnet_lib.receptive import Box
 from zfnet_lib.specs import ArchSpec, Conv, Norm
 
 # ---- sliding regions, one by one ----------------------------------------------------------------------------
@@ -188,6 +189,14 @@ def alone(maps: Tensor, unit: tuple) -> Tensor:
     signal = torch.zeros_like(maps)
     signal[0][unit] = maps[0][unit]
     return signal
+
+
+def cut_from_wide(image: Tensor, box: Box) -> Tensor:
+    """Cut a box out of the picture in the middle of a much larger field of zeros."""
+    reach = 400
+    wide = image.new_zeros(3, image.shape[1] + 2 * reach, image.shape[2] + 2 * reach)
+    wide[:, reach:-reach, reach:-reach] = image
+    return wide[:, reach + box.top : reach + box.bottom, reach + box.left : reach + box.right]
 
 
 def strongest_unit(maps: Tensor) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ from oracles import (
     alone,
     captum,
     close,
+    cut_from_wide,
     deconv_by_autograd,
     layers_by_autograd,
     lively,
@@ -33,7 +34,7 @@ from torchvision.models import alexnet
 
 from zfnet_lib.deconv import Unit, cut, deconv, deconv_units, descend, project, unpool
 from zfnet_lib.foreign import adapt
-from zfnet_lib.receptive import Box, receptive_field
+from zfnet_lib.receptive import Box
 from zfnet_lib.specs import KRIZHEVSKY, MINI, ZFNET, Norm, SpecError
 
 many = settings(max_examples=60, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
@@ -223,60 +224,7 @@ def test_captum_on_torchvisions_own_modules_gives_the_same(traces):
     assert close(deconv(trace, "conv5", unit), expected)
 
 
-# ---- many units ---------------------------------------------------------------------------------------------
-
-
-@settings(max_examples=30)
-@given(cases(), st.data())
-def test_many_units_equal_the_literal_method_cut_to_their_fields(case, data):
-    net, x = case.net, torch.cat([case.x, -case.x, case.x.flip(-1)])
-    trace, units = net.trace(x), []
-    for _ in range(data.draw(st.integers(1, 5))):
-        layer, image = data.draw(st.sampled_from(sorted(trace.stages))), data.draw(st.integers(0, 2))
-        units.append(Unit(image, layer, *data.draw(active_units(trace[layer].maps[image : image + 1]))))
-    shown = deconv_units(net, x, units, batch=data.draw(st.integers(1, 4)))
-    for unit, projection, box in zip(units, shown.projections, shown.boxes, strict=True):
-        whole = deconv(trace, unit.layer, unit[2:])[unit.image]
-        field = receptive_field(net.spec, unit.layer)
-        assert box == field.box(unit.row, unit.column)
-        assert projection.shape == (3, field.size, field.size)
-        assert close(projection, cut_from_wide(whole, box))
-        assert close(projection.sum(), whole.sum(), 1e-9)
-
-
-def cut_from_wide(image, box):
-    """Cut a box out of the picture in the middle of a much larger field of zeros."""
-    reach = 400
-    wide = image.new_zeros(3, image.shape[1] + 2 * reach, image.shape[2] + 2 * reach)
-    wide[:, reach:-reach, reach:-reach] = image
-    return wide[:, reach + box.top : reach + box.bottom, reach + box.left : reach + box.right]
-
-
-def test_units_of_all_layers_at_the_corners_of_mini_keep_their_order():
-    net, x = lively(MINI), picture(64, 64, n=2)
-    trace, units = net.trace(x), []
-    for layer, image in product(("conv5", "conv1", "conv3", "conv2"), (1, 0)):
-        last = trace[layer].maps.shape[-1] - 1
-        for row, column in product((0, last), (last, 0)):
-            units.append(Unit(image, layer, int(trace[layer].maps[image, :, row, column].argmax()), row, column))
-    shown = deconv_units(net, x, units)
-    assert len(shown.projections) == len(units) == 32
-    for unit, projection, box in zip(units, shown.projections, shown.boxes, strict=True):
-        whole = deconv(trace, unit.layer, unit[2:])[unit.image]
-        assert whole.any()
-        assert close(projection, cut_from_wide(whole, box))
-
-
-def test_no_units_give_no_projections():
-    shown = deconv_units(lively(MINI), picture(64, 64), [])
-    assert (shown.projections, shown.boxes) == ([], [])
-
-
-def test_the_whole_network_serves_pictures_of_another_size_than_its_classifiers():
-    net, x = lively(MINI), picture(90, 71)
-    shown = deconv_units(net, x, [Unit(0, "conv3", 2, 1, 1)])
-    expected = deconv(net.features().trace(x), "conv3", (2, 1, 1))[0]
-    assert close(shown.projections[0], cut_from_wide(expected, shown.boxes[0]))
+# ---- cutting ---------------------------------------------------------------------------------------------
 
 
 @given(st.data(), st.integers(-6, 6), st.integers(-6, 5), st.integers(1, 12))

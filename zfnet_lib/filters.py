@@ -82,15 +82,14 @@ class Filters:
 
     def _laid_down(self, patches: Tensor, n: int, h: int, w: int) -> Tensor:
         """Add up patches [groups, n * h * w, …] where they overlap: the adjoint of `_patches`."""
-        kernel, stride = self.conv.kernel, self.conv.stride
-        patches = patches.view(self.conv.groups, n, h, w, kernel, kernel, -1).permute(1, 2, 3, 0, 6, 4, 5)
+        kernel, stride, groups = self.conv.kernel, self.conv.stride, self.conv.groups
         rows, columns = (stride * (side - 1) + kernel for side in (h, w))
-        result = patches.new_zeros(n, rows, columns, *patches.shape[3:5])
-        reached = result.unfold(1, kernel, stride).unfold(2, kernel, stride)
-        for i in range(kernel):
-            for j in range(kernel):
-                reached[..., i, j].add_(patches[..., i, j])
-        return result.flatten(3).permute(0, 3, 1, 2)
+        steps = torch.arange(max(rows, columns), device=patches.device)
+        down, across = (stride * steps[:side, None] + steps[:kernel] for side in (h, w))
+        places = (columns * down[:, None, :, None] + across[None, :, None, :]).flatten()
+        parts = patches.reshape(groups, n, len(places), -1).permute(1, 2, 0, 3).flatten(2)
+        result = parts.new_zeros(n, rows * columns, parts.shape[2]).index_add_(1, places, parts)
+        return result.unflatten(1, (rows, columns)).permute(0, 3, 1, 2)
 
     def _by_blocks(self, signal: Tensor) -> Tensor:
         """Filter into blocks of pixels: few maps beneath would leave most of the processor's lanes empty."""

@@ -3,12 +3,14 @@
 from collections.abc import Callable
 
 from ..records import Record
+from .deconv import bench_deconv
 from .mining import bench_mining
 from .norm import bench_norm
 from .occlusion import bench_occlusion
 from .training import bench_train
 
 BENCHES: dict[str, Callable[[], list[Record]]] = {
+    "deconv": bench_deconv,
     "mining": bench_mining,
     "norm": bench_norm,
     "occlusion": bench_occlusion,
@@ -16,4 +18,4 @@ BENCHES: dict[str, Callable[[], list[Record]]] = {
 }
 """What `zfnet bench` can time."""
 
-__all__ = ["BENCHES", "bench_mining", "bench_norm", "bench_occlusion", "bench_train"]
+__all__ = ["BENCHES", "bench_deconv", "bench_mining", "bench_norm", "bench_occlusion", "bench_train"]

@@ -17,6 +17,7 @@ from ..occlusion import Occlusion, occlude
 from ..paths import ZfnetError
 from ..records import Record, Stopwatch
 from ..specs import ZFNET
+from .plain import plain_layers, with_random_weights
 from .timing import ratios, seconds
 
 SPEC, SIZE, STRIDE = ZFNET, 50, 6
@@ -90,12 +91,7 @@ def bench_occlusion() -> list[Record]:
 
 
 def _watched() -> Watched:
-    """Give the network random weights with which activations neither fade nor grow, and moderate logits."""
-    net, generator = ConvNet(SPEC).eval(), torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for layer, fan_in in SPEC.fan_in().items():
-            net.get_submodule(layer).weight.normal_(0, (2 / fan_in) ** 0.5, generator=generator)
-        net.fc8.weight /= 16
+    net = with_random_weights(ConvNet(SPEC))
     x = net.prepare([open_dataset("photos")[0].picture])
     seen = occlude(net, x, size=SIZE, stride=STRIDE)
     return Watched(net, x, seen, _plain(net, seen))
@@ -103,16 +99,8 @@ def _watched() -> Watched:
 
 def _plain(net: ConvNet, seen: Occlusion) -> Callable[[Tensor], Tensor]:
     """Write the network with torch's own modules."""
-    below, side = [], SPEC.image_size
-    for conv in SPEC.convs:
-        overhang = conv.overhang(side)
-        below += [nn.ZeroPad2d((0, overhang, 0, overhang)), net.get_submodule(conv.name), nn.ReLU()]
-        if conv is not SPEC.convs[-1]:
-            below += [nn.MaxPool2d(3, 2, ceil_mode=True)] if conv.pool else []
-            below += [nn.LocalResponseNorm(5, 1e-4, 0.75, 2.0)] if conv.norm else []
-        side = SPEC.shapes()[conv.pool_name if conv.pool else conv.name][1]
-    maps = nn.Sequential(*below)
-    head = nn.Sequential(nn.MaxPool2d(3, 2, ceil_mode=True), nn.Flatten())
+    *below, pool = plain_layers(net, SPEC.image_size).values()
+    maps, head = nn.Sequential(*below), nn.Sequential(pool, nn.Flatten())
     for dense in SPEC.dense:
         head.extend([net.get_submodule(dense.name), nn.ReLU()])
     head.append(net.fc8)

@@ -25,6 +25,7 @@ from ..network import ConvNet
 from ..recipes import PAPER, TINY
 from ..records import Record, Stopwatch
 from ..specs import ZFNET, ArchSpec
+from .plain import plain_layers
 from .timing import ratios, seconds
 
 BATCHES = {112: 128, 224: 32}
@@ -149,13 +150,8 @@ class _Jpegs(Dataset):
 
 def _plain_network(spec: ArchSpec) -> nn.Sequential:
     """Write Fig. 3 with torch's own modules."""
-    net, layers = ConvNet(spec), []
-    for conv in spec.convs:
-        overhang = conv.overhang(spec.image_size) if conv is spec.convs[0] else 0
-        layers += [nn.ZeroPad2d((0, overhang, 0, overhang)), net.get_submodule(conv.name), nn.ReLU()]
-        layers += [nn.MaxPool2d(3, 2, ceil_mode=True)] if conv.pool else []
-        layers += [nn.LocalResponseNorm(5, 1e-4, 0.75, 2.0)] if conv.norm else []
-    layers.append(nn.Flatten())
+    net = ConvNet(spec)
+    layers = [*plain_layers(net, spec.image_size).values(), nn.Flatten()]
     for dense in spec.dense:
         layers += [net.get_submodule(dense.name), nn.ReLU(), nn.Dropout(dense.dropout)]
     return nn.Sequential(*layers, net.fc8)

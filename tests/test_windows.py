@@ -1,0 +1,201 @@
+"""Windows: many units at once equal whole pictures and autograd, at every border, in float64."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from oracles import close, cut_from_wide, deconv_by_autograd, lively, picture
+from strategies import active_units, along, cases, specs
+
+from zfnet_lib.bench import deconv as bench
+from zfnet_lib.deconv import Unit, deconv, deconv_units
+from zfnet_lib.network import InputError
+from zfnet_lib.paths import ZfnetError
+from zfnet_lib.receptive import receptive_field, steps_below
+from zfnet_lib.specs import KRIZHEVSKY, MINI, Pool
+from zfnet_lib.windows import Windows, _batches
+
+slow = settings(max_examples=40, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+
+
+# ---- against the literal method and autograd ----------------------------------------------------------------
+
+
+def strongest_at(trace, layer, row, column, image=0):
+    """Return the unit of the map that is strongest at a place."""
+    return Unit(image, layer, int(trace[layer].maps[image, :, row, column].argmax()), row, column)
+
+
+def ends(size):
+    return sorted({0, size // 2, size - 1})
+
+
+def wrong(net, x, units, batch=None):
+    """Return the units whose windowed projection is not the literal one, cut to the field."""
+    trace, shown = net.trace(x), deconv_units(net, x, units, batch)
+    expected = [deconv(trace, unit.layer, unit[2:])[unit.image] for unit in units]
+    fields = zip(units, shown.projections, shown.boxes, expected, strict=True)
+    return [unit for unit, found, box, whole in fields if not close(found, cut_from_wide(whole, box))]
+
+
+@slow
+@given(cases(), st.data())
+def test_units_at_all_borders_and_corners_equal_the_literal_method_and_autograd(case, data):
+    net, x = case
+    trace = net.trace(x)
+    layer = data.draw(st.sampled_from(sorted(trace.stages)))
+    units = [strongest_at(trace, layer, *place) for place in product(*map(ends, trace[layer].maps.shape[2:]))]
+    assert wrong(net, x, units, data.draw(st.sampled_from([None, 1, 3]))) == []
+    shown = deconv_units(net, x, units)
+    for unit, projection, box in zip(units, shown.projections, shown.boxes, strict=True):
+        expected, _ = deconv_by_autograd(net, x, layer, unit[2:])
+        assert close(projection, cut_from_wide(expected[0], box))
+
+
+@settings(max_examples=30)
+@given(cases(), st.data())
+def test_many_units_equal_the_literal_method_cut_to_their_fields(case, data):
+    net, x = case.net, torch.cat([case.x, -case.x, case.x.flip(-1)])
+    trace, units = net.trace(x), []
+    for _ in range(data.draw(st.integers(1, 5))):
+        layer, image = data.draw(st.sampled_from(sorted(trace.stages))), data.draw(st.integers(0, 2))
+        units.append(Unit(image, layer, *data.draw(active_units(trace[layer].maps[image : image + 1]))))
+    shown = deconv_units(net, x, units, batch=data.draw(st.integers(1, 4)))
+    for unit, projection, box in zip(units, shown.projections, shown.boxes, strict=True):
+        whole = deconv(trace, unit.layer, unit[2:])[unit.image]
+        field = receptive_field(net.spec, unit.layer)
+        assert box == field.box(unit.row, unit.column)
+        assert projection.shape == (3, field.size, field.size)
+        assert close(projection, cut_from_wide(whole, box))
+        assert close(projection.sum(), whole.sum(), 1e-9)
+
+
+def test_units_of_all_layers_at_the_corners_of_mini_keep_their_order():
+    net, x = lively(MINI), picture(64, 64, n=2)
+    trace, units = net.trace(x), []
+    for layer, image in product(("conv5", "conv1", "conv3", "conv2"), (1, 0)):
+        last = trace[layer].maps.shape[-1] - 1
+        units += [strongest_at(trace, layer, *place, image) for place in product((0, last), (last, 0))]
+    assert len(units) == 32
+    assert all(each.any() for each in deconv_units(net, x, units).projections)
+    assert wrong(net, x, units) == []
+
+
+def test_no_units_give_no_projections():
+    shown = deconv_units(lively(MINI), picture(64, 64), [])
+    assert (shown.projections, shown.boxes) == ([], [])
+
+
+def test_the_whole_network_serves_pictures_of_another_size_than_its_classifiers():
+    net, x = lively(MINI), picture(90, 71)
+    shown = deconv_units(net, x, [Unit(0, "conv3", 2, 1, 1)])
+    expected = deconv(net.features().trace(x), "conv3", (2, 1, 1))[0]
+    assert close(shown.projections[0], cut_from_wide(expected, shown.boxes[0]))
+
+
+FLOOR = replace(
+    MINI,
+    image_size=76,
+    convs=tuple(replace(conv, ceil=False, pool=conv.pool and Pool(3, 2, ceil=False)) for conv in MINI.convs),
+)
+NARROW = KRIZHEVSKY.scaled(1 / 24)
+
+
+@pytest.mark.parametrize(
+    ("spec", "height", "width"),
+    [
+        pytest.param(MINI, 64, 64, id="its own size"),
+        pytest.param(MINI, 65, 71, id="one row more and several"),
+        pytest.param(MINI, MINI.smallest(), MINI.smallest(), id="windows as large as the maps"),
+        pytest.param(FLOOR, 76, 83, id="rounding down as torchvision does"),
+        pytest.param(NARROW, 100, 99, id="padding, groups, normalisation before the pool"),
+    ],
+)
+def test_every_place_of_every_layer_equals_the_literal_method(spec, height, width):
+    net = lively(spec.features())
+    x = picture(height, width)
+    trace = net.trace(x)
+    for layer, stage in trace.stages.items():
+        places = list(product(*map(range, stage.maps.shape[2:])))
+        some = [place for place in places if len(places) < 50 or sum(place) % 5 == 0]
+        assert wrong(net, x, [strongest_at(trace, layer, *place) for place in some]) == []
+
+
+def test_these_pictures_need_the_rows_that_ceil_mode_adds():
+    ceil, floor = MINI.shapes(76, 76), FLOOR.shapes(76, 76)
+    assert all(ceil[name] != floor[name] for name in ("conv1", "pool1", "conv2"))
+
+
+# ---- what a unit reads, and batches -------------------------------------------------------------------------
+
+
+@slow
+@given(specs(), st.data())
+def test_windows_hold_exactly_the_positions_that_are_touched_one_by_one(spec, data):
+    layer = data.draw(st.sampled_from(spec.convs)).name
+    height, width = (spec.smallest() + data.draw(st.integers(0, 9)) for _ in range(2))
+    shapes, windows = spec.shapes(height, width), Windows(spec, layer, height, width)
+    unit = Unit(0, layer, 0, *(data.draw(along(n)) for n in shapes[layer][1:]))
+    steps = list(steps_below(spec, layer))
+    sources = ["input", *(name for name, *_ in steps[:-1])]
+    for axis, found in enumerate((windows.of(unit).rows, windows.of(unit).columns), start=1):
+        read = {unit[axis + 2]}
+        for (name, kernel, stride, padding), source in zip(steps[::-1], sources[::-1], strict=True):
+            touched = {n * stride - padding + k for n in read for k in range(kernel)}
+            read = touched & set(range(shapes[source][axis]))
+            start, size, before, after = found[name]
+            assert (start, start + size) == (min(read), max(read) + 1)
+            assert (start - before, start + size + after) == (min(touched), max(touched) + 1)
+
+
+@given(st.lists(st.sampled_from([((1,),), ((2,),), ((3,),)]), min_size=1), st.integers(1, 5), st.integers(1, 4))
+def test_batches_hold_every_unit_once_in_parts_of_one_form(forms, size, workers):
+    batches = list(_batches(dict(enumerate(forms)), size, workers))
+    assert sorted(i for parts in batches for part in parts for i in part) == list(range(len(forms)))
+    for part in (part for parts in batches for part in parts):
+        assert len(part) <= size
+        assert len({forms[i] for i in part}) == 1
+    loads = [sum(map(len, parts)) for parts in batches]
+    assert max(loads) - min(loads) <= 1
+
+
+def test_pictures_that_are_no_numbers_are_refused_where_a_unit_sees_them():
+    x = picture(64, 64)
+    x[0, 1, 20, 20] = torch.nan
+    with pytest.raises(InputError, match=r"^the input holds NaN or infinite values; .* `net.prepare`$"):
+        deconv_units(lively(MINI), x, [Unit(0, "conv2", 0, 2, 2)])
+
+
+# ---- the benchmark ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_bench(monkeypatch):
+    for name, value in {"SPEC": MINI.features(), "SHARE": 108, "BATCHES": (2,), "ROUNDS": 1}.items():
+        monkeypatch.setattr(bench, name, value)
+
+
+@pytest.mark.usefixtures("small_bench")
+def test_the_benchmark_compares_equal_results():
+    records = bench.bench_deconv()
+    captum = [record.quantity for record in records if record.unit == "times as fast as captum's Deconvolution"]
+    assert captum == ["all layers", "conv1", "conv2", "conv3", "conv4", "conv5"]
+    assert all(record.value > 0 for record in records[:-1])
+    assert records[-1].unit == "% of active units"
+    assert 0 <= records[-1].value <= bench.TIED
+
+
+@pytest.mark.usefixtures("small_bench")
+def test_the_benchmark_times_nothing_that_differs(monkeypatch):
+    project = bench.project
+    monkeypatch.setattr(bench, "project", lambda *given: 1.001 * project(*given))
+    with pytest.raises(ZfnetError, match=r"^\d+ of \d+ projections differ; nothing was timed$"):
+        bench.bench_deconv()
+    monkeypatch.setattr(bench, "CLOSE", 1)
+    with pytest.raises(ZfnetError, match=r"^the projection of .* is not the literal one; nothing was timed$"):
+        bench.bench_deconv()

@@ -91,6 +91,7 @@ def test_bench_norm_writes_records(home, capsys, monkeypatch):
     lines = read_lines(home / "bench.jsonl")
     assert [line["quantity"] for line in lines] == ["a small map, forward", "a small map, forward and backward"]
     assert all(line["value"] > 0 and line["n"] == norm.ROUNDS for line in lines)
+    assert all(line["parameters"]["allocator"] == "default" for line in lines)
     assert "a small map, forward" in capsys.readouterr().out
 
 

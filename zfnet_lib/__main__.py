@@ -96,7 +96,8 @@ def _parser() -> argparse.ArgumentParser:
     book.add_argument("--out", type=Path, help="folder of the executed notebooks, as given to `zfnet run`")
 
     bench = _command(commands, "bench", _bench, "time ours against its peers")
-    bench.add_argument("what", nargs="*", metavar="BENCH", help="mining, norm, occlusion, train; all by default")
+    bench.add_argument("what", nargs="*", metavar="BENCH", help="deconv, mining, norm, occlusion, train")
+    bench.add_argument("--tuned", action="store_true", help="let glibc keep freed memory, for both sides")
     bench.add_argument("--json", type=Path, metavar="FILE", help="add the records to FILE")
     return parser
 
@@ -324,15 +325,21 @@ def _book(options: argparse.Namespace) -> None:
 
 
 def _bench(options: argparse.Namespace) -> None:
+    from dataclasses import replace
+
     from . import records
     from .bench import BENCHES
+    from .machine import tune_allocator
 
+    if options.tuned and not tune_allocator():
+        raise ZfnetError("there is no glibc here whose allocator could be tuned; leave out --tuned")
+    allocator = {"allocator": "tuned" if options.tuned else "default"}
     for name in options.what or BENCHES:
         if name not in BENCHES:
             raise ZfnetError(f"there is no benchmark {name!r}; known are {', '.join(BENCHES)}")
     for name in options.what or BENCHES:
-        measured = BENCHES[name]()
-        print(f"{name} on {measured[0].provenance.device}")
+        measured = [replace(record, parameters=record.parameters | allocator) for record in BENCHES[name]()]
+        print(f"{name} on {measured[0].provenance.device}, {allocator['allocator']} allocator")
         for record in measured:
             spread = f" (n = {record.n}, range {record.spread:.2f})" if record.spread is not None else ""
             print(f"  {record.quantity:44}{record.value:8.2f} {record.unit}{spread}")

@@ -1,6 +1,7 @@
 """The only door for notebooks and command line: an experiment's name and profile in, its result out."""
 
 from .architecture import Sizes, fig3, table_2_sizes
+from .benchmarks import benchmark
 from .cards import overlaps, weight_card
 from .deconvnet import Block, Mosaics, ProjectedUnit, Shown, fig1, fig2, fig2_whole, project_picture
 from .development import Development, Feature
@@ -44,6 +45,7 @@ __all__ = [
     "Source",
     "Stems",
     "Trust",
+    "benchmark",
     "contest",
     "correspondence",
     "fig1",

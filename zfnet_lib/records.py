@@ -114,8 +114,17 @@ def _git_state() -> tuple[str, bool]:
 
 def append(path: Path, records: Iterable[Record]) -> None:
     """Add records to a JSON-lines file; a reader sees all of them or none."""
-    lines = "".join(json.dumps(asdict(record), sort_keys=True) + "\n" for record in records)
     before = path.read_text() if path.exists() else ""
+    _write(path, before, records)
+
+
+def store(path: Path, records: Iterable[Record]) -> None:
+    """Write a JSON-lines file anew; what it held before is replaced when all of it is written."""
+    _write(path, "", records)
+
+
+def _write(path: Path, before: str, records: Iterable[Record]) -> None:
+    lines = "".join(json.dumps(asdict(record), sort_keys=True) + "\n" for record in records)
     with replacing(path) as temporary:
         temporary.write_text(before + lines)
 

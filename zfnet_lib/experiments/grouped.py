@@ -21,7 +21,7 @@ from ..network import ConvNet
 from ..paths import results_root
 from ..ranking import Hits
 from ..receptive import Box
-from ..records import Record, Stopwatch, append, read
+from ..records import Record, Stopwatch, read, store
 from ..tables import Table
 from .deconvnet import drawn_maps, whole_data
 from .setting import describe_pictures
@@ -61,8 +61,7 @@ def groups(network: str, pictures: str, live: bool = False) -> Table:
     path = results_root("tiny") / "groups" / f"{network}--{pictures}.jsonl"
     if live:
         found = list(group_records(network, pictures))
-        path.unlink(missing_ok=True)
-        append(path, found)
+        store(path, found)
     if not path.exists():
         command = f"`zfnet run fig2 --profile tiny --live`, with {network} and {pictures} at hand"
         return Table({"command": "Not run"}, [{"command": command}])

@@ -38,7 +38,12 @@ class Trained:
 
 @cache
 def trained(
-    name: str, seed: int = 0, clip: str = "all", precision: str = SMOKE.precision, followed: bool = False
+    name: str,
+    seed: int = 0,
+    clip: str = "all",
+    precision: str = SMOKE.precision,
+    followed: bool = False,
+    epochs: int = SMOKE.epochs,
 ) -> Trained:
     """Train a narrow network by the recipe `SMOKE`.
 
@@ -48,11 +53,12 @@ def trained(
         clip: Which filters are renormalised.
         precision: Of maps and gradients.
         followed: Measure the validation errors after every epoch, not only at the end.
+        epochs: More than the recipe's give a network that seldom errs.
     """
     net, data = _begun(name, seed)
     validation = training_data(DATA, "val")
     each = validation if followed else None
-    recipe = replace(SMOKE, clip=clip, precision=precision)
+    recipe = replace(SMOKE, clip=clip, precision=precision, epochs=epochs)
     epochs = [asdict(epoch) for epoch in train(net, data, recipe, validation=each, seed=seed)]
     held_in, held_out = errors(net, data), errors(net, validation)
     return Trained(net, epochs, held_in.top1, held_out.top1, held_out.top5)

@@ -54,6 +54,10 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--clip", default="all", help="filters scaled back: all, none (Fig. 5a), first, but-first")
     train.add_argument("--precision", help="bfloat16 or float32; the recipe's by default")
+    train.add_argument("--epochs", type=int, help="the recipe's by default")
+    train.add_argument(
+        "--each", type=int, default=0, help="pictures a class, those of the fold --seed, of data without splits"
+    )
     train.add_argument("--resume", action="store_true", help="continue an unfinished training")
     train.add_argument("--compile", action="store_true", help="through torch.compile; for GPUs")
     train.add_argument("--workers", type=int, default=0, help="decoding processes, where the data are not packed")
@@ -191,8 +195,9 @@ def _train(options: argparse.Namespace) -> None:
             _train_queue(options, machine)
             return
         recipe = recipe_named(options.recipe)
-        recipe = replace(recipe, clip=options.clip, precision=options.precision or recipe.precision)
-        training = Training(architecture(options.network).name, options.data, recipe, options.seed)
+        changes = {"precision": options.precision, "epochs": options.epochs}
+        recipe = replace(recipe, clip=options.clip, **{key: value for key, value in changes.items() if value})
+        training = Training(architecture(options.network).name, options.data, recipe, options.seed, options.each)
         _watch(training.name, epochs, training, resume=options.resume, **machine)
     print(f"weights: {training.weights}\nrecord: {training.epochs_file}\nerrors: {training.errors_file}")
 

@@ -24,6 +24,7 @@ from .paths import ZfnetError, alone, data_root, is_busy, replacing, results_roo
 from .recipes import RECIPES, Recipe
 from .specs import MINI, NARROW, ArchSpec, architecture
 from .training import EpochResult, Progress, train
+from .transfer import MOST, protocol_folds
 
 TRANSFER = ("caltech-101", "caltech-256", "mini-imagenet-novel", "voc-2012")
 """The data sets that pre-trained features are tested on; their pictures are not trained on."""
@@ -41,32 +42,39 @@ class Training:
         data: A data set; its split `train` is trained on, `val` is evaluated on.
         recipe: How.
         seed: Of weights, order, views and dropout.
+        each: Of data without splits of their own, so many pictures a class, those of the fold `seed` (section
+            5.2); 0 trains on all but a tenth.
     """
 
     network: str
     data: str
     recipe: Recipe
     seed: int = 0
+    each: int = 0
 
     @property
     def altered(self) -> tuple[str, ...]:
-        """What was changed in the recipe: how it clips filters, or its precision."""
+        """What was changed in the recipe: how it clips filters, its precision, or its length."""
         named = RECIPES.get(self.recipe.name, self.recipe)
-        return tuple(key for key in ("clip", "precision") if getattr(self.recipe, key) != getattr(named, key))
+        return tuple(
+            key for key in ("clip", "precision", "epochs") if getattr(self.recipe, key) != getattr(named, key)
+        )
 
     @property
     def name(self) -> str:
-        """For example `zfnet-tiny-imagenet-tiny-seed0`; an altered clipping or precision is part of it."""
+        """For example `zfnet-tiny-imagenet-tiny-seed0`; what is altered in the recipe is part of it."""
         changes = "".join(f"-{key}-{getattr(self.recipe, key)}" for key in self.altered)
         data = self.data.replace(":", "-").replace("/", "-")
-        return f"{self.network}{changes}-{data}-{self.recipe.name}-seed{self.seed}"
+        each = f"-{self.each}-a-class" if self.each else ""
+        return f"{self.network}{changes}-{data}{each}-{self.recipe.name}-seed{self.seed}"
 
     @property
     def command(self) -> str:
         """What performs it, or goes on with it."""
         changes = "".join(f" --{key} {getattr(self.recipe, key)}" for key in self.altered)
+        each = f" --each {self.each}" if self.each else ""
         seed = f" --seed {self.seed}" if self.seed else ""
-        return f"zfnet train {self.network} --data {self.data} --recipe {self.recipe.name}{changes}{seed}"
+        return f"zfnet train {self.network} --data {self.data} --recipe {self.recipe.name}{changes}{each}{seed}"
 
     @property
     def folder(self) -> Path:
@@ -120,10 +128,12 @@ def epochs(
     Raises:
         ZfnetError: Data that are missing, or what `training.train` raises.
     """
-    data, validation = training_data(training.data, "train"), training_data(training.data, "val")
-    exclude = excluded_rows(data)
-    if len(exclude):
-        notice(f"{len(exclude):,} pictures of {data.name} are left out: they overlap with a transfer data set")
+    lesson = lesson_of(training)
+    data, exclude = lesson.data, lesson.exclude
+    if lesson.overlapping:
+        notice(
+            f"{lesson.overlapping:,} pictures of {data.name} are left out: they overlap with a transfer data set"
+        )
     spec = training.spec(len(data.classes))
     net = ConvNet(spec, training_preparation(data, spec.image_size, exclude), seed=training.seed)
     if torch.cuda.is_available():
@@ -136,7 +146,7 @@ def epochs(
             net,
             data,
             training.recipe,
-            validation=validation,
+            validation=lesson.validation if lesson.rows is None else None,
             folder=training.folder,
             resume=resume,
             seed=training.seed,
@@ -148,10 +158,49 @@ def epochs(
             notice=notice,
         ):
             if first:
-                _record_epoch(training, epoch, data, len(exclude), watch.provenance(training.seed, net.device))
+                _record_epoch(training, epoch, lesson, watch.provenance(training.seed, net.device))
             yield epoch
         if first and not training.errors_file.exists():
-            _finish(training, net, data, validation, exclude)
+            _finish(training, net, lesson)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a training learns from, and what its errors are measured on.
+
+    Attributes:
+        data, exclude: Pictures, and which of them are not learnt from.
+        validation, rows: Pictures, and which of them are for errors; all, after every epoch too, where None.
+        overlapping: How many are left out because they stand in a transfer data set.
+    """
+
+    data: Dataset
+    exclude: np.ndarray
+    validation: Dataset
+    rows: np.ndarray | None = None
+    overlapping: int = 0
+
+
+def lesson_of(training: Training) -> Lesson:
+    """Return a training's pictures: the splits of its data, or a fold of data that have none (section 5.2).
+
+    Raises:
+        ZfnetError: Missing data, or too few pictures of a class.
+    """
+    if training.data not in DATASETS or "all" not in DATASETS[training.data].splits:
+        if training.each:
+            raise ZfnetError(f"{training.data} has a split of its own for training; leave out --each")
+        data = training_data(training.data, "train")
+        exclude = excluded_rows(data)
+        return Lesson(data, exclude, training_data(training.data, "val"), None, len(exclude))
+    data = training_data(training.data, "all")
+    if training.each:
+        fold = protocol_folds(data, max(training.each, MOST[training.data]), count=training.seed + 1)[training.seed]
+        kept, tested = fold.train(training.each), fold.test
+    else:
+        order = np.random.default_rng(0).permutation(len(data))
+        kept, tested = order[len(order) // 10 :], np.sort(order[: len(order) // 10])
+    return Lesson(data, np.setdiff1d(np.arange(len(data)), kept), data, tested)
 
 
 def training_data(name: str, split: str) -> Dataset:
@@ -185,7 +234,7 @@ def read_epochs(path: Path) -> list[dict[str, Any]]:
         raise ZfnetError(f"{path} is damaged ({error}); restore it, or remove it and train again") from error
 
 
-def _record_epoch(training: Training, epoch: EpochResult, data: Dataset, excluded: int, made: records.Provenance):
+def _record_epoch(training: Training, epoch: EpochResult, lesson: Lesson, made: records.Provenance):
     """Add an epoch's line unless an earlier call wrote it."""
     lines = read_epochs(training.epochs_file)
     if any(line["epoch"]["epoch"] == epoch.epoch for line in lines):
@@ -195,8 +244,8 @@ def _record_epoch(training: Training, epoch: EpochResult, data: Dataset, exclude
         {
             "training": training.name,
             "network": training.network,
-            "data": f"{data.name} {data.split} ({data.fingerprint})",
-            "excluded": excluded,
+            "data": f"{lesson.data.name} {lesson.data.split} ({lesson.data.fingerprint})",
+            "excluded": len(lesson.exclude),
             "recipe": recipe,
             "seed": training.seed,
             "epoch": asdict(epoch),
@@ -207,25 +256,35 @@ def _record_epoch(training: Training, epoch: EpochResult, data: Dataset, exclude
         temporary.write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in lines))
 
 
-def _finish(training: Training, net: ConvNet, data: Dataset, validation: Dataset, exclude: np.ndarray) -> None:
+def _finish(training: Training, net: ConvNet, lesson: Lesson) -> None:
     """Save the weights, then measure the errors of Table 2: one view, ten views, and on training pictures."""
-    kept = np.setdiff1d(np.arange(len(data)), exclude)
+    data = lesson.data
+    kept = np.setdiff1d(np.arange(len(data)), lesson.exclude)
     sample = np.sort(np.random.default_rng(0).permutation(kept)[:TRAIN_SAMPLE])
     last = read_epochs(training.epochs_file)[-1]
     facts = {key: last[key] for key in ("training", "data", "recipe", "seed", "epoch")}
     save_network(net, training.weights, facts | {"classes": list(data.classes)})
+    held_out = lesson.validation.split if lesson.rows is None else "test"
+    trained_on = data.split if lesson.rows is None else "train"
     measured = []
-    for views, pictures, rows in ((1, validation, None), (10, validation, None), (1, data, sample)):
+    for part, views, pictures, rows in (
+        (held_out, 1, lesson.validation, lesson.rows),
+        (held_out, 10, lesson.validation, lesson.rows),
+        (trained_on, 1, data, sample),
+    ):
         watch = records.Stopwatch()
         found = errors(net, pictures, views, rows=rows)
         made = watch.provenance(training.seed, net.device)
         settings = {"networks": [training.name], "recipe": training.recipe.name, "clip": training.recipe.clip}
-        measured += error_records(found, pictures, made, settings, training.network)
+        measured += error_records(found, pictures, made, settings, training.network, part)
+        if training.each:  # section 5.2 averages over classes
+            mean = float(np.nanmean(found.per_class))
+            measured.append(replace(measured[-1], quantity=f"{part} mean per-class error", value=mean))
     records.append(training.errors_file, measured)
 
 
 def error_records(
-    found: Errors, data: Dataset, made: records.Provenance, settings: dict[str, Any], spec: str = ""
+    found: Errors, data: Dataset, made: records.Provenance, settings: dict[str, Any], spec: str = "", part: str = ""
 ) -> list[records.Record]:
     """Return the records of a network's errors, or of an ensemble's.
 
@@ -235,11 +294,12 @@ def error_records(
         made: Where the numbers come from.
         settings: Names of the `networks`, and what else belongs to the numbers.
         spec: The architecture, where it is one.
+        part: Which pictures; the data's split by default.
     """
     return [
         records.Record(
             "training",
-            f"{data.split} {top} error",
+            f"{part or data.split} {top} error",
             value,
             "%",
             made,

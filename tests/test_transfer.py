@@ -1,0 +1,297 @@
+"""Transfer: folds that everybody shares, features that are never those of others, scores and classifiers."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.svm import LinearSVC
+from torch.nn import functional as F
+
+from zfnet_lib import open_dataset, trainings
+from zfnet_lib.network import ConvNet
+from zfnet_lib.paths import ZfnetError
+from zfnet_lib.recipes import TINY
+from zfnet_lib.specs import MINI
+from zfnet_lib.trainings import Training
+from zfnet_lib.transfer import (
+    FoldError,
+    Hog,
+    NetworkFeatures,
+    Pixels,
+    average_precision,
+    choose_decay,
+    coordinates,
+    draw_folds,
+    extract,
+    features,
+    fit_softmax,
+    fit_svm,
+    folds,
+    per_class_accuracy,
+    protocol_folds,
+)
+
+# ---- folds --------------------------------------------------------------------------------------------------
+
+counts = st.lists(st.integers(4, 30), min_size=2, max_size=6)
+
+
+@given(counts, st.integers(1, 3), st.integers(1, 12), st.integers(0, 5))
+def test_no_test_picture_is_ever_trained_on(sizes, most, test, seed):
+    labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    for fold in draw_folds(labels, [str(n) for n in range(len(sizes))], most, test, 3, seed):
+        trained = fold.train(most)
+        assert not set(trained) & set(fold.test)
+        assert np.bincount(labels[trained]).tolist() == [most] * len(sizes)
+        assert np.bincount(labels[fold.test]).tolist() == [min(test, size - most) for size in sizes]
+        for each in range(1, most):
+            assert set(fold.train(each)) < set(trained)
+
+
+def test_folds_are_the_same_for_everybody():
+    labels = np.repeat(np.arange(101), np.arange(40, 141))
+    folds = draw_folds(labels, [str(n) for n in range(101)], 30)
+    digest = hashlib.sha256()
+    for fold in folds:
+        digest.update(fold.rows.tobytes())
+        digest.update(fold.test.tobytes())
+    assert digest.hexdigest()[:16] == GOLDEN
+    assert len({fold.test.tobytes() for fold in folds}) == 5
+
+
+GOLDEN = "93ffff031a9bee1d"
+
+
+def test_a_class_with_too_few_pictures_is_named_with_what_the_protocol_does():
+    labels = np.array([0] * 9 + [1] * 5)
+    with pytest.raises(FoldError) as error:
+        draw_folds(labels, ("cat", "dog"), 5)
+    assert str(error.value) == (
+        "dog has 5 pictures, and 5 for training leave none to test (the protocol tests up to 50); ask for at most "
+        "4 a class, or leave the class out"
+    )
+    (fold,) = draw_folds(labels, ("cat", "dog"), 3, count=1)
+    with pytest.raises(FoldError, match="these folds hold 1 to 3 training pictures a class; given 4"):
+        fold.train(4)
+
+
+def test_shapes_have_a_protocol():
+    assert len(protocol_folds(open_dataset("shapes-transfer", "val"), count=2)) == 2
+
+
+def test_a_training_from_scratch_learns_from_a_fold_alone(tmp_path, monkeypatch):
+    whole = open_dataset("shapes-transfer", "val")
+    monkeypatch.setattr(trainings, "training_data", lambda name, split: whole)
+    monkeypatch.setitem(trainings.DATASETS, "caltech-101", SimpleNamespace(splits=("all",)))
+    monkeypatch.setitem(folds.MOST, whole.name, 30)
+    training = Training("zfnet", "caltech-101", replace(TINY, epochs=160), seed=1, each=15)
+    assert training.name == "zfnet-epochs-160-caltech-101-15-a-class-tiny-seed1"
+    assert training.command.endswith("--recipe tiny --epochs 160 --each 15 --seed 1")
+    lesson = trainings.lesson_of(training)
+    fold = protocol_folds(whole, count=2)[1]
+    assert set(range(len(whole))) - set(lesson.exclude) == set(fold.train(15))
+    assert lesson.rows.tolist() == fold.test.tolist()
+    most = trainings.lesson_of(replace(training, each=0))
+    assert sorted([*most.rows]) == sorted(most.exclude)
+    assert len(most.rows) == len(whole) // 10
+
+
+def test_data_with_a_split_of_their_own_refuse_each(monkeypatch):
+    with pytest.raises(ZfnetError, match="shapes has a split of its own for training"):
+        trainings.lesson_of(Training("zfnet", "shapes", TINY, each=5))
+
+
+# ---- scores -------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40))
+def test_accuracy_agrees_with_scikit_learn_and_with_counting(pairs):
+    labels, predicted = (np.array(values) for values in zip(*pairs, strict=True))
+    counted = []
+    for label in sorted(set(labels.tolist())):
+        own = [guess for true, guess in pairs if true == label]
+        counted.append(sum(guess == label for guess in own) / len(own))
+    assert per_class_accuracy(labels, predicted) == pytest.approx(100 * sum(counted) / len(counted))
+    with pytest.warns() if set(predicted) - set(labels) else _nothing():
+        assert per_class_accuracy(labels, predicted) == pytest.approx(
+            100 * balanced_accuracy_score(labels, predicted)
+        )
+
+
+def _nothing():
+    from contextlib import nullcontext
+
+    return nullcontext()
+
+
+def as_the_development_kit(present, scores):
+    """Compute VOC's average precision step by step, as VOCap.m and VOCevalcls.m do."""
+    kept = [(score, p) for score, p in zip(scores, present, strict=True) if p != 0]
+    kept.sort(key=lambda pair: -pair[0])
+    positives = sum(p == 1 for _, p in kept)
+    recall, precision, hits = [0.0], [0.0], 0
+    for rank, (_, p) in enumerate(kept, 1):
+        hits += p == 1
+        recall.append(hits / positives)
+        precision.append(hits / rank)
+    recall.append(1.0)
+    precision.append(0.0)
+    for i in range(len(precision) - 2, -1, -1):
+        precision[i] = max(precision[i], precision[i + 1])
+    return 100 * sum((recall[i] - recall[i - 1]) * precision[i] for i in range(1, len(recall)))
+
+
+@given(st.lists(st.sampled_from([-1, -1, 0, 1]), min_size=1, max_size=30), st.randoms(use_true_random=False))
+def test_average_precision_is_the_development_kits(present, chance):
+    scores = list(range(len(present)))
+    chance.shuffle(scores)
+    if 1 not in present:
+        with pytest.raises(ValueError, match="the class is present"):
+            average_precision(np.array(present), np.array(scores, float))
+        return
+    found = average_precision(np.array(present), np.array(scores, float))
+    assert found == pytest.approx(as_the_development_kit(present, scores))
+
+
+# ---- features -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("ZFNET_DATA", str(tmp_path))
+    monkeypatch.setattr(features, "PART", 8)
+    monkeypatch.setattr(features, "BATCH", 3)
+    return tmp_path
+
+
+@pytest.fixture
+def pictures():
+    whole = open_dataset("shapes-transfer", "val")
+    return _First(whole, 20)
+
+
+class _First(type(open_dataset("shapes-transfer", "val")).__mro__[1]):
+    """The first pictures of a data set."""
+
+    def __init__(self, whole, n):
+        self.name, self.split, self.classes, self.whole = whole.name, whole.split, whole.classes, whole
+        self.labels, self.names = whole.labels[:n], list(whole.names[:n])
+
+    def sample(self, i):
+        return self.whole.sample(i)
+
+
+def test_features_are_the_rectified_pooled_normalised_outputs(home, pictures):
+    net = ConvNet(MINI).eval()
+    found = extract(NetworkFeatures("mini", net), pictures, progress=False)
+    assert list(found) == ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"]
+    x = net.prepare([pictures[i].picture for i in range(20)])
+    trace = net.trace(x)
+    for layer, one in found.items():
+        expected = F.normalize(trace[layer].output.flatten(1).detach(), dim=1)
+        assert torch.allclose(one.matrix(), expected, atol=2e-3)
+        assert torch.allclose(one.kernel(), one.matrix() @ one.matrix().T, atol=1e-5)
+
+
+def test_an_interrupted_extraction_continues(home, pictures):
+    net, computed = ConvNet(MINI).eval(), []
+
+    class Stopping(NetworkFeatures):
+        def __call__(self, given):
+            computed.append(len(given))
+            if sum(computed) > 10 and sum(computed) < 20:
+                raise KeyboardInterrupt
+            return super().__call__(given)
+
+    extractor = Stopping("mini", net, ["conv2"])
+    with pytest.raises(KeyboardInterrupt):
+        extract(extractor, pictures, progress=False)
+    assert len(list(home.rglob("*.npy"))) == 1
+    computed[:] = [20]
+    again = extract(extractor, pictures, progress=False)["conv2"].matrix()
+    assert sum(computed) - 20 == 12
+    whole = extract(NetworkFeatures("mini", net, ["conv2"]), pictures, progress=False)["conv2"]
+    assert torch.equal(again, whole.matrix())
+    assert not [path for path in home.rglob("*") if path.is_file() and path.suffix != ".npy"]
+
+
+def test_features_of_other_weights_are_never_used(home, pictures):
+    one, other = (NetworkFeatures("mini", ConvNet(MINI, seed=seed).eval(), ["conv1"]) for seed in (0, 1))
+    first, second = (extract(each, pictures, progress=False)["conv1"] for each in (one, other))
+    assert first.folder != second.folder
+    assert not torch.allclose(first.matrix(), second.matrix(), atol=1e-2)
+
+
+def test_controls_have_their_sizes(pictures):
+    given = [pictures[i].picture for i in range(2)]
+    assert Pixels()(given)["pixels"].shape == (2, 3072)
+    assert Hog()(given)["hog"].shape == (2, 6084)
+
+
+def test_a_full_disk_is_one_sentence(home, pictures, monkeypatch):
+    monkeypatch.setattr(features.shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
+    with pytest.raises(ZfnetError, match=r"MB of features do not fit into .*; what is computed stays"):
+        extract(NetworkFeatures("mini", ConvNet(MINI).eval(), ["conv1"]), pictures, progress=False)
+
+
+# ---- classifiers --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def clouds():
+    """Three classes of 200 features, some noisy, and which pictures are trained on."""
+    rng = np.random.default_rng(0)
+    labels = np.tile(np.arange(3), 30)
+    centres = rng.normal(size=(3, 200))
+    x = torch.from_numpy(F.normalize(torch.from_numpy(centres[labels] + 1.5 * rng.normal(size=(90, 200)))).numpy())
+    return x, labels, np.arange(60), np.arange(60, 90)
+
+
+def test_coordinates_keep_all_inner_products(clouds):
+    x, _, train, test = clouds
+    found = coordinates(x @ x.T, train, test)
+    assert torch.allclose(found.train @ found.train.T, (x[train] @ x[train].T).float(), atol=1e-5)
+    assert torch.allclose(found.test @ found.train.T, (x[test] @ x[train].T).float(), atol=1e-5)
+
+
+def test_classifiers_in_coordinates_answer_as_scikit_learns_on_features(clouds):
+    x, labels, train, test = clouds
+    found = coordinates(x @ x.T, train, test)
+    svm = LinearSVC(dual=True, random_state=0, max_iter=100_000, tol=1e-8).fit(x[train].numpy(), labels[train])
+    ours = fit_svm(found.train, labels[train]).decision_function(found.test.numpy())
+    assert np.allclose(ours, svm.decision_function(x[test].numpy()), atol=0.02)
+    decay, n = 1e-2, len(train)
+    softmax = LogisticRegression(C=1 / (decay * n), tol=1e-8, max_iter=5000).fit(x[train].numpy(), labels[train])
+    targets = F.one_hot(torch.from_numpy(labels[train])).float()
+    probability = F.linear(found.test, *fit_softmax(found.train, targets, decay)).softmax(1)
+    assert np.allclose(probability.numpy(), softmax.predict_proba(x[test].numpy()), atol=2e-3)
+
+
+def test_a_uniform_target_gives_both_objects_half():
+    x = torch.eye(2)
+    weight, bias = fit_softmax(x, torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]), 1e-6)
+    assert torch.allclose(F.linear(x, weight, bias).softmax(1)[0], torch.tensor([0.5, 0.5, 0.0]), atol=0.02)
+    weight, bias = fit_softmax(x, torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]), 1e-6, several=True)
+    assert torch.allclose(F.linear(x, weight, bias).sigmoid()[0], torch.tensor([1.0, 1.0, 0.0]), atol=0.02)
+
+
+def test_the_decay_is_chosen_where_pictures_are_held_out(clouds):
+    x, labels, train, _ = clouds
+    targets = F.one_hot(torch.from_numpy(labels[train])).float()
+    asked = []
+
+    def score(logits, judged):
+        asked.append(judged)
+        return -abs(len(asked) - 3)
+
+    assert choose_decay(x[train].float(), targets, score) == 1e-5
+    assert all((judged % 5 == 4).all() for judged in asked)

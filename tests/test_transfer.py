@@ -197,7 +197,9 @@ def test_features_are_the_rectified_pooled_normalised_outputs(home, pictures):
     x = net.prepare([pictures[i].picture for i in range(20)])
     trace = net.trace(x)
     for layer, one in found.items():
-        expected = F.normalize(trace[layer].output.flatten(1).detach(), dim=1)
+        output = trace[layer].output.detach()
+        output = F.max_pool2d(output, 3, 2, ceil_mode=True) if layer in ("conv3", "conv4") else output
+        expected = F.normalize(output.flatten(1), dim=1)
         assert torch.allclose(one.matrix(), expected, atol=2e-3)
         assert torch.allclose(one.kernel(), one.matrix() @ one.matrix().T, atol=1e-5)
 
@@ -259,8 +261,8 @@ def clouds():
 def test_coordinates_keep_all_inner_products(clouds):
     x, _, train, test = clouds
     found = coordinates(x @ x.T, train, test)
-    assert torch.allclose(found.train @ found.train.T, (x[train] @ x[train].T).float(), atol=1e-5)
-    assert torch.allclose(found.test @ found.train.T, (x[test] @ x[train].T).float(), atol=1e-5)
+    assert torch.allclose(found.train @ found.train.T, (x[train] @ x[train].T).float(), atol=2e-4)
+    assert torch.allclose(found.test @ found.train.T, (x[test] @ x[train].T).float(), atol=2e-4)
 
 
 def test_classifiers_in_coordinates_answer_as_scikit_learns_on_features(clouds):

@@ -21,8 +21,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..datasets import Dataset
-from ..network import ConvNet
+from ..network import ConvNet, Trace, pooled
 from ..paths import ZfnetError, data_root, replacing
+from ..specs import Conv
 
 PART, BATCH = 512, 32
 """Pictures in a part, and pictures computed at once."""
@@ -49,7 +50,8 @@ class Extractor(Protocol):
 class NetworkFeatures:
     """The layers of a network, prepared as its pre-training prepared its pictures (section 5.3).
 
-    Rectified, after the layer's pooling and normalisation where it has them, flattened.
+    Rectified, after the layer's pooling and normalisation where it has them, flattened. Layers 3 and 4 have no
+    pool: they are given layer 5's, or they would be compared with it at four times as many positions.
 
     Args:
         name: Of the weights.
@@ -62,7 +64,9 @@ class NetworkFeatures:
         self.layers = tuple(layers or (layer.name for layer in net.layers_upto()))
         for layer in self.layers:
             net.layers_upto(layer)  # an unknown layer is named here
-        digest = hashlib.sha256(repr((net.spec, net.preparation.short_side, net.preparation.crop)).encode())
+        digest = hashlib.sha256(
+            repr(("pooled", net.spec, net.preparation.short_side, net.preparation.crop)).encode()
+        )
         for tensor in (*net.state_dict().values(), net.preparation.mean, net.preparation.scale):
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         self.key = digest.hexdigest()
@@ -72,7 +76,12 @@ class NetworkFeatures:
         """Return float32 [n, d] by layer."""
         last = max(self.layers, key=[layer.name for layer in self.net.layers_upto()].index)
         trace = self.net.trace(self.net.prepare(pictures), last)
-        return {layer: trace[layer].output.flatten(1).cpu() for layer in self.layers}
+        return {layer: self._handed_on(trace, layer).flatten(1).cpu() for layer in self.layers}
+
+    def _handed_on(self, trace: Trace, layer: str) -> Tensor:
+        entry, highest = self.net.spec[layer], self.net.spec.convs[-1]
+        unpooled = isinstance(entry, Conv) and not entry.pool
+        return pooled(highest, trace[layer].output)[0] if unpooled else trace[layer].output
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,11 @@ class LayerFeatures:
 
     folder: Path
     count: int
+
+    @property
+    def dimensions(self) -> int:
+        """How many features a picture has."""
+        return np.load(self.folder / _part(0), mmap_mode="r").shape[1]
 
     def parts(self) -> Iterator[Tensor]:
         """Yield float32 [at most 512, d], each picture's features of length 1."""

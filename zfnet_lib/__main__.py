@@ -240,13 +240,12 @@ def _watch(name: str, run: Callable, *arguments, **options) -> None:
 
         for epoch in run(*arguments, **options, report=report, notice=bar.write):
             stalled = "; it has stalled at ln(classes): another seed may not" if epoch.stalled else ""
-            measured = (
-                ""
-                if epoch.top1 is None
-                else f"validation error {epoch.top1:.1f} % top-1, {epoch.top5:.1f} % top-5, "
-            )
+            errors = ""
+            if epoch.top1 is not None:
+                errors = f"validation error {epoch.top1:.1f} % top-1, {epoch.top5:.1f} % top-5, "
             bar.write(
-                f"epoch {epoch.epoch}: loss {epoch.loss:.3f}, {measured}{epoch.images_per_second:.0f} images/s{stalled}"
+                f"epoch {epoch.epoch}: loss {epoch.loss:.3f}, {errors}"
+                f"{epoch.images_per_second:.0f} images/s{stalled}"
             )
 
 

@@ -23,15 +23,20 @@ from .setting import (
     training_of,
 )
 from .stems import Stems, fig5
+from .transfer_tables import Compared, FewShot, fig7, table3, table4, table6
+from .transferring import SOURCES, transferred
 from .trust import Randomisation, Trust, sanity
 
 __all__ = [
     "PROFILES",
+    "SOURCES",
     "Block",
+    "Compared",
     "Comparison",
     "Curves",
     "Development",
     "Feature",
+    "FewShot",
     "Mosaics",
     "Occlusions",
     "Parts",
@@ -55,6 +60,7 @@ __all__ = [
     "fig4",
     "fig5",
     "fig6",
+    "fig7",
     "groups",
     "invariance",
     "looking",
@@ -69,8 +75,12 @@ __all__ = [
     "sanity",
     "table1",
     "table2",
+    "table3",
+    "table4",
+    "table6",
     "table_2_sizes",
     "training",
     "training_of",
+    "transferred",
     "weight_card",
 ]

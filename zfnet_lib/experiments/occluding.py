@@ -24,10 +24,7 @@ from ..records import Record, Stopwatch, read, store
 from ..specs import MINI
 from ..tables import Table
 from .setting import Source, class_names, describe_pictures, opened, profile_of
-from .spot import trained
-
-LONGER = 12
-"""Epochs for a network that seldom errs: what it looks at is asked of right answers."""
+from .spot import LONGER, trained
 
 INSIDE, CHANCE = "largest drop on the object", "places on the object"
 

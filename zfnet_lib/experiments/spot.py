@@ -7,16 +7,26 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
+
 from ..batches import training_preparation
 from ..datasets import Dataset
 from ..evaluation import errors
 from ..evolution import Snapshots
 from ..network import ConvNet
 from ..recipes import SMOKE
+from ..specs import MINI
 from ..training import train
 from ..trainings import Training, training_data
+from ..transfer import protocol_folds
 
-DATA = "shapes"
+DATA, TRANSFER_DATA = "shapes", "shapes-transfer"
+
+LONGER = 12
+"""Epochs for a network that seldom errs, where that matters."""
+
+SCRATCH_EPOCHS = 40
+"""Over few pictures; the training error is near zero then, or the loss is still at ln(classes)."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +72,25 @@ def trained(
     epochs = [asdict(epoch) for epoch in train(net, data, recipe, validation=each, seed=seed)]
     held_in, held_out = errors(net, data), errors(net, validation)
     return Trained(net, epochs, held_in.top1, held_out.top1, held_out.top5)
+
+
+@cache
+def scratch_accuracy(each: int, fold: int) -> float:
+    """Train `MINI` on a fold of the second set of objects, and return its accuracy, mean over classes, in percent.
+
+    Args:
+        each: Training pictures a class.
+        fold: Of `protocol_folds`; also the seed.
+    """
+    data = training_data(TRANSFER_DATA, "val")
+    chosen = protocol_folds(data, count=fold + 1)[fold]
+    others = np.setdiff1d(np.arange(len(data)), chosen.train(each))
+    net = ConvNet(
+        replace(MINI, classes=len(data.classes)), training_preparation(data, MINI.image_size, others), seed=fold
+    )
+    for _ in train(net, data, replace(SMOKE, epochs=SCRATCH_EPOCHS), exclude=others, seed=fold):
+        pass
+    return 100 - float(np.nanmean(errors(net, data, rows=chosen.test).per_class))
 
 
 @cache

@@ -1,0 +1,228 @@
+"""Tables 3, 4 and 6 and Fig. 7: frozen features of many sources on other pictures, over the paper's folds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import mean, stdev
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..checkpoints import load_network
+from ..datasets import Dataset
+from ..machine import threads
+from ..network import ConvNet
+from ..paths import results_root
+from ..records import Record, Stopwatch, read, store
+from ..specs import MINI
+from ..trainings import training_data
+from ..transfer import (
+    Extractor,
+    Fold,
+    Hog,
+    NetworkFeatures,
+    Pixels,
+    choose_decay,
+    coordinates,
+    extract,
+    fit_softmax,
+    fit_svm,
+    per_class_accuracy,
+    protocol_folds,
+)
+from .pooled import Pooled
+from .setting import describe_pictures, profile_of
+from .spot import LONGER, trained
+
+FOLDS = 5
+
+CURVE = (1, 2, 3, 4, 6, 10, 15, 30, 45, 60)
+"""Training pictures a class of Fig. 7."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One classifier on one layer's features, with some training pictures a class.
+
+    Attributes:
+        layer: `conv1` … `fc7`, `pixels` or `hog`.
+        classifier: `svm` or `softmax`.
+        each: Training pictures a class.
+    """
+
+    layer: str
+    classifier: str
+    each: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """What gives features, and what is tried with them on one data set.
+
+    Attributes:
+        name: Weights, `NAME, untrained` for the same layers with random weights, `hog` or `pixels`.
+        data: A data set.
+        trials: What is tried.
+    """
+
+    name: str
+    data: str
+    trials: tuple[Trial, ...]
+
+    @property
+    def record(self) -> str:
+        """Name of its file of records."""
+        return f"{self.name.replace(', ', '-')}--{self.data}.jsonl"
+
+
+def _trials(layers: Sequence[str], classifier: str, each: Sequence[int]) -> tuple[Trial, ...]:
+    return tuple(Trial(layer, classifier, n) for layer in layers for n in each)
+
+
+def _pretrained(name: str, data: str, each: Sequence[int], curve: Sequence[int] = ()) -> Source:
+    """Return all that Tables 3, 4 and 6 and Fig. 7 try with a network that has layers 1 to 7."""
+    layers = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc7")
+    softmax = dict.fromkeys(
+        (*_trials(("conv5",), "softmax", each[-1:]), *_trials(("fc7",), "softmax", (*curve, *each)))
+    )
+    return Source(name, data, _trials(layers, "svm", each[-1:]) + tuple(softmax))
+
+
+def _controls(network: str, data: str, each: Sequence[int]) -> tuple[Source, ...]:
+    untrained = _trials(("conv5",), "svm", each) + _trials(("fc7",), "softmax", each)
+    return (
+        Source(f"{network}, untrained", data, untrained),
+        Source("hog", data, _trials(("hog",), "svm", each)),
+        Source("pixels", data, _trials(("pixels",), "svm", each)),
+    )
+
+
+ALEXNET = Source(
+    "alexnet-imagenet",
+    "caltech-101",
+    _trials(("conv1", "conv2", "conv3", "conv4", "conv5"), "svm", (15, 30))
+    + _trials(("conv5",), "softmax", (15, 30)),
+)
+
+SOURCES: dict[str, tuple[Source, ...]] = {
+    "smoke": (
+        _pretrained("mini", "shapes-transfer", (15, 30), CURVE[:-2]),
+        *_controls("mini", "shapes-transfer", (15, 30)),
+    ),
+    "tiny": (
+        ALEXNET,
+        _pretrained("zfnet-tiny", "caltech-101", (15, 30)),
+        *_controls("zfnet-tiny", "caltech-101", (15, 30)),
+        _pretrained("zfnet-tiny", "mini-imagenet-novel", (15, 30, 45, 60), CURVE),
+        *_controls("zfnet-tiny", "mini-imagenet-novel", (15, 30, 45, 60)),
+    ),
+    "paper": (
+        _pretrained("zfnet-imagenet-paper-seed0", "caltech-101", (15, 30)),
+        *_controls("zfnet-imagenet-paper-seed0", "caltech-101", (15, 30)),
+        _pretrained("zfnet-imagenet-paper-seed0", "caltech-256", (15, 30, 45, 60), CURVE),
+        *_controls("zfnet-imagenet-paper-seed0", "caltech-256", (15, 30, 45, 60)),
+    ),
+}
+"""What each profile compares."""
+
+
+def transferred(profile: str, source: Source, live: bool = False) -> list[Record]:
+    """Return a source's accuracies: computed in `smoke`, else as stored; nothing where they have not run.
+
+    Args:
+        profile: `smoke`, `tiny` or `paper`.
+        source: One of `SOURCES`.
+        live: Compute and store them.
+
+    Raises:
+        ZfnetError: Missing data or weights, with the command that brings them.
+    """
+    path = results_root(profile_of(profile).name) / "transfer" / source.record
+    if live or (profile == "smoke" and not _is_fresh(path)):
+        store(path, transfer_records(source))
+    return read(path)
+
+
+def _is_fresh(path: Path) -> bool:
+    """Tell whether this very code made the records, for a notebook before this one."""
+    now, found = Stopwatch().provenance(), read(path)
+    return bool(found) and not now.dirty and found[0].provenance.commit == now.commit != ""
+
+
+def transfer_records(source: Source) -> Iterator[Record]:
+    """Measure a source's trials over the paper's folds; yield mean accuracies with their spread over folds."""
+    watch, dataset = Stopwatch(), whole_dataset(source.data)
+    folds = protocol_folds(dataset, count=FOLDS)
+    layers = tuple(dict.fromkeys(trial.layer for trial in source.trials))
+    found = extract(_extractor(source.name, layers), dataset)
+    for layer in layers:
+        kernel = found[layer].kernel()
+        for trial in (trial for trial in source.trials if trial.layer == layer):
+            accuracies, decays = zip(*_over_folds(trial, kernel, dataset, folds), strict=True)
+            yield Record(
+                "transfer",
+                "accuracy, mean over classes",
+                mean(accuracies),
+                "%",
+                watch.provenance(),
+                n=len(accuracies),
+                spread=stdev(accuracies),
+                parameters={"layer": layer, "classifier": trial.classifier, "each": trial.each}
+                | {"classes": len(dataset.classes), "dimensions": found[layer].dimensions}
+                | ({"decays": decays} if any(decays) else {}),
+                spec=source.name,
+                data=describe_pictures(dataset),
+            )
+
+
+def whole_dataset(name: str) -> Dataset:
+    """Return all labelled pictures of a data set; those of several splits are pooled and redrawn per fold."""
+    if name == "mini-imagenet-novel":
+        return Pooled([training_data(name, split) for split in ("train", "val")])
+    return training_data(name, "val" if name.startswith("shapes") else "all")
+
+
+def _extractor(name: str, layers: Sequence[str]) -> Extractor:
+    controls = {"hog": Hog, "pixels": Pixels}
+    if name in controls:
+        return controls[name]()
+    weights, _, untrained = name.partition(", ")
+    net = trained(MINI.name, epochs=LONGER).net if weights == MINI.name else load_network(weights)
+    if untrained:
+        net = ConvNet(net.spec, net.preparation, seed=0).eval()
+    return NetworkFeatures(name, net, layers)
+
+
+def _over_folds(trial: Trial, kernel: Tensor, dataset: Dataset, folds: Sequence[Fold]) -> list[tuple[float, float]]:
+    """Return accuracy in percent and the chosen weight decay (0 of an SVM) of every fold."""
+    judge = partial(_on_fold, trial, kernel, dataset.labels, len(dataset.classes))
+    if trial.classifier == "softmax":  # its products use all cores
+        return [judge(fold) for fold in folds]
+    with threads(torch.get_num_threads(), each=1) as pool:
+        return list(pool.map(judge, folds))
+
+
+def _on_fold(trial: Trial, kernel: Tensor, labels: np.ndarray, classes: int, fold: Fold) -> tuple[float, float]:
+    train = fold.train(trial.each)
+    x, y = coordinates(kernel, train, fold.test), labels[train]
+    if trial.classifier == "svm":
+        return per_class_accuracy(labels[fold.test], fit_svm(x.train, y).predict(x.test.numpy())), 0.0
+    targets = F.one_hot(torch.from_numpy(y), classes).float()
+
+    def score(logits: Tensor, judged: np.ndarray) -> float:
+        return per_class_accuracy(y[judged], logits.argmax(1).numpy())
+
+    decay = choose_decay(x.train, targets, score)
+    logits = F.linear(x.test, *fit_softmax(x.train, targets, decay))
+    return per_class_accuracy(labels[fold.test], logits.argmax(1).numpy()), decay
+
+
+def accuracy(records: Sequence[Record], layer: str, classifier: str, each: int) -> Record | None:
+    """Return the record of one trial."""
+    trial = {"layer": layer, "classifier": classifier, "each": each}
+    return next((one for one in records if trial.items() <= one.parameters.items()), None)

@@ -22,6 +22,7 @@ from .setting import (
     profile_of,
     training_of,
 )
+from .several import table5
 from .stems import Stems, fig5
 from .transfer_tables import Compared, FewShot, fig7, table3, table4, table6
 from .transferring import SOURCES, transferred
@@ -77,6 +78,7 @@ __all__ = [
     "table2",
     "table3",
     "table4",
+    "table5",
     "table6",
     "table_2_sizes",
     "training",

@@ -196,9 +196,9 @@ def _rises(source: Source, records: Sequence[Record]) -> str:
 
 def _few(curves: Sequence[Curve]) -> Note:
     """Say how many pictures a class the pre-trained network needs to beat all others at their most."""
+    if len(curves) < 2:
+        return Note("Not run.")
     ours, others = curves[0], [point for curve in curves[1:] for point in curve.points]
-    if not others:
-        return Note("not run")
     best = max(value for _, value, _ in others)
     enough = next((each for each, value, _ in ours.points if value > best), None)
     most = max(each for each, _, _ in others)

@@ -143,12 +143,12 @@ def transferred(profile: str, source: Source, live: bool = False) -> list[Record
         ZfnetError: Missing data or weights, with the command that brings them.
     """
     path = results_root(profile_of(profile).name) / "transfer" / source.record
-    if live or (profile == "smoke" and not _is_fresh(path)):
+    if live or (profile == "smoke" and not is_fresh(path)):
         store(path, transfer_records(source))
     return read(path)
 
 
-def _is_fresh(path: Path) -> bool:
+def is_fresh(path: Path) -> bool:
     """Tell whether this very code made the records, for a notebook before this one."""
     now, found = Stopwatch().provenance(), read(path)
     return bool(found) and not now.dirty and found[0].provenance.commit == now.commit != ""
@@ -159,7 +159,7 @@ def transfer_records(source: Source) -> Iterator[Record]:
     watch, dataset = Stopwatch(), whole_dataset(source.data)
     folds = protocol_folds(dataset, count=FOLDS)
     layers = tuple(dict.fromkeys(trial.layer for trial in source.trials))
-    found = extract(_extractor(source.name, layers), dataset)
+    found = extract(extractor_of(source.name, layers), dataset)
     for layer in layers:
         kernel = found[layer].kernel()
         for trial in (trial for trial in source.trials if trial.layer == layer):
@@ -187,7 +187,8 @@ def whole_dataset(name: str) -> Dataset:
     return training_data(name, "val" if name.startswith("shapes") else "all")
 
 
-def _extractor(name: str, layers: Sequence[str]) -> Extractor:
+def extractor_of(name: str, layers: Sequence[str]) -> Extractor:
+    """Return what makes features: a network's layers, the same untrained, or a control by its name."""
     controls = {"hog": Hog, "pixels": Pixels}
     if name in controls:
         return controls[name]()

@@ -30,8 +30,8 @@ FLOORS = [
     ["figures", "bench", "trainings"],
     ["browsers", "queue", "shipping", "mosaics"],
     ["atlas", "evolution"],
-    ["experiments", "claims", "notebooks"],
-    ["diagnosis"],
+    ["experiments", "notebooks"],
+    ["claims", "diagnosis"],
     ["__main__"],
 ]
 FLOOR = {module: height for height, modules in enumerate(FLOORS) for module in modules}

@@ -100,15 +100,24 @@ def project(
 
 
 @torch.no_grad()
+def arrivals(trace: Trace, layer: str, signal: Tensor) -> dict[str, Tensor]:
+    """Project a signal as `project` does and keep what arrives at every layer, before it is rectified there.
+
+    Returns:
+        By layer from `layer` downwards: the signal on its maps [n, maps, h, w]; last `pixels`.
+    """
+    names = [conv.name for conv in _convs_downwards(trace, layer)] + ["pixels"]
+    return dict(zip(names, _downwards(trace, layer, signal, "recorded", "add", "relu", 0), strict=True))
+
+
 def descend(trace: Trace, layer: str, signal: Tensor) -> dict[str, Tensor]:
-    """Project a signal as `project` does and keep what arrives at every layer (Fig. 1).
+    """Project a signal as `project` does and keep what every layer hands on (Fig. 1).
 
     Returns:
         By layer from `layer` downwards: the rectified signal on its maps [n, maps, h, w]; last `pixels`.
     """
-    names = [conv.name for conv in _convs_downwards(trace, layer)] + ["pixels"]
-    steps = list(_downwards(trace, layer, signal, "recorded", "add", "relu", 0))
-    return dict(zip(names, [*(F.relu(step) for step in steps[:-1]), steps[-1]], strict=True))
+    found = arrivals(trace, layer, signal)
+    return {name: values if name == "pixels" else F.relu(values) for name, values in found.items()}
 
 
 def deconv(trace: Trace, layer: str, unit: tuple[int, int, int]) -> Tensor:
@@ -195,8 +204,8 @@ def _downwards(trace, layer, signal, switches, sharing, rectify, seed):
         stage = trace[below.name] if below else None
         signal = _filtered(trace.net, conv, signal, (stage.output if stage else trace.x).shape[-2:])
         if below and below.pool:
-            places = _places(stage, below.pool, switches, generator)
-            signal = unpool(signal, places, stage.maps.shape[-2:], sharing)
+            shifted = places(stage, below.pool, switches, generator)
+            signal = unpool(signal, shifted, stage.maps.shape[-2:], sharing)
     yield signal
 
 
@@ -225,8 +234,8 @@ def _filtered(net: ConvNet, conv: Conv, signal: Tensor, size: torch.Size) -> Ten
     return F.pad(below, (-conv.padding, columns, -conv.padding, rows))
 
 
-def _places(stage: Stage, pool: Pool, switches: Switches, generator: torch.Generator) -> Tensor:
-    """Return the recorded switches, or other places of the same regions."""
+def places(stage: Stage, pool: Pool, switches: Switches, generator: torch.Generator) -> Tensor:
+    """Return a layer's recorded switches, or the centre or a random place of the same regions."""
     if switches == "recorded":
         return stage.switches
     height, width = stage.maps.shape[-2:]

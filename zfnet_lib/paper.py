@@ -1,4 +1,4 @@
-"""The paper's own numbers, errors and open questions as data (`data/paper.json`)."""
+"""The paper's own numbers, errors and open questions (`data/paper.json`) and its claims (`data/claims.json`) as data."""
 
 from __future__ import annotations
 
@@ -43,10 +43,54 @@ class Ambiguity:
     default: str
 
 
+@dataclass(frozen=True)
+class Claim:
+    """One checkable claim of the paper, with what would decide it, stated before anything was measured.
+
+    Attributes:
+        id: Its short name.
+        section, place: Where it stands; the place is a figure or table, or nothing.
+        quote: The paper's words.
+        statement: What can be tested.
+        evidence: The numbers that the paper prints for it, or that it prints none.
+        statistic: What is measured.
+        verdicts: By verdict, the threshold that gives it.
+    """
+
+    id: str
+    section: str
+    place: str
+    quote: str
+    statement: str
+    evidence: str
+    statistic: str
+    verdicts: dict[str, str]
+
+
 @cache
 def contents() -> dict[str, Any]:
     """Return everything in `data/paper.json`: tables, hyperparameters, architecture, figures, errata …."""
     return json.loads((files(__package__) / "data" / "paper.json").read_text(encoding="utf-8"))
+
+
+@cache
+def claims() -> tuple[Claim, ...]:
+    """Return the paper's claims, in the order of its sections.
+
+    Example:
+        >>> len(claims()), claims()[0].id
+        (60, 'unpooling-switches-preserve-structure')
+    """
+    listed = json.loads((files(__package__) / "data" / "claims.json").read_text(encoding="utf-8"))["claims"]
+    same = ("id", "section", "quote", "statement", "statistic", "verdicts")
+    return tuple(
+        Claim(
+            **{field: entry[field] for field in same},
+            place=entry["figure_or_table"] or "",
+            evidence=entry["paper_evidence"],
+        )
+        for entry in listed
+    )
 
 
 def errata() -> tuple[Erratum, ...]:

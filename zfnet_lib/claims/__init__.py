@@ -1,0 +1,6 @@
+"""The claims of the paper, each with a statistic, a threshold stated beforehand and the verdict that follows."""
+
+from .finding import VERDICTS, Finding, Number
+from .ledger import TESTS, Entry, Ledger, ledger, measure
+
+__all__ = ["TESTS", "VERDICTS", "Entry", "Finding", "Ledger", "Number", "ledger", "measure"]

@@ -1,0 +1,245 @@
+"""The ledger: every claim of the paper with its statistic, its number and the verdict that follows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .. import paper
+from ..experiments import profile_of, training_of
+from ..experiments.setting import describe_pictures
+from ..paths import PROJECT, ZfnetError
+from ..records import Stopwatch, store
+from . import backprop, depth, development, features, method, occluded, recipe, transfer
+from .finding import NOT_RUN, VERDICTS, Finding
+from .printed import PRINTED, Printed
+from .stored import Measured, NotRun, Stored
+from .subject import Subject
+
+ARITHMETIC, PICTURES = "exact arithmetic", "real pictures"
+
+EVOLUTION = {"path": "evolution/numbers.jsonl", "command": "zfnet run fig4 --profile {profile} --live"}
+GROUPS = {"path": "groups/{network}--{data}.jsonl", "command": "zfnet run fig2 --profile {profile} --live"}
+ERRORS = {"path": "errors", "command": "zfnet train --table 2 --data {data} --recipe {profile}"}
+
+
+@dataclass(frozen=True)
+class Test:
+    """How one claim is tested.
+
+    Attributes:
+        judge: Reads what is stored and gives numbers and verdict.
+        page: The notebook that shows the figure or table.
+        measure: Computes the claim's own record; None where another part's record, or arithmetic, decides.
+        path: Another part's record, below the profile's results.
+        command: What writes that record.
+        cost: How long that takes in `tiny`, on two cores.
+        basis: What the statistic rests on.
+        note: How the statistic differs from the stated one.
+    """
+
+    judge: Callable[[Stored], Finding]
+    page: str = ""
+    measure: Callable[[Subject], Iterator[Measured]] | None = None
+    path: str = ""
+    command: str = ""
+    cost: str = ""
+    basis: str = PICTURES
+    note: str = ""
+
+    def stored(self, profile: str, claim: str) -> Stored:
+        """Return what the judge reads."""
+        training = training_of(profile, "zfnet")
+        facts = {"profile": profile, "network": profile_of(profile).network, "data": training.data}
+        own = f"claims/{claim}.jsonl" if self.measure else self.path
+        command = self.command or f"zfnet claims --profile {profile} --live {claim}"
+        return Stored(profile, own.format(**facts), command.format(**facts), self.cost or "minutes")
+
+
+TESTS: dict[str, Test] = {
+    "unpooling-switches-preserve-structure": Test(method.switches_preserve, "fig1", method.unpooling),
+    "rectification-gives-valid-reconstructions": Test(method.rectification_valid, "fig1", method.rectifying),
+    "transposed-filters-are-flips": Test(backprop.transposed_flips, "fig1", basis=ARITHMETIC),
+    "projection-resembles-input-piece": Test(features.resembles_its_piece, "fig2", cost="half an hour", **GROUPS),
+    "projection-weighted-by-contribution": Test(method.weighted_by_contribution, "fig6", method.contribution),
+    "projection-emphasises-discriminative-parts": Test(method.discriminative_parts, "fig2", method.discriminative),
+    "projection-similar-to-backprop": Test(
+        backprop.similar_to_backpropagation, "sanity", backprop.backpropagating
+    ),
+    "few-filters-dominate-without-clipping": Test(recipe.few_filters_dominate, "fig5", path="trainings"),
+    "scale-clipping-is-crucial": Test(recipe.clipping_is_crucial, "training", path="errors"),
+    "input-range-128": Test(recipe.input_range, "training", recipe.pixel_values),
+    "crops-and-flips-help": Test(recipe.crops_and_flips, "training"),
+    "seventy-epochs-twelve-days": Test(recipe.seventy_epochs, "training", path="trainings", basis=ARITHMETIC),
+    "top9-strong-grouping": Test(features.strong_grouping, "fig2", cost="half an hour", **GROUPS),
+    "patches-vary-more-than-projections": Test(features.patches_vary_more, "fig2", cost="half an hour", **GROUPS),
+    "layer-4-more-class-specific": Test(features.class_specific, "fig2", cost="half an hour", **GROUPS),
+    "lower-layers-converge-early": Test(development.converge_early, "fig4", cost="2.3 h", **EVOLUTION),
+    "upper-layers-develop-late": Test(development.develop_late, "fig4", cost="2.3 h", **EVOLUTION),
+    "jumps-are-image-changes": Test(development.jumps, "fig4", cost="2.3 h", **EVOLUTION),
+    "train-until-fully-converged": Test(development.until_converged, "fig4", cost="2.3 h", **EVOLUTION),
+    "smaller-stem-lower-error": Test(depth.smaller_stem, "table1", **ERRORS),
+    "visual-diagnosis-predicts-accuracy": Test(depth.diagnosis, "fig5"),
+    "object-occlusion-lowers-class-probability": Test(occluded.object_matters, "fig6", occluded.object_covered),
+    "model-uses-local-structure-not-only-context": Test(occluded.local_structure, "fig6", occluded.object_alone),
+    "occluding-strongest-feature-lowers-activity": Test(
+        occluded.activity_falls, "fig6", occluded.activity_where_shown
+    ),
+    "projection-corresponds-to-stimulus": Test(occluded.corresponds, "fig6", occluded.corresponding),
+    "occlusion-flips-label-to-other-object": Test(occluded.flips_to_other, "fig6", occluded.two_objects),
+    "class-evidence-differs-from-strongest-feature": Test(
+        occluded.evidence_elsewhere, "fig6", occluded.evidence_apart
+    ),
+    "replication-within-0-1": Test(depth.within_one_tenth, "table1", basis=ARITHMETIC),
+    "ours-beats-krizhevsky-single": Test(depth.single_model, "table1", **ERRORS),
+    "ensemble-gain": Test(depth.ensemble, "table1", path="errors/ensembles.jsonl"),
+    "fc-removal-gives-slight-increase": Test(depth.without_6_7, "table2", **ERRORS),
+    "fc-layers-hold-most-parameters": Test(depth.share_of_dense, "fig3", basis=ARITHMETIC),
+    "middle-conv-removal-relatively-small": Test(depth.without_3_4, "table2", **ERRORS),
+    "removing-both-is-dramatic": Test(depth.without_both, "table2", **ERRORS),
+    "depth-not-any-single-section": Test(depth.depth, "table2", **ERRORS),
+    "fc-width-makes-little-difference": Test(depth.width_of_dense, "table2", **ERRORS),
+    "larger-middle-layers-help": Test(depth.larger_middle, "table2", **ERRORS),
+    "enlarging-both-over-fits": Test(depth.both_enlarged, "table2", **ERRORS),
+    "pretrained-beats-best-caltech-101": Test(transfer.best_caltech_101, "table3"),
+    "pretrained-beats-bo-caltech-256": Test(transfer.best_caltech_256, "table4"),
+    "pascal-transfers-less-well": Test(transfer.pascal_less_well, "table5", basis=ARITHMETIC),
+    "caltech-imagenet-overlap": Test(transfer.overlap, "weights", path="overlap"),
+}
+"""Every claim's test: the function that judges it, the page that shows it, and what its record is."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the ledger.
+
+    Attributes:
+        claim: The paper's claim, with the thresholds stated beforehand.
+        finding: Numbers and verdict.
+        printed: What the paper's own numbers say; None where it prints none.
+        record: Where our numbers lie, below the project; empty for arithmetic.
+        page: The notebook that shows the figure or table; empty where there is none.
+        basis: What the numbers rest on; empty where there are none.
+    """
+
+    claim: paper.Claim
+    finding: Finding
+    printed: Printed | None
+    record: str
+    page: str
+    basis: str
+
+    @property
+    def consistent(self) -> str:
+        """Whether the paper's own numbers agree with the claim, in a word."""
+        return "" if self.printed is None else "consistent" if self.printed.consistent else "inconsistent"
+
+    def values(self) -> dict[str, Any]:
+        """Return the row as plain values that JSON can hold."""
+        return {
+            "claim": self.claim.id,
+            "section": self.claim.section,
+            "statement": self.claim.statement,
+            "statistic": self.claim.statistic,
+            "numbers": {name: number._asdict() for name, number in self.finding.numbers.items()},
+            "n": self.finding.n,
+            "thresholds": self.claim.verdicts,
+            "verdict": self.finding.verdict,
+            "note": self.finding.note,
+            "paper": self.printed._asdict() if self.printed else None,
+            "basis": self.basis,
+            "record": self.record,
+            "page": self.page,
+        }
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """All claims, or some, for one profile."""
+
+    profile: str
+    entries: tuple[Entry, ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many claims have each verdict."""
+        found = Counter(entry.finding.verdict for entry in self.entries)
+        return {verdict: found[verdict] for verdict in VERDICTS}
+
+    @property
+    def resting(self) -> int:
+        """How many claims rest on a statistic of pictures, or on exact arithmetic."""
+        return sum(bool(entry.basis) for entry in self.entries)
+
+
+def ledger(profile: str, names: Sequence[str] = ()) -> Ledger:
+    """Judge the paper's claims by what is stored for a profile.
+
+    Args:
+        profile: `smoke`, `tiny` or `paper`.
+        names: Of claims; all by default.
+
+    Raises:
+        ZfnetError: No such profile or claim, or a damaged record.
+    """
+    profile_of(profile)
+    return Ledger(profile, tuple(_entry(profile, claim) for claim in chosen(names)))
+
+
+def chosen(names: Sequence[str]) -> list[paper.Claim]:
+    """Return claims by name, in the paper's order; all by default.
+
+    Raises:
+        ZfnetError: No such claim.
+    """
+    known = {claim.id: claim for claim in paper.claims()}
+    for name in names:
+        if name not in known:
+            raise ZfnetError(f"there is no claim {name!r}; `zfnet claims --profile tiny` lists them")
+    return [claim for claim in known.values() if not names or claim.id in names]
+
+
+def measure(profile: str, names: Sequence[str] = (), seed: int = 0) -> Iterator[str]:
+    """Compute the records of claims that have one of their own, one after the other.
+
+    Args:
+        profile: `smoke`, `tiny` or `paper`.
+        names: Of claims; all that have such a record by default.
+        seed: Of every draw.
+
+    Yields:
+        The path of each record that was written.
+    """
+    tests = {claim.id: TESTS[claim.id] for claim in chosen(names)}
+    alien = [name for name, test in tests.items() if names and not test.measure]
+    if alien:
+        raise ZfnetError(f"{', '.join(alien)} rests on no record of its own; `zfnet claims` says on what")
+    at = Subject(profile, seed)
+    for name, test in tests.items():
+        if test.measure:
+            watch, data = Stopwatch(), describe_pictures(at.dataset)
+            found = list(test.measure(at))
+            file = test.stored(profile, name).file
+            store(file, [each.record(f"claim {name}", at.name, data, watch, seed) for each in found])
+            yield str(file)
+
+
+def _entry(profile: str, claim: paper.Claim) -> Entry:
+    test = TESTS[claim.id]
+    stored = test.stored(profile, claim.id)
+    try:
+        finding = test.judge(stored)
+    except NotRun as unrun:
+        finding = Finding(NOT_RUN, {}, str(unrun))
+    printed = PRINTED[claim.id]() if claim.id in PRINTED else None
+    page = test.page if (PROJECT / "notebooks" / f"{test.page}.ipynb").exists() else ""
+    return Entry(claim, finding, printed, _record(stored), page, test.basis if finding.numbers else "")
+
+
+def _record(stored: Stored) -> str:
+    """Return the record's path as readers see it."""
+    if not stored.path or not stored.file.exists():
+        return ""
+    return str(stored.file.relative_to(PROJECT)) if stored.file.is_relative_to(PROJECT) else str(stored.file)

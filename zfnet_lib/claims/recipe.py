@@ -1,0 +1,103 @@
+"""Section 3: the recipe of the training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from statistics import median
+
+import numpy as np
+
+from ..specs import ZFNET
+from .finding import (
+    FAILS,
+    HOLDS,
+    SEEDS,
+    UNDECIDED,
+    UNTESTABLE,
+    Finding,
+    Number,
+    above,
+    at_least,
+    below,
+    every,
+    exact,
+    verdict,
+)
+from .printed import images_per_second
+from .stored import Measured, NotRun, Stored, difference, measured
+from .subject import Subject
+
+def few_filters_dominate(stored: Stored) -> Finding:
+    """Compare the largest RMS of a first-layer filter with the median, with and without renormalisation."""
+    free, bound = ([_ratio(run) for run in stored.runs("zfnet", clip)] for clip in ("none", "all"))
+    n = min(len(free), len(bound))
+    numbers = {
+        "largest / median RMS, not renormalised": Number(median(free), n=len(free)),
+        "renormalised": Number(median(bound), n=len(bound)),
+    }
+    dominated = [a >= 5 and a >= 3 * b for a, b in zip(free, bound, strict=False)]
+    found = UNDECIDED if n < SEEDS else HOLDS if 2 * sum(dominated) > n else FAILS
+    return Finding(found, numbers, f"{n} of {SEEDS} seeds" if n < SEEDS else "")
+
+
+def clipping_is_crucial(stored: Stored) -> Finding:
+    """Compare the errors of trainings that renormalise all filters, none, layer 1 alone, and all but layer 1."""
+    errors = {clip: stored.errors("zfnet", clip) for clip in ("all", "none")}
+    missing = []
+    for clip in ("first", "but-first"):
+        try:
+            errors[clip] = stored.errors("zfnet", clip)
+        except NotRun as unrun:
+            missing.append(str(unrun))
+    top1 = {clip: [one["val1"] for one in found] for clip, found in errors.items()}
+    numbers = {f"top-1 error, {clip}, less all": difference(top1[clip], top1["all"], "points") for clip in top1}
+    numbers.pop("top-1 error, all, less all")
+    cost = numbers["top-1 error, none, less all"]
+    left = numbers.get("top-1 error, first, less all", Number(0))
+    holds = every([above(cost, 0), below(left, cost.value / 2)])
+    largest = max(stored.epochs("zfnet")[-1]["epoch"]["rms"].items(), key=lambda layer: layer[1][1])
+    note = f"The largest RMS, {largest[1][1]:.2f}, is that of {largest[0]}."
+    return Finding(verdict(holds, above(cost, 0) is False), numbers, " ".join([note, *map("Not run: {}.".format, missing)]))
+
+
+def pixel_values(at: Subject) -> Iterator[Measured]:
+    """Take the mean from pictures and say between which values they lie."""
+    x = at.net.preparation.normalise(at.squares(at.few)).numpy().reshape(len(at.few), -1)
+    for share in (0.1, 1.0, 99.0, 99.9):
+        value = float(np.percentile(x, share))
+        yield Measured("percentile", value, value, value, len(x), place={"share": share})
+    for bound in (128, 140):
+        yield measured("inside", 100 * (np.abs(x) <= bound).mean(1), "%", bound=bound)
+
+
+def input_range(stored: Stored) -> Finding:
+    """Tell whether pictures less their mean lie roughly in [-128, 128]."""
+    found = stored.numbers
+    inside, top = found.by("bound", "inside"), found.by("share", "percentile")[99.9]
+    numbers = {f"inside ±{bound}": number for bound, number in inside.items()} | {"99.9 % percentile": top}
+    return Finding(verdict(every([at_least(inside[140], 99), above(top, 100)])), numbers)
+
+
+def crops_and_flips(stored: Stored) -> Finding:
+    """Compare trainings on many views with trainings on the centre."""
+    raise NotRun(
+        f"trainings on the centre view, `Recipe.views = 'centre'`, which `zfnet train` does not offer; beside them "
+        f"{stored.training('zfnet', seeds=SEEDS)}, and as long again"
+    )
+
+
+def seventy_epochs(stored: Stored) -> Finding:
+    """Set the paper's rate beside ours."""
+    ours = [line["epoch"]["images_per_second"] for line in stored.epochs("zfnet", needed=False)]
+    numbers = {
+        "paper": exact(images_per_second(), "images/s"),
+        "multiply-adds a picture": exact(sum(ZFNET.macs().values()) / 1e9, "billion"),
+    }
+    if ours:
+        numbers["ours, at 112 pixels"] = Number(median(ours), n=len(ours), unit="images/s")
+    return Finding(UNTESTABLE, numbers, "It needs the paper's GPU, its code and ImageNet 2012.")
+
+
+def _ratio(run: list[dict]) -> float:
+    middle, largest = run[-1]["epoch"]["rms"]["conv1"]
+    return largest / middle

@@ -1,0 +1,259 @@
+"""What is stored for one profile: records of trainings and of other parts, and the claims' own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+
+from .. import records
+from ..experiments import training_of
+from ..overlap import Overlap
+from ..paths import ZfnetError, results_root
+from ..records import Record, Stopwatch
+from ..trainings import read_epochs
+from .finding import SEEDS, Number
+
+SPLITS = {"train": "train top-1 error", "val1": "val top-1 error", "val5": "val top-5 error"}
+DRAWS = 1000
+"""Of every bootstrap."""
+
+
+class NotRun(ZfnetError):
+    """A test whose numbers were not computed yet; its message says what computes them."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One number of a claim's own record.
+
+    Attributes:
+        quantity, unit: What it is.
+        value: The number.
+        low, high: Its 95 % interval.
+        n: What it rests on.
+        spread: Standard deviation over them.
+        place: Layer, variant … that it belongs to.
+    """
+
+    quantity: str
+    value: float
+    low: float
+    high: float
+    n: int
+    unit: str = ""
+    spread: float | None = None
+    place: dict[str, Any] | None = None
+
+    def record(self, claim: str, spec: str, data: str, watch: Stopwatch, seed: int) -> Record:
+        """Return it as a record, whose parameters hold the interval too."""
+        settings = (self.place or {}) | {"low": self.low, "high": self.high}
+        made = watch.provenance(seed)
+        return Record(
+            claim, self.quantity, self.value, self.unit, made, self.n, self.spread, None, settings, spec, data
+        )
+
+
+def measured(
+    quantity: str, values: Sequence[float], unit: str = "", middle=np.mean, seed: int = 0, **place: Any
+) -> Measured:
+    """Return the mean, or the median, of values with its bootstrap interval; values that are NaN are left out.
+
+    Args:
+        quantity, unit: What they are.
+        values: One a map, picture or unit.
+        middle: `numpy.mean` or `numpy.median`.
+        seed: Of the bootstrap.
+        place: Layer, variant … that they belong to.
+
+    Example:
+        >>> found = measured("share", [0.0, 1.0] * 50, layer="conv1")
+        >>> found.value, found.n, round(found.low, 1), round(found.high, 1)
+        (0.5, 100, 0.4, 0.6)
+    """
+    kept = np.asarray(values, float)
+    kept = kept[np.isfinite(kept)]
+    if not kept.size:
+        return Measured(quantity, float("nan"), float("nan"), float("nan"), 0, unit, None, place)
+    drawn = np.random.default_rng(seed).integers(0, kept.size, (DRAWS, kept.size))
+    low, high = np.quantile(middle(kept[drawn], axis=1), (0.025, 0.975))
+    spread = float(kept.std(ddof=1)) if kept.size > 1 else None
+    return Measured(quantity, float(middle(kept)), float(low), float(high), kept.size, unit, spread, place)
+
+
+class Numbers:
+    """The records of one file, to be asked for by quantity and place."""
+
+    def __init__(self, found: Sequence[Record]):
+        self.records = list(found)
+
+    def one(self, quantity: str, **place: Any) -> Number:
+        """Return the number of one place.
+
+        Raises:
+            ZfnetError: It is not in the file.
+        """
+        for record in self._of(quantity, place):
+            return _number(record)
+        where = ", ".join(f"{key} {value}" for key, value in place.items())
+        raise ZfnetError(f"the record holds no {quantity!r} ({where}); measure it again with --live")
+
+    def by(self, key: str, quantity: str, **place: Any) -> dict[Any, Number]:
+        """Return the numbers of one quantity by a parameter, such as the layer."""
+        return {record.parameters[key]: _number(record) for record in self._of(quantity, place)}
+
+    def _of(self, quantity: str, place: dict[str, Any]) -> Iterator[Record]:
+        for record in self.records:
+            if record.quantity == quantity and place.items() <= record.parameters.items():
+                yield record
+
+
+def _number(record: Record) -> Number:
+    """Return a record's number; without a stored interval it follows from spread and n."""
+    low, high = record.parameters.get("low"), record.parameters.get("high")
+    if low is None and record.spread is not None and record.n > 1:
+        margin = 1.96 * record.spread / sqrt(record.n)
+        low, high = record.value - margin, record.value + margin
+    if low is None and record.spread is None:
+        low = high = record.value
+    return Number(record.value, low, high, record.n, record.unit)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The results of a profile as the tests of claims read them.
+
+    Attributes:
+        profile: `smoke`, `tiny` or `paper`.
+        path: The record of the claim at hand, below the profile's results.
+        command: What writes it.
+        cost: How long that takes.
+    """
+
+    profile: str
+    path: str = ""
+    command: str = ""
+    cost: str = ""
+
+    @property
+    def numbers(self) -> Numbers:
+        """The numbers of the claim's record.
+
+        Raises:
+            NotRun: It is not there.
+        """
+        file = self.file
+        if not file.exists():
+            raise NotRun(f"`{self.command}`; {self.cost}")
+        return Numbers(records.read(file))
+
+    @property
+    def file(self) -> Path:
+        """Where the claim's record lies."""
+        return results_root(self.profile) / self.path
+
+    @property
+    def data(self) -> str:
+        """What the profile trains on."""
+        return training_of(self.profile, "zfnet").data
+
+    @property
+    def side(self) -> int:
+        """Pixels of the side that the profile's networks take."""
+        return training_of(self.profile, "zfnet").spec(2).image_size
+
+    def errors(self, name: str, clip: str = "all") -> list[dict[str, float]]:
+        """Return a network's errors in percent, a mapping a seed: `train`, `val1`, `val5`.
+
+        Raises:
+            NotRun: No training of it has ended.
+        """
+        first = training_of(self.profile, name, clip=clip)
+        paths = sorted(first.errors_file.parent.glob(f"{first.name.removesuffix('0')}*.jsonl"))
+        found = [_errors(records.read(path)) for path in paths]
+        if not found:
+            raise NotRun(self.training(name, clip))
+        return found
+
+    def training(self, name: str, clip: str = "all", seeds: int = 1) -> str:
+        """Say what trains a network, and how long that takes."""
+        hours = self.hours(name)
+        each = " for each of the seeds 0 to " + str(seeds - 1) if seeds > 1 else ""
+        cost = f"about {hours * seeds:.1f} h on {self.machine}" if hours else "no training to reckon its cost from"
+        return f"`{training_of(self.profile, name, clip=clip).command}`{each}; {cost}"
+
+    def hours(self, name: str) -> float:
+        """Reckon how long a training takes from that of Fig. 3's network and the work of both; 0 if unknown."""
+        lines = self.epochs("zfnet", needed=False)
+        work = {
+            each: sum(training_of(self.profile, each).spec(200).macs().values()) for each in (name, "zfnet")
+        }
+        return sum(line["epoch"]["seconds"] for line in lines) / 3600 * work[name] / work["zfnet"]
+
+    @property
+    def machine(self) -> str:
+        """What Fig. 3's network was trained on."""
+        return self.epochs("zfnet")[-1]["provenance"]["device"]
+
+    def epochs(self, name: str, clip: str = "all", needed: bool = True) -> list[dict[str, Any]]:
+        """Return the record of the first training of a network: a line an epoch.
+
+        Raises:
+            NotRun: There is none, and it is `needed`.
+        """
+        lines = read_epochs(training_of(self.profile, name, clip=clip).epochs_file)
+        if needed and not lines:
+            raise NotRun(self.training(name, clip))
+        return lines
+
+    def runs(self, name: str, clip: str = "all") -> list[list[dict[str, Any]]]:
+        """Return the records of all finished trainings of a network, one a seed.
+
+        Raises:
+            NotRun: None has ended.
+        """
+        trainings = (training_of(self.profile, name, seed, clip) for seed in range(SEEDS + 2))
+        found = [read_epochs(each.epochs_file) for each in trainings if each.errors_file.exists()]
+        if not found:
+            raise NotRun(self.training(name, clip))
+        return found
+
+    def overlaps(self) -> list[Overlap]:
+        """Return which training pictures also stand in a transfer data set.
+
+        Raises:
+            NotRun: Nobody has looked.
+        """
+        found = [Overlap.load(path) for path in sorted((results_root(self.profile) / "overlap").glob("*.json"))]
+        if not found:
+            raise NotRun("`zfnet overlap A B` with the training data and a transfer data set; minutes")
+        return found
+
+
+def difference(some: Sequence[float], others: Sequence[float], unit: str = "") -> Number:
+    """Return mean(some) - mean(others) of trainings with twice its standard error.
+
+    With fewer than `SEEDS` of a kind the spread counts as unknown.
+
+    Example:
+        >>> difference([3.0, 5.0], [1.0, 1.0])
+        Number(value=3.0, low=None, high=None, n=2, unit='')
+        >>> difference([3.0, 4.0, 5.0], [1.0, 1.0, 1.0]).low
+        1.8452994616207485
+    """
+    lead, n = mean(some) - mean(others), min(len(some), len(others))
+    if n < SEEDS:
+        return Number(lead, None, None, n, unit)
+    margin = 2 * sqrt(stdev(some) ** 2 / len(some) + stdev(others) ** 2 / len(others))
+    return Number(lead, lead - margin, lead + margin, n, unit)
+
+
+def _errors(found: Sequence[Record]) -> dict[str, float]:
+    """Return the errors with one view."""
+    wanted = {quantity: key for key, quantity in SPLITS.items()}
+    return {wanted[r.quantity]: r.value for r in found if r.quantity in wanted and r.parameters["views"] == 1}

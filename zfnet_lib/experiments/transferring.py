@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
+from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -163,7 +165,8 @@ def transfer_records(source: Source) -> Iterator[Record]:
     for layer in layers:
         kernel = found[layer].kernel()
         for trial in (trial for trial in source.trials if trial.layer == layer):
-            accuracies, decays = zip(*_over_folds(trial, kernel, dataset, folds), strict=True)
+            judged = _over_folds(trial, kernel, dataset, folds)
+            accuracies = [fold.accuracy for fold in judged]
             yield Record(
                 "transfer",
                 "accuracy, mean over classes",
@@ -174,7 +177,8 @@ def transfer_records(source: Source) -> Iterator[Record]:
                 spread=stdev(accuracies),
                 parameters={"layer": layer, "classifier": trial.classifier, "each": trial.each}
                 | {"classes": len(dataset.classes), "dimensions": found[layer].dimensions}
-                | ({"decays": decays} if any(decays) else {}),
+                | {"fit_seconds": round(mean(fold.seconds for fold in judged), 2)}
+                | ({"decays": [fold.decay for fold in judged]} if trial.classifier == "softmax" else {}),
                 spec=source.name,
                 data=describe_pictures(dataset),
             )
@@ -199,8 +203,21 @@ def extractor_of(name: str, layers: Sequence[str]) -> Extractor:
     return NetworkFeatures(name, net, layers)
 
 
-def _over_folds(trial: Trial, kernel: Tensor, dataset: Dataset, folds: Sequence[Fold]) -> list[tuple[float, float]]:
-    """Return accuracy in percent and the chosen weight decay (0 of an SVM) of every fold."""
+class Judged(NamedTuple):
+    """One classifier on one fold.
+
+    Attributes:
+        accuracy: Mean over classes, in percent.
+        seconds: To train it, its weight decay chosen first.
+        decay: The chosen weight decay; 0 of an SVM.
+    """
+
+    accuracy: float
+    seconds: float
+    decay: float = 0.0
+
+
+def _over_folds(trial: Trial, kernel: Tensor, dataset: Dataset, folds: Sequence[Fold]) -> list[Judged]:
     judge = partial(_on_fold, trial, kernel, dataset.labels, len(dataset.classes))
     if trial.classifier == "softmax":  # its products use all cores
         return [judge(fold) for fold in folds]
@@ -208,19 +225,23 @@ def _over_folds(trial: Trial, kernel: Tensor, dataset: Dataset, folds: Sequence[
         return list(pool.map(judge, folds))
 
 
-def _on_fold(trial: Trial, kernel: Tensor, labels: np.ndarray, classes: int, fold: Fold) -> tuple[float, float]:
+def _on_fold(trial: Trial, kernel: Tensor, labels: np.ndarray, classes: int, fold: Fold) -> Judged:
     train = fold.train(trial.each)
-    x, y = coordinates(kernel, train, fold.test), labels[train]
+    x, y, start = coordinates(kernel, train, fold.test), labels[train], perf_counter()
     if trial.classifier == "svm":
-        return per_class_accuracy(labels[fold.test], fit_svm(x.train, y).predict(x.test.numpy())), 0.0
+        svm = fit_svm(x.train, y)
+        seconds = perf_counter() - start
+        return Judged(per_class_accuracy(labels[fold.test], svm.predict(x.test.numpy())), seconds)
     targets = F.one_hot(torch.from_numpy(y), classes).float()
 
     def score(logits: Tensor, judged: np.ndarray) -> float:
         return per_class_accuracy(y[judged], logits.argmax(1).numpy())
 
     decay = choose_decay(x.train, targets, score)
-    logits = F.linear(x.test, *fit_softmax(x.train, targets, decay))
-    return per_class_accuracy(labels[fold.test], logits.argmax(1).numpy()), decay
+    softmax = fit_softmax(x.train, targets, decay)
+    seconds = perf_counter() - start
+    answers = F.linear(x.test, *softmax).argmax(1).numpy()
+    return Judged(per_class_accuracy(labels[fold.test], answers), seconds, decay)
 
 
 def accuracy(records: Sequence[Record], layer: str, classifier: str, each: int) -> Record | None:

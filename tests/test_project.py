@@ -27,7 +27,7 @@ FLOORS = [
     ["checkpoints", "ranking"],
     ["weights", "training", "activations"],
     ["occlusion", "invariance", "correspondence", "sanity", "transfer", "overlap"],
-    ["figures", "bench", "trainings"],
+    ["figures", "bench", "trainings", "retraining"],
     ["browsers", "queue", "shipping", "mosaics"],
     ["atlas", "evolution"],
     ["experiments", "notebooks"],

@@ -1,15 +1,20 @@
 """Shipped weights: small, close to the trained ones, and refused where they are not."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from test_queue import results, stripes  # noqa: F401
 
-from zfnet_lib import checkpoints, experiments, records, shipping, trainings
+from zfnet_lib import checkpoints, experiments, paths, records, shipping, trainings
 from zfnet_lib.__main__ import main
-from zfnet_lib.checkpoints import load_network
+from zfnet_lib.checkpoints import load_network, save_network
+from zfnet_lib.evaluation import errors
+from zfnet_lib.network import ConvNet
 from zfnet_lib.recipes import SMOKE, TINY
+from zfnet_lib.specs import MINI
 from zfnet_lib.trainings import Training, epochs
 
 
@@ -69,4 +74,34 @@ def test_what_has_not_ended_or_has_no_name_is_refused(results):  # noqa: F811
 def test_the_table_names_trainings_of_the_queue():
     from zfnet_lib.queue import queue
 
-    assert {entry.training for entry in shipping.SHIPPED.values()} == set(queue("tiny-imagenet", TINY)[:3])
+    trainings = [entry.training for entry in shipping.SHIPPED.values()]
+    assert [training for training in trainings if training.data == "tiny-imagenet"] == queue("tiny-imagenet", TINY)[
+        :3
+    ]
+    assert {training.data for training in trainings} == {"tiny-imagenet", "caltech-101"}
+
+
+def test_a_new_softmax_ships_without_the_convolutions_that_it_stands_on(results, stripes, monkeypatch):  # noqa: F811
+    base = ConvNet(MINI, seed=1).eval()
+    save_network(base, paths.data_root() / "weights/base", {})
+    monkeypatch.setitem(shipping.RETRAINED, "on-base", shipping.Retrained("base", stripes, "tests"))
+    sentences = list(shipping.ship("on-base"))
+    assert [sentence.partition(":")[0] for sentence in sentences] == ["val top-1 error", "val top-5 error"] * 2
+    folder = results / "tiny/weights/on-base"
+    assert set(load_file(folder / "weights.safetensors")) == {
+        "fc8.weight", "fc8.bias", "preparation.mean", "preparation.scale"
+    }  # fmt: skip
+    net, data = load_network(folder), trainings.training_data(stripes, "val")
+    assert torch.equal(net.conv3.weight, base.conv3.weight)
+    stored = records.read(results / "tiny/errors/on-base.jsonl")
+    assert stored[0].value == pytest.approx(errors(net, data).top1)
+    assert stored[0].value < 50  # stripes of two directions: even random filters tell them apart
+    assert experiments.weight_card("on-base").rows[0]["value"].startswith("the convolutions of `base`")
+    save_network(ConvNet(MINI, seed=2), paths.data_root() / "weights/base", {})
+    with pytest.raises(checkpoints.CheckpointError, match="other convolutions than those of base here"):
+        load_network(folder)
+    shutil.rmtree(paths.data_root() / "weights/base")
+    with pytest.raises(
+        checkpoints.CheckpointError, match=r"on-base takes its convolutions from base: .*zfnet fetch"
+    ):
+        load_network(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +30,9 @@ class CheckpointError(ZfnetError, ValueError):
     """Weights that are missing, damaged, or of another network."""
 
 
-def save_network(net: ConvNet, folder: Path, record: dict[str, Any], stored: Stored = "float32") -> Path:
+def save_network(
+    net: ConvNet, folder: Path, record: dict[str, Any], stored: Stored = "float32", base: str = ""
+) -> Path:
     """Write a network to a folder: `weights.safetensors` beside a small `meta.json` that rebuilds it.
 
     Args:
@@ -38,16 +41,19 @@ def save_network(net: ConvNet, folder: Path, record: dict[str, Any], stored: Sto
         record: Where the weights come from: source or training, data, error, licence.
         stored: `float16` halves the file; `int8` also stores the weights of fully connected layers in 8 bits,
             with a scale for each unit. The preparation stays float32.
+        base: Weights, by name, with the same convolutions: only what stands above these is written.
 
     Returns:
         The folder.
 
     Raises:
         ZfnetError: The folder cannot be written.
+        CheckpointError: `base` has other convolutions.
     """
-    preparation, tensors = net.preparation, {}
+    preparation, tensors, lower = net.preparation, {}, net.features().state_dict() if base else {}
     for name, value in net.state_dict().items():
-        tensors |= _packed(name, value.cpu().contiguous(), stored)
+        if name not in lower:
+            tensors |= _packed(name, value.cpu().contiguous(), stored)
     tensors |= {
         "preparation.mean": preparation.mean.contiguous(),
         "preparation.scale": preparation.scale.contiguous(),
@@ -63,6 +69,9 @@ def save_network(net: ConvNet, folder: Path, record: dict[str, Any], stored: Sto
             "sha256": sha256(temporary / WEIGHTS),
             "record": record,
         }
+        if base:
+            meta["base"] = {"name": base, "sha256": _digest(lower)}
+            _from_base(meta["base"], folder)
         (temporary / META).write_text(json.dumps(meta, indent=1) + "\n")
     return folder
 
@@ -96,6 +105,8 @@ def load_network(source: str | Path | nn.Module) -> ConvNet:
     except (KeyError, TypeError):
         raise CheckpointError(f"{folder} does not say how pictures are prepared; save the network again") from None
     net, tensors = ConvNet(spec, preparation), _unpacked(tensors)
+    if "base" in meta:
+        tensors |= _from_base(meta["base"], folder)
     _require_same(net, tensors, folder)
     net.load_state_dict(tensors)
     return net.eval()
@@ -165,6 +176,27 @@ def _read_tensors(folder: Path, expected: str) -> dict[str, torch.Tensor]:
         return load_file(path)
     except SafetensorError as error:
         raise CheckpointError(f"{path} is no safetensors file ({error}); {repair}") from error
+
+
+def _from_base(base: dict[str, str], folder: Path) -> dict[str, torch.Tensor]:
+    """Return the convolutions that saved weights leave to others, which must be the very ones."""
+    try:
+        lower = load_network(base["name"]).features().state_dict()
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder.name} takes its convolutions from {base['name']}: {error}") from error
+    if _digest(lower) != base["sha256"]:
+        raise CheckpointError(
+            f"{folder.name} was trained on other convolutions than those of {base['name']} here; "
+            f"remove these and run: zfnet fetch {base['name']}"
+        )
+    return lower
+
+
+def _digest(tensors: dict[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _packed(name: str, value: torch.Tensor, stored: Stored) -> dict[str, torch.Tensor]:

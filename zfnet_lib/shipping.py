@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -19,11 +19,15 @@ from .evaluation import errors
 from .network import ConvNet, Trace
 from .paths import ZfnetError, results_root
 from .recipes import TINY
+from .retraining import retrain
 from .trainings import Training, error_records, read_epochs, training_data
 
 DATA = "tiny-imagenet"
 TOLERANCE = 0.1
 """Points of top-1 error that the stored weights may differ by from the trained ones."""
+
+NATIVE = replace(TINY, epochs=60)
+"""Of the stems that learn from pictures of more pixels than Tiny-ImageNet's: fewer pictures, more often."""
 
 PICTURES, UNITS = 64, 8
 """Validation pictures on which projections are compared, and units of each layer of each."""
@@ -59,28 +63,88 @@ SHIPPED = {
     "zfnet-tiny-not-renormalised": Shipped(
         Training("zfnet", DATA, replace(TINY, clip="none")), "conv2", "float16", "filters that dominate (Fig. 5a)"
     ),
+    "zfnet-caltech-101-stem": Shipped(
+        Training("zfnet", "caltech-101", NATIVE), "conv2", "float16", "stems at native resolution (Fig. 5)"
+    ),
+    "krizhevsky-caltech-101-stem": Shipped(
+        Training("krizhevsky", "caltech-101", NATIVE), "conv2", "float16", "stems at native resolution (Fig. 5)"
+    ),
 }
-"""All shipped weights by name; `load_network` takes these names."""
+"""All weights that ship from a training, by name; `load_network` takes these names."""
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """A shipped softmax on the convolutions of weights that are fetched (section 5.2).
+
+    Attributes:
+        base: The weights that it stands on.
+        data: What its classes are from; a tenth of each class is held out.
+        good_for: What it is good for, in words.
+    """
+
+    base: str
+    data: str
+    good_for: str
+
+
+RETRAINED = {
+    "alexnet-caltech-101": Retrained(
+        "alexnet-imagenet",
+        "caltech-101",
+        "a classifier on ImageNet's features, whole: occlusion on photographs (Fig. 6)",
+    )
+}
+"""All softmaxes that ship, by name."""
 
 
 def ship(name: str) -> Iterator[str]:
-    """Store the weights of a finished training under `results/`, and record how far they are from the trained ones.
+    """Store weights under `results/`: of a finished training, with how far they are from it, or a new softmax.
 
     Args:
-        name: A key of `SHIPPED`.
+        name: A key of `SHIPPED` or of `RETRAINED`.
 
     Yields:
         A sentence about each measurement.
 
     Raises:
-        ZfnetError: Unknown name, a training that has not ended, or errors that differ by more than `TOLERANCE`.
+        ZfnetError: Unknown name, missing data or weights, a training that has not ended, or errors that differ
+            by more than `TOLERANCE`.
     """
-    if name not in SHIPPED:
-        raise ZfnetError(f"{name!r} is not shipped; shipped are {', '.join(SHIPPED)}")
+    if name not in SHIPPED | RETRAINED:
+        raise ZfnetError(f"{name!r} is not shipped; shipped are {', '.join(SHIPPED | RETRAINED)}")
+    measured = _ship_softmax(name) if name in RETRAINED else _ship_training(name)
+    for record in measured:
+        yield f"{record.quantity}: {record.value:.2f} {record.unit}"
+
+
+def _ship_softmax(name: str) -> list[records.Record]:
+    """Train a softmax on frozen features, store it without what it stands on, and measure the stored network."""
+    entry, root, watch = RETRAINED[name], results_root(TINY.name), records.Stopwatch()
+    data, held_out = (training_data(entry.data, split) for split in ("train", "val"))
+    whole = retrain(load_network(entry.base), data, progress=True)
+    facts = {
+        "data": f"{data.name} {data.split} ({len(data)} pictures, {data.fingerprint})",
+        "classes": list(data.classes),
+        "good_for": entry.good_for,
+        "provenance": asdict(watch.provenance(0)),
+    }
+    folder = save_network(whole, root / "weights" / name, facts, "float16", entry.base)
+    stored, measured = load_network(folder), []
+    for views in (1, 10):
+        watch = records.Stopwatch()
+        found = errors(stored, held_out, views, progress=True)
+        measured += error_records(found, held_out, watch.provenance(), {"networks": [name]}, entry.base)
+    records.store(root / "errors" / f"{name}.jsonl", measured)
+    return measured
+
+
+def _ship_training(name: str) -> list[records.Record]:
+    """Store the weights of a training that has ended, unless that loses too much."""
     entry = SHIPPED[name]
     training, root = entry.training, results_root(entry.training.recipe.name)
     if not training.weights.is_dir():
-        raise ZfnetError(f"{training.name} has not ended; run: zfnet train --table 2 --data {training.data}")
+        raise ZfnetError(f"{training.name} has not ended; run: {training.command} --resume")
     trained = load_network(training.weights)
     part = trained.features(entry.upto) if entry.upto else trained
     facts = read_meta(training.weights)["record"] | {
@@ -96,11 +160,8 @@ def ship(name: str) -> Iterator[str]:
     if not entry.upto:
         measured += _error_records(name, training, stored, validation)
     save_network(part, root / "weights" / name, facts, entry.stored)
-    path = root / "errors" / f"{name}.jsonl"
-    path.unlink(missing_ok=True)
-    records.append(path, measured)
-    for record in measured:
-        yield f"{record.quantity}: {record.value:.2f} {record.unit}"
+    records.store(root / "errors" / f"{name}.jsonl", measured)
+    return measured
 
 
 def _error_records(name: str, training: Training, stored: ConvNet, validation: Dataset) -> list[records.Record]:

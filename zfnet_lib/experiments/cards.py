@@ -8,7 +8,7 @@ from .. import records
 from ..checkpoints import WEIGHTS, CheckpointError, read_meta
 from ..overlap import known_overlaps
 from ..paths import results_root
-from ..shipping import SHIPPED, Shipped
+from ..shipping import RETRAINED, SHIPPED, Retrained, Shipped
 from ..tables import Table
 from ..trainings import TRANSFER, read_epochs
 from .setting import DATA, profile_of
@@ -21,18 +21,19 @@ def weight_card(name: str) -> Table:
     """Return what shipped weights were trained on, for how long, their errors, and what they are good for.
 
     Args:
-        name: A key of `shipping.SHIPPED`.
+        name: A key of `shipping.SHIPPED` or `shipping.RETRAINED`.
     """
-    entry = SHIPPED[name]
-    root = results_root(entry.training.recipe.name)
+    entry = (SHIPPED | RETRAINED)[name]
+    root = results_root(entry.training.recipe.name if name in SHIPPED else "tiny")
     folder = root / "weights" / name
     try:
         meta = read_meta(folder)
     except CheckpointError:
-        return _card(name, {"Not run": f"`zfnet ship {name}`"})
-    facts = _training(entry, meta) | {
+        return _card(name, {"Not run": _commands(name)})
+    stored = entry.stored if name in SHIPPED else "float16"
+    facts = (_training(entry, meta) if name in SHIPPED else _softmax(entry, meta)) | {
         "Good for": entry.good_for,
-        "Stored": f"{entry.stored}, {(folder / WEIGHTS).stat().st_size / 1e6:.1f} MB",
+        "Stored": f"{stored}, {(folder / WEIGHTS).stat().st_size / 1e6:.1f} MB",
     }
     return _card(name, facts | dict(map(_measured, records.read(root / "errors" / f"{name}.jsonl"))))
 
@@ -59,6 +60,23 @@ def overlaps(profile: str) -> Table:
         for overlap in known_overlaps(f"{data} train", TRANSFER)
     ]
     return Table(columns, rows)
+
+
+def _commands(name: str) -> str:
+    """Return what makes weights that do not ship yet."""
+    trained = f"`{SHIPPED[name].training.command}`, then " if name in SHIPPED else ""
+    return f"{trained}`zfnet ship {name}`"
+
+
+def _softmax(entry: Retrained, meta: dict[str, Any]) -> dict[str, str]:
+    """Return what a softmax stands on, what it was trained on, and for how long."""
+    record, made = meta["record"], meta["record"]["provenance"]
+    return {
+        "Network": f"the convolutions of `{entry.base}`, which are fetched, and a new softmax",
+        "Trained on": record["data"],
+        "Time": f"{made['seconds'] / 60:.0f} minutes on {made['device']}, with other work beside it; commit "
+        f"{made['commit'][:10]}",
+    }
 
 
 def _training(entry: Shipped, meta: dict[str, Any]) -> dict[str, str]:

@@ -8,6 +8,7 @@ BIN       := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 WEIGHTS   := $(or $(ZFNET_DATA),data)/weights/alexnet-imagenet/meta.json
 VENDOR    := book/_static/vendor
+AXE       := _build/test-vendor/axe.min.js
 UNPACKED  := _build/vendor
 NPM       := npm pack --silent --fetch-retries=1 --fetch-timeout=30000
 CHOSEN    := --profile $(PROFILE)$(if $(PICTURES), -p pictures=$(PICTURES))
@@ -58,9 +59,12 @@ weights: $(WEIGHTS)  ## fetch ImageNet's AlexNet weights; the book does it by it
 $(WEIGHTS): | $(INSTALLED)
 	@$(BIN)/zfnet fetch alexnet-imagenet
 
-vendor:  ## put MathJax and the widget manager into the book, by npm, so that its pages ask nothing outside
-	@test -d $(VENDOR) || ! command -v npm >/dev/null || $(MAKE) --no-print-directory $(VENDOR) || \
-		echo "npm could not bring MathJax and the widget manager; the pages will use the public copies"
+vendor:  ## put MathJax and the widget manager into the book, and axe-core beside it for the tests, by npm
+	@$(call by-npm,$(VENDOR),pages will use the public copies of MathJax and the widget manager)
+	@$(call by-npm,$(AXE),tests of accessibility will be skipped)
+
+by-npm = test -e $(1) || ! command -v npm >/dev/null || $(MAKE) --no-print-directory $(1) || \
+		echo "npm could not bring $(1); $(2)"
 
 $(VENDOR):
 	@rm -rf $(UNPACKED) && mkdir -p $(UNPACKED)/mathjax $(UNPACKED)/widgets
@@ -68,3 +72,8 @@ $(VENDOR):
 	@cd $(UNPACKED) && tar xzf mathjax-*.tgz && mv package/LICENSE package/es5/tex-chtml.js package/es5/output mathjax/
 	@cd $(UNPACKED) && tar xzf jupyter-widgets-*.tgz && mv package/LICENSE package/dist/embed.js package/dist/*.woff2 widgets/
 	@cd $(UNPACKED) && rm -rf mathjax/output/svg* package *.tgz && mv $(CURDIR)/$(UNPACKED) $(CURDIR)/$@
+
+$(AXE):
+	@rm -rf $(@D) && mkdir -p $(@D)
+	@cd $(@D) && $(NPM) axe-core@4.10.3 >/dev/null && tar xzf axe-core-*.tgz && mv package/LICENSE package/axe.min.js .
+	@cd $(@D) && rm -r package *.tgz && touch axe.min.js

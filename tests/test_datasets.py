@@ -142,6 +142,8 @@ def test_caltech_leaves_the_background_out_and_divides_each_class(data):
     assert (len(train), val.labels.tolist()) == (22, [0, 1])
     assert not set(train.index.files) & set(val.index.files)
     assert open_dataset("caltech-101", "val").index.files == val.index.files
+    background = open_dataset("caltech-101", "with-background")
+    assert background.classes[0] == "BACKGROUND Google" and len(background) == len(whole) + 12
     class_folders(dataset_folder("caltech-256"), ["001.ak47", "010.beer-mug", "257.clutter"], 2)
     assert open_dataset("caltech-256", "all").classes == ("ak47", "beer mug")
 

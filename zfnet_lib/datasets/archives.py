@@ -176,9 +176,11 @@ def read_tiny_imagenet(root: Path, split: str) -> Index:
 
 
 def read_caltech_101(root: Path, split: str) -> Index:
-    """Read the 101 object classes of Caltech-101; the background is left out."""
-    folders = [folder for folder in class_folders(root) if folder != "BACKGROUND_Google"]
-    return divided(scan_classes(root, folders, [folder.replace("_", " ") for folder in folders]), split)
+    """Read the 101 object classes of Caltech-101; the split `with-background` has the background as one more."""
+    background = split == "with-background"
+    folders = [folder for folder in class_folders(root) if background or folder != "BACKGROUND_Google"]
+    index = scan_classes(root, folders, [folder.replace("_", " ") for folder in folders])
+    return index if background else divided(index, split)
 
 
 def read_caltech_256(root: Path, split: str) -> Index:

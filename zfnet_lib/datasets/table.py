@@ -68,7 +68,7 @@ class DatasetEntry:
     @property
     def splits(self) -> tuple[str, ...]:
         """The splits that can be opened."""
-        return ("train", "val", "all") if "all" in self.images else tuple(self.images)
+        return ("train", "val", *self.images) if "all" in self.images else tuple(self.images)
 
 
 _ENTRIES = (
@@ -112,7 +112,7 @@ _ENTRIES = (
         name="caltech-101",
         title="Caltech-101",
         classes=101,
-        images={"all": 8677},
+        images={"all": 8677, "with-background": 9144},
         licence="CC BY 4.0",
         source="https://data.caltech.edu/records/mzrjq-6wc02",
         layout="caltech101/101_ObjectCategories/<class>/image_*.jpg, as torchvision expects",
@@ -135,7 +135,7 @@ _ENTRIES = (
             Archive(
                 "at most 120 images a class, centre squares of at most 200 pixels",
                 "94f048f79dbbe090af45f316cf85af864f55f6e06895eaea418df6fa54183ea7",
-                images={"all": 6479},
+                images={"all": 6479, "with-background": 6599},
             ),
         ),
     ),

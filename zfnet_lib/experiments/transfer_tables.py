@@ -244,7 +244,8 @@ def _own(source: Source) -> bool:
 
 
 def _title(source: Source) -> str:
-    return f"`{source.name}`" + (f" {MARK}" if source.name.startswith("alexnet") else "")
+    mark = f" {MARK}" if source.name.startswith("alexnet") else ""
+    return f"`{source.name}`{mark}" + (", 102 classes with the background" if source.background else "")
 
 
 def _data(name: str) -> str:

@@ -70,16 +70,19 @@ class Source:
         name: Weights, `NAME, untrained` for the same layers with random weights, `hog` or `pixels`.
         data: A data set.
         trials: What is tried.
+        background: Count Caltech-101's background as one more class.
     """
 
     name: str
     data: str
     trials: tuple[Trial, ...]
+    background: bool = False
 
     @property
     def record(self) -> str:
         """Name of its file of records."""
-        return f"{self.name.replace(', ', '-')}--{self.data}.jsonl"
+        background = "-with-background" * self.background
+        return f"{self.name.replace(', ', '-')}--{self.data}{background}.jsonl"
 
 
 def _trials(layers: Sequence[str], classifier: str, each: Sequence[int]) -> tuple[Trial, ...]:
@@ -111,6 +114,13 @@ ALEXNET = Source(
     + _trials(("conv5",), "softmax", (15, 30)),
 )
 
+CLASSES_102 = Source(
+    ALEXNET.name,
+    ALEXNET.data,
+    _trials(("conv5",), "svm", (15, 30)) + _trials(("conv5",), "softmax", (15, 30)),
+    background=True,
+)
+
 SOURCES: dict[str, tuple[Source, ...]] = {
     "smoke": (
         _pretrained("mini", "shapes-transfer", (15, 30), CURVE[:-2]),
@@ -118,6 +128,7 @@ SOURCES: dict[str, tuple[Source, ...]] = {
     ),
     "tiny": (
         ALEXNET,
+        CLASSES_102,
         _pretrained("zfnet-tiny", "caltech-101", (15, 30)),
         *_controls("zfnet-tiny", "caltech-101", (15, 30)),
         _pretrained("zfnet-tiny", "mini-imagenet-novel", (15, 30, 45, 60), CURVE),
@@ -158,7 +169,7 @@ def is_fresh(path: Path) -> bool:
 
 def transfer_records(source: Source) -> Iterator[Record]:
     """Measure a source's trials over the paper's folds; yield mean accuracies with their spread over folds."""
-    watch, dataset = Stopwatch(), whole_dataset(source.data)
+    watch, dataset = Stopwatch(), whole_dataset(source.data, source.background)
     folds = protocol_folds(dataset, count=FOLDS)
     layers = tuple(dict.fromkeys(trial.layer for trial in source.trials))
     found = extract(extractor_of(source.name, layers), dataset)
@@ -184,8 +195,10 @@ def transfer_records(source: Source) -> Iterator[Record]:
             )
 
 
-def whole_dataset(name: str) -> Dataset:
+def whole_dataset(name: str, background: bool = False) -> Dataset:
     """Return all labelled pictures of a data set; those of several splits are pooled and redrawn per fold."""
+    if background:
+        return training_data(name, "with-background")
     if name == "mini-imagenet-novel":
         return Pooled([training_data(name, split) for split in ("train", "val")])
     return training_data(name, "val" if name.startswith("shapes") else "all")

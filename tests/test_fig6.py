@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from zfnet_lib import experiments
+from zfnet_lib import MINI, ConvNet, experiments, open_dataset
 from zfnet_lib.experiments import occluding
 from zfnet_lib.figures import FigureError, fig6
 from zfnet_lib.occlusion import Occlusion
@@ -60,6 +60,21 @@ def test_the_figure_draws_rows_with_and_without_a_classifier(result):
     assert figure._repr_png_()[0][:4] == b"\x89PNG"
     with pytest.raises(FigureError, match="at least one picture"):
         fig6.occlusion([], "nothing")
+
+
+def test_the_surest_crop_of_a_photograph_is_found():
+    net = ConvNet(MINI, seed=2).eval()
+    photos = open_dataset("photos")
+    crop, target = occluding._surest(net, photos, "coffee", [3, 5])
+    own = [i for i, name in enumerate(photos.names) if name.startswith("coffee ")]
+    found = {i: net(net.prepare([photos[i].picture])).softmax(1)[0] for i in own}
+    assert (crop, target) == max(((i, c) for i in own for c in (3, 5)), key=lambda pair: found[pair[0]][pair[1]])
+
+
+def test_photographs_of_known_objects_need_their_network(tmp_path, monkeypatch):
+    monkeypatch.setenv("ZFNET_DATA", str(tmp_path))
+    assert "see the profile `tiny`" in experiments.fig6_objects("smoke")
+    assert "zfnet fetch alexnet" in experiments.fig6_objects("tiny")
 
 
 def test_the_class_is_lost_where_the_object_is():

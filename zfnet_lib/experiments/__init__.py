@@ -8,7 +8,7 @@ from .development import Development, Feature
 from .grouped import groups
 from .learning import Comparison, Curves, contest, missing_table, precisions, table1, table2, training
 from .moments import fig4
-from .occluding import Occlusions, fig6, looking
+from .occluding import Occlusions, fig6, fig6_objects, looking
 from .parts import Parts, correspondence
 from .robustness import Robustness, invariance
 from .setting import (
@@ -61,6 +61,7 @@ __all__ = [
     "fig4",
     "fig5",
     "fig6",
+    "fig6_objects",
     "fig7",
     "groups",
     "invariance",

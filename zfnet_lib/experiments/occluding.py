@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..activations import strongest
+from ..checkpoints import CheckpointError, known_classes
 from ..datasets import open_dataset
 from ..deconv import Unit, deconv_units
 from ..figures.fig6 import Row
@@ -22,7 +23,7 @@ from ..occlusion import Drop, Occlusion, largest_drop, occlude
 from ..paths import results_root
 from ..records import Record, Stopwatch, read, store
 from ..specs import MINI
-from ..tables import Table
+from ..tables import Note, Table
 from .setting import Source, class_names, describe_pictures, opened, profile_of
 from .spot import LONGER, trained
 
@@ -30,6 +31,17 @@ INSIDE, CHANCE = "largest drop on the object", "places on the object"
 
 OTHERS = 3
 """Projections of the same map from other pictures."""
+
+KNOWING = "alexnet-caltech-101"
+"""A whole network with ImageNet's features, for photographs of objects that it knows."""
+
+OBJECTS = {
+    "coffee": ("cup",),
+    "cat": ("cougar face", "wild cat"),
+    "astronaut": ("Faces", "Faces easy"),
+    "motorcycle": ("Motorbikes",),
+}
+"""Photographs that show an object of Caltech-101, or its nearest relative, and what it is called there."""
 
 SURE = 0.3
 """Probability of the class at some place of the square from which on its losses are worth speaking of."""
@@ -95,6 +107,46 @@ def fig6(
     hits = strongest(net, dataset, OTHERS + 1, [last], variety=variety)[last]
     rows = [_row(net, dataset, one, story, hits, names) for story, one in chosen.items()]
     return Occlusions(rows, f"{at.name} on {dataset.name}", at.source(seed))
+
+
+def fig6_objects(profile: str, size: int = 0, stride: int = 0, seed: int = 0) -> Occlusions | Note:
+    """Hide parts of photographs that show an object of Caltech-101, for a network that knows these (Fig. 6).
+
+    Of each photograph that crop of which the network is surest, and the class that `OBJECTS` names for it.
+
+    Args:
+        profile: `tiny` or `paper`; in `smoke` there is nothing to show.
+        size, stride: Of the square in pixels; 0 takes the paper's shares of the picture.
+        seed: Of nothing that is drawn here; part of the record.
+
+    Returns:
+        A row a photograph; or a sentence that says why there is none.
+    """
+    if profile_of(profile).name == "smoke":
+        return Note("This profile takes no weights that have to be fetched: see the profile `tiny`.")
+    try:
+        at = opened(profile, "photos", KNOWING, whole=True)
+    except CheckpointError as error:
+        return Note(f"Not run: {error}")
+    last = at.net.spec.convs[-1].name
+    hits = strongest(at.net, at.dataset, OTHERS + 1, [last], variety=True)[last]
+    names, rows = known_classes(KNOWING), []
+    for photograph, wanted in OBJECTS.items():
+        image, target = _surest(at.net, at.dataset, photograph, [names.index(name) for name in wanted])
+        x = at.net.prepare([at.dataset[image].picture])[0]
+        one = _Seen(image, x, occlude(at.net, x, target, size=size or None, stride=stride or None))
+        rows.append(_row(at.net, at.dataset, one, "The surest crop", hits, names))
+    return Occlusions(rows, f"{at.name} on photographs", at.source(seed))
+
+
+def _surest(net: ConvNet, dataset, photograph: str, wanted: Sequence[int]) -> tuple[int, int]:
+    """Return the crop of a photograph in which one of some classes is most probable, and that class."""
+    crops = [i for i, label in enumerate(dataset.labels) if dataset.classes[label] == photograph]
+    parts = [crops[start : start + 32] for start in range(0, len(crops), 32)]
+    with torch.inference_mode():
+        found = torch.cat([net(net.prepare([dataset[i].picture for i in part])).softmax(1) for part in parts])
+    crop, place = divmod(int(found[:, wanted].argmax()), len(wanted))
+    return crops[crop], wanted[place]
 
 
 def looking(profile: str, live: bool = False, pictures: int = 100, share: float = 1 / 7, seed: int = 0) -> Table:

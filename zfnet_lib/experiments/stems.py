@@ -12,6 +12,8 @@ from ..datasets import Dataset
 from ..evolution import projected
 from ..network import ConvNet
 from ..records import Stopwatch
+from ..shipping import SHIPPED
+from ..specs import ARCHITECTURES
 from ..spectra import BANDS, Grid, Stem, grid, mean_spectrum, peak_frequencies, stem
 from ..tables import Note, Table
 from .setting import Source, describe_pictures, pictures_of, trained_at_hand, training_of
@@ -19,21 +21,26 @@ from .setting import Source, describe_pictures, pictures_of, trained_at_hand, tr
 MOST = 256
 """Pictures that are looked through at most, evenly spaced over the data set."""
 
-ALEXNET = "alexnet-imagenet"
-
 CAVEATS = {
     "smoke": "Narrow networks after seconds of training on small drawn pictures: this tests the machinery, and "
     "says nothing about stems.",
     "tiny": "Tiny-ImageNet's pictures of 64 pixels, enlarged to 128, hold nothing above half of the half-sampling "
     "frequency, that is above 1/4 cycle a pixel. What networks trained on them show of frequencies is no evidence; "
-    "AlexNet, trained on ImageNet at its own resolution, is.",
+    "AlexNet, trained on ImageNet at its own resolution, is, and so are stems trained on Caltech-101.",
     "paper": "One training of each network: the spread over seeds is unknown.",
 }
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A network of Fig. 5: what it is called, the letters of its panels in the caption, and its training."""
+    """A network of Fig. 5.
+
+    Attributes:
+        title: What it is called.
+        layer_1, layer_2: The letters of its panels in the caption.
+        name: Of the architecture that the profile trains, or of weights.
+        clip: Which filters the training renormalises.
+    """
 
     title: str
     layer_1: str
@@ -43,26 +50,34 @@ class Compared:
 
     def at_hand(self, profile: str) -> ConvNet | None:
         """Return the network; None where it was not trained or fetched."""
-        if self.name != ALEXNET:
+        if self.name in ARCHITECTURES:
             return trained_at_hand(profile, self.name, self.clip)
         try:
-            return load_network(ALEXNET)
+            return load_network(self.name)
         except CheckpointError:
             return None
 
     def command(self, profile: str) -> str:
         """Return what brings it."""
-        if self.name == ALEXNET:
-            return f"zfnet fetch {ALEXNET}"
-        return training_of(profile, self.name, clip=self.clip).command
+        if self.name in ARCHITECTURES:
+            return training_of(profile, self.name, clip=self.clip).command
+        if self.name in SHIPPED:
+            return f"{SHIPPED[self.name].training.command} && zfnet ship {self.name}"
+        return f"zfnet fetch {self.name}"
 
 
 NETWORKS = (
     Compared("zfnet, not renormalised", "(a) ", "", "zfnet", "none"),
     Compared("krizhevsky", "(b) ", "(d) ", "krizhevsky"),
     Compared("zfnet", "(c) ", "(e) ", "zfnet"),
-    Compared("AlexNet, ImageNet", "", "", ALEXNET),
+    Compared("AlexNet, ImageNet", "", "", "alexnet-imagenet"),
 )
+
+NATIVE = (
+    Compared("krizhevsky, Caltech-101", "", "", "krizhevsky-caltech-101-stem"),
+    Compared("zfnet, Caltech-101", "", "", "zfnet-caltech-101-stem"),
+)
+"""Trained on pictures of more pixels than the input has: what these show of frequencies was there to be learnt."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +211,8 @@ def fig5(profile: str, pictures: str = "", seed: int = 0) -> Stems:
         ZfnetError: Unknown profile or data set.
     """
     watch, dataset = Stopwatch(), pictures_of(profile, pictures)
-    nets = {one: one.at_hand(profile) for one in NETWORKS}
+    compared = NETWORKS if profile == "smoke" else NETWORKS + NATIVE
+    nets = {one: one.at_hand(profile) for one in compared}
     layers = {one: net and _measured(net, dataset, seed) for one, net in nets.items()}
     found = "; ".join(one.title for one, net in nets.items() if net) or "none"
     source = Source(found, f"at most {MOST} of {describe_pictures(dataset)}", watch.provenance(seed))

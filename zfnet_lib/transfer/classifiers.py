@@ -19,6 +19,9 @@ from torch.nn import functional as F
 STEPS = 100
 """Of L-BFGS, at most."""
 
+STILL = 1e-6
+"""It ends where a step changes the loss by less."""
+
 DECAYS = (1e-3, 1e-4, 1e-5, 1e-6)
 """Weight decays of the softmax among which a part of the training fold chooses."""
 
@@ -63,7 +66,13 @@ def coordinates(kernel: Tensor, train: NDArray[np.int64], test: NDArray[np.int64
     return Coordinates(below.float(), across.T.float().contiguous())
 
 
-def fit_softmax(x: Tensor, targets: Tensor, decay: float, several: bool = False) -> tuple[Tensor, Tensor]:
+Softmax = tuple[Tensor, Tensor]
+"""Weights [classes, d] and biases [classes]."""
+
+
+def fit_softmax(
+    x: Tensor, targets: Tensor, decay: float, several: bool = False, start: Softmax | None = None
+) -> Softmax:
     """Train a softmax on frozen features, all pictures at once, by L-BFGS (section 5.2).
 
     Args:
@@ -71,14 +80,14 @@ def fit_softmax(x: Tensor, targets: Tensor, decay: float, several: bool = False)
         targets: float32 [n, classes], a distribution a picture; with `several` 1 for each class that is present.
         decay: Weight decay.
         several: A logistic loss a class instead: pictures may show several objects.
-
-    Returns:
-        Weights [classes, d] and biases [classes].
+        start: Where to begin, such as the softmax of another decay; zeros by default.
     """
-    weight = torch.zeros(targets.shape[1], x.shape[1], requires_grad=True)
-    bias = torch.zeros(targets.shape[1], requires_grad=True)
+    weight, bias = start or (torch.zeros(targets.shape[1], x.shape[1]), torch.zeros(targets.shape[1]))
+    weight, bias = (value.clone().requires_grad_() for value in (weight, bias))
     loss_of = _logistic if several else F.cross_entropy
-    optimiser = torch.optim.LBFGS([weight, bias], max_iter=STEPS, history_size=10, line_search_fn="strong_wolfe")
+    optimiser = torch.optim.LBFGS(
+        [weight, bias], max_iter=STEPS, tolerance_change=STILL, history_size=10, line_search_fn="strong_wolfe"
+    )
 
     def closure() -> Tensor:
         optimiser.zero_grad()
@@ -107,9 +116,10 @@ def choose_decay(
     learn, judge = np.flatnonzero(~chooses), np.flatnonzero(chooses)
     if not len(judge):
         return DECAYS[0]
-    scores = [
-        score(F.linear(x[judge], *fit_softmax(x[learn], targets[learn], decay, several)), judge) for decay in DECAYS
-    ]
+    scores, found = [], None
+    for decay in DECAYS:
+        found = fit_softmax(x[learn], targets[learn], decay, several, found)
+        scores.append(score(F.linear(x[judge], *found), judge))
     return DECAYS[int(np.argmax(scores))]
 
 

@@ -158,7 +158,7 @@ def epochs(
             notice=notice,
         ):
             if first:
-                _record_epoch(training, epoch, lesson, watch.provenance(training.seed, net.device))
+                record_epoch(training, epoch, lesson, watch.provenance(training.seed, net.device))
             yield epoch
         if first and not training.errors_file.exists():
             _finish(training, net, lesson)
@@ -234,8 +234,8 @@ def read_epochs(path: Path) -> list[dict[str, Any]]:
         raise ZfnetError(f"{path} is damaged ({error}); restore it, or remove it and train again") from error
 
 
-def _record_epoch(training: Training, epoch: EpochResult, lesson: Lesson, made: records.Provenance):
-    """Add an epoch's line unless an earlier call wrote it."""
+def record_epoch(training: Training, epoch: EpochResult, lesson: Lesson, made: records.Provenance) -> None:
+    """Add an epoch's line to a training's record unless an earlier call wrote it."""
     lines = read_epochs(training.epochs_file)
     if any(line["epoch"]["epoch"] == epoch.epoch for line in lines):
         return
@@ -275,12 +275,28 @@ def _finish(training: Training, net: ConvNet, lesson: Lesson) -> None:
         watch = records.Stopwatch()
         found = errors(net, pictures, views, rows=rows)
         made = watch.provenance(training.seed, net.device)
-        settings = {"networks": [training.name], "recipe": training.recipe.name, "clip": training.recipe.clip}
-        measured += error_records(found, pictures, made, settings, training.network, part)
-        if training.each:  # section 5.2 averages over classes
-            mean = float(np.nanmean(found.per_class))
-            measured.append(replace(measured[-1], quantity=f"{part} mean per-class error", value=mean))
+        measured += training_records(training, found, pictures, made, part)
     records.append(training.errors_file, measured)
+
+
+def training_records(
+    training: Training, found: Errors, data: Dataset, made: records.Provenance, part: str
+) -> list[records.Record]:
+    """Return the records of a training's errors, with `each` averaged over classes too, as in section 5.2.
+
+    Args:
+        training: Of the network.
+        found: Its errors.
+        data: Measured on these pictures.
+        made: Where the numbers come from.
+        part: Which pictures: `train`, `val` or `test`.
+    """
+    settings = {"networks": [training.name], "recipe": training.recipe.name, "clip": training.recipe.clip}
+    measured = error_records(found, data, made, settings, training.network, part)
+    if training.each:
+        mean = float(np.nanmean(found.per_class))
+        measured.append(replace(measured[-1], quantity=f"{part} mean per-class error", value=mean))
+    return measured
 
 
 def error_records(

@@ -14,11 +14,11 @@ from ..evolution import LayerEvolution, Snapshots, Strand, answers, cka, evolve,
 from ..figures import projection_image, robust_maximum
 from ..network import ConvNet
 from ..paths import results_root
-from ..records import Record, Stopwatch
+from ..records import Record, Stopwatch, store
 from ..specs import MINI
 from ..tables import Note
 from ..trainings import excluded_rows, training_data
-from .development import ALIGNMENT, KINDS, LARGEST, NEARNESS, PROBE, Development, Feature
+from .development import ALIGNMENT, KINDS, LARGEST, NEARNESS, NUMBERS, PROBE, Development, Feature
 from .setting import DATA, Source, profile_of, training_of
 from .spot import developing
 
@@ -50,8 +50,8 @@ SCALES = {
 def fig4(profile: str, maps: int = 6, seed: int = 0, live: bool = False) -> Development:
     """Follow the features of the network of Fig. 3 through its training (Fig. 4).
 
-    `smoke` trains on the spot. The other profiles return what is stored; with `live` they compute it from the
-    snapshots that the training left on this machine, and store it.
+    `smoke` trains on the spot and stores the numbers. The other profiles return what is stored; with `live` they
+    compute it from the snapshots that the training left on this machine, and store it.
 
     Args:
         profile: `smoke`, `tiny` or `paper`.
@@ -64,9 +64,12 @@ def fig4(profile: str, maps: int = 6, seed: int = 0, live: bool = False) -> Deve
             not here.
     """
     parameters = {"maps": maps, "seed": seed}
-    if profile_of(profile).name == "smoke":
-        return _followed(profile, developing(MINI.name), f"{MINI.name}, trained on the spot", None, **parameters)
-    training, folder = training_of(profile, "zfnet"), results_root(profile) / "evolution"
+    folder = results_root(profile_of(profile).name) / "evolution"
+    if profile == "smoke":
+        found = _followed(profile, developing(MINI.name), f"{MINI.name}, trained on the spot", None, **parameters)
+        store(folder / NUMBERS, found.numbers)
+        return found
+    training = training_of(profile, "zfnet")
     if not live:
         return Development.load(folder, parameters) or _not_run(profile, parameters)
     searches = training.folder / "searches"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,7 +16,16 @@ from ..paths import results_root
 from ..records import Record, Stopwatch, read, store
 from ..tables import Note, Table
 from ..trainings import training_data
-from ..transfer import average_precision, choose_decay, coordinates, extract, fit_softmax
+from ..transfer import (
+    Coordinates,
+    average_precision,
+    choose_decay,
+    coordinates,
+    extract,
+    fit_softmax,
+    mean_precision,
+    precision_gain,
+)
 from .pooled import Pooled
 from .setting import describe_pictures, profile_of
 from .transfer_tables import Compared
@@ -25,6 +36,10 @@ ENOUGH = 16
 
 LOSSES = {"softmax": False, "logistic": True}
 """The paper's loss, with a target uniform over the labels present, and one that permits several objects."""
+
+PRECISION, GAIN = "average precision", "gain of mean average precision"
+ONE, SEVERAL = "one object", "several objects"
+BY_LOSS, BY_FEATURES = "the loss that permits several objects", "features instead of hog"
 
 TRIED = {
     "smoke": ("mini", "fc7", "shapes-scenes"),
@@ -44,7 +59,7 @@ def table5(profile: str, live: bool = False) -> Compared:
         live: Compute what is stored.
     """
     network, layer, data = TRIED[profile_of(profile).name]
-    path = results_root(profile) / "transfer" / f"several--{data}.jsonl"
+    path = several_file(profile)
     if live or (profile == "smoke" and not is_fresh(path)):
         store(path, several_records(data, ((network, layer), ("hog", "hog"))))
     found = read(path)
@@ -67,39 +82,76 @@ def table5(profile: str, live: bool = False) -> Compared:
     return Compared(Table(columns, rows), _verdict(rows, network), notes)
 
 
+def several_file(profile: str) -> Path:
+    """Return where the records of Table 5 lie."""
+    return results_root(profile) / "transfer" / f"several--{TRIED[profile_of(profile).name][2]}.jsonl"
+
+
 def several_records(data: str, sources: Sequence[tuple[str, str]]) -> Iterator[Record]:
-    """Measure the average precision of every class that enough test pictures show.
+    """Measure the average precision of every class that enough test pictures show, and what raises it.
 
     Args:
         data: A data set with several labels a picture.
-        sources: Names of weights or controls, each with a layer.
+        sources: Names of weights or controls, each with a layer: features, then what they must beat.
     """
+    train, test, pictures = _parts(data)
+    labels, scores, watch = pictures.labels[test], {}, Stopwatch()
+    record = partial(Record, "transfer", data=describe_pictures(pictures))
     for name, layer in sources:
-        watch, (train, test, pictures) = Stopwatch(), _parts(data)
         kernel = extract(extractor_of(name, (layer,)), pictures)[layer].kernel()
-        x, present = coordinates(kernel, train, test), pictures.labels == 1
-        positives = present[test].sum(0)
+        x = coordinates(kernel, train, test)
         for loss, several in LOSSES.items():
-            targets = torch.from_numpy(present[train]).float()
-            targets = targets if several else targets / targets.sum(1, keepdim=True)
+            decay, scores[name, loss] = _answers(x, pictures.labels[train], several)
+            for label in _common(labels):
+                value = average_precision(labels[:, label], scores[name, loss][:, label])
+                place = {"class": pictures.classes[label], "loss": loss, "layer": layer, "decay": decay}
+                n = int((labels[:, label] == 1).sum())
+                yield record(PRECISION, value, "%", watch.provenance(), n, parameters=place, spec=name)
+    (network, layer), (control, _) = sources
+    softmax = scores[network, "softmax"]
+    for by, some, others in (
+        (BY_LOSS, scores[network, "logistic"], softmax),
+        (BY_FEATURES, softmax, scores[control, "softmax"]),
+    ):
+        for shown, rows, classes in _kinds(labels, alike=by == BY_FEATURES):
+            gain, error = precision_gain(labels[rows], some[rows], others[rows], classes)
+            place = {"by": by, "shown": shown, "layer": layer, "classes": [pictures.classes[c] for c in classes]}
+            place |= {"low": gain - 2 * error, "high": gain + 2 * error}
+            yield record(GAIN, gain, "points", watch.provenance(), len(rows), parameters=place, spec=network)
 
-            def score(logits: Tensor, judged: np.ndarray, labels=pictures.labels[train]) -> float:
-                return float(np.mean(_precisions(labels[judged], logits, least=1)[1]))
 
-            decay = choose_decay(x.train, targets, score, several)
-            logits = F.linear(x.test, *fit_softmax(x.train, targets, decay, several))
-            for label, value in zip(*_precisions(pictures.labels[test], logits, ENOUGH), strict=True):
-                yield Record(
-                    "transfer",
-                    "average precision",
-                    value,
-                    "%",
-                    watch.provenance(),
-                    n=int(positives[label]),
-                    parameters={"class": pictures.classes[label], "loss": loss, "layer": layer, "decay": decay},
-                    spec=name,
-                    data=describe_pictures(pictures),
-                )
+def _answers(x: Coordinates, labels: np.ndarray, several: bool) -> tuple[float, np.ndarray]:
+    """Return the chosen weight decay, and the scores of the test pictures [m, classes]."""
+    present = torch.from_numpy(labels == 1).float()
+    targets = present if several else present / present.sum(1, keepdim=True)
+
+    def score(logits: Tensor, judged: np.ndarray) -> float:
+        held = labels[judged]
+        return mean_precision(held, logits.numpy(), _common(held, least=1))
+
+    decay = choose_decay(x.train, targets, score, several)
+    return decay, F.linear(x.test, *fit_softmax(x.train, targets, decay, several)).numpy()
+
+
+def _common(labels: np.ndarray, least: int = ENOUGH) -> list[int]:
+    """Return the classes that at least so many pictures show."""
+    return [label for label in range(labels.shape[1]) if (labels[:, label] == 1).sum() >= least]
+
+
+def _kinds(labels: np.ndarray, alike: bool) -> Iterator[tuple[str, np.ndarray, list[int]]]:
+    """Yield the test pictures of one object and those of several, with the classes that enough of them show.
+
+    Args:
+        labels: [pictures, classes], 1 where a class is present.
+        alike: Take the same classes for both, so that the two can be compared.
+    """
+    objects = (labels == 1).sum(1)
+    rows = {ONE: np.flatnonzero(objects == 1), SEVERAL: np.flatnonzero(objects > 1)}
+    classes = {shown: _common(labels[some]) for shown, some in rows.items()}
+    if alike:
+        both = sorted(set(classes[ONE]) & set(classes[SEVERAL]))
+        classes = dict.fromkeys(rows, both)
+    yield from ((shown, rows[shown], classes[shown]) for shown in rows if classes[shown])
 
 
 def _parts(data: str) -> tuple[np.ndarray, np.ndarray, Pooled]:
@@ -115,16 +167,10 @@ def _parts(data: str) -> tuple[np.ndarray, np.ndarray, Pooled]:
     return train[(pictures.labels[train] == 1).any(1)], test, pictures
 
 
-def _precisions(labels: np.ndarray, logits: Tensor, least: int) -> tuple[list[int], list[float]]:
-    """Return the classes that at least so many pictures show, and their average precisions."""
-    classes = [label for label in range(labels.shape[1]) if (labels[:, label] == 1).sum() >= least]
-    return classes, [average_precision(labels[:, label], logits[:, label].numpy()) for label in classes]
-
-
 def _rows(found: Sequence[Record], ways: dict[str, tuple[str, str]], data: str) -> list[dict]:
     """Return a row a class, then their mean, then how many classes each way wins."""
     values: dict[str, dict] = {}
-    for record in found:
+    for record in (one for one in found if one.quantity == PRECISION):
         row = values.setdefault(record.parameters["class"], {"positives": record.n})
         row[f"{record.spec} {record.parameters['loss']}"] = record.value
     printed = {row["label"].lower(): row["values"] for row in paper.contents()["tables"]["table_5"]["rows"]}

@@ -1,4 +1,7 @@
-"""What the profile `smoke` trains on the spot: narrow networks on `shapes`, each once a process."""
+"""What the profile `smoke` trains on the spot: narrow networks on `shapes`, each once a process.
+
+They leave the records that `zfnet train` leaves, for the claims to read.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,10 @@ from ..evaluation import errors
 from ..evolution import Snapshots
 from ..network import ConvNet
 from ..recipes import SMOKE
+from ..records import Stopwatch, store
 from ..specs import MINI
 from ..training import train
-from ..trainings import Training, training_data
+from ..trainings import Lesson, Training, record_epoch, training_data, training_records
 from ..transfer import protocol_folds
 
 DATA, TRANSFER_DATA = "shapes", "shapes-transfer"
@@ -66,31 +70,48 @@ def trained(
         epochs: More than the recipe's give a network that seldom errs.
     """
     net, data = _begun(name, seed)
-    validation = training_data(DATA, "val")
-    each = validation if followed else None
+    validation, watch = training_data(DATA, "val"), Stopwatch()
     recipe = replace(SMOKE, clip=clip, precision=precision, epochs=epochs)
-    epochs = [asdict(epoch) for epoch in train(net, data, recipe, validation=each, seed=seed)]
+    training, lesson = Training(name, DATA, recipe, seed), Lesson(data, np.empty(0, np.int64), validation)
+    training.epochs_file.unlink(missing_ok=True)
+    results = []
+    for epoch in train(net, data, recipe, validation=validation if followed else None, seed=seed):
+        record_epoch(training, epoch, lesson, watch.provenance(seed))
+        results.append(asdict(epoch))
     held_in, held_out = errors(net, data), errors(net, validation)
-    return Trained(net, epochs, held_in.top1, held_out.top1, held_out.top5)
+    measured = [
+        record
+        for found, pictures in ((held_in, data), (held_out, validation))
+        for record in training_records(training, found, pictures, watch.provenance(seed), pictures.split)
+    ]
+    store(training.errors_file, measured)
+    return Trained(net, results, held_in.top1, held_out.top1, held_out.top5)
+
+
+def scratch_training(each: int, fold: int) -> Training:
+    """Return what trains from scratch on a fold of the second set of objects, with so many pictures a class."""
+    return Training(MINI.name, TRANSFER_DATA, replace(SMOKE, epochs=SCRATCH_EPOCHS), fold, each)
 
 
 @cache
-def scratch_accuracy(each: int, fold: int) -> float:
-    """Train `MINI` on a fold of the second set of objects, and return its accuracy, mean over classes, in percent.
+def train_from_scratch(each: int, fold: int) -> None:
+    """Train `MINI` on a fold of the second set of objects, and leave its errors.
 
     Args:
         each: Training pictures a class.
         fold: Of `protocol_folds`; also the seed.
     """
+    training, watch = scratch_training(each, fold), Stopwatch()
     data = training_data(TRANSFER_DATA, "val")
     chosen = protocol_folds(data, count=fold + 1)[fold]
     others = np.setdiff1d(np.arange(len(data)), chosen.train(each))
     net = ConvNet(
         replace(MINI, classes=len(data.classes)), training_preparation(data, MINI.image_size, others), seed=fold
     )
-    for _ in train(net, data, replace(SMOKE, epochs=SCRATCH_EPOCHS), exclude=others, seed=fold):
+    for _ in train(net, data, training.recipe, exclude=others, seed=fold):
         pass
-    return 100 - float(np.nanmean(errors(net, data, rows=chosen.test).per_class))
+    found = errors(net, data, rows=chosen.test)
+    store(training.errors_file, training_records(training, found, data, watch.provenance(fold), "test"))
 
 
 @cache

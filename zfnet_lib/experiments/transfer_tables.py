@@ -15,7 +15,7 @@ from ..records import Record, read
 from ..tables import Note, Table
 from ..trainings import Training
 from .setting import profile_of
-from .spot import scratch_accuracy
+from .spot import scratch_training, train_from_scratch
 from .transferring import CURVE, SOURCES, Source, accuracy, transferred
 
 SCRATCH_EPOCHS, SCRATCH_FOLDS = 160, 2
@@ -212,17 +212,24 @@ def _few(curves: Sequence[Curve]) -> Note:
 def _scratch(profile: str, data: str, each: int) -> tuple[float, float | None, int] | None:
     """Return mean accuracy of the trainings from scratch, its spread, and how many there are."""
     if profile == "smoke":
-        values = [scratch_accuracy(each, fold) for fold in range(SCRATCH_FOLDS)]
-    else:
-        found = [read(training.errors_file) for training in scratch_trainings(data, each)]
-        values = [100 - record.value for records in found for record in records if _is_per_class(record)]
+        for fold in range(SCRATCH_FOLDS):
+            train_from_scratch(each, fold)
+    values = scratch_accuracies(profile, data, each)
     if not values:
         return None
     return mean(values), stdev(values) if len(values) > 1 else None, len(values)
 
 
-def scratch_trainings(data: str, each: int) -> list[Training]:
+def scratch_accuracies(profile: str, data: str, each: int) -> list[float]:
+    """Return the stored accuracies of the trainings from scratch, mean over classes, in percent, one a fold."""
+    found = [read(training.errors_file) for training in scratch_trainings(profile, data, each)]
+    return [100 - record.value for records in found for record in records if _is_per_class(record)]
+
+
+def scratch_trainings(profile: str, data: str, each: int) -> list[Training]:
     """Return the trainings from scratch that Tables 3 and 4 compare with, a fold each."""
+    if profile == "smoke":
+        return [scratch_training(each, fold) for fold in range(SCRATCH_FOLDS)]
     recipe = replace(TINY, epochs=SCRATCH_EPOCHS)
     return [Training("zfnet", data, recipe, fold, each) for fold in range(SCRATCH_FOLDS)]
 
@@ -236,7 +243,7 @@ def _control(source: Source) -> tuple[str, str]:
 
 
 def _is_pretrained(source: Source) -> bool:
-    return len({trial.layer for trial in source.trials}) > 2
+    return not source.name.endswith(tuple(CONTROLS)) and not source.background
 
 
 def _own(source: Source) -> bool:

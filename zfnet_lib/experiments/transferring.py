@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
@@ -42,6 +42,11 @@ from .setting import describe_pictures, profile_of
 from .spot import LONGER, trained
 
 FOLDS = 5
+
+ACCURACY = "accuracy, mean over classes"
+
+LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc7")
+"""Those of Table 6."""
 
 CURVE = (1, 2, 3, 4, 6, 10, 15, 30, 45, 60)
 """Training pictures a class of Fig. 7."""
@@ -91,20 +96,25 @@ def _trials(layers: Sequence[str], classifier: str, each: Sequence[int]) -> tupl
 
 def _pretrained(name: str, data: str, each: Sequence[int], curve: Sequence[int] = ()) -> Source:
     """Return all that Tables 3, 4 and 6 and Fig. 7 try with a network that has layers 1 to 7."""
-    layers = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc7")
     softmax = dict.fromkeys(
         (*_trials(("conv5",), "softmax", each[-1:]), *_trials(("fc7",), "softmax", (*curve, *each)))
     )
-    return Source(name, data, _trials(layers, "svm", each[-1:]) + tuple(softmax))
+    return Source(name, data, _trials(LAYERS, "svm", each[-1:]) + tuple(softmax))
 
 
 def _controls(network: str, data: str, each: Sequence[int]) -> tuple[Source, ...]:
-    untrained = _trials(("conv5",), "svm", each) + _trials(("fc7",), "softmax", each)
-    return (
-        Source(f"{network}, untrained", data, untrained),
-        Source("hog", data, _trials(("hog",), "svm", each)),
-        Source("pixels", data, _trials(("pixels",), "svm", each)),
+    """Return the controls, each with both classifiers where training pictures are most."""
+    untrained = (
+        *_trials(LAYERS, "svm", each[-1:]),
+        *_trials(("conv5",), "softmax", each[-1:]),
+        *_trials(("conv5",), "svm", each[:-1]),
+        *_trials(("fc7",), "softmax", each),
     )
+    plain = (
+        Source(name, data, _trials((name,), "svm", each) + _trials((name,), "softmax", each[-1:]))
+        for name in ("hog", "pixels")
+    )
+    return Source(f"{network}, untrained", data, untrained), *plain
 
 
 ALEXNET = Source(
@@ -180,14 +190,14 @@ def transfer_records(source: Source) -> Iterator[Record]:
             accuracies = [fold.accuracy for fold in judged]
             yield Record(
                 "transfer",
-                "accuracy, mean over classes",
+                ACCURACY,
                 mean(accuracies),
                 "%",
                 watch.provenance(),
                 n=len(accuracies),
                 spread=stdev(accuracies),
-                parameters={"layer": layer, "classifier": trial.classifier, "each": trial.each}
-                | {"classes": len(dataset.classes), "dimensions": found[layer].dimensions}
+                parameters=asdict(trial)
+                | {"folds": accuracies, "classes": len(dataset.classes), "dimensions": found[layer].dimensions}
                 | {"fit_seconds": round(mean(fold.seconds for fold in judged), 2)}
                 | ({"decays": [fold.decay for fold in judged]} if trial.classifier == "softmax" else {}),
                 spec=source.name,
@@ -259,5 +269,5 @@ def _on_fold(trial: Trial, kernel: Tensor, labels: np.ndarray, classes: int, fol
 
 def accuracy(records: Sequence[Record], layer: str, classifier: str, each: int) -> Record | None:
     """Return the record of one trial."""
-    trial = {"layer": layer, "classifier": classifier, "each": each}
+    trial = asdict(Trial(layer, classifier, each))
     return next((one for one in records if trial.items() <= one.parameters.items()), None)

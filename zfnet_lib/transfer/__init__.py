@@ -4,7 +4,7 @@ from .classifiers import Coordinates, choose_decay, coordinates, fit_softmax, fi
 from .controls import Hog, Pixels
 from .features import Extractor, LayerFeatures, NetworkFeatures, extract
 from .folds import MOST, Fold, FoldError, draw_folds, protocol_folds
-from .scores import average_precision, per_class_accuracy
+from .scores import average_precision, mean_precision, per_class_accuracy, precision_gain
 
 __all__ = [
     "MOST",
@@ -23,6 +23,8 @@ __all__ = [
     "extract",
     "fit_softmax",
     "fit_svm",
+    "mean_precision",
     "per_class_accuracy",
+    "precision_gain",
     "protocol_folds",
 ]

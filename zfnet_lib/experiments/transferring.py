@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from ..checkpoints import load_network
 from ..datasets import Dataset
@@ -183,6 +184,7 @@ def transfer_records(source: Source) -> Iterator[Record]:
     folds = protocol_folds(dataset, count=FOLDS)
     layers = tuple(dict.fromkeys(trial.layer for trial in source.trials))
     found = extract(extractor_of(source.name, layers), dataset)
+    bar = tqdm(total=len(source.trials), desc=f"{source.name} on {source.data}", unit="classifier", delay=1)
     for layer in layers:
         kernel = found[layer].kernel()
         for trial in (trial for trial in source.trials if trial.layer == layer):
@@ -203,6 +205,8 @@ def transfer_records(source: Source) -> Iterator[Record]:
                 spec=source.name,
                 data=describe_pictures(dataset),
             )
+            bar.update()
+    bar.close()
 
 
 def whole_dataset(name: str, background: bool = False) -> Dataset:

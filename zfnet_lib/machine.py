@@ -7,7 +7,8 @@ import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from pathlib import Path
 
 import torch
 from torch import distributed
@@ -35,7 +36,10 @@ def threads(n: int, each: int | None = None) -> Iterator[ThreadPoolExecutor]:
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Join the processes that `torchrun` started, each with its own GPU if there are any; else do nothing."""
+    """Join the processes that `torchrun` started, each with its own GPU if there are any; else do nothing.
+
+    The first one alone prints; errors are told by all.
+    """
     if "LOCAL_RANK" not in os.environ:
         yield
         return
@@ -44,9 +48,26 @@ def joined() -> Iterator[None]:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     distributed.init_process_group("nccl" if on_gpus else "gloo")
     try:
-        yield
+        with nullcontext() if is_first() else _quiet():
+            yield
     finally:
         distributed.destroy_process_group()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
+
+
+def is_first() -> bool:
+    """Tell whether this is the first of the processes that `torchrun` started, or the only one: it alone writes."""
+    return not distributed.is_initialized() or distributed.get_rank() == 0
+
+
+def place() -> str:
+    """Return this process's GPU, or the processor where there is none."""
+    return f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
 
 
 def tune_allocator() -> bool:

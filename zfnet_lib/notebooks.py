@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .paths import PROJECT, ZfnetError, data_root, replacing, results_root
+from .paths import PROJECT, ZfnetError, data_root, library_hash, replacing, results_root, spot_root
 
 Value = str | int | float | bool
 
@@ -50,14 +50,10 @@ def notebook_names() -> list[str]:
 
 def state_hash() -> str:
     """Return a hash of what notebooks show beside their own code: library, stored results, data at hand."""
-    library, results, data = Path(__file__).parent, results_root("tiny").parent, data_root()
-    digest = hashlib.sha256(str(sorted(path.name for path in data.glob("[!.]*"))).encode())
-    for folder, pattern in (
-        (library, "**/*.py"),
-        (library, "**/*.json"),
-        (results, "**/*"),
-        (data / "weights", "*/meta.json"),
-    ):
+    results, data = results_root("tiny").parent, data_root()
+    digest = hashlib.sha256(library_hash().encode())
+    digest.update(str(sorted(path.name for path in data.glob("[!.]*"))).encode())
+    for folder, pattern in ((results, "**/*"), (data / "weights", "*/meta.json")):
         for path in sorted(filter(Path.is_file, folder.glob(pattern))):
             digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
     return digest.hexdigest()[:16]
@@ -82,7 +78,7 @@ def run_notebooks(
         profile: `smoke`, `tiny` or `paper`.
         parameters: Values for the notebooks' `parameters` cells, as text or typed. Each goes to the
             notebooks that have it; one that none of them has is refused.
-        live: Compute everything anew, and run notebooks that finished as well.
+        live: Compute everything anew, what `smoke` trained before included, and run notebooks that finished.
         out: The folder of the executed notebooks; by default `runs/<profile>`.
 
     Raises:
@@ -93,6 +89,8 @@ def run_notebooks(
     folder = out or PROJECT / "runs" / profile
     values = _values(names, parameters or {}, {"profile": profile, "live": live})
     _check_writable(folder)
+    if live and profile == "smoke":
+        shutil.rmtree(spot_root(), ignore_errors=True)
     state = state_hash()
     return (_run(name, folder / f"{name}.ipynb", values[name], state, keep=not live) for name in names)
 

@@ -41,6 +41,25 @@ def results_root(profile: str) -> Path:
     return PROJECT / ("runs/results" if profile == "smoke" else "results") / profile
 
 
+def spot_root() -> Path:
+    """Return where the networks lie that `smoke` trained on the spot, for the next notebook of the same code."""
+    return results_root("smoke") / "trained"
+
+
+def library_files() -> list[Path]:
+    """Return the files that this package is made of: what it computes depends on them."""
+    found = Path(__file__).parent.rglob("*.*")
+    return sorted(path for path in found if path.is_file() and "__pycache__" not in path.parts)
+
+
+def library_hash() -> str:
+    """Return a hash of the files that this package is made of."""
+    digest = hashlib.sha256()
+    for path in library_files():
+        digest.update(str(path.relative_to(PROJECT)).encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file as 64 hexadecimal digits."""
     with path.open("rb") as file:

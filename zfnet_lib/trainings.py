@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import distributed
 
 from . import records
 from .batches import training_preparation
 from .checkpoints import save_network
 from .datasets import DATASETS, Dataset, MissingDataError, open_dataset, open_pack, pack_dataset
 from .evaluation import Errors, errors
+from .machine import is_first, place
 from .network import ConvNet
 from .overlap import known_overlaps
 from .paths import ZfnetError, alone, data_root, is_busy, replacing, results_root
@@ -136,9 +135,8 @@ def epochs(
         )
     spec = training.spec(len(data.classes))
     net = ConvNet(spec, training_preparation(data, spec.image_size, exclude), seed=training.seed)
-    if torch.cuda.is_available():
-        net.to(f"cuda:{torch.cuda.current_device()}")
-    watch, first = records.Stopwatch(), not distributed.is_initialized() or distributed.get_rank() == 0
+    net.to(place())
+    watch, first = records.Stopwatch(), is_first()
     if first and is_busy(training.folder):
         raise ZfnetError(f"another process trains {training.name}; wait for it, or choose another seed")
     with alone(training.folder) if first else nullcontext():

@@ -112,7 +112,7 @@ def training(profile: str) -> Curves:
     epochs, filters = {}, {}
     for title, (name, clip) in CURVES.items():
         if profile_of(profile).name == "smoke":
-            epochs[title] = trained(name, 0, clip, followed=True).epochs
+            epochs[title] = trained(name, 0, clip).epochs
         else:
             run = training_of(profile, name, clip=clip)
             epochs[title] = [line["epoch"] for line in read_epochs(run.epochs_file)]
@@ -157,7 +157,7 @@ def contest(profile: str) -> Note:
 
 def _epochs_in(profile: str, precision: str) -> list[dict]:
     if profile_of(profile).name == "smoke":
-        return trained("zfnet", 0, precision=precision, followed=True).epochs
+        return trained("zfnet", 0, precision=precision).epochs
     run = Training("zfnet", DATA[profile], replace(recipe_named(profile), precision=precision))
     return [line["epoch"] for line in read_epochs(run.epochs_file)]
 

@@ -124,7 +124,7 @@ def trained_at_hand(profile: str, name: str, clip: str = "all") -> ConvNet | Non
         The network, or None where its training has not run and its weights do not ship.
     """
     if profile_of(profile).name == "smoke":
-        return trained(name, 0, clip, followed=True).net
+        return trained(name, 0, clip).net
     run = training_of(profile, name, clip=clip)
     shipped = [
         results_root(run.recipe.name) / "weights" / other for other in SHIPPED if SHIPPED[other].training == run

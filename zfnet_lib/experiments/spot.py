@@ -1,22 +1,27 @@
-"""What the profile `smoke` trains on the spot: narrow networks on `shapes`, each once a process.
+"""What the profile `smoke` trains on the spot: narrow networks on `shapes`.
 
-They leave the records that `zfnet train` leaves, for the claims to read.
+Each is trained by the first notebook that needs it; the others take it up, as long as the library stays as it is.
+The trainings leave the records that `zfnet train` leaves, for the claims to read.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import torch
 
 from ..batches import training_preparation
+from ..checkpoints import CheckpointError, load_network, read_meta, save_network
 from ..datasets import Dataset
 from ..evaluation import errors
 from ..evolution import Snapshots
 from ..network import ConvNet
+from ..paths import alone, library_hash, spot_root
 from ..recipes import SMOKE
 from ..records import Stopwatch, store
 from ..specs import MINI
@@ -56,7 +61,6 @@ def trained(
     seed: int = 0,
     clip: str = "all",
     precision: str = SMOKE.precision,
-    followed: bool = False,
     epochs: int = SMOKE.epochs,
 ) -> Trained:
     """Train a narrow network by the recipe `SMOKE`.
@@ -66,26 +70,32 @@ def trained(
         seed: Of weights, order, views and dropout.
         clip: Which filters are renormalised.
         precision: Of maps and gradients.
-        followed: Measure the validation errors after every epoch, not only at the end.
         epochs: More than the recipe's give a network that seldom errs.
     """
-    net, data = _begun(name, seed)
-    validation, watch = training_data(DATA, "val"), Stopwatch()
     recipe = replace(SMOKE, clip=clip, precision=precision, epochs=epochs)
-    training, lesson = Training(name, DATA, recipe, seed), Lesson(data, np.empty(0, np.int64), validation)
+    weights = _once(Training(name, DATA, recipe, seed), _train)
+    facts = read_meta(weights)["record"]
+    return Trained(load_network(weights), *(facts[key] for key in ("epochs", "train", "val1", "val5")))
+
+
+def _train(training: Training) -> tuple[ConvNet, dict]:
+    """Perform a training and leave its records; return the network, its epochs and its errors."""
+    net, data = _begun(training.network, training.seed)
+    validation, watch = training_data(DATA, "val"), Stopwatch()
+    lesson = Lesson(data, np.empty(0, np.int64), validation)
     training.epochs_file.unlink(missing_ok=True)
-    results = []
-    for epoch in train(net, data, recipe, validation=validation if followed else None, seed=seed):
-        record_epoch(training, epoch, lesson, watch.provenance(seed))
-        results.append(asdict(epoch))
+    epochs = []
+    for epoch in train(net, data, training.recipe, validation=validation, seed=training.seed):
+        record_epoch(training, epoch, lesson, watch.provenance(training.seed))
+        epochs.append(asdict(epoch))
     held_in, held_out = errors(net, data), errors(net, validation)
     measured = [
         record
         for found, pictures in ((held_in, data), (held_out, validation))
-        for record in training_records(training, found, pictures, watch.provenance(seed), pictures.split)
+        for record in training_records(training, found, pictures, watch.provenance(training.seed), pictures.split)
     ]
     store(training.errors_file, measured)
-    return Trained(net, results, held_in.top1, held_out.top1, held_out.top5)
+    return net, {"epochs": epochs, "train": held_in.top1, "val1": held_out.top1, "val5": held_out.top5}
 
 
 def scratch_training(each: int, fold: int) -> Training:
@@ -101,17 +111,21 @@ def train_from_scratch(each: int, fold: int) -> None:
         each: Training pictures a class.
         fold: Of `protocol_folds`; also the seed.
     """
-    training, watch = scratch_training(each, fold), Stopwatch()
-    data = training_data(TRANSFER_DATA, "val")
-    chosen = protocol_folds(data, count=fold + 1)[fold]
-    others = np.setdiff1d(np.arange(len(data)), chosen.train(each))
-    net = ConvNet(
-        replace(MINI, classes=len(data.classes)), training_preparation(data, MINI.image_size, others), seed=fold
-    )
-    for _ in train(net, data, training.recipe, exclude=others, seed=fold):
+    _once(scratch_training(each, fold), _train_from_scratch)
+
+
+def _train_from_scratch(training: Training) -> tuple[ConvNet, dict]:
+    watch, data = Stopwatch(), training_data(TRANSFER_DATA, "val")
+    chosen = protocol_folds(data, count=training.seed + 1)[training.seed]
+    others = np.setdiff1d(np.arange(len(data)), chosen.train(training.each))
+    preparation = training_preparation(data, MINI.image_size, others)
+    net = ConvNet(replace(MINI, classes=len(data.classes)), preparation, seed=training.seed)
+    for _ in train(net, data, training.recipe, exclude=others, seed=training.seed):
         pass
     found = errors(net, data, rows=chosen.test)
-    store(training.errors_file, training_records(training, found, data, watch.provenance(fold), "test"))
+    made = watch.provenance(training.seed)
+    store(training.errors_file, training_records(training, found, data, made, "test"))
+    return net, {}
 
 
 @cache
@@ -134,3 +148,21 @@ def _begun(name: str, seed: int) -> tuple[ConvNet, Dataset]:
     data = training_data(DATA, "train")
     spec = Training(name, DATA, SMOKE).spec(len(data.classes))
     return ConvNet(spec, training_preparation(data, spec.image_size), seed=seed), data
+
+
+def _once(training: Training, perform: Callable[[Training], tuple[ConvNet, dict]]) -> Path:
+    """Return the weights of a training on the spot; perform it unless this very code has done so."""
+    code = f"{library_hash()}, torch {torch.__version__}"
+    folder = spot_root() / training.name
+    with alone(folder):
+        if _code_of(folder / "weights") != code:
+            net, facts = perform(training)
+            save_network(net, folder / "weights", facts | {"code": code})
+    return folder / "weights"
+
+
+def _code_of(weights: Path) -> str:
+    try:
+        return read_meta(weights)["record"]["code"]
+    except CheckpointError:
+        return ""

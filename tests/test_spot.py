@@ -1,0 +1,73 @@
+"""What `smoke` trains on the spot: once for all notebooks of the same code, and the same to each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from zfnet_lib import MINI, ConvNet
+from zfnet_lib.experiments import spot
+from zfnet_lib.paths import spot_root
+from zfnet_lib.recipes import SMOKE
+from zfnet_lib.trainings import Training, read_epochs
+
+TRAINING = Training("mini", "shapes", SMOKE)
+
+
+@pytest.fixture
+def performed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the trainings that were performed, with results of their own and an untrained network each."""
+    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path))
+    performed: list[str] = []
+
+    def perform(training: Training) -> tuple[ConvNet, dict]:
+        performed.append(training.name)
+        return ConvNet(MINI, seed=training.seed), {"epochs": [], "train": 1.0, "val1": 2.0, "val5": 3.0}
+
+    monkeypatch.setattr(spot, "_train", perform)
+    spot.trained.cache_clear()
+    yield performed
+    spot.trained.cache_clear()
+
+
+def test_the_next_notebook_takes_up_what_this_one_trained(performed: list[str]) -> None:
+    first = spot.trained("mini")
+    spot.trained.cache_clear()  # another notebook is another process
+    second = spot.trained("mini")
+    spot.trained("mini", seed=1)
+    assert performed == [TRAINING.name, replace(TRAINING, seed=1).name]
+    assert (second.train, second.val1, second.val5) == (1.0, 2.0, 3.0)
+    states = [one.net.state_dict() for one in (first, second)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert not second.net.training
+
+
+def test_other_code_trains_anew(performed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    spot.trained("mini")
+    monkeypatch.setattr(spot, "library_hash", lambda: "changed")
+    spot.trained.cache_clear()
+    spot.trained("mini")
+    assert performed == [TRAINING.name] * 2
+
+
+def test_damaged_weights_are_trained_anew(performed: list[str]) -> None:
+    spot.trained("mini")
+    (spot_root() / TRAINING.name / "weights/meta.json").write_text("{")
+    spot.trained.cache_clear()
+    spot.trained("mini")
+    assert performed == [TRAINING.name] * 2
+
+
+def test_a_training_leaves_its_records_and_follows_its_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path))
+    recipe = replace(SMOKE, epochs=1)
+    training = Training("mini", "shapes", recipe)
+    net, facts = spot._train(training)
+    assert [line["epoch"]["epoch"] for line in read_epochs(training.epochs_file)] == [1]
+    assert [epoch["top1"] for epoch in facts["epochs"]] == [facts["val1"]]
+    assert training.errors_file.exists() and not net.training

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import nbformat
 import pytest
 
 from zfnet_lib import notebooks
+from zfnet_lib.__main__ import main
 from zfnet_lib.notebooks import notebook_names, publish_book, run_notebooks, state_hash, summary
-from zfnet_lib.paths import ZfnetError
+from zfnet_lib.paths import ZfnetError, spot_root
 
 PARAMETERS = """profile: str = "tiny"  # smoke, tiny or paper
 live: bool = False  # compute anew
@@ -60,6 +62,39 @@ def test_a_failing_notebook_is_named_and_the_others_run(project: Path) -> None:
     assert "two       failed" in shown
     assert "cell 3: ZeroDivisionError" in shown
     assert sorted(path.name for path in done.path.parent.iterdir()) == ["one.ipynb", "two.ipynb"]
+
+
+def test_a_kernel_that_dies_fails_its_notebook_alone(project: Path) -> None:
+    write_notebook(project / "notebooks/two.ipynb", "import os", "os._exit(1)")
+    failed, done = run_notebooks(["two", "one"], "smoke")
+    assert (failed.state, done.state) == ("failed", "done")
+    assert "kernel died" in failed.error.lower()
+
+
+def test_the_command_reports_each_notebook_and_fails_with_one(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(notebooks, "_execute", pretend([], failing="two"))
+    assert main(["run", "two", "one", "--profile", "smoke"]) == 1
+    said = capsys.readouterr()
+    assert said.out.splitlines()[1:] == [
+        "two       failed      0.0  cell 1: Error: planted",
+        "one       done        0.0",
+    ]
+    assert said.err == "two: failed\none: done\nzfnet: 1 of 2 notebooks failed: two\n"
+    assert main(["run", "one", "--profile", "smoke"]) == 0
+    assert capsys.readouterr().err == "one: kept\n"
+
+
+def test_the_command_stopped_by_hand_says_that_it_goes_on(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(notebooks, "_execute", pretend([], interrupted="one"))
+    assert main(["run", "--profile", "smoke"]) == 130
+    assert "two: done\nzfnet: stopped; the same command continues" in capsys.readouterr().err
+    monkeypatch.setattr(notebooks, "_execute", pretend([]))
+    assert main(["run", "--profile", "smoke"]) == 0
+    assert capsys.readouterr().err == "two: kept\none: done\naside: done\n"
 
 
 def test_the_injected_cell_is_shown_like_the_parameters_cell(project: Path) -> None:
@@ -140,6 +175,25 @@ def test_an_output_folder_that_cannot_be_written_is_named(project: Path) -> None
     (project / "file").write_text("")
     with pytest.raises(ZfnetError, match=r"cannot write to .*file/runs: .*; choose another folder with --out"):
         run_notebooks(["one"], "smoke", out=project / "file/runs")
+
+
+def test_a_disk_that_fills_up_is_one_sentence(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(notebooks, "_execute", full)
+    with pytest.raises(ZfnetError, match=r"cannot write to .*/runs/smoke: No space left on device; choose another"):
+        list(run_notebooks(["one"], "smoke"))
+
+
+def test_live_trains_anew_what_smoke_trained_before(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZFNET_RESULTS", str(project / "results"))
+    monkeypatch.setattr(notebooks, "_execute", pretend([]))
+    (spot_root() / "mini").mkdir(parents=True)
+    list(run_notebooks(["one"], "smoke"))
+    assert (spot_root() / "mini").is_dir()
+    list(run_notebooks(["one"], "smoke", live=True))
+    assert not spot_root().exists()
 
 
 @pytest.mark.parametrize(

@@ -310,7 +310,10 @@ def _run(options: argparse.Namespace) -> None:
 
     profile_of(options.profile)
     pairs = dict(_pair(text) for text in options.parameters)
-    runs = list(run_notebooks(options.notebooks, options.profile, pairs, live=options.live, out=options.out))
+    runs = []
+    for run in run_notebooks(options.notebooks, options.profile, pairs, live=options.live, out=options.out):
+        runs.append(run)
+        print(f"{run.notebook}: {run.state}", file=sys.stderr)
     print(summary(runs))
     failed = [run.notebook for run in runs if run.state == "failed"]
     if failed:

@@ -2,68 +2,203 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
 
 import torch
+from packaging.requirements import Requirement
 
-from .checkpoints import CheckpointError, read_meta, weights_folders
-from .datasets import DATASETS, dataset_folder
-from .experiments import PROFILES, training_of
-from .paths import data_root
+from .atlas import MANIFEST, read_manifest
+from .checkpoints import CheckpointError, load_network, weights_folders
+from .datasets import DATASETS, dataset_entry, dataset_folder, open_pack
+from .experiments import PROFILES, SOURCES, training_of
+from .experiments.setting import DATA
+from .experiments.several import TRIED
+from .paths import PROJECT, ZfnetError, data_root, results_root
+from .queue import queue, state
+from .recipes import recipe_named
 from .records import device_name
-from .shipping import SHIPPED
+from .shipping import RETRAINED, SHIPPED
 from .specs import MINI
 from .weights import FETCHERS
 
-PACKAGES = ("torch", "torchvision", "scikit-learn", "scikit-image", "jupyter-book", "papermill", "ipywidgets")
+Line = tuple[str, str]
+"""A thing, and what is to be said of it."""
+
+PROGRAMS = {
+    "chromium": (("chromium", "chromium-browser", "google-chrome"), "the tests that look at pages are skipped"),
+    "npm": (("npm",), "pages load MathJax and the widget manager from their public copies"),
+    "make": (("make",), "call jupyter-book and pytest by hand"),
+    "git": (("git",), "records cannot name the commit that they come from"),
+}
+"""Programs beside Python: what each may be called, and what happens without it."""
+
+BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
+"""What Linux calls the instructions."""
+
+GB = 10**9
 
 
 def diagnose() -> Iterator[str]:
-    """Yield one line for each thing found or missing; a missing one names the command that brings it."""
-    for package in ("zfnet-lib", *PACKAGES):
-        yield f"package   {package:18}{_version(package)}"
-    yield f"device    {device_name('cuda' if torch.cuda.is_available() else 'cpu')}"
-    yield f"data in   {data_root()}"
-    for name in DATASETS:
-        yield f"data set  {name:18}{_data(name) or 'here'}"
-    for name in (*FETCHERS, *SHIPPED):
-        yield f"weights   {name:18}{_weights(name) or 'here'}"
+    """Yield a report line by line: what is here, and for what is missing the command that brings it."""
+    sections = {
+        "Packages": packages(),
+        "Programs": programs(),
+        "Machine": machine(),
+        f"Data sets in {data_root()}": data_sets(),
+        "Weights": weights(),
+        "Atlases": atlases(),
+        "Stored results": stored(),
+        "Profiles": profiles(),
+    }
+    for title, lines in sections.items():
+        yield title
+        for name, said in lines:
+            yield f"  {name:28}{said}".rstrip()
+
+
+def packages() -> Iterator[Line]:
+    """Say which version of each dependency is installed; one that is missing or too old is named."""
+    yield "python", ".".join(map(str, sys.version_info[:3]))
+    for text in requires("zfnet-lib") or ():
+        wanted = Requirement(text)
+        extra = next((part for part in ("test", "dev", "cluster") if part in str(wanted.marker)), "")
+        bring = f"pip install -e '.[{extra}]'" if extra else "pip install -e ."
+        try:
+            found = version(wanted.name)
+        except PackageNotFoundError:
+            yield wanted.name, f"missing{' (optional)' * bool(extra)}: {bring}"
+        else:
+            fits = wanted.specifier.contains(found, prereleases=True)
+            yield wanted.name, found if fits else f"{found}, but {wanted.specifier} is needed: {bring}"
+
+
+def programs() -> Iterator[Line]:
+    """Say which programs are here, and what happens without the others."""
+    for name, (names, without) in PROGRAMS.items():
+        found = next(filter(None, map(shutil.which, names)), None)
+        yield name, found or f"missing: {without}"
+
+
+def machine() -> Iterator[Line]:
+    """Say what computes, with how much memory and disk, and whether it has bf16 instructions."""
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    yield "device", ", ".join(gpus) or device_name("cpu")
+    yield "cores", str(os.cpu_count())
+    yield "bf16 instructions", _bf16(bool(gpus))
+    yield "memory", f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / GB:.0f} GB"
+    place = next(folder for folder in (data_root(), *data_root().absolute().parents) if folder.is_dir())
+    yield "disk for data", f"{shutil.disk_usage(place).free / GB:.0f} GB free"
+
+
+def data_sets() -> Iterator[Line]:
+    """Say which data sets are fetched and packed."""
+    for name, entry in DATASETS.items():
+        if entry.reader is None:
+            yield name, "made in code"
+        elif _missing_data(name):
+            yield name, f"missing: {_missing_data(name)}"
+        else:
+            packed = [split for split in entry.splits if _is_packed(name, split)]
+            rest = f"packed: {', '.join(packed)}" if packed else f"not packed: zfnet pack {name}"
+            yield name, f"fetched, {rest}"
+
+
+def weights() -> Iterator[Line]:
+    """Say which weights that a profile uses are here and whole."""
+    own = training_of("paper", "zfnet").name
+    for name in (*FETCHERS, *SHIPPED, *RETRAINED, own):
+        missing = _missing_weights(name)
+        yield name, f"missing: {missing}" if missing else "here"
+
+
+def atlases() -> Iterator[Line]:
+    """Say which atlases are here."""
+    places = [place for root in (PROJECT / "results", Path("atlas")) for place in root.rglob(MANIFEST)]
+    for place in sorted(place.parent for place in places):
+        try:
+            manifest = read_manifest(place)
+            yield manifest["network"], f"over {manifest['pictures']}, in {place}"
+        except ZfnetError as error:
+            yield place.name, str(error)
+    if not places:
+        yield "none", "zfnet atlas NETWORK --pictures DATASET writes one"
+
+
+def stored() -> Iterator[Line]:
+    """Say what is stored of each profile, and how many trainings of the tables ran."""
+    for profile in PROFILES:
+        root = results_root(profile)
+        for folder in sorted(path for path in root.glob("*") if path.is_dir()):
+            files = [path for path in folder.rglob("*") if path.is_file()]
+            size = sum(path.stat().st_size for path in files) / 10**6
+            yield f"{profile}/{folder.name}", f"{len(files)} files, {size:.1f} MB"
+    for profile in ("tiny", "paper"):
+        runs = queue(DATA[profile], recipe_named(profile))
+        ran = sum(state(run) == "ran" for run in runs)
+        rest = f"; the rest: zfnet train --table 2 --data {DATA[profile]} --recipe {profile}" * (ran < len(runs))
+        yield f"{profile} trainings", f"{ran} of {len(runs)} ran{rest}"
+
+
+def profiles() -> Iterator[Line]:
+    """Say of each profile whether its notebooks can run, and what computing its stored results anew would lack."""
     for profile in PROFILES.values():
-        lacks = [text for text in (_data(profile.pictures), _weights(profile.network)) if text]
-        yield f"profile   {profile.name:18}{'lacks: ' + '; '.join(lacks) if lacks else 'ready'}"
-    yield f"npm       {shutil.which('npm') or 'not here: the book uses public copies of MathJax and the widgets'}"
+        lacks = list(filter(None, (_missing_data(profile.pictures), _missing_weights(profile.network))))
+        yield profile.name, "lacks:" if lacks else "ready"
+        yield from (("", command) for command in lacks)
+        more = [command for command in _needed_anew(profile.name) if command not in lacks]
+        if more:
+            yield "", "to compute anew what is stored (--live), also:"
+            yield from (("", command) for command in more)
 
 
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "missing: pip install -e ."
+def _needed_anew(profile: str) -> list[str]:
+    """Return the commands that bring what a profile's experiments compute from."""
+    data = [DATA[profile], *(source.data for source in SOURCES[profile]), TRIED[profile][2]]
+    networks = [source.name for source in SOURCES[profile] if source.name in (*FETCHERS, *SHIPPED)]
+    needed = [*map(_missing_data, data), *map(_missing_weights, networks)]
+    return list(dict.fromkeys(filter(None, needed)))
 
 
-def _data(name: str) -> str:
+def _bf16(on_gpu: bool, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    if on_gpu:
+        return "yes" if torch.cuda.is_bf16_supported() else "no: train with --precision float32"
+    if not cpuinfo.exists():
+        return "unknown"
+    has = not BF16.isdisjoint(cpuinfo.read_text().split())
+    return "yes" if has else "no: bfloat16, the recipes' precision, is emulated; --precision float32 may be faster"
+
+
+def _missing_data(name: str) -> str:
     """Return what brings a data set, or nothing where it is here or is made in code."""
-    made_in_code = DATASETS[name].reader is None
-    return "" if made_in_code or dataset_folder(name).is_dir() else f"missing: zfnet fetch {name}"
+    entry = dataset_entry(name)
+    if entry.reader is None or dataset_folder(name).is_dir():
+        return ""
+    at_hand = not entry.archives or not entry.archives[0].url
+    return f"zfnet fetch {name}" + " --from ARCHIVE" * at_hand
 
 
-def _weights(name: str) -> str:
-    """Return what brings the weights, or nothing where they are here or need no file."""
+def _is_packed(name: str, split: str) -> bool:
+    try:
+        return bool(open_pack(name, split))
+    except ZfnetError:
+        return False
+
+
+def _missing_weights(name: str) -> str:
+    """Return what brings weights, or nothing where they are here and whole, or are trained on the spot."""
     if name == MINI.name:
         return ""
     for folder in weights_folders():
         try:
-            read_meta(folder / name)
+            load_network(folder / name)
             return ""
         except CheckpointError:
             continue
-    return f"missing: {_command(name)}"
-
-
-def _command(name: str) -> str:
-    """Return what brings weights that are not here."""
     paper = training_of("paper", "zfnet")
-    commands = {paper.name: paper.command} | {shipped: f"zfnet ship {shipped}" for shipped in SHIPPED}
+    commands = {paper.name: paper.command} | {shipped: f"zfnet ship {shipped}" for shipped in SHIPPED | RETRAINED}
     return commands.get(name, f"zfnet fetch {name}")

@@ -209,8 +209,11 @@ def _check_writable(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        reason = f"cannot write to {folder}: {error.strerror}"
-        raise ZfnetError(f"{reason}; choose another folder with --out") from error
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> ZfnetError:
+    return ZfnetError(f"cannot write to {folder}: {error.strerror}; choose another folder with --out")
 
 
 def _run(name: str, target: Path, values: dict[str, Value], state: str, keep: bool) -> Run:
@@ -221,11 +224,14 @@ def _run(name: str, target: Path, values: dict[str, Value], state: str, keep: bo
         return Run(name, "kept", 0.0, target)
     target.unlink(missing_ok=True)  # a batch that is cut short must not leave an older result in its place
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as unfinished:
-        executed = Path(unfinished) / target.name  # papermill asks for the ending .ipynb
-        error = _execute(name, executed, values)
-        _finish(executed, "" if error else fingerprint)
-        executed.replace(target)
+    try:
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as unfinished:
+            executed = Path(unfinished) / target.name  # papermill asks for the ending .ipynb
+            error = _execute(name, executed, values)
+            _finish(executed, "" if error else fingerprint)
+            executed.replace(target)
+    except OSError as full:
+        raise _unwritable(target.parent, full) from full
     return Run(name, "failed" if error else "done", time.perf_counter() - start, target, error)
 
 

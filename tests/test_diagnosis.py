@@ -1,0 +1,108 @@
+"""`zfnet doctor`: what it finds, what it misses, and the command that it names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from layouts import class_folders
+
+from zfnet_lib import MINI, ConvNet, diagnosis, save_network
+from zfnet_lib.datasets import dataset_entry, pack_dataset
+
+
+def test_packages_that_are_missing_or_old_name_what_installs_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = ["numpy>=1.26", "torch>=99", "no-such-thing>=1", 'no-such-engine>=9; extra == "cluster"']
+    monkeypatch.setattr(diagnosis, "requires", lambda name: wanted)
+    said = dict(diagnosis.packages())
+    assert said["numpy"][0].isdigit() and "needed" not in said["numpy"]
+    assert said["torch"].endswith("but >=99 is needed: pip install -e .")
+    assert said["no-such-thing"] == "missing: pip install -e ."
+    assert said["no-such-engine"] == "missing (optional): pip install -e '.[cluster]'"
+
+
+def test_programs_are_found_by_any_of_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnosis.shutil, "which", {"google-chrome": "/opt/chrome", "make": "/bin/make"}.get)
+    said = dict(diagnosis.programs())
+    assert said["chromium"] == "/opt/chrome"
+    assert said["make"] == "/bin/make"
+    assert said["npm"] == "missing: pages load MathJax and the widget manager from their public copies"
+
+
+@pytest.mark.parametrize(
+    ("flags", "answer"), [("sse avx512_bf16 fma", "yes"), ("sse avx2 fma", "no: bfloat16"), (None, "unknown")]
+)
+def test_bf16_instructions_are_read_from_the_processor(tmp_path: Path, flags: str | None, answer: str) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    if flags:
+        cpuinfo.write_text(f"flags : {flags}\n")
+    assert diagnosis._bf16(False, cpuinfo).startswith(answer)
+
+
+def test_the_machine_is_measured_where_the_data_will_lie(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZFNET_DATA", str(data / "not/there/yet"))
+    said = dict(diagnosis.machine())
+    assert int(said["cores"]) >= 1
+    assert float(said["memory"].removesuffix(" GB")) > 0
+    assert said["disk for data"].endswith("GB free")
+
+
+def test_data_sets_are_missing_then_fetched_then_packed(data: Path) -> None:
+    def said(name: str) -> str:
+        return dict(diagnosis.data_sets())[name]
+
+    assert said("shapes") == "made in code"
+    assert said("caltech-101") == "missing: zfnet fetch caltech-101"
+    assert said("imagenet") == "missing: zfnet fetch imagenet --from ARCHIVE"
+    class_folders(data / "caltech-101" / dataset_entry("caltech-101").folder, ["cat", "dog"], 10)
+    assert said("caltech-101") == "fetched, not packed: zfnet pack caltech-101"
+    pack_dataset("caltech-101", "val", progress=False)
+    assert said("caltech-101") == "fetched, packed: val"
+
+
+def test_weights_are_here_only_when_they_are_whole(data: Path) -> None:
+    def said() -> str:
+        return dict(diagnosis.weights())["alexnet-imagenet"]
+
+    assert said() == "missing: zfnet fetch alexnet-imagenet"
+    save_network(ConvNet(MINI), data / "weights/alexnet-imagenet", {})
+    assert said() == "here"
+    (data / "weights/alexnet-imagenet/weights.safetensors").write_bytes(b"cut")
+    assert said() == "missing: zfnet fetch alexnet-imagenet"
+
+
+def test_a_damaged_atlas_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnosis, "PROJECT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert dict(diagnosis.atlases()) == {"none": "zfnet atlas NETWORK --pictures DATASET writes one"}
+    (tmp_path / "atlas/mine").mkdir(parents=True)
+    (tmp_path / "atlas/mine/manifest.json").write_text("{")
+    assert "holds no atlas" in dict(diagnosis.atlases())["mine"]
+
+
+def test_stored_results_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path))
+    errors = tmp_path / "tiny/errors/zfnet-tiny-imagenet-tiny-seed0.jsonl"
+    errors.parent.mkdir(parents=True)
+    errors.write_text(" " * 250_000)
+    said = dict(diagnosis.stored())
+    assert said["tiny/errors"] == "1 files, 0.2 MB"
+    ran, _, rest = said["tiny trainings"].partition(" ran; ")
+    assert ran.startswith("1 of ") and rest == "the rest: zfnet train --table 2 --data tiny-imagenet --recipe tiny"
+
+
+def test_profiles_name_what_they_lack(data: Path) -> None:
+    said: dict[str, list[str]] = {}
+    profile = ""
+    for name, line in diagnosis.profiles():
+        profile = name or profile
+        said.setdefault(profile, []).append(line)
+    assert said["smoke"] == ["ready"]
+    assert said["tiny"][:2] == ["ready", "to compute anew what is stored (--live), also:"]
+    assert {"zfnet fetch tiny-imagenet", "zfnet fetch alexnet-imagenet"} <= set(said["tiny"])
+    assert said["paper"][:3] == [
+        "lacks:",
+        "zfnet fetch imagenet --from ARCHIVE",
+        "zfnet train zfnet --data imagenet --recipe paper",
+    ]
+    assert "zfnet fetch caltech-256" in said["paper"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 UNTESTABLE, NOT_RUN = "not testable here", "not run"
@@ -97,7 +97,7 @@ def some(truths: Iterable[Truth]) -> Truth:
     return True if True in found else None if None in found else False
 
 
-def verdict(holds: Truth, fails: Truth | str = "") -> str:
+def verdict(holds: Truth, fails: Truth | Literal["otherwise"] = "otherwise") -> str:
     """Return the verdict: between thresholds that hold and that fail, a claim is undecided.
 
     Args:
@@ -110,7 +110,7 @@ def verdict(holds: Truth, fails: Truth | str = "") -> str:
     """
     if holds:
         return HOLDS
-    failed = holds is False if fails == "" else fails
+    failed = holds is False if fails == "otherwise" else fails
     return FAILS if failed else UNDECIDED
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from .. import paper
@@ -103,10 +103,17 @@ TESTS: dict[str, Test] = {
     "fc-width-makes-little-difference": Test(depth.width_of_dense, "table2", **ERRORS),
     "larger-middle-layers-help": Test(depth.larger_middle, "table2", **ERRORS),
     "enlarging-both-over-fits": Test(depth.both_enlarged, "table2", **ERRORS),
-    "pretrained-beats-best-caltech-101": Test(transfer.best_caltech_101, "table3"),
-    "pretrained-beats-bo-caltech-256": Test(transfer.best_caltech_256, "table4"),
-    "pascal-transfers-less-well": Test(transfer.pascal_less_well, "table5", basis=ARITHMETIC),
+    "pretrained-beats-best-caltech-101": Test(transfer.best_caltech_101, "table3", path="transfer"),
+    "pretrained-beats-scratch": Test(transfer.beats_scratch, "table3", path="transfer"),
+    "pretrained-beats-bo-caltech-256": Test(transfer.best_caltech_256, "table4", path="transfer"),
+    "six-images-beat-sixty": Test(transfer.few_beat_many, "fig7", path="transfer"),
+    "softmax-trains-quickly": Test(transfer.trains_quickly, "table3", path="transfer"),
+    "representation-matters-more-than-classifier": Test(transfer.features_matter_more, "table6", path="transfer"),
+    "pascal-transfers-less-well": Test(transfer.pascal_less_well, "table5", path="transfer", basis=ARITHMETIC),
+    "multi-label-loss-would-help": Test(transfer.several_losses, "table5", path="transfer"),
     "caltech-imagenet-overlap": Test(transfer.overlap, "weights", path="overlap"),
+    "features-more-discriminative-with-layer": Test(transfer.more_with_layer, "table6", path="transfer"),
+    "all-layers-give-best-results": Test(transfer.all_layers_best, "table6", path="transfer"),
 }
 """Every claim's test: the function that judges it, the page that shows it, and what its record is."""
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean, median, stdev
 from typing import Any
 
 import numpy as np
 
 from .. import records
+from ..datasets import DATASETS
 from ..experiments import training_of
 from ..overlap import Overlap
 from ..paths import ZfnetError, results_root
@@ -24,7 +25,7 @@ DRAWS = 1000
 """Of every bootstrap."""
 
 
-class NotRun(ZfnetError):
+class NotRun(ZfnetError):  # noqa: N818, to the ledger it is a verdict
     """A test whose numbers were not computed yet; its message says what computes them."""
 
 
@@ -87,30 +88,53 @@ def measured(
 
 
 class Numbers:
-    """The records of one file, to be asked for by quantity and place."""
+    """The records of one file, to be asked for by quantity and place.
 
-    def __init__(self, found: Sequence[Record]):
-        self.records = list(found)
+    Args:
+        found: The records.
+        again: What measures them again.
+    """
+
+    def __init__(self, found: Sequence[Record], again: str):
+        self.records, self.again = list(found), again
 
     def one(self, quantity: str, **place: Any) -> Number:
         """Return the number of one place.
 
         Raises:
-            ZfnetError: It is not in the file.
+            NotRun: It is not in the file.
         """
-        for record in self._of(quantity, place):
-            return _number(record)
-        where = ", ".join(f"{key} {value}" for key, value in place.items())
-        raise ZfnetError(f"the record holds no {quantity!r} ({where}); measure it again with --live")
+        return _number(self.record(quantity, **place))
+
+    def record(self, quantity: str, **place: Any) -> Record:
+        """Return the record of one place.
+
+        Raises:
+            NotRun: It is not in the file.
+        """
+        return self._of(quantity, place)[0]
 
     def by(self, key: str, quantity: str, **place: Any) -> dict[Any, Number]:
-        """Return the numbers of one quantity by a parameter, such as the layer."""
-        return {record.parameters[key]: _number(record) for record in self._of(quantity, place)}
+        """Return the numbers of one quantity by a parameter, such as the layer.
 
-    def _of(self, quantity: str, place: dict[str, Any]) -> Iterator[Record]:
-        for record in self.records:
-            if record.quantity == quantity and place.items() <= record.parameters.items():
-                yield record
+        Raises:
+            NotRun: None is in the file.
+        """
+        found = self._of(quantity, place, key)
+        return {record.parameters[key]: _number(record) for record in found}
+
+    def _of(self, quantity: str, place: dict[str, Any], *keys: str) -> list[Record]:
+        found = [
+            record
+            for record in self.records
+            if record.quantity == quantity
+            and place.items() <= record.parameters.items()
+            and record.parameters.keys() >= {*keys}
+        ]
+        if not found:
+            where = ", ".join([*(f"{key} {value}" for key, value in place.items()), *map("by {}".format, keys)])
+            raise NotRun(f"{self.again}; the record at hand holds no {quantity!r} ({where})")
+        return found
 
 
 def _number(record: Record) -> Number:
@@ -147,10 +171,22 @@ class Stored:
         Raises:
             NotRun: It is not there.
         """
-        file = self.file
-        if not file.exists():
-            raise NotRun(f"`{self.command}`; {self.cost}")
-        return Numbers(records.read(file))
+        return self.read(self.path, f"`{self.command}`; {self.cost}")
+
+    def read(self, path: str, making: str) -> Numbers:
+        """Return the numbers of a record below the profile's results.
+
+        Args:
+            path: Of the record.
+            making: What makes it, and how long that takes.
+
+        Raises:
+            NotRun: It is not there.
+        """
+        found = records.read(results_root(self.profile) / path)
+        if not found:
+            raise NotRun(making)
+        return Numbers(found, making)
 
     @property
     def file(self) -> Path:
@@ -161,6 +197,11 @@ class Stored:
     def data(self) -> str:
         """What the profile trains on."""
         return training_of(self.profile, "zfnet").data
+
+    @property
+    def classes(self) -> int:
+        """How many classes that has."""
+        return DATASETS[self.data].classes
 
     @property
     def side(self) -> int:
@@ -187,12 +228,17 @@ class Stored:
         cost = f"about {hours * seeds:.1f} h on {self.machine}" if hours else "no training to reckon its cost from"
         return f"`{training_of(self.profile, name, clip=clip).command}`{each}; {cost}"
 
+    def reckoned(self, pictures: int) -> str:
+        """Say how long Fig. 3's network would take to learn from so many pictures, by its own training."""
+        rates = [line["epoch"]["images_per_second"] for line in self.epochs("zfnet", needed=False)]
+        if not rates:
+            return "no training to reckon its cost from"
+        return f"about {pictures / median(rates) / 3600:.1f} h on {self.machine}"
+
     def hours(self, name: str) -> float:
         """Reckon how long a training takes from that of Fig. 3's network and the work of both; 0 if unknown."""
         lines = self.epochs("zfnet", needed=False)
-        work = {
-            each: sum(training_of(self.profile, each).spec(200).macs().values()) for each in (name, "zfnet")
-        }
+        work = {each: sum(training_of(self.profile, each).spec(200).macs().values()) for each in (name, "zfnet")}
         return sum(line["epoch"]["seconds"] for line in lines) / 3600 * work[name] / work["zfnet"]
 
     @property

@@ -16,9 +16,12 @@ from ..tables import Note, Table
 from ..trainings import Training
 from .setting import profile_of
 from .spot import scratch_training, train_from_scratch
-from .transferring import CURVE, SOURCES, Source, accuracy, transferred
+from .transferring import CURVE, FOLDS, SOURCES, Source, accuracy, transferred
 
-SCRATCH_EPOCHS, SCRATCH_FOLDS = 160, 2
+SCRATCH_EPOCHS = 160
+
+SMOKE_FOLDS = 2
+"""Of the trainings from scratch in `smoke`; the other profiles show as many as were run."""
 
 PLACE = {"smoke": ("shapes-transfer",) * 2, "tiny": ("caltech-101", "mini-imagenet-novel")}
 PLACE["paper"] = ("caltech-101", "caltech-256")
@@ -212,7 +215,7 @@ def _few(curves: Sequence[Curve]) -> Note:
 def _scratch(profile: str, data: str, each: int) -> tuple[float, float | None, int] | None:
     """Return mean accuracy of the trainings from scratch, its spread, and how many there are."""
     if profile == "smoke":
-        for fold in range(SCRATCH_FOLDS):
+        for fold in range(SMOKE_FOLDS):
             train_from_scratch(each, fold)
     values = scratch_accuracies(profile, data, each)
     if not values:
@@ -227,11 +230,11 @@ def scratch_accuracies(profile: str, data: str, each: int) -> list[float]:
 
 
 def scratch_trainings(profile: str, data: str, each: int) -> list[Training]:
-    """Return the trainings from scratch that Tables 3 and 4 compare with, a fold each."""
+    """Return the trainings from scratch that Tables 3 and 4 compare with, one on each of the paper's folds."""
     if profile == "smoke":
-        return [scratch_training(each, fold) for fold in range(SCRATCH_FOLDS)]
+        return [scratch_training(each, fold) for fold in range(FOLDS)]
     recipe = replace(TINY, epochs=SCRATCH_EPOCHS)
-    return [Training("zfnet", data, recipe, fold, each) for fold in range(SCRATCH_FOLDS)]
+    return [Training("zfnet", data, recipe, fold, each) for fold in range(FOLDS)]
 
 
 def _is_per_class(record: Record) -> bool:

@@ -99,6 +99,12 @@ def _parser() -> argparse.ArgumentParser:
     book.add_argument("--profile", required=True, help="smoke, tiny or paper")
     book.add_argument("--out", type=Path, help="folder of the executed notebooks, as given to `zfnet run`")
 
+    claims = _command(commands, "claims", _claims, "the paper's claims, each with our number and the verdict")
+    claims.add_argument("claims", nargs="*", metavar="CLAIM", help="all by default")
+    claims.add_argument("--profile", required=True, help="smoke, tiny or paper")
+    claims.add_argument("--live", action="store_true", help="first measure those that have a record of their own")
+    claims.add_argument("--json", type=Path, metavar="FILE", help="write the ledger to FILE")
+
     bench = _command(commands, "bench", _bench, "time ours against its peers")
     bench.add_argument("what", nargs="*", metavar="BENCH", help="deconv, mining, norm, occlusion, train")
     bench.add_argument("--tuned", action="store_true", help="let glibc keep freed memory, for both sides")
@@ -333,6 +339,36 @@ def _book(options: argparse.Namespace) -> None:
 
     profile_of(options.profile)
     print(f"The book: {publish_book(options.profile, options.out)}")
+
+
+def _claims(options: argparse.Namespace) -> None:
+    import json
+
+    from .claims import ledger, report
+    from .experiments import profile_of
+    from .paths import replacing
+
+    profile_of(options.profile)
+    if options.live:
+        _measure_claims(options.profile, options.claims)
+    found = ledger(options.profile, options.claims)
+    print("\n".join(report(found)))
+    if options.json:
+        with replacing(options.json) as temporary:
+            temporary.write_text(json.dumps(found.values(), indent=1, ensure_ascii=False) + "\n")
+
+
+def _measure_claims(profile: str, names: list[str]) -> None:
+    """Measure claims with a bar over them and a line each."""
+    from tqdm import tqdm
+
+    from .claims import measurable, measure
+    from .machine import tune_allocator
+
+    tune_allocator()
+    with tqdm(measure(profile, names), total=len(measurable(names)), unit="claim", desc="claims") as bar:
+        for name, seconds in bar:
+            bar.write(f"{name}: " + (f"measured in {seconds:.0f} s" if seconds else "kept, by this very code"))
 
 
 def _bench(options: argparse.Namespace) -> None:

@@ -1,6 +1,20 @@
 """The claims of the paper, each with a statistic, a threshold stated beforehand and the verdict that follows."""
 
 from .finding import VERDICTS, Finding, Number
-from .ledger import TESTS, Entry, Ledger, ledger, measure
+from .ledger import TESTS, Entry, Ledger, ledger, measurable, measure
+from .showing import basis, report, table
 
-__all__ = ["TESTS", "VERDICTS", "Entry", "Finding", "Ledger", "Number", "ledger", "measure"]
+__all__ = [
+    "TESTS",
+    "VERDICTS",
+    "Entry",
+    "Finding",
+    "Ledger",
+    "Number",
+    "basis",
+    "ledger",
+    "measurable",
+    "measure",
+    "report",
+    "table",
+]

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from .. import paper
 from ..experiments import profile_of, training_of
 from ..experiments.setting import describe_pictures
+from ..experiments.transferring import is_fresh
 from ..paths import PROJECT, ZfnetError
 from ..records import Stopwatch, store
 from . import backprop, depth, development, features, method, occluded, recipe, transfer
-from .finding import NOT_RUN, VERDICTS, Finding
+from .finding import FAILS, HOLDS, NOT_RUN, UNDECIDED, VERDICTS, Finding, Number
 from .printed import PRINTED, Printed
 from .stored import Measured, NotRun, Stored
 from .subject import Subject
 
-ARITHMETIC, PICTURES = "exact arithmetic", "real pictures"
+ARITHMETIC, PICTURES, DRAWINGS = "exact arithmetic", "real pictures", "drawings"
+"""What a statistic rests on; `smoke` has drawings alone."""
 
 EVOLUTION = {"path": "evolution/numbers.jsonl", "command": "zfnet run fig4 --profile {profile} --live"}
 GROUPS = {"path": "groups/{network}--{data}.jsonl", "command": "zfnet run fig2 --profile {profile} --live"}
@@ -65,9 +68,7 @@ TESTS: dict[str, Test] = {
     "projection-resembles-input-piece": Test(features.resembles_its_piece, "fig2", cost="half an hour", **GROUPS),
     "projection-weighted-by-contribution": Test(method.weighted_by_contribution, "fig6", method.contribution),
     "projection-emphasises-discriminative-parts": Test(method.discriminative_parts, "fig2", method.discriminative),
-    "projection-similar-to-backprop": Test(
-        backprop.similar_to_backpropagation, "sanity", backprop.backpropagating
-    ),
+    "projection-similar-to-backprop": Test(backprop.similar_to_backpropagation, "sanity", backprop.backpropagating),
     "few-filters-dominate-without-clipping": Test(recipe.few_filters_dominate, "fig5", path="trainings"),
     "scale-clipping-is-crucial": Test(recipe.clipping_is_crucial, "training", path="errors"),
     "input-range-128": Test(recipe.input_range, "training", recipe.pixel_values),
@@ -139,6 +140,11 @@ class Entry:
     basis: str
 
     @property
+    def section(self) -> str:
+        """The first section that makes the claim."""
+        return self.claim.section.partition(",")[0]
+
+    @property
     def consistent(self) -> str:
         """Whether the paper's own numbers agree with the claim, in a word."""
         return "" if self.printed is None else "consistent" if self.printed.consistent else "inconsistent"
@@ -150,7 +156,7 @@ class Entry:
             "section": self.claim.section,
             "statement": self.claim.statement,
             "statistic": self.claim.statistic,
-            "numbers": {name: number._asdict() for name, number in self.finding.numbers.items()},
+            "numbers": {name: _plain(number) for name, number in self.finding.numbers.items()},
             "n": self.finding.n,
             "thresholds": self.claim.verdicts,
             "verdict": self.finding.verdict,
@@ -172,26 +178,48 @@ class Ledger:
     @property
     def counts(self) -> dict[str, int]:
         """How many claims have each verdict."""
-        found = Counter(entry.finding.verdict for entry in self.entries)
-        return {verdict: found[verdict] for verdict in VERDICTS}
+        return _counted(self.entries)
+
+    @property
+    def by_section(self) -> dict[str, dict[str, int]]:
+        """The same, by the section where each claim is made first."""
+        return {section: _counted(self.of(section)) for section in self.sections}
+
+    @property
+    def sections(self) -> list[str]:
+        """The sections of the paper that make these claims."""
+        return sorted({entry.section for entry in self.entries})
+
+    def of(self, section: str) -> list[Entry]:
+        """Return the claims that a section makes first."""
+        return [entry for entry in self.entries if entry.section == section]
 
     @property
     def resting(self) -> int:
-        """How many claims rest on a statistic of pictures, or on exact arithmetic."""
-        return sum(bool(entry.basis) for entry in self.entries)
+        """How many verdicts rest on a statistic of real pictures, or on exact arithmetic."""
+        judged = (entry for entry in self.entries if entry.finding.verdict in (HOLDS, FAILS, UNDECIDED))
+        return sum(entry.basis in (PICTURES, ARITHMETIC) for entry in judged)
+
+    def values(self) -> dict[str, Any]:
+        """Return the ledger as plain values that JSON can hold."""
+        summary = {"profile": self.profile, "verdicts": self.counts, "resting": self.resting}
+        return summary | {"claims": [entry.values() for entry in self.entries]}
 
 
-def ledger(profile: str, names: Sequence[str] = ()) -> Ledger:
+def ledger(profile: str, names: Sequence[str] = (), live: bool = False) -> Ledger:
     """Judge the paper's claims by what is stored for a profile.
 
     Args:
         profile: `smoke`, `tiny` or `paper`.
         names: Of claims; all by default.
+        live: First compute the records of those that have one of their own.
 
     Raises:
         ZfnetError: No such profile or claim, or a damaged record.
     """
     profile_of(profile)
+    if live:
+        deque(measure(profile, names), maxlen=0)
     return Ledger(profile, tuple(_entry(profile, claim) for claim in chosen(names)))
 
 
@@ -208,29 +236,40 @@ def chosen(names: Sequence[str]) -> list[paper.Claim]:
     return [claim for claim in known.values() if not names or claim.id in names]
 
 
-def measure(profile: str, names: Sequence[str] = (), seed: int = 0) -> Iterator[str]:
+def measurable(names: Sequence[str] = ()) -> list[str]:
+    """Return the claims that have a record of their own, all or those of some names.
+
+    Raises:
+        ZfnetError: No such claim, or one that rests on other records.
+    """
+    found = [claim.id for claim in chosen(names)]
+    alien = [name for name in found if not TESTS[name].measure]
+    if names and alien:
+        raise ZfnetError(f"{', '.join(alien)} rests on no record of its own; `zfnet claims` says on what")
+    return [name for name in found if name not in alien]
+
+
+def measure(profile: str, names: Sequence[str] = ()) -> Iterator[tuple[str, float]]:
     """Compute the records of claims that have one of their own, one after the other.
+
+    A record that this very code made is kept: a run that was stopped goes on where it was.
 
     Args:
         profile: `smoke`, `tiny` or `paper`.
         names: Of claims; all that have such a record by default.
-        seed: Of every draw.
 
     Yields:
-        The path of each record that was written.
+        Each claim, and the seconds that it took; 0 where its record was kept.
     """
-    tests = {claim.id: TESTS[claim.id] for claim in chosen(names)}
-    alien = [name for name, test in tests.items() if names and not test.measure]
-    if alien:
-        raise ZfnetError(f"{', '.join(alien)} rests on no record of its own; `zfnet claims` says on what")
-    at = Subject(profile, seed)
-    for name, test in tests.items():
-        if test.measure:
-            watch, data = Stopwatch(), describe_pictures(at.dataset)
-            found = list(test.measure(at))
-            file = test.stored(profile, name).file
-            store(file, [each.record(f"claim {name}", at.name, data, watch, seed) for each in found])
-            yield str(file)
+    at = Subject(profile)
+    for name in measurable(names):
+        watch, file = Stopwatch(), TESTS[name].stored(profile, name).file
+        if is_fresh(file):
+            yield name, 0.0
+            continue
+        found, data = list(TESTS[name].measure(at)), describe_pictures(at.dataset)
+        store(file, [each.record(f"claim {name}", at.name, data, watch, at.seed) for each in found])
+        yield name, watch.provenance().seconds
 
 
 def _entry(profile: str, claim: paper.Claim) -> Entry:
@@ -242,7 +281,10 @@ def _entry(profile: str, claim: paper.Claim) -> Entry:
         finding = Finding(NOT_RUN, {}, str(unrun))
     printed = PRINTED[claim.id]() if claim.id in PRINTED else None
     page = test.page if (PROJECT / "notebooks" / f"{test.page}.ipynb").exists() else ""
-    return Entry(claim, finding, printed, _record(stored), page, test.basis if finding.numbers else "")
+    basis = DRAWINGS if profile == "smoke" and test.basis == PICTURES else test.basis
+    if not finding.numbers:
+        return Entry(claim, finding, printed, "", page, "")
+    return Entry(claim, finding, printed, _record(stored), page, basis)
 
 
 def _record(stored: Stored) -> str:
@@ -250,3 +292,14 @@ def _record(stored: Stored) -> str:
     if not stored.path or not stored.file.exists():
         return ""
     return str(stored.file.relative_to(PROJECT)) if stored.file.is_relative_to(PROJECT) else str(stored.file)
+
+
+def _counted(entries: Sequence[Entry]) -> dict[str, int]:
+    found = Counter(entry.finding.verdict for entry in entries)
+    return {verdict: found[verdict] for verdict in VERDICTS}
+
+
+def _plain(number: Number) -> dict[str, Any]:
+    """Return a number as JSON can hold it, which knows no NaN."""
+    values = number._asdict().items()
+    return {key: None if isinstance(value, float) and not isfinite(value) else value for key, value in values}

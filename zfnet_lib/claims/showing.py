@@ -25,9 +25,7 @@ SECTIONS = {
 }
 """The paper's headings."""
 
-MACHINERY = (
-    "Narrow networks, trained for seconds on drawings: they test the machinery and say nothing of the paper."
-)
+MACHINERY = "Narrow networks, trained for seconds on drawings: they test the machinery, not the paper."
 
 
 def report(ledger: Ledger) -> Iterator[str]:

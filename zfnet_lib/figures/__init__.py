@@ -3,7 +3,7 @@
 Nothing here computes a network, reads or writes a file, or touches pyplot.
 """
 
-from . import correspondence, fig1, fig2, fig3, fig4, fig5, fig6, invariance, sanity, training
+from . import correspondence, fig1, fig2, fig3, fig4, fig5, fig6, invariance, sanity, training, verdicts
 from .colour import projection_image, robust_maximum
 from .fig2 import tile
 from .filters import filters
@@ -30,4 +30,5 @@ __all__ = [
     "tile",
     "training",
     "unit_figure",
+    "verdicts",
 ]

@@ -1,0 +1,71 @@
+"""Records as trainings, transfer and Table 5 leave them, with numbers chosen by hand."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from statistics import mean, stdev
+
+from zfnet_lib import records
+from zfnet_lib.experiments.transferring import ACCURACY, SOURCES, Source
+
+
+def record(quantity, value, unit="", **facts):
+    """Return one record."""
+    made = records.Stopwatch().provenance()
+    return records.Record("test", quantity, value, unit, made, **facts)
+
+
+def training(results, name="zfnet", seed=0, rate=100.0, seconds=3600.0, device="A processor, 2 threads"):
+    """Write what `zfnet train` leaves."""
+    stem = f"{name}-tiny-imagenet-tiny-seed{seed}.jsonl"
+    line = {"epoch": {"seconds": seconds, "images_per_second": rate}, "provenance": {"device": device}}
+    for folder in ("trainings", "errors"):
+        (results / folder).mkdir(parents=True, exist_ok=True)
+    (results / "trainings" / stem).write_text((json.dumps(line) + "\n") * 2)
+    errors = [
+        record(f"{split} {top} error", 60.0 + seed, "%", parameters={"views": views})
+        for split, top in (("train", "top-1"), ("val", "top-1"), ("val", "top-5"))
+        for views in (1, 10)
+    ]
+    records.store(results / "errors" / stem, errors)
+
+
+OWN, UNTRAINED = "zfnet-tiny", "zfnet-tiny, untrained"
+CALTECH, NOVEL = "caltech-101", "mini-imagenet-novel"
+JITTER = (-0.2, -0.1, 0.0, 0.1, 0.2)
+"""Of the accuracy from fold to fold: a standard error of 0.07 points."""
+
+
+def tried(results, source, data, accuracies, folds=True, device=""):
+    """Write a source's trials: accuracy in percent by layer, classifier and training pictures a class."""
+    made = records.Stopwatch().provenance()
+    made = replace(made, device=device or made.device)
+    found = []
+    for n, ((layer, classifier, each), value) in enumerate(accuracies.items()):
+        values = [value + JITTER[(i + n) % 5] for i in range(5)]
+        place = {"layer": layer, "classifier": classifier, "each": each, "classes": 101, "dimensions": 4096}
+        place |= {"fit_seconds": 40.0} | ({"folds": values} if folds else {})
+        facts = {"n": 5, "spread": stdev(values), "parameters": place, "spec": source}
+        found.append(records.Record("transfer", ACCURACY, mean(values), "%", made, **facts))
+    records.store(results / "transfer" / Source(source, data, ()).record, found)
+
+
+def scratch(results, data, each, accuracies):
+    """Write trainings from scratch, one a fold."""
+    for fold, value in enumerate(accuracies):
+        name = f"zfnet-epochs-160-{data}-{each}-a-class-tiny-seed{fold}"
+        error = record("test mean per-class error", 100 - value, "%", parameters={"views": 1})
+        ten = record("test mean per-class error", 0.0, "%", parameters={"views": 10})
+        records.store(results / "errors" / f"{name}.jsonl", [ten, error])
+
+
+def curve(results, accuracies, hog=30.0):
+    """Write Fig. 7: the curve of the pre-trained network, and the controls with 60 pictures a class."""
+    each = next(one for one in SOURCES["tiny"] if (one.name, one.data) == (OWN, NOVEL)).trials
+    sizes = sorted({trial.each for trial in each})
+    tried(results, OWN, NOVEL, {("fc7", "softmax", n): accuracies(n) for n in sizes})
+    for name, value in (("hog", hog), ("pixels", 10.0)):
+        tried(results, name, NOVEL, {(name, "svm", 60): value})
+    tried(results, UNTRAINED, NOVEL, {("conv5", "svm", 60): 15.0})
+    scratch(results, NOVEL, 60, [22.0 + shift for shift in JITTER])

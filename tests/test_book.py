@@ -12,14 +12,16 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from pkgutil import resolve_name
 
 import nbformat
 import pytest
 import yaml
 
+import zfnet_lib
 from zfnet_lib import notebooks
 from zfnet_lib.notebooks import publish_book, run_notebooks
-from zfnet_lib.paper import errata
+from zfnet_lib.paper import ambiguities, errata
 from zfnet_lib.paths import PROJECT, ZfnetError
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -44,6 +46,18 @@ w.jslink((slider, "value"), (pages, "selected_index"))
 tabs = w.Tab([w.VBox([slider, pages]), w.HTML("other layer")])
 tabs.titles = ["conv1", "conv2"]
 tabs
+"""
+CODE = """# Code
+
+```{questions}
+```
+
+```{source} zfnet_lib.deconv.unpool
+```
+
+```{eval-rst}
+.. autofunction:: zfnet_lib.norm.contrast_normalise
+```
 """
 PROSE = "# Start\n\nThe number is {glue:text}`/notebooks/count.ipynb::number:.0f`, and $x^2$ {cite}`zeiler2014`.\n"
 
@@ -74,11 +88,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         shutil.copytree(PROJECT / "book" / folder, root / "book" / folder)
     for name in ("references.bib", "references.md", "errata.md"):
         shutil.copy(PROJECT / "book" / name, root / "book")
-    names = ("notebooks/count", "notebooks/widgets", "book/references", "book/errata")
+    names = ("notebooks/count", "notebooks/widgets", "book/references", "book/errata", "book/code")
     chapters = [{"file": name} for name in names]
     toc = {"format": "jb-book", "root": "book/intro", "chapters": chapters}
     (root / "_toc.yml").write_text(yaml.safe_dump(toc))
     (root / "book/intro.md").write_text(PROSE)
+    (root / "book/code.md").write_text(CODE)
     write_notebook(root / "notebooks/count.ipynb", COUNT)
     write_notebook(root / "notebooks/widgets.ipynb", WIDGETS)
     stray = root / ".venv/lib/site-packages/package/README.md"
@@ -112,6 +127,16 @@ def test_every_erratum_is_on_its_page(html: Path) -> None:
     page = (html / "book/errata.html").read_text()
     assert all(f'id="{erratum.id}"' in page for erratum in errata())
     assert "Reading: " in text_of(html / "book/errata.html")
+
+
+def test_prose_takes_questions_code_and_docstrings_from_the_library(html: Path) -> None:
+    page = (html / "book/code.html").read_text()
+    assert all(f'id="{question.id}"' in page for question in ambiguities())
+    text = text_of(html / "book/code.html")
+    assert "scatter_add_" in text and "adjoint of max pooling" not in text
+    assert "Number of neighbouring maps in the sum, odd." in text
+    assert "torch.nn.functional.local_response_norm(x" in text and "`torch" not in text
+    assert r"y_i = x_i \, d_i^{-\beta}" in text
 
 
 def test_outputs_stay_true_when_results_change(root: Path, html: Path) -> None:
@@ -149,6 +174,15 @@ def test_a_failing_cell_fails_the_build(root: Path, html: Path) -> None:
         source.write_text(good)
     assert done.returncode != 0
     assert "planted" in done.stdout + done.stderr
+
+
+def test_every_question_names_the_code_that_acts_on_the_answer() -> None:
+    assert all(resolve_name(question.code) is not None for question in ambiguities())
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    page = (PROJECT / "book/api.md").read_text()
+    assert [name for name in zfnet_lib.__all__ if not re.search(rf"::.*\b{name}$", page, re.MULTILINE)] == []
 
 
 def test_every_page_of_the_contents_is_there() -> None:

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn import functional as F
 
 from zfnet_lib import Hits, ZfnetError, experiments, mosaics
 from zfnet_lib.deconv import deconv
-from zfnet_lib.experiments import deconvnet
+from zfnet_lib.experiments import deconvnet, setting
 from zfnet_lib.receptive import Box
+from zfnet_lib.records import Provenance, Record
 from zfnet_lib.specs import ZFNET
 
 
@@ -112,3 +114,22 @@ def test_a_source_names_network_pictures_and_machine(descent):
     text = str(descent.source)
     for part in ("mini, trained on the spot", "shapes val (1024 pictures, fingerprint", "torch", "seed 0"):
         assert part in text
+
+
+def test_of_a_folder_all_pictures_are_looked_at_unless_it_sets_some_aside(tmp_path):
+    for place, count in (("whole/blue", 3), ("divided/train/blue", 3), ("divided/val/blue", 2)):
+        (tmp_path / place).mkdir(parents=True)
+        for n in range(count):
+            Image.new("RGB", (8, 8), "blue").save(tmp_path / place / f"{n}.png")
+    assert len(experiments.pictures_of("tiny", f"folder:{tmp_path / 'whole'}")) == 3
+    assert len(experiments.pictures_of("tiny", f"folder:{tmp_path / 'divided'}")) == 2
+
+
+def test_the_seconds_of_records_add_up_over_the_parts_of_the_work():
+    def record(seconds: float) -> Record:
+        made = Provenance("", False, {"torch": "2"}, "two cores", 0, seconds)
+        return Record("some", "share", 1.0, "%", made, spec="mini", data="shapes")
+
+    source = setting.source_of([record(seconds) for seconds in (1.0, 2.5, 4.0, 0.5, 3.0)])
+    assert source.provenance.seconds == 7.0
+    assert (source.network, source.pictures) == ("mini", "shapes")

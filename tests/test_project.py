@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from zfnet_lib.claims import TESTS
 from zfnet_lib.paths import PROJECT
 
 LIBRARY = PROJECT / "zfnet_lib"
@@ -104,6 +105,26 @@ def test_notebooks_open_with_a_title_and_have_typed_parameters(path: Path) -> No
     assert all(parameter["help"] for parameter in parameters.values())
     assert parameters["profile"]["default"] == '"tiny"'
     assert "".join(json.loads(path.read_text())["cells"][0]["source"]).startswith("# ")
+
+
+TOLD = [path for path in NOTEBOOKS if path.stem not in ("browse", "claims")]
+
+
+@pytest.mark.parametrize("path", TOLD, ids=lambda path: path.stem)
+def test_notebooks_tell_their_story_in_one_form(path: Path) -> None:
+    cells = json.loads(path.read_text())["cells"]
+    first, *others = ("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    assert "\n> — Zeiler & Fergus, " in first
+    assert [part for part in ("**The claim.**", "**Here.**", "**Run time.**") if part not in first] == []
+    prose, _, exercises = "\n".join(others).partition("\n## Exercises\n")
+    assert "\n## What differs from the paper, and why\n" in prose
+    assert exercises.count("```{dropdown} Answer\n") == 2 and "\n## " not in exercises
+
+
+@pytest.mark.parametrize("page", sorted({test.page for test in TESTS.values()} & {path.stem for path in TOLD}))
+def test_a_notebook_shows_the_claims_that_are_tested_by_it(page: str) -> None:
+    cells = json.loads((PROJECT / f"notebooks/{page}.ipynb").read_text())["cells"]
+    assert any(f'claims.about("{page}", profile)' in "".join(cell["source"]) for cell in cells)
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -1,22 +1,56 @@
-"""The README's code block works as pasted."""
+"""The code blocks of the README and of the page about one's own networks work as pasted."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from zfnet_lib import load_network
+from zfnet_lib import load_network, open_dataset
+from zfnet_lib.__main__ import main
 from zfnet_lib.checkpoints import CheckpointError
+from zfnet_lib.paths import PROJECT
 
-README = Path(__file__).parents[1] / "README.md"
+BLOCK = re.compile(r"```(python|sh)\n(.*?)```", re.DOTALL)
 
 
-def test_the_code_block_runs_as_pasted(capsys):
+def test_the_code_block_of_the_readme_runs_as_pasted(capsys):
     try:
         load_network("alexnet-imagenet")
     except CheckpointError as error:
         pytest.skip(str(error))
-    (block,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    (block,) = (block for kind, block in BLOCK.findall((PROJECT / "README.md").read_text()) if kind == "python")
     assert len(block.strip().splitlines()) == 10
     exec(compile(block, "README.md", "exec"), {})
     assert capsys.readouterr().out.startswith("torch.Size([1, 3, 224, 224])")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the picture and the two classes of pictures that the page starts from."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ZFNET_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path / "results"))
+    shapes = open_dataset("shapes", "train", size=72, n=640)
+    for label, name in ((0, "cups"), (1, "keys")):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for i in (shapes.labels == label).nonzero()[0].tolist():
+            picture = Image.fromarray(shapes[i].picture.permute(1, 2, 0).numpy())
+            picture.save(tmp_path / "pictures" / name / f"{i}.png")
+    picture.save(tmp_path / "picture.jpg")
+    return tmp_path
+
+
+def test_every_code_block_about_ones_own_network_runs_as_pasted(pictures, capsys):
+    blocks, names = BLOCK.findall((PROJECT / "book/own.md").read_text()), {}
+    assert {kind for kind, _ in blocks} == {"python", "sh"}
+    for kind, block in blocks:
+        if kind == "python":
+            exec(compile(block, "own.md", "exec"), names)
+        for line in block.splitlines() if kind == "sh" else ():
+            command, *arguments = shlex.split(line)
+            assert (command, main(arguments)) == ("zfnet", 0), capsys.readouterr().err
+    written = {str(path.relative_to(pictures)) for path in pictures.rglob("*")}
+    assert {"projection.png", "picture-conv3-map5.png", "atlas/manifest.json", "weights/mine/meta.json"} <= written
+    assert "['conv1', 'conv2', 'conv3', 'conv4', 'conv5', 'fc6', 'fc7', 'fc8']" in capsys.readouterr().out

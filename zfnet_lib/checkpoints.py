@@ -31,7 +31,7 @@ class CheckpointError(ZfnetError, ValueError):
 
 
 def save_network(
-    net: ConvNet, folder: Path, record: dict[str, Any], stored: Stored = "float32", base: str = ""
+    net: ConvNet, folder: str | Path, record: dict[str, Any], stored: Stored = "float32", base: str = ""
 ) -> Path:
     """Write a network to a folder: `weights.safetensors` beside a small `meta.json` that rebuilds it.
 
@@ -50,7 +50,8 @@ def save_network(
         ZfnetError: The folder cannot be written.
         CheckpointError: `base` has other convolutions.
     """
-    preparation, tensors, lower = net.preparation, {}, net.features().state_dict() if base else {}
+    folder, preparation, tensors = Path(folder), net.preparation, {}
+    lower = net.features().state_dict() if base else {}
     for name, value in net.state_dict().items():
         if name not in lower:
             tensors |= _packed(name, value.cpu().contiguous(), stored)

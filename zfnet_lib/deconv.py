@@ -46,7 +46,7 @@ def unpool(values: Tensor, switches: Tensor, size: Sequence[int], sharing: Shari
         sharing: `overwrite` keeps the last of the values that share a switch, in row-major order.
 
     Returns:
-        [n, maps, *size]; 0 where no switch points.
+        [n, maps, rows, columns]; 0 where no switch points.
 
     Example:
         >>> unpool(torch.tensor([[[[1.0, 2.0]]]]), torch.tensor([[[[1, 1]]]]), (1, 3)).tolist()
@@ -190,12 +190,8 @@ def cut(image: Tensor, box: Box) -> Tensor:
 
 def _downwards(trace, layer, signal, switches, sharing, rectify, seed):
     """Yield the signal at each layer's rectified maps, before it is rectified, and last at the pixels."""
-    for kind, value in ((Switches, switches), (Sharing, sharing), (Rectify, rectify)):
-        if value not in get_args(kind):
-            raise SpecError(f"there is no way {value!r} to project; choose one of {', '.join(get_args(kind))}")
-    maps = _maps(trace, layer)
-    if signal.shape != maps.shape:
-        raise SpecError(f"a signal on {layer} has shape {list(maps.shape)}, given {list(signal.shape)}")
+    _check_way(switches, sharing, rectify)
+    _check_signal(layer, signal, _maps(trace, layer))
     generator = torch.Generator().manual_seed(seed)
     convs = _convs_downwards(trace, layer)
     for conv, below in zip(convs, [*convs[1:], None], strict=True):
@@ -255,6 +251,17 @@ def _along(pool: Pool, size: int, shape, axis: int, switches: Switches, generato
     if switches == "centre":
         return (first + (length - 1) // 2).expand(shape)
     return first + (torch.rand(shape, generator=generator) * length).long()
+
+
+def _check_way(switches: Switches, sharing: Sharing, rectify: Rectify) -> None:
+    for kind, value in ((Switches, switches), (Sharing, sharing), (Rectify, rectify)):
+        if value not in get_args(kind):
+            raise SpecError(f"there is no way {value!r} to project; choose one of {', '.join(get_args(kind))}")
+
+
+def _check_signal(layer: str, signal: Tensor, maps: Tensor) -> None:
+    if signal.shape != maps.shape:
+        raise SpecError(f"a signal on {layer} has shape {list(maps.shape)}, given {list(signal.shape)}")
 
 
 def _check_unit(layer: str, limits: Shape, map_: int, row: int, column: int) -> None:

@@ -35,12 +35,14 @@ class Ambiguity:
         id, question: What is open.
         where: The place in the paper.
         default: The assumption taken.
+        code: What in the library takes it.
     """
 
     id: str
     question: str
     where: str
     default: str
+    code: str
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,12 @@ def errata() -> tuple[Erratum, ...]:
 
 
 def ambiguities() -> tuple[Ambiguity, ...]:
-    """Return the open questions with the assumptions taken."""
+    """Return the open questions with the assumptions taken.
+
+    Example:
+        >>> ambiguities()[0].code
+        'zfnet_lib.specs.Conv.overhang'
+    """
     return tuple(Ambiguity(**entry) for entry in contents()["ambiguities"])
 
 

@@ -13,6 +13,7 @@ class Table:
     Attributes:
         columns: Header of each key of the rows, in order.
         rows: One mapping a row; a missing key or None is an empty cell.
+        note: What the rows rest on, in a sentence below them.
 
     Example:
         >>> print(Table({"layer": "Layer", "maps": "Maps"}, [{"layer": "conv1", "maps": 96}]).markdown())
@@ -28,6 +29,7 @@ class Table:
 
     columns: Mapping[str, str]
     rows: Sequence[Mapping[str, object]]
+    note: str = ""
 
     def markdown(self) -> str:
         """Return the table as Markdown; columns of numbers are set flush right."""
@@ -39,6 +41,7 @@ class Table:
             "|" + "|".join("---:" if numeric[key] else ":---" for key in self.columns) + "|",
         ]
         lines += ["| " + " | ".join(row) + " |" for row in zip(*cells.values(), strict=True)]
+        lines += ["", f"*{self.note}*"] if self.note else []
         return "\n".join(lines)
 
     def _repr_markdown_(self) -> str:
@@ -47,6 +50,16 @@ class Table:
 
 class Note(str):
     """A sentence that a notebook shows as prose when it is a cell's last expression."""
+
+    @property
+    def plain(self) -> str:
+        """The sentence without marks, as other pages take it in.
+
+        Example:
+            >>> Note("`zfnet` beats `krizhevsky`.").plain
+            'zfnet beats krizhevsky.'
+        """
+        return self.replace("`", "")
 
     def _repr_markdown_(self) -> str:
         return f"*{self}*"

@@ -1,4 +1,5 @@
-"""The book's own Sphinx extension: outputs that stay true, pages that ask nothing outside, the paper's errata.
+"""The book's own Sphinx extension: outputs that stay true, pages that ask nothing outside, and what prose takes
+from the library: the paper's errata and open questions, the source of a function, docstrings.
 
 jupyter-cache knows a notebook by its code alone. What a notebook shows depends on more: the library, the
 stored results, the data at hand. Their hash names the cache, so a change in any of them runs the notebooks
@@ -7,9 +8,14 @@ again. Prose that glues numbers from a notebook is read again whenever a noteboo
 
 from __future__ import annotations
 
+import ast
+import inspect
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from pkgutil import resolve_name
+from textwrap import dedent
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -73,6 +79,59 @@ class Errata(SphinxDirective):
         return [nodes.definition_list("", *items)]
 
 
+class Questions(SphinxDirective):
+    """`{questions}`: what the paper leaves open as a list, from `zfnet_lib.paper`."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return one definition a question: the assumption taken, and what in the library takes it."""
+        items = []
+        for question in paper.ambiguities():
+            term = nodes.term("", f"{question.question} ({question.where})", ids=[question.id])
+            code = nodes.paragraph("", "In the code: ", nodes.literal("", question.code))
+            taken = nodes.definition("", _labelled("Taken", question.default), code)
+            items.append(nodes.definition_list_item("", term, taken))
+        return [nodes.definition_list("", *items)]
+
+
+class Source(SphinxDirective):
+    """`{source} zfnet_lib.deconv.unpool`: a function as it stands in the library, without its docstring."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Return the code, and let the page follow the file that holds it."""
+        function = inspect.unwrap(resolve_name(self.arguments[0]))
+        self.env.note_dependency(inspect.getsourcefile(function))
+        code = without_docstring(inspect.getsource(function))
+        return [nodes.literal_block(code, code, language="python")]
+
+
+def without_docstring(code: str) -> str:
+    """Return the source of a function or class without its docstring.
+
+    Example:
+        >>> print(without_docstring('def one():\\n    "Return 1."\\n    return 1  # one'))
+        def one():
+            return 1  # one
+    """
+    lines, (definition,) = dedent(code).splitlines(), ast.parse(dedent(code)).body
+    if ast.get_docstring(definition):
+        first = definition.body[0]
+        del lines[first.lineno - 1 : first.end_lineno]
+    return "\n".join(lines)
+
+
+def docstrings_as_rst(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
+    """Turn the Markdown marks of a docstring into reStructuredText: code between backticks, mathematics in $."""
+    marked = re.sub(r"`([^`]+)`|\$([^$]+)\$", _as_rst, "\n".join(lines))
+    lines[:] = marked.split("\n")
+
+
+def _as_rst(marks: re.Match[str]) -> str:
+    code, mathematics = marks.groups()
+    return f"``{code}``" if code else f":math:`{mathematics}`"
+
+
 def _lines(erratum: paper.Erratum) -> tuple[str, str, str]:
     places = [(_place(place["where"]), place["quote"]) for place in erratum.places]
     quotes = [f"“{quote}” ({where})" for where, quote in places if quote]
@@ -90,7 +149,10 @@ def _labelled(label: str, text: str) -> nodes.paragraph:
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect all of it to Sphinx."""
     app.add_directive("errata", Errata)
+    app.add_directive("questions", Questions)
+    app.add_directive("source", Source)
     app.connect("config-inited", name_the_cache)
     app.connect("config-inited", take_vendored_scripts)
     app.connect("env-get-outdated", reread_prose)
+    app.connect("autodoc-process-docstring", docstrings_as_rst, priority=400)  # before napoleon reads sections
     return {"parallel_read_safe": True, "parallel_write_safe": True}

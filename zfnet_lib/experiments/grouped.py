@@ -24,7 +24,7 @@ from ..receptive import Box
 from ..records import Record, Stopwatch, read, store
 from ..tables import Table
 from .deconvnet import drawn_maps, whole_data
-from .setting import describe_pictures
+from .setting import describe_pictures, source_of
 
 OTHERS = 100
 """Pictures among whose patches a projection's own one is looked for."""
@@ -66,11 +66,13 @@ def groups(network: str, pictures: str, live: bool = False) -> Table:
         command = f"`zfnet run fig2 --profile tiny --live`, with {network} and {pictures} at hand"
         return Table({"command": "Not run"}, [{"command": command}])
     rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for record in read(path):
+    found = read(path)
+    for record in found:
         place = record.parameters["layer"], record.parameters["weights"]
         row = rows.setdefault(place, {"layer": place[0], "weights": place[1]})
         row[record.quantity] = round(record.value, 2)
-    return Table({"layer": "Layer", "weights": "Weights"} | TITLES, list(rows.values()))
+    columns = {"layer": "Layer", "weights": "Weights"} | TITLES
+    return Table(columns, list(rows.values()), str(source_of(found)))
 
 
 def group_records(network: str, pictures: str, maps: int = 64, seed: int = 0) -> Iterator[Record]:

@@ -250,7 +250,9 @@ def _basis(profile: str) -> Note:
         return Note(f"No training of the profile `{profile}` has been recorded.")
     facts = {key: sorted({line[key] for line in lines}) for key in ("training", "data")}
     made = {key: sorted({line["provenance"][key] for line in lines}) for key in ("device", "commit")}
+    hours = sum(line["epoch"]["seconds"] for line in lines) / 3600
     return Note(
-        f"Trainings: {len(facts['training'])}, on {', '.join(facts['data'])}; {', '.join(made['device'])}; "
-        f"commits {', '.join(commit[:10] for commit in made['commit'])}. One centre view, dropout off."
+        f"Trainings: {len(facts['training'])}, on {', '.join(facts['data'])}; {hours:.1f} hours in all on "
+        f"{', '.join(made['device'])}; commits {', '.join(commit[:10] for commit in made['commit'])}. One centre "
+        f"view, dropout off."
     )

@@ -24,7 +24,7 @@ from ..paths import results_root
 from ..records import Record, Stopwatch, read, store
 from ..specs import MINI
 from ..tables import Note, Table
-from .setting import Source, class_names, describe_pictures, opened, profile_of
+from .setting import Source, class_names, describe_pictures, opened, profile_of, source_of
 from .spot import LONGER, trained
 
 INSIDE, CHANCE = "largest drop on the object", "places on the object"
@@ -173,7 +173,7 @@ def looking(profile: str, live: bool = False, pictures: int = 100, share: float 
         kind = record.parameters["pictures"]
         rows.setdefault(kind, {"kind": kind, "n": record.n})[record.quantity] = record.value
     columns = {"kind": "Pictures", "n": "Right answers", INSIDE: "Largest drop on the object, %"}
-    return Table(columns | {CHANCE: "Places on the object, %"}, list(rows.values()))
+    return Table(columns | {CHANCE: "Places on the object, %"}, list(rows.values()), str(source_of(found)))
 
 
 def _looking_records(pictures: int, share: float, seed: int) -> Iterator[Record]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
 
 from ..checkpoints import known_classes, load_network
 from ..datasets import Dataset, open_dataset
 from ..network import ConvNet
 from ..paths import ZfnetError, results_root
 from ..recipes import recipe_named
-from ..records import Provenance, Stopwatch
+from ..records import Provenance, Record, Stopwatch
 from ..shipping import SHIPPED
 from ..specs import MINI
 from ..trainings import Training
@@ -72,6 +75,17 @@ class Source:
             f"Network: {self.network}. Pictures: {self.pictures}. Computed in {made.seconds:.1f} s on "
             f"{made.device}, torch {made.versions['torch']}, seed {made.seed}, {commit}."
         )
+
+
+def source_of(records: Sequence[Record]) -> Source:
+    """Say what stored records rest on, and how long all of them took.
+
+    The seconds of each count from the beginning of a part of the work; a part ends where they fall back.
+    """
+    clock = [record.provenance.seconds for record in records]
+    seconds = sum(now for now, then in pairwise([*clock, 0.0]) if then < now)
+    pictures = "; ".join(dict.fromkeys(record.data for record in records))
+    return Source(records[-1].spec, pictures, replace(records[-1].provenance, seconds=seconds))
 
 
 def describe_pictures(dataset) -> str:
@@ -150,7 +164,13 @@ def pictures_of(profile: str, pictures: str = "", dense: bool = False) -> Datase
         dense: Of the photographs, take many crops that overlap.
     """
     name = pictures or profile_of(profile).pictures
-    return open_dataset(name, "val", **({"density": DENSITY} if dense and name == "photos" else {}))
+    return open_dataset(name, _shown_split(name), **({"density": DENSITY} if dense and name == "photos" else {}))
+
+
+def _shown_split(name: str) -> str:
+    """Return which pictures are looked at: those for validation; of a folder that sets none aside, all."""
+    kind, _, path = name.partition(":")
+    return "all" if kind == "folder" and not Path(path, "val").expanduser().is_dir() else "val"
 
 
 def profile_of(name: str) -> Profile:

@@ -1,4 +1,4 @@
-"""The paper's own numbers, errors and open questions (`data/paper.json`) and its claims (`data/claims.json`) as data."""
+"""The paper's numbers, errors, open questions (`data/paper.json`) and its claims (`data/claims.json`) as data."""
 
 from __future__ import annotations
 

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..deconv import Unit, unpool
-from ..network import ConvNet, Trace
+from ..network import ConvNet, Stage, Trace, pooled
 from ..norm import contrast_normalise
 from ..sanity import GRADIENT, projections
-from ..specs import KRIZHEVSKY, ZFNET, Conv
+from ..specs import KRIZHEVSKY, ZFNET, Conv, Norm
 from .finding import Finding, above, below, every, exact, some, verdict
 from .stored import Measured, Stored, measured
 from .subject import Subject
@@ -35,7 +35,7 @@ def transposed_flips(stored: Stored) -> Finding:
         "|<Ax, y> - <x, A'y>| / |Ax| |y|": exact(max(adjoint), n=len(adjoint)),
         "A'y less the flipped filters, of the largest value": exact(max(flipped), n=len(flipped)),
     }
-    note = "Single precision, weights as they are before training; all layers of Fig. 3 and of Krizhevsky's network."
+    note = "Single precision, weights as before training; all layers of Fig. 3 and of Krizhevsky's network."
     return Finding(verdict(all(number.value < SINGLE for number in numbers.values())), numbers, note)
 
 
@@ -47,22 +47,24 @@ def backpropagating(at: Subject) -> Iterator[Measured]:
         placed = [unit._replace(image=i) for i, unit in enumerate(units)]
         ours, gradient = (projections(at.net, x, placed, way) for way in ("deconvnet", GRADIENT))
         yield measured("cosine", [_cosine(*pair) for pair in zip(ours, gradient, strict=True)], layer=layer)
-        yield measured("both undone, difference", _undone_errors(at.net, x, placed), "of the norm", np.max, layer=layer)
+        errors = _undone_errors(at.net, x, placed)
+        yield measured("both undone, difference", errors, "of the norm", np.max, layer=layer)
 
 
 def similar_to_backpropagation(stored: Stored) -> Finding:
     """Tell whether the projection is near the gradient, and is it once both differences are undone."""
     cosines, left = (stored.numbers.by("layer", name) for name in ("cosine", "both undone, difference"))
     numbers = {f"{layer}, cosine": number for layer, number in cosines.items()}
-    numbers |= {f"{layer}, both undone: largest difference": exact(number.value, n=number.n) for layer, number in left.items()}
-    equal = all(number.value < 1e-4 for number in left.values())
+    largest = {layer: exact(number.value, number.unit, number.n) for layer, number in left.items()}
+    numbers |= {f"{layer}, both undone: largest difference": number for layer, number in largest.items()}
+    equal = all(number.value < 1e-4 for number in largest.values())
     holds = every([equal, *(above(number, 0) for number in cosines.values())])
     fails = some([not equal, *(below(number, 0) for number in cosines.values())])
     return Finding(verdict(holds, fails is True), numbers, "Layer 1 has neither difference beneath it.")
 
 
 def _transposition_errors(conv: Conv, weight: Tensor) -> tuple[float, float]:
-    """Return the adjointness error of one layer, and how far its transpose is from filtering with flipped filters."""
+    """Return a layer's adjointness error, and how far its transpose is from filtering with flipped filters."""
     generator = torch.Generator().manual_seed(0)
     side = conv.kernel + 4 * conv.stride
     x = torch.randn(1, weight.shape[1] * conv.groups, side, side, generator=generator)
@@ -114,39 +116,38 @@ def _undone(trace: Trace, layer: str, signal: Tensor) -> Tensor:
     path = list(convs[: convs.index(trace.net.spec.conv(layer)) + 1])
     while path:
         conv = path.pop()
-        below_ = trace[path[-1].name].output if path else trace.x
-        signal = _filtered(trace.net, conv, signal * (trace[conv.name].maps > 0), below_)
+        source = trace[path[-1].name].output if path else trace.x
+        signal = _filtered(trace.net, conv, signal * (trace[conv.name].maps > 0), source)
         if path:
             signal = _through_output(path[-1], trace[path[-1].name], signal)
     return signal
 
 
-def _filtered(net: ConvNet, conv: Conv, signal: Tensor, below_: Tensor) -> Tensor:
-    """Filter with the transposed weights, to the size of what lies below."""
-    rows, columns = below_.shape[-2:]
+def _filtered(net: ConvNet, conv: Conv, signal: Tensor, source: Tensor) -> Tensor:
+    """Filter with the transposed weights, to the size of what the layer saw."""
+    rows, columns = source.shape[-2:]
     padded = (rows + conv.overhang(rows), columns + conv.overhang(columns))
     weight = net.get_submodule(conv.name).weight
-    shape = (*below_.shape[:2], *padded)
+    shape = (*source.shape[:2], *padded)
     back = torch.nn.grad.conv2d_input(shape, weight, signal, conv.stride, conv.padding, groups=conv.groups)
     return back[..., :rows, :columns]
 
 
-def _through_output(conv: Conv, stage, signal: Tensor) -> Tensor:
+def _through_output(conv: Conv, stage: Stage, signal: Tensor) -> Tensor:
     """Differentiate contrast normalisation and unpool with the recorded switches."""
-
-    def normalised(x: Tensor) -> Tensor:
-        return contrast_normalise(x, conv.norm.size, conv.norm.alpha, conv.norm.beta, conv.norm.k)
-
-    def differentiated(at: Tensor, arriving: Tensor) -> Tensor:
-        return torch.autograd.functional.vjp(normalised, at, arriving)[1]
-
-    size, norm = stage.maps.shape[-2:], conv.norm
+    norm = conv.norm
     if norm and not norm.before_pool:
-        pooled = F.max_pool2d(stage.maps, conv.pool.size, conv.pool.stride, 0, 1, conv.pool.ceil) if conv.pool else stage.maps
-        signal = differentiated(pooled.detach(), signal)
+        signal = _through_norm(norm, pooled(conv, stage.maps)[0], signal)
     if conv.pool:
-        signal = unpool(signal, stage.switches, size)
-    return differentiated(stage.maps.detach(), signal) if norm and norm.before_pool else signal
+        signal = unpool(signal, stage.switches, stage.maps.shape[-2:])
+    return _through_norm(norm, stage.maps, signal) if norm and norm.before_pool else signal
+
+
+def _through_norm(norm: Norm, maps: Tensor, signal: Tensor) -> Tensor:
+    def normalised(x: Tensor) -> Tensor:
+        return contrast_normalise(x, norm.size, norm.alpha, norm.beta, norm.k)
+
+    return torch.autograd.functional.vjp(normalised, maps.detach(), signal)[1]
 
 
 def _cosine(one: np.ndarray, other: np.ndarray) -> float:

@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import log
 from statistics import mean
 
 from ..records import read
 from ..specs import KRIZHEVSKY, ZFNET
-from .finding import (
-    HOLDS,
-    SEEDS,
-    UNTESTABLE,
-    Finding,
-    Number,
-    Truth,
-    above,
-    at_least,
-    below,
-    every,
-    exact,
-    some,
-    verdict,
-)
+from .finding import SEEDS, Finding, Number, above, at_least, below, every, exact, some, verdict
 from .printed import replication
-from .stored import NotRun, Stored, difference
+from .stored import NotRun, Stored, difference, over_seeds
 
 BASE = "krizhevsky"
 CONVS, DENSE, BOTH = f"{BASE}-without-3-4", f"{BASE}-without-6-7", f"{BASE}-without-3-4-6-7"
@@ -57,21 +44,22 @@ def within_one_tenth(stored: Stored) -> Finding:
 
 def ensemble(stored: Stored) -> Finding:
     """Compare single networks with averages of five, and of five and a wider one."""
-    singles = stored.runs("zfnet")
+    single = [one["val5"] for one in stored.errors("zfnet")]
     averaged = {
         len(record.parameters["networks"]): record
         for record in read(stored.file)
         if record.quantity == "val top-5 error" and record.parameters["views"] == 1
     }
     if not averaged.keys() >= {5, 6}:
-        raise NotRun(f"`zfnet train --table 1 --data {stored.data} --recipe {stored.profile}`; {_cost_of_six(stored)}")
-    single = [run["val5"] for run in stored.errors("zfnet")]
+        command = f"zfnet train --table 1 --data {stored.data} --recipe {stored.profile}"
+        hours = 5 * stored.hours("zfnet") + stored.hours(WIDE)
+        raise NotRun(f"`{command}`; about {hours:.0f} h on what Fig. 3's network was trained on")
     five = difference([averaged[5].value] * len(single), single, "points")
     numbers = {
         "five less the single ones, top-5": five,
         "with the wider one less five": exact(averaged[6].value - averaged[5].value, "points"),
     }
-    note = f"Six networks of one kind, the control, were not trained; {len(singles)} single ones."
+    note = f"Six networks of one kind, the control, were not trained; {len(single)} single ones."
     return Finding(verdict(None, at_least(five, 0)), numbers, note)
 
 
@@ -87,7 +75,7 @@ def share_of_dense(stored: Stored) -> Finding:
     numbers = {}
     for spec in (ZFNET, KRIZHEVSKY):
         for side, classes in ((224, 1000), (112, 200)):
-            sizes = _sized(spec, side, classes).parameters()
+            sizes = replace(spec, image_size=side, classes=classes).parameters()
             numbers[f"{spec.name}, {side} pixels"] = exact((sizes["fc6"] + sizes["fc7"]) / sum(sizes.values()))
     note = "With 4,096 units, as recalled; 1,000 classes at 224 pixels, 200 at 112."
     return Finding(verdict(every(above(number, 0.5) for number in numbers.values())), numbers, note)
@@ -110,9 +98,10 @@ def without_both(stored: Stored) -> Finding:
         "interaction, top-5": _interaction(rows, lambda error: error, "points"),
         "in log odds": _interaction(rows, lambda error: log(error / (100 - error)), ""),
     }
-    worst = train[BOTH] == max(train.values())
+    fewest = next(iter(numbers.values()))
+    worst = train[BOTH] == max(train.values()) if fewest.n >= SEEDS else None
     found = verdict(every([*(above(number, 0) for number in numbers.values()), worst]))
-    return Finding(found, numbers, _seeds(next(iter(numbers.values())), SEEDS))
+    return Finding(found, numbers, _seeds(fewest, SEEDS))
 
 
 def depth(stored: Stored) -> Finding:
@@ -138,7 +127,8 @@ def width_of_dense(stored: Stored) -> Finding:
     }
     inside = [every([below(number, 7), above(number, -7)]) for number in numbers.values()]
     outside = [some([above(number, 7), below(number, -7)]) for number in numbers.values()]
-    return Finding(verdict(every(inside), some(outside)), numbers, _seeds(min(numbers.values(), key=_n), SEEDS))
+    fewest = min(numbers.values(), key=lambda number: number.n)
+    return Finding(verdict(every(inside), some(outside)), numbers, _seeds(fewest, SEEDS))
 
 
 def larger_middle(stored: Stored) -> Finding:
@@ -190,11 +180,8 @@ def _relative(stored: Stored, name: str, base: str = BASE) -> Number:
 
 def _interaction(rows: dict[str, list[float]], scale, unit: str) -> Number:
     """Return rise(both) - rise(convs) - rise(dense) on a scale, seed by seed."""
-    scaled = {name: [scale(error) for error in found] for name, found in rows.items()}
-    n = min(map(len, scaled.values()))
-    together = [scaled[BOTH][i] + scaled[BASE][i] for i in range(n)]
-    apart = [scaled[CONVS][i] + scaled[DENSE][i] for i in range(n)]
-    return difference(together, apart, unit)
+    seeds = zip(*([scale(error) for error in rows[name]] for name in (BOTH, BASE, CONVS, DENSE)), strict=False)
+    return over_seeds([both + base - convs - dense for both, base, convs, dense in seeds], unit)
 
 
 def _margin(small: Number, large: Number) -> tuple[float | None, float | None]:
@@ -206,21 +193,6 @@ def _margin(small: Number, large: Number) -> tuple[float | None, float | None]:
     return centre - width, centre + width
 
 
-def _sized(spec, side: int, classes: int):
-    from dataclasses import replace
-
-    return replace(spec, image_size=side, classes=classes)
-
-
-def _n(number: Number) -> int:
-    return number.n
-
-
 def _seeds(number: Number, wanted: int) -> str:
     """Say where too few trainings were run."""
     return f"{number.n} of {wanted} seeds" if number.n < wanted else ""
-
-
-def _cost_of_six(stored: Stored) -> str:
-    hours = 5 * stored.hours("zfnet") + stored.hours(WIDE)
-    return f"about {hours:.0f} h on what Fig. 3's network was trained on"

@@ -49,8 +49,8 @@ def resembles_its_piece(stored: Stored) -> Finding:
     numbers |= {f"{layer}: side that holds 90 %": number for layer, number in small.items()}
     chance = some(below(retrieved[layer], 2) for layer in levels)
     note = (
-        f"A wide margin is read as 10 % in layers 4 and 5; well below the image as half of its {side} pixels, for 90 % "
-        f"of the energy. Shared switches are not in the record."
+        f"A wide margin is read as 10 % in layers 4 and 5; well below the image as half of its {side} pixels, for "
+        f"90 % of the energy. Shared switches are not in the record."
     )
     return Finding(verdict(every(holds + confined), chance is True), numbers, note)
 
@@ -59,13 +59,13 @@ def class_specific(stored: Stored) -> Finding:
     """Tell whether the labels of a map's nine pictures agree more from layer 2 to 3 to 4, and not by chance."""
     found = stored.numbers
     trained, untrained = (found.by("layer", ENTROPY, weights=weights) for weights in ("trained", "untrained"))
-    falls = every([apart(trained["conv2"], trained["conv3"]), apart(trained["conv3"], trained["conv4"])])
-    also = every([apart(untrained["conv2"], untrained["conv3"]), apart(untrained["conv3"], untrained["conv4"])])
+    falls, anyway = (
+        every([apart(by["conv2"], by["conv3"]), apart(by["conv3"], by["conv4"])]) for by in (trained, untrained)
+    )
     numbers = {layer: number for layer, number in trained.items() if layer in UPPER}
     numbers |= {f"{layer}, random weights": untrained[layer] for layer in UPPER}
     numbers["by chance"] = next(iter(_trained(found, CHANCE).values()))
-    holds = every([falls, None if also is None and falls else also is not True])
-    holds = falls if also is not True else False
+    holds = every([falls, anyway is not True])
     return Finding(verdict(holds, apart(trained["conv3"], trained["conv4"]) is False), numbers)
 
 

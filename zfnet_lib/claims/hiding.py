@@ -34,11 +34,13 @@ class Covered:
     Attributes:
         row: In the data set.
         hidden: What the network sees.
+        activity: Of the map while nothing is covered.
         energy: [H, W], of the projection.
     """
 
     row: int
     hidden: Occlusion
+    activity: float
     energy: Tensor
 
     @property
@@ -48,9 +50,12 @@ class Covered:
 
     @property
     def losses(self) -> tuple[np.ndarray, np.ndarray]:
-        """How far activity, and the log of the probability, fall at each place [places]."""
-        activity, probability = self.hidden.activity.flatten(), self.hidden.probability.flatten().clamp(min=1e-9)
-        return (activity.max() - activity).numpy(), (probability.max().log() - probability.log()).numpy()
+        """How far activity falls at each place, as a share of it, and how far the log of the probability [places].
+
+        The log falls from its largest value: only differences between places are asked for.
+        """
+        log = self.hidden.probability.flatten().clamp(min=1e-9).log()
+        return (1 - self.hidden.activity.flatten() / self.activity).numpy(), (log.max() - log).numpy()
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class Contribution:
         projection: With the energy of the unit's projection.
         edges: With that of the picture's gradient.
         exchanged: With the energy of the projection of the next unit of the list.
-        hit: Whether the largest loss lies within half a square of where the projection has most energy.
+        hit: Whether the square of the largest loss, grown by half a side, covers the place with most energy.
     """
 
     projection: float
@@ -90,7 +95,10 @@ def covered(at: Subject) -> list[Covered]:
             x = at.x([row])
             size, stride = sizes(x.shape[-1])
             hidden = occlude(at.net, x[0], int(at.dataset.labels[row]), size, stride)
-            found.append(Covered(row, hidden, energies(at, x, strongest_units(at, x, layer, [hidden.map]))[0]))
+            units = strongest_units(at, x, layer, [hidden.map])
+            with torch.inference_mode():
+                activity = float(at.net.trace(x, upto=layer)[layer].maps[0, hidden.map].sum())
+            found.append(Covered(row, hidden, activity, energies(at, x, units)[0]))
         at.kept["covered"] = found
     return at.kept["covered"]
 
@@ -157,9 +165,8 @@ def _contributions(at: Subject, units: Sequence[Unit]) -> Iterator[Contribution]
         losses, places = _losses(at, x[i], unit, size, stride)
         edges = torch.from_numpy(sobel(x[i].mean(0).numpy()) ** 2)
         under = [_under(each, size, stride)[places] for each in (shown[i], edges, shown[i - 1])]
-        yield Contribution(
-            *(rank_correlation(losses, each) for each in under), _hit(at, losses, places, shown[i], size, stride)
-        )
+        alike = (rank_correlation(losses, each) for each in under)
+        yield Contribution(*alike, _hit(losses, places, shown[i], size, stride))
 
 
 def _losses(at: Subject, x: Tensor, unit: Unit, size: int, stride: int) -> tuple[np.ndarray, np.ndarray]:
@@ -188,8 +195,8 @@ def _under(values: Tensor, size: int, stride: int) -> np.ndarray:
     return (F.avg_pool2d(values[None].double(), size, stride)[0] * size**2).flatten().numpy()
 
 
-def _hit(at: Subject, losses: np.ndarray, places: np.ndarray, energy: Tensor, size: int, stride: int) -> bool:
-    """Tell whether the square of the largest loss covers the place with most energy, or misses it by half a side."""
+def _hit(losses: np.ndarray, places: np.ndarray, energy: Tensor, size: int, stride: int) -> bool:
+    """Tell whether the square of the largest loss covers the most energetic place, or misses it by half a side."""
     across = (energy.shape[-1] - size) // stride + 1
     row, column = (int(n) * stride + size / 2 for n in divmod(int(places[losses.argmax()]), across))
     peak = np.unravel_index(smoothed(energy).argmax(), energy.shape)
@@ -199,16 +206,31 @@ def _hit(at: Subject, losses: np.ndarray, places: np.ndarray, energy: Tensor, si
 def _evidence_ratio(at: Subject, one: Covered, layer: str) -> float:
     x = at.x([one.row])
     energy = smoothed(energies(at, x, strongest_units(at, x, layer)).mean(0))
-    losses = one.losses[1].reshape(one.hidden.activity.shape)
-    evidence = F.interpolate(torch.from_numpy(losses)[None, None].float(), energy.shape, mode="bilinear")[0, 0].numpy()
-    on = evidence >= np.quantile(evidence, 1 - TOP)
+    losses = torch.from_numpy(one.losses[1]).view(1, 1, *one.hidden.activity.shape).float()
+    evidence = F.interpolate(losses, energy.shape, mode="bilinear")[0, 0].numpy()
     edges = gaussian(sobel(x[0].mean(0).numpy()).astype(float), sigma=2)
-    bins = np.digitize(edges, np.quantile(edges, np.linspace(0.1, 0.9, 9)))
-    weights, means = [], []
-    for each in range(10):
-        here, there = on & (bins == each), ~on & (bins == each)
-        if here.any() and there.any():
-            weights.append(here.sum())
-            means.append((energy[here].mean(), energy[there].mean()))
-    inside, outside = np.average(np.array(means), axis=0, weights=weights)
-    return float(inside / outside) if outside else float("nan")
+    return matched_ratio(energy, evidence > np.quantile(evidence, 1 - TOP), edges)
+
+
+def matched_ratio(values: np.ndarray, inside: np.ndarray, edges: np.ndarray) -> float:
+    """Return the mean of values inside a region over that outside, at places as rich in edges.
+
+    Places are sorted into ten classes by their edges; outside each class weighs as much as it does inside.
+
+    Args:
+        values, inside, edges: [H, W].
+
+    Returns:
+        The ratio; NaN where there is nothing to compare.
+
+    Example:
+        >>> inside = np.arange(100).reshape(10, 10) % 2 == 0
+        >>> round(matched_ratio(1.0 + inside, inside, np.arange(100.0).reshape(10, 10)), 6)
+        2.0
+    """
+    classes = np.digitize(edges, np.quantile(edges, np.linspace(0.1, 0.9, 9)))
+    pairs = [(inside & (classes == each), ~inside & (classes == each)) for each in range(10)]
+    shared = [(here, there) for here, there in pairs if here.any() and there.any()]
+    within = sum(here.sum() * values[here].mean() for here, _ in shared)
+    beyond = sum(here.sum() * values[there].mean() for here, there in shared)
+    return float(within / beyond) if beyond else float("nan")

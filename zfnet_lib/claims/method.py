@@ -13,11 +13,9 @@ from .. import grouping
 from ..deconv import Unit, arrivals, cut, places, project, unpool
 from ..mosaics import fitted
 from ..network import ConvNet, Trace
-from ..norm import contrast_normalise
 from ..receptive import receptive_field
-from ..sanity import GRADIENT, projections, rank_correlation
-from ..specs import KRIZHEVSKY, ZFNET, Conv
-from .finding import HOLDS, Finding, Number, above, below, every, exact, some, verdict
+from ..specs import Conv
+from .finding import Finding, above, below, every, some, verdict
 from .hiding import contributions, evidence_ratios
 from .stored import Measured, Stored, measured
 from .subject import Subject
@@ -47,7 +45,7 @@ def switches_preserve(stored: Stored) -> Finding:
     for way in SWITCHES:
         numbers[f"unpool(pool(conv1)), {way}: error"] = found.one("error of unpooling", layer="conv1", switches=way)
     truths = [above(gain, 0) for by in gains.values() for gain in by.values()]
-    return Finding(verdict(every(truths), some(truth is False for truth in truths)), numbers)
+    return Finding(verdict(every(truths)), numbers)
 
 
 def rectifying(at: Subject) -> Iterator[Measured]:
@@ -58,8 +56,8 @@ def rectifying(at: Subject) -> Iterator[Measured]:
             yield measured("correlation of edges", values, "r", layer=layer, rectified=way)
         for way in ("none", "mask"):
             yield measured("rectification gains", scores["relu"] - scores[way], "r", layer=layer, over=way)
-        for below_, shares in _negative(at, layer).items():
-            yield measured("energy below 0", 100 * shares, "%", layer=layer, arrives=below_)
+        for place, shares in _negative(at, layer).items():
+            yield measured("energy below 0", 100 * shares, "%", layer=layer, arrives=place)
 
 
 def rectification_valid(stored: Stored) -> Finding:
@@ -73,10 +71,10 @@ def rectification_valid(stored: Stored) -> Finding:
         for layer, gain in found.by("layer", "rectification gains", over=way).items()
     }
     numbers = {f"energy below 0 at {layer}, from {top}": share for layer, share in negative.items()} | gains
-    worse = some(below(gain, 0) for gain in gains.values())
-    holds = every([*(above(share, 10) for share in negative.values()), worse is not True])
-    needless = every(below(share, 1) for share in negative.values())
-    return Finding(verdict(holds, some([worse, needless]) is True), numbers, "Tied is read as: not clearly worse.")
+    worse = some(below(gain, 0) for gain in gains.values()) is True
+    holds = every([*(above(share, 10) for share in negative.values()), not worse])
+    needless = every(below(share, 1) for share in negative.values()) is True
+    return Finding(verdict(holds, worse or needless), numbers, "Tied is read as: not clearly worse.")
 
 
 def contribution(at: Subject) -> Iterator[Measured]:
@@ -91,32 +89,37 @@ def contribution(at: Subject) -> Iterator[Measured]:
 
 def weighted_by_contribution(stored: Stored) -> Finding:
     """Tell whether units lose most where their projection has energy."""
-    found = stored.numbers
-    own, control, gain = (
-        found.by("layer", quantity)
-        for quantity in (
-            "correlation with the projection", "correlation with the picture's edges", "projection above edges"
-        )
-    )  # fmt: skip
+    names = (
+        "correlation with the projection",
+        "correlation with the picture's edges",
+        "projection above edges",
+    )
+    own, control, gain = (stored.numbers.by("layer", name) for name in names)
     numbers = {f"{layer}, projection": number for layer, number in own.items()}
     numbers |= {f"{layer}, picture's edges": number for layer, number in control.items()}
-    holds = every([*(above(number, 0.5) for number in own.values()), *(above(g, 0) for g in gain.values())])
-    return Finding(verdict(holds, some(below(number, 0) for number in gain.values()) is True), numbers)
+    leads = [above(number, 0) for number in gain.values()]
+    strong = [above(number, 0.5) for number in own.values()]
+    return Finding(verdict(every(strong + leads), False in leads), numbers)
 
 
 def discriminative(at: Subject) -> Iterator[Measured]:
     """Compare a projection's energy where the class hangs on with that at places as rich in edges."""
-    for layer in (at.layers[1], at.layers[3], at.layers[4]):
-        yield measured("energy on the evidence", evidence_ratios(at, layer), "times", np.median, layer=layer)
+    second, *upper = (at.layers[1], *at.layers[3:])
+    control = np.array(evidence_ratios(at, second))
+    yield measured("energy on the evidence", control, "times", np.median, layer=second)
+    for layer in upper:
+        ratios = np.array(evidence_ratios(at, layer))
+        yield measured("energy on the evidence", ratios, "times", np.median, layer=layer)
+        yield measured("more than layer 2", ratios - control, "times", np.median, layer=layer)
 
 
 def discriminative_parts(stored: Stored) -> Finding:
     """Tell whether upper layers show what matters for the class more than what has edges."""
-    second, fourth, fifth = (found := stored.numbers.by("layer", "energy on the evidence")).values()
-    holds = every([above(fourth, 1), above(fifth, 1), above(fourth, second.value), above(fifth, second.value)])
-    fails = some([below(fourth, 1), below(fifth, 1), below(fourth, second.value), below(fifth, second.value)])
+    ratios, more = (stored.numbers.by("layer", name) for name in ("energy on the evidence", "more than layer 2"))
+    truths = [truth for layer, lead in more.items() for truth in (above(ratios[layer], 1), above(lead, 0))]
+    numbers = ratios | {f"{layer}, more than layer 2": lead for layer, lead in more.items()}
     note = "The general form; eyes and noses of dogs need pictures of their own resolution."
-    return Finding(verdict(holds, fails is True), found, note)
+    return Finding(verdict(every(truths), False in truths), numbers, note)
 
 
 def window_of(net: ConvNet, unit: Unit, image: Tensor) -> Tensor:
@@ -181,9 +184,9 @@ def _negative(at: Subject, layer: str) -> dict[str, np.ndarray]:
     """Return by layer beneath the share of the energy below 0 that arrives there, unit by unit."""
     shares: dict[str, list[float]] = {}
     for part, trace in _traces(at, at.units(layer)[:: at.scale.units]):
-        for below_, signal in arrivals(trace, layer, lone_signal(trace, part)).items():
-            if below_ not in (layer, "pixels"):
+        for place, signal in arrivals(trace, layer, lone_signal(trace, part)).items():
+            if place not in (layer, "pixels"):
                 energy = signal.square().flatten(1)
                 negative = (energy * (signal.flatten(1) < 0)).sum(1)
-                shares.setdefault(below_, []).extend((negative / energy.sum(1)).tolist())
-    return {below_: np.array(values) for below_, values in shares.items()}
+                shares.setdefault(place, []).extend((negative / energy.sum(1)).tolist())
+    return {place: np.array(values) for place, values in shares.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 
 from ..sanity import rank_correlation
 from .finding import Finding, above, at_least, below, every, some, verdict
-from .hiding import Covered, contributions, covered, energies, region, sizes
+from .hiding import Covered, contributions, covered, energies, region
 from .stored import Measured, Stored, measured
 from .subject import Subject
 
@@ -38,11 +39,13 @@ def object_covered(at: Subject) -> Iterator[Measured]:
 
 def object_matters(stored: Stored) -> Finding:
     """Tell whether the class hangs on its object."""
-    found = stored.numbers
-    names = ("pictures that lose more on the object", "area under the ROC curve")
-    share, area = (found.one(name) for name in names)
-    drop = found.one("drop of the log probability, object less background")
-    numbers = dict(zip((*names, "drop of the log probability, object less background"), (share, area, drop), strict=True))
+    names = (
+        "pictures that lose more on the object",
+        "area under the ROC curve",
+        "drop of the log probability, object less background",
+    )
+    numbers = {name: stored.numbers.one(name) for name in names}
+    share, area, _ = numbers.values()
     holds = every([at_least(share, 75), above(area, 0.65)])
     note = "Boxes below half of the picture, one side of the square."
     return Finding(verdict(holds, below(area, 0.55) is True), numbers, note)
@@ -70,11 +73,11 @@ def local_structure(stored: Stored) -> Finding:
     for fill in ("grey", "blur"):
         seen = found.by("shown", "accuracy", fill=fill)
         numbers |= {f"{shown}, {fill}: right": number for shown, number in seen.items()}
-        twice.append(above(seen["object"], 2 * (seen["background"].high or 0)))
+        twice.append(at_least(seen["object"], 2 * seen["background"].high))
         no_worse.append(below(seen["object"], seen["background"].value))
     flips = found.one("pictures flipped by some square")
     numbers |= {"pictures flipped": flips, "places that flip": found.one("places that flip, where any does")}
-    note = "A sizeable share is read as a quarter of the pictures, few positions as less than half; boxes, not outlines."
+    note = "A sizeable share is read as a quarter of the pictures, few positions as less than half; boxes."
     holds = every([*twice, above(flips, 25), below(numbers["places that flip"], 50)])
     return Finding(verdict(holds, some(no_worse) is True), numbers, note)
 
@@ -83,36 +86,39 @@ def activity_where_shown(at: Subject) -> Iterator[Measured]:
     """Compare the activity of the strongest top map where its projection is covered, and elsewhere."""
     on, off, lowest = [], [], []
     for one in covered(at):
-        inside = _on(torch.from_numpy(region(one.energy, MOST)), one)
-        lost = one.losses[0] / max(float(one.hidden.activity.max()), 1e-9)
+        inside, drops = _on(torch.from_numpy(region(one.energy, MOST)), one), one.losses[0]
         if 0 < inside.sum() < inside.size:
-            on.append(lost[inside].mean())
-            off.append(lost[~inside].mean())
-            lowest.append(bool(inside[lost.argmax()]))
-    on, off = np.array(on), np.array(off)
-    yield measured("drop of the activity, on the region", 100 * on, "%", np.median)
-    yield measured("drop of the activity, elsewhere", 100 * off, "%", np.median)
-    yield measured("ratio of the drops", on / np.maximum(off, 1e-6), "times", np.median)
+            on.append(drops[inside].mean())
+            off.append(drops[~inside].mean())
+            lowest.append(bool(inside[drops.argmax()]))
+    on, off = 100 * np.array(on), 100 * np.array(off)
+    yield measured("drop of the activity, on the region", on, "%", np.median)
+    yield measured("drop of the activity, elsewhere", off, "%", np.median)
+    yield measured("on the region less elsewhere", on - off, "points", np.median)
+    yield measured("on the region less three times elsewhere", on - 3 * off, "points", np.median)
     yield measured("pictures whose lowest activity lies in the region", 100 * np.array(lowest), "%")
 
 
 def activity_falls(stored: Stored) -> Finding:
     """Tell whether the activity falls most where the projection shows something."""
     names = (
-        "drop of the activity, on the region", "ratio of the drops",
-        "pictures whose lowest activity lies in the region", "drop of the activity, elsewhere",
-    )  # fmt: skip
+        "drop of the activity, on the region",
+        "on the region less three times elsewhere",
+        "pictures whose lowest activity lies in the region",
+        "on the region less elsewhere",
+        "drop of the activity, elsewhere",
+    )
     numbers = {name: stored.numbers.one(name) for name in names}
-    drop, ratio, lowest, _ = numbers.values()
-    holds = every([at_least(drop, 30), at_least(ratio, 3), at_least(lowest, 80)])
+    drop, thrice, lowest, lead, _ = numbers.values()
+    holds = every([at_least(drop, 30), at_least(thrice, 0), at_least(lowest, 80)])
     note = f"The region is the smallest that holds {MOST:.0%} of the smoothed energy; elsewhere is all of the rest."
-    return Finding(verdict(holds, below(ratio, 1.1) is True), numbers, note)
+    return Finding(verdict(holds, above(lead, 0) is False), numbers, note)
 
 
 def corresponding(at: Subject) -> Iterator[Measured]:
-    """For units of layers 2 to 5: where they lose most, and what is left when their projection's region alone is seen."""
+    """Ask of units of layers 2 to 5 where they lose most, and what their projection's region alone keeps."""
     for layer in at.layers[1:]:
-        found = list(contributions(at, layer, at.scale.few // 2))
+        found = list(contributions(at, layer, at.scale.few))
         yield measured("hits", 100 * np.array([one.hit for one in found]), "%", layer=layer)
         for name in ("projection", "exchanged"):
             values = [getattr(one, name) for one in found]
@@ -126,14 +132,13 @@ def corresponds(stored: Stored) -> Finding:
     """Tell whether projections of layers 3 to 5 show where their units look."""
     found, numbers, truths = stored.numbers, {}, []
     for layer in ("conv3", "conv4", "conv5"):
-        hits, kept, gain = (
-            found.one(name, layer=layer) for name in ("hits", "kept by the region alone", "region above random regions")
-        )
+        names = ("hits", "kept by the region alone", "region above random regions")
+        hits, kept, gain = (found.one(name, layer=layer) for name in names)
         numbers |= {f"{layer}: hits": hits, f"{layer}: kept by the region": kept, f"{layer}: above random": gain}
         truths += [above(hits, 70), above(kept, 50), above(gain, 0)]
     exchanged = found.by("layer", "rank correlation", projection="exchanged")
     numbers |= {f"{layer}: rho, exchanged": number for layer, number in exchanged.items() if layer != "conv2"}
-    note = "Single units, each the strongest of its map in its picture; the square grown by half a side counts as a hit."
+    note = "Single units, each the strongest of its map in its picture; a hit is a square grown by half a side."
     return Finding(verdict(every(truths)), numbers, note)
 
 
@@ -160,8 +165,8 @@ def flips_to_other(stored: Stored) -> Finding:
     found = stored.numbers.by("covered", "answers turned to the other object")
     share, control = found["object"], found["background"]
     numbers = {f"{what} covered": number for what, number in found.items()}
-    holds = every([above(share, 50), above(share, 3 * (control.high or 0))])
-    note = "Composites: two pictures and two pieces of background, each a quarter; where the first picture is named."
+    holds = every([above(share, 50), at_least(share, 3 * control.high)])
+    note = "Composites: two pictures and two pieces of background, each a quarter; the first picture is named."
     return Finding(verdict(holds, below(share, 1.5 * control.value + 1) is True), numbers, note)
 
 
@@ -184,8 +189,10 @@ def evidence_apart(at: Subject) -> Iterator[Measured]:
 def evidence_elsewhere(stored: Stored) -> Finding:
     """Tell whether the class often hangs on another place than the strongest map."""
     names = (
-        "pictures whose lowest places lie apart", "maps that explain 80 % of the drops", "correlation of the two losses"
-    )  # fmt: skip
+        "pictures whose lowest places lie apart",
+        "maps that explain 80 % of the drops",
+        "correlation of the two losses",
+    )
     numbers = {name: stored.numbers.one(name) for name in names}
     share, maps, _ = numbers.values()
     return Finding(verdict(every([at_least(share, 25), above(maps, 1)]), below(share, 5) is True), numbers)
@@ -207,9 +214,15 @@ def _filled(at: Subject, rows: Sequence[int], shown: str, fill: str) -> Tensor:
     x = at.x(rows)
     if shown == "both":
         return x
-    ground = F.avg_pool2d(x, 33, 1, 16, count_include_pad=False) if fill == "blur" else torch.zeros_like(x)
+    ground = _blurred(x) if fill == "blur" else torch.zeros_like(x)
     inside = at.objects(rows)[:, None]
     return torch.where(inside if shown == "object" else ~inside, x, ground)
+
+
+def _blurred(x: Tensor, side: int = 33) -> Tensor:
+    """Average over squares, rows first and then columns; beyond the edge nothing counts."""
+    rows = F.avg_pool2d(x, (side, 1), 1, (side // 2, 0), count_include_pad=False)
+    return F.avg_pool2d(rows, (1, side), 1, (0, side // 2), count_include_pad=False)
 
 
 def _kept(at: Subject, layer: str) -> tuple[np.ndarray, np.ndarray]:
@@ -220,7 +233,8 @@ def _kept(at: Subject, layer: str) -> tuple[np.ndarray, np.ndarray]:
     x, rng = at.x([unit.image for unit in units]), np.random.default_rng(at.seed)
     masks = torch.from_numpy(np.stack([region(each, MOST) for each in energies(at, x, placed)]))
     moved = [mask.roll(tuple(rng.integers(1, x.shape[-1], 2).tolist()), (0, 1)) for mask in masks]
-    full, own, random = (_values(at, seen, placed) for seen in (x, x * masks[:, None], x * torch.stack(moved)[:, None]))
+    views = (x, x * masks[:, None], x * torch.stack(moved)[:, None])
+    full, own, random = (_values(at, seen, placed) for seen in views)
     return own / full, random / full
 
 
@@ -248,8 +262,9 @@ def _corner(at: Subject, row: int, half: int) -> Tensor:
     """Return the corner of a picture that shows least of its object [3, half, half]."""
     x, inside = at.x([row])[0], at.objects([row])[0].float()
     side = x.shape[-1]
-    corners = [(slice(top, top + half), slice(left, left + half)) for top in (0, side - half) for left in (0, side - half)]
-    return x[(slice(None), *min(corners, key=lambda place: float(inside[place].sum())))]
+    halves = (slice(0, half), slice(side - half, side))
+    rows, columns = min(product(halves, halves), key=lambda place: float(inside[place].sum()))
+    return x[:, rows, columns]
 
 
 def _blanked(x: Tensor, top: int, left: int, side: int) -> Tensor:
@@ -259,22 +274,37 @@ def _blanked(x: Tensor, top: int, left: int, side: int) -> Tensor:
     return hidden
 
 
-def _maps_needed(at: Subject, one: Covered, most: int = 12) -> int:
-    """Return how many maps of the top layer, chosen one after the other, explain the drops of the log probability."""
-    x, (size, stride) = at.x([one.row]), sizes(at.net.preparation.crop)
-    rows, columns = one.centres
+def _maps_needed(at: Subject, one: Covered) -> int:
+    """Return how many maps of the top layer explain the drops of the log probability."""
+    x, size = at.x([one.row]), one.hidden.size
+    rows, columns = (one.centres - size // 2).tolist()
     hidden = x.repeat(len(rows), 1, 1, 1).contiguous(memory_format=torch.channels_last)
-    for each, row, column in zip(hidden, rows.tolist(), columns.tolist(), strict=True):
-        each[:, row - size // 2 : row - size // 2 + size, column - size // 2 : column - size // 2 + size] = 0
+    for each, row, column in zip(hidden, rows, columns, strict=True):
+        each[:, row : row + size, column : column + size] = 0
     with torch.inference_mode():
         sums = [at.net.features().convolved(part).sum((2, 3)) for part in hidden.split(16)]
-    features = torch.cat(sums).double().numpy()
-    features, drops = features - features.mean(0), one.losses[1] - one.losses[1].mean()
-    chosen, left = [], drops.copy()
-    while len(chosen) < most and (left**2).sum() > (1 - EXPLAINED) * (drops**2).sum():
+    return explaining(torch.cat(sums).double().numpy(), one.losses[1])
+
+
+def explaining(features: np.ndarray, values: np.ndarray, most: int = 12) -> int:
+    """Return how many features, each the best beside those before it, explain most of the variance of values.
+
+    Args:
+        features: [n, d].
+        values: [n].
+        most: Where the search ends.
+
+    Example:
+        >>> features = np.random.default_rng(0).normal(size=(50, 9))
+        >>> explaining(features, features[:, 3]), explaining(features, features[:, 3] + features[:, 5])
+        (1, 2)
+    """
+    features, values = features - features.mean(0), values - values.mean()
+    chosen, left = [], values
+    while len(chosen) < most and (left**2).sum() > (1 - EXPLAINED) * (values**2).sum():
         fit = np.abs(left @ features) / np.maximum(np.linalg.norm(features, axis=0), 1e-9)
         fit[chosen] = -1
         chosen.append(int(fit.argmax()))
-        weights, *_ = np.linalg.lstsq(features[:, chosen], drops, rcond=None)
-        left = drops - features[:, chosen] @ weights
+        weights, *_ = np.linalg.lstsq(features[:, chosen], values, rcond=None)
+        left = values - features[:, chosen] @ weights
     return len(chosen)

@@ -64,9 +64,7 @@ def _epochs() -> Printed:
 
 
 def _smaller_stem() -> Printed:
-    five, one = (
-        cell(2, "Our Model", key) - cell(2, "Our replication", key) for key in ("val_top5", "val_top1")
-    )
+    five, one = (cell(2, "Our Model", key) - cell(2, "Our replication", key) for key in ("val_top5", "val_top1"))
     return Printed(five < 0 and one < 0, f"top-5 {five:+.1f}, top-1 {one:+.1f} points")
 
 
@@ -105,7 +103,8 @@ def _without_3_4() -> Printed:
 
 
 def _without_both() -> Printed:
-    both, convs, dense = (_rise(row) for row in ("Removed layer 3,4,6,7", "Removed layers 3,4", "Removed layers 6,7"))
+    rows = ("Removed layer 3,4,6,7", "Removed layers 3,4", "Removed layers 6,7")
+    both, convs, dense = (_rise(row) for row in rows)
     return Printed(both > convs + dense, f"{both:+.1f} against {convs:+.1f} and {dense:+.1f} points")
 
 
@@ -131,7 +130,8 @@ def _middle() -> Printed:
 
 
 def _both_enlarged() -> Printed:
-    rows = ("Our Model", "Adjust layers 6,7: 8192 units", "Adjust layers 3,4,5", "Adjust layers 6,7: 8192 units and")
+    wide = "Adjust layers 6,7: 8192 units"
+    rows = ("Our Model", wide, "Adjust layers 3,4,5", f"{wide} and")
     *others, both = [cell(2, row, "val_top1", "ours") - cell(2, row, "train_top1", "ours") for row in rows]
     rise = cell(2, rows[-1], "val_top5", "ours") - cell(2, rows[2], "val_top5", "ours")
     gaps = ", ".join(f"{gap:.1f}" for gap in (*others, both))
@@ -199,9 +199,7 @@ SETS = ("caltech_101_30", "caltech_256_60")
 
 
 def _rising() -> Printed:
-    steps = [
-        [cell(6, f"SVM ({n + 1})", key) - cell(6, f"SVM ({n})", key) for n in range(1, 5)] for key in SETS
-    ]
+    steps = [[cell(6, f"SVM ({n + 1})", key) - cell(6, f"SVM ({n})", key) for n in range(1, 5)] for key in SETS]
     words = "; ".join(", ".join(f"{step:+.1f}" for step in row) for row in steps)
     return Printed(all(step > 0 for row in steps for step in row), f"SVM, layers 1 to 5: {words}")
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from statistics import median
 
 import numpy as np
 
+from ..network import RADIUS
 from ..specs import ZFNET
 from .finding import (
     FAILS,
@@ -27,6 +28,7 @@ from .printed import images_per_second
 from .stored import Measured, NotRun, Stored, difference, measured
 from .subject import Subject
 
+
 def few_filters_dominate(stored: Stored) -> Finding:
     """Compare the largest RMS of a first-layer filter with the median, with and without renormalisation."""
     free, bound = ([_ratio(run) for run in stored.runs("zfnet", clip)] for clip in ("none", "all"))
@@ -42,22 +44,34 @@ def few_filters_dominate(stored: Stored) -> Finding:
 
 def clipping_is_crucial(stored: Stored) -> Finding:
     """Compare the errors of trainings that renormalise all filters, none, layer 1 alone, and all but layer 1."""
-    errors = {clip: stored.errors("zfnet", clip) for clip in ("all", "none")}
+    reached, note = _reached(stored.epochs("zfnet"))
+    if not reached:
+        return Finding(UNTESTABLE, {}, note)
+    top1 = {clip: [one["val1"] for one in stored.errors("zfnet", clip)] for clip in ("all", "none")}
     missing = []
     for clip in ("first", "but-first"):
         try:
-            errors[clip] = stored.errors("zfnet", clip)
+            top1[clip] = [one["val1"] for one in stored.errors("zfnet", clip)]
         except NotRun as unrun:
-            missing.append(str(unrun))
-    top1 = {clip: [one["val1"] for one in found] for clip, found in errors.items()}
-    numbers = {f"top-1 error, {clip}, less all": difference(top1[clip], top1["all"], "points") for clip in top1}
-    numbers.pop("top-1 error, all, less all")
-    cost = numbers["top-1 error, none, less all"]
-    left = numbers.get("top-1 error, first, less all", Number(0))
-    holds = every([above(cost, 0), below(left, cost.value / 2)])
-    largest = max(stored.epochs("zfnet")[-1]["epoch"]["rms"].items(), key=lambda layer: layer[1][1])
-    note = f"The largest RMS, {largest[1][1]:.2f}, is that of {largest[0]}."
-    return Finding(verdict(holds, above(cost, 0) is False), numbers, " ".join([note, *map("Not run: {}.".format, missing)]))
+            missing.append(f"Not run: {unrun}.")
+    rises = {clip: difference(errors, top1["all"], "points") for clip, errors in top1.items() if clip != "all"}
+    cost = rises["none"]
+    recovered = below(rises["first"], cost.value / 2) if "first" in rises else None
+    holds = every([above(cost, 0), recovered, reached == ["conv1"] or None])
+    numbers = {f"top-1 error, {clip}, less all": rise for clip, rise in rises.items()}
+    return Finding(verdict(holds, above(cost, 0) is False), numbers, " ".join([note, *missing]))
+
+
+def _reached(epochs: Sequence[dict]) -> tuple[list[str], str]:
+    """Return the layers with a filter that reaches the radius in training, and a sentence about them."""
+    largest = {
+        layer: max(epoch["epoch"]["rms"][layer][1] for epoch in epochs) for layer in epochs[0]["epoch"]["rms"]
+    }
+    reached = [layer for layer, value in largest.items() if value > 0.999 * RADIUS]
+    name, value = max(largest.items(), key=lambda pair: pair[1])
+    if not reached:
+        return [], f"No filter reaches the radius {RADIUS}; the largest RMS, {value:.2f}, is that of {name}."
+    return reached, f"Filters of {', '.join(reached)} reach the radius {RADIUS}; of other layers none does."
 
 
 def pixel_values(at: Subject) -> Iterator[Measured]:

@@ -281,6 +281,18 @@ class Stored:
         return found
 
 
+def over_seeds(values: Sequence[float], unit: str = "") -> Number:
+    """Return the mean over trainings with twice its standard error; of fewer than `SEEDS` the spread is unknown.
+
+    Example:
+        >>> over_seeds([1.0, 2.0])
+        Number(value=1.5, low=None, high=None, n=2, unit='')
+        >>> over_seeds([1.0, 2.0, 3.0, 2.0]).low
+        1.183503419072274
+    """
+    return difference(values, [0.0] * len(values), unit)
+
+
 def difference(some: Sequence[float], others: Sequence[float], unit: str = "") -> Number:
     """Return mean(some) - mean(others) of trainings with twice its standard error.
 

@@ -1,4 +1,4 @@
-"""What the claims' own statistics look at: a profile's network, a sample of its validation pictures, their objects."""
+"""What the claims' own statistics look at: a profile's network, some validation pictures, and their objects."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def stem(weights: np.ndarray, stride: int, largest: np.ndarray) -> Stem:
         SpectrumError: Weights of another shape.
     """
     size = rms(weights)
-    silent, faint, noisy = np.asarray(largest) <= 0, size < FAINT * np.median(size), resembles_noise(weights)
+    silent, faint, noisy = faults(weights, largest)
     dead = silent | faint | noisy
     live = weights[~dead]
     peaks = peak_frequencies(live)
@@ -89,6 +89,16 @@ def stem(weights: np.ndarray, stride: int, largest: np.ndarray) -> Stem:
         energy={name: _percent(energy_between(live, *band)) for name, band in BANDS.items()},
         above=_percent(energy_between(live, 1 / (2 * stride), 1.0)),
     )
+
+
+def faults(weights: np.ndarray, largest: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Tell which filters are silent, which are faint, and which resemble noise; any of it makes them dead [maps].
+
+    Args:
+        weights, largest: As for `stem`.
+    """
+    size = rms(weights)
+    return np.asarray(largest) <= 0, size < FAINT * np.median(size), resembles_noise(weights)
 
 
 def rms(weights: np.ndarray) -> np.ndarray:
@@ -130,6 +140,24 @@ def peak_frequencies(weights: np.ndarray) -> np.ndarray:
     """Return the radial frequency at which each filter's spectrum is largest [maps]."""
     energy = energies(_filters(weights), GRID).reshape(len(weights), GRID**2)
     return radii(GRID).ravel()[energy.argmax(1)]
+
+
+def dip(values: np.ndarray) -> float:
+    """Return Hartigan's dip: how far the distribution of values lies from the nearest one with a single mode.
+
+    For every value as the mode, the steps before it are compared with the greatest convex curve beneath them, and
+    those after it with the least concave curve above. Two equal clusters have a dip of 0.25, which is the largest.
+
+    Example:
+        >>> dip(np.array([0.0, 0.0, 1.0, 1.0])), dip(np.arange(100.0)) <= 0.01
+        (0.25, True)
+    """
+    places, counts = np.unique(np.asarray(values, float), return_counts=True)
+    upper = np.cumsum(counts) / counts.sum()
+    lower = upper - counts / counts.sum()
+    rises = [_gap(places[: i + 1], lower[: i + 1], upper[: i + 1]) for i in range(len(places))]
+    falls = [_gap(-places[i:][::-1], 1 - upper[i:][::-1], 1 - lower[i:][::-1]) for i in range(len(places))]
+    return float(min(np.maximum(rises, falls)) / 2)
 
 
 def resembles_noise(weights: np.ndarray) -> np.ndarray:
@@ -204,6 +232,21 @@ def _distance(side: int, row: float, column: float) -> np.ndarray:
     """Return how far each place of a spectrum lies from a frequency [side, side]; 0.5 and -0.5 are the same."""
     across, along = (np.abs((np.fft.fftfreq(side) - place + 0.5) % 1 - 0.5) for place in (row, column))
     return np.hypot(across[:, None], along[None, :])
+
+
+def _gap(places: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> float:
+    """Return how far steps rise above the convex hull beneath them, the last step, at the mode, left out."""
+    hull: list[int] = []
+    for i in range(len(places)):
+        while len(hull) > 1 and _slope(places, lower, *hull[-2:]) >= _slope(places, lower, hull[-1], i):
+            hull.pop()
+        hull.append(i)
+    beneath = np.interp(places, places[hull], lower[hull])
+    return float(np.max(upper[:-1] - beneath[:-1], initial=0))
+
+
+def _slope(places: np.ndarray, values: np.ndarray, i: int, j: int) -> float:
+    return (values[j] - values[i]) / (places[j] - places[i])
 
 
 def _percent(shares: np.ndarray) -> float:

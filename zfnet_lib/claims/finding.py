@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
@@ -78,6 +79,11 @@ def apart(number: Number, other: Number) -> Truth:
     if number.low > other.high:
         return True
     return False if number.high <= other.low else None
+
+
+def rising(numbers: Iterable[Number]) -> Truth:
+    """Tell whether each number exceeds the one before, their intervals apart: no where one clearly does not."""
+    return every(apart(after, before) for before, after in pairwise(numbers))
 
 
 def every(truths: Iterable[Truth]) -> Truth:

@@ -138,18 +138,24 @@ def lone_signal(trace: Trace, units: Sequence[Unit]) -> Tensor:
     return signal
 
 
-def _traces(at: Subject, units: Sequence[Unit]) -> Iterator[tuple[Sequence[Unit], Trace]]:
-    """Yield units a batch at a time, with a forward pass in which picture i is that of unit i."""
+def traces(at: Subject, units: Sequence[Unit], upto: str = "") -> Iterator[tuple[Sequence[Unit], Trace]]:
+    """Yield units of a layer a batch at a time, with a forward pass in which picture i is that of unit i.
+
+    Args:
+        at: Network and pictures.
+        units: `image` counts in the data set.
+        upto: Where the pass ends; at the units' layer by default.
+    """
     for start in range(0, len(units), BATCH):
         part = units[start : start + BATCH]
         with torch.no_grad():
-            yield part, at.net.trace(at.x([unit.image for unit in part]), upto=part[0].layer)
+            yield part, at.net.trace(at.x([unit.image for unit in part]), upto=upto or part[0].layer)
 
 
 def _edge_correlations(at: Subject, layer: str, ways: Mapping[str, Mapping]) -> dict[str, np.ndarray]:
     """Return by way the mean correlation of each map's projections' edges with those of their patches."""
     units, scores = at.units(layer), {way: [] for way in ways}
-    for part, trace in _traces(at, units):
+    for part, trace in traces(at, units):
         signal = lone_signal(trace, part)
         patches = torch.stack([window_of(at.net, *pair) for pair in zip(part, trace.x, strict=True)])
         own = grouping.edges(patches)
@@ -183,7 +189,7 @@ def _unpooling_errors(trace: Trace, conv: Conv, way: str, seed: int) -> list[flo
 def _negative(at: Subject, layer: str) -> dict[str, np.ndarray]:
     """Return by layer beneath the share of the energy below 0 that arrives there, unit by unit."""
     shares: dict[str, list[float]] = {}
-    for part, trace in _traces(at, at.units(layer)[:: at.scale.units]):
+    for part, trace in traces(at, at.units(layer)[:: at.scale.units]):
         for place, signal in arrivals(trace, layer, lone_signal(trace, part)).items():
             if place not in (layer, "pixels"):
                 energy = signal.square().flatten(1)

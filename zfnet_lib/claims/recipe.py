@@ -25,7 +25,7 @@ from .finding import (
     verdict,
 )
 from .printed import images_per_second
-from .stored import Measured, NotRun, Stored, difference, measured
+from .stored import Measured, NotRun, Stored, counted, difference, measured
 from .subject import Subject
 
 
@@ -78,8 +78,7 @@ def pixel_values(at: Subject) -> Iterator[Measured]:
     """Take the mean from pictures and say between which values they lie."""
     x = at.net.preparation.normalise(at.squares(at.few)).numpy().reshape(len(at.few), -1)
     for share in (0.1, 1.0, 99.0, 99.9):
-        value = float(np.percentile(x, share))
-        yield Measured("percentile", value, value, value, len(x), place={"share": share})
+        yield counted("percentile", np.percentile(x, share), len(x), share=share)
     for bound in (128, 140):
         yield measured("inside", 100 * (np.abs(x) <= bound).mean(1), "%", bound=bound)
 

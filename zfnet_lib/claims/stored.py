@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import sqrt
 from pathlib import Path
 from statistics import mean, median, stdev
@@ -40,6 +40,7 @@ class Measured:
         n: What it rests on.
         spread: Standard deviation over them.
         place: Layer, variant … that it belongs to.
+        data: The pictures, where they are not those that the other claims look at.
     """
 
     quantity: str
@@ -49,15 +50,28 @@ class Measured:
     n: int
     unit: str = ""
     spread: float | None = None
-    place: dict[str, Any] | None = None
+    place: dict[str, Any] = field(default_factory=dict)
+    data: str = ""
 
     def record(self, claim: str, spec: str, data: str, watch: Stopwatch, seed: int) -> Record:
-        """Return it as a record, whose parameters hold the interval too."""
-        settings = (self.place or {}) | {"low": self.low, "high": self.high}
-        made = watch.provenance(seed)
+        """Return it as a record, whose parameters hold the interval too; another `network` is in its place."""
         return Record(
-            claim, self.quantity, self.value, self.unit, made, self.n, self.spread, None, settings, spec, data
+            claim,
+            self.quantity,
+            self.value,
+            self.unit,
+            watch.provenance(seed),
+            self.n,
+            self.spread,
+            parameters=self.place | {"low": self.low, "high": self.high},
+            spec=self.place.get("network", spec),
+            data=self.data or data,
         )
+
+
+def counted(quantity: str, value: float, n: int, unit: str = "", **place: Any) -> Measured:
+    """Return a number that has no error: a count over all n, or the statistic of one training."""
+    return Measured(quantity, float(value), float(value), float(value), n, unit, None, place)
 
 
 def measured(

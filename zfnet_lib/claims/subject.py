@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import torch
@@ -72,15 +72,27 @@ class Subject:
         return profile_of(self.profile).network
 
     @cached_property
-    def untrained(self) -> ConvNet:
-        """The same architecture with random weights."""
-        return ConvNet(self.net.spec, self.net.preparation, self.seed).eval()
+    def untrained(self) -> Subject:
+        """The same pictures, with random weights in the same architecture."""
+        return self.seen_by(ConvNet(self.net.spec, self.net.preparation, self.seed))
+
+    def enlarged(self, side: int) -> Subject:
+        """Return the same pictures at a larger size, seen by the convolutions alone."""
+        return self.seen_by(self.net.features(side=max(side, self.net.preparation.crop)))
+
+    def seen_by(self, net: ConvNet) -> Subject:
+        """Return the same pictures with another network."""
+        other = Subject(self.profile, self.seed)
+        other.net, other.dataset = net.eval(), self.dataset
+        return other
 
     @cached_property
     def dataset(self) -> Dataset:
         """The validation pictures of what the network was trained on."""
         if self.name == MINI.name:
-            return open_dataset(DATA[self.profile], "val")
+            drawn = open_dataset(DATA[self.profile], "val")
+            drawn.sample = cache(drawn.sample)  # drawing takes longer than looking
+            return drawn
         return training_data(DATA[self.profile], "val")
 
     @cached_property
@@ -104,11 +116,6 @@ class Subject:
         """The strongest units of every map over `rows`."""
         return strongest(self.net.features(), self.dataset, 9, rows=self.rows)
 
-    @cached_property
-    def untrained_hits(self) -> Ranking:
-        """The same with random weights."""
-        return strongest(self.untrained.features(), self.dataset, 9, rows=self.rows)
-
     def units(self, layer: str) -> list[Unit]:
         """Return the strongest units of some maps of a layer, drawn by seed; `image` counts in the data set."""
         hits = self.hits[layer]
@@ -122,10 +129,6 @@ class Subject:
     def x(self, rows: Sequence[int]) -> Tensor:
         """Return prepared pictures [n, 3, crop, crop]."""
         return self.net.prepare(self.squares(rows)).contiguous(memory_format=torch.channels_last)
-
-    def visible(self, rows: Sequence[int]) -> Tensor:
-        """Return pictures as the network sees them, uint8 [n, 3, crop, crop]."""
-        return centre_square(self.squares(rows), self.net.preparation.crop)
 
     def objects(self, rows: Sequence[int]) -> Tensor:
         """Return where the labelled objects are, bool [n, crop, crop]: masks where there are any, else boxes."""

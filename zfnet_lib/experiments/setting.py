@@ -137,13 +137,23 @@ def trained_at_hand(profile: str, name: str, clip: str = "all") -> ConvNet | Non
     Returns:
         The network, or None where its training has not run and its weights do not ship.
     """
-    if profile_of(profile).name == "smoke":
-        return trained(name, 0, clip).net
-    run = training_of(profile, name, clip=clip)
+    return at_hand(training_of(profile, name, clip=clip))
+
+
+def at_hand(run: Training) -> ConvNet | None:
+    """Return the network of a training: on the spot in `smoke`, else from here or as it ships; None without."""
+    if run.recipe.name == "smoke":
+        return trained(run.network, run.seed, run.recipe.clip).net
+    folder = weights_of(run)
+    return load_network(folder) if folder else None
+
+
+def weights_of(run: Training) -> Path | None:
+    """Return where the weights of a training lie: where it left them, or as they ship; None where they do not."""
     shipped = [
-        results_root(run.recipe.name) / "weights" / other for other in SHIPPED if SHIPPED[other].training == run
+        results_root(run.recipe.name) / "weights" / name for name, each in SHIPPED.items() if each.training == run
     ]
-    return next((load_network(folder) for folder in (run.weights, *shipped) if folder.is_dir()), None)
+    return next((folder for folder in (run.weights, *shipped) if folder.is_dir()), None)
 
 
 def training_of(profile: str, name: str, seed: int = 0, clip: str = "all") -> Training:

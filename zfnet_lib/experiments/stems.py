@@ -222,14 +222,14 @@ def fig5(profile: str, pictures: str = "", seed: int = 0) -> Stems:
 def _measured(net: ConvNet, dataset: Dataset, seed: int) -> Layers:
     first, second = net.spec.convs[:2]
     stride, pooled = first.stride, first.stride * first.pool.stride
-    largest, shown = _strongest(net, dataset)
-    _, beginning = _strongest(ConvNet(net.spec.features(second.name), net.preparation, seed), dataset)
+    largest, shown = largest_and_shown(net, dataset)
+    _, beginning = largest_and_shown(ConvNet(net.spec.features(second.name), net.preparation, seed), dataset)
     filters = net.get_submodule(first.name).weight.detach().numpy()
     grids, untrained = ({period: grid(each, period) for period in (stride, pooled)} for each in (shown, beginning))
     return Layers(filters, stride, stem(filters, stride, largest), shown, grids, untrained)
 
 
-def _strongest(net: ConvNet, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+def largest_and_shown(net: ConvNet, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Return the largest activation of each map of layer 1, and projections of the strongest units of layer 2."""
     first, second = (conv.name for conv in net.spec.convs[:2])
     rows = np.unique(np.linspace(0, len(dataset) - 1, min(MOST, len(dataset))).round().astype(int))

@@ -135,11 +135,23 @@ def extent(projection: NDArray, share: float = 0.9) -> int:
         >>> extent(pixels), extent(np.ones((3, 10, 10)), 0.25)
         (3, 5)
     """
-    energy = (projection.astype(float) ** 2).sum(0)
+    return smallest_square((projection.astype(float) ** 2).sum(0), share)[0]
+
+
+def smallest_square(energy: NDArray, share: float = 0.9) -> tuple[int, int, int]:
+    """Return side, top and left of the smallest square that holds a share of energy [s, s].
+
+    Example:
+        >>> energy = np.zeros((9, 9))
+        >>> energy[2:5, 3:5] = 1
+        >>> smallest_square(energy)
+        (3, 2, 2)
+    """
     table = np.pad(energy, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
     needed, size = share * energy.sum() * (1 - 1e-9), len(energy)
     for side in range(1, size + 1):
         held = table[side:, side:] - table[:-side, side:] - table[side:, :-side] + table[:-side, :-side]
         if held.max() >= needed:
-            return side
-    return size
+            top, left = divmod(int(held.argmax()), held.shape[1])
+            return side, top, left
+    return size, 0, 0

@@ -79,8 +79,8 @@ def _transposition_errors(conv: Conv, weight: Tensor) -> tuple[float, float]:
 
 def _by_flipped_filters(y: Tensor, weight: Tensor, conv: Conv) -> Tensor:
     """Insert zeros between the positions and filter with the filters flipped and their channels exchanged."""
-    side = (y.shape[-1] - 1) * conv.stride + 1
-    spread = y.new_zeros(*y.shape[:2], side, side)
+    rows, columns = ((n - 1) * conv.stride + 1 for n in y.shape[2:])
+    spread = y.new_zeros(*y.shape[:2], rows, columns)
     spread[..., :: conv.stride, :: conv.stride] = y
     turned = weight.unflatten(0, (conv.groups, -1)).transpose(1, 2).flatten(0, 1).flip(2, 3)
     return F.conv2d(spread, turned, padding=conv.kernel - 1, groups=conv.groups)

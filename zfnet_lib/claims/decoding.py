@@ -25,7 +25,7 @@ BATCH = 16
 NEAR = 3
 """Side of the block of cells from which the pixels of the one in its middle are read."""
 
-DRAWN = 100
+DRAWN = 200
 """Cells of each picture that the decoder learns from."""
 
 PENALTY = 1e-2
@@ -81,8 +81,8 @@ def retains_information(stored: Stored) -> Finding:
     much = [number.value >= MUCH or None for number in leads]
     kept = [number.low is not None and below(number, 0) is not True for number in probes.values()]
     note = (
-        "7x7 less 11x11. A linear decoder of 3x3 cells, 4 pixels wide in layer 1 and 8 in layer 2; high frequencies "
-        "are those above 1/8 cycle a pixel. The probe reads means of quarters."
+        "7x7 less 11x11. A linear decoder of 3x3 cells, 4 pixels wide in layer 1 and 8 in layer 2; high are "
+        "frequencies above 1/8 cycle a pixel. The probe reads means of quarters."
     )
     return Finding(
         verdict(every([*more, *much, *kept]), False in more), numbers | probes, with_seeds(note, leads[0])

@@ -14,7 +14,7 @@ from ..experiments import training_of
 from ..experiments.setting import at_hand
 from ..spectra import FAINT, faults
 from .finding import SEEDS, UNTESTABLE, Finding, Number, above, below, every, verdict
-from .frequencies import filters_of, largest
+from .frequencies import filters_of, largest, live
 from .stems import OURS, THEIRS, Networks, by_seed, lead, lower_layers, numbers_of, shown, with_seeds
 from .stored import Measured, Stored, counted
 from .subject import Subject
@@ -58,9 +58,9 @@ def distinctive(at: Subject) -> Iterator[Measured]:
     """Compare the live filters of layer 1 with one another, and count the directions that their answers span."""
     for (name, seed), net in lower_layers(at.profile).items():
         filters, first = filters_of(net), net.spec.convs[0].name
-        live = ~np.any(faults(filters, largest(net, at.dataset, at.rows)), axis=0)
-        alike = largest_cosines(filters[live])
-        yield counted(COSINE, alike.mean(), len(alike), "cosine", network=name, seed=seed)
+        kept = filters[live(filters, largest(net, at.dataset, at.rows))]
+        if len(kept) > 1:
+            yield counted(COSINE, largest_cosines(kept).mean(), len(kept), "cosine", network=name, seed=seed)
         rank = effective_rank(answers(net.features(first), at.dataset, at.few, at.seed)[first])
         yield counted(RANK, 100 * rank / len(filters), len(at.few), "% of the filters", network=name, seed=seed)
 

@@ -54,7 +54,9 @@ def preferred(at: Subject) -> Iterator[Measured]:
     for (name, seed), net in (lower_layers(at.profile, native=True) | alexnet(at.profile)).items():
         first = net.spec.convs[0]
         filters = filters_of(net)
-        peaks = peak_frequencies(filters[~np.any(faults(filters, largest(net, pictures)), axis=0)])
+        peaks = peak_frequencies(filters[live(filters, largest(net, pictures))])
+        if not peaks.size:
+            continue  # where nothing is live, nothing is preferred
         for quantity, value, unit in (
             (MIDDLE, 100 * middle_third(peaks).mean(), "%"),
             (DIP, dip(np.log(np.clip(peaks, *RANGE))), ""),
@@ -161,6 +163,11 @@ def answers_to_aliases(net: ConvNet) -> np.ndarray:
     most, preferred_one = to_slow.max(0)
     at_alias = to_fast.gather(0, preferred_one[None])[0]
     return (at_alias >= ALIAS * most)[most > 0].numpy()
+
+
+def live(filters: np.ndarray, largest_of: np.ndarray) -> np.ndarray:
+    """Tell which filters are neither silent nor faint nor like noise [maps]."""
+    return ~np.any(faults(filters, largest_of), axis=0)
 
 
 def filters_of(net: ConvNet) -> np.ndarray:

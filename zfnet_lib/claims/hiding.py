@@ -200,7 +200,7 @@ def _hit(losses: np.ndarray, places: np.ndarray, energy: Tensor, size: int, stri
     across = (energy.shape[-1] - size) // stride + 1
     row, column = (int(n) * stride + size / 2 for n in divmod(int(places[losses.argmax()]), across))
     peak = np.unravel_index(smoothed(energy).argmax(), energy.shape)
-    return max(abs(row - peak[0]), abs(column - peak[1])) <= size
+    return bool(max(abs(row - peak[0]), abs(column - peak[1])) <= size)
 
 
 def _evidence_ratio(at: Subject, one: Covered, layer: str) -> float:

@@ -21,7 +21,7 @@ from ..invariance import EXACT
 from ..network import Trace
 from ..receptive import Box, receptive_field
 from .finding import SEEDS, UNTESTABLE, Finding, above, every, rising, verdict
-from .hiding import energies, region
+from .hiding import energies
 from .method import lone_signal, traces
 from .stored import Measured, Stored, counted, measured
 from .subject import Subject
@@ -111,7 +111,7 @@ def objects(at: Subject) -> Iterator[Measured]:
     large = at.enlarged(LARGE)
     top, side = large.layers[-1], large.net.preparation.crop
     yield counted("window of layer 5", receptive_field(large.net.spec, top).size / side, 1, "of the picture")
-    yield measured("object within the area of 90 %", 100 * _coverage(large, top), "%", np.median)
+    yield measured("object within the square that holds 90 %", 100 * _coverage(large, top), "%", np.median)
     for layer in large.layers:
         yield measured(
             "variation in pixels over that in layer 5", _pose_variation(large, layer), "times", layer=layer
@@ -121,9 +121,9 @@ def objects(at: Subject) -> Iterator[Measured]:
 def objects_with_pose(stored: Stored) -> Finding:
     """Tell whether layer 5 covers whole objects, and maps vary the more in pixels the higher the layer."""
     found = stored.numbers
-    window, coverage = found.one("window of layer 5"), found.one("object within the area of 90 %")
+    window, coverage = found.one("window of layer 5"), found.one("object within the square that holds 90 %")
     variation = found.by("layer", "variation in pixels over that in layer 5")
-    numbers = {"object within the area of 90 %": coverage}
+    numbers = {"object within the square that holds 90 %": coverage}
     numbers |= {f"{layer}: variation in pixels over that in layer 5": each for layer, each in variation.items()}
     if window.value >= 1:
         return Finding(UNTESTABLE, numbers, "Layer 5's window covers the picture.")
@@ -208,12 +208,14 @@ def _maps_beneath(at: Subject, layer: str, beneath: str) -> list[float]:
 
 
 def _coverage(at: Subject, layer: str) -> np.ndarray:
-    """Return unit by unit which share of the object lies in the smallest area with 90 % of its projection."""
+    """Return unit by unit which share of the object lies in the smallest square with 90 % of its projection."""
     shares = []
     for unit in at.units(layer):
-        energy = energies(at, at.x([unit.image]), [unit._replace(image=0)])[0]
-        inside = at.objects([unit.image])[0].numpy()
-        shares.append((region(energy, SHARE) & inside).sum() / inside.sum() if inside.any() else np.nan)
+        energy = energies(at, at.x([unit.image]), [unit._replace(image=0)])[0].double().numpy()
+        side, top, left = grouping.smallest_square(energy, SHARE)
+        inside = at.objects([unit.image])[0]
+        covered = inside[top : top + side, left : left + side]
+        shares.append(float(covered.sum() / inside.sum()))  # NaN where no object is marked
     return np.array(shares)
 
 

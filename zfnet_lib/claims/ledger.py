@@ -14,7 +14,22 @@ from ..experiments.setting import describe_pictures
 from ..experiments.transferring import is_fresh
 from ..paths import PROJECT, ZfnetError
 from ..records import Stopwatch, store
-from . import backprop, depth, development, features, method, occluded, recipe, transfer
+from . import (
+    backprop,
+    coherence,
+    decoding,
+    depth,
+    development,
+    distinct,
+    features,
+    frequencies,
+    layers,
+    method,
+    occluded,
+    probing,
+    recipe,
+    transfer,
+)
 from .finding import FAILS, HOLDS, NOT_RUN, UNDECIDED, VERDICTS, Finding, Number
 from .printed import PRINTED, Printed
 from .stored import Measured, NotRun, Stored
@@ -76,12 +91,22 @@ TESTS: dict[str, Test] = {
     "seventy-epochs-twelve-days": Test(recipe.seventy_epochs, "training", path="trainings", basis=ARITHMETIC),
     "top9-strong-grouping": Test(features.strong_grouping, "fig2", cost="half an hour", **GROUPS),
     "patches-vary-more-than-projections": Test(features.patches_vary_more, "fig2", cost="half an hour", **GROUPS),
+    "background-feature-grass": Test(layers.background_feature, "fig2", layers.background),
+    "features-hierarchical": Test(layers.hierarchical, "fig2", layers.growing),
+    "layers-2-3-edges-then-textures": Test(probing.edges_then_textures, "fig2", probing.probed),
     "layer-4-more-class-specific": Test(features.class_specific, "fig2", cost="half an hour", **GROUPS),
+    "layer-5-objects-with-pose-variation": Test(layers.objects_with_pose, "fig2", layers.objects),
+    "invariance-grows-with-layer": Test(probing.invariance_grows, "invariance", probing.moved),
     "lower-layers-converge-early": Test(development.converge_early, "fig4", cost="2.3 h", **EVOLUTION),
     "upper-layers-develop-late": Test(development.develop_late, "fig4", cost="2.3 h", **EVOLUTION),
     "jumps-are-image-changes": Test(development.jumps, "fig4", cost="2.3 h", **EVOLUTION),
     "train-until-fully-converged": Test(development.until_converged, "fig4", cost="2.3 h", **EVOLUTION),
+    "krizhevsky-layer-1-few-mid-frequencies": Test(frequencies.few_mid_frequencies, "fig5", frequencies.preferred),
+    "stride-4-causes-layer-2-aliasing": Test(frequencies.stride_aliases, "fig5", frequencies.sampled),
+    "smaller-stem-retains-information": Test(decoding.retains_information, "fig5", decoding.information),
     "smaller-stem-lower-error": Test(depth.smaller_stem, "table1", **ERRORS),
+    "smaller-stem-fewer-dead-features": Test(distinct.fewer_dead, "fig5", distinct.faulty),
+    "smaller-stem-more-distinctive-features": Test(distinct.more_distinctive, "fig5", distinct.distinctive),
     "visual-diagnosis-predicts-accuracy": Test(depth.diagnosis, "fig5"),
     "object-occlusion-lowers-class-probability": Test(occluded.object_matters, "fig6", occluded.object_covered),
     "model-uses-local-structure-not-only-context": Test(occluded.local_structure, "fig6", occluded.object_alone),
@@ -115,6 +140,7 @@ TESTS: dict[str, Test] = {
     "caltech-imagenet-overlap": Test(transfer.overlap, "weights", path="overlap"),
     "features-more-discriminative-with-layer": Test(transfer.more_with_layer, "table6", path="transfer"),
     "all-layers-give-best-results": Test(transfer.all_layers_best, "table6", path="transfer"),
+    "features-far-from-random": Test(coherence.far_from_random, "fig2", coherence.coherent),
 }
 """Every claim's test: the function that judges it, the page that shows it, and what its record is."""
 

@@ -8,7 +8,6 @@ from ..checkpoints import CheckpointError, load_network
 from ..datasets import Dataset, MissingDataError
 from ..experiments import training_of
 from ..experiments.setting import at_hand, weights_of
-from ..experiments.stems import ALEXNET
 from ..network import ConvNet
 from ..shipping import NATIVE
 from ..trainings import Training, training_data
@@ -19,6 +18,8 @@ from .subject import Subject
 OURS, THEIRS = "zfnet", "krizhevsky"
 SMALL_FILTERS, LARGE_FILTERS = "krizhevsky-7x7", "zfnet-11x11"
 """The crossed stems: small filters with stride 4, large ones with stride 2."""
+
+ALEXNET = "alexnet-imagenet"
 
 LARGER = "caltech-101"
 """What `tiny` asks about frequencies: Tiny-ImageNet's pictures are enlarged and hold no high ones."""
@@ -83,8 +84,11 @@ def numbers_of(stored: Stored, native: bool = False) -> Numbers:
 
 
 def by_seed(found: Numbers, quantity: str, name: str, **place) -> list[float]:
-    """Return a quantity of one architecture, a value a training."""
-    return [number.value for number in found.by("seed", quantity, network=name, **place).values()]
+    """Return a quantity of one architecture, a value a training; nothing of one that was not at hand."""
+    try:
+        return [number.value for number in found.by("seed", quantity, network=name, **place).values()]
+    except NotRun:
+        return []
 
 
 def lead(found: Numbers, quantity: str, unit: str = "", **place) -> Number:

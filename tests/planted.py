@@ -1,0 +1,132 @@
+"""What the tests of the claims plant: records whose verdict is known, and pictures whose object alone matters."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import torch
+
+from zfnet_lib import records
+from zfnet_lib.claims import TESTS, Finding
+from zfnet_lib.claims.stored import Measured
+from zfnet_lib.claims.subject import Scale, Subject
+from zfnet_lib.datasets import Dataset, Sample, mask_box
+from zfnet_lib.experiments import training_of
+from zfnet_lib.images import Preparation
+from zfnet_lib.network import ConvNet
+from zfnet_lib.specs import ArchSpec, Conv
+
+
+def number(quantity: str, value: float, half: float = 0.0, unit: str = "", **place) -> Measured:
+    """Return a number with an interval of `half` on both sides."""
+    return Measured(quantity, value, value - half, value + half, 9, unit, None, place)
+
+
+def plant(claim: str, *found: Measured, profile: str = "tiny") -> None:
+    """Store numbers as the record of a claim."""
+    made = records.Stopwatch()
+    file = TESTS[claim].stored(profile, claim).file
+    records.store(file, [each.record(f"claim {claim}", "net", "data", made, 0) for each in found])
+
+
+def judged(claim: str, *found: Measured, profile: str = "tiny") -> Finding:
+    """Store numbers and judge the claim by them."""
+    if found:
+        plant(claim, *found, profile=profile)
+    return TESTS[claim].judge(TESTS[claim].stored(profile, claim))
+
+
+def verdict_of(claim: str, *found: Measured) -> str:
+    """Return the verdict alone."""
+    return judged(claim, *found).verdict
+
+
+def plant_training(
+    name: str, seed: int = 0, clip: str = "all", train=10.0, val1=50.0, val5=25.0, rms=None, seconds=3600.0
+) -> None:
+    """Leave what a finished training of `tiny` leaves: an epoch's line and its errors."""
+    run = training_of("tiny", name, seed, clip)
+    epoch = {
+        "rms": rms or {"conv1": [0.04, 0.1], "conv2": [0.01, 0.03]},
+        "seconds": seconds,
+        "images_per_second": 80.0,
+    }
+    run.epochs_file.parent.mkdir(parents=True, exist_ok=True)
+    made = records.Stopwatch().provenance()
+    line = {"epoch": epoch, "provenance": {"device": "two cores"}}
+    run.epochs_file.write_text(json.dumps(line) + "\n")
+    quantities = {"train top-1 error": train, "val top-1 error": val1, "val top-5 error": val5}
+    found = [
+        records.Record("training", quantity, value, "%", made, parameters={"views": 1})
+        for quantity, value in quantities.items()
+    ]
+    records.store(run.errors_file, found)
+
+
+def plant_seeds(name: str, errors: list[float], key: str = "val5", clip: str = "all", **others) -> None:
+    """Leave a training a seed, each with its error."""
+    for seed, error in enumerate(errors):
+        plant_training(name, seed, clip, **{key: error}, **others)
+
+
+SIDE, SQUARE = 32, 6
+
+
+class Coloured(Dataset):
+    """Red and blue squares on grey noise; where the square is said to be can be wrong.
+
+    Args:
+        n: Pictures; labels alternate, 0 is red.
+        lie: Mark another place as the object.
+    """
+
+    name, split, classes = "coloured", "val", ("red", "blue")
+
+    def __init__(self, n: int, lie: bool = False):
+        rng = np.random.default_rng(0)
+        self.labels, self.lie = np.arange(n) % 2, lie
+        self.corners = [tuple(SQUARE * rng.integers(0, 3, 2)) for _ in range(n)]
+        self.names = [str(i) for i in range(n)]
+
+    def sample(self, i: int) -> Sample:
+        rng = np.random.default_rng(i)
+        picture = torch.from_numpy(rng.integers(126, 131, (3, SIDE, SIDE)).astype(np.uint8))
+        top, left = self.corners[i]
+        picture[:, top : top + SQUARE, left : left + SQUARE] = 28
+        picture[2 * self.labels[i], top : top + SQUARE, left : left + SQUARE] = 228
+        mask = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+        top, left = (top + 12, left + 12) if self.lie else (top, left)
+        mask[top : top + SQUARE, left : left + SQUARE] = True
+        return Sample(picture, int(self.labels[i]), mask_box(mask), mask, self.names[i])
+
+
+def colour_net() -> ConvNet:
+    """Return a network whose maps are red and blue, and whose classes are whichever there is more of."""
+    spec = ArchSpec("colours", (Conv("conv1", 2, SQUARE, stride=SQUARE),), dense=(), classes=2, image_size=SIDE)
+    net = ConvNet(spec, replace(Preparation.grey(SIDE), short_side=SIDE)).eval()
+    with torch.no_grad():
+        net.conv1.weight.zero_()
+        net.conv1.weight[0, 0] = net.conv1.weight[1, 2] = 0.01
+        net.conv1.bias.fill_(-1.0)
+        red = torch.arange(net.fc8.weight.shape[1]) < net.fc8.weight.shape[1] // 2
+        net.fc8.weight.copy_(torch.stack([red, ~red]).float())
+    return net
+
+
+def coloured(lie: bool = False, n: int = 20) -> Subject:
+    """Return a subject whose network sees colours alone, on pictures of coloured squares."""
+    at = Subject("smoke")
+    at.net, at.dataset, at.scale = colour_net(), Coloured(n, lie), Scale(n, 2, 3, n)
+    return at
+
+
+def small(net: ConvNet, dataset: Dataset) -> Subject:
+    """Return a subject of a given network on few pictures, which it is taken to name rightly."""
+    at = Subject("smoke")
+    dataset.sample = cache(dataset.sample)
+    at.net, at.dataset, at.scale = net.eval(), dataset, Scale(pictures=12, maps=4, units=3, few=6)
+    at.right = at.few
+    return at

@@ -1,5 +1,6 @@
 """The claims of section 4.1 on stems: planted frequencies, aliases and twins, and thresholds over seeds."""
 
+import sys
 from dataclasses import replace
 from itertools import pairwise
 
@@ -9,7 +10,7 @@ import torch
 from planted import judged, number, small, verdict_of
 from scipy.optimize import linprog
 
-from zfnet_lib import MINI, ConvNet, open_dataset
+from zfnet_lib import MINI, ConvNet, ZfnetError, claims, open_dataset
 from zfnet_lib.checkpoints import save_network
 from zfnet_lib.claims import decoding, distinct, frequencies, stems
 from zfnet_lib.claims.finding import FAILS, HOLDS, UNDECIDED, UNTESTABLE
@@ -96,6 +97,14 @@ def test_a_claim_whose_stems_are_missing_names_their_trainings_and_is_passed_ove
         judged(claim)
     with pytest.raises(NotRun, match=r"bring it with: zfnet fetch caltech-101"):
         stems.native_pictures(type("At", (), {"profile": "tiny"}))
+
+
+def test_what_cannot_be_measured_yet_is_passed_over_unless_it_is_asked_for(monkeypatch):
+    claim = "stride-4-causes-layer-2-aliasing"
+    with pytest.raises(ZfnetError, match=f"^{claim} needs what is not here yet: .*zfnet fetch caltech-101"):
+        list(claims.measure("tiny", [claim]))
+    monkeypatch.setattr(sys.modules["zfnet_lib.claims.ledger"], "measurable", lambda names: [claim])
+    assert list(claims.measure("tiny")) == []
 
 
 def test_alexnet_stands_beside_where_it_is_at_hand(nets, results):

@@ -134,8 +134,8 @@ def trains_quickly(stored: Stored) -> Finding:
     machines = sorted({device.partition(",")[0] for device in devices})
     faster = whole >= 100 * seconds if len(machines) == 1 else None
     note = (
-        f"On {' and '.join(machines)}; the weight decay is chosen in that time. Without loss of convergence is read "
-        f"as: no more than a point below a linear SVM on the same features, as in Table 6, layer 7."
+        f"On {' and '.join(machines)}; the weight decay is chosen in that time. Without loss of convergence is "
+        f"read as: no more than a point below a linear SVM on the same features, as in Table 6, layer 7."
     )
     holds = every([faster, at_least(behind, -CLOSE)])
     return Finding(verdict(holds, whole < 10 * seconds), numbers, note)

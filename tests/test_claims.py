@@ -24,7 +24,9 @@ from zfnet_lib.evaluation import Errors
 from zfnet_lib.experiments import spot
 from zfnet_lib.figures import FigureError, verdicts
 from zfnet_lib.paths import PROJECT
+from zfnet_lib.recipes import SMOKE
 from zfnet_lib.training import EpochResult
+from zfnet_lib.trainings import Training
 
 module = import_module("zfnet_lib.claims.ledger")  # the function of that name hides the module
 
@@ -179,7 +181,7 @@ def test_a_training_on_the_spot_leaves_what_the_ledger_reads(tmp_path, monkeypat
     monkeypatch.setattr(spot, "train", lambda *a, **k: iter([replace(EPOCH, epoch=n) for n in (1, 2)]))
     monkeypatch.setattr(spot, "errors", lambda net, data: ERRORS[data.split])
     for _ in range(2):  # the second training replaces what the first one left
-        spot.trained.__wrapped__("zfnet", 1)
+        spot._train(Training("zfnet", "shapes", SMOKE, seed=1))
     at = Stored("smoke")
     assert at.errors("zfnet") == [{"train": 10.0, "val1": 20.0, "val5": 5.0}]
     assert [line["epoch"]["epoch"] for line in at.runs("zfnet")[0]] == [1, 2]

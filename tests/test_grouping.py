@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from zfnet_lib import MINI, ConvNet, experiments, grouping
-from zfnet_lib.checkpoints import save_network
+from zfnet_lib import MINI, ConvNet, experiments, grouping, records
 from zfnet_lib.experiments import grouped
 from zfnet_lib.experiments.grouped import ENTROPY, EXTENT, FOUND, LIKE, RANDOM, TITLES, group_records
 from zfnet_lib.mosaics import Block
@@ -87,18 +86,20 @@ def test_a_projection_finds_the_patch_whose_edges_it_has():
 
 
 @pytest.fixture
-def stored(tmp_path, monkeypatch):
-    """Weights at hand, and nowhere else."""
-    monkeypatch.setenv("ZFNET_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path / "results"))
-    save_network(ConvNet(MINI, seed=3), tmp_path / "data" / "weights" / "mine", {})
-    return "mine"
+def small(tmp_path, monkeypatch):
+    """A small network for every profile, and no results."""
+    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path))
+    net = ConvNet(MINI, seed=3)
+    monkeypatch.setattr(grouped, "network_of", lambda profile: net)
+    monkeypatch.setattr(grouped, "MAPS", {"smoke": 2, "tiny": 3})
+    monkeypatch.setattr(grouped, "DATA", {"smoke": "shapes", "tiny": "shapes"})
+    return net
 
 
-def test_every_layer_is_measured_with_trained_and_with_random_weights(stored):
+def test_every_layer_is_measured_with_trained_and_with_random_weights(small):
     found = {
         (r.parameters["layer"], r.parameters["weights"], r.quantity): r
-        for r in group_records(stored, "shapes", maps=3)
+        for r in group_records(small, "mine", "shapes", maps=3)
     }
     for layer in ("conv1", "conv5"):
         for weights in ("trained", "untrained"):
@@ -109,11 +110,13 @@ def test_every_layer_is_measured_with_trained_and_with_random_weights(stored):
     assert found["conv1", "trained", EXTENT].value < found["conv3", "trained", EXTENT].value
 
 
-def test_what_is_not_stored_names_its_command_and_what_is_stored_is_shown(stored, monkeypatch):
-    assert "zfnet run fig2 --profile tiny --live" in experiments.groups(stored, "shapes").markdown()
-    few = list(group_records(stored, "shapes", maps=2))
-    monkeypatch.setattr("zfnet_lib.experiments.grouped.group_records", lambda *names: few)
-    table = experiments.groups(stored, "shapes", live=True)
+def test_what_is_not_stored_names_its_command_and_what_is_stored_is_shown(small, tmp_path, monkeypatch):
+    assert "zfnet run fig2 --profile tiny --live" in experiments.groups("tiny").markdown()
+    table = experiments.groups("smoke")
     assert [row["layer"] for row in table.rows[:2]] == ["conv1", "conv2"] and len(table.rows) == 10
     assert TITLES.items() <= table.columns.items()
-    assert experiments.groups(stored, "shapes").rows == table.rows
+    (path,) = (tmp_path / "smoke" / "groups").iterdir()
+    assert path.name == "mini--shapes.jsonl"
+    few = records.read(path)
+    monkeypatch.setattr(grouped, "group_records", lambda *given: few)
+    assert experiments.groups("tiny", live=True).rows == experiments.groups("tiny").rows == table.rows

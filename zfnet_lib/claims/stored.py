@@ -25,7 +25,7 @@ DRAWS = 1000
 """Of every bootstrap."""
 
 
-class NotRun(ZfnetError):  # noqa: N818, to the ledger it is a verdict
+class NotRun(ZfnetError):  # noqa: N818 (the verdict's own words)
     """A test whose numbers were not computed yet; its message says what computes them."""
 
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from .. import grouping
 from ..activations import strongest
-from ..checkpoints import load_network
 from ..datasets import Dataset
 from ..deconv import cut
 from ..figures import projection_image
@@ -24,10 +23,14 @@ from ..receptive import Box
 from ..records import Record, Stopwatch, read, store
 from ..tables import Table
 from .deconvnet import drawn_maps, whole_data
-from .setting import describe_pictures, source_of
+from .setting import DATA, describe_pictures, network_of, profile_of, source_of
+from .transferring import is_fresh
 
 OTHERS = 100
 """Pictures among whose patches a projection's own one is looked for."""
+
+MAPS = {"smoke": 8, "tiny": 64, "paper": 64}
+"""Maps of each layer that are compared."""
 
 DESCRIPTORS = {"shape": grouping.shape, "colour": grouping.colour}
 
@@ -50,20 +53,19 @@ TITLES = {
 """The columns of the table."""
 
 
-def groups(network: str, pictures: str, live: bool = False) -> Table:
+def groups(profile: str, live: bool = False) -> Table:
     """Return what the nine strongest units of each map have in common, trained and untrained (section 4).
 
     Args:
-        network: Weights.
-        pictures: A data set with one label a picture.
-        live: Compute and store it; else what is stored, or the command that computes it.
+        profile: `smoke`, `tiny` or `paper`.
+        live: Compute and store it, as `smoke` always does; else what is stored, or the command that computes it.
     """
-    path = results_root("tiny") / "groups" / f"{network}--{pictures}.jsonl"
-    if live:
-        found = list(group_records(network, pictures))
-        store(path, found)
+    network = profile_of(profile).network
+    path = results_root(profile) / "groups" / f"{network}--{DATA[profile]}.jsonl"
+    if live or (profile == "smoke" and not is_fresh(path)):
+        store(path, group_records(network_of(profile), network, DATA[profile], MAPS[profile]))
     if not path.exists():
-        command = f"`zfnet run fig2 --profile tiny --live`, with {network} and {pictures} at hand"
+        command = f"`zfnet run fig2 --profile {profile} --live`, with {network} and {DATA[profile]} at hand"
         return Table({"command": "Not run"}, [{"command": command}])
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     found = read(path)
@@ -75,16 +77,17 @@ def groups(network: str, pictures: str, live: bool = False) -> Table:
     return Table(columns, list(rows.values()), str(source_of(found)))
 
 
-def group_records(network: str, pictures: str, maps: int = 64, seed: int = 0) -> Iterator[Record]:
+def group_records(net: ConvNet, network: str, pictures: str, maps: int, seed: int = 0) -> Iterator[Record]:
     """Measure the nine strongest units of maps of every layer, with trained weights and with random ones.
 
     Args:
-        network: Weights.
+        net: A trained network.
+        network: Its name.
         pictures: A data set with one label a picture.
         maps: How many of each layer, drawn with `seed`; labels are counted for all.
         seed: Of the draws, and of the random weights.
     """
-    trained, dataset = load_network(network).features(), whole_data(pictures)
+    trained, dataset = net.features(), whole_data(pictures)
     untrained = ConvNet(trained.spec, trained.preparation, seed).eval()
     for weights, net in (("trained", trained), ("untrained", untrained)):
         watch, squares = Stopwatch(), Squares(net, dataset)

@@ -53,9 +53,9 @@ def table(ledger: Ledger, section: str) -> Table:
         ledger: All claims.
         section: Of the paper, such as `2.1`.
     """
-    columns = {"claim": "The paper", "test": "Tested", "ours": "Ours", "verdict": "Verdict"}
+    columns = {"claim": "The paper", "verdict": "Verdict", "ours": "Ours", "test": "Tested"}
     rows = [
-        {"claim": _claim(entry), "test": _test(entry), "ours": _ours(entry), "verdict": _verdict(entry)}
+        {"claim": _claim(entry), "verdict": _verdict(entry), "ours": _ours(entry), "test": _test(entry)}
         for entry in ledger.of(section)
     ]
     return Table(columns, rows)

@@ -158,14 +158,17 @@ def test_fewer_trainings_than_three_leave_the_spread_unknown():
 
 def test_errors_and_epochs_are_those_of_all_seeds(results):
     at = Stored("tiny")
-    with pytest.raises(NotRun, match=r"^`zfnet train zfnet --data tiny-imagenet --recipe tiny`; no training to"):
+    with pytest.raises(
+        NotRun, match=r"^`zfnet train zfnet --data tiny-imagenet --recipe tiny`; no training here to"
+    ):
         at.errors("zfnet")
     for seed in (0, 2):
         training(results, seed=seed)
     assert at.errors("zfnet") == [dict.fromkeys(("train", "val1", "val5"), 60.0 + seed) for seed in (0, 2)]
     assert len(at.runs("zfnet")) == 2 and len(at.epochs("zfnet")) == 2
     assert at.hours("zfnet") == 2.0
-    assert at.reckoned(720_000) == "about 2.0 h on A processor, 2 threads"
+    assert at.learning(720_000) == "about 2.0 h on A processor, 2 threads"
+    assert at.learning(7_200) == "minutes on A processor, 2 threads"
     with pytest.raises(NotRun, match=r"`zfnet train krizhevsky .*`; about \d+\.\d h on A processor, 2 threads$"):
         at.errors("krizhevsky")
 
@@ -211,7 +214,7 @@ def test_without_results_only_arithmetic_is_judged_and_the_rest_says_what_it_tak
         assert verdict in claims.VERDICTS
         if verdict == NOT_RUN:
             assert re.search(r"`zfnet \w+", note), entry.claim.id
-            assert re.search(r"\d h\b|hour|minute|cost", note), entry.claim.id
+            assert re.search(r"\d h\b|hour|minute", note), entry.claim.id
             assert (entry.record, entry.basis, entry.finding.numbers) == ("", "", {})
         elif verdict == UNTESTABLE:
             assert note

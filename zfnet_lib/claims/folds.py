@@ -140,7 +140,7 @@ class Place:
         if not values:
             first, *_, last = scratch_trainings(self.profile, self.data, each)
             pictures = FOLDS * first.recipe.epochs * each * DATASETS[self.data].classes
-            raise NotRun(f"`{first.command}`, and so on to `--seed {last.seed}`; {self.stored.reckoned(pictures)}")
+            raise NotRun(f"`{first.command}`, and so on to `--seed {last.seed}`; {self.stored.learning(pictures)}")
         return over_folds(values)
 
     def _sizes(self, name: str) -> list[int]:

@@ -55,7 +55,6 @@ class Test:
         command: What writes that record.
         cost: How long that takes in `tiny`, on two cores.
         basis: What the statistic rests on.
-        note: How the statistic differs from the stated one.
     """
 
     judge: Callable[[Stored], Finding]
@@ -65,7 +64,6 @@ class Test:
     command: str = ""
     cost: str = ""
     basis: str = PICTURES
-    note: str = ""
 
     def stored(self, profile: str, claim: str) -> Stored:
         """Return what the judge reads."""

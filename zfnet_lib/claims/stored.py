@@ -237,23 +237,27 @@ class Stored:
 
     def training(self, name: str, clip: str = "all", seeds: int = 1) -> str:
         """Say what trains a network, and how long that takes."""
-        hours = self.hours(name)
+        command = training_of(self.profile, name, clip=clip).command
         each = " for each of the seeds 0 to " + str(seeds - 1) if seeds > 1 else ""
-        cost = f"about {hours * seeds:.1f} h on {self.machine}" if hours else "no training to reckon its cost from"
-        return f"`{training_of(self.profile, name, clip=clip).command}`{each}; {cost}"
+        return f"`{command}`{each}; {self.taking(self.hours(name) * seeds)}"
 
-    def reckoned(self, pictures: int) -> str:
-        """Say how long Fig. 3's network would take to learn from so many pictures, by its own training."""
+    def learning(self, pictures: int) -> str:
+        """Say how long Fig. 3's network takes to learn from so many pictures, reckoned from its own training."""
         rates = [line["epoch"]["images_per_second"] for line in self.epochs("zfnet", needed=False)]
-        if not rates:
-            return "no training to reckon its cost from"
-        return f"about {pictures / median(rates) / 3600:.1f} h on {self.machine}"
+        return self.taking(pictures / median(rates) / 3600 if rates else 0)
 
     def hours(self, name: str) -> float:
         """Reckon how long a training takes from that of Fig. 3's network and the work of both; 0 if unknown."""
         lines = self.epochs("zfnet", needed=False)
         work = {each: sum(training_of(self.profile, each).spec(200).macs().values()) for each in (name, "zfnet")}
         return sum(line["epoch"]["seconds"] for line in lines) / 3600 * work[name] / work["zfnet"]
+
+    def taking(self, hours: float) -> str:
+        """Say a duration on the machine that trained Fig. 3's network; 0 where it cannot be reckoned."""
+        if not hours:
+            return "no training here to reckon the hours from"
+        length = f"about {hours:.1f} h" if hours >= 0.1 else "minutes"
+        return f"{length} on {self.machine}"
 
     @property
     def machine(self) -> str:

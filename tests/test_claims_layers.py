@@ -60,8 +60,8 @@ def test_a_map_that_sees_beside_the_object_is_found():
 def test_background_maps_have_to_be_found_in_two_trainings():
     def verdict(*counts):
         found = [number(layers.BACKGROUND, count, seed=seed) for seed, count in enumerate(counts)]
-        found += [number("maps on the background, random weights", 0)]
-        found += [number("energy outside less area", 30, map=7, seed=0)]
+        found += [number(f"{layers.BACKGROUND}, random weights", 0)]
+        found += [number(layers.BEYOND, 30, map=7, seed=0)]
         return verdict_of("background-feature-grass", *found)
 
     assert verdict(3, 1) == HOLDS
@@ -73,7 +73,7 @@ def test_background_names_its_strongest_maps(at):
     found = shown(layers.background(at))
     shares = layers.outside_shares(at, (at.hits["conv5"].score > 0).all(1).nonzero().flatten().tolist())
     best = max(shares, key=shares.get)
-    assert found["energy outside less area", best, 0].value == pytest.approx(100 * shares[best])
+    assert found[layers.BEYOND, best, 0].value == pytest.approx(100 * shares[best])
     assert found[layers.BACKGROUND, 0].value == sum(share > 0.2 for share in shares.values())
 
 
@@ -115,10 +115,10 @@ def growth(extents, pieces=(3, 20, 40, 60, 80)):
     for weights in ("trained", "untrained"):
         for i, layer in enumerate(("conv1", "conv2", "conv3", "conv4", "conv5")):
             place = {"layer": layer, "weights": weights}
-            found.append(number("side of the square that holds 90 %", extents[i], 1, **place))
-            found.append(number("pieces of edges", pieces[i], 1, **place))
-            found.append(number("of the receptive field", 50, 1, **place))
-            found.append(number("maps beneath that take part", 50, 1, **place))
+            found.append(number(layers.EXTENT, extents[i], 1, **place))
+            found.append(number(layers.PIECES, pieces[i], 1, **place))
+            found.append(number(layers.OF_FIELD, 50, 1, **place))
+            found.append(number(layers.BENEATH, 50, 1, **place))
     return verdict_of("features-hierarchical", *found)
 
 
@@ -131,10 +131,10 @@ def test_the_hierarchy_has_to_rise_with_every_layer():
 
 def test_projections_are_measured_trained_and_untrained(at):
     found = shown(layers.growing(at))
-    first = found["side of the square that holds 90 %", "conv1", "trained"]
+    first = found[layers.EXTENT, "conv1", "trained"]
     assert first.value <= 7 and first.n == 12
-    assert found["of the receptive field", "conv1", "trained"].value == pytest.approx(100 * first.value / 7)
-    assert found["maps beneath that take part", "conv5", "untrained"].value > 1
+    assert found[layers.OF_FIELD, "conv1", "trained"].value == pytest.approx(100 * first.value / 7)
+    assert found[layers.BENEATH, "conv5", "untrained"].value > 1
 
 
 # ---- objects and their poses ---------------------------------------------------------------------------------
@@ -169,12 +169,11 @@ def test_coverage_is_the_share_of_the_object_in_the_square_of_the_energy():
 def test_objects_are_covered_and_vary_with_the_layer_or_cannot_be_tested():
     def verdict(coverage=60, variation=(0.5, 0.7, 0.9, 1.1, 1.3), window=0.6):
         found = [
-            number("window of layer 5", window),
-            number("object within the square that holds 90 %", coverage, 2),
+            number(layers.WINDOW, window),
+            number(layers.COVERED, coverage, 2),
         ]
         by_layer = zip(("conv1", "conv2", "conv3", "conv4", "conv5"), variation, strict=True)
-        quantity = "variation in pixels over that in layer 5"
-        found += [number(quantity, value, 0.05, layer=layer) for layer, value in by_layer]
+        found += [number(layers.VARIATION, value, 0.05, layer=layer) for layer, value in by_layer]
         return verdict_of("layer-5-objects-with-pose-variation", *found)
 
     assert verdict() == HOLDS
@@ -328,10 +327,10 @@ def test_scrambling_leaves_a_map_of_one_colour_what_it_had():
 
 def test_textures_are_kept_longer_in_layer_3_than_in_layer_4():
     def verdict(share=60, third=50, fourth=40):
-        quantity = "maps that prefer corners or coloured edges"
-        found = [number(quantity, share, 5, weights="trained"), number(quantity, 50, 5, weights="untrained")]
+        found = [number(probing.PREFER, share, 5, weights="trained")]
+        found += [number(probing.PREFER, 50, 5, weights="untrained")]
         kept = {"conv2": 60, "conv3": third, "conv4": fourth}
-        found += [number("kept under scrambling", value, 4, layer=layer) for layer, value in kept.items()]
+        found += [number(probing.SCRAMBLED, value, 4, layer=layer) for layer, value in kept.items()]
         return verdict_of("layers-2-3-edges-then-textures", *found)
 
     assert verdict() == HOLDS
@@ -341,8 +340,8 @@ def test_textures_are_kept_longer_in_layer_3_than_in_layer_4():
 
 def test_layers_are_probed(at):
     found = shown(probing.probed(at))
-    assert 0 <= found["maps that prefer corners or coloured edges", "trained"].value <= 100
-    assert [key[1] for key in found if key[0] == "kept under scrambling"] == ["conv2", "conv3", "conv4"]
+    assert 0 <= found[probing.PREFER, "trained"].value <= 100
+    assert [key[1] for key in found if key[0] == probing.SCRAMBLED] == ["conv2", "conv3", "conv4"]
 
 
 # ---- invariance ----------------------------------------------------------------------------------------------
@@ -380,8 +379,8 @@ def invariant(ranks, more):
     ways = ("shift", "scale", "turn")
     found = [number(probing.RANKS, rank, 0.02, way=way) for way, rank in zip(ways, ranks, strict=True)]
     for way, rise in zip(ways, more, strict=True):
-        found.append(number("rises more than with random weights", rise, 0.05, way=way))
-        found += [number("index of invariance", 0.5, layer=layer, way=way) for layer in ("conv1", "fc7")]
+        found.append(number(probing.MORE, rise, 0.05, way=way))
+        found += [number(probing.INDEX, 0.5, layer=layer, way=way) for layer in ("conv1", "fc7")]
     return verdict_of("invariance-grows-with-layer", *found)
 
 

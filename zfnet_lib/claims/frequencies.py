@@ -31,7 +31,7 @@ from .stems import (
     shown,
     with_seeds,
 )
-from .stimuli import grating
+from .stimuli import MADE, grating
 from .stored import Measured, Stored, counted, difference, over_seeds
 from .subject import Subject
 
@@ -88,7 +88,8 @@ def sampled(at: Subject) -> Iterator[Measured]:
                 place = one.place | {"network": name, "seed": seed, "weights": weights}
                 yield _on(pictures, replace(one, place=place))
         aliased = answers_to_aliases(net)
-        yield counted(ALIASES, 100 * aliased.mean(), len(aliased), "%", network=name, seed=seed)
+        share = counted(ALIASES, 100 * aliased.mean(), len(aliased), "%", network=name, seed=seed)
+        yield replace(share, data=MADE)
 
 
 def stride_aliases(stored: Stored) -> Finding:

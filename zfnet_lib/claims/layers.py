@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -29,8 +30,6 @@ from .subject import Subject
 EXCESS = 0.2
 """By how much a map's energy outside the object exceeds the area there, in shares, to look at the background."""
 
-BACKGROUND = "maps on the background"
-
 SHARE = 0.9
 """Of a projection's energy that counts as all of it."""
 
@@ -43,6 +42,12 @@ SIDE = 24
 EDGE, LEAST, DIRECTIONS = 0.25, 4, 4
 """Gradients above this share of the largest form a piece of edge, of so many pixels at least and one direction."""
 
+BACKGROUND, BEYOND = "maps on the background", "energy outside less area"
+EXTENT, OF_FIELD = "side of the square that holds 90 %", "of the receptive field"
+PIECES, BENEATH = "pieces of edges", "maps beneath that take part"
+WINDOW, COVERED = "window of layer 5", "object within the square that holds 90 %"
+VARIATION = "variation in pixels over that in layer 5"
+
 
 def background(at: Subject) -> Iterator[Measured]:
     """Measure how much of the energy of the top layer's projections lies outside the object, map by map."""
@@ -51,20 +56,19 @@ def background(at: Subject) -> Iterator[Measured]:
         shares = outside_shares(subject, active)
         yield counted(BACKGROUND, sum(share > EXCESS for share in shares.values()), len(shares), "maps", seed=seed)
         for map_ in sorted(shares, key=shares.get, reverse=True)[:3]:
-            yield counted("energy outside less area", 100 * shares[map_], 9, "points", map=map_, seed=seed)
+            yield counted(BEYOND, 100 * shares[map_], 9, "points", map=map_, seed=seed)
     drawn = drawn_maps(at.untrained.hits[at.layers[-1]], at.scale.maps, at.seed)
     control = np.array(list(outside_shares(at.untrained, drawn).values()))
-    yield measured("maps on the background, random weights", 100.0 * (control > EXCESS), "%")
+    yield measured(f"{BACKGROUND}, random weights", 100.0 * (control > EXCESS), "%")
 
 
 def background_feature(stored: Stored) -> Finding:
     """Tell whether some maps of the top layer show the background, in more than one training."""
     found = stored.numbers
     counts = found.by("seed", BACKGROUND)
-    strongest_maps = found.by("map", "energy outside less area", seed=min(counts))
-    numbers = {f"maps on the background, seed {seed}": number for seed, number in counts.items()}
-    numbers |= {"with random weights": found.one("maps on the background, random weights")}
-    numbers |= {f"map {map_}: energy outside less area": number for map_, number in strongest_maps.items()}
+    numbers = {f"{BACKGROUND}, seed {seed}": number for seed, number in counts.items()}
+    numbers |= {"with random weights": found.one(f"{BACKGROUND}, random weights")}
+    numbers |= {f"map {map_}: {BEYOND}": number for map_, number in found.by("map", BEYOND, seed=0).items()}
     some_maps = [number.value >= 1 for number in counts.values()]
     note = "`zfnet atlas` shows the nine patches of every map."
     if len(counts) == 1:
@@ -75,34 +79,30 @@ def background_feature(stored: Stored) -> Finding:
 def growing(at: Subject) -> Iterator[Measured]:
     """Measure projections layer by layer: how far they reach, of how many edges and maps beneath they consist."""
     for weights, subject in (("trained", at), ("untrained", at.untrained)):
-        side = at.net.preparation.crop
         for layer in at.layers:
-            units, place = subject.units(layer), {"layer": layer, "weights": weights}
-            shown = projected(subject.net, at.dataset, units).numpy()
+            place = {"layer": layer, "weights": weights}
+            shown = projected(subject.net, at.dataset, subject.units(layer)).numpy()
             extents = np.array([grouping.extent(each, SHARE) for each in shown])
-            field = min(receptive_field(at.net.spec, layer).size, side)
-            yield measured("side of the square that holds 90 %", extents, "pixels", **place)
-            yield measured("of the receptive field", 100 * extents / field, "%", **place)
-            yield measured("pieces of edges", [edge_pieces(each) for each in shown], "pieces", **place)
-        for layer, beneath in zip(at.layers[1:], at.layers, strict=False):
+            field = min(receptive_field(at.net.spec, layer).size, at.net.preparation.crop)
+            yield measured(EXTENT, extents, "pixels", **place)
+            yield measured(OF_FIELD, 100 * extents / field, "%", **place)
+            yield measured(PIECES, [edge_pieces(each) for each in shown], "pieces", **place)
+        for beneath, layer in pairwise(at.layers):
             counts = _maps_beneath(subject, layer, beneath)
-            yield measured("maps beneath that take part", counts, "maps", layer=layer, weights=weights)
+            yield measured(BENEATH, counts, "maps", layer=layer, weights=weights)
 
 
 def hierarchical(stored: Stored) -> Finding:
     """Tell whether extent and complexity of the projections rise with every layer."""
-    found, numbers, rises = stored.numbers, {}, []
-    for quantity in ("side of the square that holds 90 %", "pieces of edges"):
-        by_layer = found.by("layer", quantity, weights="trained")
-        rises.append(rising(by_layer.values()))
-        numbers |= {f"{layer}: {quantity}": number for layer, number in by_layer.items()}
-    for quantity in ("of the receptive field", "maps beneath that take part"):
+    found, numbers = stored.numbers, {}
+    for quantity in (EXTENT, PIECES, OF_FIELD, BENEATH):
         by_layer = found.by("layer", quantity, weights="trained")
         numbers |= {f"{layer}: {quantity}": number for layer, number in by_layer.items()}
-    for quantity in ("side of the square that holds 90 %", "pieces of edges"):
+    for quantity in (EXTENT, PIECES):
         by_layer = found.by("layer", quantity, weights="untrained")
         numbers |= {f"{layer}, random weights: {quantity}": number for layer, number in by_layer.items()}
-    note = f"Extent rises partly by construction; at {stored.side} pixels, which windows of layer 5 exceed."
+    rises = (rising(found.by("layer", quantity, weights="trained").values()) for quantity in (EXTENT, PIECES))
+    note = f"Extent rises partly by construction; pictures of {stored.side} pixels, layer 5's windows have 139."
     return Finding(verdict(every(rises)), numbers, note)
 
 
@@ -110,28 +110,24 @@ def objects(at: Subject) -> Iterator[Measured]:
     """On large pictures: how much of the object projections of layer 5 cover, and how maps vary in pixels."""
     large = at.enlarged(LARGE)
     top, side = large.layers[-1], large.net.preparation.crop
-    yield counted("window of layer 5", receptive_field(large.net.spec, top).size / side, 1, "of the picture")
-    yield measured("object within the square that holds 90 %", 100 * _coverage(large, top), "%", np.median)
+    yield counted(WINDOW, receptive_field(large.net.spec, top).size / side, 1, "of the picture")
+    yield measured(COVERED, 100 * _coverage(large, top), "%", np.median)
     for layer in large.layers:
-        yield measured(
-            "variation in pixels over that in layer 5", _pose_variation(large, layer), "times", layer=layer
-        )
+        yield measured(VARIATION, _pose_variation(large, layer), "times", layer=layer)
 
 
 def objects_with_pose(stored: Stored) -> Finding:
     """Tell whether layer 5 covers whole objects, and maps vary the more in pixels the higher the layer."""
     found = stored.numbers
-    window, coverage = found.one("window of layer 5"), found.one("object within the square that holds 90 %")
-    variation = found.by("layer", "variation in pixels over that in layer 5")
-    numbers = {"object within the square that holds 90 %": coverage}
-    numbers |= {f"{layer}: variation in pixels over that in layer 5": each for layer, each in variation.items()}
-    if window.value >= 1:
+    coverage, by_layer = found.one(COVERED), found.by("layer", VARIATION)
+    numbers = {COVERED: coverage} | {f"{layer}: {VARIATION}": number for layer, number in by_layer.items()}
+    if found.one(WINDOW).value >= 1:
         return Finding(UNTESTABLE, numbers, "Layer 5's window covers the picture.")
     note = (
         f"Convolutions at {LARGE} pixels. Distances within a map count in those between maps of the layer; "
         f"features are those of layer 5 at the middle of the patch."
     )
-    return Finding(verdict(every([above(coverage, 50), rising(variation.values())])), numbers, note)
+    return Finding(verdict(every([above(coverage, 50), rising(by_layer.values())])), numbers, note)
 
 
 def outside_shares(at: Subject, maps: Sequence[int]) -> dict[int, float]:

@@ -16,7 +16,7 @@ from ..network import ConvNet
 from ..receptive import receptive_field
 from ..sanity import rank_correlation
 from .finding import Finding, above, apart, every, verdict
-from .stimuli import colour_edges, corners, gratings, scrambled
+from .stimuli import MADE, colour_edges, corners, gratings, scrambled
 from .stored import Measured, Stored, measured
 from .subject import Subject
 
@@ -35,27 +35,29 @@ MOVES = {"shift": 8 / 112, "scale": 1.25, "turn": 20.0}
 LEVEL = 0.9
 """The rank correlation with the layer from which on invariance counts as growing."""
 
+PREFER, SCRAMBLED = "maps that prefer corners or coloured edges", "kept under scrambling"
+INDEX, RANKS = "index of invariance", "rank correlation of the index with the layer"
+MORE = "rises more than with random weights"
+
 
 def probed(at: Subject) -> Iterator[Measured]:
     """Show gratings, corners and coloured edges to layer 2, and scrambled textures to layers 2 to 4."""
     second = at.layers[1]
     for weights, subject in (("trained", at), ("untrained", at.untrained)):
         selective = 100.0 * _selective(subject.net, second)
-        yield measured("maps that prefer corners or coloured edges", selective, "%", weights=weights)
+        share = measured(PREFER, selective, "%", weights=weights)
+        yield replace(share, data=MADE)
     for layer in at.layers[1:4]:
-        yield measured("kept under scrambling", 100 * _kept_scrambled(at, layer), "%", layer=layer)
+        yield measured(SCRAMBLED, 100 * _kept_scrambled(at, layer), "%", layer=layer)
 
 
 def edges_then_textures(stored: Stored) -> Finding:
     """Tell whether layer 2 prefers corners and coloured edges, and layer 3 keeps more of textures than layer 4."""
     found = stored.numbers
-    share, control = (
-        found.one("maps that prefer corners or coloured edges", weights=weights)
-        for weights in ("trained", "untrained")
-    )
-    kept = found.by("layer", "kept under scrambling")
-    numbers = {"maps of layer 2 that prefer corners or coloured edges": share, "with random weights": control}
-    numbers |= {f"{layer}: kept under scrambling": number for layer, number in kept.items()}
+    share, control = (found.one(PREFER, weights=weights) for weights in ("trained", "untrained"))
+    kept = found.by("layer", SCRAMBLED)
+    numbers = {f"layer 2: {PREFER}": share, "with random weights": control}
+    numbers |= {f"{layer}: {SCRAMBLED}": number for layer, number in kept.items()}
     note = (
         "To gratings of one contrast. Squares of 75 pixels on grey, scrambled to the same histograms of pixels and "
         "of oriented filters of three octaves; the map's maximum before and after."
@@ -71,11 +73,11 @@ def moved(at: Subject) -> Iterator[Measured]:
     for way, index in ours.items():
         layers = list(index)
         for layer in layers:
-            yield measured("index of invariance", index[layer], layer=layer, way=way)
+            yield measured(INDEX, index[layer], layer=layer, way=way)
             yield measured("with random weights", control[way][layer], layer=layer, way=way)
         yield _correlation(np.stack([index[layer] for layer in layers], 1), at.seed, way)
         rises = [each[layers[-1]] - each[layers[0]] for each in (index, control[way])]
-        yield measured("rises more than with random weights", rises[0] - rises[1], way=way)
+        yield measured(MORE, rises[0] - rises[1], way=way)
     for layer in at.layers:
         for way, kept in _kept_moved(at, layer).items():
             yield measured("maximum kept", 100 * kept, "%", np.median, layer=layer, way=way)
@@ -84,11 +86,11 @@ def moved(at: Subject) -> Iterator[Measured]:
 def invariance_grows(stored: Stored) -> Finding:
     """Tell whether features change less the higher the layer, and more so than with random weights."""
     found = stored.numbers
-    ranks, more = (found.by("way", name) for name in (RANKS, "rises more than with random weights"))
+    ranks, more = (found.by("way", name) for name in (RANKS, MORE))
     numbers = {f"{way}: rank correlation with the layer": number for way, number in ranks.items()}
-    numbers |= {f"{way}: rises more than with random weights": number for way, number in more.items()}
+    numbers |= {f"{way}: {MORE}": number for way, number in more.items()}
     for way in ranks:
-        by_layer = list(found.by("layer", "index of invariance", way=way).items())
+        by_layer = list(found.by("layer", INDEX, way=way).items())
         numbers |= {f"{way}: {layer}": number for layer, number in (by_layer[0], by_layer[-1])}
     grows = {way: every([above(ranks[way], LEVEL), above(more[way], 0)]) for way in ranks}
     sure, possible = (sum(truth in allowed for truth in grows.values()) for allowed in ((True,), (True, None)))
@@ -96,9 +98,6 @@ def invariance_grows(stored: Stored) -> Finding:
     level = sum(above(number, 0) is False for number in ranks.values()) >= 2
     note = "1 less the mean distance of all steps, in that from other pictures; contrast was not changed."
     return Finding(verdict(holds, level), numbers, note)
-
-
-RANKS = "rank correlation of the index with the layer"
 
 
 def answers(net: ConvNet, layer: str, x: Tensor) -> Tensor:

@@ -13,6 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+MADE = "stimuli made in code"
+"""What records say of the pictures."""
+
 CONTRAST = 60.0
 """Root mean square of a stimulus, in grey levels: about that of photographs less their mean."""
 

@@ -83,7 +83,7 @@ class Subject:
     def seen_by(self, net: ConvNet) -> Subject:
         """Return the same pictures with another network."""
         other = Subject(self.profile, self.seed)
-        other.net, other.dataset = net.eval(), self.dataset
+        other.net, other.dataset, other.scale, other.rows = net.eval(), self.dataset, self.scale, self.rows
         return other
 
     @cached_property

@@ -198,7 +198,8 @@ def _downwards(trace, layer, signal, switches, sharing, rectify, seed):
         yield signal
         signal = _rectified(signal, trace[conv.name].maps, rectify)
         stage = trace[below.name] if below else None
-        signal = _filtered(trace.net, conv, signal, (stage.output if stage else trace.x).shape[-2:])
+        beneath = stage.output if stage else trace.x
+        signal = _filtered(trace.net, conv, signal, beneath.shape[-2:])
         if below and below.pool:
             shifted = places(stage, below.pool, switches, generator)
             signal = unpool(signal, shifted, stage.maps.shape[-2:], sharing)

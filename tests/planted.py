@@ -45,10 +45,18 @@ def verdict_of(claim: str, *found: Measured) -> str:
 
 
 def plant_training(
-    name: str, seed: int = 0, clip: str = "all", train=10.0, val1=50.0, val5=25.0, rms=None, seconds=3600.0
+    name: str,
+    seed: int = 0,
+    clip: str = "all",
+    views: str = "random",
+    train=10.0,
+    val1=50.0,
+    val5=25.0,
+    rms=None,
+    seconds=3600.0,
 ) -> None:
     """Leave what a finished training of `tiny` leaves: an epoch's line and its errors."""
-    run = training_of("tiny", name, seed, clip)
+    run = training_of("tiny", name, seed, clip, views)
     epoch = {
         "rms": rms or {"conv1": [0.04, 0.1], "conv2": [0.01, 0.03]},
         "seconds": seconds,

@@ -99,10 +99,23 @@ def test_input_lies_roughly_in_128(inside, top, verdict):
 
 
 def test_what_needs_other_trainings_says_which():
-    with pytest.raises(NotRun, match="views = 'centre'"):
-        judged("crops-and-flips-help")
     with pytest.raises(NotRun, match="eight stems"):
         judged("visual-diagnosis-predicts-accuracy")
+
+
+def test_crops_and_flips_help_where_error_and_gap_are_lower_than_with_the_centre_alone():
+    claim, three = "crops-and-flips-help", [50.0, 50.2, 49.8]
+    plant_seeds("zfnet", three, "val1", train=30.0)
+    with pytest.raises(NotRun, match=r"zfnet train zfnet .*--views centre`; about 1\.0 h on two cores"):
+        judged(claim)
+    plant_seeds("zfnet", [60.0], "val1", train=5.0, views="centre")
+    assert judged(claim).verdict == UNDECIDED and judged(claim).note == "1 of 3 seeds"
+    plant_seeds("zfnet", [60.0, 60.2, 59.8], "val1", train=5.0, views="centre")
+    assert judged(claim).verdict == HOLDS
+    plant_seeds("zfnet", [60.0, 60.2, 59.8], "val1", train=45.0, views="centre")
+    assert judged(claim).verdict == UNDECIDED  # less error, but a wider gap
+    plant_seeds("zfnet", [40.0, 40.2, 39.8], "val1", train=5.0, views="centre")
+    assert judged(claim).verdict == FAILS
 
 
 def test_the_paper_s_rate_stands_beside_ours():

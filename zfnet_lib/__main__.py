@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--clip", default="all", help="filters scaled back: all, none (Fig. 5a), first, but-first")
     train.add_argument("--precision", help="bfloat16 or float32; the recipe's by default")
     train.add_argument("--epochs", type=int, help="the recipe's by default")
+    train.add_argument("--views", help="of each picture: random (crops and flips), ten (of section 3) or centre")
     train.add_argument(
         "--each", type=int, default=0, help="pictures a class, those of the fold --seed, of data without splits"
     )
@@ -201,7 +202,7 @@ def _train(options: argparse.Namespace) -> None:
             _train_queue(options, machine)
             return
         recipe = recipe_named(options.recipe)
-        changes = {"precision": options.precision, "epochs": options.epochs}
+        changes = {"precision": options.precision, "epochs": options.epochs, "views": options.views}
         recipe = replace(recipe, clip=options.clip, **{key: value for key, value in changes.items() if value})
         training = Training(architecture(options.network).name, options.data, recipe, options.seed, options.each)
         _watch(training.name, epochs, training, resume=options.resume, **machine)

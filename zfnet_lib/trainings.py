@@ -53,10 +53,12 @@ class Training:
 
     @property
     def altered(self) -> tuple[str, ...]:
-        """What was changed in the recipe: how it clips filters, its precision, or its length."""
+        """What was changed in the recipe: how it clips filters, its precision, its length, or its views."""
         named = RECIPES.get(self.recipe.name, self.recipe)
         return tuple(
-            key for key in ("clip", "precision", "epochs") if getattr(self.recipe, key) != getattr(named, key)
+            key
+            for key in ("clip", "precision", "epochs", "views")
+            if getattr(self.recipe, key) != getattr(named, key)
         )
 
     @property

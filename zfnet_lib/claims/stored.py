@@ -222,22 +222,22 @@ class Stored:
         """Pixels of the side that the profile's networks take."""
         return training_of(self.profile, "zfnet").spec(2).image_size
 
-    def errors(self, name: str, clip: str = "all") -> list[dict[str, float]]:
+    def errors(self, name: str, clip: str = "all", views: str = "random") -> list[dict[str, float]]:
         """Return a network's errors in percent, a mapping a seed: `train`, `val1`, `val5`.
 
         Raises:
             NotRun: No training of it has ended.
         """
-        first = training_of(self.profile, name, clip=clip)
+        first = training_of(self.profile, name, clip=clip, views=views)
         paths = sorted(first.errors_file.parent.glob(f"{first.name.removesuffix('0')}*.jsonl"))
         found = [_errors(records.read(path)) for path in paths]
         if not found:
-            raise NotRun(self.training(name, clip))
+            raise NotRun(self.training(name, clip, views=views))
         return found
 
-    def training(self, name: str, clip: str = "all", seeds: int = 1) -> str:
+    def training(self, name: str, clip: str = "all", seeds: int = 1, views: str = "random") -> str:
         """Say what trains a network, and how long that takes."""
-        command = training_of(self.profile, name, clip=clip).command
+        command = training_of(self.profile, name, clip=clip, views=views).command
         each = " for each of the seeds 0 to " + str(seeds - 1) if seeds > 1 else ""
         return f"`{command}`{each}; {self.taking(self.hours(name) * seeds)}"
 

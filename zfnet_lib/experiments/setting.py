@@ -156,9 +156,10 @@ def weights_of(run: Training) -> Path | None:
     return next((folder for folder in (run.weights, *shipped) if folder.is_dir()), None)
 
 
-def training_of(profile: str, name: str, seed: int = 0, clip: str = "all") -> Training:
+def training_of(profile: str, name: str, seed: int = 0, clip: str = "all", views: str = "random") -> Training:
     """Return a training by its profile: `zfnet train` performs it."""
-    return Training(name, DATA[profile_of(profile).name], replace(recipe_named(profile), clip=clip), seed)
+    recipe = replace(recipe_named(profile), clip=clip, views=views)
+    return Training(name, DATA[profile_of(profile).name], recipe, seed)
 
 
 DENSITY = 3.0

@@ -15,7 +15,7 @@ CHOSEN    := --profile $(PROFILE)$(if $(PICTURES), -p pictures=$(PICTURES))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book test lint lab clean vendor weights
+.PHONY: help book test lint pages lab doctor cluster weights vendor clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,10 +23,12 @@ help:  ## list these targets
 	@echo '  settings: PROFILE=smoke|tiny|paper  PICTURES=DATASET  PYTHON=python3.12  VENV=.venv'
 
 ifeq ($(PROFILE)$(PICTURES),tiny)
+HTML := _build/html
 book: $(INSTALLED) $(WEIGHTS) vendor  ## build the book; with PROFILE or PICTURES: run the notebooks so, then publish
 	@$(BIN)/jupyter-book build . -W --keep-going
-	@echo "The book: $(CURDIR)/_build/html/index.html"
+	@echo "The book: $(CURDIR)/$(HTML)/index.html"
 else
+HTML := runs/$(PROFILE)/book/_build/html
 book: $(INSTALLED) $(if $(filter smoke,$(PROFILE)),,$(WEIGHTS)) vendor
 	@$(BIN)/zfnet run $(CHOSEN)
 	@$(BIN)/zfnet book --profile $(PROFILE)
@@ -39,12 +41,17 @@ lint: $(INSTALLED)  ## check style and format
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
+pages: $(INSTALLED) vendor  ## look at every page of the built book in Chromium
+	@$(BIN)/python tests/pages.py $(HTML)
+
 lab: $(INSTALLED)  ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab notebooks
 
-clean:  ## remove the built book, runs and caches (not .venv, not data)
-	rm -rf _build runs $(VENDOR) .pytest_cache .ruff_cache .hypothesis
-	find zfnet_lib tests book -name __pycache__ -prune -exec rm -rf {} +
+doctor: $(INSTALLED)  ## tell what is at hand, and what brings the rest
+	@$(BIN)/zfnet doctor
+
+cluster: $(INSTALLED)  ## install Snakemake, which drives the notebooks and trainings over many machines
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cluster]'
 
 # The environment. Installed anew when pyproject.toml changes.
 $(INSTALLED): pyproject.toml
@@ -77,3 +84,7 @@ $(AXE):
 	@rm -rf $(@D) && mkdir -p $(@D)
 	@cd $(@D) && $(NPM) axe-core@4.10.3 >/dev/null && tar xzf axe-core-*.tgz && mv package/LICENSE package/axe.min.js .
 	@cd $(@D) && rm -r package *.tgz && touch axe.min.js
+
+clean:  ## remove the built book, runs and caches (not .venv, not data)
+	rm -rf _build runs .snakemake $(VENDOR) .pytest_cache .ruff_cache .hypothesis
+	find zfnet_lib tests book -name __pycache__ -prune -exec rm -rf {} +

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import os
 import re
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from pkgutil import resolve_name
@@ -17,6 +14,7 @@ from pkgutil import resolve_name
 import nbformat
 import pytest
 import yaml
+from pages import AXE, CHROMIUM, chromium, findings, problems, served
 
 import zfnet_lib
 from zfnet_lib import notebooks
@@ -24,7 +22,6 @@ from zfnet_lib.notebooks import publish_book, run_notebooks
 from zfnet_lib.paper import ambiguities, errata
 from zfnet_lib.paths import PROJECT, ZfnetError
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 VENDORED = (PROJECT / "book/_static/vendor").is_dir()
 
 PARAMETERS = 'profile: str = "tiny"  # the scale\nlive: bool = False  # compute anew'
@@ -71,9 +68,10 @@ def write_notebook(path: Path, *cells: str) -> None:
     nbformat.write(book, path)
 
 
-def build(root: Path) -> subprocess.CompletedProcess[str]:
+def build(root: Path, **settings: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", notebooks._BUILD, "build", str(root), "-W", "--keep-going"]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "NO_COLOR": "1"})
+    environment = os.environ | {"NO_COLOR": "1"} | settings
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
 @pytest.fixture(scope="module")
@@ -191,53 +189,74 @@ def test_every_page_of_the_contents_is_there() -> None:
     assert missing == []
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments: object) -> None:
-        pass
+def test_a_public_address_brings_buttons_for_binder_and_colab(root: Path, html: Path) -> None:
+    page = html / "notebooks/count.html"
+    assert "notebooks/count.ipynb" in page.read_text()  # the download
+    assert "mybinder" not in page.read_text()
+    assert build(root, ZFNET_REPOSITORY="https://github.com/somebody/zfnet").returncode == 0
+    links = re.findall(r'href="([^"]+)"', page.read_text())
+    assert "https://mybinder.org/v2/gh/somebody/zfnet/main?urlpath=lab/tree/notebooks/count.ipynb" in links
+    assert "https://colab.research.google.com/github/somebody/zfnet/blob/main/notebooks/count.ipynb" in links
 
 
 @pytest.fixture(scope="module")
-def page(html: Path):
-    """A page of headless Chromium that can reach nothing but a server of the built book."""
+def browser():
     if not CHROMIUM:
         pytest.skip("no Chromium here")
-    from playwright.sync_api import sync_playwright
+    with chromium() as browser:
+        yield browser
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(html)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    nowhere = "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", nowhere]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        address = f"http://127.0.0.1:{server.server_port}"
+
+@pytest.fixture(scope="module")
+def page(browser, html: Path):
+    """A phone's page of the built book, that can reach nothing else."""
+    with served(html) as address:
         yield browser.new_context(base_url=address, viewport={"width": 390, "height": 844}).new_page()
-        browser.close()
-    server.shutdown()
 
 
 @pytest.mark.skipif(not VENDORED, reason="no vendored scripts (npm was not there)")
-def test_pages_work_without_a_network_and_linked_widgets_move(page) -> None:
-    asked: list[str] = []
-    broken: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("response", lambda response: response.status >= 400 and broken.append(response.url))
-    page.on("pageerror", lambda error: broken.append(str(error)))
-
+def test_linked_widgets_move_without_a_kernel_or_a_network(page) -> None:
     page.goto("/book/intro.html", wait_until="networkidle")
     assert page.locator("mjx-container").count() == 1
     page.goto("/notebooks/widgets.html", wait_until="networkidle")
     assert page.locator(".page:visible").all_inner_texts() == ["page 0"]
-    page.locator(".noUi-handle").press("ArrowRight")
+    page.get_by_role("slider", name="map").press("ArrowRight")
     assert page.locator(".page:visible").all_inner_texts() == ["page 1"]
     page.get_by_text("conv2", exact=True).click()
     assert page.get_by_text("other layer", exact=True).is_visible()
 
-    local = ("http://127.0.0.1:", "data:", "blob:")
-    assert [url for url in asked if not url.startswith(local)] == []
-    assert broken == []
-
 
 @pytest.mark.parametrize("name", ["book/intro", "notebooks/count", "notebooks/widgets", "book/references"])
-def test_no_page_moves_sideways_on_a_phone(page, name: str) -> None:
-    page.goto(f"/{name}.html")
+def test_pages_are_whole_ask_nothing_outside_and_fit_a_phone(page, html: Path, name: str) -> None:
+    assert problems(page, (html / f"{name}.html").as_uri(), offline=VENDORED) == []
+    assert problems(page, f"/{name}.html", offline=VENDORED) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.skipif(not AXE.exists(), reason="no axe-core (make vendor)")
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["book/intro", "notebooks/count", "notebooks/widgets", "book/references"])
+def test_pages_can_be_used_by_everybody(page, name: str, theme: str) -> None:
+    page.goto(f"/{name}.html", wait_until="networkidle")
+    page.evaluate("theme => { document.documentElement.dataset.theme = theme; }", theme)
+    assert findings(page) == []
+
+
+BAD = """<!doctype html><html lang="en"><title>t</title><main><h1>t</h1><img src="gone.png" alt="gone">
+<script>setTimeout(() => { throw new Error("planted"); })</script>
+<script src="https://example.org/outside.js"></script><button></button></main>"""
+
+
+def test_what_is_wrong_with_a_page_is_seen(browser, tmp_path: Path) -> None:
+    (tmp_path / "bad.html").write_text(BAD)
+    page = browser.new_page()
+    with served(tmp_path) as address:
+        seen = problems(page, f"{address}/bad.html")
+    assert {text.partition(":")[0] for text in seen} == {"error", "missing", "asks outside", "no image"}
+    assert {text.partition(":")[0] for text in problems(page, (tmp_path / "bad.html").as_uri())} == {
+        "error",
+        "asks outside",
+        "no image",
+    }
+    if AXE.exists():
+        assert any(finding.startswith("button-name") for finding in findings(page))

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from pkgutil import resolve_name
 from textwrap import dedent
+from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -49,6 +51,20 @@ def take_vendored_scripts(app: Sphinx, config: Config) -> None:
         logger.info("zfbook: MathJax and widgets from book/_static/vendor; no page asks anything outside")
     else:
         logger.info("zfbook: MathJax and widgets from their public copies (`make vendor` brings them, by npm)")
+
+
+def link_the_repository(app: Sphinx, config: Config) -> None:
+    """Link every page to its source, and notebooks to Binder and Colab, where `ZFNET_REPOSITORY` is the address."""
+    address = os.environ.get("ZFNET_REPOSITORY", "")
+    config.html_theme_options |= {"repository_url": address, "use_repository_button": bool(address)}
+
+
+def name_the_roles(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Make the entries of the reference list what its role says that they are: items of a list."""
+    if "body" in context:
+        context["body"] = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
 
 
 def reread_prose(
@@ -153,6 +169,8 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("source", Source)
     app.connect("config-inited", name_the_cache)
     app.connect("config-inited", take_vendored_scripts)
+    app.connect("config-inited", link_the_repository)
+    app.connect("html-page-context", name_the_roles)
     app.connect("env-get-outdated", reread_prose)
     app.connect("autodoc-process-docstring", docstrings_as_rst, priority=400)  # before napoleon reads sections
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,126 @@
+"""Looks at a built book in headless Chromium that can reach nothing outside: `python tests/pages.py FOLDER`."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import shutil
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from zfnet_lib.paths import PROJECT
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+AXE = PROJECT / "_build/test-vendor/axe.min.js"
+"""The accessibility engine axe-core, which `make vendor` brings."""
+
+NOWHERE = "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", NOWHERE]
+
+BROKEN_IMAGES = """async () => {
+  const images = [...document.images];
+  images.forEach(image => { image.loading = "eager"; });
+  await Promise.all(images.map(image => image.decode().catch(() => null)));
+  return images.filter(image => !image.naturalWidth).map(image => image.currentSrc || image.src);
+}"""
+STILL = "*, *::before, *::after { transition: none !important; animation: none !important; }"
+FINDINGS = """async () => (await axe.run(document, { resultTypes: ["violations"] })).violations
+  .filter(found => ["serious", "critical"].includes(found.impact))
+  .map(found => `${found.id}: ${found.help}: ${found.nodes[0].html.slice(0, 120)}`)"""
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Yield the address at which a folder is served."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+
+
+@contextmanager
+def chromium() -> Iterator:
+    """Yield a browser that reaches this machine only."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+def problems(page, address: str, offline: bool = True) -> list[str]:
+    """Open a page; return its errors, the images that it lacks, and what it asks for outside, where it must not.
+
+    Args:
+        page: Of a browser.
+        address: `http://127.0.0.1…`, the rest of such an address, or `file://…`.
+        offline: Whether the book holds all that its pages ask for.
+    """
+    found: list[str] = []
+    own = "file://" if address.startswith("file://") else "http://127.0.0.1:"
+    listeners = {
+        "pageerror": lambda error: found.append(f"error: {error}"),
+        "response": lambda answer: answer.status >= 400 and found.append(f"missing: {answer.url}"),
+        "request": lambda asked: (
+            offline
+            and not asked.url.startswith((own, "data:", "blob:"))
+            and found.append(f"asks outside: {asked.url}")
+        ),
+    }
+    for event, listener in listeners.items():
+        page.on(event, listener)
+    page.goto(address, wait_until="networkidle")
+    found += [f"no image: {source}" for source in page.evaluate(BROKEN_IMAGES)]
+    if page.locator(".output.traceback").count():
+        found.append("a cell failed")
+    for event, listener in listeners.items():
+        page.remove_listener(event, listener)
+    return found
+
+
+def findings(page) -> list[str]:
+    """Return what axe-core finds serious or critical about the page that is open."""
+    page.add_style_tag(content=STILL)  # a colour on its way to another is no finding
+    page.evaluate(AXE.read_text())
+    return page.evaluate(FINDINGS)
+
+
+def main(folder: Path) -> int:
+    """Look at every page over http and as a file, light and dark; return how many pages something is wrong with."""
+    if not CHROMIUM:
+        print("no Chromium here: the pages are not looked at")
+        return 0
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.html") if "_static" not in path.parts)
+    offline, wrong = (folder / "_static/vendor").is_dir(), 0
+    with served(folder) as address, chromium() as browser:
+        page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
+        page.set_default_timeout(120_000)
+        for name in names:
+            found = problems(page, f"{(folder / name).as_uri()}", offline)
+            found += problems(page, f"{address}/{name}", offline)
+            for theme in ("light", "dark") if AXE.exists() else ():
+                page.evaluate("theme => { document.documentElement.dataset.theme = theme; }", theme)
+                found += [f"{theme}: {finding}" for finding in findings(page)]
+            wrong += bool(found)
+            print(
+                "\n".join([f"{name}: {'ok' if not found else ''}", *(f"  {each}" for each in dict.fromkeys(found))])
+            )
+    print(
+        f"{len(names)} pages, {wrong} with problems{'' if AXE.exists() else '; axe-core is not here (make vendor)'}"
+    )
+    return wrong
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]).resolve()) > 0)

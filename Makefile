@@ -15,7 +15,7 @@ CHOSEN    := --profile $(PROFILE)$(if $(PICTURES), -p pictures=$(PICTURES))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book test lint pages lab doctor cluster weights vendor clean
+.PHONY: help book test lint pages lab browse doctor cluster weights vendor clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ pages: $(INSTALLED) vendor  ## look at every page of the built book in Chromium
 
 lab: $(INSTALLED)  ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab notebooks
+
+browse: $(INSTALLED)  ## open the live browser of layers in JupyterLab
+	@$(BIN)/jupyter lab notebooks/browse.ipynb
 
 doctor: $(INSTALLED)  ## tell what is at hand, and what brings the rest
 	@$(BIN)/zfnet doctor

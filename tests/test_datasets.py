@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from layouts import class_folders, tiny_imagenet, voc, write_picture
 
-from zfnet_lib.datasets import DATASETS, DataError, MissingDataError, Sample, dataset_folder, mask_box, open_dataset
+from zfnet_lib.datasets import (
+    DATASETS,
+    DataError,
+    MissingDataError,
+    Sample,
+    dataset_folder,
+    mask_box,
+    open_dataset,
+    open_to_look,
+)
 from zfnet_lib.datasets.archives import VOC_CLASSES, Index, divided
 from zfnet_lib.datasets.photos import PHOTOGRAPHS, square_grid, wheel_path
 from zfnet_lib.datasets.samples import check_labels
@@ -169,10 +178,10 @@ def test_a_folder_of_ones_own(tmp_path):
     class_folders(tmp_path, ["cats", "dogs"], 10)
     name = f"folder:{tmp_path}"
     train, val = open_dataset(name, "train"), open_dataset(name, "val")
-    assert train.classes == ("cats", "dogs") and (len(train), len(val)) == (18, 2)
+    assert train.classes == ("cats", "dogs") and (len(train), len(val), len(open_to_look(name))) == (18, 2, 20)
     class_folders(tmp_path / "train", ["owls"], 3)
     class_folders(tmp_path / "val", ["owls"], 2)
-    assert [len(open_dataset(name, split)) for split in ("train", "val")] == [3, 2]
+    assert [len(open_dataset(name, split)) for split in ("train", "val")] == [3, 2] == [3, len(open_to_look(name))]
     with pytest.raises(DataError, match="has its own split; open train or val"):
         open_dataset(name, "all")
     class_folders(tmp_path / "val", ["snakes"], 1)

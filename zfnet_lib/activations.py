@@ -42,6 +42,7 @@ def strongest(
     batch: int = 16,
     every: float = 60.0,
     progress: bool = False,
+    report: Callable[[int], None] | None = None,
 ) -> Ranking:
     """Stream a data set once and keep the k strongest units of every map, one hit per picture (Fig. 2).
 
@@ -67,6 +68,8 @@ def strongest(
         batch: Pictures in one forward pass.
         every: Seconds between writings of the state.
         progress: Show a bar.
+        report: Called after every batch with the number of pictures that were looked at; what it raises stops the
+            search.
 
     Returns:
         The `Hits` by layer, what was left out and why.
@@ -90,7 +93,7 @@ def strongest(
     place = None if folder is None else Path(folder) / _key(net, dataset, chosen, arguments)
     search = _Search(net, dataset, chosen.split(batch)[rank::world], peaks, place, every)
     with alone(place) if place else nullcontext():
-        search.run(progress and rank == 0)
+        search.run(progress and rank == 0, report)
     search.gather()
     return search.ranking(len(chosen))
 
@@ -118,7 +121,7 @@ class _Search:
     done: int = 0
     left_out: dict[int, str] = field(default_factory=dict)
 
-    def run(self, progress: bool) -> None:
+    def run(self, progress: bool, report: Callable[[int], None] | None) -> None:
         """Look at the batches that are still to come, several at a time, and take them up in order."""
         if self.folder:
             self._restore()
@@ -131,6 +134,8 @@ class _Search:
                 self._take(found, left_out)
                 bar.update(len(self.parts[self.done]))
                 self.done += 1
+                if report:
+                    report(sum(map(len, self.parts[: self.done])))
                 if self.folder and (perf_counter() - written >= self.every or self.done == len(self.parts)):
                     self._save()
                     written = perf_counter()

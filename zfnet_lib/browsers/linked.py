@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 
 import ipywidgets as widgets
-import numpy as np
 
-from ..figures import tile
-from .markup import picture_tag
+from .markup import block_page
 
 
 def linked_browser(layers: Mapping[str, Sequence], size: int = 84) -> widgets.Widget:
@@ -31,19 +28,6 @@ def _layer(layer: str, blocks: Sequence, size: int) -> widgets.Widget:
     slider = widgets.SelectionSlider(
         options=[block.map for block in blocks], description="map", layout=widgets.Layout(width="95%")
     )
-    stack = widgets.Stack([widgets.HTML(_page(layer, block, size)) for block in blocks], selected_index=0)
+    stack = widgets.Stack([widgets.HTML(block_page(layer, block, size)) for block in blocks], selected_index=0)
     widgets.jslink((slider, "index"), (stack, "selected_index"))
     return widgets.VBox([slider, stack])
-
-
-def _page(layer: str, block, size: int) -> str:
-    """Return one map's tile and, as text, what it shows."""
-    pictures = tile(block.projections, block.patches, size)
-    what = f"{layer}, map {block.map}: nine projections on grey, to the right the patches they come from"
-    rows = "".join(
-        f"<li>{escape(name)}: {score:.3g}</li>" for name, score in zip(block.names, block.scores, strict=True)
-    )
-    return (
-        f"{picture_tag(np.ascontiguousarray(pictures), what)}"
-        f"<details><summary>Pictures and activations, strongest first</summary><ol>{rows}</ol></details>"
-    )

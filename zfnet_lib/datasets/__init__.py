@@ -1,13 +1,15 @@
 """Data sets: one table (`DATASETS`), one opener (`open_dataset`), their fetching and packing."""
 
 from .fetch import fetch_dataset
-from .opening import dataset_entry, dataset_folder, open_dataset
+from .opening import dataset_entry, dataset_folder, open_dataset, open_to_look
 from .pack import Pack, open_pack, pack_dataset, pack_in_memory
+from .photos import DENSE
 from .samples import Box, DataError, Dataset, MissingDataError, Sample, mask_box
 from .table import DATASETS, Archive, DatasetEntry
 
 __all__ = [
     "DATASETS",
+    "DENSE",
     "Archive",
     "Box",
     "DataError",
@@ -22,6 +24,7 @@ __all__ = [
     "mask_box",
     "open_dataset",
     "open_pack",
+    "open_to_look",
     "pack_dataset",
     "pack_in_memory",
 ]

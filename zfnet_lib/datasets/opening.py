@@ -71,6 +71,20 @@ def open_dataset(name: str, split: str = "val", **options) -> Dataset:
     return Photos(split, **options) if name == "photos" else _open_archive(entry, split)
 
 
+def open_to_look(name: str, **options) -> Dataset:
+    """Open the pictures of a data set that figures and browsers look at.
+
+    Those for validation; of a folder of one's own that is not divided, all.
+
+    Args:
+        name: As `open_dataset` takes it.
+        **options: As `open_dataset` takes them.
+    """
+    own = name.partition("folder:")[2]
+    divided = own and all(Path(own, part).expanduser().is_dir() for part in ("train", "val"))
+    return open_dataset(name, "all" if own and not divided else "val", **options)
+
+
 def _open_archive(entry: DatasetEntry, split: str) -> PictureFiles:
     root = dataset_folder(entry.name)
     if not root.is_dir():

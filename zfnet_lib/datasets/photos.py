@@ -34,6 +34,9 @@ PHOTOGRAPHS = {
 SCALES = (1.0, 0.6, 0.36)
 """Sides of the squares as shares of the photograph's shorter side."""
 
+DENSE = 3.0
+"""Density of the crops in which the strongest units are looked for: some 1,500."""
+
 
 def wheel_path(place: str) -> Path:
     """Return where a file that lies inside an installed package is; nothing is ever downloaded."""

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from ..checkpoints import known_classes, load_network
-from ..datasets import Dataset, open_dataset
+from ..datasets import DENSE, Dataset, open_dataset, open_to_look
 from ..network import ConvNet
 from ..paths import ZfnetError, results_root
 from ..recipes import recipe_named
@@ -162,10 +162,6 @@ def training_of(profile: str, name: str, seed: int = 0, clip: str = "all", views
     return Training(name, DATA[profile_of(profile).name], recipe, seed)
 
 
-DENSITY = 3.0
-"""Of the crops of photographs in which the strongest units are looked for: some 1,500."""
-
-
 def pictures_of(profile: str, pictures: str = "", dense: bool = False) -> Dataset:
     """Return the data set that a profile's figures look at, or another one by its name.
 
@@ -175,13 +171,7 @@ def pictures_of(profile: str, pictures: str = "", dense: bool = False) -> Datase
         dense: Of the photographs, take many crops that overlap.
     """
     name = pictures or profile_of(profile).pictures
-    return open_dataset(name, _shown_split(name), **({"density": DENSITY} if dense and name == "photos" else {}))
-
-
-def _shown_split(name: str) -> str:
-    """Return which pictures are looked at: those for validation; of a folder that sets none aside, all."""
-    kind, _, path = name.partition(":")
-    return "all" if kind == "folder" and not Path(path, "val").expanduser().is_dir() else "val"
+    return open_to_look(name, **({"density": DENSE} if dense and name == "photos" else {}))
 
 
 def profile_of(name: str) -> Profile:

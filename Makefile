@@ -15,10 +15,10 @@ CHOSEN    := --profile $(PROFILE)$(if $(PICTURES), -p pictures=$(PICTURES))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book test lint pages lab browse doctor cluster weights vendor clean
+.PHONY: help book test lint pages lab browse screenshots doctor cluster weights vendor clean
 
 help:  ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo '  settings: PROFILE=smoke|tiny|paper  PICTURES=DATASET  PYTHON=python3.12  VENV=.venv'
 
@@ -49,6 +49,9 @@ lab: $(INSTALLED)  ## open the notebooks in JupyterLab
 
 browse: $(INSTALLED)  ## open the live browser of layers in JupyterLab
 	@$(BIN)/jupyter lab notebooks/browse.ipynb
+
+screenshots: $(INSTALLED)  ## take the pictures of the page on the live browser; needs Chromium
+	@$(BIN)/python tests/screenshots.py
 
 doctor: $(INSTALLED)  ## tell what is at hand, and what brings the rest
 	@$(BIN)/zfnet doctor

@@ -11,6 +11,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from ipywidgets.widgets.widget import _instances
 from lab import CHROMIUM, PATIENCE, chromium, lab, run_all, wait_until_done
 from PIL import Image
 
@@ -21,6 +22,7 @@ from zfnet_lib.batches import training_preparation
 from zfnet_lib.browsers import live_browser
 from zfnet_lib.browsers.live import (
     Explorer,
+    LiveBrowser,
     Nine,
     Occluder,
     RecordedTraining,
@@ -224,7 +226,7 @@ def test_an_atlas_gives_the_same_and_one_of_other_weights_is_refused(net, tmp_pa
         ZfnetError, match="mini at 64 pixels has no atlas over shapes; look through the pictures here"
     ):
         Nine(net, SHAPES).read_atlas(tmp_path)
-    folder = write_atlas(net, SHAPES, tmp_path / "atlas", maps=4)
+    write_atlas(net, SHAPES, tmp_path / "atlas", maps=4)
     nine, searched = Nine(net, SHAPES), Nine(net, SHAPES)
     nine.read_atlas(tmp_path)
     searched.search()
@@ -325,7 +327,7 @@ def test_the_shipped_training_has_its_record_and_its_weights():
 
 @pytest.fixture
 def browser(net, data):
-    return live_browser(net, SHAPES, SHAPES.classes)
+    return LiveBrowser(net, SHAPES, SHAPES.classes)
 
 
 def point(pad, row: int, column: int) -> None:
@@ -427,7 +429,19 @@ def test_the_browser_says_where_it_computes_and_takes_uploads(browser, net, monk
     assert browser.about.value.startswith("<b>my.png</b>. mini answers: ")
     assert "there is a GPU here, and `net.cuda()` before `live_browser` takes it" in browser.about.value
     assert np.ptp(browser.units.explorer.seen[10]) <= 1
-    assert "no layer" in live_browser(net, SHAPES, layer="conv9").notice.value
+    assert "no layer" in LiveBrowser(net, SHAPES, layer="conv9").notice.value
+
+
+def test_a_page_without_a_kernel_gets_a_shut_door_and_no_module(net, data):
+    before = set(_instances)
+    door = live_browser(net, SHAPES)
+    made = [widget for name, widget in _instances.items() if name not in before]
+    assert {widget._model_module for widget in made} <= {"@jupyter-widgets/controls", "@jupyter-widgets/base"}
+    door.heard.value = 1
+    (browser,) = door.children
+    assert isinstance(browser, LiveBrowser)
+    door.open()
+    assert door.children == (browser,)
 
 
 # ---- in JupyterLab ------------------------------------------------------------------------------------------
@@ -449,7 +463,7 @@ def page(tmp_path_factory, trained):
     for name in ("fig3", "table1"):
         shutil.copy(PROJECT / "notebooks" / f"{name}.ipynb", root)
     book = nbformat.read(PROJECT / "notebooks/browse.ipynb", 4)
-    (live,) = (i for i, cell in enumerate(book.cells) if "skip-execution" in cell.metadata.get("tags", []))
+    (live,) = (i for i, cell in enumerate(book.cells) if "live_browser" in cell.source)
     book.cells[1].source = f"profile, pictures, network = 'smoke', '', {str(weights)!r}"
     book.cells = book.cells[: live + 1]
     nbformat.write(book, root / "browse.ipynb")
@@ -468,7 +482,11 @@ def middle(pad, row: int, column: int, rows: int, columns: int) -> dict[str, flo
     return {"x": box["width"] * (column + 0.5) / columns, "y": box["height"] * (row + 0.5) / rows}
 
 
-def test_the_live_browser_answers_in_jupyterlab(page, trained, tmp_path):
+def as_file(name: str, content: bytes) -> dict[str, str | bytes]:
+    return {"name": name, "mimeType": "image/png", "buffer": content}
+
+
+def test_the_live_browser_answers_in_jupyterlab(page, trained):
     pictures = experiments.pictures_of("smoke")
     run_all(page, "browse.ipynb")
     explorer, occluder = Explorer(trained), Occluder(trained, SHAPES.classes)
@@ -505,12 +523,10 @@ def test_the_live_browser_answers_in_jupyterlab(page, trained, tmp_path):
     page.get_by_text("A square of 14 pixels around row 26, column 34.").wait_for()
 
     upload = page.locator(".zf-upload input")
-    upload.set_input_files(
-        {"name": "mine.png", "mimeType": "image/png", "buffer": encoded(Image.new("L", (80, 70)))}
-    )
+    upload.set_input_files(as_file("mine.png", encoded(Image.new("L", (80, 70)))))
     page.get_by_alt_text("mine.png, as the network sees it").first.wait_for()
     page.get_by_text("mine.png. mini answers:").wait_for()
-    upload.set_input_files({"name": "words.png", "mimeType": "image/png", "buffer": b"words"})
+    upload.set_input_files(as_file("words.png", b"words"))
     page.get_by_role("alert").get_by_text("words.png cannot be read as a picture").wait_for()
 
 
@@ -520,9 +536,4 @@ def test_jupyterlab_opens_a_notebook_and_runs_it_with_its_defaults(page, name):
     wait_until_done(page)
     panel = page.locator(".jp-NotebookPanel:visible")
     assert panel.locator(".jp-OutputArea-output table").count() >= 1
-    assert (
-        panel.locator(
-            ".jp-OutputArea-output[data-mime-type*=error], .jp-RenderedText[data-mime-type*=stderr]"
-        ).count()
-        == 0
-    )
+    assert panel.locator("[data-mime-type*=error], [data-mime-type*=stderr]").count() == 0

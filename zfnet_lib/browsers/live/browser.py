@@ -17,7 +17,7 @@ from .nine import Nine
 from .nine_pane import NinePane
 from .occluder_pane import OccluderPane
 from .pad import Upload
-from .parts import Notice, in_a_row, labelled
+from .parts import Door, Notice, in_a_row, labelled
 from .training_pane import TrainingPane
 from .unit_pane import LARGER, UnitPane
 from .uploads import read_upload
@@ -97,7 +97,7 @@ class LiveBrowser(widgets.VBox):
 
 
 def live_browser(net: ConvNet, dataset: Dataset, classes: Sequence[str] = (), layer: str = "") -> widgets.Widget:
-    """Return the live browser: units, occluder, strongest units and trainings, one pane each.
+    """Return the live browser behind a `Door`: units, occluder, strongest units and trainings, one pane each.
 
     Args:
         net: Any network.
@@ -105,7 +105,7 @@ def live_browser(net: ConvNet, dataset: Dataset, classes: Sequence[str] = (), la
         classes: What the network calls its classes; numbers by default.
         layer: The layer that is shown first; the highest convolutional one by default.
     """
-    return LiveBrowser(net, dataset, classes, layer)
+    return Door(lambda: LiveBrowser(net, dataset, classes, layer))
 
 
 def _chooser(dataset: Dataset) -> widgets.Widget:

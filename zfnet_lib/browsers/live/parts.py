@@ -36,6 +36,32 @@ class Notice(widgets.HTML):
             self.say(str(error))
 
 
+class Door(widgets.VBox):
+    """Opens by itself where a page and a kernel are there together.
+
+    A built page keeps it shut, so it carries none of the pictures and modules of what lies behind.
+
+    Args:
+        behind: Makes what lies behind.
+    """
+
+    def __init__(self, behind: Callable[[], widgets.Widget]):
+        self.behind, self.notice = behind, Notice()
+        self.button = widgets.Button(description="open the live browser", layout=widgets.Layout(width="auto"))
+        self.button.on_click(lambda _: self.open())
+        # Every page copies `ring` into `heard`; only where a kernel listens does anybody hear it.
+        ring, self.heard = widgets.IntText(1), widgets.IntText(0)
+        self.bell = widgets.jsdlink((ring, "value"), (self.heard, "value"))
+        self.heard.observe(lambda _: self.open(), "value")
+        super().__init__([self.button, self.notice])
+
+    def open(self) -> None:
+        """Show what lies behind, once."""
+        if self.button in self.children:
+            with self.notice.errors():
+                self.children = (self.behind(),)
+
+
 def beside(notice: Notice, work: Callable[[], None]) -> Thread:
     """Start work that takes long in a thread, so that the panes keep answering."""
 

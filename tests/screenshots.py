@@ -1,0 +1,97 @@
+"""Takes the pictures of the book's page on the live browser, light and dark: `make screenshots`."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+from lab import PATIENCE, chromium, lab, run_all
+from PIL import Image
+
+from zfnet_lib.paths import PROJECT, replacing
+
+OUT = PROJECT / "book/_static"
+NUMBER = 35
+"""Of the photograph that is shown: a cup of coffee from scikit-image, under CC0."""
+WINDOW, SCALE = {"width": 1180, "height": 1000}, 1.5
+QUALITY = 82
+BENEATH = 60 * 1000
+"""Milliseconds that a search or a training may take beside what `PATIENCE` allows."""
+
+
+def main() -> None:
+    """Write `live-PANE-light.webp` and `live-PANE-dark.webp` for every pane."""
+    for scheme in ("Light", "Dark"):
+        home = Path(tempfile.mkdtemp())
+        write_notebook(home / "notebooks" / "browse.ipynb")
+        theme = {"apputils-extension/themes": {"theme": f"JupyterLab {scheme}"}}
+        look = {"viewport": WINDOW, "device_scale_factor": SCALE, "color_scheme": scheme.lower()}
+        with lab(home / "notebooks", home, **theme) as address, chromium(**look) as page:
+            page.set_default_timeout(PATIENCE + BENEATH)
+            page.goto(f"{address}/lab?reset")
+            run_all(page, "browse.ipynb")
+            for pane, prepare in PANES.items():
+                prepare(page)
+                page.wait_for_timeout(1500)  # for the last messages of the kernel
+                save(page, OUT / f"live-{pane}-{scheme.lower()}.webp")
+        shutil.rmtree(home)
+
+
+def write_notebook(path: Path) -> None:
+    """Keep the notebook's parameters and its live cell."""
+    book = nbformat.read(PROJECT / "notebooks/browse.ipynb", 4)
+    kept = ("profile:", "live_browser(")
+    book.cells = [cell for cell in book.cells if any(words in cell.source for words in kept)]
+    path.parent.mkdir(parents=True)
+    nbformat.write(book, path)
+
+
+def units(page) -> None:
+    """Choose the photograph and a unit in the upper part of its cup."""
+    page.get_by_label("picture", exact=True).select_option(index=NUMBER)
+    page.get_by_role("application", name="coffee").first.wait_for()
+    page.get_by_label("layer", exact=True).first.select_option("conv4")
+    page.get_by_alt_text("the 384 maps of conv4").wait_for()
+
+
+def occluder(page) -> None:
+    """Cover the cup, and try all places."""
+    page.get_by_role("tab", name="Occluder").click()
+    page.get_by_role("application", name="drag the square").click()
+    page.get_by_role("button", name="every place").click()
+    page.get_by_text(re.compile("^Activity of map")).wait_for()
+
+
+def strongest(page) -> None:
+    """Look through all photographs."""
+    page.get_by_role("tab", name="Strongest").click()
+    page.get_by_role("button", name="look through").click()
+    page.get_by_text("found here in").wait_for()
+
+
+def training(page) -> None:
+    """Train a narrow network to the end."""
+    page.get_by_role("tab", name="Training").click()
+    page.get_by_role("button", name="train", exact=True).click()
+    page.get_by_text("finished:").wait_for()
+
+
+PANES = {"units": units, "occluder": occluder, "strongest": strongest, "training": training}
+
+
+def save(page, path: Path) -> None:
+    """Save the browser, without what lies around it."""
+    output = page.locator(".jp-OutputArea-output:has(.zf-pad), .jp-OutputArea-output:has(.zf-upload)").first
+    shot = Image.open(io.BytesIO(output.screenshot())).convert("RGB")
+    with replacing(path) as temporary:
+        shot.save(temporary, "WEBP", quality=QUALITY, method=6)
+    print(f"{path}: {shot.width}x{shot.height}, {path.stat().st_size // 1000} kB")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

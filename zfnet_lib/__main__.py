@@ -80,13 +80,15 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--map", type=int, default=-1, help="the map with the largest activation by default")
     show.add_argument("--out", type=Path, default=Path(), help="folder for the PNG files")
 
-    atlas = _command(commands, "atlas", _atlas, "the strongest units of every map, as sheets for the browsers")
-    atlas.add_argument("network", help="name or folder of weights")
+    atlas = _command(commands, "atlas", _atlas, "the strongest units of every map, with a browser to look at them")
+    atlas.add_argument("networks", nargs="+", metavar="NETWORK", help="name or folder of weights")
     atlas.add_argument("--pictures", default="photos", help="a data set of `zfnet list`, or folder:PATH")
     atlas.add_argument(
         "--side", type=int, default=0, help="input size; by default the network's own, or 224 on larger pictures"
     )
-    atlas.add_argument("--maps", type=int, default=0, help="of each layer, drawn by seed; all by default")
+    atlas.add_argument(
+        "--maps", type=int, default=0, help="of each layer above the first, drawn by seed; all by default"
+    )
     atlas.add_argument("--out", type=Path, help="folder; atlas/NETWORK-PICTURES by default")
 
     run = _command(commands, "run", _run, "execute notebooks by papermill")
@@ -300,15 +302,16 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _atlas(options: argparse.Namespace) -> None:
-    from .atlas import write_atlas
-    from .experiments import opened
+    from .experiments import microscope
     from .machine import tune_allocator
 
     tune_allocator()
-    at = opened("tiny", options.pictures, options.network, dense=True)
-    net = at.net.features(side=options.side)
-    folder = options.out or Path("atlas") / f"{Path(options.network).name}-{at.dataset.name}".replace(":", "-")
-    print(write_atlas(net, at.dataset, folder, maps=options.maps, progress=True))
+    names = "+".join(Path(network).name for network in options.networks)
+    folder = options.out or Path("atlas") / f"{names}-{options.pictures}".replace(":", "-").replace("/", "-")
+    page = microscope(
+        options.networks, options.pictures, folder, side=options.side, maps=options.maps, progress=True
+    )
+    print(f"{page}: open it in a browser")
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -83,7 +83,8 @@ def _from_torchvision(folder: Path) -> str:
     module = alexnet()
     module.load_state_dict(weights.get_state_dict(progress=True, check_hash=True, weights_only=True))
     net = adapt(module, "alexnet-imagenet")
-    save_network(net, folder, {"source": weights.url, "trained_on": "ImageNet 2012", "classifier": True})
+    facts = {"source": weights.url, "trained_on": "ImageNet 2012", "classifier": True}
+    save_network(net, folder, facts | {"classes": list(weights.meta["categories"])})
     return "alexnet-imagenet: torchvision's AlexNet, whole, with its classifier"
 
 

@@ -128,10 +128,14 @@ def divided(index: Index, split: str) -> Index:
 
 
 def read_folder(root: Path, split: str) -> Index:
-    """Read a user's own pictures: `train/<class>` and `val/<class>` where they exist, else `<class>`, divided."""
+    """Read a user's own pictures: `train/<class>` and `val/<class>` where they exist, else `<class>`, divided.
+
+    Pictures that lie in no class folder are of one class, named after the folder.
+    """
     if not (root / "train").is_dir() or not (root / "val").is_dir():
         folders = class_folders(root)
-        return divided(scan_classes(root, folders, folders), split)
+        loose = not folders and any(path.suffix.lower() in IMG_EXTENSIONS for path in root.iterdir())
+        return divided(scan_classes(root, ["."] if loose else folders, [root.name] if loose else folders), split)
     folders = class_folders(root / "train")
     strangers = set(class_folders(root / "val")) - set(folders)
     if strangers:

@@ -1,6 +1,7 @@
 """The only door for notebooks and command line: an experiment's name and profile in, its result out."""
 
 from .architecture import Sizes, fig3, table_2_sizes
+from .atlases import microscope, network_atlas
 from .benchmarks import benchmark
 from .cards import overlaps, weight_card
 from .deconvnet import Block, Mosaics, ProjectedUnit, Shown, fig1, fig2, fig2_whole, project_picture
@@ -68,7 +69,9 @@ __all__ = [
     "groups",
     "invariance",
     "looking",
+    "microscope",
     "missing_table",
+    "network_atlas",
     "network_of",
     "opened",
     "overlaps",

@@ -222,6 +222,11 @@ def opened(
     watch, chosen = Stopwatch(), profile_of(profile)
     net, dataset = network_of(profile, network), pictures_of(profile, pictures, dense)
     if not whole:
-        larger = chosen.side if dataset.name != DATA[profile] else 0
-        net = net.features(side=max(larger, net.preparation.crop))
+        net = net.features(side=dense_side(profile, net, dataset))
     return Setting(network or chosen.network, net, dataset, watch)
+
+
+def dense_side(profile: str, net: ConvNet, dataset: Dataset) -> int:
+    """Return the side of the input at which a network's convolutions alone look at pictures."""
+    larger = profile_of(profile).side if dataset.name != DATA[profile] else 0
+    return max(larger, net.preparation.crop)

@@ -1,0 +1,503 @@
+"""The static browser in headless Chromium: layers, maps, keys, links, search, two networks, phones, files, harm."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import io
+import json
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zfnet_lib import MINI, ConvNet, ZfnetError, open_dataset
+from zfnet_lib.atlas import MANIFEST, SHOWN, TILE, read_manifest, write_atlas
+from zfnet_lib.browsers.pages import NETWORKS, PAGE, write_browser
+from zfnet_lib.paths import PROJECT
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+AXE = PROJECT / "_build/test-vendor/axe.min.js"
+
+NAMES = [f"thing {n}" for n in range(MINI.classes)]
+REPAIR = "zfnet atlas one two --out here"
+
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A browser of two narrow networks: one over photographs, with first answers, one over labelled drawings."""
+    folder = tmp_path_factory.mktemp("browser")
+    photos, shapes = open_dataset("photos", density=0.3), open_dataset("shapes", n=24)
+    one, two = ConvNet(MINI, seed=1), ConvNet(MINI, seed=2)
+    write_atlas(one, photos, folder / "one", name="one", maps=6, classes=NAMES)
+    write_atlas(two, shapes, folder / "two", name="two", maps=5)
+    write_browser(folder, [folder / "one", folder / "two"], REPAIR, {"three": "Three is not trained yet."})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def manifest(site: Path) -> dict:
+    return read_manifest(site / "one")
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    from playwright.sync_api import sync_playwright
+
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--force-color-profile=srgb"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def served(site: Path) -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/{PAGE}"
+    server.shutdown()
+
+
+@pytest.fixture
+def page(chromium):
+    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    yield context.new_page()
+    context.close()
+
+
+def opened(page, address: str, fragment: str = "") -> None:
+    """Open a place and wait until its nine are painted."""
+    page.goto(address + fragment)
+    painted(page)
+
+
+def painted(page) -> None:
+    page.wait_for_function(
+        "[...document.querySelectorAll('.body:not(.empty) .nine')].every(nine => nine.querySelector('.projections "
+        ".tile') && nine.querySelector('.patches .tile')) && document.querySelector('.nine')"
+    )
+
+
+def title(page, pane: int = 0) -> str:
+    return page.locator(".map h2").nth(pane).inner_text()
+
+
+def fragment(page) -> str:
+    return page.evaluate("location.hash")
+
+
+def layer_of(manifest: dict, name: str) -> dict:
+    return next(layer for layer in manifest["layers"] if layer["layer"] == name)
+
+
+def test_it_opens_with_the_strongest_map_of_the_top_layer_and_loads_nothing_else(
+    page, served, manifest, site
+) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    opened(page, served)
+    layer = layer_of(manifest, "conv5")
+    best = max(layer["entries"], key=lambda entry: entry["scores"][0])
+    assert title(page) == f"conv5, map {best['map']}"
+    assert fragment(page) == f"#one/conv5/{best['map']}"
+    page.wait_for_load_state("networkidle")
+    root = served.removesuffix(PAGE)
+    assert [url for url in asked if not url.startswith((root, "data:"))] == []
+    data = {url.removeprefix(root).partition("?")[0] for url in asked if "/one/" in url or "/two/" in url}
+    pictures = {name for name in data if "/pictures/" in name}
+    assert data - pictures == {"one/network.js", "one/conv5.js", "one/conv5.webp", "one/conv5-0.webp"}
+    assert len(pictures) == 1
+    loaded = {site / url.removeprefix(root).partition("?")[0] for url in asked if url.startswith(root)}
+    assert sum(path.stat().st_size for path in loaded) < 2_000_000
+
+
+def test_a_map_shows_its_nine_with_scores_and_alternative_texts(page, served, manifest) -> None:
+    entry = layer_of(manifest, "conv3")["entries"][2]
+    opened(page, served, f"#one/conv3/{entry['map']}/3")
+    radios = page.locator(".projections [role=radio]")
+    assert radios.count() == page.locator(".patches [role=img]").count() == SHOWN
+    names = [manifest["classes"][label] for label in entry["labels"]]
+    for n, (score, name) in enumerate(zip(entry["scores"], names, strict=True), start=1):
+        label = radios.nth(n - 1).get_attribute("aria-label")
+        assert label.startswith(f"Projection {n}: activation ") and label.endswith(f", {name}")
+        shown = float(label.split("activation ")[1].split(", ")[0].replace(",", ""))
+        assert shown == pytest.approx(score, rel=0.005)
+    assert radios.nth(2).get_attribute("aria-checked") == "true"
+    facts = page.locator(".unit dl").inner_text()
+    row, column = entry["places"][2]
+    assert f"row {row}, column {column}" in facts
+    answer, sure = manifest["answers"][str(entry["images"][2])]
+    assert f"{answer} ({round(100 * sure)} %), not a label" in facts
+
+
+def test_tiles_are_cut_out_of_the_sheet_exactly(page, served, manifest, site) -> None:
+    layer = layer_of(manifest, "conv2")
+    opened(page, served, f"#one/conv2/{layer['entries'][4]['map']}")
+    sheet = Image.open(site / "one" / layer["sheets"][0]).convert("RGB")
+    for place, selector in ((3, ".projections .small >> nth=3"), (SHOWN + 5, ".patches .small >> nth=5")):
+        shown = Image.open(io.BytesIO(page.locator(selector).screenshot())).convert("RGB")
+        tiles = [(place, 4), (place, 3), (place + 1, 4)]
+        mine, *others = (enlarged(sheet, column, row, shown.size) for column, row in tiles)
+        differences = [abs(inner(shown) - inner(tile)).mean() for tile in (mine, *others)]
+        assert differences[0] < 2 and min(differences[1:]) > 3 * differences[0]
+
+
+def enlarged(sheet: Image.Image, column: int, row: int, size: tuple[int, int]) -> Image.Image:
+    """Cut a tile out of a sheet, without the outermost pixels, as large as it is shown."""
+    box = (column * TILE + 1, row * TILE + 1, (column + 1) * TILE - 1, (row + 1) * TILE - 1)
+    return sheet.crop(box).resize(size, Image.Resampling.BILINEAR)
+
+
+def inner(picture: Image.Image) -> np.ndarray:
+    """Leave the rounded edge out."""
+    return np.asarray(picture).astype(float)[4:-4, 4:-4]
+
+
+def test_the_receptive_field_is_marked_where_it_lies_in_the_picture(page, served, manifest) -> None:
+    entry = layer_of(manifest, "conv2")["entries"][0]
+    opened(page, served, f"#one/conv2/{entry['map']}")
+    seen, (top, left, bottom, right) = manifest["seen"][str(entry["images"][0])], entry["boxes"][0]
+    x, y, width, height = seen["window"]
+    clip = lambda value: min(max(value, 0), manifest["side"]) / manifest["side"]  # noqa: E731
+    expected = [x + width * clip(left), y + height * clip(top), x + width * clip(right), y + height * clip(bottom)]
+    found = page.evaluate(
+        "() => { const whole = document.querySelector('.whole').getBoundingClientRect();"
+        "const field = document.querySelector('.field').getBoundingClientRect();"
+        "return [(field.left - whole.left) / whole.width, (field.top - whole.top) / whole.height,"
+        "(field.right - whole.left) / whole.width, (field.bottom - whole.top) / whole.height]; }"
+    )
+    assert found == pytest.approx(expected, abs=0.01)
+    source = manifest["sources"][seen["source"]]
+    page.wait_for_function("document.querySelector('.whole img').naturalWidth > 0")
+    assert source["file"] in page.locator(".whole img").get_attribute("src")
+    whole = page.locator(".whole").bounding_box()
+    assert whole["width"] / whole["height"] == pytest.approx(source["size"][0] / source["size"][1], rel=0.02)
+
+
+def test_layers_maps_and_units_follow_clicks(page, served, manifest) -> None:
+    opened(page, served)
+    links = page.locator("nav.layers a")
+    assert [link.get_attribute("data-layer") for link in links.all()] == [x["layer"] for x in manifest["layers"]]
+    assert "filters 3 × 3" in links.nth(3).get_attribute("aria-label")
+    links.nth(0).click()
+    painted(page)
+    assert page.locator(".maps h2").inner_text() == "Filters of conv1"
+    assert links.nth(0).get_attribute("aria-current") == "true"
+    assert page.locator(".cover a").count() == MINI["conv1"].maps, "layer 1 is whole"
+    assert page.locator(".cover a.tile.exact").count() == MINI["conv1"].maps
+    assert page.locator(".filter").is_visible()
+    page.locator(".cover a").nth(3).click()
+    painted(page)
+    page.locator(".patches .small").nth(4).click()
+    assert fragment(page) == f"#one/conv1/{layer_of(manifest, 'conv1')['entries'][3]['map']}/5"
+    assert page.locator(".unit h2").inner_text() == "Unit 5 of the nine"
+    page.go_back()
+    page.wait_for_function("document.querySelector('.map h2').textContent.startsWith('conv5')")
+
+
+def test_keys_move_through_maps_layers_and_units(page, served, manifest) -> None:
+    maps = [entry["map"] for entry in layer_of(manifest, "conv4")["entries"]]
+    opened(page, served, f"#one/conv4/{maps[1]}")
+    press = page.keyboard.press
+    press("ArrowRight")
+    page.wait_for_function(f"location.hash === '#one/conv4/{maps[2]}'")
+    press("ArrowLeft")
+    press("7")
+    page.wait_for_function(f"location.hash === '#one/conv4/{maps[1]}/7'")
+    press("d")
+    page.wait_for_function("location.hash.startsWith('#one/conv3/')")
+    press("u")
+    page.wait_for_function("location.hash.startsWith('#one/conv4/')")
+    page.locator("#query").focus()
+    page.keyboard.type("d9")
+    assert page.locator("#query").input_value() == "d9" and fragment(page).startswith("#one/conv4/")
+    page.locator(".cover a[tabindex='0']").focus()
+    press("Home")
+    press("ArrowRight")
+    page.wait_for_function(f"location.hash === '#one/conv4/{maps[1]}'")
+    assert page.evaluate("document.activeElement.dataset.map") == str(maps[1])
+    page.locator(".projections [tabindex='0']").focus()
+    press("ArrowDown")
+    page.wait_for_function(f"location.hash === '#one/conv4/{maps[1]}/4'")
+    assert page.evaluate("document.activeElement.dataset.unit") == "4"
+
+
+def test_single_keys_can_be_switched_off(page, served) -> None:
+    opened(page, served)
+    before = fragment(page)
+    page.keyboard.press("?")
+    assert page.locator("#about").is_visible()
+    page.locator("#keys").uncheck()
+    page.keyboard.press("Escape")
+    assert not page.locator("#about").is_visible()
+    page.keyboard.press("d")
+    page.keyboard.press("s")
+    assert fragment(page) == before and page.locator(".pane").count() == 1
+
+
+def test_a_link_opens_what_it_names_or_says_what_is_not_there(page, served, manifest) -> None:
+    layer = layer_of(manifest, "conv5")
+    maps = [entry["map"] for entry in layer["entries"]]
+    opened(page, served, f"#one/conv5/{maps[-1]}/2")
+    assert title(page) == f"conv5, map {maps[-1]}"
+    assert page.locator(".unit h2").inner_text() == "Unit 2 of the nine"
+    absent = next(n for n in range(layer["maps"]) if n not in maps)
+    for asked, said in (
+        (f"one/conv5/{absent}/4", f"Map {absent} of conv5 is not in this atlas; this is map "),
+        ("one/conv5/99999", f"conv5 has maps 0 to {layer['maps'] - 1}, and no map 99999; this is map {maps[-1]}."),
+        ("one/conv5/x", "and no map of that name; this is map "),
+        ("one/conv9/1", "one has no maps of conv9; its layers with maps are conv1, conv2, conv3, conv4, conv5."),
+        ("four/conv1/1", "There is no atlas of four here; here are one, two. Write one with: zfnet atlas four"),
+        ("three", "Three is not trained yet."),
+        ("%E0%A4%A/%", "There is no atlas of %E0%A4%A here"),
+    ):
+        page.evaluate("link => { location.hash = link; }", asked)
+        page.wait_for_function(
+            "said => document.querySelector('.pane .notice').textContent.includes(said)", arg=said
+        )
+        painted(page)
+        assert page.locator("#trouble").is_hidden()
+
+
+def test_the_copied_link_names_the_map(page, served, manifest) -> None:
+    context = page.context
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    number = layer_of(manifest, "conv2")["entries"][3]["map"]
+    opened(page, served, f"#one/conv2/{number}/2&two/conv3")
+    page.locator(".link").first.click()
+    page.wait_for_function("document.querySelector('.link').textContent === 'Copied'")
+    assert page.evaluate("navigator.clipboard.readText()") == f"{served}#one/conv2/{number}/2"
+
+
+def test_search_finds_the_maps_whose_units_lie_in_such_pictures(page, served, manifest) -> None:
+    opened(page, served)
+    page.fill("#query", "MOTOR")
+    page.keyboard.press("Enter")
+    wanted = manifest["classes"].index("motorcycle")
+    counts = {
+        (layer["layer"], entry["map"]): entry["labels"].count(wanted)
+        for layer in manifest["layers"]
+        for entry in layer["entries"]
+        if wanted in entry["labels"]
+    }
+    page.wait_for_selector(".found h2:focus")
+    assert page.locator(".found h2").inner_text() == f"“MOTOR”: {len(counts)} maps"
+    assert "Photograph: “motorcycle”." in page.locator(".found p").inner_text()
+    found = [link.get_attribute("aria-label") for link in page.locator(".hit").all()]
+    assert len(found) == len(counts) > 0
+    top = [label for label in found if label.startswith("conv5")]
+    expected = sorted((count for (layer, _), count in counts.items() if layer == "conv5"), reverse=True)
+    assert [int(label.split(": ")[1].split()[0]) for label in top] == expected
+    (layer, number) = max((key for key in counts if key[0] == "conv5"), key=lambda key: (counts[key], -key[1]))
+    page.locator(".hit").first.click()
+    page.wait_for_function(f"location.hash === '#one/{layer}/{number}'")
+    page.keyboard.press("Escape")
+    assert page.locator(".found").is_hidden()
+
+
+def test_a_first_answer_is_marked_as_such(page, served, manifest) -> None:
+    opened(page, served)
+    answer = next(iter(manifest["answers"].values()))[0]
+    page.fill("#query", answer)
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".found h2:focus")
+    said = page.locator(".found p").inner_text()
+    assert f"first answer, not a label: “{answer}”" in said and "Photograph" not in said
+    kinds = page.locator("#labels option").evaluate_all("all => all.map(each => each.label)")
+    assert f"{answer} (first answer of one, not a label)" in kinds and "cat (photograph)" in kinds
+    page.fill("#query", "no such thing")
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('.found h2').textContent.startsWith('No picture')")
+    assert page.locator(".found h2").inner_text() == "No picture here goes by “no such thing”"
+
+
+def test_two_networks_stand_side_by_side_and_change_layers_together(page, served) -> None:
+    opened(page, served, "#one/conv3")
+    page.keyboard.press("s")
+    page.wait_for_selector(".pane >> nth=1")
+    painted(page)
+    assert page.locator(".pane").evaluate_all("all => all.map(pane => pane.ariaLabel)") == ["one", "two"]
+    assert page.locator("#aside").get_attribute("aria-pressed") == "true"
+    first, second = (page.locator(".pane").nth(n) for n in (0, 1))
+    assert title(page, 1).startswith("conv3")
+    second.locator("nav a").nth(1).click()
+    page.wait_for_function(
+        "[...document.querySelectorAll('.map h2')].every(each => each.textContent.startsWith('conv2'))"
+    )
+    page.locator("#together input").uncheck()
+    first.locator("nav a").nth(4).click()
+    page.wait_for_function("document.querySelector('.map h2').textContent.startsWith('conv5')")
+    assert title(page, 1).startswith("conv2")
+    assert [part.split("/")[:2] for part in fragment(page)[1:].split("&")] == [["one", "conv5"], ["two", "conv2"]]
+    before = title(page, 0)
+    second.locator(".after, .before").locator("visible=true").first.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowLeft")
+    assert title(page, 0) == before
+    second.locator(".network").select_option("three")
+    page.wait_for_function("document.querySelectorAll('.notice')[2].textContent === 'Three is not trained yet.'")
+    page.locator("#aside").click()
+    page.wait_for_function("document.querySelectorAll('.pane').length === 1")
+
+
+def test_labels_of_a_data_set_are_labels(page, served, site) -> None:
+    opened(page, served, "#two/conv4")
+    manifest = read_manifest(site / "two")
+    assert manifest["answers"] == {} and not manifest["photographs"]
+    facts = page.locator(".unit dl").inner_text()
+    assert "Label" in facts and "First answer" not in facts and "Photograph" not in facts
+
+
+@pytest.mark.parametrize(
+    ("scheme", "place", "more", "rules"),
+    [
+        ("light", "#one/conv1/0", "", {}),
+        ("light", "#one/conv5&two/conv2", "search", {}),
+        ("light", "#one/conv9", "help", {}),
+        ("dark", "#one/conv5&two/conv9", "search", {"runOnly": ["color-contrast"]}),
+    ],
+)
+@pytest.mark.skipif(not AXE.exists(), reason="no axe-core here: make vendor brings it, by npm")
+def test_axe_finds_nothing(chromium, served, scheme: str, place: str, more: str, rules: dict) -> None:
+    context = chromium.new_context(viewport={"width": 1100, "height": 900}, color_scheme=scheme)
+    page = context.new_page()
+    opened(page, served, place)
+    if more == "search":
+        page.fill("#query", "a")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".hits .tile")
+    if more == "help":
+        page.locator("#help").click()
+    page.add_script_tag(path=str(AXE))
+    found = page.evaluate("rules => axe.run(rules)", rules)
+    assert [(each["id"], each["impact"], each["nodes"][0]["html"]) for each in found["violations"]] == []
+    assert "color-contrast" in [each["id"] for each in found["passes"]]
+    context.close()
+
+
+@pytest.mark.parametrize("place", ["#one/conv1/0", "#one/conv5&two/conv2"])
+def test_nothing_moves_sideways_on_a_phone(chromium, served, place: str) -> None:
+    context = chromium.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    opened(page, served, place)
+    page.fill("#query", "a")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".hits .tile")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    small = page.locator("button:visible, select:visible, nav.layers a").evaluate_all(
+        "all => all.filter(each => Math.min(each.offsetWidth, each.offsetHeight) < 24).map(each => each.outerHTML)"
+    )
+    assert small == [], "fingers need 24 pixels"
+    page.locator(".cover a").nth(2).tap()
+    painted(page)
+    context.close()
+
+
+def test_it_works_from_a_file(page, site) -> None:
+    broken: list[str] = []
+    page.on("pageerror", lambda error: broken.append(str(error)))
+    page.on("console", lambda message: message.type == "error" and broken.append(message.text))
+    opened(page, (site / PAGE).as_uri(), "#two/conv2")
+    page.keyboard.press("d")
+    page.wait_for_function("location.hash.startsWith('#two/conv1/')")
+    painted(page)
+    page.wait_for_function("document.querySelector('.whole img').naturalWidth > 0")
+    assert broken == []
+
+
+def damaged(folder: Path) -> dict[str, tuple[Callable[[], object], str]]:
+    """By kind of damage: how it is done, and how what the page says begins."""
+    again = f"Write them again: {REPAIR}"
+    conv5, networks, sheet = folder / "one/conv5.js", folder / NETWORKS, folder / "one/conv5-0.webp"
+    other = conv5.read_text().replace(read_manifest(folder / "one")["key"], "0" * 16)
+    newer = networks.read_text().replace('"format":2', '"format":99')
+    strange = "one/conv5.js is damaged, or of other weights than this page."
+    return {
+        "sheet missing": (sheet.unlink, f"one/conv5-0.webp is missing or damaged. {again}"),
+        "sheet damaged": (
+            lambda: sheet.write_text("no picture"),
+            f"one/conv5-0.webp is missing or damaged. {again}",
+        ),
+        "table missing": (conv5.unlink, f"one/conv5.js is missing. {again}"),
+        "table damaged": (lambda: conv5.write_text("zfnet.take("), f"{strange} {again}"),
+        "other weights": (lambda: conv5.write_text(other), f"{strange} {again}"),
+        "other format": (
+            lambda: networks.write_text(newer),
+            f"These atlases have format 99, this page reads 2. {again}",
+        ),
+        "no networks": (
+            networks.unlink,
+            "There is no atlas here: networks.js is missing or damaged. Write it with: zfnet",
+        ),
+    }
+
+
+KINDS = (
+    "sheet missing",
+    "sheet damaged",
+    "table missing",
+    "table damaged",
+    "other weights",
+    "other format",
+    "no networks",
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damage_is_said_in_one_sentence(page, site, tmp_path, kind: str) -> None:
+    folder = shutil.copytree(site, tmp_path / "damaged")
+    damage, said = damaged(folder)[kind]
+    damage()
+    page.goto((folder / PAGE).as_uri())
+    page.wait_for_function("!document.getElementById('trouble').hidden")
+    assert page.locator("#trouble").inner_text().startswith(said)
+
+
+def test_in_a_frame_it_takes_the_theme_of_the_book_and_says_how_high_it_is(page, site) -> None:
+    script = (PROJECT / "book/_static/browser-frame.js").read_text()
+    outer = site / "outer.html"
+    outer.write_text(
+        f'<!doctype html><html data-theme="dark"><body style="margin: 0; width: 700px">'
+        f'<iframe class="zfnet-browser" src="{PAGE}" style="width: 100%; height: 50px"></iframe>'
+        f"<script>{script}</script></body></html>"
+    )
+    page.goto(outer.as_uri())
+    frame = page.frames[1]
+    frame.wait_for_selector(".projections .tile")
+    page.wait_for_function("document.querySelector('iframe').offsetHeight > 800")
+    paper = "getComputedStyle(document.body).backgroundColor"
+    assert frame.evaluate(paper) == "rgb(20, 24, 30)"
+    page.evaluate("document.documentElement.dataset.theme = 'light'")
+    frame.wait_for_function(f"{paper} === 'rgb(255, 255, 255)'")
+    assert frame.evaluate("document.documentElement.scrollHeight - innerHeight") <= 1
+    outer.unlink()
+
+
+def test_tables_hold_what_the_manifest_says(site, manifest) -> None:
+    text = (site / "one/conv4.js").read_text()
+    key, table, values = json.loads(f"[{text.removeprefix('zfnet.take(').removesuffix(');' + chr(10))}]")
+    assert (key, table) == (manifest["key"], "conv4")
+    for mine, whole in zip(values["entries"], layer_of(manifest, "conv4")["entries"], strict=True):
+        assert mine.items() <= whole.items() and {"map", "scores", "images", "boxes", "places"} == mine.keys()
+
+
+def test_a_folder_with_other_things_gets_no_browser(site, tmp_path) -> None:
+    (tmp_path / "mine.txt").write_text("precious")
+    with pytest.raises(ZfnetError, match="holds something that is no browser; choose another folder for it"):
+        write_browser(tmp_path, [], REPAIR)
+    folder = shutil.copytree(site, tmp_path / "copy")
+    (folder / "two" / MANIFEST).write_text("{")
+    with pytest.raises(ZfnetError, match=r"holds no atlas \(.*\); write it with: zfnet atlas NETWORK --out"):
+        write_browser(folder, [folder / "one", folder / "two"], REPAIR)

@@ -80,7 +80,7 @@ def test_the_command_writes_an_atlas(tmp_path, data, capsys):
     save_network(ConvNet(MINI), data / "weights" / "small", {})
     out = tmp_path / "out"
     assert main(["atlas", "small", "--pictures", "shapes", "--maps", "1", "--out", str(out)]) == 0
-    assert capsys.readouterr().out.strip() == str(out)
+    assert capsys.readouterr().out.strip() == f"{out / 'index.html'}: open it in a browser"
     assert json.loads((out / MANIFEST).read_text())["network"] == "mini"
 
 

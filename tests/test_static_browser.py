@@ -139,7 +139,7 @@ def test_a_map_shows_its_nine_with_scores_and_alternative_texts(page, served, ma
     row, column = entry["places"][2]
     assert f"row {row}, column {column}" in facts
     answer, sure = manifest["answers"][str(entry["images"][2])]
-    assert f"{answer} ({round(100 * sure)} %), not a label" in facts
+    assert f"{answer} ({int(100 * sure + 0.5)} %), not a label" in facts
 
 
 def test_tiles_are_cut_out_of_the_sheet_exactly(page, served, manifest, site) -> None:
@@ -151,7 +151,7 @@ def test_tiles_are_cut_out_of_the_sheet_exactly(page, served, manifest, site) ->
         tiles = [(place, 4), (place, 3), (place + 1, 4)]
         mine, *others = (enlarged(sheet, column, row, shown.size) for column, row in tiles)
         differences = [abs(inner(shown) - inner(tile)).mean() for tile in (mine, *others)]
-        assert differences[0] < 2 and min(differences[1:]) > 3 * differences[0]
+        assert min(differences[1:]) > 4 * differences[0]  # fractions of a pixel cost some
 
 
 def enlarged(sheet: Image.Image, column: int, row: int, size: tuple[int, int]) -> Image.Image:

@@ -24,9 +24,9 @@ SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
     "apputils-extension/themes": {"theme": "JupyterLab Light"},
     "docmanager-extension/plugin": {"autosave": False},
-    "notebook-extension/tracker": {"autoStartDefaultKernel": True, "windowingMode": "none"},
+    "notebook-extension/tracker": {"windowingMode": "none"},
 }
-"""Nothing asks outside or asks back; a notebook has its kernel as soon as it is opened."""
+"""Nothing asks outside or asks back; all cells of a notebook are in the page."""
 
 
 @contextmanager
@@ -82,9 +82,8 @@ def chromium(**context) -> Iterator:
 def run_all(page, name: str) -> None:
     """Open a notebook from JupyterLab's list of files and run all its cells, as from the menu."""
     page.locator(".jp-DirListing-item", has_text=name).dblclick()
-    page.locator(".jp-NotebookPanel:visible .jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(
-        timeout=PATIENCE
-    )
+    page.locator(".lm-TabBar-tab.jp-mod-current", has_text=name).wait_for(timeout=PATIENCE)
+    page.locator("#jp-main-statusbar").get_by_text("| Idle").wait_for(timeout=PATIENCE)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_text("Run All Cells", exact=True).click()
 

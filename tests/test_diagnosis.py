@@ -29,16 +29,6 @@ def test_programs_are_found_by_any_of_their_names(monkeypatch: pytest.MonkeyPatc
     assert said["npm"] == "missing: pages load MathJax and the widget manager from their public copies"
 
 
-@pytest.mark.parametrize(
-    ("flags", "answer"), [("sse avx512_bf16 fma", "yes"), ("sse avx2 fma", "no: bfloat16"), (None, "unknown")]
-)
-def test_bf16_instructions_are_read_from_the_processor(tmp_path: Path, flags: str | None, answer: str) -> None:
-    cpuinfo = tmp_path / "cpuinfo"
-    if flags:
-        cpuinfo.write_text(f"flags : {flags}\n")
-    assert diagnosis._bf16(False, cpuinfo).startswith(answer)
-
-
 def test_the_machine_is_measured_where_the_data_will_lie(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZFNET_DATA", str(data / "not/there/yet"))
     said = dict(diagnosis.machine())

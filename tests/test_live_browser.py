@@ -440,7 +440,7 @@ def test_a_page_without_a_kernel_gets_a_shut_door_and_no_module(net, data):
     door.heard.value = 1
     (browser,) = door.children
     assert isinstance(browser, LiveBrowser)
-    door.open()
+    door.enter()
     assert door.children == (browser,)
 
 
@@ -524,7 +524,7 @@ def test_the_live_browser_answers_in_jupyterlab(page, trained):
 
     upload = page.locator(".zf-upload input")
     upload.set_input_files(as_file("mine.png", encoded(Image.new("L", (80, 70)))))
-    page.get_by_alt_text("mine.png, as the network sees it").first.wait_for()
+    page.get_by_alt_text("mine.png, as the network sees it").locator("visible=true").wait_for()
     page.get_by_text("mine.png. mini answers:").wait_for()
     upload.set_input_files(as_file("words.png", b"words"))
     page.get_by_role("alert").get_by_text("words.png cannot be read as a picture").wait_for()

@@ -18,6 +18,7 @@ from .datasets import DATASETS, dataset_entry, dataset_folder, open_pack
 from .experiments import PROFILES, SOURCES, training_of
 from .experiments.setting import DATA
 from .experiments.several import TRIED
+from .machine import has_bf16
 from .paths import PROJECT, ZfnetError, data_root, results_root
 from .queue import queue, state
 from .recipes import recipe_named
@@ -37,8 +38,12 @@ PROGRAMS = {
 }
 """Programs beside Python: what each may be called, and what happens without it."""
 
-BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
-"""What Linux calls the instructions."""
+BF16 = {
+    True: "yes",
+    False: "no: bfloat16, the recipes' precision, is emulated; --precision float32 may be many times faster",
+    None: "unknown",
+}
+"""What follows from whether the machine multiplies bfloat16 itself."""
 
 GB = 10**9
 
@@ -89,7 +94,7 @@ def machine() -> Iterator[Line]:
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     yield "device", ", ".join(gpus) or device_name("cpu")
     yield "cores", str(os.cpu_count())
-    yield "bf16 instructions", _bf16(bool(gpus))
+    yield "bf16 instructions", BF16[has_bf16()]
     yield "memory", f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / GB:.0f} GB"
     place = next(folder for folder in (data_root(), *data_root().absolute().parents) if folder.is_dir())
     yield "disk for data", f"{shutil.disk_usage(place).free / GB:.0f} GB free"
@@ -162,15 +167,6 @@ def _needed_anew(profile: str) -> list[str]:
     networks = [source.name for source in SOURCES[profile] if source.name in (*FETCHERS, *SHIPPED)]
     needed = [*map(_missing_data, data), *map(_missing_weights, networks)]
     return list(dict.fromkeys(filter(None, needed)))
-
-
-def _bf16(on_gpu: bool, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    if on_gpu:
-        return "yes" if torch.cuda.is_bf16_supported() else "no: train with --precision float32"
-    if not cpuinfo.exists():
-        return "unknown"
-    has = not BF16.isdisjoint(cpuinfo.read_text().split())
-    return "yes" if has else "no: bfloat16, the recipes' precision, is emulated; --precision float32 may be faster"
 
 
 def _missing_data(name: str) -> str:

@@ -16,6 +16,9 @@ from torch import distributed
 _TUNING = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, 2**31 - 1), "M_ARENA_MAX": (-8, 1)}
 """glibc's names of the settings, their numbers, and their values."""
 
+BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
+"""Flags of processors that multiply bfloat16 themselves."""
+
 
 @contextmanager
 def threads(n: int, each: int | None = None) -> Iterator[ThreadPoolExecutor]:
@@ -68,6 +71,13 @@ def is_first() -> bool:
 def place() -> str:
     """Return this process's GPU, or the processor where there is none."""
     return f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
+
+
+def has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool | None:
+    """Tell whether the GPU, or the processor without one, multiplies bfloat16 itself; None where that is unknown."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return not BF16.isdisjoint(cpuinfo.read_text().split()) if cpuinfo.exists() else None
 
 
 def tune_allocator() -> bool:

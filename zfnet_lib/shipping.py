@@ -20,7 +20,7 @@ from .network import ConvNet, Trace
 from .paths import ZfnetError, results_root
 from .recipes import TINY
 from .retraining import retrain
-from .trainings import Training, error_records, read_epochs, training_data
+from .trainings import Training, error_records, performed, read_epochs, training_data
 
 DATA = "tiny-imagenet"
 TOLERANCE = 0.1
@@ -142,7 +142,7 @@ def _ship_softmax(name: str) -> list[records.Record]:
 def _ship_training(name: str) -> list[records.Record]:
     """Store the weights of a training that has ended, unless that loses too much."""
     entry = SHIPPED[name]
-    training, root = entry.training, results_root(entry.training.recipe.name)
+    training, root = performed(entry.training), results_root(entry.training.recipe.name)
     if not training.weights.is_dir():
         raise ZfnetError(f"{training.name} has not ended; run: {training.command} --resume")
     trained = load_network(training.weights)

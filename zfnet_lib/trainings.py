@@ -16,7 +16,7 @@ from .batches import training_preparation
 from .checkpoints import save_network
 from .datasets import DATASETS, Dataset, MissingDataError, open_dataset, open_pack, pack_dataset
 from .evaluation import Errors, errors
-from .machine import is_first, place
+from .machine import has_bf16, is_first, place
 from .network import ConvNet
 from .overlap import known_overlaps
 from .paths import ZfnetError, alone, data_root, is_busy, replacing, results_root
@@ -135,6 +135,8 @@ def epochs(
         notice(
             f"{lesson.overlapping:,} pictures of {data.name} are left out: they overlap with a transfer data set"
         )
+    if training.recipe.precision == "bfloat16" and not has_bf16():
+        notice("this machine emulates bfloat16; --precision float32 may be many times faster")
     spec = training.spec(len(data.classes))
     net = ConvNet(spec, training_preparation(data, spec.image_size, exclude), seed=training.seed)
     net.to(place())
@@ -179,6 +181,15 @@ class Lesson:
     validation: Dataset
     rows: np.ndarray | None = None
     overlapping: int = 0
+
+
+def performed(training: Training) -> Training:
+    """Return a training, or the same one in float32 where only that has ended: both learn alike.
+
+    bfloat16 is the recipes' precision, and processors without its instructions would take weeks.
+    """
+    other = replace(training, recipe=replace(training.recipe, precision="float32"))
+    return other if other.errors_file.exists() and not training.errors_file.exists() else training
 
 
 def lesson_of(training: Training) -> Lesson:

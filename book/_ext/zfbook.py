@@ -56,7 +56,11 @@ def take_vendored_scripts(app: Sphinx, config: Config) -> None:
 def link_the_repository(app: Sphinx, config: Config) -> None:
     """Link every page to its source, and notebooks to Binder and Colab, where `ZFNET_REPOSITORY` is the address."""
     address = os.environ.get("ZFNET_REPOSITORY", "")
-    config.html_theme_options |= {"repository_url": address, "use_repository_button": bool(address)}
+    if address:
+        links = {"repository_url": address, "repository_branch": "main", "use_repository_button": True}
+        config.html_theme_options |= links
+    else:  # the theme cannot build buttons that lead nowhere
+        config.html_theme_options.pop("launch_buttons", None)
 
 
 def name_the_roles(

@@ -10,7 +10,7 @@ from ..overlap import known_overlaps
 from ..paths import results_root
 from ..shipping import RETRAINED, SHIPPED, Retrained, Shipped
 from ..tables import Table
-from ..trainings import TRANSFER, read_epochs
+from ..trainings import TRANSFER, performed, read_epochs
 from .setting import DATA, profile_of
 
 RECALLED = {"caltech-101": "44 (recalled)", "caltech-256": "243 (recalled)"}
@@ -81,7 +81,8 @@ def _softmax(entry: Retrained, meta: dict[str, Any]) -> dict[str, str]:
 
 def _training(entry: Shipped, meta: dict[str, Any]) -> dict[str, str]:
     """Return what the weights were trained on, how, and for how long."""
-    training, recipe, record = entry.training, entry.training.recipe, meta["record"]
+    training, record = performed(entry.training), meta["record"]
+    recipe = training.recipe
     epochs = [line["epoch"] for line in read_epochs(training.epochs_file)]
     hours = sum(epoch["seconds"] for epoch in epochs) / 3600
     made, size = record["provenance"], meta["spec"]["image_size"]

@@ -15,7 +15,7 @@ from ..recipes import recipe_named
 from ..records import Provenance, Record, Stopwatch
 from ..shipping import SHIPPED
 from ..specs import MINI
-from ..trainings import Training
+from ..trainings import Training, performed
 from .spot import trained
 
 
@@ -153,7 +153,7 @@ def weights_of(run: Training) -> Path | None:
     shipped = [
         results_root(run.recipe.name) / "weights" / name for name, each in SHIPPED.items() if each.training == run
     ]
-    return next((folder for folder in (run.weights, *shipped) if folder.is_dir()), None)
+    return next((folder for folder in (performed(run).weights, *shipped) if folder.is_dir()), None)
 
 
 def training_of(profile: str, name: str, seed: int = 0, clip: str = "all", views: str = "random") -> Training:

@@ -13,7 +13,7 @@ from ..figures.fig7 import Curve
 from ..recipes import TINY
 from ..records import Record, read
 from ..tables import Note, Table
-from ..trainings import Training
+from ..trainings import Training, performed
 from .setting import profile_of
 from .spot import scratch_training, train_from_scratch
 from .transferring import CURVE, FOLDS, SOURCES, Source, accuracy, transferred
@@ -234,7 +234,7 @@ def scratch_trainings(profile: str, data: str, each: int) -> list[Training]:
     if profile == "smoke":
         return [scratch_training(each, fold) for fold in range(FOLDS)]
     recipe = replace(TINY, epochs=SCRATCH_EPOCHS)
-    return [Training("zfnet", data, recipe, fold, each) for fold in range(FOLDS)]
+    return [performed(Training("zfnet", data, recipe, fold, each)) for fold in range(FOLDS)]
 
 
 def _is_per_class(record: Record) -> bool:

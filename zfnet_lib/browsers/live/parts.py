@@ -48,14 +48,14 @@ class Door(widgets.VBox):
     def __init__(self, behind: Callable[[], widgets.Widget]):
         self.behind, self.notice = behind, Notice()
         self.button = widgets.Button(description="open the live browser", layout=widgets.Layout(width="auto"))
-        self.button.on_click(lambda _: self.open())
+        self.button.on_click(lambda _: self.enter())
         # Every page copies `ring` into `heard`; only where a kernel listens does anybody hear it.
         ring, self.heard = widgets.IntText(1), widgets.IntText(0)
         self.bell = widgets.jsdlink((ring, "value"), (self.heard, "value"))
-        self.heard.observe(lambda _: self.open(), "value")
+        self.heard.observe(lambda _: self.enter(), "value")
         super().__init__([self.button, self.notice])
 
-    def open(self) -> None:
+    def enter(self) -> None:
         """Show what lies behind, once."""
         if self.button in self.children:
             with self.notice.errors():

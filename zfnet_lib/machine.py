@@ -74,7 +74,7 @@ def place() -> str:
 
 
 def has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool | None:
-    """Tell whether the GPU, or the processor without one, multiplies bfloat16 itself; None where that is unknown."""
+    """Tell whether the GPU, or without one the processor, multiplies bfloat16 itself; None where unknown."""
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return not BF16.isdisjoint(cpuinfo.read_text().split()) if cpuinfo.exists() else None

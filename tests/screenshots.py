@@ -18,7 +18,7 @@ from zfnet_lib.paths import PROJECT, replacing
 OUT = PROJECT / "book/_static"
 NUMBER = 35
 """Of the photograph that is shown: a cup of coffee from scikit-image, under CC0."""
-WINDOW, SCALE = {"width": 1180, "height": 1000}, 1.5
+WINDOW, SCALE = {"width": 1330, "height": 1500}, 1.25
 QUALITY = 82
 BENEATH = 60 * 1000
 """Milliseconds that a search or a training may take beside what `PATIENCE` allows."""

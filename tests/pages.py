@@ -8,6 +8,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -96,26 +97,31 @@ def findings(page) -> list[str]:
     return page.evaluate(FINDINGS)
 
 
+def look(folder: Path, name: str) -> list[str]:
+    """Look at a page of a built book as a file and over http, light and dark; return what is wrong with it."""
+    with served(folder) as address, chromium() as browser:
+        page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
+        page.set_default_timeout(120_000)
+        offline = (folder / "_static/vendor").is_dir()
+        found = problems(page, (folder / name).as_uri(), offline)
+        found += problems(page, f"{address}/{name}", offline)
+        for theme in ("light", "dark") if AXE.exists() else ():
+            page.evaluate("theme => { document.documentElement.dataset.theme = theme; }", theme)
+            found += [f"{theme}: {finding}" for finding in findings(page)]
+    return list(dict.fromkeys(found))
+
+
 def main(folder: Path) -> int:
-    """Look at every page over http and as a file, light and dark; return how many pages something is wrong with."""
+    """Look at every page, two at a time; return how many something is wrong with."""
     if not CHROMIUM:
         print("no Chromium here: the pages are not looked at")
         return 0
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.html") if "_static" not in path.parts)
-    offline, wrong = (folder / "_static/vendor").is_dir(), 0
-    with served(folder) as address, chromium() as browser:
-        page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
-        page.set_default_timeout(120_000)
-        for name in names:
-            found = problems(page, f"{(folder / name).as_uri()}", offline)
-            found += problems(page, f"{address}/{name}", offline)
-            for theme in ("light", "dark") if AXE.exists() else ():
-                page.evaluate("theme => { document.documentElement.dataset.theme = theme; }", theme)
-                found += [f"{theme}: {finding}" for finding in findings(page)]
+    wrong = 0
+    with ThreadPoolExecutor(2) as pool:
+        for name, found in zip(names, pool.map(functools.partial(look, folder), names), strict=True):
             wrong += bool(found)
-            print(
-                "\n".join([f"{name}: {'ok' if not found else ''}", *(f"  {each}" for each in dict.fromkeys(found))])
-            )
+            print("\n".join([f"{name}: {'ok' if not found else ''}", *(f"  {each}" for each in found)]), flush=True)
     print(
         f"{len(names)} pages, {wrong} with problems{'' if AXE.exists() else '; axe-core is not here (make vendor)'}"
     )

@@ -75,7 +75,7 @@ def test_the_command_reports_each_notebook_and_fails_with_one(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setattr(notebooks, "_execute", pretend([], failing="two"))
-    assert main(["run", "two", "one", "--profile", "smoke"]) == 1
+    assert main(["run", "two", "one", "--profile", "smoke", "--jobs", "1"]) == 1
     said = capsys.readouterr()
     assert said.out.splitlines()[1:] == [
         "two       failed      0.0  cell 1: Error: planted",
@@ -90,11 +90,25 @@ def test_the_command_stopped_by_hand_says_that_it_goes_on(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setattr(notebooks, "_execute", pretend([], interrupted="one"))
-    assert main(["run", "--profile", "smoke"]) == 130
+    assert main(["run", "--profile", "smoke", "--jobs", "1"]) == 130
     assert "two: done\nzfnet: stopped; the same command continues" in capsys.readouterr().err
     monkeypatch.setattr(notebooks, "_execute", pretend([]))
-    assert main(["run", "--profile", "smoke"]) == 0
+    assert main(["run", "--profile", "smoke", "--jobs", "1"]) == 0
     assert capsys.readouterr().err == "two: kept\none: done\naside: done\n"
+
+
+def test_notebooks_run_side_by_side_each_on_its_share_of_the_cores(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notebooks, "cores", lambda: 6)
+    for mine, other in (("one", "aside"), ("aside", "one")):
+        meeting = f"import os, pathlib, time; pathlib.Path('{mine}').touch()", f"other = pathlib.Path('{other}')"
+        wait = "while not other.exists(): time.sleep(0.1)"
+        write_notebook(project / f"notebooks/{mine}.ipynb", *meeting, wait, "print(os.environ['OMP_NUM_THREADS'])")
+    found = {run.notebook: run for run in run_notebooks([], "smoke", jobs=2)}
+    assert {name: run.state for name, run in found.items()} == {"one": "done", "aside": "done", "two": "failed"}
+    assert [printed(found[name].path) for name in ("one", "aside")] == ["3\n", "3\n"]
+    assert [run.state for run in run_notebooks(["one", "aside"], "smoke", jobs=2)] == ["kept", "kept"]
 
 
 def test_the_injected_cell_is_shown_like_the_parameters_cell(project: Path) -> None:
@@ -130,12 +144,12 @@ def test_a_finished_notebook_is_kept_until_something_changes(
 def pretend(executed: list[str], failing: str = "", interrupted: str = ""):
     """Return a stand-in for papermill that copies the source."""
 
-    def execute(name: str, target: Path, values: dict) -> str:
-        executed.append(name)
-        target.write_text((notebooks.PROJECT / f"notebooks/{name}.ipynb").read_text())
-        if name == interrupted:
+    def execute(source: Path, target: Path, values: dict) -> str:
+        executed.append(source.stem)
+        target.write_text(source.read_text())
+        if source.stem == interrupted:
             raise KeyboardInterrupt
-        return "cell 1: Error: planted" if name == failing else ""
+        return "cell 1: Error: planted" if source.stem == failing else ""
 
     return execute
 

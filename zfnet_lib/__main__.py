@@ -97,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE")
     run.add_argument("--live", action="store_true", help="compute everything, even what is stored")
     run.add_argument("--out", type=Path, help="folder for the executed notebooks")
+    run.add_argument("--jobs", type=int, help="notebooks at a time; by default 1, in smoke one a core")
 
     book = _command(commands, "book", _book, "publish executed notebooks as a book")
     book.add_argument("--profile", required=True, help="smoke, tiny or paper")
@@ -316,12 +317,15 @@ def _atlas(options: argparse.Namespace) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from .experiments import profile_of
+    from .machine import cores
     from .notebooks import run_notebooks, summary
 
     profile_of(options.profile)
     pairs = dict(_pair(text) for text in options.parameters)
     runs = []
-    for run in run_notebooks(options.notebooks, options.profile, pairs, live=options.live, out=options.out):
+    jobs = options.jobs or (cores() if options.profile == "smoke" else 1)
+    chosen = {"live": options.live, "out": options.out, "jobs": jobs}
+    for run in run_notebooks(options.notebooks, options.profile, pairs, **chosen):
         runs.append(run)
         print(f"{run.notebook}: {run.state}", file=sys.stderr)
     print(summary(runs))

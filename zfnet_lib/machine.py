@@ -68,6 +68,11 @@ def is_first() -> bool:
     return not distributed.is_initialized() or distributed.get_rank() == 0
 
 
+def cores() -> int:
+    """Return how many processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def place() -> str:
     """Return this process's GPU, or the processor where there is none."""
     return f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"

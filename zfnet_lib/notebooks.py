@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -11,9 +12,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
+from .machine import cores
 from .paths import PROJECT, ZfnetError, data_root, library_hash, replacing, results_root, spot_root
 
 Value = str | int | float | bool
@@ -66,8 +70,9 @@ def run_notebooks(
     *,
     live: bool = False,
     out: Path | None = None,
+    jobs: int = 1,
 ) -> Iterator[Run]:
-    """Execute notebooks one after the other and yield what became of each.
+    """Execute notebooks and yield what became of each as it ends.
 
     Everything that can be wrong with the request is said before the first one starts. A failing notebook
     does not stop the others. A notebook that finished earlier is kept while its source, its parameters, the
@@ -80,6 +85,7 @@ def run_notebooks(
             notebooks that have it; one that none of them has is refused.
         live: Compute everything anew, what `smoke` trained before included, and run notebooks that finished.
         out: The folder of the executed notebooks; by default `runs/<profile>`.
+        jobs: Notebooks at a time, each on its share of the cores.
 
     Raises:
         ZfnetError: An unknown notebook or parameter, a value of the wrong type, or an `out` that cannot
@@ -91,8 +97,9 @@ def run_notebooks(
     _check_writable(folder)
     if live and profile == "smoke":
         shutil.rmtree(spot_root(), ignore_errors=True)
-    state = state_hash()
-    return (_run(name, folder / f"{name}.ipynb", values[name], state, keep=not live) for name in names)
+    state, jobs = state_hash(), min(jobs, len(names))
+    asked = [(_source(name), folder / f"{name}.ipynb", values[name], state, not live) for name in names]
+    return _side_by_side(asked, jobs) if jobs > 1 else (_run(*one) for one in asked)
 
 
 def summary(runs: Iterable[Run]) -> str:
@@ -216,36 +223,50 @@ def _unwritable(folder: Path, error: OSError) -> ZfnetError:
     return ZfnetError(f"cannot write to {folder}: {error.strerror}; choose another folder with --out")
 
 
-def _run(name: str, target: Path, values: dict[str, Value], state: str, keep: bool) -> Run:
+def _side_by_side(asked: list[tuple], jobs: int) -> Iterator[Run]:
+    """Execute `jobs` notebooks at a time in processes, each on its share of the cores."""
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _give_kernels, (max(1, cores() // jobs),))
+    try:
+        for ended in as_completed([pool.submit(_run, *one) for one in asked]):
+            yield ended.result()
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interrupted batch begins no further notebook
+
+
+def _give_kernels(cores: int) -> None:
+    os.environ["OMP_NUM_THREADS"] = str(cores)
+
+
+def _run(source: Path, target: Path, values: dict[str, Value], state: str, keep: bool) -> Run:
     """Execute one notebook into `target`, unless it stands there with the same fingerprint."""
-    asked = json.dumps([_source(name).read_text(), values, state], sort_keys=True)
+    asked = json.dumps([source.read_text(), values, state], sort_keys=True)
     fingerprint = hashlib.sha256(asked.encode()).hexdigest()
     if keep and _fingerprint_of(target) == fingerprint:
-        return Run(name, "kept", 0.0, target)
+        return Run(source.stem, "kept", 0.0, target)
     target.unlink(missing_ok=True)  # a batch that is cut short must not leave an older result in its place
     start = time.perf_counter()
     try:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as unfinished:
             executed = Path(unfinished) / target.name  # papermill asks for the ending .ipynb
-            error = _execute(name, executed, values)
+            error = _execute(source, executed, values)
             _finish(executed, "" if error else fingerprint)
             executed.replace(target)
     except OSError as full:
         raise _unwritable(target.parent, full) from full
-    return Run(name, "failed" if error else "done", time.perf_counter() - start, target, error)
+    return Run(source.stem, "failed" if error else "done", time.perf_counter() - start, target, error)
 
 
-def _execute(name: str, executed: Path, values: dict[str, Value]) -> str:
+def _execute(source: Path, executed: Path, values: dict[str, Value]) -> str:
     """Execute one notebook with a progress bar over its cells; return its error, empty when there is none."""
     import papermill
 
     try:
         papermill.execute_notebook(
-            _source(name),
+            source,
             executed,
             values,
-            cwd=PROJECT / "notebooks",
-            progress_bar={"desc": name, "mininterval": 1},
+            cwd=source.parent,
+            progress_bar={"desc": source.stem, "mininterval": 1},
             extra_arguments=["--log-level=ERROR"],  # newer kernels warn at every start that TCP is not encrypted
         )
     except papermill.PapermillExecutionError as error:

@@ -66,9 +66,10 @@ def link_the_repository(app: Sphinx, config: Config) -> None:
 def name_the_roles(
     app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
-    """Make the entries of the reference list what its role says that they are: items of a list."""
+    """Make the entries of the reference list items of a list, and arguments one a line no list of definitions."""
     if "body" in context:
-        context["body"] = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
+        body = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
+        context["body"] = re.sub(r'<dl>(?=\s*<dd><em class="sig-param">)', '<dl role="presentation">', body)
 
 
 def reread_prose(

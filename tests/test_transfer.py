@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from zfnet_lib import open_dataset, trainings
 from zfnet_lib.network import ConvNet
 from zfnet_lib.paths import ZfnetError
-from zfnet_lib.recipes import TINY
+from zfnet_lib.recipes import PAPER, TINY
 from zfnet_lib.specs import MINI
 from zfnet_lib.trainings import Training
 from zfnet_lib.transfer import (
@@ -100,6 +100,9 @@ def test_a_training_from_scratch_learns_from_a_fold_alone(tmp_path, monkeypatch)
     fold = protocol_folds(whole, count=2)[1]
     assert set(range(len(whole))) - set(lesson.exclude) == set(fold.train(15))
     assert lesson.rows.tolist() == fold.test.tolist()
+    full = Training("zfnet", "caltech-101", replace(PAPER, epochs=160), seed=1, each=15)
+    assert full.name == "zfnet-epochs-160-caltech-101-15-a-class-paper-seed1"
+    assert [full.recipe.rate_in(epoch, []) for epoch in (93, 94, 134)] == pytest.approx([1e-2, 1e-3, 1e-4])
     most = trainings.lesson_of(replace(training, each=0))
     assert sorted([*most.rows]) == sorted(most.exclude)
     assert len(most.rows) == len(whole) // 10

@@ -20,7 +20,7 @@ from .machine import has_bf16, is_first, place
 from .network import ConvNet
 from .overlap import known_overlaps
 from .paths import ZfnetError, alone, data_root, is_busy, replacing, results_root
-from .recipes import RECIPES, Recipe
+from .recipes import RECIPES, TINY, OnPlateau, Recipe
 from .specs import MINI, NARROW, ArchSpec, architecture
 from .training import EpochResult, Progress, train
 from .transfer import MOST, protocol_folds
@@ -42,7 +42,7 @@ class Training:
         recipe: How.
         seed: Of weights, order, views and dropout.
         each: Of data without splits of their own, so many pictures a class, those of the fold `seed` (section
-            5.2); 0 trains on all but a tenth.
+            5.2); 0 trains on all but a tenth. Without validation pictures the rate falls as in `TINY`.
     """
 
     network: str
@@ -50,6 +50,10 @@ class Training:
     recipe: Recipe
     seed: int = 0
     each: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.recipe.anneal, OnPlateau) and not has_splits(self.data):
+            object.__setattr__(self, "recipe", replace(self.recipe, anneal=TINY.anneal))
 
     @property
     def altered(self) -> tuple[str, ...]:
@@ -198,7 +202,7 @@ def lesson_of(training: Training) -> Lesson:
     Raises:
         ZfnetError: Missing data, or too few pictures of a class.
     """
-    if training.data not in DATASETS or "all" not in DATASETS[training.data].splits:
+    if has_splits(training.data):
         if training.each:
             raise ZfnetError(f"{training.data} has a split of its own for training; leave out --each")
         data = training_data(training.data, "train")
@@ -212,6 +216,11 @@ def lesson_of(training: Training) -> Lesson:
         order = np.random.default_rng(0).permutation(len(data))
         kept, tested = order[len(order) // 10 :], np.sort(order[: len(order) // 10])
     return Lesson(data, np.setdiff1d(np.arange(len(data)), kept), data, tested)
+
+
+def has_splits(data: str) -> bool:
+    """Tell whether a data set comes with validation pictures; others are divided here."""
+    return data not in DATASETS or "all" not in DATASETS[data].splits
 
 
 def training_data(name: str, split: str) -> Dataset:

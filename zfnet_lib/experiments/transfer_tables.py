@@ -10,7 +10,7 @@ from statistics import mean, stdev
 from .. import paper
 from ..datasets import DATASETS
 from ..figures.fig7 import Curve
-from ..recipes import TINY
+from ..recipes import recipe_named
 from ..records import Record, read
 from ..tables import Note, Table
 from ..trainings import Training, performed
@@ -151,6 +151,9 @@ def _pretraining(profile: str, table: str, data: str, each: Sequence[int], live:
     ]
     scratch = {n: _scratch(profile, data, n) for n in each}
     rows.append({"label": "From scratch"} | {str(n): _pair(one) for n, one in scratch.items()})
+    whole = {n: _scratch("paper", data, n) for n in each} if profile == "tiny" else {}
+    if any(whole.values()):
+        rows.append({"label": "From scratch, 224 pixels"} | {str(n): _pair(one) for n, one in whole.items()})
     for source, records in found.items():
         for layer, classifier in dict.fromkeys((trial.layer, trial.classifier) for trial in source.trials):
             shown = {str(n): _shown(accuracy(records, layer, classifier, n)) for n in each}
@@ -233,7 +236,7 @@ def scratch_trainings(profile: str, data: str, each: int) -> list[Training]:
     """Return the trainings from scratch that Tables 3 and 4 compare with, one on each of the paper's folds."""
     if profile == "smoke":
         return [scratch_training(each, fold) for fold in range(FOLDS)]
-    recipe = replace(TINY, epochs=SCRATCH_EPOCHS)
+    recipe = replace(recipe_named(profile), epochs=SCRATCH_EPOCHS)
     return [performed(Training("zfnet", data, recipe, fold, each)) for fold in range(FOLDS)]
 
 

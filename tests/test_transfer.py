@@ -17,6 +17,8 @@ from sklearn.svm import LinearSVC
 from torch.nn import functional as F
 
 from zfnet_lib import open_dataset, trainings
+from zfnet_lib.datasets import pack_in_memory
+from zfnet_lib.images import resize_short_side
 from zfnet_lib.network import ConvNet
 from zfnet_lib.paths import ZfnetError
 from zfnet_lib.recipes import PAPER, TINY
@@ -106,6 +108,28 @@ def test_a_training_from_scratch_learns_from_a_fold_alone(tmp_path, monkeypatch)
     most = trainings.lesson_of(replace(training, each=0))
     assert sorted([*most.rows]) == sorted(most.exclude)
     assert len(most.rows) == len(whole) // 10
+
+
+def test_a_fold_of_several_splits_is_drawn_from_all_of_them(monkeypatch):
+    train, val = open_dataset("shapes-transfer", "val", n=60), open_dataset("shapes-transfer", "train", n=32)
+    parts = {"train": pack_in_memory(train, 32), "val": val}
+    monkeypatch.setattr(trainings, "training_data", lambda name, split: parts[split])
+    monkeypatch.setitem(folds.MOST, "mini-imagenet-novel", 3)
+    lesson = trainings.lesson_of(Training("zfnet", "mini-imagenet-novel", TINY, each=2))
+    assert len(lesson.data) == 92
+    assert lesson.data.labels.tolist() == [*train.labels.tolist(), *val.labels.tolist()]
+    kept = sorted(set(range(92)) - set(lesson.exclude.tolist()))
+    assert len(kept) == 2 * len(train.classes)
+    assert not set(kept) & set(lesson.rows.tolist())
+    rows = torch.tensor([91, 3, 60, 59])
+    squares = [
+        parts["val"][31].squared(40),
+        train[3].squared(32),
+        parts["val"][0].squared(40),
+        train[59].squared(32),
+    ]
+    expected = [resize_short_side(square.picture, 40) for square in squares]
+    assert torch.equal(lesson.data.batch(rows, 40), torch.stack(expected))
 
 
 def test_data_with_a_split_of_their_own_refuse_each(monkeypatch):

@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--epochs", type=int, help="the recipe's by default")
     train.add_argument("--views", help="of each picture: random (crops and flips), ten (of section 3) or centre")
     train.add_argument(
-        "--each", type=int, default=0, help="pictures a class, those of the fold --seed, of data without splits"
+        "--each", type=int, default=0, help="so many pictures a class, those of the fold --seed (section 5.2)"
     )
     train.add_argument("--resume", action="store_true", help="continue an unfinished training")
     train.add_argument("--compile", action="store_true", help="through torch.compile; for GPUs")

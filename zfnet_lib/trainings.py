@@ -14,7 +14,7 @@ import numpy as np
 from . import records
 from .batches import training_preparation
 from .checkpoints import save_network
-from .datasets import DATASETS, Dataset, MissingDataError, open_dataset, open_pack, pack_dataset
+from .datasets import DATASETS, Dataset, MissingDataError, Pooled, open_dataset, open_pack, pack_dataset
 from .evaluation import Errors, errors
 from .machine import has_bf16, is_first, place
 from .network import ConvNet
@@ -41,8 +41,8 @@ class Training:
         data: A data set; its split `train` is trained on, `val` is evaluated on.
         recipe: How.
         seed: Of weights, order, views and dropout.
-        each: Of data without splits of their own, so many pictures a class, those of the fold `seed` (section
-            5.2); 0 trains on all but a tenth. Without validation pictures the rate falls as in `TINY`.
+        each: So many pictures a class, those of the fold `seed` (section 5.2); 0 trains on the split `train`, and
+            on all but a tenth of data without one. Without validation pictures the rate falls as in `TINY`.
     """
 
     network: str
@@ -52,7 +52,7 @@ class Training:
     each: int = 0
 
     def __post_init__(self) -> None:
-        if isinstance(self.recipe.anneal, OnPlateau) and not has_splits(self.data):
+        if isinstance(self.recipe.anneal, OnPlateau) and (self.each or not has_splits(self.data)):
             object.__setattr__(self, "recipe", replace(self.recipe, anneal=TINY.anneal))
 
     @property
@@ -202,17 +202,16 @@ def lesson_of(training: Training) -> Lesson:
     Raises:
         ZfnetError: Missing data, or too few pictures of a class.
     """
-    if has_splits(training.data):
-        if training.each:
-            raise ZfnetError(f"{training.data} has a split of its own for training; leave out --each")
+    if training.each:
+        data = undivided(training.data)
+        fold = protocol_folds(data, max(training.each, MOST[training.data]), count=training.seed + 1)[training.seed]
+        kept, tested = fold.train(training.each), fold.test
+    elif has_splits(training.data):
         data = training_data(training.data, "train")
         exclude = excluded_rows(data)
         return Lesson(data, exclude, training_data(training.data, "val"), None, len(exclude))
-    data = training_data(training.data, "all")
-    if training.each:
-        fold = protocol_folds(data, max(training.each, MOST[training.data]), count=training.seed + 1)[training.seed]
-        kept, tested = fold.train(training.each), fold.test
     else:
+        data = training_data(training.data, "all")
         order = np.random.default_rng(0).permutation(len(data))
         kept, tested = order[len(order) // 10 :], np.sort(order[: len(order) // 10])
     return Lesson(data, np.setdiff1d(np.arange(len(data)), kept), data, tested)
@@ -221,6 +220,21 @@ def lesson_of(training: Training) -> Lesson:
 def has_splits(data: str) -> bool:
     """Tell whether a data set comes with validation pictures; others are divided here."""
     return data not in DATASETS or "all" not in DATASETS[data].splits
+
+
+def undivided(name: str) -> Dataset:
+    """Return the pictures of which the folds of section 5.2 are drawn; several splits are pooled.
+
+    Raises:
+        ZfnetError: Missing data, or data without such folds.
+    """
+    if name not in MOST:
+        raise ZfnetError(f"{name} has a split of its own for training; leave out --each")
+    if name.startswith("shapes"):
+        return training_data(name, "val")
+    if has_splits(name):
+        return Pooled([training_data(name, split) for split in ("train", "val")])
+    return training_data(name, "all")
 
 
 def training_data(name: str, split: str) -> Dataset:

@@ -4,6 +4,7 @@ from .fetch import fetch_dataset
 from .opening import dataset_entry, dataset_folder, open_dataset, open_to_look
 from .pack import Pack, open_pack, pack_dataset, pack_in_memory
 from .photos import DENSE
+from .pooled import Pooled
 from .samples import Box, DataError, Dataset, MissingDataError, Sample, mask_box
 from .table import DATASETS, Archive, DatasetEntry
 
@@ -17,6 +18,7 @@ __all__ = [
     "DatasetEntry",
     "MissingDataError",
     "Pack",
+    "Pooled",
     "Sample",
     "dataset_entry",
     "dataset_folder",

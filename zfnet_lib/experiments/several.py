@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import paper
+from ..datasets import Pooled
 from ..paths import results_root
 from ..records import Record, Stopwatch, read, store
 from ..tables import Note, Table
@@ -26,7 +27,6 @@ from ..transfer import (
     mean_precision,
     precision_gain,
 )
-from .pooled import Pooled
 from .setting import describe_pictures, profile_of
 from .transfer_tables import Compared
 from .transferring import extractor_of, is_fresh

@@ -23,7 +23,7 @@ from ..network import ConvNet
 from ..paths import results_root
 from ..records import Record, Stopwatch, read, store
 from ..specs import MINI
-from ..trainings import training_data
+from ..trainings import training_data, undivided
 from ..transfer import (
     Extractor,
     Fold,
@@ -38,7 +38,6 @@ from ..transfer import (
     per_class_accuracy,
     protocol_folds,
 )
-from .pooled import Pooled
 from .setting import describe_pictures, profile_of
 from .spot import LONGER, trained
 
@@ -210,12 +209,8 @@ def transfer_records(source: Source) -> Iterator[Record]:
 
 
 def whole_dataset(name: str, background: bool = False) -> Dataset:
-    """Return all labelled pictures of a data set; those of several splits are pooled and redrawn per fold."""
-    if background:
-        return training_data(name, "with-background")
-    if name == "mini-imagenet-novel":
-        return Pooled([training_data(name, split) for split in ("train", "val")])
-    return training_data(name, "val" if name.startswith("shapes") else "all")
+    """Return all labelled pictures of a data set, its background too where that is asked for."""
+    return training_data(name, "with-background") if background else undivided(name)
 
 
 def extractor_of(name: str, layers: Sequence[str]) -> Extractor:

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from ..datasets import Dataset, Sample
+from .samples import Dataset, Sample
 
 
 class Pooled(Dataset):
@@ -30,6 +32,23 @@ class Pooled(Dataset):
         part = int(np.searchsorted(self.ends, i, side="right"))
         return self.parts[part].sample(i - (self.ends[part] - len(self.parts[part])))
 
+    def batch(self, rows: Tensor, side: int) -> Tensor:
+        """Return some squares, enlarged or reduced to `side` pixels: uint8 [k, 3, side, side]."""
+        squares, begin = torch.empty(len(rows), 3, side, side, dtype=torch.uint8), 0
+        for part, end in zip(self.parts, self.ends, strict=True):
+            here = (rows >= begin) & (rows < end)
+            if here.any():
+                squares[here] = _squares(part, rows[here] - begin, side)
+            begin = end
+        return squares
+
     def content(self) -> str:
         """Return what identifies the parts."""
         return " ".join(part.fingerprint for part in self.parts)
+
+
+def _squares(part: Dataset, rows: Tensor, side: int) -> Tensor:
+    """Return squares of one split: of a pack at once, of another picture by picture."""
+    if hasattr(part, "batch"):
+        return part.batch(rows, side)
+    return torch.stack([part.sample(int(i)).squared(side).picture for i in rows])

@@ -103,6 +103,15 @@ def test_labels_and_crops_belong_to_the_rows():
             assert batch.labels[k] == DATA.labels[batch.views.rows[k]]
 
 
+@pytest.mark.parametrize("views", ["random", "ten", "centre"])
+def test_squares_that_are_kept_on_a_gpu_give_the_same_batches(views):
+    on_gpu = batches(views=views, seed=2)
+    on_gpu.kept = squares_of(DATA, range(len(DATA)), PREPARATION)
+    ours, others = list(on_gpu.epoch(3, 1)), list(batches(views=views, seed=2).epoch(3, 1))
+    assert len(ours) == len(others) == 5
+    assert all(map(same, ours, others))
+
+
 def test_prepared_pictures_are_the_crops_of_the_centred_squares():
     """Subtract first, then mirror and cut, picture by picture in float64."""
     preparation = replace(PREPARATION, scale=torch.tensor([[[2.0]], [[3.0]], [[4.0]]]))

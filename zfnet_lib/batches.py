@@ -78,6 +78,23 @@ def cut(squares: Tensor, views: Views, side: int) -> Tensor:
     return crops
 
 
+def cut_at_once(squares: Tensor, views: Views, side: int) -> Tensor:
+    """Cut the views out of all squares of a data set by one gather, which suits a GPU.
+
+    Args:
+        squares: uint8 [N, 3, s, s], on any device; the views' rows count in it.
+        views: n of them.
+        side: Of a view in pixels.
+
+    Returns:
+        uint8 [n, 3, side, side], the same as `cut(squares[views.rows], views, side)`.
+    """
+    rows, top, left, mirrored = (getattr(views, f.name).to(squares.device) for f in fields(views))
+    left = torch.where(mirrored, squares.shape[-1] - side - left, left)
+    crops = squares.unfold(2, side, 1).unfold(3, side, 1)[rows, :, top, left]
+    return torch.where(mirrored[:, None, None, None], crops.flip(-1), crops)
+
+
 @dataclass(frozen=True)
 class Batch:
     """Pictures of one update, or of a part of it.
@@ -172,6 +189,16 @@ def kept_rows(data, exclude: Iterable[int]) -> Tensor:
     return torch.from_numpy(np.setdiff1d(np.arange(len(data)), np.array(list(exclude), dtype=np.int64)))
 
 
+def kept_squares(data, preparation: Preparation, device: torch.device) -> Tensor | None:
+    """Return all squares of a pack on a GPU; None of other data, or where they would take half of what is free."""
+    side = preparation.short_side
+    if not hasattr(data, "batch") or len(data) * 3 * side**2 > torch.cuda.mem_get_info(device)[0] // 2:
+        return None
+    return torch.cat(
+        [squares_of(data, rows, preparation).to(device) for rows in torch.arange(len(data)).split(CHUNK)]
+    )
+
+
 class Batches:
     """The batches of a training.
 
@@ -184,6 +211,7 @@ class Batches:
         exclude: Pictures that are never drawn.
         rank, world: Which process this is, of how many; each takes its own part of every batch.
         workers: Processes that decode pictures that are not packed.
+        device: Of the network; all squares of a pack are kept on a GPU that has room for them.
 
     Raises:
         BatchError: More pictures a batch than there are, or a batch that the processes cannot share evenly.
@@ -203,6 +231,7 @@ class Batches:
         rank: int = 0,
         world: int = 1,
         workers: int = 0,
+        device: torch.device | None = None,
     ):
         self.data, self.preparation, self.size, self.views, self.seed = data, preparation, size, views, seed
         self.labels, self.rows = labels_of(data, classes), kept_rows(data, exclude)
@@ -217,6 +246,7 @@ class Batches:
             raise BatchError(
                 f"a batch of {size} cannot be shared by {world} processes; choose a multiple of {world}"
             )
+        self.kept = kept_squares(data, preparation, device) if device and device.type == "cuda" else None
 
     def __len__(self) -> int:
         """Return the batches of an epoch; the pictures that do not fill one are another time's."""
@@ -239,6 +269,9 @@ class Batches:
             yield Batch(crop, views, self.labels[views.rows], self.first)
 
     def _sliced(self, parts: list[Views], side: int) -> Iterator[Tensor]:
+        if self.kept is not None:
+            return (cut_at_once(self.kept, views, side) for views in parts)
+
         def job(views: Views) -> Tensor:
             return cut(squares_of(self.data, views.rows, self.preparation), views, side)
 

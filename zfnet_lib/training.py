@@ -185,6 +185,7 @@ def train(
         rank=distributed.get_rank() if several else 0,
         world=distributed.get_world_size() if several else 1,
         workers=workers,
+        device=net.device,
     )
     state = _State(fitting_parts(recipe.batch, net.device))
     run = _Run(net, batches, recipe, state, validation, folder, snapshots, every, compiled, report)

@@ -185,7 +185,7 @@ def _ours(spec: ArchSpec, pack, batch: int, precision: str) -> Iterator[Work]:
     pack.labels = np.arange(len(pack)) % CLASSES
     net = ConvNet(spec, training_preparation(pack, spec.image_size)).to(_device())
     recipe = replace(TINY, batch=batch, precision=precision)
-    drawn = Batches(pack, net.preparation, size=batch, classes=CLASSES)
+    drawn = Batches(pack, net.preparation, size=batch, classes=CLASSES, device=net.device)
     parts = fitting_parts(batch, net.device)
     with threads(parts) as pool:
         descent = Descent(net, recipe, parts, pool)

@@ -105,9 +105,9 @@ def test_labels_and_crops_belong_to_the_rows():
 
 @pytest.mark.parametrize("views", ["random", "ten", "centre"])
 def test_squares_that_are_kept_on_a_gpu_give_the_same_batches(views):
-    on_gpu = batches(views=views, seed=2)
-    on_gpu.kept = squares_of(DATA, range(len(DATA)), PREPARATION)
-    ours, others = list(on_gpu.epoch(3, 1)), list(batches(views=views, seed=2).epoch(3, 1))
+    there = batches(views=views, seed=2)
+    there.on_gpu = squares_of(DATA, range(len(DATA)), PREPARATION)
+    ours, others = list(there.epoch(3, 1)), list(batches(views=views, seed=2).epoch(3, 1))
     assert len(ours) == len(others) == 5
     assert all(map(same, ours, others))
 

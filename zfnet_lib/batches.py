@@ -189,7 +189,7 @@ def kept_rows(data, exclude: Iterable[int]) -> Tensor:
     return torch.from_numpy(np.setdiff1d(np.arange(len(data)), np.array(list(exclude), dtype=np.int64)))
 
 
-def kept_squares(data, preparation: Preparation, device: torch.device) -> Tensor | None:
+def squares_on_gpu(data, preparation: Preparation, device: torch.device) -> Tensor | None:
     """Return all squares of a pack on a GPU; None of other data, or where they would take half of what is free."""
     side = preparation.short_side
     if not hasattr(data, "batch") or len(data) * 3 * side**2 > torch.cuda.mem_get_info(device)[0] // 2:
@@ -246,7 +246,7 @@ class Batches:
             raise BatchError(
                 f"a batch of {size} cannot be shared by {world} processes; choose a multiple of {world}"
             )
-        self.kept = kept_squares(data, preparation, device) if device and device.type == "cuda" else None
+        self.on_gpu = squares_on_gpu(data, preparation, device) if device and device.type == "cuda" else None
 
     def __len__(self) -> int:
         """Return the batches of an epoch; the pictures that do not fill one are another time's."""
@@ -269,8 +269,8 @@ class Batches:
             yield Batch(crop, views, self.labels[views.rows], self.first)
 
     def _sliced(self, parts: list[Views], side: int) -> Iterator[Tensor]:
-        if self.kept is not None:
-            return (cut_at_once(self.kept, views, side) for views in parts)
+        if self.on_gpu is not None:
+            return (cut_at_once(self.on_gpu, views, side) for views in parts)
 
         def job(views: Views) -> Tensor:
             return cut(squares_of(self.data, views.rows, self.preparation), views, side)

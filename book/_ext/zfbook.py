@@ -3,7 +3,7 @@ from the library: the paper's errata and open questions, the source of a functio
 
 jupyter-cache knows a notebook by its code alone. What a notebook shows depends on more: the library, the
 stored results, the data at hand. Their hash names the cache, so a change in any of them runs the notebooks
-again. Prose that glues numbers from a notebook is read again whenever a notebook was.
+again, several at a time. Prose that glues numbers from a notebook is read again whenever a notebook was.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from pkgutil import resolve_name
 from textwrap import dedent
 from typing import Any
 
 from docutils import nodes
+from jupyter_cache import get_cache
+from jupyter_cache.executors.utils import create_cache_bundle, single_nb_execution
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
@@ -27,9 +30,13 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from zfnet_lib import paper
+from zfnet_lib.machine import cores
 from zfnet_lib.notebooks import state_hash
 
 logger = logging.getLogger(__name__)
+
+AT_A_TIME = 4
+"""Notebooks that are executed side by side at most: each takes one to two gigabytes."""
 
 
 def name_the_cache(app: Sphinx, config: Config) -> None:
@@ -82,6 +89,37 @@ def reread_prose(
 
     if any(map(is_notebook, added | changed)):
         yield from (name for name in env.found_docs if not is_notebook(name))
+
+
+def run_side_by_side(app: Sphinx, env: BuildEnvironment, names: list[str]) -> None:
+    """Fill the cache with the notebooks that are about to be read, several at a time: reading runs one by one.
+
+    A notebook that fails is left to its reading, which says where and why.
+    """
+    if app.config.nb_execution_mode != "cache":
+        return
+    cache = get_cache(app.config.nb_execution_cache_path)
+    read = [str(env.doc2path(name)) for name in names if Path(env.doc2path(name)).suffix == ".ipynb"]
+    for path in read:
+        cache.add_nb_to_project(path)
+    waiting = [cache.get_project_notebook(record.pk) for record in cache.list_unexecuted(filter_uris=read)]
+    jobs = min(len(waiting), AT_A_TIME, cores())
+    if jobs < 2:
+        return
+
+    def execute(notebook):
+        folder = str(Path(notebook.uri).parent)
+        return single_nb_execution(notebook.nb, folder, app.config.nb_execution_timeout, allow_errors=False)
+
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = str(cores() // jobs)  # of each kernel
+    with ThreadPoolExecutor(jobs) as pool:
+        for notebook, done in zip(waiting, pool.map(execute, waiting), strict=True):
+            logger.info("zfbook: %s executed in %.0f s", Path(notebook.uri).stem, done.time)
+            if done.err is None:
+                bundle = create_cache_bundle(notebook, None, None, done.time, None)
+                cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+    os.environ.pop("OMP_NUM_THREADS") if before is None else os.environ.update(OMP_NUM_THREADS=before)
 
 
 class Errata(SphinxDirective):
@@ -177,5 +215,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", link_the_repository)
     app.connect("html-page-context", name_the_roles)
     app.connect("env-get-outdated", reread_prose)
+    app.connect("env-before-read-docs", run_side_by_side)
     app.connect("autodoc-process-docstring", docstrings_as_rst, priority=400)  # before napoleon reads sections
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -122,6 +122,12 @@ def run_side_by_side(app: Sphinx, env: BuildEnvironment, names: list[str]) -> No
     os.environ.pop("OMP_NUM_THREADS") if before is None else os.environ.update(OMP_NUM_THREADS=before)
 
 
+def leave_out_source_maps(app: Sphinx, exception: Exception | None) -> None:
+    """Remove the theme's maps from its scripts to their sources: megabytes that debuggers alone would read."""
+    for path in Path(app.outdir).glob("_static/**/*.map"):
+        path.unlink()
+
+
 class Errata(SphinxDirective):
     """`{errata}`: the paper's errors as a list, from `zfnet_lib.paper`."""
 
@@ -216,5 +222,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("html-page-context", name_the_roles)
     app.connect("env-get-outdated", reread_prose)
     app.connect("env-before-read-docs", run_side_by_side)
+    app.connect("build-finished", leave_out_source_maps)
     app.connect("autodoc-process-docstring", docstrings_as_rst, priority=400)  # before napoleon reads sections
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -245,7 +245,9 @@ def _basis(profile: str) -> Note:
             f"Trained on the spot: narrow networks, {SMOKE.expected}. So little training "
             f"tests the machinery; it is no evidence about depth or width."
         )
-    lines = [line for path in (results_root(profile) / "trainings").glob("*.jsonl") for line in read_epochs(path)]
+    files = (results_root(profile) / "trainings").glob("*.jsonl")
+    recorded = (line for path in files for line in read_epochs(path))
+    lines = [line for line in recorded if line["data"].startswith(f"{DATA[profile]} ")]
     if not lines:
         return Note(f"No training of the profile `{profile}` has been recorded.")
     facts = {key: sorted({line[key] for line in lines}) for key in ("training", "data")}

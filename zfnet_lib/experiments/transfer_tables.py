@@ -165,7 +165,16 @@ def _pretraining(profile: str, table: str, data: str, each: Sequence[int], live:
             elif not records:
                 rows.append({"label": _title(source), str(each[0]): f"not run: {_command(profile, table)}"})
                 break
-    return Compared(Table(columns, rows), _beats(found, scratch, each), _notes((data,), found))
+    notes = Note(f"{_notes((data,), found)} {_scratch_made(profile, data, each)}".strip())
+    return Compared(Table(columns, rows), _beats(found, scratch, each), notes)
+
+
+def _scratch_made(profile: str, data: str, each: Sequence[int]) -> str:
+    """Say where the trainings from scratch ran, if any did."""
+    files = [run.errors_file for n in each for run in scratch_trainings(profile, data, n)]
+    places = [one.provenance for path in files for one in read(path)]
+    made = sorted({(place.device, place.commit[:10]) for place in places})
+    return f"From scratch: {', '.join(f'on {device}, commit {commit}' for device, commit in made)}." if made else ""
 
 
 def _beats(found: dict[Source, list[Record]], scratch: dict, each: Sequence[int]) -> Note:

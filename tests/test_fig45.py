@@ -9,6 +9,7 @@ from pictures import TINY_SPEC
 
 from zfnet_lib import MINI, ConvNet, ZfnetError, experiments, open_dataset
 from zfnet_lib.batches import training_preparation
+from zfnet_lib.checkpoints import CheckpointError
 from zfnet_lib.datasets import pack_in_memory
 from zfnet_lib.experiments import moments, stems
 from zfnet_lib.experiments.development import ALIGNMENT, Development
@@ -139,7 +140,14 @@ def test_the_first_two_layers_are_measured(layers):
     assert found.stem == stem(found.filters, 2, largest)
 
 
+def test_stems_of_native_pictures_ship(results):
+    for one in stems.NATIVE:
+        net = one.at_hand("tiny")
+        assert [conv.name for conv in net.spec.convs] == ["conv1", "conv2"], one
+
+
 def test_fig5_shows_what_is_at_hand_and_names_what_brings_the_rest(layers, results, monkeypatch):
+    monkeypatch.setattr(stems, "load_network", nothing_at_hand)
     found = experiments.fig5("tiny")
     assert all(value is None for value in found.filters.values())
     assert list(found.filters) == [
@@ -167,6 +175,10 @@ def test_fig5_shows_what_is_at_hand_and_names_what_brings_the_rest(layers, resul
         assert words(figure).count("not run") == len(figure_names(figure)) - 1
     assert words(fig5.frequencies(partly.peaks)).count("not run") == 5
     assert words(fig5.spectra(partly.spectra)).count("not run") == 4
+
+
+def nothing_at_hand(name: str):
+    raise CheckpointError(f"no weights {name}")
 
 
 BESIDE = ("AlexNet, ImageNet", "krizhevsky, Caltech-101", "zfnet, Caltech-101")

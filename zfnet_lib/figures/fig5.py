@@ -88,12 +88,16 @@ def spectra(panels: Mapping[str, tuple[np.ndarray, int] | None]) -> Figure:
     Args:
         panels: By name: energy [t, t], the frequency 0 in the middle, and the stride; None is drawn as not run.
     """
-    figure = Figure(2.9)
-    for axes, (name, found) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels.items(), strict=True):
-        axes.set_title(name, fontsize=NORMAL, loc="left")
-        axes.set(xlim=(-0.5, 0.5), ylim=(0.5, -0.5), aspect="equal")
-        axes.set_xticks([-0.5, -0.25, 0, 0.25, 0.5])
-        axes.set_yticks([-0.5, -0.25, 0, 0.25, 0.5])
+    columns = min(3, len(panels))
+    lines = -(-len(panels) // columns)
+    figure = Figure(2.8 * lines)
+    grid = figure.subplots(lines, columns, squeeze=False)
+    for axes in grid.flat[len(panels) :]:
+        axes.remove()
+    for axes, (name, found) in zip(grid.flat, panels.items(), strict=False):
+        axes.set_title(name, fontsize=NORMAL, loc="left", pad=9)  # clear of the circles
+        ticks = [-0.5, -0.25, 0, 0.25, 0.5]
+        axes.set(xlim=(-0.5, 0.5), ylim=(0.5, -0.5), xticks=ticks, yticks=ticks, aspect="equal")
         axes.tick_params(labelsize=SMALL)
         axes.set_xlabel("cycles a pixel", fontsize=SMALL)
         if found is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 
 from .style import BLUE, GREEN, GREY, NORMAL, ORANGE, PURPLE, SMALL, VERMILION, Figure, FigureError
 
@@ -47,13 +48,13 @@ def few_shot(curves: Sequence[Curve], printed: Mapping[str, Mapping[int, float |
         known = {each: value for each, value in points.items() if value is not None}
         theirs.plot(*zip(*known.items(), strict=True), color=GREY, marker=marker, markersize=4, label=name)
     for axes, title in ((ours, f"Ours: {data}"), (theirs, "The paper, Caltech-256 (Table 4)")):
-        axes.set_title(title, fontsize=NORMAL, loc="left")
+        axes.set_title(fill(title, 40), fontsize=NORMAL, loc="left")
         axes.set_xlabel("training pictures a class", fontsize=NORMAL)
         axes.tick_params(labelsize=SMALL)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", linewidth=0.4, alpha=0.5)
         axes.set_xlim(0, 63)
-        axes.legend(fontsize=SMALL, frameon=False, loc="lower right")
+        axes.legend(fontsize=SMALL, framealpha=1, edgecolor="none")
     ours.set_ylabel("accuracy, mean over classes, %", fontsize=NORMAL)
     ours.set_ylim(0)
     figure.tight_layout()

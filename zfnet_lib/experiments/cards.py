@@ -10,7 +10,7 @@ from ..overlap import known_overlaps
 from ..paths import results_root
 from ..shipping import RETRAINED, SHIPPED, Retrained, Shipped
 from ..tables import Table
-from ..trainings import TRANSFER, performed, read_epochs
+from ..trainings import TRANSFER, has_splits, performed, read_epochs
 from .setting import DATA, profile_of
 
 RECALLED = {"caltech-101": "44 (recalled)", "caltech-256": "243 (recalled)"}
@@ -74,8 +74,7 @@ def _softmax(entry: Retrained, meta: dict[str, Any]) -> dict[str, str]:
     return {
         "Network": f"the convolutions of `{entry.base}`, which are fetched, and a new softmax",
         "Trained on": record["data"],
-        "Time": f"{made['seconds'] / 60:.0f} minutes on {made['device']}, with other work beside it; commit "
-        f"{made['commit'][:10]}",
+        "Time": _time(made["seconds"], made),
     }
 
 
@@ -84,15 +83,21 @@ def _training(entry: Shipped, meta: dict[str, Any]) -> dict[str, str]:
     training, record = performed(entry.training), meta["record"]
     recipe = training.recipe
     epochs = [line["epoch"] for line in read_epochs(training.epochs_file)]
-    hours = sum(epoch["seconds"] for epoch in epochs) / 3600
+    seconds = sum(epoch["seconds"] for epoch in epochs)
     made, size = record["provenance"], meta["spec"]["image_size"]
+    why = "left out (section 5.2)" if has_splits(training.data) else "kept for testing"
     return {
         "Network": f"`{training.network}` at {size} pixels, layers up to {entry.upto or 'fc8'}",
-        "Trained on": f"{record['data']}, {record['excluded']} pictures left out (section 5.2)",
+        "Trained on": f"{record['data']}, {record['excluded']} pictures {why}",
         "Recipe": f"`{recipe.name}`, {len(epochs)} epochs, {recipe.precision}, seed {training.seed}; "
         f"filters renormalised: {recipe.clip}",
-        "Time": f"{hours:.1f} hours on {made['device']}, with other work beside it; commit {made['commit'][:10]}",
+        "Time": _time(seconds, made),
     }
+
+
+def _time(seconds: float, made: dict[str, Any]) -> str:
+    length = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
+    return f"{length} on {made['device']}, with other work beside it; commit {made['commit'][:10]}"
 
 
 def _measured(record: records.Record) -> tuple[str, str]:

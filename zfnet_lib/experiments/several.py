@@ -79,7 +79,7 @@ def table5(profile: str, live: bool = False) -> Compared:
         f"Classes with at least {ENOUGH} test pictures.{subset} {found[0].data}; computed in {made.seconds:.0f} s "
         f"on {made.device}, commit {made.commit[:10]}."
     )
-    return Compared(Table(columns, rows), _verdict(rows, network), notes)
+    return Compared(Table(columns, _as_printed(rows)), _verdict(rows, network), notes)
 
 
 def several_file(profile: str) -> Path:
@@ -184,6 +184,13 @@ def _rows(found: Sequence[Record], ways: dict[str, tuple[str, str]], data: str) 
     if data == "voc-2012":
         won |= {key: sum(row[key] == max(row[other] for other in PRINTED) for row in rows) for key in PRINTED}
     return [*rows, {"class": "**mean of these**"} | means, {"class": "**# won of these**"} | won]
+
+
+def _as_printed(rows: Sequence[dict]) -> list[dict]:
+    """Return the rows with one decimal, as the paper prints them."""
+    return [
+        {key: round(value, 1) if isinstance(value, float) else value for key, value in row.items()} for row in rows
+    ]
 
 
 SPELT = {"aeroplane": "airplane", "diningtable": "dining table", "pottedplant": "potted plant", "tvmonitor": "tv"}

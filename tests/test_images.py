@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2.functional import resize
 
 from zfnet_lib.images import (
     PictureError,
@@ -137,6 +139,14 @@ def test_resizing_measures_the_short_side_and_keeps_the_proportion():
     assert resize_short_side(picture, 20).shape == (3, 20, 30)
     assert resize_short_side(picture.mT, 120).shape == (3, 180, 120)
     assert resize_short_side(picture, 60) is picture
+
+
+@given(st.integers(9, 70), st.integers(9, 70), st.integers(4, 40), st.sampled_from([(), (2,)]), st.integers(0))
+def test_resizing_gives_torchvisions_bytes(height, width, side, before, seed):
+    random = torch.Generator().manual_seed(seed % 2**63)
+    pictures = torch.randint(256, (*before, 3, height, width), generator=random, dtype=torch.uint8)
+    expected = resize(pictures, [side], InterpolationMode.BICUBIC, antialias=True)
+    assert torch.equal(resize_short_side(pictures, side), expected)
 
 
 @given(st.integers(1, 9), st.integers(0, 6), st.integers(0, 6))

@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -71,6 +72,13 @@ def test_imports_go_down_only(path: Path) -> None:
     imports = imports_of(path)
     assert {module_of(path), *imports} - FLOOR.keys() == set(), "give these modules a floor"
     assert [name for name in imports if FLOOR[name] >= FLOOR[module_of(path)]] == []
+
+
+def test_a_start_waits_for_nothing_that_few_commands_need() -> None:
+    slow = {"torchvision", "sklearn", "captum", "papermill", "sphinx"}  # seconds each
+    start = "import sys, zfnet_lib.__main__, zfnet_lib.experiments, zfnet_lib.claims; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, check=True)
+    assert not slow & set(done.stdout.split())
 
 
 def test_environment_is_in_step_with_pyproject() -> None:

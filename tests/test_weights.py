@@ -16,6 +16,7 @@ import torch
 from oracles import close, picture
 from torch import nn
 from torch.nn import functional as F
+from torchvision import models
 from torchvision.models import AlexNet, _api
 
 from zfnet_lib import weights
@@ -115,7 +116,7 @@ def narrow_alexnet() -> AlexNet:
 def test_torchvisions_own_download_comes_first_and_is_whole(data, monkeypatch):
     torch.manual_seed(0)
     module, asked = narrow_alexnet().eval(), {}
-    monkeypatch.setattr(weights, "alexnet", narrow_alexnet)
+    monkeypatch.setattr(models, "alexnet", narrow_alexnet)
     monkeypatch.setattr(weights, "_download", lambda scratch: pytest.fail("pip was asked"))
     monkeypatch.setattr(
         _api, "load_state_dict_from_url", lambda url, **how: asked.update(how, url=url) or module.state_dict()

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import torch
 from torch import nn
-from torchvision.models import VGG, AlexNet
 
 from .images import Preparation
 from .network import ConvNet
@@ -18,6 +17,9 @@ from .specs import ArchSpec, Conv, Dense, Norm, Pool
 class ForeignError(ZfnetError, ValueError):
     """A module that the deconvnet cannot take apart."""
 
+
+HEADED = ["features", "avgpool", "classifier"]
+"""The parts of torchvision's AlexNet and VGG, by which they are known; their maps are flattened before the last."""
 
 TORCHVISION_MEAN = (0.485, 0.456, 0.406)
 TORCHVISION_SCALE = (0.229, 0.224, 0.225)
@@ -81,10 +83,11 @@ def _copy(source: nn.Module, own: nn.Module, layer: str) -> None:
 
 def _leaves(module: nn.Module, place: str = "") -> Iterator[tuple[str, nn.Module]]:
     """Yield the layers of a sequential network in the order in which they run."""
-    if isinstance(module, nn.Sequential | AlexNet | VGG):
+    headed = [name for name, _ in module.named_children()] == HEADED
+    if headed or isinstance(module, nn.Sequential):
         for name, child in module._modules.items():  # named_children() omits repeated ones
             yield from _leaves(child, f"{place}.{name}" if place else name)
-            if isinstance(module, AlexNet | VGG) and name == "avgpool":
+            if headed and name == "avgpool":
                 yield "flatten", nn.Flatten()
     elif any(True for _ in module.children()):
         raise ForeignError(

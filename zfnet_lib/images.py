@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as tv
+from torch.nn.functional import interpolate
 
 from .paths import ZfnetError
 
@@ -80,9 +79,12 @@ def resize_short_side(picture: Tensor, side: int) -> Tensor:
     Returns:
         uint8 [..., h', w'] with min(h', w') = side.
     """
-    if min(picture.shape[-2:]) == side:
+    *before, h, w = picture.shape
+    if min(h, w) == side:
         return picture
-    return tv.resize(picture, [side], interpolation=InterpolationMode.BICUBIC, antialias=True)
+    size = tuple(side * n // min(h, w) for n in (h, w))
+    resized = interpolate(picture.reshape(-1, 3, h, w), size, mode="bicubic", antialias=True)
+    return resized.reshape(*before, *size)
 
 
 def centre_square(picture: Tensor, side: int) -> Tensor:
@@ -145,7 +147,7 @@ class Preparation:
         short_side = round(self.short_side * crop / self.crop)
         mean = self.mean
         if mean.shape[-1] > 1:
-            mean = torch.nn.functional.interpolate(mean[None], (short_side, short_side), mode="bilinear")[0]
+            mean = interpolate(mean[None], (short_side, short_side), mode="bilinear")[0]
         return replace(self, short_side=short_side, crop=crop, mean=mean)
 
     def square(self, picture: Image.Image | np.ndarray | Tensor) -> Tensor:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torchvision.models import AlexNet_Weights, alexnet
 
 from .checkpoints import CheckpointError, load_network, save_network
 from .foreign import adapt, torchvision_preparation
@@ -79,6 +78,8 @@ def fetch_alexnet(folder: Path, source: Path | None = None) -> str:
 
 
 def _from_torchvision(folder: Path) -> str:
+    from torchvision.models import AlexNet_Weights, alexnet
+
     weights = AlexNet_Weights.IMAGENET1K_V1
     module = alexnet()
     module.load_state_dict(weights.get_state_dict(progress=True, check_hash=True, weights_only=True))

@@ -7,7 +7,6 @@ from itertools import product
 
 import numpy as np
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -26,6 +25,8 @@ EXPLAINED = 0.8
 
 def object_covered(at: Subject) -> Iterator[Measured]:
     """Compare covering the object with covering the background, picture by picture."""
+    from sklearn.metrics import roc_auc_score
+
     differences, areas = [], []
     for one in covered(at):
         inside, drops = _on(at.objects([one.row])[0], one), one.losses[1]

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
-from torchvision.models import AlexNet_Weights
 
 from ..images import read_picture
 from .samples import Box, DataError, Dataset, Sample, check_labels
@@ -85,6 +83,8 @@ def scan_classes(root: Path, folders: Sequence[str], names: Sequence[str]) -> In
     Raises:
         DataError: A class folder is missing or holds no picture.
     """
+    from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
+
     if not folders:
         raise DataError(f"{root} has no class folders; give each class a folder of pictures in it")
     for folder in folders:
@@ -100,6 +100,12 @@ def scan_classes(root: Path, folders: Sequence[str], names: Sequence[str]) -> In
             f"add {', '.join(IMG_EXTENSIONS[:3])} files or remove the folder"
         )
     return Index(tuple(names), tuple(Path(path).relative_to(root).as_posix() for path, _ in found), labels)
+
+
+def _is_picture(path: Path) -> bool:
+    from torchvision.datasets.folder import IMG_EXTENSIONS, has_file_allowed_extension
+
+    return has_file_allowed_extension(path.name, IMG_EXTENSIONS)
 
 
 def class_folders(root: Path) -> list[str]:
@@ -134,7 +140,7 @@ def read_folder(root: Path, split: str) -> Index:
     """
     if not (root / "train").is_dir() or not (root / "val").is_dir():
         folders = class_folders(root)
-        loose = not folders and any(path.suffix.lower() in IMG_EXTENSIONS for path in root.iterdir())
+        loose = not folders and any(map(_is_picture, root.iterdir()))
         return divided(scan_classes(root, ["."] if loose else folders, [root.name] if loose else folders), split)
     folders = class_folders(root / "train")
     strangers = set(class_folders(root / "val")) - set(folders)
@@ -151,6 +157,8 @@ def _beneath(folder: str, index: Index) -> Index:
 
 def read_imagenet(root: Path, split: str) -> Index:
     """Read ILSVRC 2012 in torchvision's layout: `train/<wnid>/*.JPEG`, `val/<wnid>/*.JPEG`."""
+    from torchvision.models import AlexNet_Weights
+
     folders = class_folders(root / split)
     categories = AlexNet_Weights.IMAGENET1K_V1.meta["categories"]
     return _beneath(split, scan_classes(root / split, folders, categories if len(folders) == 1000 else folders))
@@ -205,6 +213,6 @@ def read_voc(root: Path, split: str) -> Index:
 
 def read_samples(root: Path, split: str) -> Index:
     """Read one picture a class, named `<wnid>_<class>.JPEG`."""
-    files = sorted(path.name for path in root.iterdir() if path.suffix.lower() in IMG_EXTENSIONS)
+    files = sorted(path.name for path in root.iterdir() if _is_picture(path))
     names = tuple(Path(file).stem.partition("_")[2].replace("_", " ") for file in files)
     return Index(names, tuple(files), np.arange(len(files)))

@@ -9,7 +9,6 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from torchvision.datasets import imagenet
 from tqdm import tqdm
 
 from ..paths import data_root, replacing, sha256
@@ -166,6 +165,8 @@ def _finish(entry: DatasetEntry, archive: Archive, temporary: Path) -> None:
 
 def _arrange_imagenet(entry: DatasetEntry, target: Path, source: Path | None) -> None:
     """Let torchvision check and arrange the official archives, which need an account to download."""
+    from torchvision.datasets import imagenet
+
     files = [file for file, _ in imagenet.ARCHIVE_META.values()]
     missing = files if source is None else [file for file in files if not (source / file).is_file()]
     if missing:

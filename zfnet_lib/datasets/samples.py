@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as tv
+from torch.nn.functional import interpolate
 
 from ..images import resize_short_side
 from ..paths import ZfnetError
@@ -82,7 +82,7 @@ class Sample:
         rows, columns = picture.shape[-2:]
         mask = None
         if self.mask is not None:
-            mask = tv.resize(self.mask[None], [rows, columns], tv.InterpolationMode.NEAREST)[0]
+            mask = interpolate(self.mask[None, None].byte(), (rows, columns), mode="nearest")[0, 0].bool()
         box = None
         if self.box is not None:
             x, y = columns / w, rows / h

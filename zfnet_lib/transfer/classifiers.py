@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.svm import LinearSVC
 from torch import Tensor
 from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from sklearn.svm import LinearSVC
 
 STEPS = 100
 """Of L-BFGS, at most."""
@@ -131,4 +134,6 @@ def fit_svm(x: Tensor, labels: NDArray[np.int64], cost: float = 1.0) -> LinearSV
         labels: int64 [n].
         cost: Of errors, C.
     """
+    from sklearn.svm import LinearSVC
+
     return LinearSVC(C=cost, dual=True, random_state=0, max_iter=2000).fit(x.numpy(), labels)

@@ -267,13 +267,26 @@ def output(conv: Conv, values: Tensor) -> Tensor:
     return _normalised(conv, values) if conv.norm and not conv.norm.before_pool else values
 
 
+class _Undrawn:
+    """Leaves weights to `ConvNet.initialise`, as torch's `skip_init` does, which imports sympy: a second."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
+class Conv2d(_Undrawn, nn.Conv2d):
+    """Filters."""
+
+
+class Linear(_Undrawn, nn.Linear):
+    """Units that are connected to all below."""
+
+
 def _module(layer: Conv | Dense, fan_in: int) -> nn.Module:
     if isinstance(layer, Dense):
-        return nn.utils.skip_init(nn.Linear, fan_in, layer.units)
+        return Linear(fan_in, layer.units)
     channels = fan_in * layer.groups // layer.kernel**2
-    return nn.utils.skip_init(
-        nn.Conv2d, channels, layer.maps, layer.kernel, layer.stride, layer.padding, groups=layer.groups
-    )
+    return Conv2d(channels, layer.maps, layer.kernel, layer.stride, layer.padding, groups=layer.groups)
 
 
 def _overhung(conv: Conv, x: Tensor) -> Tensor:

@@ -37,6 +37,7 @@ def write_atlas(
     maps: int = 0,
     seed: int = 0,
     classes: Sequence[str] = (),
+    searches: Path | None = None,
     progress: bool = False,
 ) -> Path:
     """Write the atlas of a network over a data set, or leave the one that is there if it is the same.
@@ -51,6 +52,7 @@ def write_atlas(
         seed: Of the draw.
         classes: The network's names for its classes. Where they are known, its first answers stand in for the
             labels of photographs, and of other pictures without labels.
+        searches: Where `strongest` keeps its search, or finds it done.
         progress: Show bars.
 
     Returns:
@@ -68,7 +70,8 @@ def write_atlas(
     if _is_whole(folder, wanted):
         return folder
     variety = hasattr(dataset, "windows")
-    found = strongest(part, dataset, min(SHOWN, len(dataset)), variety=variety, progress=progress)
+    k = min(SHOWN, len(dataset))
+    found = strongest(part, dataset, k, variety=variety, folder=searches, progress=progress)
     with replacing(folder) as temporary:
         temporary.mkdir()
         layers = _write_layers(part, dataset, found, maps, seed, temporary, progress)

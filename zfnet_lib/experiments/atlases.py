@@ -8,7 +8,7 @@ from pathlib import Path
 from ..atlas import write_atlas
 from ..browsers.pages import require_own, write_browser
 from ..paths import ZfnetError
-from .setting import class_names, dense_side, network_of, pictures_of
+from .setting import class_names, dense_side, network_of, pictures_of, searches
 
 PROFILE = "tiny"
 """Atlases are of its networks: those that are shipped, fetched or trained here."""
@@ -59,5 +59,6 @@ def network_atlas(
         side=side or dense_side(PROFILE, net, dataset),
         maps=maps,
         classes=class_names(PROFILE, network),
+        searches=searches(),
         progress=progress,
     )

@@ -24,7 +24,7 @@ from ..receptive import Box
 from ..records import Provenance, Stopwatch
 from ..tables import Table
 from ..trainings import training_data
-from .setting import Setting, Source, opened
+from .setting import Setting, Source, opened, searches
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def fig2(
     """
     chosen = opened(profile, pictures, network, dense=True)
     net, dataset = chosen.net, chosen.dataset
-    found = strongest(net, dataset, k, layers or None, variety=hasattr(dataset, "windows"))
+    found = strongest(net, dataset, k, layers or None, variety=hasattr(dataset, "windows"), folder=searches())
     squares = Squares(net, dataset)
     shown = {layer: list(blocks(net, squares, hits, drawn_maps(hits, maps, seed))) for layer, hits in found.items()}
     return Mosaics(shown, chosen.source(seed))

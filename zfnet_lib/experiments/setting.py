@@ -10,7 +10,7 @@ from pathlib import Path
 from ..checkpoints import known_classes, load_network
 from ..datasets import DENSE, Dataset, open_dataset, open_to_look
 from ..network import ConvNet
-from ..paths import ZfnetError, results_root
+from ..paths import ZfnetError, data_root, library_hash, results_root
 from ..recipes import recipe_named
 from ..records import Provenance, Record, Stopwatch
 from ..shipping import SHIPPED
@@ -224,6 +224,11 @@ def opened(
     if not whole:
         net = net.features(side=dense_side(profile, net, dataset))
     return Setting(network or chosen.network, net, dataset, watch)
+
+
+def searches() -> Path:
+    """Return the folder in which pages and atlases share searches for strongest units, of this very library."""
+    return data_root() / ".searches" / library_hash()
 
 
 def dense_side(profile: str, net: ConvNet, dataset: Dataset) -> int:

@@ -19,7 +19,7 @@ from ..figures.fig6 import Row
 from ..images import centre_square
 from ..mosaics import fitted, rows_first
 from ..network import ConvNet
-from ..occlusion import Drop, Occlusion, largest_drop, occlude
+from ..occlusion import STRIDE, Drop, Occlusion, largest_drop, occlude
 from ..paths import results_root
 from ..records import Record, Stopwatch, read, store
 from ..specs import MINI
@@ -28,6 +28,9 @@ from .setting import Source, class_names, describe_pictures, opened, profile_of,
 from .spot import LONGER, trained
 
 INSIDE, CHANCE = "largest drop on the object", "places on the object"
+
+EVERY = 3
+"""Candidates are judged at one place of the square in so many, down and across; rows show them all."""
 
 OTHERS = 3
 """Projections of the same map from other pictures."""
@@ -75,7 +78,7 @@ def fig6(
     profile: str,
     pictures: str = "",
     network: str = "",
-    candidates: int = 16,
+    candidates: int = 32,
     size: int = 0,
     stride: int = 0,
     seed: int = 0,
@@ -96,12 +99,16 @@ def fig6(
     order = np.random.default_rng(seed).permutation(len(dataset))[:candidates]
     labelled = names == dataset.classes and not dataset.multilabel
     seen = []
+    side, step = size or None, stride or max(1, round(STRIDE * net.preparation.crop))
     for image in order.tolist():
-        x = net.prepare([dataset[image].picture])
-        hidden = occlude(net, x[0], size=size or None, stride=stride or None)
+        x = net.prepare([dataset[image].picture])[0]
+        hidden = occlude(net, x, size=side, stride=EVERY * step)
         if not labelled or hidden.target == dataset.labels[image]:
-            seen.append(_Seen(image, x[0], hidden))
-    chosen = _chosen(seen)
+            seen.append(_Seen(image, x, hidden))
+    chosen = {
+        story: replace(one, hidden=occlude(net, one.x, size=side, stride=step))
+        for story, one in _chosen(seen).items()
+    }
     names = names or tuple(f"class {n}" for n in range(net.spec.classes))
     last, variety = net.spec.convs[-1].name, hasattr(dataset, "windows")
     hits = strongest(net, dataset, OTHERS + 1, [last], variety=variety)[last]

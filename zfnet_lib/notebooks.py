@@ -267,6 +267,7 @@ def _execute(source: Path, executed: Path, values: dict[str, Value]) -> str:
             values,
             cwd=source.parent,
             progress_bar={"desc": source.stem, "mininterval": 1},
+            shutdown_kernel="immediate",  # nothing is left to tidy up, which would take a kernel seconds
             extra_arguments=["--log-level=ERROR"],  # newer kernels warn at every start that TCP is not encrypted
         )
     except papermill.PapermillExecutionError as error:

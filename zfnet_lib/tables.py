@@ -48,6 +48,10 @@ class Table:
         return self.markdown()
 
 
+GLUED = "application/papermill.record/"
+"""Before the type of what a cell keeps for the book and does not show."""
+
+
 class Note(str):
     """A sentence that a notebook shows as prose when it is a cell's last expression."""
 
@@ -60,6 +64,16 @@ class Note(str):
             'zfnet beats krizhevsky.'
         """
         return self.replace("`", "")
+
+    def glue(self, name: str) -> None:
+        """Hand the plain sentence to the book's prose, which takes it in by `{glue:text}`; the cell shows nothing.
+
+        What `myst_nb.glue` does for any value; its import takes seconds, which every page would wait.
+        """
+        from IPython.display import display
+
+        metadata = {"scrapbook": {"name": name, "mime_prefix": GLUED}}
+        display({f"{GLUED}text/plain": repr(self.plain)}, raw=True, metadata=metadata)
 
     def _repr_markdown_(self) -> str:
         return f"*{self}*"

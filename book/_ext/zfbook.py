@@ -109,7 +109,8 @@ def run_side_by_side(app: Sphinx, env: BuildEnvironment, names: list[str]) -> No
 
     def execute(notebook):
         folder = str(Path(notebook.uri).parent)
-        return single_nb_execution(notebook.nb, folder, app.config.nb_execution_timeout, allow_errors=False)
+        quick = {"shutdown_kernel": "immediate"}  # nothing is left to tidy up, which would take a kernel seconds
+        return single_nb_execution(notebook.nb, folder, app.config.nb_execution_timeout, False, **quick)
 
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = str(cores() // jobs)  # of each kernel

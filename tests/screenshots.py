@@ -13,7 +13,7 @@ import nbformat
 from lab import PATIENCE, chromium, lab, run_all
 from PIL import Image
 
-from zfnet_lib.paths import PROJECT, replacing
+from zfnet_lib.files import PROJECT, replacing
 
 OUT = PROJECT / "book/_static"
 NUMBER = 35

@@ -18,9 +18,9 @@ from pages import AXE, CHROMIUM, chromium, findings, problems, served
 
 import zfnet_lib
 from zfnet_lib import notebooks
+from zfnet_lib.files import PROJECT, ZfnetError
 from zfnet_lib.notebooks import publish_book, run_notebooks
 from zfnet_lib.paper import ambiguities, errata
-from zfnet_lib.paths import PROJECT, ZfnetError
 
 VENDORED = (PROJECT / "book/_static/vendor").is_dir()
 

@@ -17,9 +17,9 @@ from torch import nn
 
 from zfnet_lib import checkpoints
 from zfnet_lib.checkpoints import load_network, read_meta, save_network
+from zfnet_lib.files import ZfnetError, sha256
 from zfnet_lib.images import Preparation
 from zfnet_lib.network import ConvNet
-from zfnet_lib.paths import ZfnetError, sha256
 from zfnet_lib.specs import MINI
 
 RECORD = {"source": "a test", "classifier": True}

@@ -23,7 +23,7 @@ from zfnet_lib.claims.stored import NotRun, Stored
 from zfnet_lib.evaluation import Errors
 from zfnet_lib.experiments import spot
 from zfnet_lib.figures import FigureError, verdicts
-from zfnet_lib.paths import PROJECT
+from zfnet_lib.files import PROJECT
 from zfnet_lib.recipes import SMOKE
 from zfnet_lib.training import EpochResult
 from zfnet_lib.trainings import Training

@@ -22,7 +22,7 @@ from zfnet_lib.experiments.grouped import (
     RANDOM,
     VARY,
 )
-from zfnet_lib.paths import results_root
+from zfnet_lib.files import results_root
 
 UPPER = ("conv2", "conv3", "conv4", "conv5")
 LAYERS = ("conv1", *UPPER)

@@ -15,7 +15,7 @@ from zfnet_lib.experiments import moments, stems
 from zfnet_lib.experiments.development import ALIGNMENT, Development
 from zfnet_lib.figures import Figure, FigureError, fig4, fig5, projection_image
 from zfnet_lib.figures.style import SMALL
-from zfnet_lib.paths import results_root
+from zfnet_lib.files import results_root
 from zfnet_lib.spectra import grid, stem
 
 EPOCHS = (1, 20, 64)

@@ -10,8 +10,8 @@ from torchvision.models import VGG, alexnet, resnet18
 from torchvision.models.vgg import cfgs, make_layers
 
 from zfnet_lib.deconv import deconv
+from zfnet_lib.files import ZfnetError
 from zfnet_lib.foreign import ForeignError, adapt, torchvision_preparation
-from zfnet_lib.paths import ZfnetError
 from zfnet_lib.specs import Norm, Pool
 
 

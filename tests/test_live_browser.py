@@ -35,7 +35,7 @@ from zfnet_lib.browsers.live.uploads import LARGEST
 from zfnet_lib.checkpoints import save_network
 from zfnet_lib.datasets import pack_in_memory
 from zfnet_lib.deconv import cut, deconv
-from zfnet_lib.paths import PROJECT, alone
+from zfnet_lib.files import PROJECT, alone
 from zfnet_lib.recipes import Drops, Recipe
 from zfnet_lib.training import train
 

@@ -11,8 +11,8 @@ import pytest
 
 from zfnet_lib import notebooks
 from zfnet_lib.__main__ import main
+from zfnet_lib.files import ZfnetError, spot_root
 from zfnet_lib.notebooks import notebook_names, publish_book, run_notebooks, state_hash, summary
-from zfnet_lib.paths import ZfnetError, spot_root
 
 PARAMETERS = """profile: str = "tiny"  # smoke, tiny or paper
 live: bool = False  # compute anew

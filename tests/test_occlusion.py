@@ -17,10 +17,10 @@ from torchvision.models import alexnet
 
 from zfnet_lib import covered
 from zfnet_lib.bench import occlusion as bench
+from zfnet_lib.files import ZfnetError
 from zfnet_lib.foreign import adapt
 from zfnet_lib.network import ConvNet, InputError
 from zfnet_lib.occlusion import Occlusion, OcclusionError, largest_drop, occlude
-from zfnet_lib.paths import ZfnetError
 from zfnet_lib.reach import bands, share
 from zfnet_lib.specs import KRIZHEVSKY, MINI, TABLE_2, ZFNET, ArchSpec, Conv, Dense, Pool
 

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zfnet_lib.files import ZfnetError
 from zfnet_lib.images import Preparation
-from zfnet_lib.paths import ZfnetError
 from zfnet_lib.peaks import NONE, PEAK, OneAPicture, Peaks, Variety, in_order, peaks_of
 from zfnet_lib.receptive import Field
 

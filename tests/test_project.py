@@ -14,14 +14,14 @@ import pytest
 import yaml
 
 from zfnet_lib.claims import TESTS
-from zfnet_lib.paths import PROJECT
+from zfnet_lib.files import PROJECT
 
 LIBRARY = PROJECT / "zfnet_lib"
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 
 # Modules by floor, from the ground up. A module imports from lower floors only; `__init__` is the public face.
 FLOORS = [
-    ["paths", "machine", "tables", "grouping"],
+    ["files", "machine", "tables", "grouping"],
     ["paper", "specs", "images", "norm", "records", "states", "spectra"],
     ["receptive", "reach", "network", "filters", "batches", "recipes"],
     ["foreign", "windows", "covered", "peaks", "datasets", "descent", "evaluation"],

@@ -15,7 +15,7 @@ from PIL import Image
 from zfnet_lib import queue as queues
 from zfnet_lib import records
 from zfnet_lib.__main__ import main
-from zfnet_lib.paths import alone
+from zfnet_lib.files import alone
 from zfnet_lib.recipes import SMOKE, TINY
 from zfnet_lib.specs import STEMS, TABLE_2
 from zfnet_lib.trainings import Training

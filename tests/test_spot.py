@@ -10,7 +10,7 @@ import torch
 
 from zfnet_lib import MINI, ConvNet
 from zfnet_lib.experiments import spot
-from zfnet_lib.paths import spot_root
+from zfnet_lib.files import spot_root
 from zfnet_lib.recipes import SMOKE
 from zfnet_lib.trainings import Training, read_epochs
 

@@ -18,7 +18,7 @@ from PIL import Image
 from zfnet_lib import MINI, ConvNet, ZfnetError, open_dataset
 from zfnet_lib.atlas import MANIFEST, SHOWN, TILE, read_manifest, write_atlas
 from zfnet_lib.browsers.pages import NETWORKS, PAGE, write_browser
-from zfnet_lib.paths import PROJECT
+from zfnet_lib.files import PROJECT
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 AXE = PROJECT / "_build/test-vendor/axe.min.js"

@@ -27,9 +27,9 @@ from zfnet_lib import training
 from zfnet_lib.batches import BatchError, Batches
 from zfnet_lib.checkpoints import load_network
 from zfnet_lib.descent import Descent, TrainingError
+from zfnet_lib.files import ZfnetError
 from zfnet_lib.machine import threads
 from zfnet_lib.network import ConvNet
-from zfnet_lib.paths import ZfnetError
 from zfnet_lib.recipes import PAPER, SMOKE, TINY, Drops, OnPlateau, Recipe, RecipeError, recipe_named
 from zfnet_lib.specs import ArchSpec
 from zfnet_lib.states import StateError, saved_states

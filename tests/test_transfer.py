@@ -18,9 +18,9 @@ from torch.nn import functional as F
 
 from zfnet_lib import open_dataset, trainings
 from zfnet_lib.datasets import pack_in_memory
+from zfnet_lib.files import ZfnetError
 from zfnet_lib.images import resize_short_side
 from zfnet_lib.network import ConvNet
-from zfnet_lib.paths import ZfnetError
 from zfnet_lib.recipes import PAPER, TINY
 from zfnet_lib.specs import MINI
 from zfnet_lib.trainings import Training

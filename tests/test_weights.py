@@ -22,7 +22,7 @@ from torchvision.models import AlexNet, _api
 from zfnet_lib import weights
 from zfnet_lib.__main__ import main
 from zfnet_lib.checkpoints import load_network, read_meta
-from zfnet_lib.paths import sha256
+from zfnet_lib.files import sha256
 from zfnet_lib.weights import MEMBER, FetchError, fetch_alexnet, fetch_weights, read_arrays
 
 NAME = "alexnet-imagenet"

@@ -14,8 +14,8 @@ from strategies import active_units, along, cases, specs
 
 from zfnet_lib.bench import deconv as bench
 from zfnet_lib.deconv import Unit, deconv, deconv_units
+from zfnet_lib.files import ZfnetError
 from zfnet_lib.network import InputError
-from zfnet_lib.paths import ZfnetError
 from zfnet_lib.receptive import receptive_field, steps_below
 from zfnet_lib.specs import KRIZHEVSKY, MINI, Pool
 from zfnet_lib.windows import Windows, _batches

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from zfnet_lib.files import PROJECT
 from zfnet_lib.notebooks import notebook_names
-from zfnet_lib.paths import PROJECT
 
 WORKFLOWS = sorted((PROJECT / ".github/workflows").glob("*.yml"))
 PROFILES = sorted((PROJECT / "workflow/profiles").glob("*/config.yaml"))

@@ -4,9 +4,9 @@ from .activations import strongest
 from .checkpoints import load_network, save_network
 from .datasets import open_dataset
 from .deconv import Unit, deconv, deconv_units, project, unpool
+from .files import ZfnetError
 from .network import ConvNet
 from .occlusion import Occlusion, occlude
-from .paths import ZfnetError
 from .ranking import Hits, Ranking
 from .specs import KRIZHEVSKY, MINI, TABLE_2, ZFNET
 

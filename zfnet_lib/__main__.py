@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from .paths import ZfnetError
+from .files import ZfnetError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -288,7 +288,7 @@ def _show(options: argparse.Namespace) -> None:
     from .checkpoints import load_network
     from .experiments import project_picture
     from .figures import unit_figure
-    from .paths import replacing
+    from .files import replacing
 
     net = load_network(options.network)
     layers = [options.layer] if options.layer else [conv.name for conv in net.spec.convs]
@@ -354,7 +354,7 @@ def _claims(options: argparse.Namespace) -> None:
 
     from .claims import ledger, report
     from .experiments import profile_of
-    from .paths import replacing
+    from .files import replacing
 
     profile_of(options.profile)
     if options.live:

@@ -19,10 +19,10 @@ from torch import Tensor, distributed
 from tqdm import tqdm
 
 from .batches import squares_of
+from .files import alone
 from .images import PictureError
 from .machine import threads
 from .network import ConvNet
-from .paths import alone
 from .peaks import PEAK, OneAPicture, Peaks, Variety, peaks_of
 from .ranking import ARRAYS, Hits, Ranking, RankingError
 from .receptive import receptive_field

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from .files import ZfnetError
 from .images import PictureError, Preparation
 from .machine import threads
-from .paths import ZfnetError
 
 CHUNK = 256
 

@@ -12,10 +12,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from .files import PROJECT, ZfnetError, data_root, replacing, sha256
 from .foreign import adapt
 from .images import Preparation
 from .network import ConvNet
-from .paths import PROJECT, ZfnetError, data_root, replacing, sha256
 from .specs import ArchSpec
 
 WEIGHTS, META = "weights.safetensors", "meta.json"

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from .datasets.shapes import Shapes
+from .files import ZfnetError
 from .images import Preparation
 from .network import ConvNet
-from .paths import ZfnetError
 
 GROUP = 5
 """Pictures that are compared with one another; the paper's number."""

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from .batches import Batch
+from .files import ZfnetError
 from .network import ConvNet
-from .paths import ZfnetError
 from .recipes import Recipe
 
 LEAST_PART = 32

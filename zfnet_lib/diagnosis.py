@@ -18,8 +18,8 @@ from .datasets import DATASETS, dataset_entry, dataset_folder, open_pack
 from .experiments import PROFILES, SOURCES, training_of
 from .experiments.setting import DATA
 from .experiments.several import TRIED
+from .files import PROJECT, ZfnetError, data_root, results_root
 from .machine import has_bf16
-from .paths import PROJECT, ZfnetError, data_root, results_root
 from .queue import queue, state
 from .recipes import recipe_named
 from .records import device_name

@@ -11,10 +11,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .batches import labels_of, squares_of
+from .files import ZfnetError
 from .images import centre_square, ten_views
 from .machine import threads
 from .network import ConvNet
-from .paths import ZfnetError
 
 BATCH = 64
 

@@ -18,9 +18,9 @@ from .activations import strongest
 from .batches import squares_of
 from .checkpoints import load_network
 from .deconv import Unit, cut, deconv_units
+from .files import ZfnetError
 from .machine import threads
 from .network import ConvNet
-from .paths import ZfnetError
 from .ranking import Hits
 from .receptive import Box
 from .training import FIGURE_4_EPOCHS, FIGURE_4_OF

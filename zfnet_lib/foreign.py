@@ -8,9 +8,9 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from .files import ZfnetError
 from .images import Preparation
 from .network import ConvNet
-from .paths import ZfnetError
 from .specs import ArchSpec, Conv, Dense, Norm, Pool
 
 

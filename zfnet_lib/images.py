@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from .paths import ZfnetError
+from .files import ZfnetError
 
 
 class PictureError(ZfnetError, ValueError):

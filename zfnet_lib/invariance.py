@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .files import ZfnetError
 from .images import Preparation, as_picture, centre_square, resize_short_side
 from .network import ConvNet, Trace
-from .paths import ZfnetError
 
 EXACT = "donot_use_mm_for_euclid_dist"
 """How `torch.cdist` works without cancellation."""

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from .deconv import Unit, cut, deconv_units
 from .figures import projection_image
+from .files import ZfnetError, replacing
 from .network import ConvNet
-from .paths import ZfnetError, replacing
 from .ranking import Hits
 from .receptive import Box
 

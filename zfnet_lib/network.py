@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .files import ZfnetError
 from .images import Preparation
 from .norm import contrast_normalise
-from .paths import ZfnetError
 from .specs import ArchSpec, Conv, Dense, SpecError
 
 RADIUS = 0.1

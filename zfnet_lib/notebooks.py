@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
+from .files import PROJECT, ZfnetError, data_root, library_hash, replacing, results_root, spot_root
 from .machine import cores
-from .paths import PROJECT, ZfnetError, data_root, library_hash, replacing, results_root, spot_root
 
 Value = str | int | float | bool
 

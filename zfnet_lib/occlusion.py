@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from .covered import Part, covered
+from .files import ZfnetError
 from .machine import threads
 from .network import ConvNet, Trace, output, pooled
-from .paths import ZfnetError
 
 TOGETHER = 1024
 """Squares, about, that the fully connected layers answer together."""

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from .datasets import DataError, Dataset, Pack, pack_in_memory
-from .paths import PROJECT, data_root, replacing
+from .files import PROJECT, data_root, replacing
 
 SIDE, THUMBNAIL, MIDDLE = 32, 16, 24
 """Pixels: of the pictures compared, of the thumbnails, and of the middle that is looked for."""

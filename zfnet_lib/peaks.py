@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .files import ZfnetError
 from .images import Preparation
-from .paths import ZfnetError
 from .receptive import Field
 
 PEAK = np.dtype([("map", "i4"), ("score", "f8"), ("image", "i4"), ("row", "i4"), ("column", "i4")])

@@ -9,7 +9,7 @@ from typing import Literal
 from . import records
 from .checkpoints import load_network
 from .evaluation import errors
-from .paths import is_busy, results_root
+from .files import is_busy, results_root
 from .recipes import Recipe
 from .specs import STEMS, TABLE_2
 from .states import saved_states

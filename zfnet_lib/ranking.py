@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .deconv import Unit
-from .paths import ZfnetError, replacing
+from .files import ZfnetError, replacing
 
 
 class RankingError(ZfnetError, ValueError):

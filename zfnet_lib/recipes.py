@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .paths import ZfnetError
+from .files import ZfnetError
 from .specs import ArchSpec
 
 VIEWS = ("random", "ten", "centre")

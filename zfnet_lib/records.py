@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from .paths import PROJECT, ZfnetError, replacing
+from .files import PROJECT, ZfnetError, replacing
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from .deconv import cut, project
+from .files import ZfnetError
 from .network import ConvNet
-from .paths import ZfnetError
 from .receptive import input_window
 from .windows import Unit
 

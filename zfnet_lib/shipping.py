@@ -16,8 +16,8 @@ from .checkpoints import Stored, load_network, read_meta, save_network
 from .datasets import Dataset
 from .deconv import project
 from .evaluation import errors
+from .files import ZfnetError, results_root
 from .network import ConvNet, Trace
-from .paths import ZfnetError, results_root
 from .recipes import TINY
 from .retraining import retrain
 from .trainings import Training, error_records, performed, read_epochs, training_data

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from math import ceil, prod, sqrt
 from typing import Any
 
-from .paths import ZfnetError
+from .files import ZfnetError
 
 
 class SpecError(ZfnetError, ValueError):

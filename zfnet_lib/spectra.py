@@ -10,7 +10,7 @@ from functools import cache
 
 import numpy as np
 
-from .paths import ZfnetError
+from .files import ZfnetError
 
 BANDS = {"low": (0.0, 1 / 8), "middle": (1 / 8, 1 / 4), "high": (1 / 4, 1.0)}
 """Bands of radial frequencies; 1/8 and 1/4 are half the frequencies at which strides of 4 and 2 pixels sample."""

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .paths import ZfnetError, replacing, sha256
+from .files import ZfnetError, replacing, sha256
 
 TENSORS, VALUES = "state.safetensors", "state.json"
 KEPT = 2

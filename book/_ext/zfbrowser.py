@@ -16,7 +16,7 @@ from zfnet_lib.atlas import MANIFEST
 from zfnet_lib.browsers.pages import write_browser
 from zfnet_lib.checkpoints import CheckpointError
 from zfnet_lib.experiments import network_atlas
-from zfnet_lib.paths import data_root
+from zfnet_lib.files import data_root
 
 PAGE = "book/browser"
 """The page that shows the browser; a book without it gets none."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..paths import ZfnetError
+from ..files import ZfnetError
 from ..specs import ArchSpec, Conv, Shape
 
 FORMAT = 2

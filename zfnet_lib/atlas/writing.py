@@ -13,9 +13,9 @@ import torch
 from tqdm import tqdm
 
 from ..activations import strongest
+from ..files import ZfnetError, replacing
 from ..mosaics import Block, Squares, blocks
 from ..network import ConvNet
-from ..paths import ZfnetError, replacing
 from ..ranking import Hits
 from ..receptive import receptive_field
 from . import sheets, sources

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from ..datasets import open_dataset
 from ..deconv import Unit, cut, deconv_units, project
+from ..files import ZfnetError
 from ..network import ConvNet
-from ..paths import ZfnetError
 from ..receptive import receptive_field
 from ..records import Record, Stopwatch
 from ..specs import ZFNET, ArchSpec

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ..activations import strongest
 from ..datasets import open_dataset, pack_in_memory
+from ..files import ZfnetError
 from ..network import ConvNet
-from ..paths import ZfnetError
 from ..records import Record, Stopwatch
 from ..specs import ZFNET
 from .plain import plain_layers

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..files import ZfnetError
 from ..norm import contrast_normalise
-from ..paths import ZfnetError
 from ..records import Record, Stopwatch
 from .timing import ROUNDS, ratios
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ..datasets import open_dataset
+from ..files import ZfnetError
 from ..network import ConvNet
 from ..occlusion import Occlusion, occlude
-from ..paths import ZfnetError
 from ..records import Record, Stopwatch
 from ..specs import ZFNET
 from .plain import plain_layers, with_random_weights

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..atlas import FORMAT, MANIFEST, read_manifest
-from ..paths import ZfnetError, replacing
+from ..files import ZfnetError, replacing
 
 STATIC = Path(__file__).parent / "static"
 """The page's own sources."""

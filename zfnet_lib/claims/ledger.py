@@ -12,7 +12,7 @@ from .. import paper
 from ..experiments import profile_of, training_of
 from ..experiments.setting import describe_pictures
 from ..experiments.transferring import is_fresh
-from ..paths import PROJECT, ZfnetError
+from ..files import PROJECT, ZfnetError
 from ..records import Stopwatch, store
 from . import (
     backprop,

@@ -14,8 +14,8 @@ import numpy as np
 from .. import records
 from ..datasets import DATASETS
 from ..experiments import training_of
+from ..files import ZfnetError, results_root
 from ..overlap import Overlap
-from ..paths import ZfnetError, results_root
 from ..records import Record, Stopwatch
 from ..trainings import read_epochs
 from .finding import SEEDS, Number

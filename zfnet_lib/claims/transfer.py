@@ -15,7 +15,7 @@ import numpy as np
 from ..experiments import training_of
 from ..experiments.several import BY_FEATURES, BY_LOSS, GAIN, ONE, SEVERAL, several_file
 from ..experiments.transferring import FOLDS, LAYERS
-from ..paths import results_root
+from ..files import results_root
 from ..sanity import rank_correlation
 from .finding import (
     FAILS,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..paths import data_root, replacing, sha256
+from ..files import data_root, replacing, sha256
 from .disk import require_room, unpack
 from .opening import dataset_entry, dataset_folder, read_index
 from .samples import DataError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ..paths import data_root
+from ..files import data_root
 from .archives import Index, PictureFiles, read_folder
 from .photos import Photos
 from .samples import DataError, Dataset, MissingDataError

@@ -21,8 +21,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from ..files import alone, data_root
 from ..images import PictureError, resize_short_side
-from ..paths import alone, data_root
 from .disk import require_room
 from .opening import dataset_entry, open_dataset
 from .samples import Box, DataError, Dataset, MissingDataError, Sample, check_labels

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from ..files import ZfnetError
 from ..images import resize_short_side
-from ..paths import ZfnetError
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels; right and bottom lie just outside."""

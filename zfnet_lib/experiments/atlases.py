@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..atlas import write_atlas
 from ..browsers.pages import require_own, write_browser
-from ..paths import ZfnetError
+from ..files import ZfnetError
 from .setting import class_names, dense_side, network_of, pictures_of, searches
 
 PROFILE = "tiny"

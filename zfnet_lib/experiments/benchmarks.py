@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..bench import BENCHES
-from ..paths import ZfnetError, results_root
+from ..files import ZfnetError, results_root
 from ..records import Record, read
 from ..tables import Table
 

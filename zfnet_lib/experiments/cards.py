@@ -6,8 +6,8 @@ from typing import Any
 
 from .. import records
 from ..checkpoints import WEIGHTS, CheckpointError, read_meta
+from ..files import results_root
 from ..overlap import known_overlaps
-from ..paths import results_root
 from ..shipping import RETRAINED, SHIPPED, Retrained, Shipped
 from ..tables import Table
 from ..trainings import TRANSFER, has_splits, performed, read_epochs

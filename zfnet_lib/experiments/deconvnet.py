@@ -16,10 +16,10 @@ from ..activations import Hits, strongest
 from ..checkpoints import CheckpointError, load_network
 from ..datasets import Dataset, MissingDataError, dataset_entry
 from ..deconv import Unit, deconv_units, descend, project, unpool
+from ..files import ZfnetError, results_root
 from ..images import read_picture
 from ..mosaics import Block, Squares, blocks, fitted, load_blocks, patch, rows_first, save_blocks
 from ..network import ConvNet, Trace
-from ..paths import ZfnetError, results_root
 from ..receptive import Box
 from ..records import Provenance, Stopwatch
 from ..tables import Table

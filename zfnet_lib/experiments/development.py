@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from .. import records
 from ..evolution import crossing
-from ..paths import ZfnetError, replacing, sha256
+from ..files import ZfnetError, replacing, sha256
 from ..records import Provenance, Record
 from ..tables import Note, Table
 from ..training import FIGURE_4_OF

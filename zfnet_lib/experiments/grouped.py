@@ -14,10 +14,10 @@ from ..activations import strongest
 from ..datasets import Dataset
 from ..deconv import cut
 from ..figures import projection_image
+from ..files import results_root
 from ..grouping import Likeness, likeness
 from ..mosaics import GREY, Block, Squares, blocks
 from ..network import ConvNet
-from ..paths import results_root
 from ..ranking import Hits
 from ..receptive import Box
 from ..records import Record, Stopwatch, read, store

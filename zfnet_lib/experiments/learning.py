@@ -11,7 +11,7 @@ import numpy as np
 from .. import paper, records
 from ..datasets import DATASETS
 from ..evaluation import errors
-from ..paths import results_root
+from ..files import results_root
 from ..queue import TABLE_1
 from ..recipes import SMOKE, recipe_named
 from ..specs import STEMS, TABLE_2

@@ -12,8 +12,8 @@ import numpy as np
 from ..datasets import Dataset
 from ..evolution import LayerEvolution, Snapshots, Strand, answers, cka, evolve, probe, summaries
 from ..figures import projection_image, robust_maximum
+from ..files import results_root
 from ..network import ConvNet
-from ..paths import results_root
 from ..records import Record, Stopwatch, store
 from ..specs import MINI
 from ..tables import Note

@@ -16,11 +16,11 @@ from ..checkpoints import CheckpointError, known_classes
 from ..datasets import open_dataset
 from ..deconv import Unit, deconv_units
 from ..figures.fig6 import Row
+from ..files import results_root
 from ..images import centre_square
 from ..mosaics import fitted, rows_first
 from ..network import ConvNet
 from ..occlusion import STRIDE, Drop, Occlusion, largest_drop, occlude
-from ..paths import results_root
 from ..records import Record, Stopwatch, read, store
 from ..specs import MINI
 from ..tables import Note, Table

@@ -10,8 +10,8 @@ from torch import Tensor
 from .. import correspondence as faces
 from ..correspondence import GROUP, RANDOM, SAME, Correspondence, Places
 from ..datasets import Dataset, MissingDataError, open_dataset
+from ..files import ZfnetError
 from ..network import ConvNet
-from ..paths import ZfnetError
 from ..records import Stopwatch
 from ..tables import Note, Table
 from .setting import Setting, Source, network_of, profile_of

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..datasets import Dataset
+from ..files import ZfnetError
 from ..images import centre_square
 from ..invariance import Invariance, Transformation, transformed
 from ..invariance import invariance as measured
 from ..network import ConvNet
-from ..paths import ZfnetError
 from ..tables import Note, Table
 from .setting import Source, opened
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from ..checkpoints import known_classes, load_network
 from ..datasets import DENSE, Dataset, open_dataset, open_to_look
+from ..files import ZfnetError, data_root, library_hash, results_root
 from ..network import ConvNet
-from ..paths import ZfnetError, data_root, library_hash, results_root
 from ..recipes import recipe_named
 from ..records import Provenance, Record, Stopwatch
 from ..shipping import SHIPPED

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from .. import paper
 from ..datasets import Pooled
-from ..paths import results_root
+from ..files import results_root
 from ..records import Record, Stopwatch, read, store
 from ..tables import Note, Table
 from ..trainings import training_data

@@ -20,8 +20,8 @@ from ..checkpoints import CheckpointError, load_network, read_meta, save_network
 from ..datasets import Dataset
 from ..evaluation import errors
 from ..evolution import Snapshots
+from ..files import alone, library_hash, spot_root
 from ..network import ConvNet
-from ..paths import alone, library_hash, spot_root
 from ..recipes import SMOKE
 from ..records import Stopwatch, store
 from ..specs import MINI

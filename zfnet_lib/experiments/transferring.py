@@ -18,9 +18,9 @@ from tqdm import tqdm
 
 from ..checkpoints import load_network
 from ..datasets import Dataset
+from ..files import results_root
 from ..machine import threads
 from ..network import ConvNet
-from ..paths import results_root
 from ..records import Record, Stopwatch, read, store
 from ..specs import MINI
 from ..trainings import training_data, undivided

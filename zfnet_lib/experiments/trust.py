@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from ..files import ZfnetError
 from ..network import ConvNet
-from ..paths import ZfnetError
 from ..sanity import (
     GRADIENT,
     WAYS,

@@ -7,7 +7,7 @@ from io import BytesIO
 import matplotlib.figure
 from matplotlib.colors import to_rgb
 
-from ..paths import ZfnetError
+from ..files import ZfnetError
 
 WIDTH = 7.5
 """Inches; a page of the book shows them on 750 pixels."""

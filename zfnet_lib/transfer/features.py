@@ -21,8 +21,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..datasets import Dataset
+from ..files import ZfnetError, data_root, replacing
 from ..network import ConvNet, Trace, pooled
-from ..paths import ZfnetError, data_root, replacing
 from ..specs import Conv
 
 PART, BATCH = 512, 32

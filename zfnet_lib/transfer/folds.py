@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets import Dataset
-from ..paths import ZfnetError
+from ..files import ZfnetError
 
 MOST = {"caltech-101": 30, "caltech-256": 60, "mini-imagenet-novel": 60, "shapes-transfer": 60}
 """Training pictures a class at most, by data set (Tables 3 and 4)."""

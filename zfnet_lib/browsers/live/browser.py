@@ -10,8 +10,8 @@ import torch
 
 from ...datasets import Dataset
 from ...deconv import Unit
+from ...files import ZfnetError
 from ...network import ConvNet
-from ...paths import ZfnetError
 from ...records import device_name
 from .nine import Nine
 from .nine_pane import NinePane

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ...deconv import Unit, deconv_units
+from ...files import ZfnetError
 from ...mosaics import fitted, patch, rows_first
 from ...network import ConvNet
-from ...paths import ZfnetError
 from ...receptive import Box, receptive_field
 
 

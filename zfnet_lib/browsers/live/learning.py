@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from ...batches import training_preparation
 from ...checkpoints import WEIGHTS, CheckpointError, read_meta, weights_folders
 from ...datasets import DATASETS, Dataset
+from ...files import ZfnetError, data_root, is_busy, results_root
 from ...network import ConvNet
-from ...paths import ZfnetError, data_root, is_busy, results_root
 from ...recipes import RECIPES, SMOKE, Recipe
 from ...specs import MINI
 from ...states import TENSORS, VALUES, saved_states

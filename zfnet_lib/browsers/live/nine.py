@@ -12,9 +12,9 @@ import torch
 from ...activations import strongest
 from ...atlas import MANIFEST, SHOWN, read_manifest
 from ...datasets import DATASETS, DENSE, Dataset, MissingDataError, dataset_folder, open_pack, open_to_look
+from ...files import PROJECT, ZfnetError, data_root
 from ...mosaics import Block, Squares, blocks
 from ...network import ConvNet
-from ...paths import PROJECT, ZfnetError, data_root
 from ...ranking import ARRAYS, Hits
 
 ATLASES = PROJECT / "atlas"

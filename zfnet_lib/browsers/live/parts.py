@@ -10,7 +10,7 @@ from threading import Thread
 import ipywidgets as widgets
 import numpy as np
 
-from ...paths import ZfnetError
+from ...files import ZfnetError
 from ..markup import picture_tag
 
 SIDE = 240

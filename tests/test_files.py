@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from zfnet_lib.paths import PROJECT, ZfnetError, data_root, replacing, results_root, sha256
+from zfnet_lib.files import PROJECT, ZfnetError, data_root, replacing, results_root, sha256
 
 
 def names(folder: Path) -> list[str]:
@@ -121,7 +121,7 @@ def test_errors_of_the_network_are_not_called_errors_of_writing(tmp_path):
 def test_only_one_process_at_a_time_works_in_a_folder(tmp_path):
     folder, log = tmp_path / "packs", tmp_path / "log"
     program = (
-        "import sys, time; from pathlib import Path; from zfnet_lib.paths import alone\n"
+        "import sys, time; from pathlib import Path; from zfnet_lib.files import alone\n"
         "with alone(Path(sys.argv[1])), open(sys.argv[2], 'a', buffering=1) as log:\n"
         "    log.write('in '); time.sleep(0.2); log.write('out ')\n"
     )

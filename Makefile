@@ -15,7 +15,7 @@ CHOSEN    := --profile $(PROFILE)$(if $(PICTURES), -p pictures=$(PICTURES))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book test lint pages lab browse screenshots doctor cluster weights vendor clean
+.PHONY: help book test machines lint pages lab browse screenshots doctor cluster weights vendor clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ endif
 
 test: $(INSTALLED) vendor  ## run the tests
 	@$(BIN)/python -m pytest
+
+machines: $(INSTALLED) vendor  ## run the tests (or those in TESTS) as other processors round, and print a table
+	@$(BIN)/python tests/machines.py $(TESTS)
 
 lint: $(INSTALLED)  ## check style and format
 	@$(BIN)/ruff check .

@@ -151,6 +151,7 @@ def test_maps_that_no_group_divides_are_refused():
 def test_at_the_papers_widths_and_above_all_deviations_stay_at_one_hundredth(factor):
     spec = ZFNET.scaled(factor)
     assert {layer.std for layer in spec.layers} == {0.01}
+    assert [dense.dropout for dense in spec.dense] == [0.5, 0.5]
     assert spec.conv("conv3").maps == 384 * factor
 
 
@@ -159,6 +160,14 @@ def test_narrow_networks_start_with_deviations_matched_to_their_fan_in():
     expected = {layer: 0.01 * sqrt(8) for layer in ("conv2", "conv3", "conv4", "conv5", "fc7", "fc8")}
     expected |= {"conv1": 0.01, "fc6": 0.01 * sqrt(256 * 36 / 32)}
     assert {layer.name: layer.std for layer in MINI.layers} == pytest.approx(expected, rel=1e-12)
+
+
+def test_narrow_networks_drop_so_few_units_that_the_noise_of_a_sum_stays_the_wide_ones():
+    def noise(dense):  # the variance that dropout adds to a sum over equal units, as a share of its square
+        return dense.dropout / (1 - dense.dropout) / dense.units
+
+    assert [noise(dense) for dense in MINI.dense] == pytest.approx([noise(dense) for dense in ZFNET.dense])
+    assert MINI.dense[0].dropout == pytest.approx(1 / 9)
 
 
 def test_mini_is_the_papers_network_in_everything_but_width_and_size():

@@ -71,3 +71,14 @@ def test_a_training_leaves_its_records_and_follows_its_errors(
     assert [line["epoch"]["epoch"] for line in read_epochs(training.epochs_file)] == [1]
     assert [epoch["top1"] for epoch in facts["epochs"]] == [facts["val1"]]
     assert training.errors_file.exists() and not net.training
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_mini_learns_the_drawn_objects_from_any_seed(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path))
+    _, facts = spot._train(replace(TRAINING, seed=seed))
+    print(f"seed {seed}: {facts['val1']:.1f} %")
+    assert facts["val1"] < 35 and facts["epochs"][-1]["plateau_left"] < 200

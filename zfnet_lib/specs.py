@@ -197,8 +197,10 @@ class ArchSpec:
     def scaled(self, factor: float, image_size: int | None = None, name: str | None = None) -> ArchSpec:
         """Return the network with `factor` times as many maps and units, at another input size if given.
 
-        The initial deviations grow by sqrt(max(1, fan-in before / fan-in after)), so that a narrow network
-        starts with activations of the paper's scale; at the paper's widths they stay 0.01.
+        A narrow network keeps two things of the wide one, and both are the paper's at factor 1. The initial
+        deviations grow by sqrt(max(1, fan-in before / fan-in after)), so that activations start at the same scale.
+        The odds p / (1 - p) of dropout shrink by the factor, so that its noise is the same share of a sum over
+        units: an eighth of the units with half of them dropped would learn from noise eight times as strong.
 
         Raises:
             SpecError: Maps that a layer's groups cannot share evenly.
@@ -215,10 +217,15 @@ class ArchSpec:
             image_size=image_size or self.image_size,
         )
         growth = {k: sqrt(max(1.0, n / narrow.fan_in()[k])) for k, n in self.fan_in().items()}
+
+        def dropout(p: float) -> float:
+            odds = min(factor, 1) * p / (1 - p)
+            return odds / (1 + odds)
+
         return replace(
             narrow,
             convs=tuple(replace(c, std=c.std * growth[c.name]) for c in narrow.convs),
-            dense=tuple(replace(d, std=d.std * growth[d.name]) for d in narrow.dense),
+            dense=tuple(replace(d, std=d.std * growth[d.name], dropout=dropout(d.dropout)) for d in narrow.dense),
             softmax_std=self.softmax_std * growth.get("fc8", 1.0),
         )
 

@@ -31,7 +31,7 @@ from ..transfer import protocol_folds
 
 DATA, TRANSFER_DATA = "shapes", "shapes-transfer"
 
-LONGER = 12
+LONGER = 8
 """Epochs for a network that seldom errs, where that matters."""
 
 SCRATCH_EPOCHS = 40

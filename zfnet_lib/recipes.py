@@ -156,8 +156,8 @@ SMOKE = Recipe(
     anneal=Drops((4 / 5,)),
     batch=64,
     stall_after=200,
-    expected="`shapes` at 64 pixels: 320 updates, seconds on two cores; where chance is 93.75 %, `MINI` ends below 35 % "
-    "and every row of Table 2 below 70 %",
+    expected="`shapes` at 64 pixels: 320 updates, seconds on two cores; where chance is 93.75 % error, `MINI` ends "
+    "below 35 % and every row of Table 2 below 70 %",
 )
 """Enough to leave the plateau; no evidence about anything but the machinery. Networks are narrow here, and
 `ArchSpec.scaled` says what that changes in them: their first weights, and how many units dropout drops."""

@@ -214,14 +214,14 @@ def _train(options: argparse.Namespace) -> None:
 
 def _train_queue(options: argparse.Namespace, machine: dict) -> None:
     """Train what is missing, one after the other; what another process trains is left to it."""
-    from .queue import measure_ensembles, queue, report, state
+    from .queue import lacks, measure_ensembles, queue, report
     from .recipes import recipe_named
     from .trainings import epochs
 
     recipe, stopped = recipe_named(options.recipe), []
     trainings = queue(options.data, recipe)
     for training in trainings:
-        if state(training) in ("ran", "runs"):
+        if not lacks(training, options.data, recipe):
             continue
         try:
             _watch(training.name, epochs, training, resume=True, **machine)

@@ -67,12 +67,26 @@ def test_states(results):
     with alone(training.folder):
         assert queues.state(training) == "runs"
     assert queues.state(training) == "to come"
-    (training.folder / "update-000000007").mkdir()
-    assert queues.state(training) == "begun"
     made = records.Stopwatch().provenance()
     records.append(training.errors_file, [records.Record("training", "val top-1 error", 62.5, "%", made)])
+    assert queues.state(training) == "stored"
+    (training.folder / "update-000000007").mkdir(parents=True)
+    assert queues.state(training) == "begun"
+    training.weights.mkdir(parents=True)
     assert queues.state(training) == "ran"
     assert list(queues.report([training])) == [f"ran       62.5 %  {training.name}"]
+
+
+def test_stored_errors_are_enough_for_the_tables_but_not_for_their_ensembles(results):
+    alone, member = Training("krizhevsky", "tiny-imagenet", TINY), Training("zfnet", "tiny-imagenet", TINY, seed=3)
+    made = records.Stopwatch().provenance()
+    for training in (alone, member):
+        assert queues.lacks(training, "tiny-imagenet", TINY)
+        records.append(training.errors_file, [records.Record("training", "val top-1 error", 62.5, "%", made)])
+    assert not queues.lacks(alone, "tiny-imagenet", TINY)
+    assert queues.lacks(member, "tiny-imagenet", TINY)
+    member.weights.mkdir(parents=True)
+    assert not queues.lacks(member, "tiny-imagenet", TINY)
 
 
 def test_what_another_process_trains_is_left_to_it(results, stripes, capsys):

@@ -151,7 +151,7 @@ class Development:
         with storing(folder) as temporary:
             temporary.mkdir()
             save_file(arrays, temporary / PROJECTIONS)
-            records.append(temporary / NUMBERS, self.numbers)
+            records.store(temporary / NUMBERS, self.numbers)
             index = {
                 "parameters": parameters,
                 "epochs": list(self.epochs),

@@ -2,23 +2,25 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from zfnet_lib import checkpoints, records
 from zfnet_lib import queue as queues
-from zfnet_lib import records
 from zfnet_lib.__main__ import main
 from zfnet_lib.files import alone
 from zfnet_lib.recipes import SMOKE, TINY
 from zfnet_lib.specs import STEMS, TABLE_2
-from zfnet_lib.trainings import Training
+from zfnet_lib.trainings import Training, epochs, performed
 
 
 @pytest.fixture
@@ -75,6 +77,34 @@ def test_states(results):
     training.weights.mkdir(parents=True)
     assert queues.state(training) == "ran"
     assert list(queues.report([training])) == [f"ran       62.5 %  {training.name}"]
+
+
+def test_weights_are_saved_wherever_they_are_missing_and_errors_measured_where_they_have_no_record(
+    results, stripes, tmp_path, monkeypatch
+):
+    training = Training("zfnet", stripes, replace(SMOKE, epochs=1))
+    list(epochs(training))
+    recorded = [path.read_bytes() for path in (training.epochs_file, training.errors_file)]
+    monkeypatch.setenv("ZFNET_DATA", str(tmp_path / "new"))
+    (last,) = epochs(training)
+    facts = checkpoints.read_meta(training.weights)["record"]
+    assert facts["epoch"]["seconds"] == last.seconds  # of this training, not of the one that is recorded
+    assert recorded == [path.read_bytes() for path in (training.epochs_file, training.errors_file)]
+    shutil.rmtree(training.weights)
+    training.errors_file.unlink()
+    list(epochs(training, resume=True))
+    assert checkpoints.load_network(training.weights).spec.name == "zfnet"
+    assert len(records.read(training.errors_file)) == 6
+
+
+def test_which_precision_was_performed_is_told_by_what_is_wanted_of_it(results):
+    quick = Training("zfnet", "tiny-imagenet", TINY)
+    slow = replace(quick, recipe=replace(TINY, precision="float32"))
+    assert performed(quick) == performed(quick, "weights") == quick
+    records.store(quick.errors_file, [])
+    slow.weights.mkdir(parents=True)
+    assert performed(quick) == quick
+    assert performed(quick, "weights") == slow
 
 
 def test_stored_errors_are_enough_for_the_tables_but_not_for_their_ensembles(results):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from .files import ZfnetError
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return 0, or 1 after one sentence that says what is wrong."""
+    warnings.formatwarning = lambda message, *_, **__: f"zfnet: {message}\n"
     options = _parser().parse_args(arguments)
     try:
         options.command(options)

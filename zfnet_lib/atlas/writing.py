@@ -71,9 +71,9 @@ def write_atlas(
         return folder
     variety = hasattr(dataset, "windows")
     k = min(SHOWN, len(dataset))
-    found = strongest(part, dataset, k, variety=variety, folder=searches, progress=progress)
     with storing(folder) as temporary:
         temporary.mkdir()
+        found = strongest(part, dataset, k, variety=variety, folder=searches, progress=progress)
         layers = _write_layers(part, dataset, found, maps, seed, temporary, progress)
         shown = {image for layer in layers for entry in layer["entries"] for image in entry["images"]}
         manifest = {

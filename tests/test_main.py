@@ -68,7 +68,10 @@ def test_a_result_that_cannot_be_written_is_one_sentence(nowhere, capsys, comman
 
 def test_a_cache_that_cannot_be_written_stops_no_result(nowhere):
     with pytest.warns(UserWarning, match="cannot write .*; the search goes on and is not kept"):
-        assert main("atlas data/weights/small --pictures folder:pictures --maps 1 --out out".split()) == 0
+        assert (
+            main(["atlas", "data/weights/small", "--pictures", "folder:pictures", "--maps", "1", "--out", "out"])
+            == 0
+        )
     assert (nowhere / "out/index.html").exists()
 
 

@@ -209,6 +209,7 @@ def alone(folder: Path) -> Iterator[None]:
         lock.acquire()
     except OSError as error:
         raise _unwritable(folder, error) from error
+    sweep(folder.parent)  # before anybody asks how much room there is
     try:
         yield
     finally:

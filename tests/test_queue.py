@@ -17,7 +17,8 @@ from PIL import Image
 from zfnet_lib import checkpoints, records
 from zfnet_lib import queue as queues
 from zfnet_lib.__main__ import main
-from zfnet_lib.files import alone
+from zfnet_lib.datasets import pack_dataset
+from zfnet_lib.files import ZfnetError, alone
 from zfnet_lib.recipes import SMOKE, TINY
 from zfnet_lib.specs import STEMS, TABLE_2
 from zfnet_lib.trainings import Training, epochs, performed
@@ -95,6 +96,15 @@ def test_weights_are_saved_wherever_they_are_missing_and_errors_measured_where_t
     list(epochs(training, resume=True))
     assert checkpoints.load_network(training.weights).spec.name == "zfnet"
     assert len(records.read(training.errors_file)) == 6
+
+
+def test_a_changed_pixel_of_a_pack_is_noticed_before_a_training_begins(results, stripes, data):
+    pack_dataset(stripes, workers=0, progress=False)
+    (pixels,) = (data / "packs").glob("*/pictures.bin")
+    content = pixels.read_bytes()
+    pixels.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(ZfnetError, match=r"^the pack of .* train is damaged"):
+        next(epochs(Training("zfnet", stripes, SMOKE)))
 
 
 def test_which_precision_was_performed_is_told_by_what_is_wanted_of_it(results):

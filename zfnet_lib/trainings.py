@@ -18,6 +18,7 @@ from .datasets import (
     DATASETS,
     Dataset,
     MissingDataError,
+    Pack,
     Pooled,
     open_dataset,
     open_pack,
@@ -147,6 +148,9 @@ def epochs(
     """
     lesson = lesson_of(training)
     data, exclude = lesson.data, lesson.exclude
+    for pictures in (data, lesson.validation):
+        if isinstance(pictures, Pack):
+            pictures.verify()  # a second a gigabyte, before hours that would rest on damaged pixels
     if lesson.overlapping:
         notice(
             f"{lesson.overlapping:,} pictures of {data.name} are left out: they overlap with a transfer data set"

@@ -87,6 +87,15 @@ def test_a_file_is_replaced_as_a_whole(tmp_path):
     assert names(path.parent) == ["number.txt"]
 
 
+def test_writes_inside_one_another_leave_each_other_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with replacing(Path("outer")) as outer:
+        outer.write_text("outer")
+        with replacing(tmp_path / "inner") as inner:
+            inner.write_text("inner")
+    assert names(tmp_path) == ["inner", "outer"]
+
+
 def test_a_folder_is_replaced_as_a_whole(tmp_path):
     path = tmp_path / "folder"
     for name in ("old", "new"):

@@ -115,7 +115,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path.parent)
-        _WRITING.add(temporary)
+        _WRITING.add(temporary.name)
         yield temporary
         put(temporary, path)
     except (OSError, SafetensorError) as error:
@@ -123,20 +123,20 @@ def replacing(path: Path) -> Iterator[Path]:
             raise
         raise _unwritable(path, error) from error
     finally:
-        _WRITING.discard(temporary)
+        _WRITING.discard(temporary.name)
         _settle(temporary)
 
 
 def put(temporary: Path, path: Path) -> None:
     """Rename what is written to its place; a folder that is there steps aside until then."""
     aside = path.with_name(f".{path.name}.{_MACHINE}.{os.getpid()}.old")
-    _WRITING.add(aside)
+    _WRITING.add(aside.name)
     try:
         if temporary.is_dir() and path.is_dir():
             path.rename(aside)
         temporary.replace(path)
     finally:
-        _WRITING.discard(aside)
+        _WRITING.discard(aside.name)
         _settle(aside)
 
 
@@ -195,7 +195,7 @@ def sweep(folder: Path) -> None:
 def is_left(path: Path, anywhere: bool = False) -> bool:
     """Tell whether a path was left by a dead process of this machine, or of any machine or earlier version."""
     left = _LEFT.fullmatch(path.name)
-    if not left or path in _WRITING or not (anywhere or left["machine"] == _MACHINE):
+    if not left or path.name in _WRITING or not (anywhere or left["machine"] == _MACHINE):
         return False
     return int(left["pid"]) == os.getpid() or not psutil.pid_exists(int(left["pid"]))
 
@@ -232,8 +232,8 @@ def is_busy(folder: Path) -> bool:
 
 _MACHINE = platform.node().partition(".")[0] or "machine"
 _LEFT = re.compile(r"\.(?P<name>.+?)(\.(?P<machine>[^.]+))?\.(?P<pid>\d+)\.(part|old)", re.DOTALL)
-_WRITING: set[Path] = set()
-"""What this process writes at the moment."""
+_WRITING: set[str] = set()
+"""The names of what this process writes at the moment."""
 
 
 def _settle(left: Path) -> None:

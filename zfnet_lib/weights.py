@@ -165,7 +165,7 @@ def fetch_weights(name: str, source: Path | None = None) -> str:
     folder = data_root() / "weights" / name
     if sentence := _here(folder):
         return sentence
-    with alone(folder):
+    with alone(folder.parent):
         return _here(folder) or FETCHERS[name](folder, source)
 
 

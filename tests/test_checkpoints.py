@@ -17,7 +17,7 @@ from torch import nn
 
 from zfnet_lib import checkpoints
 from zfnet_lib.checkpoints import load_network, read_meta, save_network
-from zfnet_lib.files import ZfnetError, sha256
+from zfnet_lib.files import ZfnetError, seal, sha256
 from zfnet_lib.images import Preparation
 from zfnet_lib.network import ConvNet
 from zfnet_lib.specs import MINI
@@ -35,12 +35,13 @@ def names(folder: Path) -> list[str]:
 
 
 def rewrite(folder: Path, change: Callable[[dict], None]) -> None:
-    """Change tensors or meta as someone would who also puts the hash right."""
+    """Change tensors or meta as someone would who also puts the hashes right."""
     tensors, meta = load_file(folder / "weights.safetensors"), json.loads((folder / "meta.json").read_text())
     change(tensors if change.__name__.startswith("tensors") else meta)
     save_file(tensors, folder / "weights.safetensors")
     meta["sha256"] = sha256(folder / "weights.safetensors") if "sha256" in meta else None
     (folder / "meta.json").write_text(json.dumps({key: value for key, value in meta.items() if value is not None}))
+    seal(folder)
 
 
 # ---- what is saved comes back -------------------------------------------------------------------------------
@@ -58,7 +59,7 @@ def test_a_network_comes_back_with_its_bytes_its_spec_and_its_preparation(tmp_pa
     assert torch.equal(back.prepare(image), net.prepare(image))
     assert read_meta(tmp_path / "deep" / "mine")["record"] == RECORD
     assert names(tmp_path / "deep") == ["mine"]
-    assert names(tmp_path / "deep" / "mine") == ["meta.json", "weights.safetensors"]
+    assert names(tmp_path / "deep" / "mine") == ["SHA256SUMS", "meta.json", "weights.safetensors"]
 
 
 def test_half_precision_halves_the_file_and_comes_back_as_float32(tmp_path):
@@ -101,7 +102,7 @@ def test_networks_without_a_classifier_and_views_of_others_are_saved(tmp_path):
 def test_saving_again_replaces_the_folder_as_a_whole(saved):
     (saved / "stray").write_text("old")
     save_network(ConvNet(MINI, seed=1), saved, {})
-    assert names(saved) == ["meta.json", "weights.safetensors"]
+    assert names(saved) == ["SHA256SUMS", "meta.json", "weights.safetensors"]
     assert torch.equal(load_network(saved).conv1.weight, ConvNet(MINI, seed=1).conv1.weight)
 
 
@@ -169,6 +170,7 @@ def test_a_file_of_another_kind_is_refused_even_with_its_own_hash(saved):
     path, meta = saved / "weights.safetensors", json.loads((saved / "meta.json").read_text())
     torch.save({"conv1.weight": torch.zeros(3)}, path)
     (saved / "meta.json").write_text(json.dumps(meta | {"sha256": sha256(path)}))
+    seal(saved)
     refused(saved, r".*weights.safetensors is no safetensors file \(.*\); fetch or save the weights again")
 
 

@@ -9,6 +9,7 @@ from layouts import class_folders
 
 from zfnet_lib import MINI, ConvNet, diagnosis, save_network
 from zfnet_lib.datasets import dataset_entry, pack_dataset
+from zfnet_lib.records import write_lines
 
 
 def test_packages_that_are_missing_or_old_name_what_installs_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,6 +69,39 @@ def test_a_damaged_atlas_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "atlas/mine").mkdir(parents=True)
     (tmp_path / "atlas/mine/manifest.json").write_text("{")
     assert "holds no atlas" in dict(diagnosis.atlases())["mine"]
+
+
+def test_what_is_damaged_and_what_was_left_is_named(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path / "results"))
+    monkeypatch.chdir(tmp_path)
+    class_folders(data / "caltech-101" / dataset_entry("caltech-101").folder, ["cat", "dog"], 10)
+    pack_dataset("caltech-101", "val", progress=False)
+    weights = save_network(ConvNet(MINI), data / "weights/mine", {})
+    write_lines(tmp_path / "results/tiny/errors/a.jsonl", ["{}"])
+    assert dict(diagnosis.integrity()) == {"everything stored": "is as it was written"}
+
+    def change(path: Path) -> None:
+        content = path.read_bytes()
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+    for path in (weights / "meta.json", tmp_path / "results/tiny/errors/a.jsonl"):
+        change(path)
+    (pixels,) = (data / "packs").glob("*/pictures.bin")
+    change(pixels)
+    archive = next(one for one in dataset_entry("caltech-101").archives if one.url)
+    download = data / "downloads" / archive.url.rpartition("/")[2]
+    download.parent.mkdir()
+    download.write_bytes(b"cut")
+    (data / ".tiny-imagenet.99999999.part").mkdir()
+    said = dict(diagnosis.integrity())
+    assert "the SHA-256 of meta.json differs" in said["mine"]
+    assert "the SHA-256 of a.jsonl differs" in said["a.jsonl"]
+    assert "the pack of caltech-101 val is damaged" in said[pixels.parent.name]
+    assert said[download.name] == f"is not the archive that it should be: rm '{download}'"
+    assert said[".tiny-imagenet.99999999.part"].startswith("left by a killed command: rm -r ")
+    assert len(said) == 5
 
 
 def test_stored_results_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import stat
 import tarfile
 import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -124,6 +125,26 @@ def test_download(data, tiny, server):
     assert list((data / "downloads").iterdir()) == []
 
 
+def test_of_two_fetches_at_once_one_waits(data, tiny, server):
+    path, expect = tiny
+    server.content = path.read_bytes()
+    expect(url=server.url, size=len(server.content))
+    with ThreadPoolExecutor(2) as pool:
+        folders = list(pool.map(lambda name: fetch_dataset(name, progress=False), ["tiny-imagenet"] * 2))
+    assert folders == [data / "tiny-imagenet/tiny-imagenet-200"] * 2
+    assert server.requests == [None]
+    assert sorted(entry.name for entry in data.iterdir()) == ["downloads", "tiny-imagenet"]
+
+
+def test_a_download_that_is_here_is_believed_only_with_its_hash(tmp_path, server):
+    server.content = b"0123456789" * 100
+    archive = Archive("bytes", sha256(server.content), url=server.url, size=1000)
+    for content, asked in ((server.content[:400], 1), (server.content[:-1] + b"x", 2), (server.content, 2)):
+        (tmp_path / "file").write_bytes(content)
+        assert download(archive, tmp_path / "file", progress=False).read_bytes() == server.content
+        assert len(server.requests) == asked
+
+
 def test_a_download_continues_where_it_stopped(tmp_path, server):
     server.content, server.limit = np.random.default_rng(0).bytes(5000), 2000
     archive = Archive("bytes", sha256(server.content), url=server.url, size=5000)
@@ -236,6 +257,18 @@ def test_zip_archives(tmp_path):
             content.writestr(bad, "/etc/passwd")
         with pytest.raises(DataError, match=sentence):
             unpack(path, tmp_path / "bad", progress=False)
+
+
+def test_an_encrypted_zip_is_refused(tmp_path):
+    path = tmp_path / "secret.zip"
+    with zipfile.ZipFile(path, "w") as content:
+        content.writestr("a/b.txt", "hello")
+    content = bytearray(path.read_bytes())
+    content[6] |= 1  # in the member's header, and in the table of contents
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"secret.zip is encrypted; bring it without a password$"):
+        unpack(path, tmp_path / "inside", progress=False)
 
 
 def test_damaged_archives(tmp_path):

@@ -1,10 +1,12 @@
 """The command line: what it writes, and one sentence with exit status 1 where something is wrong."""
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+from layouts import class_folders
 from PIL import Image
 
 from zfnet_lib import MINI, ConvNet, save_network
@@ -36,6 +38,41 @@ def test_show_writes_one_projection_a_layer(home, capsys):
     assert [name.split("-")[1] for name in names] == ["conv1", "conv2", "conv3", "conv4", "conv5"]
     assert all(Image.open(home / "out" / name).size[0] >= 1000 for name in names)
     assert "conv5, map" in capsys.readouterr().out
+
+
+@pytest.fixture
+def nowhere(home, monkeypatch):
+    """A home whose data folder cannot be made, with a folder of pictures."""
+    class_folders(home / "pictures" / "train", ["cat", "dog"], 2)
+    monkeypatch.setenv("ZFNET_DATA", str(home / "noise.png" / "data"))
+    monkeypatch.setenv("ZFNET_RESULTS", str(home / "noise.png" / "results"))
+    monkeypatch.chdir(home)
+    return home
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train mini --data folder:pictures --recipe smoke",
+        "pack shapes",
+        "fetch tiny-imagenet --from noise.png",
+        "fetch alexnet-imagenet --from noise.png",
+        "show noise.png --network data/weights/small --layer conv1 --out noise.png/out",
+        "atlas data/weights/small --pictures folder:pictures --maps 1 --out noise.png/out",
+    ],
+)
+def test_a_result_that_cannot_be_written_is_one_sentence(nowhere, capsys, command):
+    with warnings.catch_warnings(action="ignore"):
+        assert "cannot write" in refusal(capsys, *command.split())
+
+
+def test_a_cache_that_cannot_be_written_stops_no_result(nowhere):
+    with pytest.warns(UserWarning, match="cannot write .*; the search goes on and is not kept"):
+        assert (
+            main(["atlas", "data/weights/small", "--pictures", "folder:pictures", "--maps", "1", "--out", "out"])
+            == 0
+        )
+    assert (nowhere / "out/index.html").exists()
 
 
 @pytest.mark.parametrize(

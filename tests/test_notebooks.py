@@ -51,6 +51,15 @@ def test_notebooks_come_in_the_order_of_the_book(project: Path) -> None:
     assert notebook_names() == ["two", "one", "aside"]
 
 
+@pytest.mark.parametrize("damaged", [b"", b"{", b"[]", b"\xff", b'{"metadata": 7}', b'{"metadata": {"zfnet": []}}'])
+def test_a_damaged_notebook_counts_as_not_run(project: Path, damaged: bytes) -> None:
+    executed = project / "runs/smoke/one.ipynb"
+    executed.parent.mkdir(parents=True)
+    executed.write_bytes(damaged)
+    with pytest.raises(ZfnetError, match=r"lacks two, one \(not run, or failed\)"):
+        publish_book("smoke")
+
+
 def test_a_failing_notebook_is_named_and_the_others_run(project: Path) -> None:
     failed, done = run_notebooks(["two", "one"], "smoke", {"size": "2"})
     assert (failed.notebook, failed.state) == ("two", "failed")

@@ -115,7 +115,7 @@ def test_packing_continues_where_it_stopped(folder, data, monkeypatch, chunks):
         pack = packed(folder)
     assert calls[0] == [4 * chunks] and len(calls) == 10 - chunks
     assert torch.equal(pack.pictures, whole.pictures) and pack.index == whole.index
-    assert [entry.name for entry in pack_files(data)] == ["index.json", "pictures.bin"]
+    assert [entry.name for entry in pack_files(data)] == ["SHA256SUMS", "index.json", "pictures.bin"]
 
 
 def pack_files(data):
@@ -167,7 +167,7 @@ def test_a_pack_that_is_missing(data):
 def test_truncated_and_damaged_packs_are_refused(folder, data):
     pack = packed(folder)
     pack.verify()
-    index, pictures = pack_files(data)
+    sums, index, pictures = pack_files(data)
     content = pictures.read_bytes()
     pictures.write_bytes(content[:-5])
     with pytest.raises(DataError, match="has 30715 bytes instead of 30720; remove its folder and pack again"):
@@ -176,6 +176,7 @@ def test_truncated_and_damaged_packs_are_refused(folder, data):
     with pytest.raises(DataError, match=r"the pack of folder.* train is damaged; remove"):
         open_pack(folder, side=16).verify()
     pictures.write_bytes(content)
+    sums.unlink()
     fields = json.loads(index.read_text())
     index.write_text(json.dumps(fields | {"labels": [9] * 40}))
     with pytest.raises(DataError, match="labels range from 9 to 9; allowed are 0 to 1"):

@@ -2,23 +2,26 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from zfnet_lib import checkpoints, records
 from zfnet_lib import queue as queues
-from zfnet_lib import records
 from zfnet_lib.__main__ import main
-from zfnet_lib.files import alone
+from zfnet_lib.datasets import pack_dataset
+from zfnet_lib.files import ZfnetError, alone
 from zfnet_lib.recipes import SMOKE, TINY
 from zfnet_lib.specs import STEMS, TABLE_2
-from zfnet_lib.trainings import Training
+from zfnet_lib.trainings import Training, epochs, performed
 
 
 @pytest.fixture
@@ -67,12 +70,63 @@ def test_states(results):
     with alone(training.folder):
         assert queues.state(training) == "runs"
     assert queues.state(training) == "to come"
-    (training.folder / "update-000000007").mkdir()
-    assert queues.state(training) == "begun"
     made = records.Stopwatch().provenance()
     records.append(training.errors_file, [records.Record("training", "val top-1 error", 62.5, "%", made)])
+    assert queues.state(training) == "stored"
+    (training.folder / "update-000000007").mkdir(parents=True)
+    assert queues.state(training) == "begun"
+    training.weights.mkdir(parents=True)
     assert queues.state(training) == "ran"
     assert list(queues.report([training])) == [f"ran       62.5 %  {training.name}"]
+
+
+def test_weights_are_saved_wherever_they_are_missing_and_errors_measured_where_they_have_no_record(
+    results, stripes, tmp_path, monkeypatch
+):
+    training = Training("zfnet", stripes, replace(SMOKE, epochs=1))
+    list(epochs(training))
+    recorded = [path.read_bytes() for path in (training.epochs_file, training.errors_file)]
+    monkeypatch.setenv("ZFNET_DATA", str(tmp_path / "new"))
+    (last,) = epochs(training)
+    facts = checkpoints.read_meta(training.weights)["record"]
+    assert facts["epoch"]["seconds"] == last.seconds  # of this training, not of the one that is recorded
+    assert recorded == [path.read_bytes() for path in (training.epochs_file, training.errors_file)]
+    shutil.rmtree(training.weights)
+    training.errors_file.unlink()
+    list(epochs(training, resume=True))
+    assert checkpoints.load_network(training.weights).spec.name == "zfnet"
+    assert len(records.read(training.errors_file)) == 6
+
+
+def test_a_changed_pixel_of_a_pack_is_noticed_before_a_training_begins(results, stripes, data):
+    pack_dataset(stripes, workers=0, progress=False)
+    (pixels,) = (data / "packs").glob("*/pictures.bin")
+    content = pixels.read_bytes()
+    pixels.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(ZfnetError, match=r"^the pack of .* train is damaged"):
+        next(epochs(Training("zfnet", stripes, SMOKE)))
+
+
+def test_which_precision_was_performed_is_told_by_what_is_wanted_of_it(results):
+    quick = Training("zfnet", "tiny-imagenet", TINY)
+    slow = replace(quick, recipe=replace(TINY, precision="float32"))
+    assert performed(quick) == performed(quick, "weights") == quick
+    records.store(quick.errors_file, [])
+    slow.weights.mkdir(parents=True)
+    assert performed(quick) == quick
+    assert performed(quick, "weights") == slow
+
+
+def test_stored_errors_are_enough_for_the_tables_but_not_for_their_ensembles(results):
+    alone, member = Training("krizhevsky", "tiny-imagenet", TINY), Training("zfnet", "tiny-imagenet", TINY, seed=3)
+    made = records.Stopwatch().provenance()
+    for training in (alone, member):
+        assert queues.lacks(training, "tiny-imagenet", TINY)
+        records.append(training.errors_file, [records.Record("training", "val top-1 error", 62.5, "%", made)])
+    assert not queues.lacks(alone, "tiny-imagenet", TINY)
+    assert queues.lacks(member, "tiny-imagenet", TINY)
+    member.weights.mkdir(parents=True)
+    assert not queues.lacks(member, "tiny-imagenet", TINY)
 
 
 def test_what_another_process_trains_is_left_to_it(results, stripes, capsys):

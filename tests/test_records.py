@@ -29,6 +29,7 @@ def test_a_damaged_line_is_named(tmp_path, line):
     path = tmp_path / "test.jsonl"
     records.append(path, [a_record()])
     path.write_text(path.read_text() + line + "\n")
+    (tmp_path / "test.jsonl.sha256").unlink()
     with pytest.raises(ZfnetError, match="line 2 is no record"):
         records.read(path)
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from test_queue import results, stripes  # noqa: F401
 
-from zfnet_lib import checkpoints, experiments, paths, records, shipping, trainings
+from zfnet_lib import checkpoints, experiments, files, records, shipping, trainings
 from zfnet_lib.__main__ import main
 from zfnet_lib.checkpoints import load_network, save_network
 from zfnet_lib.evaluation import errors
@@ -83,7 +83,7 @@ def test_the_table_names_trainings_of_the_queue():
 
 def test_a_new_softmax_ships_without_the_convolutions_that_it_stands_on(results, stripes, monkeypatch):  # noqa: F811
     base = ConvNet(MINI, seed=1).eval()
-    save_network(base, paths.data_root() / "weights/base", {})
+    save_network(base, files.data_root() / "weights/base", {})
     monkeypatch.setitem(shipping.RETRAINED, "on-base", shipping.Retrained("base", stripes, "tests"))
     sentences = list(shipping.ship("on-base"))
     assert [sentence.partition(":")[0] for sentence in sentences] == ["val top-1 error", "val top-5 error"] * 2
@@ -97,10 +97,10 @@ def test_a_new_softmax_ships_without_the_convolutions_that_it_stands_on(results,
     assert stored[0].value == pytest.approx(errors(net, data).top1)
     assert stored[0].value < 50  # stripes of two directions: even random filters tell them apart
     assert experiments.weight_card("on-base").rows[0]["value"].startswith("the convolutions of `base`")
-    save_network(ConvNet(MINI, seed=2), paths.data_root() / "weights/base", {})
+    save_network(ConvNet(MINI, seed=2), files.data_root() / "weights/base", {})
     with pytest.raises(checkpoints.CheckpointError, match="other convolutions than those of base here"):
         load_network(folder)
-    shutil.rmtree(paths.data_root() / "weights/base")
+    shutil.rmtree(files.data_root() / "weights/base")
     with pytest.raises(
         checkpoints.CheckpointError, match=r"on-base takes its convolutions from base: .*zfnet fetch"
     ):

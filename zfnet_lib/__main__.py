@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from .files import ZfnetError
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return 0, or 1 after one sentence that says what is wrong."""
+    warnings.formatwarning = lambda message, *_, **__: f"zfnet: {message}\n"
     options = _parser().parse_args(arguments)
     try:
         options.command(options)
@@ -214,14 +216,14 @@ def _train(options: argparse.Namespace) -> None:
 
 def _train_queue(options: argparse.Namespace, machine: dict) -> None:
     """Train what is missing, one after the other; what another process trains is left to it."""
-    from .queue import measure_ensembles, queue, report, state
+    from .queue import lacks, measure_ensembles, queue, report
     from .recipes import recipe_named
     from .trainings import epochs
 
     recipe, stopped = recipe_named(options.recipe), []
     trainings = queue(options.data, recipe)
     for training in trainings:
-        if state(training) in ("ran", "runs"):
+        if not lacks(training, options.data, recipe):
             continue
         try:
             _watch(training.name, epochs, training, resume=True, **machine)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -19,7 +20,7 @@ from torch import Tensor, distributed
 from tqdm import tqdm
 
 from .batches import squares_of
-from .files import alone
+from .files import UnwritableError, alone, notice
 from .images import PictureError
 from .machine import threads
 from .network import ConvNet
@@ -27,7 +28,7 @@ from .peaks import PEAK, OneAPicture, Peaks, Variety, peaks_of
 from .ranking import ARRAYS, Hits, Ranking, RankingError
 from .receptive import receptive_field
 from .specs import Conv
-from .states import newest_state, save_state, sweep
+from .states import newest_state, save_state
 
 
 def strongest(
@@ -92,7 +93,10 @@ def strongest(
     arguments = {"k": k, "layers": list(peaks), "variety": variety, "batch": batch, "share": [rank, world]}
     place = None if folder is None else Path(folder) / _key(net, dataset, chosen, arguments)
     search = _Search(net, dataset, chosen.split(batch)[rank::world], peaks, place, every)
-    with alone(place) if place else nullcontext():
+    with ExitStack() as lock:
+        if place:
+            with suppress(UnwritableError):  # what was found there can be read all the same
+                lock.enter_context(alone(place))
         search.run(progress and rank == 0, report)
     search.gather()
     return search.ranking(len(chosen))
@@ -197,15 +201,23 @@ class _Search:
 
     def _save(self) -> None:
         tensors = {layer: torch.from_numpy(peaks.settle().view(np.uint8)) for layer, peaks in self.peaks.items()}
-        save_state(self.folder, self.done, tensors, {"done": self.done, "left_out": list(self.left_out.items())})
+        try:
+            save_state(
+                self.folder, self.done, tensors, {"done": self.done, "left_out": list(self.left_out.items())}
+            )
+        except UnwritableError as error:
+            notice(f"{error}; the search goes on and is not kept")
+            self.folder = None
 
     def _restore(self) -> None:
-        sweep(self.folder)
-        found = newest_state(self.folder)
-        if found:
-            self.done, self.left_out = found.values["done"], dict(found.values["left_out"])
-            for layer, values in found.tensors.items():
-                self.peaks[layer].add(values.numpy().view(PEAK))
+        try:
+            if found := newest_state(self.folder):
+                peaks = {layer: values.numpy().view(PEAK) for layer, values in found.tensors.items()}
+                self.done, self.left_out = found.values["done"], dict(found.values["left_out"])
+                self._take(peaks, {})
+        except (ValueError, KeyError, TypeError):
+            notice(f"the search in {self.folder} is damaged; it begins anew")
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _hits(layer: str, hits: np.ndarray, dtype: torch.dtype) -> Hits:

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from .files import PROJECT, ZfnetError, data_root, replacing, sha256
+from .files import PROJECT, DamagedError, ZfnetError, check, data_root, is_there, sha256, storing
 from .foreign import adapt
 from .images import Preparation
 from .network import ConvNet
@@ -59,7 +59,7 @@ def save_network(
         "preparation.mean": preparation.mean.contiguous(),
         "preparation.scale": preparation.scale.contiguous(),
     }
-    with replacing(folder) as temporary:
+    with storing(folder) as temporary:
         temporary.mkdir()
         save_file(tensors, temporary / WEIGHTS)
         meta = {
@@ -120,6 +120,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
         CheckpointError: It is missing, damaged or of another format.
     """
     try:
+        check(folder, META)
         meta = json.loads((folder / META).read_text())
         if meta["format"] != FORMAT:
             raise CheckpointError(
@@ -131,7 +132,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{folder} holds no weights ({META} is missing); give a folder that `save_network` wrote"
         ) from None
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+    except (DamagedError, json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{folder / META} is damaged ({error}); fetch or save the weights again") from error
 
 
@@ -157,9 +158,9 @@ def _folder(source: str | Path) -> Path:
         return Path(source)
     places = [folder / str(source) for folder in weights_folders()]
     for place in places:
-        if place.is_dir():
+        if is_there(place):
             return place
-    here = sorted({path.name for folder in weights_folders() if folder.is_dir() for path in folder.iterdir()})
+    here = sorted({path.name for folder in weights_folders() for path in folder.glob("[!.]*")})
     raise CheckpointError(
         f"the weights {str(source)!r} are not here; `zfnet fetch {source}` brings them if they are known to "
         f"`zfnet list`; here are: {', '.join(here) or 'none'}"

@@ -9,16 +9,17 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
+import psutil
 import torch
 from packaging.requirements import Requirement
 
 from .atlas import MANIFEST, read_manifest
 from .checkpoints import CheckpointError, load_network, weights_folders
-from .datasets import DATASETS, dataset_entry, dataset_folder, open_pack
+from .datasets import DATASETS, dataset_entry, dataset_folder, open_pack, whole_pack
 from .experiments import PROFILES, SOURCES, training_of
 from .experiments.setting import DATA
 from .experiments.several import TRIED
-from .files import PROJECT, ZfnetError, data_root, results_root
+from .files import PROJECT, ZfnetError, check, data_root, is_left, results_root, sha256
 from .machine import has_bf16
 from .queue import queue, state
 from .recipes import recipe_named
@@ -58,6 +59,7 @@ def diagnose() -> Iterator[str]:
         "Weights": weights(),
         "Atlases": atlases(),
         "Stored results": stored(),
+        "Integrity": integrity(),
         "Profiles": profiles(),
     }
     for title, lines in sections.items():
@@ -95,7 +97,7 @@ def machine() -> Iterator[Line]:
     yield "device", ", ".join(gpus) or device_name("cpu")
     yield "cores", str(os.cpu_count())
     yield "bf16 instructions", BF16[has_bf16()]
-    yield "memory", f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / GB:.0f} GB"
+    yield "memory", f"{psutil.virtual_memory().total / GB:.0f} GB"
     place = next(folder for folder in (data_root(), *data_root().absolute().parents) if folder.is_dir())
     yield "disk for data", f"{shutil.disk_usage(place).free / GB:.0f} GB free"
 
@@ -144,9 +146,37 @@ def stored() -> Iterator[Line]:
             yield f"{profile}/{folder.name}", f"{len(files)} files, {size:.1f} MB"
     for profile in ("tiny", "paper"):
         runs = queue(DATA[profile], recipe_named(profile))
-        ran = sum(state(run) == "ran" for run in runs)
+        ran = sum(state(run) in ("ran", "stored") for run in runs)
         rest = f"; the rest: zfnet train --table 2 --data {DATA[profile]} --recipe {profile}" * (ran < len(runs))
         yield f"{profile} trainings", f"{ran} of {len(runs)} ran{rest}"
+
+
+def integrity() -> Iterator[Line]:
+    """Name what is not as it was stored, and what killed commands left; packs and downloads are read whole too."""
+    archives = [archive for entry in DATASETS.values() for archive in entry.archives]
+    expected = {archive.url.rpartition("/")[2]: archive.sha256 for archive in archives}
+    lines = []
+    for root in (data_root(), *map(results_root, PROFILES), Path("atlas")):
+        for folder, folders, files in os.walk(root):
+            paths = [Path(folder, name) for name in sorted(folders + files)]
+            left = [path for path in paths if is_left(path, anywhere=True)]
+            lines += [(path.name, f"left by a killed command: rm -r '{path}'") for path in left]
+            folders[:] = [name for name in folders if Path(folder) != root or name not in DATASETS]
+            lines += [(path.name, said) for path in paths if (said := _damage(path, expected))]
+    yield from lines or [("everything stored", "is as it was written")]
+
+
+def _damage(path: Path, expected: dict[str, str]) -> str:
+    """Return what is wrong with a stored file or folder, or with a download of which the hash is known."""
+    try:
+        check(path)
+        if path.parent == data_root() / "packs" and path.is_dir() and not path.name.startswith("."):
+            whole_pack(path)
+        if path.parent.name == "downloads" and sha256(path) != expected.get(path.name, sha256(path)):
+            return f"is not the archive that it should be: rm '{path}'"
+    except ZfnetError as error:
+        return f"is damaged: {error} ({path.parent})"
+    return ""
 
 
 def profiles() -> Iterator[Line]:

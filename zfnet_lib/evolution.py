@@ -18,7 +18,7 @@ from .activations import strongest
 from .batches import squares_of
 from .checkpoints import load_network
 from .deconv import Unit, cut, deconv_units
-from .files import ZfnetError
+from .files import ZfnetError, is_there
 from .machine import threads
 from .network import ConvNet
 from .ranking import Hits
@@ -56,7 +56,7 @@ class Snapshots(Mapping[int, ConvNet]):
     def __init__(self, folder: Path):
         place = Path(folder) / "snapshots"
         self.folders = {epoch: place / f"epoch-{epoch:02d}-of-{FIGURE_4_OF}" for epoch in FIGURE_4_EPOCHS}
-        missing = [str(epoch) for epoch, saved in self.folders.items() if not saved.is_dir()]
+        missing = [str(epoch) for epoch, saved in self.folders.items() if not is_there(saved)]
         if missing:
             raise EvolutionError(
                 f"{folder} lacks the snapshots of epochs {', '.join(missing)} of {FIGURE_4_OF}; train to the end: "

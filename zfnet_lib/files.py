@@ -1,17 +1,31 @@
-"""Where things live, and how files are written so that nothing half-written survives."""
+"""Where things live, and the one way in which files are written, locked, checked and cached.
+
+What is stored has its SHA-256 beside it: a file in `NAME.sha256`, a folder in its own `SHA256SUMS`. What has none
+was stored by an earlier version, or by hand, and is believed. What is being written is called
+`.NAME.MACHINE.PID.part`, the folder that it replaces for a moment `.NAME.MACHINE.PID.old`; the lock of a folder is
+`.NAME.lock` beside it.
+"""
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
+import platform
+import re
 import shutil
+import warnings
+from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
+
+SUMS = "SHA256SUMS"
+"""The hashes of the files of a stored folder."""
 
 PROJECT = Path(__file__).resolve().parents[1]
 """The checkout that this package was imported from (its `notebooks/`, `book/` and `results/`)."""
@@ -19,6 +33,14 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 class ZfnetError(Exception):
     """An error that the user can repair; the command line prints it as one sentence and exits with 1."""
+
+
+class DamagedError(ZfnetError, ValueError):
+    """Something stored that is not what was written."""
+
+
+class UnwritableError(ZfnetError):
+    """A place that cannot be written; whoever only keeps a cache there goes on without."""
 
 
 def data_root() -> Path:
@@ -66,14 +88,20 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def notice(sentence: str) -> None:
+    """Say once what does not stop a result: that a cache is damaged, or cannot be written."""
+    warnings.warn(sentence, stacklevel=3)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` on success, remove it on any error.
 
-    A reader therefore sees the old file or the whole new one, never a part. Folders work as well as files.
+    A reader therefore sees the old file or the whole new one, never a part. Folders work as well as files: a kill
+    between their two renames leaves the old one aside, and `is_there` or the next write puts it back.
 
     Raises:
-        ZfnetError: The folder cannot be written or the disk is full.
+        UnwritableError: The folder cannot be written or the disk is full.
 
     Example:
         >>> import tempfile
@@ -83,54 +111,166 @@ def replacing(path: Path) -> Iterator[Path]:
         >>> target.read_text(), len(list(target.parent.iterdir()))
         ('7', 1)
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{_MACHINE}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent)
+        _WRITING.add(temporary.name)
         yield temporary
-        if temporary.is_dir() and path.is_dir():
-            shutil.rmtree(path)
-        temporary.replace(path)
+        put(temporary, path)
     except (OSError, SafetensorError) as error:
         if not _about_writing(error, path, temporary):
             raise
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ZfnetError(f"cannot write {path}: {reason}; free space or choose another folder") from error
+        raise _unwritable(path, error) from error
     finally:
+        _WRITING.discard(temporary.name)
+        _settle(temporary)
+
+
+def put(temporary: Path, path: Path) -> None:
+    """Rename what is written to its place; a folder that is there steps aside until then."""
+    aside = path.with_name(f".{path.name}.{_MACHINE}.{os.getpid()}.old")
+    _WRITING.add(aside.name)
+    try:
+        if temporary.is_dir() and path.is_dir():
+            path.rename(aside)
+        temporary.replace(path)
+    finally:
+        _WRITING.discard(aside.name)
+        _settle(aside)
+
+
+@contextmanager
+def storing(path: Path) -> Iterator[Path]:
+    """Write as `replacing` does, and beside it the hash by which `check` notices every changed byte."""
+    with replacing(path) as temporary:
+        yield temporary
         if temporary.is_dir():
-            shutil.rmtree(temporary)
-        elif path.parent.is_dir():
-            temporary.unlink(missing_ok=True)
+            seal(temporary)
+        else:  # a kill before the file is renamed must damage neither, so the hash of the old one is kept too
+            versions = filter(Path.is_file, (path, temporary))
+            with replacing(_sums(path)) as sums:
+                sums.write_text("".join(f"{sha256(file)}  {path.name}\n" for file in versions))
+
+
+def seal(folder: Path, *names: str) -> None:
+    """Write the hashes of some files of a folder, of all by default; `storing` does so itself."""
+    names = names or tuple(sorted(_files(folder)))
+    (folder / SUMS).write_text("".join(f"{sha256(folder / name)}  {name}\n" for name in names))
+
+
+def check(path: Path, *names: str) -> None:
+    """Compare a stored file, or some or all files of a stored folder, with the hashes beside them.
+
+    Raises:
+        DamagedError: One differs, or the folder lacks it; the caller names the place and the repair.
+    """
+    if not is_there(path) or not _sums(path).is_file():
+        return
+    files, known = _files(path), defaultdict(list)
+    for line in _sums(path).read_text(errors="replace").splitlines():
+        digest, _, name = line.partition("  ")
+        known[name].append(digest)
+    for name, digests in {name: known[name] for name in names or known}.items():
+        if name not in files:
+            raise DamagedError(f"{name} is missing")
+        if sha256(files[name]) not in digests:
+            raise DamagedError(f"the SHA-256 of {name} differs from the one in {_sums(path).name}")
+
+
+def is_there(path: Path) -> bool:
+    """Tell whether something stored is there; a folder whose replacement was killed is put back first."""
+    if not path.exists():
+        sweep(path.parent)
+    return path.exists()
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left in a folder, and put back what they had moved aside."""
+    with suppress(OSError):
+        for path in [path for path in folder.iterdir() if is_left(path)]:
+            _settle(path)
+
+
+def is_left(path: Path, anywhere: bool = False) -> bool:
+    """Tell whether a path was left by a dead process of this machine, or of any machine or earlier version."""
+    left = _LEFT.fullmatch(path.name)
+    if not left or path.name in _WRITING or not (anywhere or left["machine"] == _MACHINE):
+        return False
+    return int(left["pid"]) == os.getpid() or not psutil.pid_exists(int(left["pid"]))
 
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Let one process at a time work in a folder; the others wait here until it has finished, or died."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder, os.O_RDONLY)
+    lock = _lock(folder)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    sweep(folder.parent)  # before anybody asks how much room there is
+    try:
         yield
     finally:
-        os.close(lock)
+        with suppress(OSError):
+            Path(lock.lock_file).unlink()  # who waits notices, and makes a new one
+        lock.release()
 
 
 def is_busy(folder: Path) -> bool:
     """Tell whether a process is `alone` in a folder at this moment."""
-    if not folder.is_dir():
-        return False
-    lock = os.open(folder, os.O_RDONLY)
+    lock = _lock(folder)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if Path(lock.lock_file).exists():
+            with lock.acquire(timeout=0):
+                pass
         return False
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(lock)
+    except OSError as error:  # where a lock cannot be written nobody works
+        return isinstance(error, Timeout)
+
+
+_MACHINE = platform.node().partition(".")[0] or "machine"
+_LEFT = re.compile(r"\.(?P<name>.+?)(\.(?P<machine>[^.]+))?\.(?P<pid>\d+)\.(part|old)", re.DOTALL)
+_WRITING: set[str] = set()
+"""The names of what this process writes at the moment."""
+
+
+def _settle(left: Path) -> None:
+    """Put back what was moved aside and has no successor; remove everything else that a write left."""
+    target = left.with_name(_LEFT.fullmatch(left.name)["name"])
+    with suppress(OSError):  # where nothing can be written nothing was left
+        if left.suffix == ".old" and left.exists() and not target.exists():
+            left.rename(target)
+        elif left.is_dir():
+            shutil.rmtree(left)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def _files(path: Path) -> dict[str, Path]:
+    """Return the files of a stored folder, or the stored file itself, by name."""
+    inside = path.rglob("*") if path.is_dir() else (path,)
+    root = path if path.is_dir() else path.parent
+    return {file.relative_to(root).as_posix(): file for file in inside if file.is_file() and file != _sums(path)}
+
+
+def _sums(path: Path) -> Path:
+    return path / SUMS if path.is_dir() else path.with_name(f"{path.name}.sha256")
+
+
+def _lock(folder: Path) -> FileLock:
+    return FileLock(folder.with_name(f".{folder.name}.lock"), thread_local=False)
+
+
+def _unwritable(path: Path, error: Exception) -> UnwritableError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return UnwritableError(f"cannot write {path}: {reason}; free space or choose another folder")
 
 
 def _about_writing(error: Exception, path: Path, temporary: Path) -> bool:
     """Tell errors of the place that is written to from those of what is read, or of a network."""
-    if isinstance(error, SafetensorError) or error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, SafetensorError) or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         return True
     if error.filename is None:
         return False

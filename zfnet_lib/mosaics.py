@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .deconv import Unit, cut, deconv_units
 from .figures import projection_image
-from .files import ZfnetError, replacing
+from .files import ZfnetError, check, storing
 from .network import ConvNet
 from .ranking import Hits
 from .receptive import Box
@@ -142,7 +142,7 @@ def save_blocks(path: Path, found: Sequence[Block], notes: dict[str, Any]) -> No
         for b in found
     ]
     index = np.frombuffer(json.dumps({"notes": notes, "blocks": facts}).encode(), np.uint8)
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with storing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, index=index, **arrays)
 
 
@@ -156,6 +156,7 @@ def load_blocks(path: Path, squares: Squares | None = None) -> tuple[list[Block]
         ZfnetError: The file is missing or damaged.
     """
     try:
+        check(path)
         with np.load(path) as file:
             index = json.loads(file["index"].tobytes())
             found = [

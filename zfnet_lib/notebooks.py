@@ -291,10 +291,11 @@ def _finish(executed: Path, fingerprint: str) -> None:
 
 
 def _fingerprint_of(executed: Path) -> str:
-    """Return the fingerprint of a notebook that finished; empty for a failed or missing one."""
-    if not executed.is_file():
+    """Return the fingerprint of a notebook that finished; empty for a failed, missing or damaged one."""
+    try:
+        return json.loads(executed.read_text())["metadata"]["zfnet"]["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError):
         return ""
-    return json.loads(executed.read_text())["metadata"].get("zfnet", {}).get("fingerprint", "")
 
 
 def _source(name: str) -> Path:

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from .datasets import DataError, Dataset, Pack, pack_in_memory
-from .files import PROJECT, data_root, replacing
+from .files import PROJECT, check, data_root, storing
 
 SIDE, THUMBNAIL, MIDDLE = 32, 16, 24
 """Pixels: of the pictures compared, of the thumbnails, and of the middle that is looked for."""
@@ -96,7 +96,7 @@ class Overlap:
 
     def save(self, path: Path) -> None:
         """Write the overlap as JSON."""
-        with replacing(path) as temporary:
+        with storing(path) as temporary:
             temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
 
     @classmethod
@@ -107,6 +107,7 @@ class Overlap:
             DataError: It is missing or damaged.
         """
         try:
+            check(path)
             fields = json.loads(path.read_text())
             pairs = tuple(Pair(**pair) for pair in fields.pop("pairs"))
             return cls(**fields | {"compared": tuple(fields["compared"]), "pairs": pairs})
@@ -132,7 +133,9 @@ def known_overlaps(first: str, seconds: Sequence[str]) -> list[Overlap]:
         seconds: Names of the others.
     """
     places = (PROJECT / "results" / "tiny" / "overlap", data_root() / "overlap")
-    found = {path.name: path for place in places for path in sorted(place.glob(f"{first.replace(' ', '-')}--*"))}
+    found = {
+        path.name: path for place in places for path in sorted(place.glob(f"{first.replace(' ', '-')}--*.json"))
+    }
     overlaps = map(Overlap.load, found.values())
     return [overlap for overlap in overlaps if overlap.second.rpartition(" ")[0] in seconds]
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 from . import records
 from .checkpoints import load_network
 from .evaluation import errors
-from .files import is_busy, results_root
+from .files import is_busy, is_there, results_root
 from .recipes import Recipe
 from .specs import STEMS, TABLE_2
 from .states import saved_states
@@ -30,7 +31,7 @@ TABLE_1: tuple[tuple[Member, ...], ...] = (
 )
 """The networks whose probabilities each row of Table 1 averages: one, one, (a), (b), and (a) with (b)."""
 
-State = Literal["ran", "runs", "begun", "to come"]
+State = Literal["ran", "runs", "begun", "stored", "to come"]
 
 
 def queue(data: str, recipe: Recipe) -> list[Training]:
@@ -57,12 +58,22 @@ def queue(data: str, recipe: Recipe) -> list[Training]:
 
 
 def state(training: Training) -> State:
-    """Return how far a training has come on this machine, or in the stored records."""
-    if training.errors_file.exists():
+    """Return how far a training has come on this machine; where only its record is here, it is `stored`."""
+    recorded = training.errors_file.exists()
+    if recorded and is_there(training.weights):
         return "ran"
     if is_busy(training.folder):
         return "runs"
-    return "begun" if training.folder.is_dir() and saved_states(training.folder) else "to come"
+    if saved_states(training.folder):
+        return "begun"
+    return "stored" if recorded else "to come"
+
+
+def lacks(training: Training, data: str, recipe: Recipe) -> bool:
+    """Tell whether Tables 1 and 2 lack what a training leaves: errors, or weights for an ensemble of Table 1."""
+    if state(training) == "stored":
+        return any(training in members for members in _unmeasured(data, recipe))
+    return state(training) in ("begun", "to come")
 
 
 def measure_ensembles(data: str, recipe: Recipe) -> Iterator[str]:
@@ -71,18 +82,30 @@ def measure_ensembles(data: str, recipe: Recipe) -> Iterator[str]:
     Yields:
         A sentence about each.
     """
-    path = results_root(recipe.name) / "errors" / "ensembles.jsonl"
-    known = [record.parameters["networks"] for record in records.read(path)]
-    for members in TABLE_1:
-        trainings = [Training(name, data, recipe, seed) for name, seed in members]
-        names = sorted(training.name for training in trainings)
-        if len(names) == 1 or names in known or not all(training.weights.is_dir() for training in trainings):
+    for trainings in _unmeasured(data, recipe):
+        if not all(is_there(training.weights) for training in trainings):
             continue
+        names = sorted(training.name for training in trainings)
         watch, pictures = records.Stopwatch(), training_data(data, "val")
         found = errors([load_network(training.weights) for training in trainings], pictures)
         made = watch.provenance(0)
-        records.append(path, error_records(found, pictures, made, {"networks": names, "recipe": recipe.name}))
+        records.append(
+            _ensembles(recipe), error_records(found, pictures, made, {"networks": names, "recipe": recipe.name})
+        )
         yield f"ensemble of {len(names)}: top-1 error {found.top1:.2f} %, top-5 error {found.top5:.2f} %"
+
+
+def _ensembles(recipe: Recipe) -> Path:
+    return results_root(recipe.name) / "errors" / "ensembles.jsonl"
+
+
+def _unmeasured(data: str, recipe: Recipe) -> Iterator[list[Training]]:
+    """Yield the ensembles of Table 1 that have no record."""
+    known = [record.parameters["networks"] for record in records.read(_ensembles(recipe))]
+    for members in TABLE_1:
+        trainings = [Training(name, data, recipe, seed) for name, seed in members]
+        if len(trainings) > 1 and sorted(training.name for training in trainings) not in known:
+            yield trainings
 
 
 def report(trainings: Sequence[Training]) -> Iterator[str]:

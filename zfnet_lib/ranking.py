@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -13,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .deconv import Unit
-from .files import ZfnetError, replacing
+from .files import ZfnetError, check, storing
 
 
 class RankingError(ZfnetError, ValueError):
@@ -74,7 +73,7 @@ class Ranking(Mapping[str, Hits]):
         return len(self.layers)
 
     def save(self, path: Path) -> Path:
-        """Write the ranking to one safetensors file that checks itself; the same ranking gives the same bytes.
+        """Write the ranking to one safetensors file; the same ranking gives the same bytes.
 
         Raises:
             ZfnetError: The file cannot be written.
@@ -84,9 +83,8 @@ class Ranking(Mapping[str, Hits]):
             "layers": list(self.layers),
             "pictures": self.pictures,
             "left_out": list(self.left_out.items()),
-            "sha256": _digest(arrays),
         }
-        with replacing(path) as temporary:
+        with storing(path) as temporary:
             save_file(arrays, temporary, {"ranking": json.dumps(notes)})
         return path
 
@@ -98,21 +96,13 @@ class Ranking(Mapping[str, Hits]):
             RankingError: The file is missing or damaged.
         """
         try:
+            check(path)
             with safe_open(path, "pt") as file:
                 notes = json.loads(file.metadata()["ranking"])
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if _digest(arrays) != notes["sha256"]:
-                raise ValueError("its SHA-256 differs")
             layers = {
                 layer: Hits(layer, *(arrays[f"{layer}.{name}"] for name in ARRAYS)) for layer in notes["layers"]
             }
             return cls(layers, notes["pictures"], dict(notes["left_out"]))
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise RankingError(f"{path} holds no strongest units ({error}); compute them again") from error
-
-
-def _digest(arrays: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name, values in sorted(arrays.items()):
-        digest.update(name.encode() + values.contiguous().numpy().tobytes())
-    return digest.hexdigest()

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from .files import PROJECT, ZfnetError, replacing
+from .files import PROJECT, DamagedError, ZfnetError, alone, check, storing
 
 
 @dataclass(frozen=True)
@@ -113,20 +113,42 @@ def _git_state() -> tuple[str, bool]:
 
 
 def append(path: Path, records: Iterable[Record]) -> None:
-    """Add records to a JSON-lines file; a reader sees all of them or none."""
-    before = path.read_text() if path.exists() else ""
-    _write(path, before, records)
+    """Add records to a JSON-lines file; a reader sees all of them or none.
+
+    Raises:
+        ZfnetError: The file is damaged or cannot be written.
+    """
+    with alone(path):
+        write_lines(path, [*read_lines(path), *map(_line, records)])
 
 
 def store(path: Path, records: Iterable[Record]) -> None:
     """Write a JSON-lines file anew; what it held before is replaced when all of it is written."""
-    _write(path, "", records)
+    write_lines(path, map(_line, records))
 
 
-def _write(path: Path, before: str, records: Iterable[Record]) -> None:
-    lines = "".join(json.dumps(asdict(record), sort_keys=True) + "\n" for record in records)
-    with replacing(path) as temporary:
-        temporary.write_text(before + lines)
+def _line(record: Record) -> str:
+    return json.dumps(asdict(record), sort_keys=True)
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Store lines of text."""
+    with storing(path) as temporary:
+        temporary.write_text("".join(f"{line}\n" for line in lines))
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return stored lines of text; an absent file has none.
+
+    Raises:
+        ZfnetError: The file is not as it was stored.
+    """
+    try:
+        check(path)
+        return path.read_text().splitlines() if path.exists() else []
+    except (DamagedError, UnicodeDecodeError) as error:
+        ours = f"remove {path.name}.sha256 if the change is yours"
+        raise ZfnetError(f"{path} is damaged ({error}); restore it, or {ours}") from error
 
 
 def read(path: Path) -> list[Record]:
@@ -136,7 +158,7 @@ def read(path: Path) -> list[Record]:
         ZfnetError: A line is damaged.
     """
     records = []
-    for number, line in enumerate(path.read_text().splitlines() if path.exists() else (), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         try:
             values = json.loads(line)
             records.append(Record(**values | {"provenance": Provenance(**values["provenance"])}))

@@ -16,7 +16,7 @@ from .checkpoints import Stored, load_network, read_meta, save_network
 from .datasets import Dataset
 from .deconv import project
 from .evaluation import errors
-from .files import ZfnetError, results_root
+from .files import ZfnetError, is_there, results_root
 from .network import ConvNet, Trace
 from .recipes import TINY
 from .retraining import retrain
@@ -142,8 +142,8 @@ def _ship_softmax(name: str) -> list[records.Record]:
 def _ship_training(name: str) -> list[records.Record]:
     """Store the weights of a training that has ended, unless that loses too much."""
     entry = SHIPPED[name]
-    training, root = performed(entry.training), results_root(entry.training.recipe.name)
-    if not training.weights.is_dir():
+    training, root = performed(entry.training, "weights"), results_root(entry.training.recipe.name)
+    if not all(map(is_there, (training.weights, training.errors_file, training.epochs_file))):
         raise ZfnetError(f"{training.name} has not ended; run: {training.command} --resume")
     trained = load_network(training.weights)
     part = trained.features(entry.upto) if entry.upto else trained

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .files import ZfnetError, replacing, sha256
+from .files import ZfnetError, check, sha256, storing, sweep
 
 TENSORS, VALUES = "state.safetensors", "state.json"
 KEPT = 2
@@ -46,10 +46,9 @@ def save_state(folder: Path, update: int, tensors: dict[str, Tensor], values: di
         ZfnetError: The folder cannot be written or the disk is full.
     """
     target = folder / f"update-{update:09d}"
-    with replacing(target) as temporary:
+    with storing(target) as temporary:
         temporary.mkdir()
         save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, temporary / TENSORS)
-        values = values | {"sha256": sha256(temporary / TENSORS)}
         (temporary / VALUES).write_text(json.dumps(values) + "\n")
     for old in saved_states(folder)[KEPT:]:
         shutil.rmtree(old)
@@ -67,6 +66,7 @@ def newest_state(folder: Path) -> Restored | None:
     Raises:
         StateError: There are states, and all are damaged.
     """
+    sweep(folder)
     damaged: list[str] = []
     for path in saved_states(folder):
         try:
@@ -78,19 +78,13 @@ def newest_state(folder: Path) -> Restored | None:
     return None
 
 
-def sweep(folder: Path) -> None:
-    """Remove what interrupted writes left behind."""
-    for rest in folder.glob(".update-*.part"):
-        shutil.rmtree(rest)
-
-
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
+        check(path)
         values = json.loads((path / VALUES).read_text())
-        if sha256(path / TENSORS) != values["sha256"]:
-            raise StateError(f"the checkpoint {path} is damaged: its SHA-256 differs")
+        before = values.pop("sha256", None)  # earlier versions kept the hash of the tensors here
+        if before and sha256(path / TENSORS) != before:
+            raise ValueError("its SHA-256 differs")
         return load_file(path / TENSORS), values
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        if isinstance(error, StateError):
-            raise
+    except (OSError, ValueError, AttributeError, SafetensorError) as error:
         raise StateError(f"the checkpoint {path} is damaged ({error})") from error

@@ -21,7 +21,7 @@ from .evaluation import summary, tallies
 from .machine import threads
 from .network import ConvNet
 from .recipes import OnPlateau, Recipe
-from .states import StateError, newest_state, save_state, saved_states, sweep
+from .states import StateError, newest_state, save_state, saved_states
 
 RECENT = 20
 """Updates over which the loss is averaged to tell whether it left the plateau."""
@@ -228,8 +228,6 @@ class _Run:
                 f"{self.folder} holds an unfinished or finished training; continue it with resume (--resume), "
                 f"or choose another folder"
             )
-        if self.writes:
-            sweep(self.folder)
         found = newest_state(self.folder)
         if found is None:
             return

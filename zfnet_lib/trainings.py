@@ -7,16 +7,26 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from . import records
 from .batches import training_preparation
 from .checkpoints import save_network
-from .datasets import DATASETS, Dataset, MissingDataError, Pooled, open_dataset, open_pack, pack_dataset
+from .datasets import (
+    DATASETS,
+    Dataset,
+    MissingDataError,
+    Pack,
+    Pooled,
+    open_dataset,
+    open_pack,
+    pack_dataset,
+    pack_in_memory,
+)
 from .evaluation import Errors, errors
-from .files import ZfnetError, alone, data_root, is_busy, replacing, results_root
+from .files import UnwritableError, ZfnetError, alone, data_root, is_busy, is_there, notice, results_root
 from .machine import has_bf16, is_first, place
 from .network import ConvNet
 from .overlap import known_overlaps
@@ -120,6 +130,9 @@ def epochs(
 ) -> Iterator[EpochResult]:
     """Perform a training; leave a line of its record an epoch, and at the end the weights and their errors.
 
+    The weights are saved whenever the end is reached; epochs and errors that have a record, shipped ones too, are
+    not recorded again.
+
     Under `torchrun` every process calls this; the first one writes.
 
     Args:
@@ -135,6 +148,9 @@ def epochs(
     """
     lesson = lesson_of(training)
     data, exclude = lesson.data, lesson.exclude
+    for pictures in (data, lesson.validation):
+        if isinstance(pictures, Pack):
+            pictures.verify()  # a second a gigabyte, before hours that would rest on damaged pixels
     if lesson.overlapping:
         notice(
             f"{lesson.overlapping:,} pictures of {data.name} are left out: they overlap with a transfer data set"
@@ -166,8 +182,13 @@ def epochs(
             if first:
                 record_epoch(training, epoch, lesson, watch.provenance(training.seed, net.device))
             yield epoch
-        if first and not training.errors_file.exists():
-            _finish(training, net, lesson)
+        if first:
+            made = watch.provenance(training.seed, net.device)
+            last = _line(training, epoch, lesson, made)
+            facts = {key: last[key] for key in ("training", "data", "recipe", "seed", "epoch")}
+            save_network(net, training.weights, facts | {"classes": list(data.classes)})
+            if not training.errors_file.exists():
+                _measure(training, net, lesson)
 
 
 @dataclass(frozen=True)
@@ -187,13 +208,13 @@ class Lesson:
     overlapping: int = 0
 
 
-def performed(training: Training) -> Training:
-    """Return a training, or the same one in float32 where only that has ended: both learn alike.
+def performed(training: Training, left: Literal["errors_file", "weights"] = "errors_file") -> Training:
+    """Return a training, or the same one in float32 where only that has left errors, or weights; both learn alike.
 
     bfloat16 is the recipes' precision, and processors without its instructions would take weeks.
     """
     other = replace(training, recipe=replace(training.recipe, precision="float32"))
-    return other if other.errors_file.exists() and not training.errors_file.exists() else training
+    return other if is_there(getattr(other, left)) and not is_there(getattr(training, left)) else training
 
 
 def lesson_of(training: Training) -> Lesson:
@@ -243,7 +264,11 @@ def training_data(name: str, split: str) -> Dataset:
     Data sets that are made in code are packed when they are first asked for.
     """
     if name in DATASETS and DATASETS[name].reader is None:
-        return pack_dataset(name, split, progress=False)
+        try:
+            return pack_dataset(name, split, progress=False)
+        except UnwritableError as error:
+            notice(f"{error}; the pictures of {name} are kept in memory")
+            return pack_in_memory(open_dataset(name, split), DATASETS[name].side)
     try:
         return open_pack(name, split)
     except MissingDataError:
@@ -263,7 +288,7 @@ def read_epochs(path: Path) -> list[dict[str, Any]]:
         ZfnetError: A line is damaged.
     """
     try:
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return [json.loads(line) for line in records.read_lines(path)]
     except json.JSONDecodeError as error:
         raise ZfnetError(f"{path} is damaged ({error}); restore it, or remove it and train again") from error
 
@@ -273,31 +298,29 @@ def record_epoch(training: Training, epoch: EpochResult, lesson: Lesson, made: r
     lines = read_epochs(training.epochs_file)
     if any(line["epoch"]["epoch"] == epoch.epoch for line in lines):
         return
+    lines.append(_line(training, epoch, lesson, made))
+    records.write_lines(training.epochs_file, (json.dumps(line, sort_keys=True) for line in lines))
+
+
+def _line(training: Training, epoch: EpochResult, lesson: Lesson, made: records.Provenance) -> dict[str, Any]:
     recipe = {key: value for key, value in training.recipe.to_dict().items() if key != "expected"}
-    lines.append(
-        {
-            "training": training.name,
-            "network": training.network,
-            "data": f"{lesson.data.name} {lesson.data.split} ({lesson.data.fingerprint})",
-            "excluded": len(lesson.exclude),
-            "recipe": recipe,
-            "seed": training.seed,
-            "epoch": asdict(epoch),
-            "provenance": asdict(made),
-        }
-    )
-    with replacing(training.epochs_file) as temporary:
-        temporary.write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in lines))
+    return {
+        "training": training.name,
+        "network": training.network,
+        "data": f"{lesson.data.name} {lesson.data.split} ({lesson.data.fingerprint})",
+        "excluded": len(lesson.exclude),
+        "recipe": recipe,
+        "seed": training.seed,
+        "epoch": asdict(epoch),
+        "provenance": asdict(made),
+    }
 
 
-def _finish(training: Training, net: ConvNet, lesson: Lesson) -> None:
-    """Save the weights, then measure the errors of Table 2: one view, ten views, and on training pictures."""
+def _measure(training: Training, net: ConvNet, lesson: Lesson) -> None:
+    """Measure the errors of Table 2: one view, ten views, and on training pictures."""
     data = lesson.data
     kept = np.setdiff1d(np.arange(len(data)), lesson.exclude)
     sample = np.sort(np.random.default_rng(0).permutation(kept)[:TRAIN_SAMPLE])
-    last = read_epochs(training.epochs_file)[-1]
-    facts = {key: last[key] for key in ("training", "data", "recipe", "seed", "epoch")}
-    save_network(net, training.weights, facts | {"classes": list(data.classes)})
     held_out = lesson.validation.split if lesson.rows is None else "test"
     trained_on = data.split if lesson.rows is None else "train"
     measured = []

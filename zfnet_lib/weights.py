@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from .checkpoints import CheckpointError, load_network, save_network
-from .files import ZfnetError, data_root, sha256
+from .files import ZfnetError, alone, data_root, sha256
 from .foreign import adapt, torchvision_preparation
 from .network import ConvNet
 from .specs import ArchSpec, Conv, Pool
@@ -163,8 +163,16 @@ def fetch_weights(name: str, source: Path | None = None) -> str:
     if name not in FETCHERS:
         raise FetchError(f"there are no weights {name!r} to fetch; known are {', '.join(FETCHERS)}")
     folder = data_root() / "weights" / name
+    if sentence := _here(folder):
+        return sentence
+    with alone(folder.parent):
+        return _here(folder) or FETCHERS[name](folder, source)
+
+
+def _here(folder: Path) -> str:
+    """Say that whole weights are here; nothing where they are not."""
     try:
         whole = "with" if load_network(folder).spec.classes else "without"
-        return f"{name} is here already, {whole} its classifier ({folder})"
+        return f"{folder.name} is here already, {whole} its classifier ({folder})"
     except CheckpointError:
-        return FETCHERS[name](folder, source)
+        return ""

@@ -6,7 +6,7 @@ units were found lie beside them, whole and small. `manifest.json` says what sta
 pictures, places and labels. Browsers read these files; nothing else is needed.
 """
 
-from .manifest import FORMAT, MANIFEST, SHOWN, TILE, read_manifest
+from .manifest import FORMAT, MANIFEST, SHOWN, TILE, is_atlas, read_manifest
 from .writing import write_atlas
 
-__all__ = ["FORMAT", "MANIFEST", "SHOWN", "TILE", "read_manifest", "write_atlas"]
+__all__ = ["FORMAT", "MANIFEST", "SHOWN", "TILE", "is_atlas", "read_manifest", "write_atlas"]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..files import ZfnetError
+from ..files import SUMS, ZfnetError, check
 from ..specs import ArchSpec, Conv, Shape
 
 FORMAT = 2
@@ -24,6 +24,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         ZfnetError: There is no atlas, or it is damaged.
     """
     try:
+        check(folder)
         manifest = json.loads((folder / MANIFEST).read_text())
         if manifest["format"] != FORMAT:
             raise ValueError(f"its format is {manifest['format']}, not {FORMAT}")
@@ -34,6 +35,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         repair = f"write it with: zfnet atlas NETWORK --out {folder}"
         raise ZfnetError(f"{folder} holds no atlas ({error}); {repair}") from error
+
+
+def is_atlas(folder: Path) -> bool:
+    """Tell whether a folder holds an atlas, be it a damaged one."""
+    sums = folder / SUMS
+    return (folder / MANIFEST).exists() or (sums.exists() and MANIFEST in sums.read_text(errors="replace"))
 
 
 def _files(manifest: dict[str, Any]) -> Iterator[str]:

@@ -13,13 +13,13 @@ import torch
 from tqdm import tqdm
 
 from ..activations import strongest
-from ..files import ZfnetError, replacing
+from ..files import ZfnetError, storing
 from ..mosaics import Block, Squares, blocks
 from ..network import ConvNet
 from ..ranking import Hits
 from ..receptive import receptive_field
 from . import sheets, sources
-from .manifest import FORMAT, MANIFEST, ROWS, SHOWN, TILE, described, read_manifest
+from .manifest import FORMAT, MANIFEST, ROWS, SHOWN, TILE, described, is_atlas, read_manifest
 
 CONTRAST = (
     "each projection is grey where it is 0 and reaches full contrast at the 99th percentile of its absolute values "
@@ -65,15 +65,15 @@ def write_atlas(
     judge = net if answering else net.features()
     part = net.features(side=side).eval()
     wanted = _key(judge, part, dataset, name, maps, seed, classes)
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).exists():
+    if folder.is_dir() and any(folder.iterdir()) and not is_atlas(folder):
         raise ZfnetError(f"{folder} holds something that is no atlas; choose another folder for it")
     if _is_whole(folder, wanted):
         return folder
     variety = hasattr(dataset, "windows")
     k = min(SHOWN, len(dataset))
-    found = strongest(part, dataset, k, variety=variety, folder=searches, progress=progress)
-    with replacing(folder) as temporary:
+    with storing(folder) as temporary:
         temporary.mkdir()
+        found = strongest(part, dataset, k, variety=variety, folder=searches, progress=progress)
         layers = _write_layers(part, dataset, found, maps, seed, temporary, progress)
         shown = {image for layer in layers for entry in layer["entries"] for image in entry["images"]}
         manifest = {

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..atlas import FORMAT, MANIFEST, read_manifest
+from ..atlas import FORMAT, is_atlas, read_manifest
 from ..files import ZfnetError, replacing
 
 STATIC = Path(__file__).parent / "static"
@@ -58,7 +58,7 @@ def write_browser(
 
 def require_own(folder: Path) -> None:
     """Refuse a folder that holds anything but a browser or an atlas."""
-    own = (folder / NETWORKS).exists() or (folder / MANIFEST).exists()
+    own = (folder / NETWORKS).exists() or is_atlas(folder)
     if folder.is_dir() and not own and any(folder.glob("[!.]*.*")):
         raise ZfnetError(f"{folder} holds something that is no browser; choose another folder for it")
 

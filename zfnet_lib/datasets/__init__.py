@@ -2,7 +2,7 @@
 
 from .fetch import fetch_dataset
 from .opening import dataset_entry, dataset_folder, open_dataset, open_to_look
-from .pack import Pack, open_pack, pack_dataset, pack_in_memory
+from .pack import Pack, open_pack, pack_dataset, pack_in_memory, whole_pack
 from .photos import DENSE
 from .pooled import Pooled
 from .samples import Box, DataError, Dataset, MissingDataError, Sample, mask_box
@@ -29,4 +29,5 @@ __all__ = [
     "open_to_look",
     "pack_dataset",
     "pack_in_memory",
+    "whole_pack",
 ]

@@ -25,6 +25,7 @@ _DAMAGE = (
     FileExistsError,
     NotADirectoryError,
     IsADirectoryError,
+    NotImplementedError,  # a way of compressing that Python does not know
 )
 
 
@@ -93,6 +94,8 @@ def _zip_files(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
     """Yield name and content of what is no folder; content None stands for links and devices."""
     with zipfile.ZipFile(archive) as content:
         for member in content.infolist():
+            if member.flag_bits & 1:
+                raise DataError(f"{archive} is encrypted; bring it without a password")
             if not member.is_dir():
                 plain = stat.S_IFMT(member.external_attr >> 16) in (0, stat.S_IFREG)
                 yield member.filename, content.open(member) if plain else None

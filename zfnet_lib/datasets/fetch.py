@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..files import data_root, replacing, sha256
+from ..files import alone, data_root, is_there, replacing, sha256
 from .disk import require_room, unpack
 from .opening import dataset_entry, dataset_folder, read_index
 from .samples import DataError
@@ -38,8 +38,15 @@ def fetch_dataset(name: str, source: Path | None = None, *, progress: bool = Tru
         DataError: An unknown name or archive, an interrupted download, a full disk, a damaged archive.
     """
     entry, target = dataset_entry(name), data_root() / name
-    if target.exists():
-        return dataset_folder(name)
+    if not is_there(target):
+        with alone(target):
+            if not is_there(target):  # the process that was waited for may have brought it
+                _bring(entry, target, source, progress)
+    return dataset_folder(name)
+
+
+def _bring(entry: DatasetEntry, target: Path, source: Path | None, progress: bool) -> None:
+    name = entry.name
     if name == "imagenet":
         _arrange_imagenet(entry, target, source)
     elif not entry.archives:
@@ -50,7 +57,6 @@ def fetch_dataset(name: str, source: Path | None = None, *, progress: bool = Tru
         path = _downloaded(entry, progress)
         _install(entry, entry.archives[0], path, target, progress)
         path.unlink()
-    return dataset_folder(name)
 
 
 def _recognised(entry: DatasetEntry, source: Path) -> Archive:
@@ -80,7 +86,7 @@ def _downloaded(entry: DatasetEntry, progress: bool) -> Path:
 
 
 def download(archive: Archive, path: Path, *, progress: bool = True) -> Path:
-    """Download an archive, continuing where an earlier attempt stopped.
+    """Download an archive, continuing where an earlier attempt stopped; one that is here is checked.
 
     Args:
         archive: Address, size and hash.
@@ -93,11 +99,13 @@ def download(archive: Archive, path: Path, *, progress: bool = True) -> Path:
     Raises:
         DataError: The download was interrupted (what came is kept), or its hash is wrong (it is removed).
     """
-    if path.exists():
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
+    if path.exists():
+        if sha256(path) == archive.sha256:
+            return path
+        path.unlink()
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         if not archive.size or not part.exists() or part.stat().st_size < archive.size:
             _continue(archive, part, progress)
     except (OSError, http.client.HTTPException) as error:

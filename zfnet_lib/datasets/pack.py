@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -21,11 +20,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ..files import alone, data_root
+from ..files import alone, check, data_root, is_there, notice, put, seal
 from ..images import PictureError, resize_short_side
 from .disk import require_room
 from .opening import dataset_entry, open_dataset
 from .samples import Box, DataError, Dataset, MissingDataError, Sample, check_labels
+
+INDEX = "index.json"
 
 CHUNK = 256
 """Pictures that are decoded, written and noted at a time: the most that an interruption costs."""
@@ -167,7 +168,7 @@ def pack_dataset(
     workers: int | None = None,
     progress: bool = True,
 ) -> Pack:
-    """Decode a data set into a pack, or continue where an earlier attempt stopped; open it if it is there.
+    """Decode a data set into a pack, or continue where an earlier attempt stopped; one that is there is checked.
 
     Every picture is resized to a shorter side of `side` and its centre square is kept (section 3). Pictures that
     cannot be read are named in the index and left out.
@@ -184,6 +185,7 @@ def pack_dataset(
 
     Raises:
         DataError: Missing data, a full disk, or not one picture that can be read.
+        UnwritableError: The data folder cannot be written.
     """
     side, dataset = _side(name, side), open_dataset(name, split)
     folder = pack_folder(name, split, side)
@@ -201,7 +203,14 @@ def pack_dataset(
 
 
 def _is_packed(folder: Path, dataset: Dataset) -> bool:
-    return folder.is_dir() and _read_index(folder).source == dataset.fingerprint
+    """Tell whether a whole pack of these very pictures is there; every pixel is checked."""
+    try:
+        return whole_pack(folder).index.source == dataset.fingerprint
+    except MissingDataError:
+        return False
+    except DataError as damage:
+        notice(f"{damage}; packing again")
+        return False
 
 
 def _make(dataset: Dataset, side: int, folder: Path, workers: int | None, progress: bool) -> None:
@@ -222,12 +231,27 @@ def open_pack(name: str, split: str = "train", side: int | None = None) -> Pack:
     """
     side = _side(name, side)
     folder = pack_folder(name, split, side)
-    if not folder.is_dir():
+    if not is_there(folder):
         raise MissingDataError(
             f"{name} {split} is not packed at {side} pixels in {folder.parent}; run: zfnet pack {name}"
         )
+    return _opened(folder)
+
+
+def whole_pack(folder: Path) -> Pack:
+    """Open a pack and check every pixel, which takes a second a gigabyte.
+
+    Raises:
+        DataError: It is missing or damaged.
+    """
+    pack = _opened(folder)
+    pack.verify()
+    return pack
+
+
+def _opened(folder: Path) -> Pack:
     index = _read_index(folder)
-    return Pack(index, _mapped(folder / "pictures.bin", len(index.rows), side))
+    return Pack(index, _mapped(folder / "pictures.bin", len(index.rows), index.side))
 
 
 def pack_in_memory(dataset: Dataset, side: int, *, workers: int = 0, progress: bool = False) -> Pack:
@@ -335,15 +359,18 @@ class _Draft:
         if not index.rows:
             raise DataError(f"{index.name} {index.split} has no picture that can be read: {index.left_out[0][1]}")
         content = _content(_mapped(self.pictures, len(index.rows), index.side))
-        (self.folder / "index.json").write_text(json.dumps(asdict(replace(index, content=content))))
-        self.notes.unlink()
-        shutil.rmtree(folder, ignore_errors=True)
-        self.folder.rename(folder)
+        (self.folder / INDEX).write_text(json.dumps(asdict(replace(index, content=content))))
+        seal(self.folder, INDEX)  # the hash of the pixels stands in the index
+        put(self.folder, folder)
+        (folder / self.notes.name).unlink()
 
 
 def _read_index(folder: Path) -> PackIndex:
+    if not is_there(folder):
+        raise MissingDataError(f"{folder} is no pack")
     try:
-        return PackIndex(**json.loads((folder / "index.json").read_text()))
+        check(folder, INDEX)
+        return PackIndex(**json.loads((folder / INDEX).read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise DataError(f"the pack {folder} is damaged ({error}); remove it and pack again") from error
 

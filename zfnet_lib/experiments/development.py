@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from .. import records
 from ..evolution import crossing
-from ..files import ZfnetError, replacing, sha256
+from ..files import ZfnetError, check, sha256, storing
 from ..records import Provenance, Record
 from ..tables import Note, Table
 from ..training import FIGURE_4_OF
@@ -148,13 +148,12 @@ class Development:
             layer: [{key: value for key, value in vars(one).items() if key != "pictures"} for one in found]
             for layer, found in self.features.items()
         }
-        with replacing(folder) as temporary:
+        with storing(folder) as temporary:
             temporary.mkdir()
             save_file(arrays, temporary / PROJECTIONS)
-            records.append(temporary / NUMBERS, self.numbers)
+            records.store(temporary / NUMBERS, self.numbers)
             index = {
                 "parameters": parameters,
-                "sha256": sha256(temporary / PROJECTIONS),
                 "epochs": list(self.epochs),
                 "source": asdict(self.source),
                 "features": features,
@@ -168,13 +167,14 @@ class Development:
         Raises:
             ZfnetError: It is damaged.
         """
-        if not (folder / INDEX).exists():
-            return None
         try:
+            check(folder)
+            if not (folder / INDEX).exists():
+                return None
             index = json.loads((folder / INDEX).read_text())
             if index["parameters"] != parameters:
                 return None
-            if sha256(folder / PROJECTIONS) != index["sha256"]:
+            if "sha256" in index and sha256(folder / PROJECTIONS) != index["sha256"]:
                 raise ValueError(f"the SHA-256 of {PROJECTIONS} differs")
             arrays = load_file(folder / PROJECTIONS)
             features = {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..checkpoints import known_classes, load_network
 from ..datasets import DENSE, Dataset, open_dataset, open_to_look
-from ..files import ZfnetError, data_root, library_hash, results_root
+from ..files import ZfnetError, data_root, is_there, library_hash, results_root
 from ..network import ConvNet
 from ..recipes import recipe_named
 from ..records import Provenance, Record, Stopwatch
@@ -153,7 +153,7 @@ def weights_of(run: Training) -> Path | None:
     shipped = [
         results_root(run.recipe.name) / "weights" / name for name, each in SHIPPED.items() if each.training == run
     ]
-    return next((folder for folder in (performed(run).weights, *shipped) if folder.is_dir()), None)
+    return next((folder for folder in (performed(run, "weights").weights, *shipped) if is_there(folder)), None)
 
 
 def training_of(profile: str, name: str, seed: int = 0, clip: str = "all", views: str = "random") -> Training:

@@ -155,7 +155,7 @@ def _once(training: Training, perform: Callable[[Training], tuple[ConvNet, dict]
     code = f"{library_hash()}, torch {torch.__version__}"
     folder = spot_root() / training.name
     with alone(folder):
-        if _code_of(folder / "weights") != code:
+        if _code_of(folder / "weights") != code or not training.errors_file.exists():
             net, facts = perform(training)
             save_network(net, folder / "weights", facts | {"code": code})
     return folder / "weights"
@@ -163,6 +163,7 @@ def _once(training: Training, perform: Callable[[Training], tuple[ConvNet, dict]
 
 def _code_of(weights: Path) -> str:
     try:
+        load_network(weights)  # damaged ones are trained again
         return read_meta(weights)["record"]["code"]
     except CheckpointError:
         return ""

@@ -2,7 +2,8 @@
 
 A part holds the features of a block of pictures, float16, each picture's scaled to a root mean square of 1. Its
 folder is named by a hash of what computes them, of the pictures and of the layer: features of other weights have
-another folder. Whoever stops in between goes on at the first part that is missing.
+another folder. Whoever stops in between goes on at the first part that is missing or damaged. Where the data folder
+cannot be written they lie in a temporary one until the process ends.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -21,7 +24,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..datasets import Dataset
-from ..files import ZfnetError, data_root, replacing
+from ..files import DamagedError, UnwritableError, ZfnetError, check, data_root, notice, storing
 from ..network import ConvNet, Trace, pooled
 from ..specs import Conv
 
@@ -139,16 +142,39 @@ def extract(extractor: Extractor, dataset: Dataset, progress: bool = True) -> di
     Raises:
         ZfnetError: A picture that cannot be read, or a full disk.
     """
-    found = {layer: LayerFeatures(_folder(extractor, dataset, layer), len(dataset)) for layer in extractor.layers}
+    try:
+        return _extracted(extractor, dataset, progress, data_root() / "features")
+    except UnwritableError as error:
+        notice(f"{error}; these features are not kept")
+        return _extracted(extractor, dataset, progress, Path(_scratch().name))
+
+
+@cache
+def _scratch() -> tempfile.TemporaryDirectory:
+    return tempfile.TemporaryDirectory()
+
+
+def _extracted(extractor: Extractor, dataset: Dataset, progress: bool, root: Path) -> dict[str, LayerFeatures]:
+    folders = {layer: root / _key(extractor, dataset, layer) for layer in extractor.layers}
+    found = {layer: LayerFeatures(folder, len(dataset)) for layer, folder in folders.items()}
     starts = range(0, len(dataset), PART)
-    missing = [start for start in starts if not all((one.folder / _part(start)).exists() for one in found.values())]
+    missing = [start for start in starts if not all(_is_whole(path / _part(start)) for path in folders.values())]
     for start in tqdm(
         missing, f"{extractor.name} on {dataset.name}", unit="part", disable=not progress or not missing
     ):
         rows = range(start, min(start + PART, len(dataset)))
         for layer, values in _block(extractor, dataset, rows).items():
-            _save(found[layer].folder / _part(start), values)
+            _save(folders[layer] / _part(start), values)
     return found
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        check(path)
+        return path.exists()
+    except DamagedError as error:
+        notice(f"{path} is damaged ({error}); its features are computed again")
+        return False
 
 
 def _block(extractor: Extractor, dataset: Dataset, rows: range) -> dict[str, Tensor]:
@@ -162,9 +188,9 @@ def _block(extractor: Extractor, dataset: Dataset, rows: range) -> dict[str, Ten
     return {layer: torch.cat(values) for layer, values in computed.items()}
 
 
-def _folder(extractor: Extractor, dataset: Dataset, layer: str) -> Path:
+def _key(extractor: Extractor, dataset: Dataset, layer: str) -> str:
     facts = json.dumps([extractor.key, dataset.name, dataset.split, dataset.fingerprint, layer])
-    return data_root() / "features" / hashlib.sha256(facts.encode()).hexdigest()[:16]
+    return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
 
 def _part(start: int) -> str:
@@ -179,5 +205,5 @@ def _save(path: Path, values: Tensor) -> None:
             f"{needed / 1e6:.0f} MB of features do not fit into {path.parent}; free space, or name another folder "
             f"by ZFNET_DATA; what is computed stays"
         )
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with storing(path) as temporary, temporary.open("wb") as file:
         np.save(file, values.numpy())

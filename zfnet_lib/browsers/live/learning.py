@@ -110,7 +110,7 @@ def recorded_trainings() -> list[RecordedTraining]:
     records = {
         path.stem: path for recipe in RECIPES for path in (results_root(recipe) / "trainings").glob("*.jsonl")
     }
-    for folder in (data_root() / "trainings").glob("*"):
+    for folder in (data_root() / "trainings").glob("[!.]*"):
         recipe = next((recipe for recipe in RECIPES if f"-{recipe}-seed" in folder.name), "")
         records.setdefault(folder.name, results_root(recipe) / "trainings" / f"{folder.name}.jsonl")
     return [RecordedTraining(name, path) for name, path in sorted(records.items())]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Callable
+from io import BytesIO
+from itertools import chain, count
 from pathlib import Path
 
 from .files import ZfnetError
@@ -13,6 +16,7 @@ from .files import ZfnetError
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return 0, or 1 after one sentence that says what is wrong."""
     options = _parser().parse_args(arguments)
+    warnings.filterwarnings("ignore", "Image size .* exceeds limit")  # such a picture gets a sentence of our own
     try:
         options.command(options)
     except ZfnetError as error:
@@ -294,12 +298,19 @@ def _show(options: argparse.Namespace) -> None:
     layers = [options.layer] if options.layer else [conv.name for conv in net.spec.convs]
     for layer in layers:
         shown = project_picture(net, options.picture, layer, options.map)
-        path = options.out / f"{options.picture.stem}-{layer}-map{shown.unit.map}.png"
         title = f"{net.spec.name}, {layer}, map {shown.unit.map}: activation {shown.activation:.3g}"
-        figure = unit_figure(shown.picture, shown.box, shown.patch, shown.projection, title)
+        figure, png = unit_figure(shown.picture, shown.box, shown.patch, shown.projection, title), BytesIO()
+        figure.savefig(png, format="png")
+        path = _kept(options.out / f"{options.picture.stem}-{layer}-map{shown.unit.map}.png", png.getvalue())
         with replacing(path) as temporary:
-            figure.savefig(temporary, format="png")
+            temporary.write_bytes(png.getvalue())
         print(f"{path}: {layer}, map {shown.unit.map}, activation {shown.activation:.4g}")
+
+
+def _kept(path: Path, content: bytes) -> Path:
+    """Return the path, or with the first number at which no other content is overwritten: `1.png`, `1-2.png` …"""
+    numbered = (path.with_stem(f"{path.stem}-{number}") for number in count(2))
+    return next(p for p in chain([path], numbered) if not p.exists() or (p.is_file() and p.read_bytes() == content))
 
 
 def _atlas(options: argparse.Namespace) -> None:

@@ -7,6 +7,7 @@ import json
 import shutil
 from dataclasses import asdict
 
+import layouts
 import nbformat
 import numpy as np
 import pytest
@@ -207,6 +208,14 @@ def test_an_atlas_gives_the_same_and_one_of_other_weights_is_refused(net, tmp_pa
     assert ours.scores == pytest.approx(theirs.scores, rel=1e-3)
     with pytest.raises(ZfnetError, match="the atlas atlas is of other weights than this network's"):
         Nine(ConvNet(MINI, seed=2).eval(), SHAPES).read_atlas(tmp_path)
+
+
+def test_pictures_that_cannot_be_read_are_named(net, tmp_path):
+    layouts.class_folders(tmp_path, ["cat"], 4)
+    (tmp_path / "cat/image_0003.jpg").write_text("no picture")
+    nine = Nine(net, pictures_named(f"folder:{tmp_path}"))
+    nine.search()
+    assert nine.source == "found here in 3 of 4 pictures; 1 cannot be read: cat/image_0003.jpg"
 
 
 def test_data_sets_at_hand_are_offered_and_opened(data, tmp_path):

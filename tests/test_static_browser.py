@@ -435,7 +435,7 @@ def damaged(folder: Path) -> dict[str, tuple[Callable[[], object], str]]:
         "other weights": (lambda: conv5.write_text(other), f"{strange} {again}"),
         "other format": (
             lambda: networks.write_text(newer),
-            f"These atlases have format 99, this page reads 2. {again}",
+            f"These atlases have format 99, this page reads 3. {again}",
         ),
         "no networks": (
             networks.unlink,

@@ -96,6 +96,8 @@ def _levels(image: Image.Image) -> np.ndarray:
 def read_picture(file: str | Path | bytes, name: str = "") -> Tensor:
     """Read a picture of one of `FORMATS`, upright, as uint8 [3, h, w]; of several frames the first.
 
+    Transparency and grey of more than 8 bits become what `as_picture` says.
+
     Args:
         file: Its path, or its content.
         name: What errors call it; the path by default.

@@ -71,6 +71,11 @@ def test_show_never_replaces_another_picture_s_figure(home, capsys):
     assert sorted((home / "out").iterdir()) == sorted(set(written))
 
 
+def test_show_says_where_it_cannot_write(home, capsys):
+    words = ["--network", "small", "--layer", "conv1", "--out", home / "noise.png"]
+    assert "cannot write" in refusal(capsys, "show", home / "noise.png", *words)
+
+
 def test_a_picture_of_too_many_pixels_gets_one_sentence(home, capsys):
     Image.new("1", (9500, 9500)).save(home / "wall.png")
     said = refusal(capsys, "show", home / "wall.png", "--network", "small")

@@ -310,7 +310,16 @@ def _show(options: argparse.Namespace) -> None:
 def _kept(path: Path, content: bytes) -> Path:
     """Return the path, or with the first number at which no other content is overwritten: `1.png`, `1-2.png` …"""
     numbered = (path.with_stem(f"{path.stem}-{number}") for number in count(2))
-    return next(p for p in chain([path], numbered) if not p.exists() or (p.is_file() and p.read_bytes() == content))
+    return next(p for p in chain([path], numbered) if _is_free(p, content))
+
+
+def _is_free(path: Path, content: bytes) -> bool:
+    try:
+        return path.read_bytes() == content
+    except IsADirectoryError:
+        return False
+    except OSError:  # there is nothing; or nothing can be written there, which writing says
+        return True
 
 
 def _atlas(options: argparse.Namespace) -> None:

@@ -27,6 +27,8 @@ BROKEN_IMAGES = """async () => {
   await Promise.all(images.map(image => image.decode().catch(() => null)));
   return images.filter(image => !image.naturalWidth).map(image => image.currentSrc || image.src);
 }"""
+PHONE = {"width": 360, "height": 740}
+SIDEWAYS = "document.documentElement.scrollWidth > innerWidth"
 STILL = "*, *::before, *::after { transition: none !important; animation: none !important; }"
 FINDINGS = """async () => (await axe.run(document, { resultTypes: ["violations"] })).violations
   .filter(found => ["serious", "critical"].includes(found.impact))
@@ -108,6 +110,9 @@ def look(folder: Path, name: str) -> list[str]:
         for theme in ("light", "dark") if AXE.exists() else ():
             page.evaluate("theme => { document.documentElement.dataset.theme = theme; }", theme)
             found += [f"{theme}: {finding}" for finding in findings(page)]
+        page.set_viewport_size(PHONE)
+        if page.evaluate(SIDEWAYS):
+            found.append(f"moves sideways at {PHONE['width']} pixels")
     return list(dict.fromkeys(found))
 
 

@@ -2,6 +2,7 @@
 
 import json
 
+import layouts
 import numpy as np
 import pytest
 from PIL import Image
@@ -82,6 +83,19 @@ def test_the_command_writes_an_atlas(tmp_path, data, capsys):
     assert main(["atlas", "small", "--pictures", "shapes", "--maps", "1", "--out", str(out)]) == 0
     assert capsys.readouterr().out.strip() == f"{out / 'index.html'}: open it in a browser"
     assert json.loads((out / MANIFEST).read_text())["network"] == "mini"
+
+
+def test_pictures_that_cannot_be_read_are_left_out_and_named(tmp_path, data, capsys):
+    save_network(ConvNet(MINI), data / "weights" / "small", {})
+    layouts.class_folders(tmp_path / "pictures", ["cat", "dog"], 4)
+    (tmp_path / "pictures/dog/image_0002.jpg").write_text("no picture")
+    (tmp_path / "pictures/dog/image_0004.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0")
+    words = ["atlas", "small", "--pictures", f"folder:{tmp_path / 'pictures'}", "--maps", "1"]
+    for _ in range(2):  # the second finds the atlas written
+        assert main([*words, "--out", str(tmp_path / "out")]) == 0
+        said = capsys.readouterr().out
+        assert "unreadable pictures left out: 2 (dog/image_0002.jpg, dog/image_0004.jpg)" in said
+    assert read_manifest(tmp_path / "out")["left_out"] == ["dog/image_0002.jpg", "dog/image_0004.jpg"]
 
 
 def test_blocks_name_units_and_boxes(net):

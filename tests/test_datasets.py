@@ -67,6 +67,16 @@ def test_squared_is_the_preparation_of_section_3(sample, side):
     assert torch.equal(sample.squared(side).picture, preparation.square(sample.picture))
 
 
+def test_box_and_mask_follow_into_the_middle_of_a_panorama():
+    mask = torch.zeros(4, 400, dtype=torch.bool)
+    mask[1:3, 199:201] = True
+    picture = 255 * mask.byte().expand(3, -1, -1)
+    square = Sample(picture, 0, mask_box(mask), mask).squared(40)
+    assert square.box == (10, 10, 30, 30) == mask_box(square.mask)
+    assert square.picture[0, 20, 20] > 250 and square.picture[0, 20, 2] < 5
+    assert torch.equal(square.picture, Preparation.grey(35).square(picture))
+
+
 def test_a_sample_unpacks_as_picture_and_label():
     picture, label = Sample(torch.zeros(3, 2, 2, dtype=torch.uint8), 7, name="x")
     assert picture.shape == (3, 2, 2) and label == 7

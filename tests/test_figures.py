@@ -9,10 +9,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from IPython.core.formatters import DisplayFormatter
+from matplotlib.text import Text
 from PIL import Image
 
-from zfnet_lib.figures import Figure, FigureError, fig1, fig2, fig3, projection_image, robust_maximum, tile
+from zfnet_lib.figures import (
+    Figure,
+    FigureError,
+    fig1,
+    fig2,
+    fig3,
+    fig6,
+    picture_grid,
+    projection_image,
+    robust_maximum,
+    tile,
+    training,
+    unit_figure,
+)
 from zfnet_lib.figures.style import SMALL
+from zfnet_lib.receptive import Box
 from zfnet_lib.specs import ARCHITECTURES, KRIZHEVSKY, MINI, ZFNET, ArchSpec, Conv, Dense, Pool
 
 GREY = 128
@@ -121,6 +136,35 @@ def test_jupyter_shows_a_figure_as_a_sharp_png_on_white():
     with Image.open(BytesIO(data["image/png"])) as image:
         assert image.size == tuple(pytest.approx(1.8 * size[side], abs=1) for side in ("width", "height"))
         assert image.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
+
+
+FORMULA = r"$\frac{$x of $5^2$"
+EPOCH = {"epoch": 1, "loss": 1.0, "top1": 50.0, "rms": {"conv1": (0.1, 0.1)}}
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        lambda: unit_figure(PICTURE[:, :40], Box(0, 0, 9, 9), PICTURE[:9, :9], projections(1, 9)[0], FORMULA),
+        lambda: fig1.unpooling(*a_window(), title=FORMULA),
+        lambda: fig1.descent(PICTURE, some_levels(), FORMULA),
+        lambda: fig2.mosaic([(0, projections(9, 11), patches(9, 11))], FORMULA),
+        lambda: picture_grid([[PICTURE]], [FORMULA], ["x"], FORMULA),
+        lambda: fig6.occlusion([fig6_row(FORMULA)], FORMULA),
+        lambda: training.curves({FORMULA: [EPOCH]}, 16),
+    ],
+)
+def test_names_are_no_formulas(drawn):
+    figure = drawn()
+    named = [text for text in figure.findobj(Text) if text.get_text() == FORMULA]
+    assert named and not any(text.get_parse_math() for text in named)
+    assert figure._repr_png_()[0][:4] == b"\x89PNG"
+
+
+def fig6_row(name: str) -> fig6.Row:
+    maps = np.ones((3, 3))
+    labels, box = maps.astype(int), (0, 0, 9, 9)
+    return fig6.Row(name, PICTURE[:, :40], box[:3], maps, projections(4, 9), box, maps, labels, [name] * 2, 1)
 
 
 def test_the_same_figure_twice_is_the_same_bytes():

@@ -7,6 +7,7 @@ import json
 import shutil
 from dataclasses import asdict
 
+import layouts
 import nbformat
 import numpy as np
 import pytest
@@ -153,45 +154,16 @@ def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
     return file.getvalue()
 
 
-def first_pixel(content: bytes) -> list[int]:
-    return read_upload("it.png", len(content), content)[:, 0, 0].tolist()
+def test_an_upload_that_is_too_large_is_refused_in_one_sentence():
+    with pytest.raises(ZfnetError, match=r"^film.png has 24 MB and 8 are the most; save it smaller$"):
+        read_upload("film.png", 3 * LARGEST, b"")
 
 
-def test_an_upload_of_any_kind_becomes_three_colours_of_8_bits():
-    assert first_pixel(encoded(Image.new("L", (4, 3), 77))) == [77, 77, 77]
-    assert first_pixel(encoded(Image.fromarray(np.full((3, 4), 200 * 257, np.uint16)))) == [200, 200, 200]
-    assert first_pixel(encoded(Image.new("RGBA", (4, 3), (255, 0, 0, 255)))) == [255, 0, 0]
-    assert first_pixel(encoded(Image.new("RGBA", (4, 3), (255, 0, 0, 0)))) == [128, 128, 128]
-    # Half covered: (51 x 255 + 204 x 128) / 255 and 204 x 128 / 255
-    assert first_pixel(encoded(Image.new("RGBA", (4, 3), (255, 0, 0, 51)))) == [153, 102, 102]
-    assert first_pixel(encoded(Image.new("LA", (4, 3), (0, 255)))) == [0, 0, 0]
-    palette = Image.new("P", (4, 3), 1)
-    palette.putpalette([0, 0, 0, 9, 8, 7])
-    assert first_pixel(encoded(palette, "PNG", transparency=0)) == [9, 8, 7]
-    assert first_pixel(encoded(palette, "PNG", transparency=1)) == [128, 128, 128]
-
-
-def test_a_photograph_taken_upright_is_shown_upright():
-    turned = Image.Exif()
-    turned[0x0112] = 6  # to be turned to the right
-    content = encoded(Image.new("RGB", (40, 30)), "JPEG", exif=turned)
-    assert tuple(read_upload("it.jpg", len(content), content).shape) == (3, 40, 30)
-
-
-@pytest.mark.parametrize(
-    ("name", "size", "content", "sentence"),
-    [
-        ("notes.txt", 5, b"words", "notes.txt cannot be read as a picture; choose a JPEG, PNG or WebP file"),
-        ("cut.png", 99, encoded(Image.new("L", (99, 99)))[:60], "cut.png cannot be read as a picture"),
-        ("film.png", 3 * LARGEST, b"", "film.png has 24 MB and 8 are the most; save it smaller"),
-        ("wall.png", 99, encoded(Image.new("1", (9000, 9000))), "wall.png has more than 50 million pixels"),
-        ("bomb.png", 99, encoded(Image.new("1", (20000, 10000))), "bomb.png has more than 50 million pixels"),
-        ("line.png", 99, encoded(Image.new("L", (400, 9))), "line.png is 400 pixels wide and 9 high"),
-    ],
-)
-def test_an_upload_that_is_no_picture_is_refused_in_one_sentence(name, size, content, sentence):
-    with pytest.raises(ZfnetError, match=sentence):
-        read_upload(name, size, content)
+def test_a_panorama_is_looked_at_in_its_middle(net, data):
+    browser = LiveBrowser(net, SHAPES)
+    content = encoded(Image.new("RGB", (4000, 40), (9, 200, 30)))
+    browser.take_upload("panorama.png", len(content), content)
+    assert "panorama.png" in browser.about.value
 
 
 # ---- strongest units ----------------------------------------------------------------------------------------
@@ -236,6 +208,14 @@ def test_an_atlas_gives_the_same_and_one_of_other_weights_is_refused(net, tmp_pa
     assert ours.scores == pytest.approx(theirs.scores, rel=1e-3)
     with pytest.raises(ZfnetError, match="the atlas atlas is of other weights than this network's"):
         Nine(ConvNet(MINI, seed=2).eval(), SHAPES).read_atlas(tmp_path)
+
+
+def test_pictures_that_cannot_be_read_are_named(net, tmp_path):
+    layouts.class_folders(tmp_path, ["cat"], 4)
+    (tmp_path / "cat/image_0003.jpg").write_text("no picture")
+    nine = Nine(net, pictures_named(f"folder:{tmp_path}"))
+    nine.search()
+    assert nine.source == "found here in 3 of 4 pictures; 1 cannot be read: cat/image_0003.jpg"
 
 
 def test_data_sets_at_hand_are_offered_and_opened(data, tmp_path):

@@ -95,6 +95,30 @@ def test_show_refuses_bad_input_and_writes_nothing(home, capsys, changes, senten
     assert not (home / "out").exists()
 
 
+def test_show_never_replaces_another_picture_s_figure(home, capsys):
+    for folder, value in {"a": 50, "b": 200}.items():
+        (home / folder).mkdir()
+        Image.new("RGB", (80, 80), (value, 9, 9)).save(home / folder / "1.png")
+    options = ["--network", "small", "--layer", "conv1", "--map", "0", "--out", str(home / "out")]
+    written = []
+    for folder in ("a", "b", "b", "a"):
+        assert main(["show", str(home / folder / "1.png"), *options]) == 0
+        written.append(Path(capsys.readouterr().out.partition(":")[0]))
+    assert [path.name for path in written] == [f"1-conv1-map0{end}.png" for end in ("", "-2", "-2", "")]
+    assert sorted((home / "out").iterdir()) == sorted(set(written))
+
+
+def test_show_says_where_it_cannot_write(home, capsys):
+    words = ["--network", "small", "--layer", "conv1", "--out", home / "noise.png"]
+    assert "cannot write" in refusal(capsys, "show", home / "noise.png", *words)
+
+
+def test_a_picture_of_too_many_pixels_gets_one_sentence(home, capsys):
+    Image.new("1", (9500, 9500)).save(home / "wall.png")
+    said = refusal(capsys, "show", home / "wall.png", "--network", "small")
+    assert said.endswith("wall.png has more than 89 million pixels; save it smaller\n")
+
+
 def test_fetch_and_bench_name_what_they_know(home, capsys):
     assert "known are alexnet-imagenet, imagenet, tiny-imagenet" in refusal(capsys, "fetch", "mnist")
     assert "there is no benchmark 'coffee'" in refusal(capsys, "bench", "norm", "coffee")

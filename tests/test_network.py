@@ -295,16 +295,32 @@ NET = ConvNet(MINI)
         (torch.zeros(1, 1, 64, 64), r"mini takes prepared pictures, float \[n, 3, h, w\]; given float32 \[1, .*"),
         (torch.zeros(3, 64, 64), r".*; given float32 \[3, 64, 64\]; `net.prepare` makes them from uint8 pictures"),
         (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), r".*; given uint8 \[1, 3, 64, 64\]; .*"),
+        (torch.zeros(1, 3, 64, 64, dtype=torch.float64), r"mini computes in float32, given float64; turn .*"),
+        (torch.zeros(1, 3, 64, 64, dtype=torch.float16), r".* given float16; .* the network into float16 by .*"),
+        (torch.zeros(1, 3, 64, 64, dtype=torch.bfloat16), r".* float32 by `x.to\(net.dtype\)`, .*"),
         (torch.zeros(1, 3, 20, 64), "an input of 20x64 pixels is too small for mini; it needs 44"),
         (torch.zeros(1, 3, 0, 64), "an input of 0x64 pixels is too small for mini; it needs 44"),
         (torch.zeros(1, 3, 128, 64), "the classifier of mini takes pictures of 64x64, given 128x64; `net.*"),
     ],
-    ids=["one channel", "no batch", "unprepared", "too small", "no rows", "too large for the classifier"],
+    ids=["one channel", "no batch", "unprepared", "double", "half", "bf16", "too small", "no rows", "too large"],
 )  # fmt: skip
 def test_inputs_of_another_form_get_one_sentence(x, sentence):
     for run in (NET, NET.trace):
         with pytest.raises((InputError, SpecError), match=f"^{sentence}$"):
             run(x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_pictures_are_prepared_in_the_type_of_the_weights(dtype):
+    net = ConvNet(MINI).to(dtype).eval()
+    x = net.prepare(torch.full((1, 3, 80, 90), 120, dtype=torch.uint8))
+    assert x.dtype == dtype and x.unique().item() == -8
+    assert net.trace(x).logits.dtype == net(x).dtype == dtype
+
+
+def test_autocast_chooses_the_type_itself():
+    with torch.autocast("cpu", torch.bfloat16):
+        assert NET(torch.zeros(1, 3, 64, 64, dtype=torch.bfloat16)).isfinite().all()
 
 
 def test_values_that_are_not_finite_are_refused():

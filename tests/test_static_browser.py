@@ -422,7 +422,7 @@ def damaged(folder: Path) -> dict[str, tuple[Callable[[], object], str]]:
     again = f"Write them again: {REPAIR}"
     conv5, networks, sheet = folder / "one/conv5.js", folder / NETWORKS, folder / "one/conv5-0.webp"
     other = conv5.read_text().replace(read_manifest(folder / "one")["key"], "0" * 16)
-    newer = networks.read_text().replace('"format":2', '"format":99')
+    newer = networks.read_text().replace('"format":3', '"format":99')
     strange = "one/conv5.js is damaged, or of other weights than this page."
     return {
         "sheet missing": (sheet.unlink, f"one/conv5-0.webp is missing or damaged. {again}"),
@@ -435,7 +435,7 @@ def damaged(folder: Path) -> dict[str, tuple[Callable[[], object], str]]:
         "other weights": (lambda: conv5.write_text(other), f"{strange} {again}"),
         "other format": (
             lambda: networks.write_text(newer),
-            f"These atlases have format 99, this page reads 2. {again}",
+            f"These atlases have format 99, this page reads 3. {again}",
         ),
         "no networks": (
             networks.unlink,

@@ -6,6 +6,8 @@ import argparse
 import sys
 import warnings
 from collections.abc import Callable
+from io import BytesIO
+from itertools import chain, count
 from pathlib import Path
 
 from .files import ZfnetError
@@ -15,6 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; return 0, or 1 after one sentence that says what is wrong."""
     warnings.formatwarning = lambda message, *_, **__: f"zfnet: {message}\n"
     options = _parser().parse_args(arguments)
+    warnings.filterwarnings("ignore", "Image size .* exceeds limit")  # such a picture gets a sentence of our own
     try:
         options.command(options)
     except ZfnetError as error:
@@ -296,12 +299,28 @@ def _show(options: argparse.Namespace) -> None:
     layers = [options.layer] if options.layer else [conv.name for conv in net.spec.convs]
     for layer in layers:
         shown = project_picture(net, options.picture, layer, options.map)
-        path = options.out / f"{options.picture.stem}-{layer}-map{shown.unit.map}.png"
         title = f"{net.spec.name}, {layer}, map {shown.unit.map}: activation {shown.activation:.3g}"
-        figure = unit_figure(shown.picture, shown.box, shown.patch, shown.projection, title)
+        figure, png = unit_figure(shown.picture, shown.box, shown.patch, shown.projection, title), BytesIO()
+        figure.savefig(png, format="png")
+        path = _kept(options.out / f"{options.picture.stem}-{layer}-map{shown.unit.map}.png", png.getvalue())
         with replacing(path) as temporary:
-            figure.savefig(temporary, format="png")
+            temporary.write_bytes(png.getvalue())
         print(f"{path}: {layer}, map {shown.unit.map}, activation {shown.activation:.4g}")
+
+
+def _kept(path: Path, content: bytes) -> Path:
+    """Return the path, or with the first number at which no other content is overwritten: `1.png`, `1-2.png` …"""
+    numbered = (path.with_stem(f"{path.stem}-{number}") for number in count(2))
+    return next(p for p in chain([path], numbered) if _is_free(p, content))
+
+
+def _is_free(path: Path, content: bytes) -> bool:
+    try:
+        return path.read_bytes() == content
+    except IsADirectoryError:
+        return False
+    except OSError:  # there is nothing; or nothing can be written there, which writing says
+        return True
 
 
 def _atlas(options: argparse.Namespace) -> None:

@@ -179,8 +179,7 @@ class _Search:
         images, squares, left_out = self._read(rows)
         if not len(images):
             return {}, left_out
-        x = self.net.prepare(squares)
-        x = x.to(next(self.net.parameters()).dtype, memory_format=torch.channels_last)
+        x = self.net.prepare(squares).contiguous(memory_format=torch.channels_last)
         last = [conv.name for conv in self.net.spec.convs if conv.name in self.peaks][-1]
         trace = self.net.trace(x, upto=last)
         found = {name: peaks_of(trace[name].maps, images, peaks.bound) for name, peaks in self.peaks.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,18 @@ from torch.nn.functional import interpolate
 
 from .files import ZfnetError
 
+GREY = 128
+"""The grey that means 0 to a network whose mean is not known; what is transparent or beyond an edge shows it."""
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+"""What a picture's content may be, whatever its name ends in. Pillow would hand PostScript to another program."""
+
+MOST = 89_000_000
+"""Pixels of a picture; at a few more Pillow begins to warn of decompression bombs."""
+
+LONGEST = 10
+"""Times that the longer side of a picture is as long as the shorter one; of more, the middle is looked at."""
+
 
 class PictureError(ZfnetError, ValueError):
     """A picture that cannot be read or has the wrong form."""
@@ -22,20 +35,23 @@ class PictureError(ZfnetError, ValueError):
 def as_picture(image: Image.Image | np.ndarray | Tensor) -> Tensor:
     """Turn a PIL picture or an array into a picture tensor.
 
+    What is transparent is laid on `GREY`. Grey of 16 bits is divided by 257. Nothing says what 32-bit integers and
+    floats range over: they are scaled by the smallest of 0 to 1, 0 to 255 and 0 to 65535 that holds them all, and
+    stretched from the least to the largest where none does.
+
     Args:
-        image: A PIL picture of any mode (grey and alpha are converted to RGB), a uint8 array
-            [h, w], [h, w, 3] or [h, w, 4], or a uint8 tensor [3, h, w].
+        image: A PIL picture of any mode, a uint8 array [h, w], [h, w, 3] or [h, w, 4], or a uint8 tensor [3, h, w].
 
     Returns:
         uint8 [3, h, w].
 
     Raises:
-        PictureError: Another type or shape.
+        PictureError: Another type or shape, no pixels, or values that are not finite.
     """
     if isinstance(image, Tensor):
-        if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
+        if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3 or not image.numel():
             raise PictureError(
-                f"a picture tensor is uint8 [3, h, w]; given {str(image.dtype)[6:]} {list(image.shape)}"
+                f"a picture tensor is uint8 [3, h, w], not empty; given {str(image.dtype)[6:]} {list(image.shape)}"
             )
         return image
     if isinstance(image, np.ndarray):
@@ -43,48 +59,108 @@ def as_picture(image: Image.Image | np.ndarray | Tensor) -> Tensor:
             image.dtype != np.uint8
             or image.ndim not in (2, 3)
             or (image.ndim == 3 and image.shape[2] not in (3, 4))
+            or not image.size
         ):
             raise PictureError(
-                f"a picture array is uint8 [h, w], [h, w, 3] or [h, w, 4]; given {image.dtype} {list(image.shape)}"
+                "a picture array is uint8 [h, w], [h, w, 3] or [h, w, 4], not empty; "
+                f"given {image.dtype} {list(image.shape)}"
             )
         image = Image.fromarray(image)
-    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
+    if not isinstance(image, Image.Image):
+        raise PictureError(f"a picture is a PIL picture, an array or a tensor; given {type(image).__name__}")
+    if 0 in image.size:
+        raise PictureError(f"a picture has at least one pixel; given {image.width}x{image.height}")
+    if image.mode == "F" or image.mode.startswith("I"):
+        image = Image.fromarray(_levels(image))
+    elif image.has_transparency_data:
+        ground = Image.new("RGBA", image.size, (GREY, GREY, GREY, 255))
+        image = Image.alpha_composite(ground, image.convert("RGBA"))
+    if image.mode != "RGB":
+        image = image.convert("RGB")
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
-def read_picture(path: str | Path) -> Tensor:
-    """Read a picture file (anything Pillow reads), upright, as uint8 [3, h, w].
+def _levels(image: Image.Image) -> np.ndarray:
+    """Scale grey of more than 8 bits to uint8 [h, w], as `as_picture` says."""
+    values = np.asarray(image, np.float32)
+    low, high = values.min(), values.max()
+    if not np.isfinite([low, high]).all():
+        raise PictureError("it holds NaN or infinite values")
+    if image.mode.startswith("I;16"):
+        low, high = 0, 65535
+    elif low >= 0 and high <= 65535:
+        low, high = 0, next(top for top in (1, 255, 65535) if high <= top)
+    return np.rint((values - low) * (255 / max(high - low, 1e-30))).astype(np.uint8)
+
+
+def read_picture(file: str | Path | bytes, name: str = "") -> Tensor:
+    """Read a picture of one of `FORMATS`, upright, as uint8 [3, h, w]; of several frames the first.
+
+    Transparency and grey of more than 8 bits become what `as_picture` says.
+
+    Args:
+        file: Its path, or its content.
+        name: What errors call it; the path by default.
 
     Raises:
-        PictureError: The file is missing, is no picture or is damaged.
+        PictureError: The file is missing, is no picture, is damaged, or has more than `MOST` pixels.
     """
-    path = Path(path)
+    name = name or str(file)
     try:
-        with Image.open(path) as image:
-            return as_picture(ImageOps.exif_transpose(image))
+        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS) as image:
+            if image.width * image.height > MOST:
+                raise Image.DecompressionBombError
+            _turn_upright(image)
+            return as_picture(image)
     except FileNotFoundError:
-        raise PictureError(f"there is no picture {path}; give the path of a JPEG or PNG file") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise PictureError(
-            f"{path} cannot be read as a picture ({error}); convert it to JPEG or PNG, or leave it out"
-        ) from error
+        raise PictureError(f"there is no picture {name}; give the path of a JPEG or PNG file") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise PictureError(f"{name} has more than {MOST // 10**6} million pixels; save it smaller") from None
+    except UnidentifiedImageError:
+        reason = f"it is none of {', '.join(FORMATS)}"
+    except Exception as error:  # damage makes Pillow's decoders raise whatever they stumble over
+        reason = " ".join(str(error).split()) or type(error).__name__
+    raise PictureError(f"{name} cannot be read as a picture ({reason}); convert it to JPEG or PNG, or leave it out")
+
+
+def _turn_upright(image: Image.Image) -> None:
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+    except Exception:  # a damaged note of the camera says nothing of the pixels; if those are, reading them tells
+        return
+
+
+def middle(height: int, width: int) -> tuple[int, int, int, int]:
+    """Return top, left, height and width of what is looked at: all, or the middle of a very long picture.
+
+    Its centre square needs no more, and resized as a whole a line of 30,000 pixels takes gigabytes.
+
+    Example:
+        >>> middle(300, 400), middle(1, 30_000)
+        ((0, 0, 300, 400), (0, 14995, 1, 10))
+    """
+    most = LONGEST * min(height, width)
+    rows, columns = min(height, most), min(width, most)
+    return (height - rows) // 2, (width - columns) // 2, rows, columns
 
 
 def resize_short_side(picture: Tensor, side: int) -> Tensor:
     """Resize so that the shorter side measures `side` pixels (section 3: 256), antialiased bicubic.
 
     Args:
-        picture: uint8 [..., h, w].
+        picture: uint8 [..., h, w]; of a very long one the `middle` is taken.
         side: Pixels, at least 1.
 
     Returns:
         uint8 [..., h', w'] with min(h', w') = side.
     """
-    *before, h, w = picture.shape
-    if min(h, w) == side:
+    if min(picture.shape[-2:]) == side:
         return picture
+    top, left, h, w = middle(*picture.shape[-2:])
+    picture = picture[..., top : top + h, left : left + w]
     size = tuple(side * n // min(h, w) for n in (h, w))
     resized = interpolate(picture.reshape(-1, 3, h, w), size, mode="bicubic", antialias=True)
-    return resized.reshape(*before, *size)
+    return resized.reshape(*picture.shape[:-2], *size)
 
 
 def centre_square(picture: Tensor, side: int) -> Tensor:
@@ -140,7 +216,7 @@ class Preparation:
 
         The short side keeps the paper's proportion, 256 for a crop of 224.
         """
-        return cls(round(crop * 256 / 224), crop, torch.full((3, 1, 1), 128.0), torch.ones(3, 1, 1))
+        return cls(round(crop * 256 / 224), crop, torch.full((3, 1, 1), float(GREY)), torch.ones(3, 1, 1))
 
     def resized(self, crop: int) -> Preparation:
         """Return the same preparation for another input size; a per-pixel mean is interpolated."""

@@ -16,12 +16,10 @@ from torch import Tensor
 from .deconv import Unit, cut, deconv_units
 from .figures import projection_image
 from .files import ZfnetError, check, storing
+from .images import GREY
 from .network import ConvNet
 from .ranking import Hits
 from .receptive import Box
-
-GREY = 128
-"""What lies beyond a picture's edge."""
 
 
 @dataclass(frozen=True)

@@ -99,14 +99,19 @@ class ConvNet(nn.Module):
         """Turn uint8 pictures [n, 3, h, w], or a list of PIL pictures, into the network's input.
 
         Returns:
-            float32 [n, 3, crop, crop] on the network's device; 0 is the mean.
+            [n, 3, crop, crop] on the network's device, of its weights' type; 0 is the mean.
         """
-        return self.preparation(pictures).to(self.device)
+        return self.preparation(pictures).to(self.device, self.dtype)
 
     @property
     def device(self) -> torch.device:
         """The device that holds the weights."""
         return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the weights."""
+        return next(self.parameters()).dtype
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return the logits [n, classes] of prepared pictures [n, 3, image_size, image_size].
@@ -232,11 +237,17 @@ class ConvNet(nn.Module):
             )
 
     def check(self, x: Tensor, anywhere: bool = False) -> None:
-        """Refuse inputs of another form; unless `anywhere`, also of another size than the classifier takes."""
+        """Refuse another form or type; unless `anywhere`, also another size than the classifier takes."""
         if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point():
             raise InputError(
                 f"{self.spec.name} takes prepared pictures, float [n, 3, h, w]; given {str(x.dtype)[6:]} "
                 f"{list(x.shape)}; `net.prepare` makes them from uint8 pictures"
+            )
+        if x.dtype != self.dtype and not torch.is_autocast_enabled(x.device.type):
+            own, given = (str(dtype)[6:] for dtype in (self.dtype, x.dtype))
+            raise InputError(
+                f"{self.spec.name} computes in {own}, given {given}; turn the pictures into {own} "
+                f"by `x.to(net.dtype)`, or the network into {given} by `net.to(x.dtype)`"
             )
         shapes = self.spec.shapes(*x.shape[-2:])
         top = self.spec.convs[-1]

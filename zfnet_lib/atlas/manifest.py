@@ -10,7 +10,7 @@ from typing import Any
 from ..files import SUMS, ZfnetError, check
 from ..specs import ArchSpec, Conv, Shape
 
-FORMAT = 2
+FORMAT = 3
 TILE, SHOWN, ROWS = 64, 9, 32
 """Side of a small picture in pixels, units of each map, and maps on a sheet."""
 

@@ -53,7 +53,7 @@ def write_atlas(
         classes: The network's names for its classes. Where they are known, its first answers stand in for the
             labels of photographs, and of other pictures without labels.
         searches: Where `strongest` keeps its search, or finds it done.
-        progress: Show bars.
+        progress: Show bars, and name the pictures that cannot be read and are left out.
 
     Returns:
         The folder.
@@ -68,6 +68,7 @@ def write_atlas(
     if folder.is_dir() and any(folder.iterdir()) and not is_atlas(folder):
         raise ZfnetError(f"{folder} holds something that is no atlas; choose another folder for it")
     if _is_whole(folder, wanted):
+        _name_left_out(folder, progress)
         return folder
     variety = hasattr(dataset, "windows")
     k = min(SHOWN, len(dataset))
@@ -91,10 +92,19 @@ def write_atlas(
             "architecture": described(net.spec, part.preparation.crop),
             "answers": sources.first_answers(net, classes, dataset, shown) if answering else {},
             "layers": layers,
+            "left_out": [dataset.names[image] for image in found.left_out],
             **sources.Sources(dataset, part.preparation).write(shown, temporary),
         }
         (temporary / MANIFEST).write_text(json.dumps(manifest, separators=(",", ":")) + "\n")
+    _name_left_out(folder, progress)
     return folder
+
+
+def _name_left_out(folder: Path, progress: bool) -> None:
+    manifest = read_manifest(folder)
+    names = manifest["left_out"]
+    if names and progress:
+        tqdm.write(f"{manifest['name']}: unreadable pictures left out: {len(names)} ({', '.join(names)})")
 
 
 def _write_layers(

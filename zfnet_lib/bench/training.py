@@ -140,7 +140,7 @@ class _Jpegs(Dataset):
         return len(self.files)
 
     def __getitem__(self, i: int) -> tuple[Tensor, int]:
-        with Image.open(self.files[i]) as picture:
+        with Image.open(self.files[i], formats=["JPEG"]) as picture:
             picture = picture.convert("RGB")
         left, top = self.rng.integers(0, picture.width - self.side + 1, 2)
         picture = picture.crop((left, top, left + self.side, top + self.side))

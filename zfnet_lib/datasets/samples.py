@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..files import ZfnetError
-from ..images import resize_short_side
+from ..images import middle, resize_short_side
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels; right and bottom lie just outside."""
@@ -77,17 +77,18 @@ class Sample:
             >>> tuple(square.picture.shape), square.box
             ((3, 20, 20), (5.0, 0.0, 10.0, 20.0))
         """
-        h, w = self.picture.shape[-2:]
-        picture = resize_short_side(self.picture, side)
+        whole = self.cropped(*middle(*self.picture.shape[-2:]))
+        h, w = whole.picture.shape[-2:]
+        picture = resize_short_side(whole.picture, side)
         rows, columns = picture.shape[-2:]
         mask = None
-        if self.mask is not None:
-            mask = interpolate(self.mask[None, None].byte(), (rows, columns), mode="nearest")[0, 0].bool()
+        if whole.mask is not None:
+            mask = interpolate(whole.mask[None, None].byte(), (rows, columns), mode="nearest")[0, 0].bool()
         box = None
-        if self.box is not None:
+        if whole.box is not None:
             x, y = columns / w, rows / h
-            box = (self.box[0] * x, self.box[1] * y, self.box[2] * x, self.box[3] * y)
-        resized = replace(self, picture=picture, mask=mask, box=box)
+            box = (whole.box[0] * x, whole.box[1] * y, whole.box[2] * x, whole.box[3] * y)
+        resized = replace(whole, picture=picture, mask=mask, box=box)
         return resized.cropped((rows - side) // 2, (columns - side) // 2, side, side)
 
 

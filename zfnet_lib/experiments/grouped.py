@@ -16,7 +16,8 @@ from ..deconv import cut
 from ..figures import projection_image
 from ..files import results_root
 from ..grouping import Likeness, likeness
-from ..mosaics import GREY, Block, Squares, blocks
+from ..images import GREY
+from ..mosaics import Block, Squares, blocks
 from ..network import ConvNet
 from ..ranking import Hits
 from ..receptive import Box

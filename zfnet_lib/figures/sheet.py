@@ -26,12 +26,15 @@ class Sheet:
             self.text(0.05, 0.16, title, TITLE, across="left", weight="bold")
 
     def text(self, x, y, words, size=SMALL, colour=INK, across="center", down="middle", weight="normal"):
-        """Write words at a point; `middle` is that of the capitals, so that words in a line share a baseline."""
+        """Write words at a point; `middle` is that of the capitals, so that words in a line share a baseline.
+
+        A `$` is a `$`: names of classes and pictures are no formulas.
+        """
         if down == "middle":
             y, down = y + 0.36 * size / 72, "baseline"
         place = {"ha": across, "va": down, "linespacing": 1.25}
         font = {"fontsize": size, "fontweight": weight, "fontfamily": "DejaVu Sans"}
-        return self.axes.text(x, y, words, color=colour, **place, **font)
+        return self.axes.text(x, y, words, color=colour, parse_math=False, **place, **font)
 
     def box(self, x, y, width, height, fill="none", edge=INK, line=0.8, round_by=0.0, level=1):
         """Draw a rectangle from its top left corner."""

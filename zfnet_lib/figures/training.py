@@ -38,7 +38,10 @@ def curves(trainings: Mapping[str, Sequence[Mapping]], classes: int) -> Figure:
     _label(middle, "Validation error", "epoch", "top-1 error, %")
     _label(right, "Largest filter of layer 1", "epoch", "root mean square")
     if trainings:
-        figure.legend(*left.get_legend_handles_labels(), loc="lower center", ncols=3, fontsize=SMALL, frameon=False)
+        names = left.get_legend_handles_labels()
+        legend = figure.legend(*names, loc="lower center", ncols=3, fontsize=SMALL, frameon=False)
+        for text in legend.get_texts():
+            text.set_parse_math(False)  # names may hold dollars
     else:
         left.text(0.5, 0.5, "not run", transform=left.transAxes, ha="center", fontsize=NORMAL, color=GREY)
     figure.tight_layout(rect=(0, 0.08, 1, 1))

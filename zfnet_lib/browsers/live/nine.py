@@ -106,7 +106,7 @@ class Nine:
         n = len(self.dataset)
         count = min(most or n, n)
         rows = np.linspace(0, n - 1, count).round().astype(int)
-        self.hits = strongest(
+        found = strongest(
             self.net,
             self.dataset,
             min(SHOWN, count),
@@ -114,7 +114,9 @@ class Nine:
             variety=hasattr(self.dataset, "windows"),
             report=report and (lambda done: report(done, count)),
         )
-        self.source = f"found here in {count:,} of {n:,} pictures"
+        lost = [self.dataset.names[image] for image in found.left_out]
+        rest = f"; {len(lost)} cannot be read: {', '.join(lost)}" if lost else ""
+        self.hits, self.source = found, f"found here in {found.pictures:,} of {n:,} pictures{rest}"
 
     def block(self, layer: str, map_: int) -> Block:
         """Project the strongest units of a map and cut out what caused them.

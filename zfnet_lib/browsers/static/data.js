@@ -8,7 +8,7 @@
 const zfnet = { networks: [], missing: {}, trouble: "" };
 
 (() => {
-  const FORMAT = 2;
+  const FORMAT = 3;
   const tables = new Map();
   const coming = new Map();
   let repair = "";

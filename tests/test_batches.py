@@ -51,8 +51,8 @@ def test_a_pack_and_the_data_set_it_was_made_from_give_the_same_batches():
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_corrupt_picture_that_is_not_packed_is_named_in_one_sentence(tmp_path, workers):
-    class_folders(tmp_path / "train", ["cats", "dogs"], 8)
-    (tmp_path / "train/dogs/image_0003.jpg").write_bytes(b"\xff\xd8 nothing")
+    class_folders(tmp_path, ["cats", "dogs"], 8)
+    (tmp_path / "dogs/image_0003.jpg").write_bytes(b"\xff\xd8 nothing")
     data = open_dataset(f"folder:{tmp_path}", "train")
     read = Batches(data, Preparation.grey(16), size=4, classes=2, workers=workers).epoch(1)
     with pytest.raises(PictureError, match=r"^.*image_0003.jpg cannot be read as a picture \(.*$") as caught:

@@ -1,6 +1,7 @@
 """Samples and how they move, the table, the opener, and a reader for each layout."""
 
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -184,30 +185,139 @@ def test_imagenet_samples(data):
     assert samples.classes == ("tench", "great white shark") and samples.labels.tolist() == [0, 1]
 
 
-def test_a_folder_of_ones_own(tmp_path):
-    class_folders(tmp_path, ["cats", "dogs"], 10)
+def lay_out(root, layout):
+    """Make empty files by their paths; `a -> b` is a link, `a/` an empty folder."""
+    for entry in layout.split(", "):
+        path, _, target = entry.partition(" -> ")
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        if target:
+            (root / path).symlink_to(target)
+        elif path.endswith("/"):
+            (root / path).mkdir(parents=True)
+        else:
+            (root / path).touch()
+
+
+def counted(data):
+    """Return how many pictures each class has, in the order of the labels."""
+    return dict(zip(data.classes, np.bincount(data.labels, minlength=len(data.classes)).tolist(), strict=True))
+
+
+FOLDERS = {
+    "classes": ("cats/1.jpg, cats/2.PNG, dogs/1.webp, dogs/notes.txt", {"cats": 2, "dogs": 1}, ""),
+    "folders in classes": ("cats/persian/1.jpg, cats/2.jpg, dogs/3.jpg", {"cats": 2, "dogs": 1}, ""),
+    "no classes": ("1.jpg, 2.jpg, notes.txt", {"pictures": 2}, ""),
+    "no classes, hidden": ("1.jpg, ._1.jpg, .cache/3.jpg", {"pictures": 1}, "left out: 2, such as ._1.jpg"),
+    "loose pictures": ("cats/1.jpg, 2.jpg", {"cats": 1}, "hidden, the system's or in no class .* 1, such as 2.jpg"),
+    "hidden files": ("cats/1.jpg, cats/._1.jpg, cats/.DS_Store", {"cats": 1}, "left out: 1, such as cats/._1.jpg"),
+    "a Mac's archive": ("cats/1.jpg, __MACOSX/cats/._1.jpg", {"cats": 1}, "left out: 1, such as __MACOSX/cats/"),
+    "a notebook's copies": ("cats/1.jpg, cats/.ipynb_checkpoints/1-checkpoint.jpg", {"cats": 1}, "left out: 1,"),
+    "hidden classes": ("cats/1.jpg, .ipynb_checkpoints/1.jpg, .git/", {"cats": 1}, "left out: 1,"),
+    "a server's thumbnails": ("cats/1.jpg, cats/@eaDir/1.jpg/S.jpg, @eaDir/2.jpg", {"cats": 1}, "left out: 2,"),
+    "files of Windows": ("cats/1.jpg, cats/Thumbs.db, cats/desktop.ini", {"cats": 1}, ""),
+    "linked classes": ("cats/1.jpg, dogs -> ../elsewhere, ../elsewhere/2.jpg", {"cats": 1, "dogs": 1}, ""),
+    "linked pictures": ("cats/1.jpg -> ../../elsewhere/2.jpg, ../elsewhere/2.jpg", {"cats": 1}, ""),
+    "a link to its class": ("cats/1.jpg, cats/again -> ., dogs/2.jpg", {"cats": 1, "dogs": 1}, ""),
+    "a link to all classes": ("cats/1.jpg, cats/again -> .., dogs/2.jpg", {"cats": 1, "dogs": 1}, ""),
+    "a link in circles": (
+        "cats/1.jpg, cats/a/up -> .., dogs/b/c/up -> ../.., dogs/2.jpg",
+        {"cats": 1, "dogs": 1},
+        "",
+    ),
+    "a class that is a circle": ("cats/1.jpg, all -> ., up -> ..", {"cats": 1}, ""),
+    "two links to one place": (
+        "cats/a -> ../../elsewhere, cats/b -> ../../elsewhere, ../elsewhere/1.jpg",
+        {"cats": 1},
+        "",
+    ),
+    "a class called train": ("bus/1.jpg, train/2.jpg", {"bus": 1, "train": 1}, ""),
+}
+
+
+@pytest.mark.parametrize("case", FOLDERS)
+def test_layouts_of_undivided_folders(tmp_path, case):
+    layout, expected, sentence = FOLDERS[case]
+    lay_out(tmp_path / "pictures", layout)
+    with warnings.catch_warnings(record=True) as said:
+        assert counted(open_dataset(f"folder:{tmp_path}/pictures", "all")) == expected
+    assert [bool(re.search(sentence, str(warning.message))) for warning in said] == [True] * bool(sentence)
+
+
+DIVISIONS = {
+    "val": ("train/a/1.jpg, train/b/2.jpg, val/a/3.jpg, val/b/4.jpg", {"a": 1, "b": 1}),
+    "valid": ("train/a/1.jpg, train/b/2.jpg, valid/a/3.jpg, valid/b/4.jpg", {"a": 1, "b": 1}),
+    "validation": ("train/a/1.jpg, train/b/2.jpg, validation/a/3.jpg, validation/b/4.jpg", {"a": 1, "b": 1}),
+    "test": ("train/a/1.jpg, train/b/2.jpg, test/a/3.jpg, test/b/4.jpg", {"a": 1, "b": 1}),
+    "val before test": ("train/a/1.jpg, train/b/2.jpg, test/a/3.jpg, test/a/4.jpg, val/b/5.jpg", {"a": 0, "b": 1}),
+    "a class is missing": ("train/a/1.jpg, train/b/2.jpg, val/b/3.jpg", {"a": 0, "b": 1}),
+    "a class is empty": ("train/a/1.jpg, train/b/2.jpg, val/a/, val/b/3.jpg", {"a": 0, "b": 1}),
+    "hidden ones": (
+        "train/a/1.jpg, train/b/2.jpg, val/b/3.jpg, val/__MACOSX/, val/.a/, __MACOSX/",
+        {"a": 0, "b": 1},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DIVISIONS)
+def test_layouts_of_divided_folders_have_the_classes_of_the_training_folder(tmp_path, case):
+    layout, expected = DIVISIONS[case]
+    lay_out(tmp_path, layout)
+    assert counted(open_dataset(f"folder:{tmp_path}", "train")) == {"a": 1, "b": 1}
+    assert (
+        counted(open_dataset(f"folder:{tmp_path}", "val"))
+        == counted(open_to_look(f"folder:{tmp_path}"))
+        == expected
+    )
+    with pytest.raises(DataError, match="has no split 'all'; its splits are train, val"):
+        open_dataset(f"folder:{tmp_path}", "all")
+
+
+REFUSED = {
+    "nothing": ("notes.txt", "has no class folders; give each class a folder of pictures"),
+    "an empty class": (
+        "cats/1.jpg, dogs/",
+        "the class folder .*dogs holds no picture; add .jpg, .jpeg, .png files or",
+    ),
+    "only hidden pictures": ("cats/1.jpg, dogs/._2.jpg", "the class folder .*dogs holds no picture"),
+    "train alone": (
+        "train/cats/1.jpg, train/dogs/2.jpg",
+        "has train where class .*, or give one .*, folder:.*/train, to",
+    ),
+    "train alone, no classes": ("train/1.jpg, train/2.jpg", "has train where class folders are expected"),
+    "train and others": ("train/cats/1.jpg, images/2.jpg", "has train where class folders are expected"),
+    "train and testing": ("train/1.jpg, testing/2.jpg", "has testing, train where .* division train and val"),
+    "capitals": ("Train/cats/1.jpg, Val/cats/2.jpg", "has Train, Val where class folders are expected"),
+    "no train": ("test/cats/1.jpg, valid/cats/2.jpg", "has test, valid where class folders are expected"),
+    "strangers": (
+        "train/cats/1.jpg, val/cats/2.jpg, val/snakes/3.jpg",
+        "val has classes that .*train lacks: snakes",
+    ),
+    "no pictures to validate": ("train/cats/1.jpg, val/2.jpg", "no class folder in .*val holds a picture"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_layouts_that_are_refused(tmp_path, case):
+    layout, sentence = REFUSED[case]
+    lay_out(tmp_path, layout)
+    with pytest.raises(DataError, match=sentence):
+        open_to_look(f"folder:{tmp_path}")
+
+
+@pytest.mark.parametrize("name", ["imagenet", "mini-imagenet-novel"])
+def test_a_class_that_val_lacks_changes_no_label(data, name):
+    lay_out(dataset_folder(name), "train/n01/1.jpg, train/n02/2.jpg, train/n03/3.jpg, val/n02/, val/n03/4.jpg")
+    assert counted(open_dataset(name, "val")) == {"n01": 0, "n02": 0, "n03": 1}
+
+
+def test_a_folder_is_divided_and_classes_of_one_picture_are_named(tmp_path):
+    lay_out(tmp_path, ", ".join([f"cats/{i}.jpg, dogs/{i}.jpg" for i in range(10)]))
     name = f"folder:{tmp_path}"
-    train, val = open_dataset(name, "train"), open_dataset(name, "val")
-    assert train.classes == ("cats", "dogs") and (len(train), len(val), len(open_to_look(name))) == (18, 2, 20)
-    class_folders(tmp_path / "train", ["owls"], 3)
-    class_folders(tmp_path / "val", ["owls"], 2)
-    assert [len(open_dataset(name, split)) for split in ("train", "val")] == [3, 2] == [3, len(open_to_look(name))]
-    with pytest.raises(DataError, match="has its own split; open train or val"):
-        open_dataset(name, "all")
-    class_folders(tmp_path / "val", ["snakes"], 1)
-    with pytest.raises(DataError, match=r"val has classes that .*train lacks: snakes"):
-        open_dataset(name)
-
-
-def test_bad_folders(tmp_path):
-    with pytest.raises(DataError, match="has no class folders; give each class a folder of pictures"):
-        open_dataset(f"folder:{tmp_path}")
-    class_folders(tmp_path, ["cats"], 2)
-    (tmp_path / "dogs").mkdir()
-    with pytest.raises(
-        DataError, match=r"the class folder .*dogs holds no picture; add .jpg, .jpeg, .png files or"
-    ):
-        open_dataset(f"folder:{tmp_path}")
+    assert [len(open_dataset(name, split)) for split in ("train", "val")] == [18, 2]
+    assert len(open_to_look(name)) == 20
+    lay_out(tmp_path, "dodos/1.jpg")
+    with pytest.warns(UserWarning, match="classes of one picture, which validates and is not learnt from: dodos$"):
+        assert counted(open_dataset(name, "train")) == {"cats": 9, "dodos": 0, "dogs": 9}
 
 
 def test_a_corrupt_jpeg_is_named(tmp_path):
@@ -222,6 +332,7 @@ def test_a_corrupt_jpeg_is_named(tmp_path):
     assert data[0].picture.shape == (3, 24, 30)
 
 
+@pytest.mark.filterwarnings("ignore:classes of one picture")
 @given(st.lists(st.integers(0, 4), min_size=10, max_size=80))
 def test_the_division_keeps_every_picture_once(labels):
     labels = np.array(sorted(labels))

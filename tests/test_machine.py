@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import resource
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 
-from zfnet_lib.machine import has_bf16
+from zfnet_lib.files import ZfnetError
+from zfnet_lib.machine import has_bf16, in_processes
 
 
 @pytest.mark.parametrize(("flags", "answer"), [("sse avx512_bf16", True), ("sse avx2 fma", False), (None, None)])
@@ -19,3 +24,54 @@ def test_bf16_instructions_are_read_from_the_processor(
     if flags:
         cpuinfo.write_text(f"flags : {flags}\n")
     assert has_bf16(cpuinfo) is answer
+
+
+def squared(x: int) -> torch.Tensor:
+    """Square a number where no file can be made, and so no shared memory."""
+    if multiprocessing.parent_process():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    return torch.full((300, 300), x**2)
+
+
+@pytest.mark.parametrize("n", [0, 1, 3, 20])
+def test_processes_give_all_results_in_order_without_shared_memory(n: int) -> None:
+    assert [int(found[0, 0]) for found in in_processes(squared, range(10), n)] == [x**2 for x in range(10)]
+    assert not multiprocessing.active_children()
+
+
+def failing(x: int) -> int:
+    return 1 // (5 - x)
+
+
+def ending(x: int) -> int:
+    return os._exit(7) if x == 5 else x
+
+
+def killed(x: int) -> int:
+    return os.kill(os.getpid(), signal.SIGKILL) if x == 5 else x
+
+
+@pytest.mark.parametrize(
+    ("job", "error", "sentence"),
+    [
+        (failing, ZeroDivisionError, "integer division"),
+        (ending, ZfnetError, "a process that read pictures ended with exit status 7, perhaps for lack of memory; "),
+        (
+            killed,
+            ZfnetError,
+            "a process that read pictures ended with exit status -9, perhaps for lack of memory; ",
+        ),
+    ],
+)
+def test_what_goes_wrong_in_a_process_is_said_and_nobody_waits(job, error: type, sentence: str) -> None:
+    with pytest.raises(error, match=sentence):
+        list(in_processes(job, range(40), 2))
+    assert not multiprocessing.active_children()
+
+
+def test_processes_end_when_nobody_wants_the_rest() -> None:
+    found = in_processes(squared, range(40), 2)
+    next(found)
+    assert len(multiprocessing.active_children()) == 2
+    found.close()
+    assert not multiprocessing.active_children()

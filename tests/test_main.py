@@ -1,7 +1,9 @@
 """The command line: what it writes, and one sentence with exit status 1 where something is wrong."""
 
 import json
+import shutil
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from PIL import Image
 
 from zfnet_lib import MINI, ConvNet, save_network
 from zfnet_lib.__main__ import main
+from zfnet_lib.trainings import excluded_rows, training_data
 
 
 @pytest.fixture
@@ -218,7 +221,53 @@ def test_train_refuses_bad_requests(home, capsys, changes, sentence):
     assert not (home / "data" / "trainings").exists()
 
 
-def test_evaluate_and_overlap_refuse_bad_requests(home, tiny_folder, capsys):
-    assert "views = 3" in refusal(capsys, "evaluate", "small", "--data", tiny_folder, "--views", "3")
+def test_overlap_and_pack_refuse_bad_requests(home, capsys):
     assert "there is no data set 'x'" in refusal(capsys, "overlap", "x", "shapes")
     assert "there is no data set 'x'" in refusal(capsys, "pack", "x")
+
+
+@pytest.mark.parametrize(
+    ("classes", "record", "sentence"),
+    [
+        (16, {}, "weights tells 16 classes apart and folder:"),
+        (2, {"classes": ["blue", "green"]}, "class 1 is 'green' to "),
+        (2, {"classes": ["red", "blue"]}, "class 0 is 'red' to "),
+        (2, {"classes": ["blue", "red"]}, ""),
+        (2, {}, ""),
+    ],
+)
+def test_evaluate_compares_the_classes(home, tiny_folder, capsys, classes, record, sentence):
+    weights = save_network(ConvNet(replace(MINI, classes=classes)), home / "weights", record)
+    words = ["evaluate", weights, "--data", tiny_folder]
+    if sentence:
+        said = refusal(capsys, *words)
+        assert sentence in said and said.endswith("; evaluate it on the data that it was trained on\n")
+    else:
+        assert main(list(map(str, words))) == 0
+
+
+@pytest.mark.parametrize("options", [[], ["--workers", "2"]])
+def test_a_training_leaves_damaged_pictures_out_and_names_them_once(
+    home, tiny_folder, capsys, recwarn, monkeypatch, options
+):
+    monkeypatch.setenv("ZFNET_RESULTS", str(home / "results"))
+    for place in ("train/red/3.png", "train/blue/0.png", "val/red/1.png"):
+        (home / "colours" / place).write_bytes(b"no picture")
+    assert main(["train", "zfnet", "--data", tiny_folder, "--recipe", "smoke", "--epochs", "1", *options]) == 0
+    said = [str(warning.message).partition(" that cannot be read are left out: ")[2] for warning in recwarn]
+    assert sorted(filter(None, said)) == ["1, val/red/1.png", "2, train/blue/0.png, train/red/3.png"]
+    errors = read_lines(capsys.readouterr().out.splitlines()[-1].partition(": ")[2])
+    assert {(line["quantity"][:5], line["n"]) for line in errors} == {("val t", 7), ("train", 138)}
+
+
+def test_folders_are_packed_and_compared_and_training_leaves_out_what_both_have(home, tiny_folder, capsys):
+    other = home / "others" / "any"
+    other.mkdir(parents=True)
+    shutil.copy(home / "noise.png", other / "1.png")
+    shutil.copy(home / "noise.png", home / "colours" / "train" / "red" / "noise.png")
+    assert main(["pack", tiny_folder]) == 0
+    assert "train: 141 pictures of 256 pixels\n" in capsys.readouterr().out
+    assert main(["overlap", tiny_folder, f"folder:{home / 'others'}"]) == 0
+    assert "1 of 141 pictures of folder-colours-" in capsys.readouterr().out
+    data = training_data(tiny_folder, "train")
+    assert [data.names[row] for row in excluded_rows(data)] == ["train/red/noise.png"]

@@ -1,15 +1,20 @@
 """Packs: the pixels, what moves along, interruption, and damage."""
 
 import json
+import os
+from multiprocessing import parent_process
 
 import numpy as np
 import pytest
 import torch
 from layouts import class_folders, tiny_imagenet, voc, write_picture
 
+from zfnet_lib.__main__ import main
+from zfnet_lib.batches import Batches
 from zfnet_lib.datasets import (
     DataError,
     MissingDataError,
+    archives,
     dataset_folder,
     open_dataset,
     open_pack,
@@ -18,7 +23,8 @@ from zfnet_lib.datasets import (
 )
 from zfnet_lib.datasets import pack as packing
 from zfnet_lib.datasets.archives import VOC_CLASSES
-from zfnet_lib.images import centre_square, read_picture, resize_short_side
+from zfnet_lib.files import ZfnetError
+from zfnet_lib.images import Preparation, centre_square, read_picture, resize_short_side
 
 
 def packed(name, split="train", side=16, workers=0):
@@ -126,12 +132,46 @@ def pack_files(data):
 def test_corrupt_pictures_are_named_and_left_out(folder, tmp_path):
     victim = tmp_path / "pictures/train/cats/image_0007.jpg"
     victim.write_bytes(victim.read_bytes()[:200])
-    pack = packed(folder)
+    with pytest.warns(UserWarning, match=r"that cannot be read are left out: 1, train/cats/image_0007.jpg$"):
+        pack = packed(folder)
     assert len(pack) == 39 and len(pack.index.left_out) == 1
     row, reason = pack.index.left_out[0]
     assert row == 6 and "image_0007.jpg cannot be read as a picture" in reason
     assert pack.labels.tolist() == [0] * 19 + [1] * 20 and pack.index.rows == [i for i in range(40) if i != 6]
     assert torch.equal(pack[6].picture, open_dataset(folder, "train")[7].squared(16).picture)
+
+
+@pytest.mark.parametrize("command", ["pack {0}", "overlap {0} {0}", "train zfnet --recipe smoke --data {0}"])
+def test_a_process_that_dies_is_one_sentence(folder, monkeypatch, capsys, command):
+    def deadly(path):
+        return os._exit(9) if parent_process() and path.stem == "image_0007" else read_picture(path)
+
+    monkeypatch.setattr(archives, "read_picture", deadly)
+    monkeypatch.setattr(packing, "cores", lambda: 2)
+    assert main(command.format(folder).split()) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("zfnet: a process that read pictures ended with exit status 9") and said.count("\n") == 1
+
+
+def test_a_process_that_dies_beside_a_training_is_one_sentence(folder, monkeypatch):
+    monkeypatch.setattr(archives, "read_picture", lambda path: os._exit(9))
+    batches = Batches(open_dataset(folder, "train"), Preparation.grey(16), size=4, classes=2, workers=2)
+    with pytest.raises(ZfnetError, match=r"^a process that read pictures ended with exit status 9"):
+        next(batches.epoch(1))
+
+
+def test_packing_uses_the_cores_that_it_may_use(folder, monkeypatch):
+    asked = []
+
+    def in_processes(job, parts, n):
+        asked.append(n)
+        return map(job, parts)
+
+    monkeypatch.setattr(packing, "in_processes", in_processes)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3, 5, 8})
+    packed(folder, workers=None)
+    assert asked == [3]
 
 
 def test_only_corrupt_pictures(folder, tmp_path):

@@ -21,7 +21,8 @@ NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 
 # Modules by floor, from the ground up. A module imports from lower floors only; `__init__` is the public face.
 FLOORS = [
-    ["files", "machine", "tables", "grouping"],
+    ["files"],
+    ["machine", "tables", "grouping"],
     ["paper", "specs", "images", "norm", "records", "states", "spectra"],
     ["receptive", "reach", "network", "filters", "batches", "recipes"],
     ["foreign", "windows", "covered", "peaks", "datasets", "descent", "evaluation"],

@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("--from", dest="source", type=Path, metavar="FILE", help="an archive that is already here")
 
     pack = _command(commands, "pack", _pack, "decode a data set once, for training")
-    pack.add_argument("dataset")
+    pack.add_argument("dataset", help="a data set of `zfnet list`, or folder:PATH")
     pack.add_argument("--side", type=int, help="pixels; the data set's own by default")
 
     overlap = _command(
@@ -172,21 +172,21 @@ def _fetch(options: argparse.Namespace) -> None:
 
 
 def _pack(options: argparse.Namespace) -> None:
-    from .datasets import dataset_entry, pack_dataset
+    from .datasets import pack_dataset, splits_of
 
-    for split in dataset_entry(options.dataset).splits:
+    for split in splits_of(options.dataset):
         pack = pack_dataset(options.dataset, split, options.side)
         lost = f", {len(pack.index.left_out)} unreadable pictures left out" if pack.index.left_out else ""
         print(f"{pack.name} {split}: {len(pack):,} pictures of {pack.index.side} pixels{lost}")
 
 
 def _overlap(options: argparse.Namespace) -> None:
-    from .datasets import dataset_entry
+    from .datasets import splits_of
     from .overlap import find_overlap, overlap_path
     from .trainings import training_data
 
     first = training_data(options.a, "train")
-    splits = dataset_entry(options.b).splits
+    splits = splits_of(options.b)
     whole = [split for split in ("all", "trainval") if split in splits]
     for split in whole or splits:
         second = training_data(options.b, split)
@@ -268,10 +268,12 @@ def _evaluate(options: argparse.Namespace) -> None:
     from .checkpoints import load_network
     from .evaluation import errors
     from .records import Stopwatch, append
-    from .trainings import error_records, training_data
+    from .trainings import error_records, require_same_classes, training_data
 
     watch, nets = Stopwatch(), [load_network(name) for name in options.networks]
     data = training_data(options.data, options.split)
+    for name, net in zip(options.networks, nets, strict=True):
+        require_same_classes(name, net, data)
     found = errors(nets, data, options.views, progress=True)
     rest = f"({found.n:,} pictures, {found.views} views)"
     print(f"top-1 error {found.top1:.2f} %, top-5 error {found.top5:.2f} % {rest}")

@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from .files import ZfnetError
-from .images import PictureError, Preparation
-from .machine import threads
+from .images import Preparation
+from .machine import in_processes, threads
 
 CHUNK = 256
 
@@ -264,46 +264,18 @@ class Batches:
         plan, side = self.plan(epoch), self.preparation.crop
         begins = (b * self.size + self.first for b in range(start, len(self)))
         parts = [plan[a : a + self.share] for a in begins]
-        crops = self._decoded(parts, side) if self.workers else self._sliced(parts, side)
+        if self.on_gpu is not None:
+            crops = (cut_at_once(self.on_gpu, views, side) for views in parts)
+        else:
+            job = partial(_crops, self.data, self.preparation)
+            crops = in_processes(job, parts, self.workers) if self.workers else _ahead(job, parts)
+            crops = map(torch.from_numpy, crops)
         for views, crop in zip(parts, crops, strict=True):
             yield Batch(crop, views, self.labels[views.rows], self.first)
 
-    def _sliced(self, parts: list[Views], side: int) -> Iterator[Tensor]:
-        if self.on_gpu is not None:
-            return (cut_at_once(self.on_gpu, views, side) for views in parts)
 
-        def job(views: Views) -> Tensor:
-            return cut(squares_of(self.data, views.rows, self.preparation), views, side)
-
-        return _ahead(job, parts)
-
-    def _decoded(self, parts: list[Views], side: int) -> Iterator[Tensor]:
-        """Read pictures in processes: torch's DataLoader, told by each key which picture and which view."""
-        keys = [list(zip(*(getattr(v, f.name).tolist() for f in fields(v)), strict=True)) for v in parts]
-        crops = _Crops(self.data, self.preparation, side)
-        for batch in DataLoader(crops, batch_sampler=keys, num_workers=self.workers, collate_fn=crops.collate):
-            if isinstance(batch, str):
-                raise PictureError(f"{batch}; `zfnet pack` names and leaves out all such pictures")
-            yield batch
-
-
-class _Crops(torch.utils.data.Dataset):
-    """What the decoding processes run."""
-
-    def __init__(self, data, preparation: Preparation, side: int):
-        self.data, self.preparation, self.side = data, preparation, side
-
-    def __getitem__(self, key: tuple[int, int, int, bool]) -> Tensor | str:
-        """Return a crop, or why there is none: an exception would arrive with the process's traceback."""
-        views = Views(*(torch.tensor([value]) for value in key))
-        try:
-            return cut(squares_of(self.data, views.rows, self.preparation), views, self.side)[0]
-        except PictureError as error:
-            return str(error)
-
-    def collate(self, crops: list[Tensor | str]) -> Tensor | str:
-        """Return a batch, or the first reason why there is none."""
-        return next((crop for crop in crops if isinstance(crop, str)), None) or torch.stack(crops)
+def _crops(data, preparation: Preparation, views: Views) -> np.ndarray:
+    return cut(squares_of(data, views.rows, preparation), views, preparation.crop).numpy()
 
 
 def _ahead(job: Callable[[Views], Tensor], parts: list[Views], depth: int = 2) -> Iterator[Tensor]:

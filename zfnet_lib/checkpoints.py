@@ -153,6 +153,14 @@ def weights_folders() -> tuple[Path, ...]:
     return data_root() / "weights", PROJECT / "results" / "tiny" / "weights"
 
 
+def weights_hash() -> str:
+    """Return a hash of all weights that can be loaded by name."""
+    digest = hashlib.sha256()
+    for path in (path for folder in weights_folders() for path in sorted(folder.glob(f"*/{META}"))):
+        digest.update(path.parent.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def _folder(source: str | Path) -> Path:
     if "/" in str(source) or Path(source).is_dir():
         return Path(source)

@@ -16,7 +16,7 @@ import re
 import shutil
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -86,6 +86,34 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 of a file as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def files_below(folder: Path) -> list[str]:
+    """Return the files below a folder, relative to it and sorted; links are followed, but to no place twice."""
+    here = folder.resolve()
+    seen, found = {here, *here.parents}, []
+    for place, folders, files in os.walk(folder, followlinks=True):
+        inner = Path(place).relative_to(folder).as_posix()
+        found += [("", file) if inner == "." else (inner, file) for file in files]
+        folders.sort()
+        for name in list(folders):
+            real = Path(place, name).resolve()
+            if real in seen:
+                folders.remove(name)
+            seen.add(real)
+    return [f"{inner}/{file}" if inner else file for inner, file in sorted(found)]
+
+
+def stamp(folder: Path, files: Iterable[str]) -> str:
+    """Return a hash of the names, sizes and times of change of some files: it differs when one was replaced."""
+    digest = hashlib.sha256()
+    for file in files:
+        try:
+            state = (folder / file).stat()
+            digest.update(f"{file} {state.st_size} {state.st_mtime_ns}\n".encode())
+        except OSError:
+            digest.update(f"{file} cannot be read\n".encode())
+    return digest.hexdigest()[:16]
 
 
 def notice(sentence: str) -> None:

@@ -1,17 +1,24 @@
-"""The machine: threads that each work alone on a part, processes that share a batch, the memory allocator."""
+"""The machine: threads and processes that work alone on a part, processes that share a batch, the allocator."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import pickle
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout, suppress
+from multiprocessing import Pipe, Process
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import distributed
+
+from .files import ZfnetError
 
 _TUNING = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, 2**31 - 1), "M_ARENA_MAX": (-8, 1)}
 """glibc's names of the settings, their numbers, and their values."""
@@ -35,6 +42,66 @@ def threads(n: int, each: int | None = None) -> Iterator[ThreadPoolExecutor]:
             yield pool
     finally:
         torch.set_num_threads(before)
+
+
+def in_processes(job: Callable, parts: Sequence, n: int) -> Iterator[Any]:
+    """Yield job(part) of each part in order, computed by `n` processes up to two parts ahead, or here if n is 0.
+
+    Each process has a pipe of its own: no shared memory is needed, of which containers have little, and the end of
+    a process is the end of its pipe, so that nobody waits for it.
+
+    Raises:
+        ZfnetError: A process ended before its work; or whatever the job raises.
+    """
+    n = min(n, len(parts))
+    if n == 0 or len(parts) == 1:
+        yield from map(job, parts)
+        return
+    crew: list[tuple[Process, Connection]] = []
+    try:
+        for _ in range(n):
+            ours, theirs = Pipe()
+            process = Process(target=_work, args=(job, ours, theirs), daemon=True)
+            process.start()
+            theirs.close()
+            crew.append((process, ours))
+        for k in range(2 * n + len(parts)):
+            process, pipe = crew[k % n]
+            try:
+                # not `send`: torch would pass tensors through shared memory
+                result = pickle.loads(pipe.recv_bytes()) if k >= 2 * n else None
+                if k < len(parts):
+                    pipe.send_bytes(pickle.dumps(parts[k]))
+            except (EOFError, OSError):
+                process.join()
+                raise ZfnetError(
+                    f"a process that read pictures ended with exit status {process.exitcode}, perhaps for lack of "
+                    f"memory; free memory, or let fewer processes work, and run the command again"
+                ) from None
+            if isinstance(result, Exception):
+                raise result
+            if k >= 2 * n:
+                yield result
+    finally:
+        for process, pipe in crew:
+            pipe.close()
+            process.kill()
+            process.join()
+
+
+def _work(job: Callable, ours: Connection, theirs: Connection) -> None:
+    """Do what comes through the pipe until it is closed, by the other process or by its end."""
+    ours.close()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process is interrupted too, and ends this one
+    torch.set_num_threads(1)
+    with suppress(EOFError, OSError):
+        while True:
+            part = pickle.loads(theirs.recv_bytes())
+            try:
+                result = job(part)
+            except Exception as error:
+                result = error
+            theirs.send_bytes(pickle.dumps(result))
 
 
 @contextmanager

@@ -17,7 +17,17 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-from .files import PROJECT, ZfnetError, data_root, library_hash, replacing, results_root, spot_root
+from .files import (
+    PROJECT,
+    ZfnetError,
+    data_root,
+    files_below,
+    library_hash,
+    replacing,
+    results_root,
+    spot_root,
+    stamp,
+)
 from .machine import cores
 
 Value = str | int | float | bool
@@ -239,7 +249,7 @@ def _give_kernels(cores: int) -> None:
 
 def _run(source: Path, target: Path, values: dict[str, Value], state: str, keep: bool) -> Run:
     """Execute one notebook into `target`, unless it stands there with the same fingerprint."""
-    asked = json.dumps([source.read_text(), values, state], sort_keys=True)
+    asked = json.dumps([source.read_text(), values, _contents(source.parent, values), state], sort_keys=True)
     fingerprint = hashlib.sha256(asked.encode()).hexdigest()
     if keep and _fingerprint_of(target) == fingerprint:
         return Run(source.stem, "kept", 0.0, target)
@@ -254,6 +264,14 @@ def _run(source: Path, target: Path, values: dict[str, Value], state: str, keep:
     except OSError as full:
         raise _unwritable(target.parent, full) from full
     return Run(source.stem, "failed" if error else "done", time.perf_counter() - start, target, error)
+
+
+def _contents(cwd: Path, values: Mapping[str, Value]) -> list[str]:
+    """Return stamps of what is at the paths among a notebook's parameters: pictures, weights, one picture."""
+    texts = [value.removeprefix("folder:") for value in values.values() if value and isinstance(value, str)]
+    paths = [cwd / os.path.expanduser(text) for text in texts]  # noqa: PTH111 (Path's own fails on an unknown user)
+    found = [path for path in paths if os.path.exists(path)]  # noqa: PTH110 (Path's own fails on a long text)
+    return [stamp(path, files_below(path)) if path.is_dir() else stamp(path.parent, [path.name]) for path in found]
 
 
 def _execute(source: Path, executed: Path, values: dict[str, Value]) -> str:

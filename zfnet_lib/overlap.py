@@ -8,8 +8,9 @@ in the other at several scales and at every shift, so that a crop, a new size or
 
 from __future__ import annotations
 
+import glob
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from .datasets import DataError, Dataset, Pack, pack_in_memory
+from .datasets import DataError, Dataset, Pack, file_name, pack_in_memory
 from .files import PROJECT, check, data_root, storing
 
 SIDE, THUMBNAIL, MIDDLE = 32, 16, 24
@@ -116,28 +117,21 @@ class Overlap:
 
 
 def _title(dataset: Dataset) -> str:
-    return f"{dataset.name} {dataset.split}"
+    return f"{file_name(dataset.name)} {dataset.split}"
 
 
 def overlap_path(first: Dataset, second: Dataset) -> Path:
     """Return where the overlap of two data sets is kept: `<data root>/overlap/<first>--<second>.json`."""
-    names = [_title(dataset).replace("/", "_").replace(" ", "-") for dataset in (first, second)]
+    names = [_title(dataset).replace(" ", "-") for dataset in (first, second)]
     return data_root() / "overlap" / f"{'--'.join(names)}.json"
 
 
-def known_overlaps(first: str, seconds: Sequence[str]) -> list[Overlap]:
-    """Return the overlaps of a data set with others that were found here; of the rest those that ship.
-
-    Args:
-        first: Name and split of the data set that is trained on.
-        seconds: Names of the others.
-    """
+def known_overlaps(name: str, split: str) -> list[Overlap]:
+    """Return the overlaps of a data set that is trained on with others: found here, or as they ship."""
+    files = glob.escape(f"{file_name(name)}-{split}") + "--*.json"
     places = (PROJECT / "results" / "tiny" / "overlap", data_root() / "overlap")
-    found = {
-        path.name: path for place in places for path in sorted(place.glob(f"{first.replace(' ', '-')}--*.json"))
-    }
-    overlaps = map(Overlap.load, found.values())
-    return [overlap for overlap in overlaps if overlap.second.rpartition(" ")[0] in seconds]
+    found = {path.name: path for place in places for path in sorted(place.glob(files))}
+    return [Overlap.load(path) for path in found.values()]
 
 
 def find_overlap(
@@ -195,7 +189,8 @@ def _candidates(a: Tensor, b: Tensor, progress: bool) -> Iterator[tuple[Tensor, 
             thumbnails = _thumbnails(b[start : start + ROWS])
             values, rows = _most_similar(thumbnails, blocks)
             columns, place = (values > PROMISING).nonzero(as_tuple=True)
-            yield from zip(rows[columns, place].split(CLOSE), (start + columns).split(CLOSE), strict=True)
+            if len(columns):
+                yield from zip(rows[columns, place].split(CLOSE), (start + columns).split(CLOSE), strict=True)
             bar.update(len(thumbnails))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from . import records
 from .batches import training_preparation
-from .checkpoints import save_network
+from .checkpoints import known_classes, save_network
 from .datasets import (
     DATASETS,
     Dataset,
@@ -34,9 +34,6 @@ from .recipes import RECIPES, TINY, OnPlateau, Recipe
 from .specs import MINI, NARROW, ArchSpec, architecture
 from .training import EpochResult, Progress, train
 from .transfer import MOST, protocol_folds
-
-TRANSFER = ("caltech-101", "caltech-256", "mini-imagenet-novel", "voc-2012")
-"""The data sets that pre-trained features are tested on; their pictures are not trained on."""
 
 TRAIN_SAMPLE = 10_000
 """Training pictures, drawn with seed 0, on which the training error of Table 2 is measured."""
@@ -153,7 +150,7 @@ def epochs(
             pictures.verify()  # a second a gigabyte, before hours that would rest on damaged pixels
     if lesson.overlapping:
         notice(
-            f"{lesson.overlapping:,} pictures of {data.name} are left out: they overlap with a transfer data set"
+            f"{lesson.overlapping:,} pictures of {data.name} are left out: `zfnet overlap` found them in others too"
         )
     if training.recipe.precision == "bfloat16" and not has_bf16():
         notice("this machine emulates bfloat16; --precision float32 may be many times faster")
@@ -198,7 +195,7 @@ class Lesson:
     Attributes:
         data, exclude: Pictures, and which of them are not learnt from.
         validation, rows: Pictures, and which of them are for errors; all, after every epoch too, where None.
-        overlapping: How many are left out because they stand in a transfer data set.
+        overlapping: How many are left out because they stand in another data set, to be tested on.
     """
 
     data: Dataset
@@ -259,14 +256,17 @@ def undivided(name: str) -> Dataset:
 
 
 def training_data(name: str, split: str) -> Dataset:
-    """Return the pack of a split; the pictures themselves where it is not packed.
+    """Return the pack of a split; of a fetched data set the pictures themselves where it is not packed.
 
-    Data sets that are made in code are packed when they are first asked for.
+    Data sets that are made in code, and folders of one's own, are packed when they are first asked for, and again
+    when they have changed: what cannot be read is left out once, before anything learns from it.
     """
-    if name in DATASETS and DATASETS[name].reader is None:
+    if name not in DATASETS or DATASETS[name].reader is None:
         try:
-            return pack_dataset(name, split, progress=False)
+            return pack_dataset(name, split, progress=name not in DATASETS)
         except UnwritableError as error:
+            if name not in DATASETS:
+                raise
             notice(f"{error}; the pictures of {name} are kept in memory")
             return pack_in_memory(open_dataset(name, split), DATASETS[name].side)
     try:
@@ -276,8 +276,8 @@ def training_data(name: str, split: str) -> Dataset:
 
 
 def excluded_rows(data: Dataset) -> np.ndarray:
-    """Return the pictures that also stand in a transfer data set, as far as `zfnet overlap` looked (5.2)."""
-    rows = [overlap.rows_in(data) for overlap in known_overlaps(f"{data.name} {data.split}", TRANSFER)]
+    """Return the pictures that also stand in a data set to test on, as far as `zfnet overlap` looked (5.2)."""
+    rows = [overlap.rows_in(data) for overlap in known_overlaps(data.name, data.split)]
     return np.unique(np.concatenate(rows)) if rows else np.empty(0, np.int64)
 
 
@@ -334,6 +334,28 @@ def _measure(training: Training, net: ConvNet, lesson: Lesson) -> None:
         made = watch.provenance(training.seed, net.device)
         measured += training_records(training, found, pictures, made, part)
     records.append(training.errors_file, measured)
+
+
+def require_same_classes(weights: str, net: ConvNet, data: Dataset) -> None:
+    """Check that a network was trained on the classes of a data set, as far as its weights tell.
+
+    Args:
+        weights: Name or folder, as `load_network` takes it.
+        net: The network that was loaded.
+        data: What it is to be evaluated on.
+
+    Raises:
+        ZfnetError: Another number of classes, or other names.
+    """
+    ours, theirs = known_classes(weights), data.classes
+    repair = "evaluate it on the data that it was trained on"
+    if net.spec.classes not in (0, len(theirs)):
+        raise ZfnetError(
+            f"{weights} tells {net.spec.classes} classes apart and {data.name} has {len(theirs)}; {repair}"
+        )
+    for number, (our, their) in enumerate(zip(ours, theirs, strict=False)):
+        if our != their:
+            raise ZfnetError(f"class {number} is {our!r} to {weights} and {their!r} in {data.name}; {repair}")
 
 
 def training_records(

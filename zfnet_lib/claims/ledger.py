@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
 
-from .. import paper
+from .. import paper, records
+from ..checkpoints import weights_hash
 from ..experiments import profile_of, training_of
 from ..experiments.setting import describe_pictures
 from ..experiments.transferring import is_fresh
 from ..files import PROJECT, ZfnetError
-from ..records import Stopwatch, store
+from ..records import Stopwatch
 from . import (
     backprop,
     coherence,
@@ -276,8 +278,8 @@ def measurable(names: Sequence[str] = ()) -> list[str]:
 def measure(profile: str, names: Sequence[str] = ()) -> Iterator[tuple[str, float]]:
     """Compute the records of claims that have one of their own, one after the other.
 
-    A record that this very code made is kept: a run that was stopped goes on where it was. Claims that need
-    trainings which are not here are passed over, unless they are asked for by name.
+    A record that this very code made of these very pictures and weights is kept: a run that was stopped goes on
+    where it was. Claims that need trainings which are not here are passed over, unless they are asked for by name.
 
     Args:
         profile: `smoke`, `tiny` or `paper`.
@@ -289,7 +291,7 @@ def measure(profile: str, names: Sequence[str] = ()) -> Iterator[tuple[str, floa
     at = Subject(profile)
     for name in measurable(names):
         watch, file = Stopwatch(), TESTS[name].stored(profile, name).file
-        if is_fresh(file):
+        if is_fresh(file) and records.read(file)[0].parameters.get("basis") == _basis(at):
             yield name, 0.0
             continue
         try:
@@ -298,8 +300,15 @@ def measure(profile: str, names: Sequence[str] = ()) -> Iterator[tuple[str, floa
             if names:
                 raise ZfnetError(f"{name} needs what is not here yet: {unrun}") from unrun
             continue  # the ledger says what it would take
-        store(file, [each.record(f"claim {name}", at.name, data, watch, at.seed) for each in found])
+        found = [each.record(f"claim {name}", at.name, data, watch, at.seed) for each in found]
+        basis = {"basis": _basis(at)}
+        records.store(file, [replace(record, parameters=record.parameters | basis) for record in found])
         yield name, watch.provenance().seconds
+
+
+def _basis(at: Subject) -> str:
+    """Return a hash of what claims are measured on beside the code: the pictures, and all weights at hand."""
+    return hashlib.sha256(f"{at.dataset.fingerprint} {weights_hash()}".encode()).hexdigest()[:16]
 
 
 def _entry(profile: str, claim: paper.Claim) -> Entry:

@@ -1,7 +1,7 @@
 """Data sets: one table (`DATASETS`), one opener (`open_dataset`), their fetching and packing."""
 
 from .fetch import fetch_dataset
-from .opening import dataset_entry, dataset_folder, open_dataset, open_to_look
+from .opening import dataset_entry, dataset_folder, file_name, open_dataset, open_to_look, splits_of
 from .pack import Pack, open_pack, pack_dataset, pack_in_memory, whole_pack
 from .photos import DENSE
 from .pooled import Pooled
@@ -23,11 +23,13 @@ __all__ = [
     "dataset_entry",
     "dataset_folder",
     "fetch_dataset",
+    "file_name",
     "mask_box",
     "open_dataset",
     "open_pack",
     "open_to_look",
     "pack_dataset",
     "pack_in_memory",
+    "splits_of",
     "whole_pack",
 ]

@@ -8,12 +8,28 @@ from pathlib import Path
 
 import numpy as np
 
+from ..files import files_below, notice, stamp
 from ..images import read_picture
 from .samples import Box, DataError, Dataset, Sample, check_labels
 from .synsets import SYNSETS
 
 VAL_SHARE = 0.1
 """Share of each class that validates where a data set has no split of its own."""
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+"""What names of picture files end with, in small or capital letters."""
+
+SYSTEM = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
+"""Folders that operating systems make, in small letters."""
+
+VALIDATION = ("val", "valid", "validation", "test")
+"""What the folder beside `train` may be called; of several the first counts."""
+
+SPLITS = {"train", "training", *VALIDATION, "testing", "dev", "eval", "evaluation", "holdout"}
+"""Names, in small letters, that say that a folder is a split and no class."""
+
+BY_HAND = "unpacked by hand"
+"""The origin of pictures whose archive nobody has verified."""
 
 # fmt: off
 VOC_CLASSES = (
@@ -50,7 +66,7 @@ class PictureFiles(Dataset):
         split: Which part of it.
         root: The folder that the index's files lie in.
         index: Files, labels, classes.
-        origin: Which archive they were unpacked from.
+        origin: Which archive they were unpacked from; empty for pictures of one's own.
     """
 
     def __init__(self, name: str, split: str, root: Path, index: Index, origin: str = ""):
@@ -60,6 +76,10 @@ class PictureFiles(Dataset):
             index.classes,
             check_labels(index.labels, len(index.classes)),
         )
+
+    def content(self) -> str:
+        """Return which archive was verified; else a hash that differs when a file was replaced."""
+        return self.origin if self.origin not in ("", BY_HAND) else stamp(self.root, self.names)
 
     def sample(self, i: int) -> Sample:
         """Read picture i.
@@ -72,45 +92,75 @@ class PictureFiles(Dataset):
         return Sample(read_picture(self.root / self.names[i]), label, box, name=self.names[i])
 
 
-def scan_classes(root: Path, folders: Sequence[str], names: Sequence[str]) -> Index:
-    """Find the pictures of class folders.
+def scan_classes(root: Path, folders: Sequence[str], names: Sequence[str], whole: bool = True) -> Index:
+    """Find the pictures of class folders; say once what is left out.
 
     Args:
         root: The folder that holds the class folders.
         folders: Class folders in the order of the labels.
         names: A readable name for each.
+        whole: Whether a class without pictures is an error.
 
     Raises:
         DataError: A class folder is missing or holds no picture.
     """
-    from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
-
     if not folders:
         raise DataError(f"{root} has no class folders; give each class a folder of pictures in it")
-    for folder in folders:
-        if not (root / folder).is_dir():
+    files, labels, left_out = [], [], _beside(root) if folders != ["."] else []
+    for label, folder in enumerate(folders):
+        if whole and not (root / folder).is_dir():
             raise DataError(f"{root} lacks the class folder {folder}; unpack the data again")
-    positions = {folder: label for label, folder in enumerate(folders)}
-    found = make_dataset(root, positions, IMG_EXTENSIONS, allow_empty=True)
-    labels = np.array([label for _, label in found], np.int64)
-    empty = sorted(set(range(len(folders))) - set(labels.tolist()))
-    if empty:
-        raise DataError(
-            f"the class folder {root / folders[empty[0]]} holds no picture; "
-            f"add {', '.join(IMG_EXTENSIONS[:3])} files or remove the folder"
+        found = _pictures(root, folder)
+        kept = [file for file in found if not _is_hidden(file)]
+        if whole and not kept:
+            raise DataError(
+                f"the class folder {root / folder} holds no picture; "
+                f"add {', '.join(EXTENSIONS[:3])} files or remove the folder"
+            )
+        files += kept
+        labels += [label] * len(kept)
+        left_out += [file for file in found if _is_hidden(file)]
+    if not files:
+        raise DataError(f"no class folder in {root} holds a picture; add {', '.join(EXTENSIONS[:3])} files")
+    if left_out:
+        notice(
+            f"pictures in {root} that are hidden, the system's or in no class folder are left out: "
+            f"{len(left_out)}, such as {left_out[0]}"
         )
-    return Index(tuple(names), tuple(Path(path).relative_to(root).as_posix() for path, _ in found), labels)
+    return Index(tuple(names), tuple(files), np.array(labels, np.int64))
 
 
-def _is_picture(path: Path) -> bool:
-    from torchvision.datasets.folder import IMG_EXTENSIONS, has_file_allowed_extension
+def _pictures(root: Path, folder: str) -> list[str]:
+    """Return the picture files below a folder of `root`, hidden ones too, relative to `root`."""
+    within = "" if folder == "." else f"{folder}/"
+    return [within + file for file in files_below(root / folder) if _is_picture(file)]
 
-    return has_file_allowed_extension(path.name, IMG_EXTENSIONS)
+
+def _beside(root: Path) -> list[str]:
+    """Return the pictures in `root` that are in no class folder: loose ones, and those of hidden folders."""
+    names = sorted(entry.name for entry in root.iterdir())
+    hidden = [file for name in names if _is_hidden(name) for file in _pictures(root, name)]
+    return hidden + [name for name in names if _is_picture(name) and (root / name).is_file()]
+
+
+def _is_picture(file: str) -> bool:
+    return file.lower().endswith(EXTENSIONS)
+
+
+def _is_hidden(file: str) -> bool:
+    """Tell whether a file, or a folder on the way to it, is hidden or the system's."""
+    return any(part.startswith(".") or part.lower() in SYSTEM for part in file.split("/"))
 
 
 def class_folders(root: Path) -> list[str]:
-    """Return the names of the folders in a folder, sorted."""
-    return sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    """Return the names of the folders in a folder, sorted; hidden ones and links back up are no classes."""
+    here = root.resolve()
+    above = {here, *here.parents}
+    return sorted(
+        path.name
+        for path in root.iterdir()
+        if path.is_dir() and not _is_hidden(path.name) and path.resolve() not in above
+    )
 
 
 def divided(index: Index, split: str) -> Index:
@@ -125,6 +175,10 @@ def divided(index: Index, split: str) -> Index:
     """
     if split == "all":
         return index
+    alone = np.flatnonzero(np.bincount(index.labels, minlength=len(index.classes)) == 1)
+    if len(alone):
+        named = ", ".join(index.classes[label] for label in alone)
+        notice(f"classes of one picture, which validates and is not learnt from: {named}")
     rng = np.random.default_rng(0)
     chosen = np.zeros(len(index.labels), bool)
     for label in range(len(index.classes)):
@@ -133,22 +187,47 @@ def divided(index: Index, split: str) -> Index:
     return index.part(np.flatnonzero(chosen if split == "val" else ~chosen))
 
 
+def held_out(root: Path) -> str:
+    """Return the folder beside `train` that validates; nothing where the pictures are not divided yet.
+
+    Raises:
+        DataError: Folders that are called like splits, but are not `train` and one to validate.
+    """
+    folders = class_folders(root)
+    found = [name for name in VALIDATION if name in folders]
+    if "train" in folders and found:
+        return found[0]
+    splits = [name for name in folders if name.lower() in SPLITS]
+    # one class may be called so, as the trains of PASCAL VOC are
+    if splits and (len(splits) > 1 or splits == folders or class_folders(root / splits[0])):
+        raise DataError(
+            f"{root} has {', '.join(splits)} where class folders are expected; call the folders of a division "
+            f"train and val, or give one of them, folder:{root / splits[0]}, to have it divided"
+        )
+    return ""
+
+
 def read_folder(root: Path, split: str) -> Index:
     """Read a user's own pictures: `train/<class>` and `val/<class>` where they exist, else `<class>`, divided.
 
     Pictures that lie in no class folder are of one class, named after the folder.
     """
-    if not (root / "train").is_dir() or not (root / "val").is_dir():
-        folders = class_folders(root)
-        loose = not folders and any(map(_is_picture, root.iterdir()))
-        return divided(scan_classes(root, ["."] if loose else folders, [root.name] if loose else folders), split)
-    folders = class_folders(root / "train")
-    strangers = set(class_folders(root / "val")) - set(folders)
+    if validates := held_out(root):
+        return _read_parts(root, split, list, validates)
+    folders = names = class_folders(root)
+    if not folders and any(_is_picture(path.name) and not _is_hidden(path.name) for path in root.iterdir()):
+        folders, names = ["."], [root.resolve().name]
+    return divided(scan_classes(root, folders, names), split)
+
+
+def _read_parts(root: Path, split: str, names: Callable[[list[str]], list[str]], validates: str = "val") -> Index:
+    """Read `train/<class>` or `val/<class>`; the training folder says which classes there are, in which order."""
+    place = "train" if split == "train" else validates
+    folders = class_folders(root / ("train" if (root / "train").is_dir() else place))
+    strangers = set(class_folders(root / place)) - set(folders)
     if strangers:
-        raise DataError(f"{root}/val has classes that {root}/train lacks: {', '.join(sorted(strangers))}")
-    if split == "all":
-        raise DataError(f"{root} has its own split; open train or val")
-    return _beneath(split, scan_classes(root / split, folders, folders))
+        raise DataError(f"{root / place} has classes that {root}/train lacks: {', '.join(sorted(strangers))}")
+    return _beneath(place, scan_classes(root / place, folders, names(folders), whole=place == "train"))
 
 
 def _beneath(folder: str, index: Index) -> Index:
@@ -159,15 +238,13 @@ def read_imagenet(root: Path, split: str) -> Index:
     """Read ILSVRC 2012 in torchvision's layout: `train/<wnid>/*.JPEG`, `val/<wnid>/*.JPEG`."""
     from torchvision.models import AlexNet_Weights
 
-    folders = class_folders(root / split)
     categories = AlexNet_Weights.IMAGENET1K_V1.meta["categories"]
-    return _beneath(split, scan_classes(root / split, folders, categories if len(folders) == 1000 else folders))
+    return _read_parts(root, split, lambda wnids: categories if len(wnids) == 1000 else wnids)
 
 
 def read_mini_imagenet(root: Path, split: str) -> Index:
     """Read `train/<wnid>/*.jpg`, `val/<wnid>/*.jpg`."""
-    folders = class_folders(root / split)
-    return _beneath(split, scan_classes(root / split, folders, [SYNSETS.get(wnid, wnid) for wnid in folders]))
+    return _read_parts(root, split, lambda wnids: [SYNSETS.get(wnid, wnid) for wnid in wnids])
 
 
 def read_tiny_imagenet(root: Path, split: str) -> Index:
@@ -213,6 +290,7 @@ def read_voc(root: Path, split: str) -> Index:
 
 def read_samples(root: Path, split: str) -> Index:
     """Read one picture a class, named `<wnid>_<class>.JPEG`."""
-    files = sorted(path.name for path in root.iterdir() if _is_picture(path))
+    names = sorted(path.name for path in root.iterdir())
+    files = [name for name in names if _is_picture(name) and not _is_hidden(name)]
     names = tuple(Path(file).stem.partition("_")[2].replace("_", " ") for file in files)
     return Index(names, tuple(files), np.arange(len(files)))

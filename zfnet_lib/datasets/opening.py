@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from pathlib import Path
 
 from ..files import data_root
-from .archives import Index, PictureFiles, read_folder
+from .archives import BY_HAND, Index, PictureFiles, held_out, read_folder
 from .photos import Photos
 from .samples import DataError, Dataset, MissingDataError
 from .shapes import FAMILIES, Shapes
@@ -35,6 +37,38 @@ def dataset_folder(name: str) -> Path:
     return data_root() / name / dataset_entry(name).folder
 
 
+def splits_of(name: str) -> tuple[str, ...]:
+    """Return the splits that a data set, or `folder:PATH`, can be opened by.
+
+    Raises:
+        DataError: There is none of that name, or no folder at that path.
+    """
+    root = _own_folder(name)
+    if root is None:
+        return dataset_entry(name).splits
+    return ("train", "val") if held_out(root) else ("train", "val", "all")
+
+
+def file_name(name: str) -> str:
+    """Return what files about a data set are called: of `folder:PATH` a name that tells it from other folders."""
+    root = _own_folder(name)
+    if root is None:
+        return name
+    root = root.resolve()
+    return f"folder-{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
+
+
+def _own_folder(name: str) -> Path | None:
+    """Return the folder that `folder:PATH` names; None for other names."""
+    kind, _, path = name.partition(":")
+    if kind != "folder" or not path:
+        return None
+    root = Path(os.path.expanduser(path))  # noqa: PTH111 (Path's own fails on an unknown user)
+    if not root.is_dir():
+        raise DataError(f"there is no folder {root}; give folder:PATH with one folder of pictures a class in it")
+    return root
+
+
 def open_dataset(name: str, split: str = "val", **options) -> Dataset:
     """Open a data set by its name.
 
@@ -56,12 +90,12 @@ def open_dataset(name: str, split: str = "val", **options) -> Dataset:
         >>> tuple(picture.shape), shapes.classes[label]
         ((3, 32, 32), 'face')
     """
-    kind, _, path = name.partition(":")
-    if kind == "folder" and path:
-        return _open_folder(name, Path(path).expanduser(), split)
+    splits, root = splits_of(name), _own_folder(name)
+    if split not in splits:
+        raise DataError(f"{name} has no split {split!r}; its splits are {', '.join(splits)}")
+    if root:
+        return PictureFiles(name, split, root, read_folder(root, split))
     entry = dataset_entry(name)
-    if split not in entry.splits:
-        raise DataError(f"{name} has no split {split!r}; its splits are {', '.join(entry.splits)}")
     strange = set(options) - set(_OPTIONS.get(name, ()))
     if strange:
         known = ", ".join(_OPTIONS.get(name, ())) or "none"
@@ -80,9 +114,8 @@ def open_to_look(name: str, **options) -> Dataset:
         name: As `open_dataset` takes it.
         **options: As `open_dataset` takes them.
     """
-    own = name.partition("folder:")[2]
-    divided = own and all(Path(own, part).expanduser().is_dir() for part in ("train", "val"))
-    return open_dataset(name, "all" if own and not divided else "val", **options)
+    whole = _own_folder(name) and "all" in splits_of(name)
+    return open_dataset(name, "all" if whole else "val", **options)
 
 
 def _open_archive(entry: DatasetEntry, split: str) -> PictureFiles:
@@ -93,7 +126,7 @@ def _open_archive(entry: DatasetEntry, split: str) -> PictureFiles:
             f"(or, with an archive at hand: zfnet fetch {entry.name} --from FILE)"
         )
     note = data_root() / entry.name / "origin.json"
-    origin = json.loads(note.read_text())["archive"] if note.exists() else "unpacked by hand"
+    origin = json.loads(note.read_text())["archive"] if note.exists() else BY_HAND
     return PictureFiles(entry.name, split, root, read_index(entry, root, split), origin)
 
 
@@ -112,11 +145,3 @@ def read_index(entry: DatasetEntry, root: Path, split: str) -> Index:
         raise DataError(
             f"{root} is not laid out as {entry.layout}: {reason}; remove the folder and fetch {entry.name} again"
         ) from error
-
-
-def _open_folder(name: str, root: Path, split: str) -> PictureFiles:
-    if not root.is_dir():
-        raise DataError(f"there is no folder {root}; give folder:PATH with one folder of pictures a class in it")
-    if split not in ("train", "val", "all"):
-        raise DataError(f"{name} has no split {split!r}; its splits are train, val, all")
-    return PictureFiles(name, split, root, read_folder(root, split))

@@ -12,18 +12,19 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ..files import alone, check, data_root, is_there, notice, put, seal
 from ..images import PictureError, resize_short_side
+from ..machine import cores, in_processes
 from .disk import require_room
-from .opening import dataset_entry, open_dataset
+from .opening import dataset_entry, file_name, open_dataset
 from .samples import Box, DataError, Dataset, MissingDataError, Sample, check_labels
 
 INDEX = "index.json"
@@ -141,11 +142,7 @@ class Pack(Dataset):
 
 def pack_folder(name: str, split: str, side: int) -> Path:
     """Return where a pack lies: `<data root>/packs/<name>-<split>-<side>`."""
-    kind, _, path = name.partition(":")
-    if path:
-        digest = hashlib.sha256(str(Path(path).expanduser().resolve()).encode()).hexdigest()[:8]
-        name = f"{kind}-{Path(path).name}-{digest}"
-    return data_root() / "packs" / f"{name}-{split}-{side}"
+    return data_root() / "packs" / f"{file_name(name)}-{split}-{side}"
 
 
 def _side(name: str, side: int | None) -> int:
@@ -157,7 +154,7 @@ def _side(name: str, side: int | None) -> int:
 
 
 def _again(name: str, split: str) -> str:
-    return f"remove {data_root() / 'packs'}/{name}-{split}-… and run: zfnet pack {name}"
+    return f"remove {data_root() / 'packs'}/{file_name(name)}-{split}-… and run: zfnet pack {name}"
 
 
 def pack_dataset(
@@ -171,13 +168,13 @@ def pack_dataset(
     """Decode a data set into a pack, or continue where an earlier attempt stopped; one that is there is checked.
 
     Every picture is resized to a shorter side of `side` and its centre square is kept (section 3). Pictures that
-    cannot be read are named in the index and left out.
+    cannot be read are left out; the index names them, and so does a warning.
 
     Args:
         name: A data set as `open_dataset` takes it.
         split: Which part of it.
         side: Pixels; by default the table's.
-        workers: Decoding processes; by default one a core.
+        workers: Decoding processes; by default one for each core that this process may use.
         progress: Show a progress bar.
 
     Returns:
@@ -199,7 +196,14 @@ def pack_dataset(
             raise DataError(
                 f"cannot write {folder}: {reason}; free space and run zfnet pack {name} again"
             ) from error
-    return open_pack(name, split, side)
+    pack = open_pack(name, split, side)
+    if pack.index.left_out:
+        named = [dataset.names[row] for row, _ in pack.index.left_out]
+        notice(
+            f"pictures of {name} {split} that cannot be read are left out: {len(named)}, {', '.join(named[:5])}"
+            + (" …" if len(named) > 5 else "")
+        )
+    return pack
 
 
 def _is_packed(folder: Path, dataset: Dataset) -> bool:
@@ -276,52 +280,37 @@ def pack_in_memory(dataset: Dataset, side: int, *, workers: int = 0, progress: b
     return Pack(replace(index, content=_content(pictures)), pictures)
 
 
-class _Squares(torch.utils.data.Dataset):
-    """What the decoding processes run."""
-
-    def __init__(self, dataset: Dataset, side: int):
-        self.dataset, self.side = dataset, side
-
-    def __getitem__(self, i: int) -> tuple[int, Sample | str]:
-        """Return picture i cut to a square, or the reason why there is none."""
-        try:
-            return i, self.dataset[i].squared(self.side)
-        except PictureError as error:
-            return i, str(error)
-
-    def collate(self, items: list[tuple[int, Sample | str]]) -> tuple[Tensor, dict]:
-        """Return the squares [k, 3, side, side] of a chunk and its rows of the index."""
-        good = [(i, sample) for i, sample in items if isinstance(sample, Sample)]
-        squares = torch.empty(len(good), 3, self.side, self.side, dtype=torch.uint8)
-        for square, (_, sample) in zip(squares, good, strict=True):
-            square.copy_(sample.picture)
-        return squares, {
-            "rows": [i for i, _ in good],
-            "names": [sample.name for _, sample in good],
-            "labels": [self.dataset.labels[i].tolist() for i, _ in good],
-            "boxes": [sample.box for _, sample in good],
-            "left_out": [(i, reason) for i, reason in items if isinstance(reason, str)],
-        }
-
-
 def _chunks(
     dataset: Dataset, side: int, start: int, workers: int | None, progress: bool
 ) -> Iterator[tuple[Tensor, dict]]:
     """Decode in the data set's order."""
-    squares = _Squares(dataset, side)
-    loader = DataLoader(
-        squares,
-        batch_size=CHUNK,
-        sampler=range(start, len(dataset)),
-        num_workers=(os.cpu_count() or 1) if workers is None else workers,
-        collate_fn=squares.collate,
-        generator=torch.Generator(),  # the loader would otherwise draw from the global one
-    )
+    parts = [range(i, min(i + CHUNK, len(dataset))) for i in range(start, len(dataset), CHUNK)]
+    job, workers = partial(_decoded, dataset, side), cores() if workers is None else workers
     title = f"packing {dataset.name} {dataset.split}"
-    with tqdm(desc=title, total=len(dataset), initial=start, unit=" pictures", disable=not progress) as bar:
-        for part, chunk in loader:
-            yield part, chunk
+    with tqdm(
+        desc=title, total=len(dataset), initial=start, unit=" pictures", delay=1, disable=not progress
+    ) as bar:
+        for squares, chunk in in_processes(job, parts, workers):
+            yield torch.from_numpy(squares), chunk
             bar.update(len(chunk["rows"]) + len(chunk["left_out"]))
+
+
+def _decoded(dataset: Dataset, side: int, rows: range) -> tuple[np.ndarray, dict]:
+    """Return the squares [k, 3, side, side] of a chunk and its rows of the index."""
+    squares = np.empty((len(rows), 3, side, side), np.uint8)
+    chunk: dict[str, list] = {key: [] for key in ("rows", "names", "labels", "boxes", "left_out")}
+    for row in rows:
+        try:
+            sample = dataset[row].squared(side)
+        except PictureError as error:
+            chunk["left_out"].append((row, str(error)))
+            continue
+        squares[len(chunk["rows"])] = sample.picture.numpy()
+        chunk["rows"].append(row)
+        chunk["names"].append(sample.name)
+        chunk["labels"].append(dataset.labels[row].tolist())
+        chunk["boxes"].append(sample.box)
+    return squares[: len(chunk["rows"])], chunk
 
 
 class _Draft:

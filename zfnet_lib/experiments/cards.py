@@ -10,7 +10,7 @@ from ..files import results_root
 from ..overlap import known_overlaps
 from ..shipping import RETRAINED, SHIPPED, Retrained, Shipped
 from ..tables import Table
-from ..trainings import TRANSFER, has_splits, performed, read_epochs
+from ..trainings import has_splits, performed, read_epochs
 from .setting import DATA, profile_of
 
 RECALLED = {"caltech-101": "44 (recalled)", "caltech-256": "243 (recalled)"}
@@ -57,7 +57,7 @@ def overlaps(profile: str) -> Table:
             "compared": f"{overlap.compared[0]:,} with {overlap.compared[1]:,}",
             "paper": RECALLED.get(overlap.second.split()[0], ""),
         }
-        for overlap in known_overlaps(f"{data} train", TRANSFER)
+        for overlap in known_overlaps(data, "train")
     ]
     return Table(columns, rows)
 

@@ -47,7 +47,7 @@ def pictures_named(name: str) -> Dataset:
     if name == "photos":
         return open_to_look(name, density=DENSE)
     try:
-        return open_pack(name, "val")
+        return open_pack(name, "val") if name in DATASETS else open_to_look(name)
     except MissingDataError:
         return open_to_look(name)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ..files import data_root
+from ..files import data_root, expanded
 from .archives import Index, PictureFiles, read_folder
 from .photos import Photos
 from .samples import DataError, Dataset, MissingDataError
@@ -58,7 +58,7 @@ def open_dataset(name: str, split: str = "val", **options) -> Dataset:
     """
     kind, _, path = name.partition(":")
     if kind == "folder" and path:
-        return _open_folder(name, Path(path).expanduser(), split)
+        return _open_folder(name, expanded(path), split)
     entry = dataset_entry(name)
     if split not in entry.splits:
         raise DataError(f"{name} has no split {split!r}; its splits are {', '.join(entry.splits)}")
@@ -81,7 +81,7 @@ def open_to_look(name: str, **options) -> Dataset:
         **options: As `open_dataset` takes them.
     """
     own = name.partition("folder:")[2]
-    divided = own and all(Path(own, part).expanduser().is_dir() for part in ("train", "val"))
+    divided = own and all((expanded(own) / part).is_dir() for part in ("train", "val"))
     return open_dataset(name, "all" if own and not divided else "val", **options)
 
 

@@ -140,6 +140,9 @@ def test_fig2_draws_maps_by_seed_and_layer_among_the_active_ones():
     assert len({tuple(drawn(seed)) for seed in range(6)}) == 6
     assert drawn(0) != drawn(0, "conv2")
     assert all(7 not in drawn(seed) for seed in range(40))
+    for maps in (0, -1):
+        with pytest.raises(ZfnetError, match=f"{maps} maps of a layer cannot be drawn"):
+            deconvnet.drawn_maps(Hits("conv1", *4 * [torch.ones(40, 2)]), maps, 0)
 
 
 def test_fig3_agrees_with_the_paper():

@@ -175,6 +175,13 @@ def test_train_refuses_bad_requests(home, capsys, changes, sentence):
     assert not (home / "data" / "trainings").exists()
 
 
+@pytest.mark.parametrize("option", ["--side", "--maps"])
+def test_an_atlas_refuses_negative_numbers(home, capsys, option):
+    said = refusal(capsys, "atlas", "small", "--pictures", "photos", option, "-1", "--out", home / "atlas")
+    assert "an atlas of" in said and "is impossible; 0 takes all, and the network's own" in said
+    assert not (home / "atlas").exists()
+
+
 def test_evaluate_and_overlap_refuse_bad_requests(home, tiny_folder, capsys):
     assert "views = 3" in refusal(capsys, "evaluate", "small", "--data", tiny_folder, "--views", "3")
     assert "there is no data set 'x'" in refusal(capsys, "overlap", "x", "shapes")

@@ -291,6 +291,8 @@ def _telling_window(maps: Tensor, side: int = 7) -> tuple[int, Tensor]:
 
 def drawn_maps(hits: Hits, maps: int, seed: int) -> list[int]:
     """Draw maps that are active on k pictures; each layer draws anew."""
+    if maps < 1:
+        raise ZfnetError(f"{maps} maps of a layer cannot be drawn; choose at least 1")
     active = (hits.score > 0).all(1).nonzero().flatten()
     generator = torch.Generator().manual_seed(crc32(f"{seed} {hits.layer}".encode()))
     order = torch.randperm(len(active), generator=generator)

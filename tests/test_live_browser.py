@@ -428,7 +428,7 @@ def test_the_browser_says_where_it_computes_and_takes_uploads(browser, net, monk
     content = encoded(Image.new("LA", (80, 70), (200, 255)))
     browser.upload._arrived(None, {"name": "my.png", "size": len(content)}, [memoryview(content)])
     assert browser.about.value.startswith("<b>my.png</b>. mini answers: ")
-    assert "there is a GPU here, and `net.to('mps')` before `live_browser` takes it" in unescape(browser.about.value)
+    assert "a GPU here, and `net.to('mps')` before `live_browser` takes it" in unescape(browser.about.value)
     assert np.ptp(browser.units.explorer.seen[10]) <= 1
     assert "no layer" in LiveBrowser(net, SHAPES, layer="conv9").notice.value
 

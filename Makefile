@@ -6,7 +6,6 @@ PICTURES ?=
 
 BIN       := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-WEIGHTS   := $(or $(ZFNET_DATA),data)/weights/alexnet-imagenet/meta.json
 VENDOR    := book/_static/vendor
 AXE       := _build/test-vendor/axe.min.js
 UNPACKED  := _build/vendor
@@ -24,12 +23,12 @@ help:  ## list these targets
 
 ifeq ($(PROFILE)$(PICTURES),tiny)
 HTML := _build/html
-book: $(INSTALLED) $(WEIGHTS) vendor  ## build the book; with PROFILE or PICTURES: run the notebooks so, then publish
+book: $(INSTALLED) weights vendor  ## build the book; with PROFILE or PICTURES: run the notebooks so, then publish
 	@$(BIN)/jupyter-book build . -W --keep-going
 	@echo "The book: $(CURDIR)/$(HTML)/index.html"
 else
 HTML := runs/$(PROFILE)/book/_build/html
-book: $(INSTALLED) $(if $(filter smoke,$(PROFILE)),,$(WEIGHTS)) vendor
+book: $(INSTALLED) $(if $(filter smoke,$(PROFILE)),,weights) vendor
 	@$(BIN)/zfnet run $(CHOSEN)
 	@$(BIN)/zfnet book --profile $(PROFILE)
 endif
@@ -70,10 +69,8 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
-weights: $(WEIGHTS)  ## fetch ImageNet's AlexNet weights; the book does it by itself
-
-$(WEIGHTS): | $(INSTALLED)
-	@$(BIN)/zfnet fetch alexnet-imagenet
+weights: $(INSTALLED)  ## fetch ImageNet's AlexNet weights; the book does it by itself
+	@test -e "$${ZFNET_DATA:-data}/weights/alexnet-imagenet/meta.json" || $(BIN)/zfnet fetch alexnet-imagenet
 
 vendor:  ## put MathJax and the widget manager into the book, and axe-core beside it for the tests, by npm
 	@$(call by-npm,$(VENDOR),pages will use the public copies of MathJax and the widget manager)
@@ -87,7 +84,8 @@ $(VENDOR):
 	@cd $(UNPACKED) && $(NPM) mathjax@3.2.2 @jupyter-widgets/html-manager@1.0.14 >/dev/null
 	@cd $(UNPACKED) && tar xzf mathjax-*.tgz && mv package/LICENSE package/es5/tex-chtml.js package/es5/output mathjax/
 	@cd $(UNPACKED) && tar xzf jupyter-widgets-*.tgz && mv package/LICENSE package/dist/embed.js package/dist/*.woff2 widgets/
-	@cd $(UNPACKED) && rm -rf mathjax/output/svg* package *.tgz && mv $(CURDIR)/$(UNPACKED) $(CURDIR)/$@
+	@cd $(UNPACKED) && rm -rf mathjax/output/svg* package *.tgz
+	@mv $(UNPACKED) $@
 
 $(AXE):
 	@rm -rf $(@D) && mkdir -p $(@D)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -45,3 +46,11 @@ def voc(root: Path, classes: tuple[str, ...]) -> None:
             path.write_text("\n".join(lines) + "\n")
     for seed, (picture, _) in enumerate(signs["trainval"]):
         write_picture(root / f"JPEGImages/{picture}.jpg", seed)
+
+
+def foreign_kernel(folder: Path) -> str:
+    """Write a kernelspec `python3` of another environment, which starts nothing; return its `JUPYTER_PATH`."""
+    (folder / "kernels/python3").mkdir(parents=True)
+    spec = {"argv": ["/elsewhere/bin/python", "{connection_file}"], "display_name": "other", "language": "python"}
+    (folder / "kernels/python3/kernel.json").write_text(json.dumps(spec))
+    return str(folder)

@@ -14,6 +14,7 @@ from pkgutil import resolve_name
 import nbformat
 import pytest
 import yaml
+from layouts import foreign_kernel
 from pages import AXE, CHROMIUM, PHONE, SIDEWAYS, chromium, findings, problems, served
 
 import zfnet_lib
@@ -100,6 +101,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZFNET_RESULTS", str(root / "results"))
         patch.setenv("ZFNET_DATA", str(root / "data"))
+        patch.setenv("JUPYTER_PATH", foreign_kernel(root / ".jupyter"))  # neither a build nor a run may take it
         patch.setattr(notebooks, "PROJECT", root)
         yield root
 

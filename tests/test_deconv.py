@@ -34,6 +34,7 @@ from torchvision.models import alexnet
 
 from zfnet_lib.deconv import Unit, cut, deconv, deconv_units, descend, project, unpool
 from zfnet_lib.foreign import adapt
+from zfnet_lib.network import InputError
 from zfnet_lib.receptive import Box
 from zfnet_lib.specs import KRIZHEVSKY, MINI, ZFNET, Norm, SpecError
 
@@ -316,6 +317,9 @@ def test_pictures_and_signals_that_do_not_exist_get_one_sentence():
     for image in (1, -1):
         with pytest.raises(SpecError, match=f"^there is no picture {image}; the batch holds 1$"):
             deconv_units(net, x, [Unit(image, "conv1", 0, 0, 0)])
+    for batch in (0, -1):
+        with pytest.raises(InputError, match=f"^{batch} units cannot be projected together; give batch=1 or more"):
+            deconv_units(net, x, [Unit(0, "conv1", 0, 0, 0)], batch=batch)
     with pytest.raises(SpecError, match=r"a signal on conv5 has shape \[1, 32, 3, 3\], given \[1, 32, 3, 4\]"):
         project(net.trace(x), "conv5", torch.zeros(1, 32, 3, 4))
     with pytest.raises(SpecError, match=r"^this trace stops before conv3; .* without `upto`$"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from layouts import class_folders
+from layouts import class_folders, foreign_kernel
 
 from zfnet_lib import MINI, ConvNet, diagnosis, save_network
 from zfnet_lib.datasets import dataset_entry, pack_dataset
@@ -28,6 +28,25 @@ def test_programs_are_found_by_any_of_their_names(monkeypatch: pytest.MonkeyPatc
     assert said["chromium"] == "/opt/chrome"
     assert said["make"] == "/bin/make"
     assert said["npm"] == "missing: pages load MathJax and the widget manager from their public copies"
+
+
+def test_a_kernel_of_another_environment_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JUPYTER_PATH", raising=False)
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "none"))
+    assert dict(diagnosis.programs())["kernel python3"] == "this environment's"
+    monkeypatch.setenv("JUPYTER_PATH", foreign_kernel(tmp_path / "jupyter"))
+    said = dict(diagnosis.programs())["kernel python3"]
+    assert said.startswith(
+        f"/elsewhere/bin/python, as {tmp_path}/jupyter/kernels/python3 says: another environment's"
+    )
+
+
+def test_a_package_that_is_only_found_is_no_installed_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> list[str]:
+        raise diagnosis.PackageNotFoundError(name)
+
+    monkeypatch.setattr(diagnosis, "requires", missing)
+    assert dict(diagnosis.packages())["zfnet-lib"].startswith("not installed, only found in ")
 
 
 def test_the_machine_is_measured_where_the_data_will_lie(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

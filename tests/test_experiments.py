@@ -1,6 +1,9 @@
 """Experiments: what notebooks and command line get."""
 
+from contextlib import nullcontext
+
 import numpy as np
+import papermill
 import pytest
 import torch
 from PIL import Image
@@ -9,6 +12,7 @@ from torch.nn import functional as F
 from zfnet_lib import Hits, ZfnetError, experiments, mosaics
 from zfnet_lib.deconv import deconv
 from zfnet_lib.experiments import deconvnet, setting
+from zfnet_lib.files import PROJECT
 from zfnet_lib.receptive import Box
 from zfnet_lib.records import Provenance, Record
 from zfnet_lib.specs import ZFNET
@@ -76,6 +80,45 @@ def test_fig2_projects_the_strongest_units():
         result.blocks("conv2")
 
 
+def test_fig2_over_a_whole_data_set_says_how_it_is_computed(tmp_path, monkeypatch):
+    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path))
+    whole = experiments.fig2_whole("alexnet-imagenet", "caltech-101")
+    assert "Not run: `zfnet run fig2 --profile tiny --live`" in whole._repr_markdown_()
+    assert whole.blocks("conv2") == []
+
+
+@pytest.mark.parametrize(
+    ("cell", "sentence"),
+    [
+        ("typo = 1", "there is no parameter 'typo'; the parameters of this notebook are profile, live, size, maps"),
+        ('profile = "smoke"\nPictures = "photos"', "there is no parameter 'Pictures'"),
+        ('live = "no"', "the parameter live takes bool, not 'no'"),
+        ("maps = 2.0", "the parameter maps takes int, not 2.0"),
+        ("maps = True", "the parameter maps takes int, not True"),
+        ("profile = None", "the parameter profile takes str, not None"),
+        ('profile = "smoke"\nlive = True\nsize = 2\nmaps = 3', ""),
+    ],
+)
+def test_what_papermill_injects_is_checked(cell, sentence):
+    notebook = {}
+    exec('profile: str = "tiny"\nlive: bool = False\nsize: float = 1.5\nmaps: int = 6', notebook)
+    exec(cell, notebook)
+    notebook["In"] = ["", "profile: str …", f"# Parameters\n{cell}\n", "typo = 2"]
+    with pytest.raises(ZfnetError, match=sentence) if sentence else nullcontext():
+        setting.check_parameters(notebook)
+
+
+def test_papermill_alone_ends_at_a_misspelt_parameter(tmp_path):
+    with pytest.raises(papermill.PapermillExecutionError, match="there is no parameter 'netwrok'"):
+        papermill.execute_notebook(
+            PROJECT / "notebooks/fig3.ipynb",
+            tmp_path / "out.ipynb",
+            {"netwrok": "krizhevsky"},
+            cwd=PROJECT / "notebooks",
+            progress_bar=False,
+        )
+
+
 def test_a_field_larger_than_the_picture_shows_the_whole_picture():
     projection = torch.zeros(3, 9, 9)
     projection[:, 4, 4] = 1
@@ -97,6 +140,9 @@ def test_fig2_draws_maps_by_seed_and_layer_among_the_active_ones():
     assert len({tuple(drawn(seed)) for seed in range(6)}) == 6
     assert drawn(0) != drawn(0, "conv2")
     assert all(7 not in drawn(seed) for seed in range(40))
+    for maps in (0, -1):
+        with pytest.raises(ZfnetError, match=f"{maps} maps of a layer cannot be drawn"):
+            deconvnet.drawn_maps(Hits("conv1", *4 * [torch.ones(40, 2)]), maps, 0)
 
 
 def test_fig3_agrees_with_the_paper():

@@ -204,10 +204,10 @@ def test_a_full_disk_is_noticed_before(data, tiny, monkeypatch):
     path, _ = tiny
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("usage", (), {"free": 0}))
     with pytest.raises(
-        DataError, match=r"unpacking tiny-imagenet needs 0.0 GB and .* has 0.0 GB free; free space, or"
+        DataError, match=r"unpacking tiny-imagenet needs 1.00B and .* has 0.00B free; free space, or"
     ):
         fetch_dataset("tiny-imagenet", path)
-    with pytest.raises(DataError, match=r"packing needs 5\.4 GB"):
+    with pytest.raises(DataError, match=r"packing needs 5\.40GB"):
         require_room(data / "not/there", 5_400_000_000, "packing")
 
 

@@ -26,6 +26,7 @@ from zfnet_lib.datasets import pack_dataset, pack_in_memory, whole_pack
 from zfnet_lib.experiments.development import Development, Feature
 from zfnet_lib.experiments.setting import Source
 from zfnet_lib.files import (
+    PACKAGE,
     PROJECT,
     DamagedError,
     UnwritableError,
@@ -60,6 +61,36 @@ def test_data_live_where_the_environment_says_and_otherwise_in_the_checkout(monk
     assert data_root() == Path.home() / "pictures"
     monkeypatch.setenv("ZFNET_DATA", "")
     assert data_root() == PROJECT / "data"
+
+
+@pytest.mark.parametrize("variable", ["ZFNET_DATA", "ZFNET_RESULTS"])
+def test_the_home_of_nobody_is_refused(monkeypatch, variable):
+    monkeypatch.setenv(variable, "~no-such-user/place")
+    with pytest.raises(ZfnetError, match="~no-such-user/place: there is no such user here; write the folder out"):
+        data_root() if variable == "ZFNET_DATA" else results_root("tiny")
+
+
+ALONE = """from zfnet_lib.__main__ import main
+from zfnet_lib.files import data_root, results_root, spot_root
+print(data_root(), results_root("tiny"), spot_root())
+for words in ("list", "run --profile smoke", "run fig1 --profile tiny", "book --profile tiny"):
+    print(words, "ends with", main(words.split()))"""
+
+
+def test_a_package_without_a_checkout_works_in_the_current_folder(tmp_path):
+    installed, here = tmp_path / "site-packages", tmp_path / "here"
+    shutil.copytree(PACKAGE, installed / "zfnet_lib", ignore=shutil.ignore_patterns("__pycache__"))
+    here.mkdir()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ZFNET_")}
+    environment |= {"PYTHONPATH": str(installed), "PYTHONDONTWRITEBYTECODE": "1"}
+    run = {"cwd": here, "env": environment, "capture_output": True, "text": True, "check": True}
+    done = subprocess.run([sys.executable, "-c", ALONE], **run)
+    first, *others = done.stdout.splitlines()
+    assert first == f"{here}/data {here}/results/tiny {here}/runs/results/smoke/trained"
+    ends = [line.rpartition(" ")[2] for line in others if " ends with " in line]
+    assert ends == ["0", "1", "1", "1"]
+    assert done.stderr.count(f"zfnet: there are no notebooks in {here}: ") == 3
+    assert names(installed) == ["zfnet_lib"] and names(here) == []
 
 
 def test_results_of_the_smoke_profile_are_not_among_the_committed_ones(monkeypatch, tmp_path):

@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 from dataclasses import asdict
+from html import unescape
 
 import layouts
 import nbformat
@@ -403,11 +404,11 @@ def test_what_is_wrong_is_said_in_one_sentence_and_changes_nothing(browser, act,
 
 def test_the_browser_says_where_it_computes_and_takes_uploads(browser, net, monkeypatch):
     assert "this kernel has no GPU" in browser.about.value
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("zfnet_lib.browsers.live.browser.place", lambda: "mps")
     content = encoded(Image.new("LA", (80, 70), (200, 255)))
     browser.upload._arrived(None, {"name": "my.png", "size": len(content)}, [memoryview(content)])
     assert browser.about.value.startswith("<b>my.png</b>. mini answers: ")
-    assert "there is a GPU here, and `net.cuda()` before `live_browser` takes it" in browser.about.value
+    assert "a GPU here, and `net.to('mps')` before `live_browser` takes it" in unescape(browser.about.value)
     assert np.ptp(browser.units.explorer.seen[10]) <= 1
     assert "no layer" in LiveBrowser(net, SHAPES, layer="conv9").notice.value
 

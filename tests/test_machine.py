@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from zfnet_lib.files import ZfnetError
-from zfnet_lib.machine import has_bf16, in_processes
+from zfnet_lib.machine import has_bf16, in_processes, place
+from zfnet_lib.records import device_name
 
 
 @pytest.mark.parametrize(("flags", "answer"), [("sse avx512_bf16", True), ("sse avx2 fma", False), (None, None)])
@@ -75,3 +76,15 @@ def test_processes_end_when_nobody_wants_the_rest() -> None:
     assert len(multiprocessing.active_children()) == 2
     found.close()
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("recent", [True, False])
+def test_apples_gpu_is_a_device(monkeypatch: pytest.MonkeyPatch, recent: bool) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda major, minor: recent and major <= 14)
+    assert place() == "mps"
+    assert has_bf16() is recent
+    assert device_name("mps").endswith(", GPU")
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    assert place() == "cpu"

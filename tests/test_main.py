@@ -1,7 +1,9 @@
 """The command line: what it writes, and one sentence with exit status 1 where something is wrong."""
 
 import json
+import os
 import shutil
+import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +13,12 @@ import pytest
 from layouts import class_folders
 from PIL import Image
 
-from zfnet_lib import MINI, ConvNet, save_network
+from zfnet_lib import MINI, ConvNet, open_dataset, save_network
 from zfnet_lib.__main__ import main
-from zfnet_lib.trainings import excluded_rows, training_data
+from zfnet_lib.batches import BatchError, Batches
+from zfnet_lib.images import Preparation
+from zfnet_lib.recipes import SMOKE
+from zfnet_lib.trainings import Training, excluded_rows, training_data
 
 
 @pytest.fixture
@@ -212,6 +217,17 @@ def test_train_leaves_record_errors_and_weights_that_evaluate(home, tiny_folder,
         ({"--data": "caltech-256"}, "zfnet fetch caltech-256"),
         ({"--recipe": "huge"}, "there is no recipe 'huge'; known are paper, tiny, smoke"),
         ({"--clip": "some"}, "clip is 'some'; choose one of all, none, first, but-first"),
+        ({"--clip": ""}, "clip is ''; choose one of"),
+        ({"--views": ""}, "views is ''; choose one of"),
+        ({"--precision": ""}, "precision is ''; choose one of"),
+        ({"--epochs": "0"}, "epochs is 0; it is at least 1"),
+        ({"--batch": "0"}, "batch is 0; it is at least 1"),
+        ({"--seed": "-1"}, "seed -1, 0 pictures a class: no number may be negative"),
+        ({"--seed": str(2**63)}, "nor a seed above 2^63"),
+        ({"--each": "-1"}, "seed 0, -1 pictures a class: no number may be negative"),
+        ({"--workers": "-2"}, "-2 decoding processes are impossible"),
+        ({"--data": "folder:" + 300 * "x"}, "File name too long"),
+        ({"--data": "folder:~no-such-user"}, "~no-such-user: there is no such user here"),
     ],
 )
 def test_train_refuses_bad_requests(home, capsys, changes, sentence):
@@ -219,6 +235,13 @@ def test_train_refuses_bad_requests(home, capsys, changes, sentence):
     name = options.pop("NAME")
     assert sentence in refusal(capsys, "train", name, *(word for pair in options.items() for word in pair))
     assert not (home / "data" / "trainings").exists()
+
+
+@pytest.mark.parametrize("option", ["--side", "--maps"])
+def test_an_atlas_refuses_negative_numbers(home, capsys, option):
+    said = refusal(capsys, "atlas", "small", "--pictures", "photos", option, "-1", "--out", home / "atlas")
+    assert "an atlas of" in said and "is impossible; 0 takes all, and the network's own" in said
+    assert not (home / "atlas").exists()
 
 
 def test_overlap_and_pack_refuse_bad_requests(home, capsys):
@@ -271,3 +294,54 @@ def test_folders_are_packed_and_compared_and_training_leaves_out_what_both_have(
     assert "1 of 141 pictures of folder-colours-" in capsys.readouterr().out
     data = training_data(tiny_folder, "train")
     assert [data.names[row] for row in excluded_rows(data)] == ["train/red/noise.png"]
+
+
+def test_a_batch_of_ones_own_is_part_of_the_trainings_name():
+    recipe = replace(SMOKE, batch=96, clip="none")
+    training = Training("zfnet", "shapes", recipe)
+    assert training.name == "zfnet-clip-none-batch-96-shapes-smoke-seed0"
+    assert training.command == "zfnet train zfnet --data shapes --recipe smoke --clip none --batch 96"
+    with pytest.raises(
+        BatchError, match=r"a batch of 64 cannot be shared by 3 processes; .* multiple of 3 \(--batch\)"
+    ):
+        Batches(open_dataset("shapes", n=96), Preparation.grey(64), size=SMOKE.batch, classes=16, world=3)
+    Batches(open_dataset("shapes", n=96), Preparation.grey(64), size=recipe.batch, classes=16, world=3)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["show", "{long}", "--network", "small"],
+        ["show", "noise.png", "--network", "{long}"],
+        ["show", "noise.png", "--network", "small", "--out", "{long}"],
+        ["evaluate", "{long}", "--data", "shapes"],
+        ["fetch", "caltech-101", "--from", "{long}"],
+        ["atlas", "{long}"],
+        ["claims", "--profile", "tiny", "--json", "{long}"],
+    ],
+)
+def test_names_that_are_too_long_are_one_sentence(home, capsys, monkeypatch, words):
+    monkeypatch.chdir(home)
+    assert "File name too long" in refusal(capsys, *(word.format(long=300 * "x") for word in words))
+
+
+@pytest.mark.parametrize(
+    "words", [["evaluate", "small", "--data", "shapes"], ["claims", "--profile", "tiny"], ["bench", "norm"]]
+)
+def test_a_folder_in_the_place_of_a_file_is_refused_before_the_work(home, capsys, words):
+    assert refusal(capsys, *words, "--json", home) == f"zfnet: {home} is a folder; name a file\n"
+
+
+def test_a_home_that_is_not_there_is_one_sentence(home, capsys, monkeypatch):
+    monkeypatch.setenv("ZFNET_DATA", "~no-such-user")
+    for command in ("list", "doctor"):
+        assert "there is no such user here" in refusal(capsys, command)
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(capsys, monkeypatch):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        assert main(["list"]) == 141
+    assert capsys.readouterr().err == ""

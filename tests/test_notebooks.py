@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
+from layouts import foreign_kernel
 
 from zfnet_lib import notebooks
 from zfnet_lib.__main__ import main
-from zfnet_lib.files import ZfnetError, spot_root
+from zfnet_lib.files import PACKAGE, ZfnetError, spot_root
 from zfnet_lib.notebooks import notebook_names, publish_book, run_notebooks, state_hash, summary
 
 PARAMETERS = """profile: str = "tiny"  # smoke, tiny or paper
@@ -39,6 +47,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_notebook(tmp_path / "notebooks/aside.ipynb", "colour: str = 'red'")
     monkeypatch.setattr(notebooks, "PROJECT", tmp_path)
     monkeypatch.setattr(notebooks, "state_hash", lambda: "unchanged")
+    monkeypatch.setenv("JUPYTER_PATH", foreign_kernel(tmp_path / "jupyter"))
     return tmp_path
 
 
@@ -71,6 +80,56 @@ def test_a_failing_notebook_is_named_and_the_others_run(project: Path) -> None:
     assert "two       failed" in shown
     assert "cell 3: ZeroDivisionError" in shown
     assert sorted(path.name for path in done.path.parent.iterdir()) == ["one.ipynb", "two.ipynb"]
+
+
+@pytest.mark.parametrize("variable", ["JUPYTER_PATH", "JUPYTER_DATA_DIR"])
+def test_notebooks_run_in_this_environment_whatever_python3_is_registered(
+    project: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.delenv("JUPYTER_PATH")
+    monkeypatch.setenv(variable, foreign_kernel(project / "other"))
+    monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "no")
+    before = dict(os.environ)
+    write_notebook(project / "notebooks/one.ipynb", "import sys", "print(sys.executable)")
+    (done,) = run_notebooks(["one"], "smoke")
+    assert printed(done.path) == f"{sys.executable}\n"
+    assert dict(os.environ) == before
+
+
+BATCH = """from pathlib import Path
+from zfnet_lib import notebooks
+if __name__ == "__main__":
+    notebooks.PROJECT = Path.cwd()
+    list(notebooks.run_notebooks(["one", "aside"], "smoke", jobs=2))"""
+
+
+def test_workers_and_kernels_end_with_a_batch_that_is_killed(project: Path) -> None:
+    for name in ("one", "aside"):
+        write_notebook(project / f"notebooks/{name}.ipynb", "open('begun', 'w')", "import time; time.sleep(600)")
+    (project / "batch.py").write_text(BATCH)
+    environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([sys.executable, "batch.py"], cwd=project, env=environment, **silent) as batch:
+        while not (project / "notebooks/begun").exists():
+            assert batch.poll() is None
+            time.sleep(0.1)
+        started = psutil.Process(batch.pid).children(recursive=True)
+        assert any("ipykernel_launcher" in process.cmdline() for process in started)
+        batch.kill()
+    _, left = psutil.wait_procs(started, timeout=60)
+    for process in left:
+        process.kill()
+    assert not left
+
+
+def test_a_worker_that_is_killed_is_one_sentence(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*arguments: object) -> None:
+        raise BrokenProcessPool
+
+    monkeypatch.setattr(notebooks, "_run", killed)
+    monkeypatch.setattr(notebooks, "ProcessPoolExecutor", lambda *arguments: ThreadPoolExecutor(1))
+    with pytest.raises(ZfnetError, match=r"a process that runs notebooks was killed, .* with --jobs 1 needs less"):
+        list(run_notebooks(["one", "aside"], "smoke", jobs=2))
 
 
 def test_a_kernel_that_dies_fails_its_notebook_alone(project: Path) -> None:
@@ -194,6 +253,22 @@ def test_a_wrong_request_is_one_sentence_and_runs_nothing(
     assert not (project / "runs").exists()
 
 
+@pytest.mark.parametrize("words", [["list"], ["run", "--profile", "smoke"], ["run", "fig1", "--profile", "tiny"]])
+def test_without_a_checkout_the_notebooks_are_said_to_be_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, words: list[str]
+) -> None:
+    monkeypatch.setattr(notebooks, "PROJECT", tmp_path)
+    assert main(words) == (0 if words == ["list"] else 1)
+    assert "there are no notebooks in" in "".join(capsys.readouterr())
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("jobs", ["0", "-1"])
+def test_no_notebook_at_a_time_is_refused(project: Path, capsys: pytest.CaptureFixture, jobs: str) -> None:
+    assert main(["run", "one", "--profile", "smoke", "--jobs", jobs]) == 1
+    assert f"{jobs} notebooks at a time are impossible" in capsys.readouterr().err
+
+
 def test_an_output_folder_that_cannot_be_written_is_named(project: Path) -> None:
     (project / "file").write_text("")
     with pytest.raises(ZfnetError, match=r"cannot write to .*file/runs: .*; choose another folder with --out"):
@@ -260,3 +335,6 @@ def test_the_state_follows_results_and_weights(tmp_path: Path, monkeypatch: pyte
         assert state_hash() == state_hash()
         seen.append(state_hash())
     assert len(set(seen)) == len(seen)
+    (spot_root() / "mini").mkdir(parents=True)
+    (spot_root() / "mini/meta.json").write_text("{}")
+    assert state_hash() == seen[-1]  # or a run of `smoke` would never be kept

@@ -184,7 +184,7 @@ def test_only_corrupt_pictures(folder, tmp_path):
 def test_a_full_disk(folder, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("shutil.disk_usage", lambda _: type("usage", (), {"free": 10}))
-        with pytest.raises(DataError, match=r"packing .* at 16 pixels needs 0.0 GB and .* has 0.0 GB free"):
+        with pytest.raises(DataError, match=r"packing .* at 16 pixels needs 30.7kB and .* has 10.0B free"):
             packed(folder)
     with monkeypatch.context() as patch:
         interrupt_after(2, patch, OSError(28, "No space left on device"))
@@ -200,8 +200,9 @@ def test_a_pack_that_is_missing(data):
         MissingDataError, match=r"shapes train is not packed at 64 pixels in .*packs; run: zfnet pack shapes"
     ):
         open_pack("shapes")
-    with pytest.raises(DataError, match="the side of a pack is at least 1 pixel; given 0"):
-        open_pack("shapes", side=0)
+    for side in (-1, 0, 1):
+        with pytest.raises(DataError, match=f"the side of a pack is at least 2 pixels; given {side}"):
+            open_pack("shapes", side=side)
 
 
 def test_truncated_and_damaged_packs_are_refused(folder, data):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -115,7 +116,10 @@ def test_notebooks_open_with_a_title_and_have_typed_parameters(path: Path) -> No
     assert set(kinds.values()) <= {"str", "int", "float", "bool"}
     assert all(parameter["help"] for parameter in parameters.values())
     assert parameters["profile"]["default"] == '"tiny"'
-    assert "".join(json.loads(path.read_text())["cells"][0]["source"]).startswith("# ")
+    cells = ["".join(cell["source"]) for cell in json.loads(path.read_text())["cells"]]
+    assert cells[0].startswith("# ")
+    first = next(cell for cell in cells[2:] if "import" in cell)  # it checks what papermill injected
+    assert first.startswith(("from zfnet_lib import experiments", "from zfnet_lib import claims"))
 
 
 TOLD = [path for path in NOTEBOOKS if path.stem not in ("browse", "claims")]
@@ -138,9 +142,9 @@ def test_a_notebook_shows_the_claims_that_are_tested_by_it(page: str) -> None:
     assert any(f'claims.about("{page}", profile)' in "".join(cell["source"]) for cell in cells)
 
 
-def make(*arguments: str) -> subprocess.CompletedProcess[str]:
-    bare = {name: value for name, value in os.environ.items() if "MAKE" not in name}
-    return subprocess.run(["make", *arguments], cwd=PROJECT, env=bare, capture_output=True, text=True, check=False)
+def make(*arguments: str, cwd: Path = PROJECT, **settings: str) -> subprocess.CompletedProcess[str]:
+    bare = {name: value for name, value in os.environ.items() if "MAKE" not in name} | settings
+    return subprocess.run(["make", *arguments], cwd=cwd, env=bare, capture_output=True, text=True, check=False)
 
 
 def test_bare_make_lists_its_targets() -> None:
@@ -153,6 +157,35 @@ def test_make_names_the_python_that_it_needs(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert "false is not Python 3.11 to 3.13; name one that is: make PYTHON=python3.12" in done.stderr
     assert not (tmp_path / "venv").exists()
+
+
+NPM = """#!/bin/sh
+# Packs what the rules of make take out of each package.
+mkdir -p package/es5/output package/dist && cd package
+touch LICENSE es5/tex-chtml.js dist/embed.js dist/a.woff2 axe.min.js && cd ..
+tar czf mathjax-3.tgz package && cp mathjax-3.tgz jupyter-widgets-1.tgz && cp mathjax-3.tgz axe-core-4.tgz
+rm -r package"""
+
+
+def test_make_works_where_paths_hold_spaces(tmp_path: Path) -> None:
+    checkout = tmp_path / "check out"
+    for program, code in (("npm", NPM), ("check out/.venv/bin/zfnet", '#!/bin/sh\necho "zfnet $*"')):
+        (tmp_path / program).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / program).write_text(code)
+        (tmp_path / program).chmod(0o755)
+    shutil.copy(PROJECT / "Makefile", checkout)
+    (checkout / "book/_static").mkdir(parents=True)
+    (checkout / "pyproject.toml").touch()
+    (checkout / ".venv/.installed").touch()
+    settings = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "ZFNET_DATA": str(tmp_path / "some data")}
+    done = make("vendor", "weights", "doctor", cwd=checkout, **settings)
+    assert (done.stdout, done.stderr, done.returncode) == ("zfnet fetch alexnet-imagenet\nzfnet doctor\n", "", 0)
+    vendored = checkout / "book/_static/vendor"
+    assert all((vendored / name).is_file() for name in ("mathjax/tex-chtml.js", "widgets/a.woff2"))
+    assert (checkout / "_build/test-vendor/axe.min.js").is_file()
+    (tmp_path / "some data/weights/alexnet-imagenet").mkdir(parents=True)
+    (tmp_path / "some data/weights/alexnet-imagenet/meta.json").touch()
+    assert make("weights", cwd=checkout, **settings).stdout == ""
 
 
 @pytest.mark.parametrize("setting", ["PROFILE=smoke", "PICTURES=shapes"])

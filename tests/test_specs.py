@@ -155,6 +155,11 @@ def test_at_the_papers_widths_and_above_all_deviations_stay_at_one_hundredth(fac
     assert spec.conv("conv3").maps == 384 * factor
 
 
+def test_an_input_of_no_pixels_is_none_that_was_left_out():
+    with pytest.raises(SpecError, match="an input of 0x0 pixels is too small"):
+        ZFNET.scaled(1, image_size=0)
+
+
 def test_narrow_networks_start_with_deviations_matched_to_their_fan_in():
     # By hand: all maps and units are an eighth; fc6 sees 256 maps of 6x6, then 32 of 1x1.
     expected = {layer: 0.01 * sqrt(8) for layer in ("conv2", "conv3", "conv4", "conv5", "fc7", "fc8")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -16,12 +17,20 @@ from .files import ZfnetError
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return 0, or 1 after one sentence that says what is wrong."""
     warnings.formatwarning = lambda message, *_, **__: f"zfnet: {message}\n"
-    options = _parser().parse_args(arguments)
     warnings.filterwarnings("ignore", "Image size .* exceeds limit")  # such a picture gets a sentence of our own
     try:
+        options = _parser().parse_args(arguments)
         options.command(options)
+        sys.stdout.flush()
     except ZfnetError as error:
         print(f"zfnet: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # who reads, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the end of this process complains
+        return 141  # as what SIGPIPE ends
+    except OSError as error:  # of a path that nobody looked at more closely
+        where = f"cannot use {error.filename}: " if error.filename else ""
+        print(f"zfnet: {where}{error.strerror or error}; choose another path, or mend this one", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("zfnet: stopped; the same command continues where that is possible", file=sys.stderr)
@@ -60,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--clip", default="all", help="filters scaled back: all, none (Fig. 5a), first, but-first")
     train.add_argument("--precision", help="bfloat16 or float32; the recipe's by default")
     train.add_argument("--epochs", type=int, help="the recipe's by default")
+    train.add_argument("--batch", type=int, help="pictures an update, a multiple of the processes; the recipe's")
     train.add_argument("--views", help="of each picture: random (crops and flips), ten (of section 3) or centre")
     train.add_argument(
         "--each", type=int, default=0, help="so many pictures a class, those of the fold --seed (section 5.2)"
@@ -73,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--data", required=True)
     evaluate.add_argument("--split", default="val")
     evaluate.add_argument("--views", type=int, default=1, help="1 or 10")
-    evaluate.add_argument("--json", type=Path, metavar="FILE", help="add the records to FILE")
+    evaluate.add_argument("--json", type=_file, metavar="FILE", help="add the records to FILE")
 
     ship = _command(commands, "ship", _ship, "store the weights of a finished training as the project ships them")
     ship.add_argument("name", help="such as zfnet-tiny")
@@ -112,12 +122,12 @@ def _parser() -> argparse.ArgumentParser:
     claims.add_argument("claims", nargs="*", metavar="CLAIM", help="all by default")
     claims.add_argument("--profile", required=True, help="smoke, tiny or paper")
     claims.add_argument("--live", action="store_true", help="first measure those that have a record of their own")
-    claims.add_argument("--json", type=Path, metavar="FILE", help="write the ledger to FILE")
+    claims.add_argument("--json", type=_file, metavar="FILE", help="write the ledger to FILE")
 
     bench = _command(commands, "bench", _bench, "time ours against its peers")
     bench.add_argument("what", nargs="*", metavar="BENCH", help="deconv, mining, norm, occlusion, train")
     bench.add_argument("--tuned", action="store_true", help="let glibc keep freed memory, for both sides")
-    bench.add_argument("--json", type=Path, metavar="FILE", help="add the records to FILE")
+    bench.add_argument("--json", type=_file, metavar="FILE", help="add the records to FILE")
     return parser
 
 
@@ -125,6 +135,13 @@ def _command(commands, name: str, run: Callable, text: str) -> argparse.Argument
     parser = commands.add_parser(name, help=text, description=text)
     parser.set_defaults(command=run)
     return parser
+
+
+def _file(text: str) -> Path:
+    """Return the path of a file to write; a folder is refused before the work, not after it."""
+    if Path(text).is_dir():
+        raise ZfnetError(f"{text} is a folder; name a file")
+    return Path(text)
 
 
 # Commands import what they need: `zfnet --help` and `zfnet list` stay fast.
@@ -148,7 +165,11 @@ def _list(options: argparse.Namespace) -> None:
     print("\nTrainings of Tables 1 and 2 on Tiny-ImageNet, with their top-1 error")
     for line in report(queue("tiny-imagenet", TINY)):
         print(f"  {line}")
-    print("\nNotebooks\n  " + "\n  ".join(notebook_names()))
+    try:
+        names = notebook_names()
+    except ZfnetError as error:
+        names = [str(error)]
+    print("\nNotebooks\n  " + "\n  ".join(names))
 
 
 def _doctor(options: argparse.Namespace) -> None:
@@ -201,7 +222,7 @@ def _train(options: argparse.Namespace) -> None:
     from .machine import joined, tune_allocator
     from .recipes import recipe_named
     from .specs import architecture
-    from .trainings import Training, epochs
+    from .trainings import ALTERED, Training, epochs
 
     tune_allocator()
     machine = {"workers": options.workers, "compiled": options.compile}
@@ -210,8 +231,8 @@ def _train(options: argparse.Namespace) -> None:
             _train_queue(options, machine)
             return
         recipe = recipe_named(options.recipe)
-        changes = {"precision": options.precision, "epochs": options.epochs, "views": options.views}
-        recipe = replace(recipe, clip=options.clip, **{key: value for key, value in changes.items() if value})
+        changes = {key: getattr(options, key) for key in ALTERED}
+        recipe = replace(recipe, **{key: value for key, value in changes.items() if value is not None})
         training = Training(architecture(options.network).name, options.data, recipe, options.seed, options.each)
         _watch(training.name, epochs, training, resume=options.resume, **machine)
     print(f"weights: {training.weights}\nrecord: {training.epochs_file}\nerrors: {training.errors_file}")
@@ -346,8 +367,8 @@ def _run(options: argparse.Namespace) -> None:
     profile_of(options.profile)
     pairs = dict(_pair(text) for text in options.parameters)
     runs = []
-    jobs = options.jobs or (cores() if options.profile == "smoke" else 1)
-    chosen = {"live": options.live, "out": options.out, "jobs": jobs}
+    jobs = cores() if options.profile == "smoke" else 1
+    chosen = {"live": options.live, "out": options.out, "jobs": jobs if options.jobs is None else options.jobs}
     for run in run_notebooks(options.notebooks, options.profile, pairs, **chosen):
         runs.append(run)
         print(f"{run.notebook}: {run.state}", file=sys.stderr)

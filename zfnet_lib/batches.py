@@ -244,7 +244,7 @@ class Batches:
             )
         if size % world:
             raise BatchError(
-                f"a batch of {size} cannot be shared by {world} processes; choose a multiple of {world}"
+                f"a batch of {size} cannot be shared by {world} processes; choose a multiple of {world} (--batch)"
             )
         self.on_gpu = squares_on_gpu(data, preparation, device) if device and device.type == "cuda" else None
 

@@ -174,7 +174,7 @@ def _top_layers(net: ConvNet) -> tuple[str, ...]:
 def _features(net: ConvNet, x: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
     highest = max(map(net.layers_upto, layers), key=len)[-1].name
     trace = net.trace(x.to(net.device), upto=highest)
-    return {layer: trace[layer].maps.flatten(1) for layer in layers}
+    return {layer: trace[layer].maps.flatten(1).cpu() for layer in layers}  # Apple's GPUs lack float64
 
 
 def _signs(change: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .network import ConvNet, Stage, Trace
+from .network import ConvNet, InputError, Stage, Trace
 from .receptive import Box, receptive_field
 from .specs import Conv, Pool, Shape, SpecError
 from .windows import Unit, project_units
@@ -171,6 +171,8 @@ def deconv_units(net: ConvNet, x: Tensor, units: Sequence[Unit], batch: int | No
         (torch.Size([3, 27, 27]), [Box(top=40, left=40, bottom=67, right=67)])
     """
     net.check(x, anywhere=True)
+    if batch is not None and batch < 1:
+        raise InputError(f"{batch} units cannot be projected together; give batch=1 or more, or leave it out")
     shapes = net.spec.shapes(*x.shape[-2:])
     for unit in units:
         if not 0 <= unit.image < len(x):

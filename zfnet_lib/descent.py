@@ -117,7 +117,8 @@ class Descent:
             for kind, decay in (("weight", recipe.decay), ("bias", 0.0))
         ]
         groups = [group for group in groups if group["params"]]
-        return _Share(parameters, torch.optim.SGD(groups, recipe.rate, recipe.momentum, fused=True))
+        fused = self.net.device.type != "mps"  # which older versions of torch lack there
+        return _Share(parameters, torch.optim.SGD(groups, recipe.rate, recipe.momentum, fused=fused))
 
     def _differentiate(self, model: nn.Module, part: Batch, pictures: int, number: int) -> float:
         """Leave the gradients of one part's share of the mean loss in its model; return that share."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import torch
+from jupyter_client.kernelspec import KernelSpecManager
 from packaging.requirements import Requirement
 
 from .atlas import MANIFEST, read_manifest
@@ -19,8 +20,8 @@ from .datasets import DATASETS, dataset_entry, dataset_folder, open_pack, whole_
 from .experiments import PROFILES, SOURCES, training_of
 from .experiments.setting import DATA
 from .experiments.several import TRIED
-from .files import PROJECT, ZfnetError, check, data_root, is_left, results_root, sha256
-from .machine import has_bf16
+from .files import PACKAGE, PROJECT, ZfnetError, check, data_root, is_left, results_root, sha256
+from .machine import has_bf16, place
 from .queue import queue, state
 from .recipes import recipe_named
 from .records import device_name
@@ -71,7 +72,12 @@ def diagnose() -> Iterator[str]:
 def packages() -> Iterator[Line]:
     """Say which version of each dependency is installed; one that is missing or too old is named."""
     yield "python", ".".join(map(str, sys.version_info[:3]))
-    for text in requires("zfnet-lib") or ():
+    try:
+        needed = requires("zfnet-lib") or ()
+    except PackageNotFoundError:
+        yield "zfnet-lib", f"not installed, only found in {PACKAGE.parent}: pip install it to see what it needs"
+        return
+    for text in needed:
         wanted = Requirement(text)
         extra = next((part for part in ("test", "dev", "cluster") if part in str(wanted.marker)), "")
         bring = f"pip install -e '.[{extra}]'" if extra else "pip install -e ."
@@ -89,17 +95,30 @@ def programs() -> Iterator[Line]:
     for name, (names, without) in PROGRAMS.items():
         found = next(filter(None, map(shutil.which, names)), None)
         yield name, found or f"missing: {without}"
+    yield "kernel python3", _kernel()
+
+
+def _kernel() -> str:
+    """Say whether `python3` is this environment's kernel for those that ask jupyter for it."""
+    spec = KernelSpecManager().get_kernel_spec("python3")
+    program = Path(spec.argv[0])  # a bare `python` is replaced by the interpreter that asks
+    if not program.is_absolute() or program.parent == Path(sys.executable).parent:
+        return "this environment's"
+    return (
+        f"{program}, as {spec.resource_dir} says: another environment's, which JupyterLab and papermill take; "
+        f"zfnet run and the book do not; remove that folder, or take it off JUPYTER_PATH"
+    )
 
 
 def machine() -> Iterator[Line]:
     """Say what computes, with how much memory and disk, and whether it has bf16 instructions."""
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    yield "device", ", ".join(gpus) or device_name("cpu")
+    yield "device", ", ".join(gpus) or device_name(place())
     yield "cores", str(os.cpu_count())
     yield "bf16 instructions", BF16[has_bf16()]
     yield "memory", f"{psutil.virtual_memory().total / GB:.0f} GB"
-    place = next(folder for folder in (data_root(), *data_root().absolute().parents) if folder.is_dir())
-    yield "disk for data", f"{shutil.disk_usage(place).free / GB:.0f} GB free"
+    disk = next(folder for folder in (data_root(), *data_root().absolute().parents) if folder.is_dir())
+    yield "disk for data", f"{shutil.disk_usage(disk).free / GB:.0f} GB free"
 
 
 def data_sets() -> Iterator[Line]:
@@ -125,13 +144,13 @@ def weights() -> Iterator[Line]:
 
 def atlases() -> Iterator[Line]:
     """Say which atlases are here."""
-    places = [place for root in (PROJECT / "results", Path("atlas")) for place in root.rglob(MANIFEST)]
-    for place in sorted(place.parent for place in places):
+    places = [path for root in (PROJECT / "results", Path("atlas")) for path in root.rglob(MANIFEST)]
+    for folder in sorted(path.parent for path in places):
         try:
-            manifest = read_manifest(place)
-            yield manifest["network"], f"over {manifest['pictures']}, in {place}"
+            manifest = read_manifest(folder)
+            yield manifest["network"], f"over {manifest['pictures']}, in {folder}"
         except ZfnetError as error:
-            yield place.name, str(error)
+            yield folder.name, str(error)
     if not places:
         yield "none", "zfnet atlas NETWORK --pictures DATASET writes one"
 

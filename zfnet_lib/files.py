@@ -27,8 +27,21 @@ from safetensors import SafetensorError
 SUMS = "SHA256SUMS"
 """The hashes of the files of a stored folder."""
 
-PROJECT = Path(__file__).resolve().parents[1]
-"""The checkout that this package was imported from (its `notebooks/`, `book/` and `results/`)."""
+
+PACKAGE = Path(__file__).resolve().parent
+"""The folder of this package."""
+
+
+def _project() -> Path:
+    """Return the checkout around this package, else that around the current folder, else the current folder."""
+    if (PACKAGE.parent / "notebooks/fig1.ipynb").exists():
+        return PACKAGE.parent
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / "notebooks/fig1.ipynb").exists()), here)
+
+
+PROJECT = _project()
+"""Where `notebooks/`, `book/`, `results/` and `data/` lie: never beside installed packages."""
 
 
 class ZfnetError(Exception):
@@ -46,9 +59,10 @@ class UnwritableError(ZfnetError):
 def data_root() -> Path:
     """Return the folder of data sets, packs, weights and checkpoints.
 
-    The environment variable `ZFNET_DATA` names it; without one it is `data/` in the checkout.
+    The environment variable `ZFNET_DATA` names it; without one it is `data/` in the checkout, or in the current
+    folder where the package was installed without one.
     """
-    return Path(os.environ.get("ZFNET_DATA") or PROJECT / "data").expanduser()
+    return _folder_named("ZFNET_DATA") or PROJECT / "data"
 
 
 def results_root(profile: str) -> Path:
@@ -57,10 +71,26 @@ def results_root(profile: str) -> Path:
     Results of `smoke` are computed anew in every run and never committed; `ZFNET_RESULTS` names
     another folder for any profile.
     """
-    chosen = os.environ.get("ZFNET_RESULTS")
-    if chosen:
-        return Path(chosen).expanduser() / profile
-    return PROJECT / ("runs/results" if profile == "smoke" else "results") / profile
+    chosen = _folder_named("ZFNET_RESULTS")
+    return (chosen or PROJECT / ("runs/results" if profile == "smoke" else "results")) / profile
+
+
+def _folder_named(variable: str) -> Path | None:
+    """Return the folder that an environment variable names; None where it is not set."""
+    given = os.environ.get(variable)
+    return expanded(given) if given else None
+
+
+def expanded(path: str | Path) -> Path:
+    """Return a path with `~` and `~user` replaced by the home folder.
+
+    Raises:
+        ZfnetError: There is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ZfnetError(f"{path}: there is no such user here; write the folder out") from None
 
 
 def spot_root() -> Path:
@@ -70,7 +100,7 @@ def spot_root() -> Path:
 
 def library_files() -> list[Path]:
     """Return the files that this package is made of: what it computes depends on them."""
-    found = Path(__file__).parent.rglob("*.*")
+    found = PACKAGE.rglob("*.*")
     return sorted(path for path in found if path.is_file() and "__pycache__" not in path.parts)
 
 
@@ -78,7 +108,7 @@ def library_hash() -> str:
     """Return a hash of the files that this package is made of."""
     digest = hashlib.sha256()
     for path in library_files():
-        digest.update(str(path.relative_to(PROJECT)).encode() + path.read_bytes())
+        digest.update(str(path.relative_to(PACKAGE)).encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
 

@@ -171,8 +171,8 @@ def _sweep(net, pictures, labels, transformation, originals, apart) -> Sweep:
 
 
 def _features(trace: Trace) -> dict[str, Tensor]:
-    """Return the rectified maps of every layer as vectors [n, features]."""
-    return {layer: stage.maps.flatten(1) for layer, stage in trace.stages.items()}
+    """Return the rectified maps of every layer as vectors [n, features], where float64 exists: on the processor."""
+    return {layer: stage.maps.flatten(1).cpu() for layer, stage in trace.stages.items()}
 
 
 def _apart(layer: str, features: Tensor) -> Tensor:

@@ -10,9 +10,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout, suppress
-from multiprocessing import Pipe, Process
+from multiprocessing import Pipe, Process, parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import torch
@@ -135,20 +136,35 @@ def is_first() -> bool:
     return not distributed.is_initialized() or distributed.get_rank() == 0
 
 
+def end_with_parent() -> None:
+    """Let this process, which `multiprocessing` started, end at once when the one that started it does."""
+
+    def watch() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
 def cores() -> int:
     """Return how many processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def place() -> str:
-    """Return this process's GPU, or the processor where there is none."""
-    return f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
+    """Return this process's GPU, Nvidia's or Apple's, or the processor where there is none."""
+    if torch.cuda.is_available():
+        return f"cuda:{torch.cuda.current_device()}"
+    # Several processes cannot exchange gradients on Apple's.
+    return "mps" if torch.backends.mps.is_available() and not distributed.is_initialized() else "cpu"
 
 
 def has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool | None:
     """Tell whether the GPU, or without one the processor, multiplies bfloat16 itself; None where unknown."""
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
+    if torch.backends.mps.is_available():
+        return torch.backends.mps.is_macos_or_newer(14, 0)
     return not BF16.isdisjoint(cpuinfo.read_text().split()) if cpuinfo.exists() else None
 
 

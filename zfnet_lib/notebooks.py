@@ -13,6 +13,8 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -28,7 +30,7 @@ from .files import (
     spot_root,
     stamp,
 )
-from .machine import cores
+from .machine import cores, end_with_parent
 
 Value = str | int | float | bool
 
@@ -57,7 +59,11 @@ class Run:
 
 
 def notebook_names() -> list[str]:
-    """Return the names of all notebooks, those of the book first and in its order."""
+    """Return the names of all notebooks, those of the book first and in its order.
+
+    Raises:
+        ZfnetError: There is no checkout here.
+    """
     found = {path.stem for path in (PROJECT / "notebooks").glob("*.ipynb")}
     return [name for name in _chapters() if name in found] + sorted(found - set(_chapters()))
 
@@ -69,6 +75,8 @@ def state_hash() -> str:
     digest.update(str(sorted(path.name for path in data.glob("[!.]*"))).encode())
     for folder, pattern in ((results, "**/*"), (data / "weights", "*/meta.json")):
         for path in sorted(filter(Path.is_file, folder.glob(pattern))):
+            if path.is_relative_to(results_root("smoke")):
+                continue  # not stored: notebooks leave there what the next one takes up
             digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -101,6 +109,8 @@ def run_notebooks(
         ZfnetError: An unknown notebook or parameter, a value of the wrong type, or an `out` that cannot
             be written.
     """
+    if jobs < 1:
+        raise ZfnetError(f"{jobs} notebooks at a time are impossible; give --jobs 1 or more")
     names = list(names) or notebook_names()
     folder = out or PROJECT / "runs" / profile
     values = _values(names, parameters or {}, {"profile": profile, "live": live})
@@ -109,7 +119,7 @@ def run_notebooks(
         shutil.rmtree(spot_root(), ignore_errors=True)
     state, jobs = state_hash(), min(jobs, len(names))
     asked = [(_source(name), folder / f"{name}.ipynb", values[name], state, not live) for name in names]
-    return _side_by_side(asked, jobs) if jobs > 1 else (_run(*one) for one in asked)
+    return _executed(asked, jobs)
 
 
 def summary(runs: Iterable[Run]) -> str:
@@ -151,8 +161,32 @@ def publish_book(profile: str, out: Path | None = None) -> Path:
     return stage / "_build/html/index.html"
 
 
+@contextmanager
+def own_kernel() -> Iterator[None]:
+    """Let `python3` name this interpreter's kernel, whatever else is registered under that name.
+
+    It holds in this process and in those that it starts: jupyter looks first where `JUPYTER_PATH` points.
+    """
+    from ipykernel.kernelspec import write_kernel_spec
+
+    before = os.environ.get("JUPYTER_PATH")
+    with tempfile.TemporaryDirectory(prefix="zfnet-kernel-") as folder:
+        write_kernel_spec(Path(folder, "kernels/python3"))
+        os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, (folder, before)))
+        try:
+            yield
+        finally:
+            os.environ.pop("JUPYTER_PATH") if before is None else os.environ.update(JUPYTER_PATH=before)
+
+
 def _chapters() -> list[str]:
-    return re.findall(r"file: notebooks/(\S+)", (PROJECT / "_toc.yml").read_text())
+    contents = PROJECT / "_toc.yml"
+    if not contents.exists():
+        raise ZfnetError(
+            f"there are no notebooks in {PROJECT}: they and the book are part of a checkout of the repository; "
+            f"run this command in one"
+        )
+    return re.findall(r"file: notebooks/(\S+)", contents.read_text())
 
 
 def _stage(stage: Path, executed: list[Path]) -> None:
@@ -233,17 +267,27 @@ def _unwritable(folder: Path, error: OSError) -> ZfnetError:
     return ZfnetError(f"cannot write to {folder}: {error.strerror}; choose another folder with --out")
 
 
-def _side_by_side(asked: list[tuple], jobs: int) -> Iterator[Run]:
-    """Execute `jobs` notebooks at a time in processes, each on its share of the cores."""
-    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _give_kernels, (max(1, cores() // jobs),))
-    try:
-        for ended in as_completed([pool.submit(_run, *one) for one in asked]):
-            yield ended.result()
-    finally:
-        pool.shutdown(cancel_futures=True)  # an interrupted batch begins no further notebook
+def _executed(asked: list[tuple], jobs: int) -> Iterator[Run]:
+    """Execute notebooks one after the other, or `jobs` at a time in processes, each on its share of the cores."""
+    with own_kernel():
+        if jobs == 1:
+            yield from (_run(*one) for one in asked)
+            return
+        pool = ProcessPoolExecutor(jobs, get_context("spawn"), _begin_worker, (max(1, cores() // jobs),))
+        try:
+            for ended in as_completed([pool.submit(_run, *one) for one in asked]):
+                yield ended.result()
+        except BrokenProcessPool as error:
+            raise ZfnetError(
+                "a process that runs notebooks was killed, perhaps for want of memory; the same command with "
+                "--jobs 1 needs less and goes on where this one stopped"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)  # an interrupted batch begins no further notebook
 
 
-def _give_kernels(cores: int) -> None:
+def _begin_worker(cores: int) -> None:
+    end_with_parent()  # its kernel then ends by itself
     os.environ["OMP_NUM_THREADS"] = str(cores)
 
 
@@ -283,6 +327,7 @@ def _execute(source: Path, executed: Path, values: dict[str, Value]) -> str:
             source,
             executed,
             values,
+            kernel_name="python3",
             cwd=source.parent,
             progress_bar={"desc": source.stem, "mininterval": 1},
             shutdown_kernel="immediate",  # nothing is left to tidy up, which would take a kernel seconds

@@ -85,9 +85,10 @@ class Stopwatch:
 
 def device_name(device: torch.device | str = "cpu") -> str:
     """Return the processor's or GPU's name, with the number of threads used."""
-    if torch.device(device).type == "cuda":
+    kind = torch.device(device).type
+    if kind == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{_processor()}, {torch.get_num_threads()} threads"
+    return f"{_processor()}, {'GPU' if kind == 'mps' else f'{torch.get_num_threads()} threads'}"
 
 
 @cache

@@ -214,7 +214,7 @@ class ArchSpec:
             name=name or f"{self.name}-x{factor:g}",
             convs=tuple(replace(c, maps=width(c.maps, c.groups)) for c in self.convs),
             dense=tuple(replace(d, units=width(d.units)) for d in self.dense),
-            image_size=image_size or self.image_size,
+            image_size=self.image_size if image_size is None else image_size,
         )
         growth = {k: sqrt(max(1.0, n / narrow.fan_in()[k])) for k, n in self.fan_in().items()}
 

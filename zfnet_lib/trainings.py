@@ -35,6 +35,9 @@ from .specs import MINI, NARROW, ArchSpec, architecture
 from .training import EpochResult, Progress, train
 from .transfer import MOST, protocol_folds
 
+ALTERED = ("clip", "precision", "epochs", "batch", "views")
+"""What of a recipe a training may change; its name says so."""
+
 TRAIN_SAMPLE = 10_000
 """Training pictures, drawn with seed 0, on which the training error of Table 2 is measured."""
 
@@ -59,18 +62,18 @@ class Training:
     each: int = 0
 
     def __post_init__(self) -> None:
+        if not (0 <= self.seed < 2**63 and self.each >= 0):
+            raise ZfnetError(
+                f"seed {self.seed}, {self.each} pictures a class: no number may be negative, nor a seed above 2^63"
+            )
         if isinstance(self.recipe.anneal, OnPlateau) and (self.each or not has_splits(self.data)):
             object.__setattr__(self, "recipe", replace(self.recipe, anneal=TINY.anneal))
 
     @property
     def altered(self) -> tuple[str, ...]:
-        """What was changed in the recipe: how it clips filters, its precision, its length, or its views."""
+        """What was changed in the recipe."""
         named = RECIPES.get(self.recipe.name, self.recipe)
-        return tuple(
-            key
-            for key in ("clip", "precision", "epochs", "views")
-            if getattr(self.recipe, key) != getattr(named, key)
-        )
+        return tuple(key for key in ALTERED if getattr(self.recipe, key) != getattr(named, key))
 
     @property
     def name(self) -> str:
@@ -143,6 +146,8 @@ def epochs(
     Raises:
         ZfnetError: Data that are missing, or what `training.train` raises.
     """
+    if workers < 0:
+        raise ZfnetError(f"{workers} decoding processes are impossible; 0 decodes in this one")
     lesson = lesson_of(training)
     data, exclude = lesson.data, lesson.exclude
     for pictures in (data, lesson.validation):

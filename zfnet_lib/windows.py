@@ -234,7 +234,7 @@ def project_units(net: ConvNet, x: Tensor, units: Sequence[Unit], batch: int | N
         chosen = {i: unit for i, unit in enumerate(units) if unit.layer == conv.name}
         if chosen:
             windows = Windows(net.spec, conv.name, *x.shape[-2:])
-            size = batch or max(1, room // (windows.values * x.element_size()))
+            size = max(1, room // (windows.values * x.element_size())) if batch is None else batch
             forms = {i: windows.of(unit).form for i, unit in chosen.items()}
             jobs += [
                 partial(_project, filters, windows, x, chosen, part) for part in _batches(forms, size, workers)

@@ -15,6 +15,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from pkgutil import resolve_name
 from textwrap import dedent
@@ -31,7 +32,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from zfnet_lib import paper
 from zfnet_lib.machine import cores
-from zfnet_lib.notebooks import state_hash
+from zfnet_lib.notebooks import own_kernel, state_hash
 
 logger = logging.getLogger(__name__)
 
@@ -214,6 +215,9 @@ def _labelled(label: str, text: str) -> nodes.paragraph:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect all of it to Sphinx."""
+    whole_build = ExitStack()
+    whole_build.enter_context(own_kernel())
+    app.connect("build-finished", lambda app, exception: whole_build.close())
     app.add_directive("errata", Errata)
     app.add_directive("questions", Questions)
     app.add_directive("source", Source)

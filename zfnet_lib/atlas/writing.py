@@ -59,8 +59,12 @@ def write_atlas(
         The folder.
 
     Raises:
-        ZfnetError: A data set without pictures, or a folder that holds something else.
+        ZfnetError: A data set without pictures, a negative number, or a folder that holds something else.
     """
+    if side < 0 or maps < 0:
+        raise ZfnetError(
+            f"an atlas of {maps} maps at {side} pixels is impossible; 0 takes all, and the network's own"
+        )
     answering = bool(classes and net.spec.classes and (hasattr(dataset, "windows") or len(dataset.classes) < 2))
     judge = net if answering else net.features()
     part = net.features(side=side).eval()

@@ -20,7 +20,7 @@ from ..batches import Batches, training_preparation
 from ..datasets import DATASETS, open_dataset, pack_in_memory
 from ..descent import Descent, fitting_parts
 from ..images import Preparation
-from ..machine import has_bf16, threads
+from ..machine import has_bf16, place, threads
 from ..network import ConvNet
 from ..recipes import PAPER, TINY
 from ..records import Record, Stopwatch
@@ -62,7 +62,7 @@ def bench_train() -> list[Record]:
 
 def matrix_rate(precision: str, side: int = 2048) -> float:
     """Measure the floating point operations a second of one large matrix product."""
-    a = torch.ones(side, side, dtype=getattr(torch, precision), device=_device())
+    a = torch.ones(side, side, dtype=getattr(torch, precision), device=place())
     return 2 * side**3 / min(seconds(lambda: a @ a) for _ in range(2 * ROUNDS))
 
 
@@ -79,10 +79,6 @@ def update_operations(spec: ArchSpec) -> int:
 def paper_hours(images_per_second: float) -> float:
     """Return how long the paper's 70 epochs of ImageNet would take (section 3: 12 days on a GTX580)."""
     return PAPER.epochs * DATASETS["imagenet"].images["train"] / images_per_second / 3600
-
-
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _bench_at(side: int, batch: int) -> Iterator[Record]:
@@ -105,7 +101,7 @@ def _compared(
     found = ratios(getattr(peer, part), getattr(ours, part), ROUNDS)
     speed = STEPS * batch / seconds(getattr(ours, part))
     common = {
-        "provenance": watch.provenance(device=_device()),
+        "provenance": watch.provenance(device=place()),
         "parameters": {"batch": batch, "steps": STEPS, "workers": workers, "precision": precision},
         "spec": "zfnet",
     }
@@ -160,7 +156,7 @@ def _plain_network(spec: ArchSpec) -> nn.Sequential:
 
 @contextmanager
 def _peer(spec: ArchSpec, files: list[Path], batch: int) -> Iterator[tuple[Work, int]]:
-    net = _plain_network(spec).train().to(_device())
+    net = _plain_network(spec).train().to(place())
     optimiser = torch.optim.SGD(net.parameters(), 1e-3, 0.9, weight_decay=5e-4)
     jpegs = _Jpegs(files, spec.image_size)
 
@@ -169,7 +165,7 @@ def _peer(spec: ArchSpec, files: list[Path], batch: int) -> Iterator[tuple[Work,
 
     def update(x: Tensor, labels: Tensor) -> None:
         optimiser.zero_grad()
-        F.cross_entropy(net(x.to(_device())), labels.to(_device())).backward()
+        F.cross_entropy(net(x.to(place())), labels.to(place())).backward()
         optimiser.step()
 
     def both(workers: int) -> None:
@@ -184,7 +180,7 @@ def _peer(spec: ArchSpec, files: list[Path], batch: int) -> Iterator[tuple[Work,
 @contextmanager
 def _ours(spec: ArchSpec, pack, batch: int, precision: str) -> Iterator[Work]:
     pack.labels = np.arange(len(pack)) % CLASSES
-    net = ConvNet(spec, training_preparation(pack, spec.image_size)).to(_device())
+    net = ConvNet(spec, training_preparation(pack, spec.image_size)).to(place())
     recipe = replace(TINY, batch=batch, precision=precision)
     drawn = Batches(pack, net.preparation, size=batch, classes=CLASSES, device=net.device)
     parts = fitting_parts(batch, net.device)

@@ -44,7 +44,7 @@ def require_room(folder: Path, needed: int, what: str) -> None:
     free = shutil.disk_usage(place).free
     if free < needed:
         raise DataError(
-            f"{what} needs {needed / 1e9:.1f} GB and {place} has {free / 1e9:.1f} GB free; "
+            f"{what} needs {tqdm.format_sizeof(needed, 'B')} and {place} has {tqdm.format_sizeof(free, 'B')} free; "
             "free space, or name another folder in ZFNET_DATA"
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 from ..files import data_root
@@ -63,7 +62,7 @@ def _own_folder(name: str) -> Path | None:
     kind, _, path = name.partition(":")
     if kind != "folder" or not path:
         return None
-    root = Path(os.path.expanduser(path))  # noqa: PTH111 (Path's own fails on an unknown user)
+    root = expanded(path)
     if not root.is_dir():
         raise DataError(f"there is no folder {root}; give folder:PATH with one folder of pictures a class in it")
     return root

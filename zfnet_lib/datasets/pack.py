@@ -112,7 +112,7 @@ class Pack(Dataset):
 
     def batch(self, rows: Sequence[int] | Tensor, side: int | None = None) -> Tensor:
         """Return some squares, enlarged or reduced to `side` pixels: uint8 [k, 3, side, side]."""
-        return resize_short_side(self.pictures[rows], side or self.index.side)
+        return resize_short_side(self.pictures[rows], self.index.side if side is None else side)
 
     def mean(self, side: int | None = None, rows: Sequence[int] | None = None) -> Tensor:
         """Return the per-pixel mean (section 3) over some or all squares.
@@ -125,7 +125,8 @@ class Pack(Dataset):
             float32 [3, side, side] in [0, 255].
         """
         rows = torch.arange(len(self)) if rows is None else torch.as_tensor(rows)
-        total = np.zeros((3, side or self.index.side, side or self.index.side), np.int64)
+        side = self.index.side if side is None else side
+        total = np.zeros((3, side, side), np.int64)
         for part in rows.split(CHUNK):
             total += self.batch(part, side).numpy().sum(0, dtype=np.uint32)
         return torch.from_numpy(total / len(rows)).float()
@@ -148,8 +149,8 @@ def pack_folder(name: str, split: str, side: int) -> Path:
 def _side(name: str, side: int | None) -> int:
     if side is None:
         return 256 if name.startswith("folder:") else dataset_entry(name).side
-    if side < 1:
-        raise DataError(f"the side of a pack is at least 1 pixel; given {side}")
+    if side < 2:  # torch resizes to one pixel by no rule
+        raise DataError(f"the side of a pack is at least 2 pixels; given {side}")
     return side
 
 

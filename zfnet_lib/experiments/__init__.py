@@ -1,4 +1,9 @@
-"""The only door for notebooks and command line: an experiment's name and profile in, its result out."""
+"""The only door for notebooks and command line: an experiment's name and profile in, its result out.
+
+A notebook that comes in by it has its parameters checked, whoever runs it.
+"""
+
+import sys
 
 from .architecture import Sizes, fig3, table_2_sizes
 from .atlases import microscope, network_atlas
@@ -17,6 +22,7 @@ from .setting import (
     Profile,
     Setting,
     Source,
+    check_parameters,
     class_names,
     network_of,
     opened,
@@ -29,6 +35,8 @@ from .stems import Stems, fig5
 from .transfer_tables import Compared, FewShot, fig7, table3, table4, table6
 from .transferring import SOURCES, transferred
 from .trust import Randomisation, Trust, sanity
+
+check_parameters(vars(sys.modules["__main__"]))
 
 __all__ = [
     "PROFILES",

@@ -22,7 +22,7 @@ from ..mosaics import Block, Squares, blocks, fitted, load_blocks, patch, rows_f
 from ..network import ConvNet, Trace
 from ..receptive import Box
 from ..records import Provenance, Stopwatch
-from ..tables import Table
+from ..tables import Note, Table
 from ..trainings import training_data
 from .setting import Setting, Source, opened, searches
 
@@ -64,10 +64,10 @@ class ProjectedUnit:
 
 @dataclass(frozen=True)
 class Mosaics:
-    """Fig. 2: blocks by layer, and what they were computed from."""
+    """Fig. 2: blocks by layer, and what they were computed from, or how to compute them. Empty where not run."""
 
     layers: dict[str, list[Block]]
-    source: Source
+    source: Source | Note
 
     def _repr_markdown_(self) -> str:
         return self.source._repr_markdown_()
@@ -78,9 +78,9 @@ class Mosaics:
         Raises:
             ZfnetError: The layer was not computed.
         """
-        if layer not in self.layers:
+        if self.layers and layer not in self.layers:
             raise ZfnetError(f"layer {layer!r} was not computed; here are {', '.join(self.layers)}")
-        return [(block.map, block.projections, block.patches or None) for block in self.layers[layer]]
+        return [(block.map, block.projections, block.patches or None) for block in self.layers.get(layer, [])]
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def fig2(
     return Mosaics(shown, chosen.source(seed))
 
 
-def fig2_whole(network: str, pictures: str, maps: int = 6, live: bool = False) -> Mosaics | Table:
+def fig2_whole(network: str, pictures: str, maps: int = 6, live: bool = False) -> Mosaics:
     """Show stored projections of the strongest units over a whole data set (Fig. 2).
 
     Args:
@@ -187,14 +187,14 @@ def fig2_whole(network: str, pictures: str, maps: int = 6, live: bool = False) -
         live: Compute and store them.
 
     Returns:
-        The mosaics; the command that computes them where nothing is stored.
+        The mosaics; none where nothing is stored.
     """
     path = results_root("tiny") / "mosaics" / f"{network}--{pictures}.npz"
     if live:
         _store_whole(path, network, pictures, maps)
     if not path.exists():
         command = f"`zfnet run fig2 --profile tiny --live`, with {network} and {pictures} at hand"
-        return Table({"command": "Not run"}, [{"command": command}])
+        return Mosaics({}, Note(f"Not run: {command}."))
     try:
         squares = Squares(load_network(network), whole_data(pictures))
     except (MissingDataError, CheckpointError):
@@ -291,6 +291,8 @@ def _telling_window(maps: Tensor, side: int = 7) -> tuple[int, Tensor]:
 
 def drawn_maps(hits: Hits, maps: int, seed: int) -> list[int]:
     """Draw maps that are active on k pictures; each layer draws anew."""
+    if maps < 1:
+        raise ZfnetError(f"{maps} maps of a layer cannot be drawn; choose at least 1")
     active = (hits.score > 0).all(1).nonzero().flatten()
     generator = torch.Generator().manual_seed(crc32(f"{seed} {hits.layer}".encode()))
     order = torch.randperm(len(active), generator=generator)

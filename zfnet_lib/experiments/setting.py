@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ast
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from ..checkpoints import known_classes, load_network
 from ..datasets import DENSE, Dataset, open_dataset, open_to_look
@@ -172,6 +174,26 @@ def pictures_of(profile: str, pictures: str = "", dense: bool = False) -> Datase
     """
     name = pictures or profile_of(profile).pictures
     return open_to_look(name, **({"density": DENSE} if dense and name == "photos" else {}))
+
+
+def check_parameters(notebook: Mapping[str, Any]) -> None:
+    """Refuse a parameter that papermill injected and the notebook does not declare, or of another type.
+
+    Papermill alone warns of it and computes the default.
+
+    Args:
+        notebook: The names of a running notebook; of anything else nothing is refused.
+    """
+    cell = next((cell for cell in notebook.get("In", ()) if cell.startswith("# Parameters\n")), "")
+    injected = [target.id for node in ast.parse(cell).body for target in node.targets]
+    declared = notebook.get("__annotations__", {})
+    for name in injected:
+        if name not in declared:
+            known = ", ".join(declared)
+            raise ZfnetError(f"there is no parameter {name!r}; the parameters of this notebook are {known}")
+        value, kind = notebook[name], declared[name]
+        if type(value) is not kind and (type(value), kind) != (int, float):
+            raise ZfnetError(f"the parameter {name} takes {kind.__name__}, not {value!r}")
 
 
 def profile_of(name: str) -> Profile:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from .colour import projection_image, require_picture
-from .sheet import Sheet
+from .sheet import Sheet, not_run
 from .style import DPI, WIDTH, Figure, FigureError
 
 SIDE = 3
@@ -71,16 +71,18 @@ def mosaic(blocks: Sequence[Block | tuple], title: str, columns: int = 2) -> Fig
 
     Args:
         blocks: One a map: map number, projections and patches as `tile` takes them; all with patches or all
-            without.
+            without; none where it was not run.
         title: The layer, the network and the pictures.
         columns: Maps side by side.
 
     Raises:
-        FigureError: No blocks, or wrong shapes.
+        FigureError: Wrong shapes.
     """
     blocks = [Block(*block) for block in blocks]
-    if not blocks or len({block.patches is None for block in blocks}) > 1:
-        raise FigureError("a mosaic takes at least one map, and patches for all of its maps or for none")
+    if not blocks:
+        return not_run(title)
+    if len({block.patches is None for block in blocks}) > 1:
+        raise FigureError("a mosaic takes patches for all of its maps or for none")
     grids = 1 if blocks[0].patches is None else 2
     width = (WIDTH - 2 * MARGIN - (columns - 1) * SPACE) / columns
     size = int((width * DPI - (grids - 1) * DIVIDE) / grids - (SIDE - 1) * GAP) // SIDE

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from .colour import require_picture
 from .fig2 import resized
-from .sheet import Sheet
+from .sheet import Sheet, not_run
 from .style import DPI, GREY, HEAT, NORMAL, SMALL, VERMILION, WIDTH, Figure, FigureError
 
 OF = 70
@@ -55,7 +55,7 @@ def block(rows: Sequence[Row | tuple], epochs: Sequence[int], title: str, column
     """
     rows = [Row(*row) for row in rows]
     if not rows:
-        return _not_run(title)
+        return not_run(title)
     width = (WIDTH - 2 * MARGIN - (columns - 1) * SPACE) / columns
     side = min((width - LABEL) / len(epochs) - GAP, LARGEST)
     lines = -(-len(rows) // columns)
@@ -86,7 +86,7 @@ def curves(
         probes: By layer, percent of the pictures whose class a linear probe names.
     """
     if not epochs:
-        return _not_run("When layers settle")
+        return not_run("When layers settle")
     figure = Figure(3.3)
     panels = figure.subplots(1, 3)
     names = list(probes | answers)
@@ -112,12 +112,6 @@ def curves(
     )
     figure.tight_layout(rect=(0, 0.08, 1, 1))
     return figure
-
-
-def _not_run(title: str) -> Figure:
-    sheet = Sheet(Sheet.HEAD + 0.4, title)
-    sheet.text(MARGIN, Sheet.HEAD + 0.1, "not run", NORMAL, GREY, across="left")
-    return sheet.figure
 
 
 def _epochs(sheet: Sheet, x: float, side: float, epochs: Sequence[int]) -> None:

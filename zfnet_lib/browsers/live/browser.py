@@ -11,6 +11,7 @@ import torch
 from ...datasets import Dataset
 from ...deconv import Unit
 from ...files import ZfnetError
+from ...machine import place
 from ...network import ConvNet
 from ...records import device_name
 from .nine import Nine
@@ -91,8 +92,8 @@ class LiveBrowser(widgets.VBox):
         here = f"It computes on {device_name(self.net.device)}"
         if self.net.device.type != "cpu":
             return f"{here}."
-        if torch.cuda.is_available():
-            return f"{here}; there is a GPU here, and `net.cuda()` before `live_browser` takes it."
+        if place() != "cpu":
+            return f"{here}; there is a GPU here, and `net.to({place()!r})` before `live_browser` takes it."
         return f"{here}; this kernel has no GPU."
 
 

@@ -381,7 +381,7 @@ def atlas(folder: Path) -> Path:
 
 
 def pack(folder: Path) -> Path:
-    class_folders(folder / "pictures" / "train", ["cat", "dog"], 2)
+    class_folders(folder / "pictures", ["cat", "dog"], 2)
     pack_dataset(f"folder:{folder / 'pictures'}", "train", 8, workers=0, progress=False)
     return next((data_root() / "packs").glob("folder-*"))
 
@@ -456,7 +456,7 @@ def search(folder: Path):
 def packed(folder: Path):
     name = f"folder:{folder / 'pictures'}"
     if not (folder / "pictures").exists():
-        class_folders(folder / "pictures" / "train", ["cat", "dog"], 2)
+        class_folders(folder / "pictures", ["cat", "dog"], 2)
     return pack_dataset(name, "train", 8, workers=0, progress=False).pictures.clone()
 
 

@@ -51,7 +51,7 @@ def test_show_writes_one_projection_a_layer(home, capsys):
 @pytest.fixture
 def nowhere(home, monkeypatch):
     """A home whose data folder cannot be made, with a folder of pictures."""
-    class_folders(home / "pictures" / "train", ["cat", "dog"], 2)
+    class_folders(home / "pictures", ["cat", "dog"], 2)
     monkeypatch.setenv("ZFNET_DATA", str(home / "noise.png" / "data"))
     monkeypatch.setenv("ZFNET_RESULTS", str(home / "noise.png" / "results"))
     monkeypatch.chdir(home)

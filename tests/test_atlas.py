@@ -70,6 +70,17 @@ def test_an_atlas_is_written_once_and_anew_for_other_weights_or_maps(net, tmp_pa
     assert read_manifest(folder)["side"] == 56
 
 
+@pytest.mark.parametrize("name", ["../secret.webp", "/etc/hostname", "sources/../../secret.webp"])
+def test_a_manifest_speaks_of_files_in_its_folder_alone(net, tmp_path, name):
+    folder = write_atlas(net, SHAPES, tmp_path / "atlas", maps=1)
+    (tmp_path / "secret.webp").touch()
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["layers"][0]["cover"]["sheet"] = name
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ZfnetError, match=r"holds no atlas \('.*' lies outside it\); write it with: .*"):
+        read_manifest(folder)
+
+
 def test_a_folder_with_other_things_is_left_alone(net, tmp_path):
     (tmp_path / "mine.txt").write_text("precious")
     with pytest.raises(ZfnetError, match="holds something that is no atlas; choose another folder"):

@@ -264,6 +264,110 @@ def test_a_damaged_architecture_is_refused(saved, change):
     refused(saved, ".*no architecture of zfnet_lib.*")
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"record": 7},
+        {"record": None},
+        {"record": {"classes": "cat"}},
+        {"record": {"classes": [1, 2]}},
+        {"base": "alexnet"},
+        {"base": {"name": "alexnet"}},
+        {"base": {"name": 3, "sha256": ""}},
+        {"base": {"name": "../../elsewhere", "sha256": ""}},
+        {"base": {"name": "/etc", "sha256": ""}},
+        {"base": {"name": "saved", "sha256": ""}},
+        {"sha256": 12},
+        {"spec": []},
+        {"spec": "mini"},
+    ],
+    ids=str,
+)
+def test_parts_of_meta_that_cannot_be_are_refused(saved, changes):
+    path = saved / "meta.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    refused(saved, r".*saved/meta.json is damaged \(.*\); fetch or save the weights again")
+
+
+@pytest.mark.parametrize(
+    ("layer", "change"),
+    [
+        (0, {"kernel": 0}),
+        (0, {"kernel": -7}),
+        (1, {"maps": -32}),
+        (1, {"maps": 10**12}),
+        (2, {"stride": 0}),
+        (2, {"padding": -1}),
+        (2, {"groups": 0}),
+        (0, {"pool": {"size": 0, "stride": 0}}),
+        (0, {"norm": {"size": 4}}),
+        (0, {"std": float("nan")}),
+        (0, {"name": "/x"}),
+        (0, {"name": "../x"}),
+        (1, {"name": "conv1"}),
+    ],
+    ids=str,
+)
+def test_an_architecture_that_cannot_be_is_refused(saved, layer, change):
+    def meta(values):
+        values["spec"]["convs"][layer].update(change)
+
+    rewrite(saved, meta)
+    refused(saved, r".*meta.json is damaged \(this is no architecture of zfnet_lib: .*\); fetch or save .*")
+
+
+@pytest.mark.parametrize("name", ["forward", "features.0"])
+def test_a_layer_that_no_module_can_hold_is_refused(saved, name):
+    def meta(values):
+        values["spec"]["convs"][0]["name"] = name
+
+    def tensors(values):
+        values.update({f"{name}.{part}": values.pop(f"conv1.{part}") for part in ("weight", "bias")})
+
+    rewrite(saved, meta)
+    rewrite(saved, tensors)
+    refused(saved, r".*meta.json is damaged \(no layer can have this name: .*\)")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"short_side": 0, "crop": 0},
+        {"short_side": -73},
+        {"crop": 99},
+        {"crop": "64"},
+        {"crop": 64.0},
+        {"mean": torch.zeros(3, 5, 5)},
+        {"mean": torch.zeros(73, 73)},
+        {"mean": torch.full((3, 1, 1), torch.nan)},
+        {"scale": torch.tensor([1.0, 0.0, 1.0]).view(3, 1, 1)},
+        {"scale": torch.full((3, 1, 1), -1.0)},
+        {"scale": torch.full((3, 1, 1), torch.inf)},
+        {"scale": torch.ones(3)},
+    ],
+    ids=lambda change: " ".join(change),
+)
+def test_a_preparation_that_no_picture_can_pass_is_refused(saved, change):
+    def meta(values):
+        values["preparation"].update({key: value for key, value in change.items() if key in ("short_side", "crop")})
+
+    def tensors(values):
+        values.update({f"preparation.{key}": value for key, value in change.items() if torch.is_tensor(value)})
+
+    rewrite(saved, meta)
+    rewrite(saved, tensors)
+    refused(saved, r".*saved prepares pictures with a (crop|mean|scale) .*; save the network again")
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_are_no_numbers_are_refused(saved, value):
+    def tensors(values):
+        values["fc6.bias"][3] = value
+
+    rewrite(saved, tensors)
+    refused(saved, r".*saved holds NaN or infinite values in fc6.bias; fetch the weights again")
+
+
 def test_unknown_names_and_folders_without_weights_are_refused(data, tmp_path):
     refused("zfent", r"the weights 'zfent' are not here; `zfnet fetch zfent` .*; here are: .*zfnet-tiny.*")
     save_network(ConvNet(MINI), data / "weights" / "mine", {})

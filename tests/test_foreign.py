@@ -19,6 +19,12 @@ def hidden(number: int) -> list[nn.Module]:
     return [layer for _ in range(number) for layer in (nn.ReLU(), nn.Linear(3, 3))]
 
 
+def filled(value: float) -> nn.Conv2d:
+    conv = nn.Conv2d(3, 4, 3)
+    conv.weight.data[1, 2, 0, 0] = value
+    return conv
+
+
 CONV, RELU, POOL = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2)
 
 
@@ -114,10 +120,27 @@ def test_the_weights_are_a_copy_and_the_module_stays_as_it_was():
     assert torch.equal(net.conv1.weight, before)
 
 
-def test_double_precision_is_taken():
-    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).double()
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16])
+def test_any_precision_is_taken_and_becomes_float32(kind):
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), POOL, nn.Flatten(), nn.Linear(36, 3)).to(kind)
     net = adapt(module, image_size=9)
-    assert close(net.conv1.weight.double(), module[0].weight, 1e-6)
+    assert {(value.dtype, value.device.type) for value in net.parameters()} == {(torch.float32, "cpu")}
+    assert torch.equal(net.conv1.weight, module[0].weight.float())
+    assert {value.dtype for value in module.parameters()} == {kind}
+
+
+def test_a_deep_network_in_bfloat16_is_taken():
+    module = narrow_vgg("A").bfloat16()
+    assert torch.equal(adapt(module).fc8.weight, module.classifier[6].weight.float())
+
+
+def test_every_part_keeps_its_training_flag():
+    module = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), nn.Dropout()).train()
+    module[0].eval()
+    before = [part.training for part in module.modules()]
+    adapt(module, image_size=9)
+    assert [part.training for part in module.modules()] == before
+    assert len(set(before)) == 2
 
 
 def test_square_pools_may_be_written_as_pairs():
@@ -170,6 +193,18 @@ REFUSED = {
     "reflected": ([nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), RELU], r"cannot take apart 0 .*"),
     "padded pool": ([CONV, RELU, nn.MaxPool2d(3, 2, 1)], r"cannot take apart 2 \(MaxPool2d.*\); square regions.*"),
     "gaps": ([CONV, RELU, nn.MaxPool2d(2, 3)], r"cannot take apart 2 \(MaxPool2d.*\); .*gaps"),
+    "indices": (
+        [CONV, RELU, nn.MaxPool2d(2, return_indices=True)],
+        r"cannot take apart 2 \(MaxPool2d.*\): set its return_indices to False",
+    ),
+    "no numbers": ([filled(torch.nan), RELU], r"0\.weight holds NaN or infinite values; load sound weights"),
+    "infinite": ([filled(torch.inf), RELU], r"0\.weight holds NaN or infinite values; load sound weights"),
+    "lazy": ([nn.LazyConv2d(4, 3), RELU], r"0\.weight has no shape yet; run the network once on a picture, .*"),
+    "lazy above": (
+        [CONV, RELU, nn.Flatten(), nn.LazyLinear(3)],
+        r"3\.weight has no shape yet; run the network once on a picture, .*",
+    ),
+    "meta": ([CONV, RELU, nn.Conv2d(4, 4, 3, device="meta"), RELU], r"2\.weight has no values .*; load the .*"),
     "even norm": ([CONV, RELU, nn.LocalResponseNorm(4)], r"cannot take apart 2 \(LocalResponseNorm.*odd number.*"),
     "pool first": ([POOL, CONV, RELU], r"cannot take apart 0 \(MaxPool2d\): no convolution stands before it"),
     "two pools": ([CONV, RELU, POOL, nn.MaxPool2d(2)], r"cannot take apart 3 \(MaxPool2d\).*"),

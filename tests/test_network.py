@@ -355,3 +355,15 @@ def test_layers_that_a_trace_cannot_reach_get_one_sentence():
 def test_groups_that_do_not_divide_are_refused_when_a_network_is_built():
     with pytest.raises(SpecError, match=r"cannot be split into 2 groups"):
         ConvNet(KRIZHEVSKY.resized(conv2=255))
+
+
+def test_a_trace_can_be_differentiated_where_its_input_asks_for_it():
+    net, x = lively(MINI), picture(64, 64)
+
+    def numbers(trace):
+        return [trace.logits, *(each for stage in trace.stages.values() for each in (stage.maps, stage.output))]
+
+    assert not any(each.requires_grad for each in numbers(net.trace(x)))
+    assert all(each.requires_grad for each in numbers(net.trace(x.clone().requires_grad_())))
+    with torch.no_grad():
+        assert not any(each.requires_grad for each in numbers(net.trace(x.clone().requires_grad_())))

@@ -26,6 +26,7 @@ from zfnet_lib.specs import (
     ZFNET,
     ArchSpec,
     Conv,
+    Dense,
     Norm,
     Pool,
     SpecError,
@@ -239,6 +240,53 @@ def test_named_specs_survive_json(spec):
 def test_values_that_are_no_architecture_are_refused(damage):
     with pytest.raises(SpecError, match=r"no architecture of zfnet_lib"):
         ArchSpec.from_dict(MINI.to_dict() | damage)
+
+
+@pytest.mark.parametrize("name", ["/x", "a/b", "..", "a..b", ".", "", "conv 1", "a\\b", "é", "a\n", "-x", 7, None])
+def test_a_layer_is_named_as_a_file_may_be(name):
+    for part in ("convs", "dense"):
+        layers = getattr(MINI, part)
+        with pytest.raises(SpecError, match=r"^a layer cannot be called .*; give it letters, digits, '_' and .*$"):
+            replace(MINI, **{part: (replace(layers[0], name=name), *layers[1:])})
+
+
+@pytest.mark.parametrize("name", ["conv1_2", "features.0", "A9"])
+def test_layers_of_others_keep_their_names(name):
+    spec = replace(MINI, convs=(replace(MINI.convs[0], name=name), *MINI.convs[1:]))
+    assert spec[name].kernel == 7
+
+
+def test_layers_have_names_of_their_own_and_one_has_maps():
+    with pytest.raises(SpecError, match=r"^mini has two layers called 'fc8'; give each a name of its own$"):
+        replace(MINI, dense=(Dense("fc8", 3),))
+    with pytest.raises(SpecError, match=r"^mini has no convolution; give it at least one$"):
+        replace(MINI, convs=())
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        ("conv", "maps", 0), ("conv", "maps", -3), ("conv", "maps", 2.5), ("conv", "kernel", 0),
+        ("conv", "stride", 0), ("conv", "stride", "2"), ("conv", "padding", -1), ("conv", "groups", 0),
+        ("conv", "kernel", 10**9), ("conv", "std", float("nan")), ("conv", "std", -0.1), ("conv", "std", None),
+        ("pool", "size", 0), ("pool", "stride", 0), ("pool", "stride", 4), ("norm", "size", 4),
+        ("norm", "size", 0), ("norm", "alpha", float("inf")), ("norm", "beta", "x"), ("norm", "k", 0),
+        ("dense", "units", 0), ("dense", "dropout", 1), ("spec", "classes", -1), ("spec", "image_size", 0),
+        ("spec", "image_size", 64.0), ("spec", "softmax_std", float("nan")),
+    ],
+)  # fmt: skip
+def test_numbers_that_no_network_can_have_are_refused(part, name, value):
+    conv, dense, change = MINI.convs[0], MINI.dense[0], {name: value}
+    if part in ("pool", "norm"):
+        part, change = "conv", {part: replace(getattr(conv, part), **change)}
+    with pytest.raises(SpecError, match=r"^[^\n]*\bgive [^\n]*$"):
+        match part:
+            case "conv":
+                replace(MINI, convs=(replace(conv, **change), *MINI.convs[1:]))
+            case "dense":
+                replace(MINI, dense=(replace(dense, **change), *MINI.dense[1:]))
+            case "spec":
+                replace(MINI, **change)
 
 
 def test_values_of_the_wrong_type_are_refused():

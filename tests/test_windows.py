@@ -17,7 +17,7 @@ from zfnet_lib.deconv import Unit, deconv, deconv_units
 from zfnet_lib.files import ZfnetError
 from zfnet_lib.network import InputError
 from zfnet_lib.receptive import receptive_field, steps_below
-from zfnet_lib.specs import KRIZHEVSKY, MINI, Pool
+from zfnet_lib.specs import KRIZHEVSKY, MINI, ArchSpec, Conv, Pool
 from zfnet_lib.windows import Windows, _batches
 
 slow = settings(max_examples=40, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
@@ -129,6 +129,45 @@ def test_every_place_of_every_layer_equals_the_literal_method(spec, height, widt
 def test_these_pictures_need_the_rows_that_ceil_mode_adds():
     ceil, floor = MINI.shapes(76, 76), FLOOR.shapes(76, 76)
     assert all(ceil[name] != floor[name] for name in ("conv1", "pool1", "conv2"))
+
+
+# ---- ties ---------------------------------------------------------------------------------------------------
+
+
+def block(number, maps):
+    """Return two layers of 3x3 filters and a pool, as VGG has them."""
+    pools = None, Pool(2, 2, ceil=False)
+    return [Conv(f"conv{number}_{i}", maps, 3, 1, 1, pool=pool, ceil=False) for i, pool in enumerate(pools, 1)]
+
+
+VGG = ArchSpec("vgg", (*block(1, 6), *block(2, 8), *block(3, 8)), (), 0)
+
+
+def flat(side, n=2):
+    """Return pictures of noise under a saturated sky and beside a wall; each has its own colours."""
+    x = picture(side, side, n=n)
+    colours = 100 * torch.rand(2, n, 3, 1, 1, dtype=x.dtype, generator=torch.Generator().manual_seed(1))
+    x[:, :, : side // 2], x[:, :, :, : side // 3] = colours
+    x[:, :, : side // 4] = 127
+    return x
+
+
+def ties(stage, pool):
+    """Return the share of regions of a pool whose maximum, larger than 0, stands at several places."""
+    regions = stage.maps.unfold(2, pool.size, pool.stride).unfold(3, pool.size, pool.stride).flatten(4)
+    largest = regions.amax(4, keepdim=True)
+    return (((regions == largest).sum(4) > 1) & (largest[..., 0] > 0)).float().mean().item()
+
+
+@pytest.mark.parametrize(("spec", "side"), [(VGG, 41), (MINI.features(), 90)], ids=["vgg", "mini"])
+def test_flat_areas_tie_and_windows_choose_the_switches_of_the_whole_picture(spec, side):
+    net, x = lively(spec), flat(side)
+    trace = net.trace(x)
+    assert min(ties(trace[conv.name], conv.pool) for conv in spec.convs[:-1] if conv.pool) > 0.05
+    for layer, stage in trace.stages.items():
+        places = list(product(*map(range, stage.maps.shape[2:])))[:: max(1, stage.maps[0, 0].numel() // 16)]
+        units = [strongest_at(trace, layer, *place, image % 2) for image, place in enumerate(places)]
+        assert wrong(net, x, units) == [], layer
 
 
 # ---- what a unit reads, and batches -------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from .files import PROJECT, DamagedError, ZfnetError, check, data_root, is_there
 from .foreign import adapt
 from .images import Preparation
 from .network import ConvNet
-from .specs import ArchSpec
+from .specs import ArchSpec, Dense, SpecError
 
 WEIGHTS, META = "weights.safetensors", "meta.json"
 FORMAT = 1
@@ -96,19 +97,15 @@ def load_network(source: str | Path | nn.Module) -> ConvNet:
     folder = _folder(source)
     meta = read_meta(folder)
     tensors = _read_tensors(folder, meta["sha256"])
-    spec = ArchSpec.from_dict(meta["spec"])
-    try:
-        preparation = Preparation(
-            **meta["preparation"],
-            mean=tensors.pop("preparation.mean"),
-            scale=tensors.pop("preparation.scale"),
-        )
-    except (KeyError, TypeError):
-        raise CheckpointError(f"{folder} does not say how pictures are prepared; save the network again") from None
-    net, tensors = ConvNet(spec, preparation), _unpacked(tensors)
+    spec, preparation = ArchSpec.from_dict(meta["spec"]), _preparation(folder, meta, tensors)
+    tensors = _unpacked(tensors)
     if "base" in meta:
         tensors |= _from_base(meta["base"], folder)
-    _require_same(net, tensors, folder)
+    _require_same(spec, tensors, folder)
+    try:
+        net = ConvNet(spec, preparation)
+    except KeyError as error:
+        raise CheckpointError(f"{folder / META} is damaged (no layer can have this name: {error})") from error
     net.load_state_dict(tensors)
     return net.eval()
 
@@ -117,7 +114,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
     """Return the `meta.json` of saved weights.
 
     Raises:
-        CheckpointError: It is missing, damaged or of another format.
+        CheckpointError: It is missing, damaged or of another format, or says what cannot be.
     """
     try:
         check(folder, META)
@@ -126,14 +123,63 @@ def read_meta(folder: Path) -> dict[str, Any]:
             raise CheckpointError(
                 f"{folder} has format {meta['format']}, this version reads {FORMAT}; save it again"
             )
-        meta["spec"], meta["sha256"]
-        return {"preparation": None, "record": {}} | meta
+        meta = {"preparation": None, "record": {}} | meta
+        _require_sound(folder, meta)
+        return meta
     except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(
             f"{folder} holds no weights ({META} is missing); give a folder that `save_network` wrote"
         ) from None
-    except (DamagedError, json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+    except (DamagedError, json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError, RecursionError) as error:
         raise CheckpointError(f"{folder / META} is damaged ({error}); fetch or save the weights again") from error
+
+
+def _require_sound(folder: Path, meta: dict[str, Any]) -> None:
+    """Refuse a `meta.json` whose parts are not what `save_network` writes; the tensors are looked at later."""
+    spec, record, base = meta["spec"], meta["record"], meta.get("base", {"name": "none", "sha256": ""})
+    wrong = ""
+    try:
+        ArchSpec.from_dict(spec)
+    except SpecError as error:
+        wrong = str(error)
+    if not isinstance(meta["sha256"], str):
+        wrong = "its hash is no text"
+    if not isinstance(record, dict):
+        wrong = "its record is no table"
+    elif not _are_texts(record.get("classes", ())):
+        wrong = "the classes of its record are no list of names"
+    if not isinstance(base, dict) or base.keys() != {"name", "sha256"} or not _are_texts(base.values()):
+        wrong = "its base is not a name and a hash"
+    elif not re.fullmatch(r"\w[\w.-]*", base["name"]) or base["name"] == folder.name:
+        wrong = f"its base {base['name']!r} cannot be the name of other weights"
+    if wrong:
+        raise CheckpointError(f"{folder / META} is damaged ({wrong}); fetch or save the weights again")
+
+
+def _are_texts(values: Any) -> bool:
+    return not isinstance(values, str | dict) and all(isinstance(value, str) for value in values)
+
+
+def _preparation(folder: Path, meta: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Preparation:
+    """Take the preparation out of meta and tensors; refuse one that no picture can pass."""
+    try:
+        preparation = Preparation(
+            **meta["preparation"],
+            mean=tensors.pop("preparation.mean"),
+            scale=tensors.pop("preparation.scale"),
+        )
+    except (KeyError, TypeError):
+        raise CheckpointError(f"{folder} does not say how pictures are prepared; save the network again") from None
+    side, crop, mean, scale = vars(preparation).values()
+    if not (isinstance(side, int) and isinstance(crop, int) and 1 <= crop <= side):
+        wrong = f"a crop of {crop!r} out of a short side of {side!r}"
+    elif mean.shape not in ((3, 1, 1), (3, side, side)) or not mean.isfinite().all():
+        wrong = f"a mean {list(mean.shape)}, where finite [3, 1, 1] or [3, {side}, {side}] fits"
+    elif scale.shape != (3, 1, 1) or not (scale.isfinite() & (scale > 0)).all():
+        wrong = f"a scale {scale.flatten().tolist()[:3]}, where three positive numbers [3, 1, 1] fit"
+    else:
+        return preparation
+    raise CheckpointError(f"{folder} prepares pictures with {wrong}; save the network again")
 
 
 def known_classes(source: str | Path) -> tuple[str, ...]:
@@ -226,12 +272,20 @@ def _unpacked(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: value * scales.get(name + SCALE, 1) for name, value in values.items()}
 
 
-def _require_same(net: ConvNet, tensors: dict[str, torch.Tensor], folder: Path) -> None:
-    expected = {name: list(value.shape) for name, value in net.state_dict().items()}
+def _require_same(spec: ArchSpec, tensors: dict[str, torch.Tensor], folder: Path) -> None:
+    """Refuse weights of other shapes than the architecture's, before room is made for it, or without numbers."""
+    expected = {}
+    for name, fan_in in spec.fan_in().items():
+        layer = spec[name]
+        dense = isinstance(layer, Dense)
+        shape = [layer.units, fan_in] if dense else [layer.maps, fan_in // layer.kernel**2, *[layer.kernel] * 2]
+        expected |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
     found = {name: list(value.shape) for name, value in tensors.items()}
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):
             raise CheckpointError(
                 f"{folder} holds weights of another architecture: {name} is {found.get(name, 'missing')}, "
-                f"{net.spec.name} has {expected.get(name, 'no such layer')}"
+                f"{spec.name} has {expected.get(name, 'no such layer')}"
             )
+        if not tensors[name].isfinite().all():
+            raise CheckpointError(f"{folder} holds NaN or infinite values in {name}; fetch the weights again")

@@ -147,9 +147,10 @@ def deconv(trace: Trace, layer: str, unit: tuple[int, int, int]) -> Tensor:
 def deconv_units(net: ConvNet, x: Tensor, units: Sequence[Unit], batch: int | None = None) -> Projections:
     """Project many units of many pictures, each cut to its receptive field (Figs. 2 and 4).
 
-    The same as `deconv`, but only what a unit can see is computed. In float32 two activations that are equal up to
-    rounding can swap a switch, as between any two orders of summation; `zfnet bench deconv` counts how often. In
-    float64 the results agree to 1e-10.
+    The same as `deconv`, but only what a unit can see is computed. In float64 the results agree to 1e-10 on any
+    picture: there every picture is passed forward as a whole, and the windows take its switches. In float32 the
+    windows are passed forward alone, and two activations that are equal up to rounding can swap a switch, as
+    between any two orders of summation; `zfnet bench deconv` counts how often.
 
     Args:
         net: The network.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from .files import ZfnetError
 from .images import Preparation
@@ -42,16 +44,16 @@ def adapt(
     with the module on a random input before it is returned.
 
     Args:
-        module: The network, in evaluation mode while it is read.
+        module: The network, in any precision and on any device; it stays as it is.
         name: Used in messages; the module's class by default.
         image_size: Side in pixels of its input.
         preparation: How its pictures are prepared; torchvision's by default.
 
     Returns:
-        A `ConvNet` in evaluation mode, with a copy of the weights.
+        A `ConvNet` in evaluation mode, with a copy of the weights in float32 on the CPU.
 
     Raises:
-        ForeignError: A layer that the deconvnet has no inverse for; the message names it.
+        ForeignError: A layer that the deconvnet has no inverse for, or one without numbers; the message names it.
 
     Example:
         >>> small = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2))
@@ -60,13 +62,25 @@ def adapt(
     """
     reader = _Reader(name or type(module).__name__.lower(), image_size)
     for place, layer in _leaves(module):
+        _require_numbers(place, layer)
         reader.read(place, layer)
     spec = reader.spec()
     net = ConvNet(spec, preparation or torchvision_preparation(image_size)).eval()
     for layer, source in zip(spec.layers, reader.sources, strict=True):
         _copy(source, net.get_submodule(layer.name), layer.name)
-    _compare(net.to(next(module.parameters()).device), module)
+    _compare(net, deepcopy(module).float().cpu().eval())
     return net
+
+
+def _require_numbers(place: str, layer: nn.Module) -> None:
+    """Refuse weights that are not there or are no numbers."""
+    for name, value in layer.named_parameters(place, recurse=False):
+        if is_lazy(value):
+            raise ForeignError(f"{name} has no shape yet; run the network once on a picture, then give it again")
+        if value.is_meta:
+            raise ForeignError(f"{name} has no values (it lies on the device 'meta'); load the weights first")
+        if not value.isfinite().all():
+            raise ForeignError(f"{name} holds NaN or infinite values; load sound weights")
 
 
 @torch.no_grad()
@@ -173,6 +187,8 @@ class _Reader:
         )
         if len(size) > 1 or len(stride) > 1 or padding != {0} or dilation != {1} or max(stride) > max(size):
             raise ForeignError(f"cannot take apart {place} ({module}); square regions without padding or gaps")
+        if module.return_indices:
+            raise ForeignError(f"cannot take apart {place} ({module}): set its return_indices to False")
         self._extend(place, module, "pool", Pool(*size, *stride, ceil=module.ceil_mode))
 
     def _norm(self, place: str, module: nn.LocalResponseNorm) -> None:
@@ -214,13 +230,10 @@ def _names(convs: list[Conv]) -> list[str]:
 
 @torch.no_grad()
 def _compare(net: ConvNet, module: nn.Module) -> None:
-    """Make sure that the rebuilt network computes what the module computes."""
+    """Make sure that the rebuilt network computes what the module computes, both in float32."""
     size = net.spec.image_size
-    x = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(net.device)
-    training = module.training
-    expected = module.eval()(x.to(next(module.parameters()).dtype)).float()
-    module.train(training)
-    trace = net.trace(x)
+    x = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    expected, trace = module(x), net.trace(x)
     own = trace.logits if net.spec.classes else trace.stages[net.spec.convs[-1].name].output
     if own.shape != expected.shape or not torch.allclose(
         own, expected, rtol=1e-3, atol=1e-3 * expected.abs().max()

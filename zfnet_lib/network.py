@@ -141,7 +141,8 @@ class ConvNet(nn.Module):
     def trace(self, x: Tensor, upto: str | None = None) -> Trace:
         """Run the network once and keep every layer's maps and switches.
 
-        Dropout is off. A network without a classifier takes any input size that its layers allow.
+        Dropout is off. A network without a classifier takes any input size that its layers allow. What is kept
+        can be differentiated where `x` asks for it (`requires_grad`); otherwise it is plain numbers.
 
         Args:
             x: Prepared pictures [n, 3, H, W].
@@ -154,17 +155,19 @@ class ConvNet(nn.Module):
         layers = self.layers_upto(upto)
         self.check(x, anywhere=isinstance(layers[-1], Conv))
         require_finite(x)
-        stages, below = {}, x
-        for layer in layers:
-            if isinstance(layer, Conv):
-                stage = self._stage(layer, below)
-            else:
-                maps = self._rectified(layer, below.flatten(1))
-                stage = Stage(maps, None, maps)
-            stages[layer.name] = stage
-            below = stage.output
-        complete = upto is None and self.spec.classes
-        return Trace(self, x, stages, self.fc8(below.flatten(1)) if complete else None)
+        stages, below, logits = {}, x, None
+        with torch.set_grad_enabled(torch.is_grad_enabled() and x.requires_grad):
+            for layer in layers:
+                if isinstance(layer, Conv):
+                    stage = self._stage(layer, below)
+                else:
+                    maps = self._rectified(layer, below.flatten(1))
+                    stage = Stage(maps, None, maps)
+                stages[layer.name] = stage
+                below = stage.output
+            if upto is None and self.spec.classes:
+                logits = self.fc8(below.flatten(1))
+        return Trace(self, x, stages, logits)
 
     def features(self, upto: str = "", side: int = 0) -> ConvNet:
         """Return the convolutional part alone, sharing these weights; it runs at any input size.

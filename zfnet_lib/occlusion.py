@@ -33,13 +33,15 @@ class OcclusionError(ZfnetError, ValueError):
 class Occlusion:
     """What a network sees for every place of the square, row by row (Fig. 6, b, d, e).
 
+    At [i, j] the square's top left corner lies at pixel row `i * stride`, column `j * stride`.
+
     Attributes:
         activity: [rows, columns], the sum over one map of the last convolution, rectified, before the pool.
         probability: [rows, columns], of the class `target`; None without a classifier.
         label: int64 [rows, columns], the most probable class; None without a classifier.
         map: Which map `activity` sums.
         target: Which class `probability` is of; None without a classifier.
-        size, stride: Side and step of the square in pixels; corners lie at multiples of the step.
+        size, stride: Side and step of the square in pixels.
     """
 
     activity: Tensor
@@ -81,7 +83,9 @@ def occlude(
 ) -> Occlusion:
     """Cover a picture with a square, place by place, and watch the network (section 4.2, Fig. 6).
 
-    Only what the square can reach is computed anew. The result is that of a forward pass for each place.
+    Only what the square can reach is computed anew. The result is that of a forward pass for each place. The
+    square's top left corners lie at 0, stride, 2 stride … while it fits: where the stride does not divide what the
+    size leaves of a side, the last rows or columns of the picture, fewer than the stride, are never covered.
 
     Args:
         net: The network; one without a classifier takes any size of picture and gives the activity alone.
@@ -103,9 +107,11 @@ def occlude(
 
     Example:
         >>> from zfnet_lib.specs import MINI
-        >>> seen = occlude(ConvNet(MINI), torch.randn(3, 64, 64), size=16, stride=8)
+        >>> seen = occlude(ConvNet(MINI), torch.randn(3, 64, 64), size=16, stride=10)
         >>> seen.activity.shape, seen.probability.shape, seen.label.shape
-        (torch.Size([7, 7]), torch.Size([7, 7]), torch.Size([7, 7]))
+        (torch.Size([5, 5]), torch.Size([5, 5]), torch.Size([5, 5]))
+        >>> [i * seen.stride for i in range(5)]  # the last square ends before row 56 of 64
+        [0, 10, 20, 30, 40]
     """
     x = _one_picture(net, x)
     size, stride, corners = _squares(x.shape[-2:], size, stride)

@@ -5,8 +5,10 @@ Nothing here imports torch: sizes, parameters and multiply-accumulates follow fr
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, replace
 from math import ceil, prod, sqrt
+from numbers import Integral, Real
 from typing import Any
 
 from .files import ZfnetError
@@ -110,6 +112,36 @@ class Dense:
     std: float = 0.01
 
 
+LARGEST = 10**6
+LIMITS = (
+    dict.fromkeys(("image_size", "maps", "units", "kernel", "stride", "groups", "size"), (Integral, 1, LARGEST))
+    | dict.fromkeys(("classes", "padding"), (Integral, 0, LARGEST))
+    | dict.fromkeys(("std", "softmax_std", "alpha", "beta"), (Real, 0, LARGEST))
+    | {"dropout": (Real, 0, 0.999), "k": (Real, 1e-6, LARGEST)}
+)
+"""Kind, least and largest value of every number of an architecture."""
+
+
+def _require_limits(owner: str, part: ArchSpec | Layer | Pool | Norm | None) -> None:
+    """Refuse numbers out of their limits, pools with gaps, and normalisation over an even number of maps."""
+    for name, value in vars(part).items() if part else ():
+        if name not in LIMITS:
+            continue
+        kind, least, most = LIMITS[name]
+        if not isinstance(value, kind) or not least <= value <= most:
+            number = "whole number" if kind is Integral else "number"
+            raise SpecError(f"{name} of {owner} is {value!r}; give a {number} from {least:g} to {most:g}")
+    if isinstance(part, Pool) and part.stride > part.size:
+        raise SpecError(f"the pool of {owner} leaves gaps: give a stride up to {part.size}, not {part.stride}")
+    if isinstance(part, Norm) and part.size % 2 == 0:
+        raise SpecError(f"the normalisation of {owner} sums over {part.size} maps; give an odd number")
+
+
+def _least(places: int, size: int, stride: int, ceil: bool) -> int:
+    """Return the smallest side on which windows of a size and stride have so many places."""
+    return size + (places - 2) * stride + 1 if ceil else size + (places - 1) * stride
+
+
 Layer = Conv | Dense
 Shape = tuple[int, int, int]
 """Maps (or units), rows, columns."""
@@ -126,6 +158,10 @@ class ArchSpec:
         classes: Outputs of the softmax layer `fc8`; 0 for a network without a classifier.
         image_size: Side in pixels of the square input that the classifier takes.
         softmax_std: Deviation of the initial weights of `fc8`.
+
+    Raises:
+        SpecError: A number out of `LIMITS`, or a layer's name that is no file's: it is made of letters, digits,
+            `_` and single dots.
     """
 
     name: str
@@ -134,6 +170,20 @@ class ArchSpec:
     classes: int = 1000
     image_size: int = 224
     softmax_std: float = 0.01
+
+    def __post_init__(self):
+        if not self.convs:
+            raise SpecError(f"{self.name} has no convolution; give it at least one")
+        names = [layer.name for layer in self.layers]
+        for name in names:
+            if not isinstance(name, str) or not re.fullmatch(r"\w+(\.\w+)*", name, re.ASCII):
+                raise SpecError(f"a layer cannot be called {name!r}; give it letters, digits, '_' and single dots")
+            if names.count(name) > 1:
+                raise SpecError(f"{self.name} has two layers called {name!r}; give each a name of its own")
+        _require_limits(self.name, self)
+        for layer in self.layers:
+            for part in (layer, getattr(layer, "pool", None), getattr(layer, "norm", None)):
+                _require_limits(layer.name, part)
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -265,18 +315,12 @@ class ArchSpec:
 
     def smallest(self) -> int:
         """Return the side in pixels of the smallest input on which every map has a position."""
-
-        def fits(side: int) -> bool:
-            for conv in self.convs:
-                side = conv.side(side)
-                side = conv.pool.side(side) if conv.pool else side
-                if side < 1:
-                    return False
-            return True
-
         side = 1
-        while not fits(side):
-            side += 1
+        for conv in reversed(self.convs):
+            if conv.pool:
+                side = max(1, _least(side, conv.pool.size, conv.pool.stride, conv.pool.ceil))
+            reach = max(conv.kernel, _least(side, conv.kernel, conv.stride, conv.ceil))
+            side = max(1, reach - 2 * conv.padding)
         return side
 
     def fan_in(self) -> dict[str, int]:
@@ -328,8 +372,8 @@ class ArchSpec:
                 Conv(
                     **conv
                     | {
-                        "pool": conv["pool"] and Pool(**conv["pool"]),
-                        "norm": conv["norm"] and Norm(**conv["norm"]),
+                        "pool": None if conv["pool"] is None else Pool(**conv["pool"]),
+                        "norm": None if conv["norm"] is None else Norm(**conv["norm"]),
                     }
                 )
                 for conv in values["convs"]

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from .filters import Filters
 from .machine import threads
-from .network import ConvNet, output, pooled, require_finite
+from .network import ConvNet, Trace, output, pooled, require_finite
 from .receptive import receptive_field, steps_below
 from .specs import ArchSpec, Conv
 
@@ -193,6 +193,19 @@ class Group:
                 self.switches[conv.name] = switches, self.now.shape[2:]
             self.now = output(conv, values)
 
+    def recall(self, trace: Trace, windows: Windows) -> None:
+        """Take the activations and switches from a forward pass of the whole picture."""
+        maps = trace[windows.layer].maps[0]
+        self.now = torch.stack([maps[:, unit.row, unit.column] for unit in self.units])[..., None, None]
+        for layer, pool in windows.readers.items():
+            if layer in trace.stages and trace[layer].switches is not None:
+                width, places = trace[layer].maps.shape[-1], []
+                for window in self.windows:
+                    row, column = window.rows[pool], window.columns[pool]
+                    switches = window.cut(trace[layer].switches[0], windows.readers[pool])
+                    places.append((switches // width - row.start) * column.size + switches % width - column.start)
+                self.switches[layer] = torch.stack(places), torch.Size((row.size, column.size))
+
     def single_out(self) -> None:
         """Set all activations but the units' own to 0 (section 2.1)."""
         own = range(len(self.units)), [unit.map for unit in self.units]
@@ -229,21 +242,39 @@ def project_units(net: ConvNet, x: Tensor, units: Sequence[Unit], batch: int | N
     """
     filters = {conv.name: Filters(conv, net.get_submodule(conv.name)) for conv in net.spec.convs}
     room, workers = (NEAR, torch.get_num_threads()) if x.device.type == "cpu" else (FAR, 1)
-    jobs = []
-    for conv in reversed(net.spec.convs):  # the longest jobs first
-        chosen = {i: unit for i, unit in enumerate(units) if unit.layer == conv.name}
-        if chosen:
-            windows = Windows(net.spec, conv.name, *x.shape[-2:])
-            size = max(1, room // (windows.values * x.element_size())) if batch is None else batch
-            forms = {i: windows.of(unit).form for i, unit in chosen.items()}
-            jobs += [
-                partial(_project, filters, windows, x, chosen, part) for part in _batches(forms, size, workers)
-            ]
+    layers = [conv.name for conv in net.spec.convs if conv.name in {unit.layer for unit in units}]
+    windows = {layer: Windows(net.spec, layer, *x.shape[-2:]) for layer in layers}
     shown: dict[int, Tensor] = {}
-    with threads(max(1, min(workers, len(jobs)))) as pool:
-        for found in pool.map(lambda job: job(), jobs):
-            shown |= found
+    for seen, own in _seen(net, x, units, layers):
+        jobs = []
+        for layer in reversed(layers):  # the longest jobs first
+            values = windows[layer].values * x.element_size()
+            size = max(1, room // values) if batch is None else batch
+            forms = {i: windows[layer].of(units[i]).form for i in own if units[i].layer == layer}
+            parts = _batches(forms, size, workers)
+            jobs += [partial(_project, filters, windows[layer], seen, units, each) for each in parts]
+        with threads(max(1, min(workers, len(jobs)))) as pool:
+            for found in pool.map(lambda job: job(), jobs):
+                shown |= found
     return [shown[i] for i in range(len(units))]
+
+
+@torch.no_grad()
+def _seen(
+    net: ConvNet, x: Tensor, units: Sequence[Unit], layers: list[str]
+) -> Iterator[tuple[Tensor | Trace, list[int]]]:
+    """Yield what units see, and which of them: the pictures, or in float64 one whole forward pass a picture.
+
+    Over a flat area activations tie, and the first of them is the switch. Products in float64 round the same sum
+    differently near the end of a matrix, so that other ones tie in a window than in the picture. The picture
+    decides; a pass for each window is much faster, and as good in float32, whose filters treat all places alike.
+    """
+    if x.dtype != torch.float64:
+        yield x, list(range(len(units)))
+        return
+    for image in {unit.image for unit in units}:
+        own = [i for i, unit in enumerate(units) if unit.image == image]
+        yield net.trace(x[image : image + 1], layers[-1]), own
 
 
 def _batches(forms: dict[int, Form], size: int, workers: int) -> Iterator[list[list[int]]]:
@@ -258,11 +289,19 @@ def _batches(forms: dict[int, Form], size: int, workers: int) -> Iterator[list[l
 
 @torch.no_grad()
 def _project(
-    filters: dict[str, Filters], windows: Windows, x: Tensor, units: dict[int, Unit], parts: list[list[int]]
+    filters: dict[str, Filters],
+    windows: Windows,
+    seen: Tensor | Trace,
+    units: Sequence[Unit],
+    parts: list[list[int]],
 ) -> dict[int, Tensor]:
     """Project a batch of one layer's units; each part of it has one form."""
     groups = [Group([units[i] for i in part], [windows.of(units[i]) for i in part]) for part in parts]
-    _climb(filters, windows, x, groups)
+    if isinstance(seen, Trace):
+        for group in groups:
+            group.recall(seen, windows)
+    else:
+        _climb(filters, windows, seen, groups)
     for group in groups:
         group.single_out()
     _descend(filters, windows, groups)

@@ -28,6 +28,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads((folder / MANIFEST).read_text())
         if manifest["format"] != FORMAT:
             raise ValueError(f"its format is {manifest['format']}, not {FORMAT}")
+        outside = [name for name in _files(manifest) if ".." in Path(name).parts or Path(name).is_absolute()]
+        if outside:
+            raise ValueError(f"{outside[0]!r} lies outside it")
         missing = [name for name in _files(manifest) if not (folder / name).exists()]
         if missing:
             raise ValueError(f"{missing[0]} is missing")

@@ -40,9 +40,6 @@ CLOSE, EXACT = 1e-5, 1e-10
 TIED = 5
 """Percentage of units that may differ more in float32, where values that tie to rounding swap switches."""
 
-NOISE = 1e-3
-"""Deviation of what is added to pictures in float64, in grey levels."""
-
 EXAMINED = 16
 """One unit in so many is compared in float64, and all that differ in float32."""
 
@@ -200,8 +197,7 @@ def _require_equal(net: ConvNet, x: Tensor, units: list[Unit]) -> tuple[int, int
 
 
 def _require_equal_exactly(net: ConvNet, x: Tensor, units: list[Unit]) -> None:
-    """Compare three ways in float64, with noise on the pictures: in flat areas maxima tie, and rounding decides."""
-    x = x + NOISE * torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(0))
+    """Compare three ways in float64."""
     for unit, found in zip(units, deconv_units(net, x, units).projections, strict=True):
         with torch.no_grad():
             activation = net.trace(x[[unit.image]], unit.layer)[unit.layer].maps[0][unit[2:]]

@@ -13,6 +13,7 @@ from zfnet_lib.activations import strongest
 from zfnet_lib.atlas import MANIFEST, SHOWN, TILE, read_manifest, write_atlas
 from zfnet_lib.checkpoints import save_network
 from zfnet_lib.figures import projection_image
+from zfnet_lib.files import seal
 from zfnet_lib.mosaics import Squares, blocks, fitted, load_blocks, patch, save_blocks
 from zfnet_lib.receptive import Box
 
@@ -77,6 +78,7 @@ def test_a_manifest_speaks_of_files_in_its_folder_alone(net, tmp_path, name):
     manifest = json.loads((folder / MANIFEST).read_text())
     manifest["layers"][0]["cover"]["sheet"] = name
     (folder / MANIFEST).write_text(json.dumps(manifest))
+    seal(folder)
     with pytest.raises(ZfnetError, match=r"holds no atlas \('.*' lies outside it\); write it with: .*"):
         read_manifest(folder)
 

@@ -115,7 +115,7 @@ def test_what_is_not_stored_names_its_command_and_what_is_stored_is_shown(small,
     table = experiments.groups("smoke")
     assert [row["layer"] for row in table.rows[:2]] == ["conv1", "conv2"] and len(table.rows) == 10
     assert TITLES.items() <= table.columns.items()
-    (path,) = (tmp_path / "smoke" / "groups").iterdir()
+    (path,) = (tmp_path / "smoke" / "groups").glob("*.jsonl")
     assert path.name == "mini--shapes.jsonl"
     few = records.read(path)
     monkeypatch.setattr(grouped, "group_records", lambda *given: few)

@@ -56,11 +56,11 @@ def killed(x: int) -> int:
     ("job", "error", "sentence"),
     [
         (failing, ZeroDivisionError, "integer division"),
-        (ending, ZfnetError, "a process that read pictures ended with exit status 7, perhaps for lack of memory; "),
+        (ending, ZfnetError, "a process that read pictures ended before its work, perhaps for lack of memory; "),
         (
             killed,
             ZfnetError,
-            "a process that read pictures ended with exit status -9, perhaps for lack of memory; ",
+            "a process that read pictures ended before its work, perhaps for lack of memory; ",
         ),
     ],
 )

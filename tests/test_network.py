@@ -197,7 +197,8 @@ def test_renormalisation_takes_chosen_layers_and_another_radius():
 
 
 def test_training_drops_half_of_layers_6_and_7_and_doubles_the_rest():
-    net, x, seen = lively(MINI).train(), picture(64, 64, n=16), {}
+    halving = replace(MINI, dense=tuple(replace(dense, dropout=0.5) for dense in MINI.dense))
+    net, x, seen = lively(halving).train(), picture(64, 64, n=16), {}
     for layer in ("fc6", "fc7", "fc8"):
         net.get_submodule(layer).register_forward_pre_hook(
             lambda module, given, layer=layer: seen.update({layer: given[0].detach()})

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zfnet_lib import checkpoints, records
+from zfnet_lib import checkpoints, records, trainings
 from zfnet_lib import queue as queues
 from zfnet_lib.__main__ import main
-from zfnet_lib.datasets import pack_dataset
+from zfnet_lib.datasets import open_pack, pack_dataset
 from zfnet_lib.files import ZfnetError, alone
 from zfnet_lib.recipes import SMOKE, TINY
 from zfnet_lib.specs import STEMS, TABLE_2
@@ -98,13 +98,19 @@ def test_weights_are_saved_wherever_they_are_missing_and_errors_measured_where_t
     assert len(records.read(training.errors_file)) == 6
 
 
-def test_a_changed_pixel_of_a_pack_is_noticed_before_a_training_begins(results, stripes, data):
-    pack_dataset(stripes, workers=0, progress=False)
-    (pixels,) = (data / "packs").glob("*/pictures.bin")
+def test_a_changed_pixel_of_a_pack_is_noticed_before_a_training_begins(results, stripes, data, monkeypatch):
+    for split in ("train", "val"):
+        pack_dataset(stripes, split, workers=0, progress=False)
+    (pixels,) = (data / "packs").glob("*-train-*/pictures.bin")
     content = pixels.read_bytes()
     pixels.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(ZfnetError, match=r"^the pack of .* train is damaged"):
+    with monkeypatch.context() as patch:
+        patch.setattr(trainings, "training_data", open_pack)  # as of a fetched data set, whose pictures may be gone
+        with pytest.raises(ZfnetError, match=r"^the pack of .* train is damaged"):
+            next(epochs(Training("zfnet", stripes, SMOKE)))
+    with pytest.warns(UserWarning, match="damaged.*packing again"):
         next(epochs(Training("zfnet", stripes, SMOKE)))
+    assert pixels.read_bytes() == content
 
 
 def test_which_precision_was_performed_is_told_by_what_is_wanted_of_it(results):

@@ -157,7 +157,7 @@ def test_at_the_papers_widths_and_above_all_deviations_stay_at_one_hundredth(fac
 
 
 def test_an_input_of_no_pixels_is_none_that_was_left_out():
-    with pytest.raises(SpecError, match="an input of 0x0 pixels is too small"):
+    with pytest.raises(SpecError, match=r"image_size of zfnet-x1 is 0; give a whole number from 1 "):
         ZFNET.scaled(1, image_size=0)
 
 

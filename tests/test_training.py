@@ -109,7 +109,8 @@ def test_dropout_is_drawn_by_seed_and_update_alone():
 
 
 def test_dropout_keeps_half_of_the_units_and_the_expected_sum():
-    net = network(DATA).train()
+    halving = replace(TINY_SPEC, dense=tuple(replace(dense, dropout=0.5) for dense in TINY_SPEC.dense))
+    net = network(DATA, halving).train()
     torch.nn.init.zeros_(net.fc6.weight), torch.nn.init.ones_(net.fc6.bias)
     seen = []
     net.fc7.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))

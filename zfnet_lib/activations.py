@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +20,7 @@ from tqdm import tqdm
 from .batches import squares_of
 from .files import UnwritableError, alone, notice
 from .images import PictureError
-from .machine import threads
+from .machine import ahead, threads
 from .network import ConvNet
 from .peaks import PEAK, OneAPicture, Peaks, Variety, peaks_of
 from .ranking import ARRAYS, Hits, Ranking, RankingError
@@ -134,7 +132,7 @@ class _Search:
         n = min(torch.get_num_threads(), 16 if self.net.device.type == "cpu" else 4)
         with threads(n, each=1) as pool, bar:
             written = perf_counter()
-            for found, left_out in _ahead(pool, self._seen, self.parts[self.done :], 2 * n):
+            for found, left_out in ahead(pool, self._seen, self.parts[self.done :], 2 * n):
                 self._take(found, left_out)
                 bar.update(len(self.parts[self.done]))
                 self.done += 1
@@ -261,14 +259,3 @@ def _key(net: ConvNet, dataset, rows: Tensor, arguments: dict[str, Any]) -> str:
     for tensor in (*weights, preparation.mean, preparation.scale, rows):
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()[:16]
-
-
-def _ahead(pool: ThreadPoolExecutor, run: Callable, parts: Sequence, depth: int) -> Iterator:
-    """Yield run(part) of each part in order; only `depth` are begun beforehand, so that a stop is soon."""
-    coming: deque = deque()
-    for part in parts:
-        coming.append(pool.submit(run, part))
-        if len(coming) > depth:
-            yield coming.popleft().result()
-    while coming:
-        yield coming.popleft().result()

@@ -6,7 +6,6 @@ remembered when a training stops and continues.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from .files import ZfnetError
 from .images import Preparation
-from .machine import in_processes, threads
+from .machine import ahead, in_processes, threads
 
 CHUNK = 256
 
@@ -268,8 +267,9 @@ class Batches:
             crops = (cut_at_once(self.on_gpu, views, side) for views in parts)
         else:
             job = partial(_crops, self.data, self.preparation)
-            crops = in_processes(job, parts, self.workers) if self.workers else _ahead(job, parts)
-            crops = map(torch.from_numpy, crops)
+            crops = map(
+                torch.from_numpy, in_processes(job, parts, self.workers) if self.workers else _beside(job, parts)
+            )
         for views, crop in zip(parts, crops, strict=True):
             yield Batch(crop, views, self.labels[views.rows], self.first)
 
@@ -278,12 +278,7 @@ def _crops(data, preparation: Preparation, views: Views) -> np.ndarray:
     return cut(squares_of(data, views.rows, preparation), views, preparation.crop).numpy()
 
 
-def _ahead(job: Callable[[Views], Tensor], parts: list[Views], depth: int = 2) -> Iterator[Tensor]:
-    """Yield job(part) of each part, computed in one thread up to `depth` parts ahead."""
+def _beside(job: Callable[[Views], np.ndarray], parts: list[Views]) -> Iterator[np.ndarray]:
+    """Yield job(part) of each part, computed in a thread of its own up to two parts ahead."""
     with threads(1, each=1) as thread:
-        coming = deque(thread.submit(job, part) for part in parts[:depth])
-        for part in parts[depth:]:
-            coming.append(thread.submit(job, part))
-            yield coming.popleft().result()
-        while coming:
-            yield coming.popleft().result()
+        yield from ahead(thread, job, parts, 2)

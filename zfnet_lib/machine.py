@@ -7,11 +7,12 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout, suppress
-from multiprocessing import Pipe, Process, parent_process
-from multiprocessing.connection import Connection
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from multiprocessing import parent_process
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -45,11 +46,21 @@ def threads(n: int, each: int | None = None) -> Iterator[ThreadPoolExecutor]:
         torch.set_num_threads(before)
 
 
+def ahead(pool: Executor, job: Callable, parts: Iterable, depth: int) -> Iterator[Any]:
+    """Yield job(part) of each part in order; only `depth` are begun beforehand, so that a stop is soon."""
+    coming: deque = deque()
+    for part in parts:
+        coming.append(pool.submit(job, part))
+        if len(coming) > depth:
+            yield coming.popleft().result()
+    while coming:
+        yield coming.popleft().result()
+
+
 def in_processes(job: Callable, parts: Sequence, n: int) -> Iterator[Any]:
     """Yield job(part) of each part in order, computed by `n` processes up to two parts ahead, or here if n is 0.
 
-    Each process has a pipe of its own: no shared memory is needed, of which containers have little, and the end of
-    a process is the end of its pipe, so that nobody waits for it.
+    Results come through pipes: no shared memory is needed, of which containers have little.
 
     Raises:
         ZfnetError: A process ended before its work; or whatever the job raises.
@@ -58,51 +69,28 @@ def in_processes(job: Callable, parts: Sequence, n: int) -> Iterator[Any]:
     if n == 0 or len(parts) == 1:
         yield from map(job, parts)
         return
-    crew: list[tuple[Process, Connection]] = []
+    pool = ProcessPoolExecutor(n, initializer=_begin_work, initargs=(job,))  # the data in a job go there once
     try:
-        for _ in range(n):
-            ours, theirs = Pipe()
-            process = Process(target=_work, args=(job, ours, theirs), daemon=True)
-            process.start()
-            theirs.close()
-            crew.append((process, ours))
-        for k in range(2 * n + len(parts)):
-            process, pipe = crew[k % n]
-            try:
-                # not `send`: torch would pass tensors through shared memory
-                result = pickle.loads(pipe.recv_bytes()) if k >= 2 * n else None
-                if k < len(parts):
-                    pipe.send_bytes(pickle.dumps(parts[k]))
-            except (EOFError, OSError):
-                process.join()
-                raise ZfnetError(
-                    f"a process that read pictures ended with exit status {process.exitcode}, perhaps for lack of "
-                    f"memory; free memory, or let fewer processes work, and run the command again"
-                ) from None
-            if isinstance(result, Exception):
-                raise result
-            if k >= 2 * n:
-                yield result
+        yield from map(pickle.loads, ahead(pool, _worked, parts, 2 * n))
+    except BrokenProcessPool:
+        raise ZfnetError(
+            "a process that read pictures ended before its work, perhaps for lack of memory; free memory, or let "
+            "fewer processes work, and run the command again"
+        ) from None
     finally:
-        for process, pipe in crew:
-            pipe.close()
-            process.kill()
-            process.join()
+        pool.shutdown(cancel_futures=True)
 
 
-def _work(job: Callable, ours: Connection, theirs: Connection) -> None:
-    """Do what comes through the pipe until it is closed, by the other process or by its end."""
-    ours.close()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process is interrupted too, and ends this one
+def _begin_work(job: Callable) -> None:
+    global _job
+    _job = job
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that waits is interrupted too, and ends this one
     torch.set_num_threads(1)
-    with suppress(EOFError, OSError):
-        while True:
-            part = pickle.loads(theirs.recv_bytes())
-            try:
-                result = job(part)
-            except Exception as error:
-                result = error
-            theirs.send_bytes(pickle.dumps(result))
+    end_with_parent()
+
+
+def _worked(part: Any) -> bytes:
+    return pickle.dumps(_job(part))  # as bytes: torch would pass tensors through shared memory
 
 
 @contextmanager

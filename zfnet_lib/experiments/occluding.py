@@ -25,7 +25,7 @@ from ..records import Record, Stopwatch, read, store
 from ..specs import MINI
 from ..tables import Note, Table
 from .setting import Source, class_names, describe_pictures, opened, profile_of, source_of
-from .spot import LONGER, trained
+from .spot import trained
 
 INSIDE, CHANCE = "largest drop on the object", "places on the object"
 
@@ -184,7 +184,7 @@ def looking(profile: str, live: bool = False, pictures: int = 100, share: float 
 
 
 def _looking_records(pictures: int, share: float, seed: int) -> Iterator[Record]:
-    watch, net = Stopwatch(), trained(MINI.name, epochs=LONGER).net
+    watch, net = Stopwatch(), trained(MINI.name).net
     for name, title in (("shapes", "one object"), ("shapes-scenes", "several objects")):
         dataset = open_dataset(name, "val")
         drawn = np.random.default_rng(seed).permutation(len(dataset))[:pictures].tolist()

@@ -31,9 +31,6 @@ from ..transfer import protocol_folds
 
 DATA, TRANSFER_DATA = "shapes", "shapes-transfer"
 
-LONGER = 8
-"""Epochs for a network that seldom errs, where that matters."""
-
 SCRATCH_EPOCHS = 40
 """Over few pictures; the training error is near zero then, or the loss is still at ln(classes)."""
 
@@ -61,7 +58,6 @@ def trained(
     seed: int = 0,
     clip: str = "all",
     precision: str = SMOKE.precision,
-    epochs: int = SMOKE.epochs,
 ) -> Trained:
     """Train a narrow network by the recipe `SMOKE`.
 
@@ -70,9 +66,8 @@ def trained(
         seed: Of weights, order, views and dropout.
         clip: Which filters are renormalised.
         precision: Of maps and gradients.
-        epochs: More than the recipe's give a network that seldom errs.
     """
-    recipe = replace(SMOKE, clip=clip, precision=precision, epochs=epochs)
+    recipe = replace(SMOKE, clip=clip, precision=precision)
     weights = _once(Training(name, DATA, recipe, seed), _train)
     facts = read_meta(weights)["record"]
     return Trained(load_network(weights), *(facts[key] for key in ("epochs", "train", "val1", "val5")))

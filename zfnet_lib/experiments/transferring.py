@@ -39,7 +39,7 @@ from ..transfer import (
     protocol_folds,
 )
 from .setting import describe_pictures, profile_of
-from .spot import LONGER, trained
+from .spot import trained
 
 FOLDS = 5
 
@@ -219,7 +219,7 @@ def extractor_of(name: str, layers: Sequence[str]) -> Extractor:
     if name in controls:
         return controls[name]()
     weights, _, untrained = name.partition(", ")
-    net = trained(MINI.name, epochs=LONGER).net if weights == MINI.name else load_network(weights)
+    net = trained(MINI.name).net if weights == MINI.name else load_network(weights)
     if untrained:
         net = ConvNet(net.spec, net.preparation, seed=0).eval()
     return NetworkFeatures(name, net, layers)

@@ -139,17 +139,23 @@ def test_prose_takes_questions_code_and_docstrings_from_the_library(html: Path) 
     assert r"y_i = x_i \, d_i^{-\beta}" in text
 
 
-def test_outputs_stay_true_when_results_change(root: Path, html: Path) -> None:
-    assert "shown in tiny run 1" in text_of(html / "notebooks/count.html")
+def test_outputs_stay_true_when_results_change_and_a_public_address_brings_buttons(root: Path, html: Path) -> None:
+    page = html / "notebooks/count.html"
+    assert "shown in tiny run 1" in text_of(page)
+    assert "notebooks/count.ipynb" in page.read_text()  # the download
+    assert "mybinder" not in page.read_text()
     again = build(root)
     assert "0 added, 0 changed, 0 removed" in again.stdout
     assert ("widgets from book/_static/vendor" in again.stdout) == VENDORED
     assert (root / "runs.txt").read_text() == "x"
 
     (root / "results/number").write_text("42")
-    assert build(root).returncode == 0
-    assert "shown in tiny run 2" in text_of(html / "notebooks/count.html")
+    assert build(root, ZFNET_REPOSITORY="https://github.com/somebody/zfnet").returncode == 0
+    assert "shown in tiny run 2" in text_of(page)
     assert "The number is 42," in text_of(html / "book/intro.html")
+    links = re.findall(r'href="([^"]+)"', page.read_text())
+    assert "https://mybinder.org/v2/gh/somebody/zfnet/main?urlpath=lab/tree/notebooks/count.ipynb" in links
+    assert "https://colab.research.google.com/github/somebody/zfnet/blob/main/notebooks/count.ipynb" in links
     assert len(list((root / "_build/.jupyter_cache").iterdir())) == 1
 
 
@@ -189,16 +195,6 @@ def test_every_page_of_the_contents_is_there() -> None:
     listed = re.findall(r"(?:file|root): (\S+)", (PROJECT / "_toc.yml").read_text())
     missing = [name for name in listed if not list(PROJECT.glob(f"{name}.*"))]
     assert missing == []
-
-
-def test_a_public_address_brings_buttons_for_binder_and_colab(root: Path, html: Path) -> None:
-    page = html / "notebooks/count.html"
-    assert "notebooks/count.ipynb" in page.read_text()  # the download
-    assert "mybinder" not in page.read_text()
-    assert build(root, ZFNET_REPOSITORY="https://github.com/somebody/zfnet").returncode == 0
-    links = re.findall(r'href="([^"]+)"', page.read_text())
-    assert "https://mybinder.org/v2/gh/somebody/zfnet/main?urlpath=lab/tree/notebooks/count.ipynb" in links
-    assert "https://colab.research.google.com/github/somebody/zfnet/blob/main/notebooks/count.ipynb" in links
 
 
 @pytest.fixture(scope="module")

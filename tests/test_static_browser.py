@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import expect
 
 from zfnet_lib import MINI, ConvNet, ZfnetError, open_dataset
 from zfnet_lib.atlas import MANIFEST, SHOWN, TILE, read_manifest, write_atlas
@@ -192,17 +193,19 @@ def test_layers_maps_and_units_follow_clicks(page, served, manifest) -> None:
     assert [link.get_attribute("data-layer") for link in links.all()] == [x["layer"] for x in manifest["layers"]]
     assert "filters 3 × 3" in links.nth(3).get_attribute("aria-label")
     links.nth(0).click()
+    expect(page.locator(".maps h2")).to_have_text("Filters of conv1")
     painted(page)
-    assert page.locator(".maps h2").inner_text() == "Filters of conv1"
     assert links.nth(0).get_attribute("aria-current") == "true"
     assert page.locator(".cover a").count() == MINI["conv1"].maps, "layer 1 is whole"
     assert page.locator(".cover a.tile.exact").count() == MINI["conv1"].maps
     assert page.locator(".filter").is_visible()
+    number = layer_of(manifest, "conv1")["entries"][3]["map"]
     page.locator(".cover a").nth(3).click()
+    expect(page.locator(".map h2")).to_contain_text(f"map {number}")
     painted(page)
     page.locator(".patches .small").nth(4).click()
-    assert fragment(page) == f"#one/conv1/{layer_of(manifest, 'conv1')['entries'][3]['map']}/5"
-    assert page.locator(".unit h2").inner_text() == "Unit 5 of the nine"
+    expect(page.locator(".unit h2")).to_have_text("Unit 5 of the nine")
+    assert fragment(page) == f"#one/conv1/{number}/5"
     page.go_back()
     page.wait_for_function("document.querySelector('.map h2').textContent.startsWith('conv5')")
 
@@ -304,7 +307,7 @@ def test_search_finds_the_maps_whose_units_lie_in_such_pictures(page, served, ma
     page.locator(".hit").first.click()
     page.wait_for_function(f"location.hash === '#one/{layer}/{number}'")
     page.keyboard.press("Escape")
-    assert page.locator(".found").is_hidden()
+    expect(page.locator(".found")).to_be_hidden()
 
 
 def test_a_first_answer_is_marked_as_such(page, served, manifest) -> None:

@@ -78,11 +78,11 @@ def test_photographs_of_known_objects_need_their_network(tmp_path, monkeypatch):
 
 
 def test_the_class_is_lost_where_the_object_is():
-    one, several = experiments.looking("smoke", pictures=120).rows
-    assert one["n"] >= 80
+    one, several = experiments.looking("smoke", pictures=80).rows
+    assert one["n"] >= 50
     assert one[occluding.INSIDE] >= 85 and one[occluding.INSIDE] >= one[occluding.CHANCE] + 30
-    # A share of some 45 has a deviation of 7 points, and how good the network is hangs on rounding too.
-    assert several["n"] >= 20 and several[occluding.INSIDE] >= several[occluding.CHANCE] + 10
+    # A share of some 30 has a deviation of 9 points, and how good the network is hangs on rounding too.
+    assert several["n"] >= 15 and several[occluding.INSIDE] >= several[occluding.CHANCE] + 10
 
 
 def test_what_the_network_looks_at_is_stored_or_not_run(tmp_path, monkeypatch):

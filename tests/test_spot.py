@@ -14,6 +14,7 @@ from zfnet_lib.experiments import spot
 from zfnet_lib.files import spot_root
 from zfnet_lib.recipes import SMOKE
 from zfnet_lib.records import store
+from zfnet_lib.specs import TABLE_2
 from zfnet_lib.trainings import Training, read_epochs
 
 TRAINING = Training("mini", "shapes", SMOKE)
@@ -94,5 +95,14 @@ def test_mini_learns_the_drawn_objects_from_any_seed(
 ) -> None:
     monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path))
     _, facts = spot._train(replace(TRAINING, seed=seed))
-    print(f"seed {seed}: {facts['val1']:.1f} %")
     assert facts["val1"] < 35 and facts["epochs"][-1]["plateau_left"] < 200
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TABLE_2)
+def test_every_row_of_table_2_learns_as_its_recipe_promises(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path))
+    _, facts = spot._train(replace(TRAINING, network=name))
+    assert facts["val1"] < 70

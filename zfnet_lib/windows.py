@@ -266,8 +266,8 @@ def _seen(
     """Yield what units see, and which of them: the pictures, or in float64 one whole forward pass a picture.
 
     Over a flat area activations tie, and the first of them is the switch. Products in float64 round the same sum
-    differently near the end of a matrix, so that other ones tie in a window than in the picture. The picture
-    decides; a pass for each window is much faster, and as good in float32, whose filters treat all places alike.
+    differently near the end of a matrix, so that other ones tie in a window than in the picture. There, where
+    results are checked, the picture decides. In float32 every window has a pass of its own, which is much faster.
     """
     if x.dtype != torch.float64:
         yield x, list(range(len(units)))

@@ -6,8 +6,8 @@ import json
 from dataclasses import replace
 from statistics import mean, stdev
 
-from zfnet_lib import records
-from zfnet_lib.experiments.transferring import ACCURACY, SOURCES, Source
+from zfnet_lib.paper import records
+from zfnet_lib.paper.transferred import ACCURACY, SOURCES, Source
 
 
 def record(quantity, value, unit="", **facts):

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zfnet_lib.architecture import ArchSpec, Box, Conv, Norm
 from zfnet_lib.network import ConvNet
-from zfnet_lib.receptive import Box
-from zfnet_lib.specs import ArchSpec, Conv, Norm
 
 # ---- sliding regions, one by one ----------------------------------------------------------------------------
 

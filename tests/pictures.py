@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zfnet_lib.architecture import ZFNET, ArchSpec
 from zfnet_lib.batches import training_preparation
 from zfnet_lib.images import resize_short_side
 from zfnet_lib.network import ConvNet
-from zfnet_lib.specs import ZFNET, ArchSpec
 
 TINY_SPEC = replace(ZFNET, classes=4).scaled(1 / 16, image_size=64, name="small")
 

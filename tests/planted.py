@@ -9,15 +9,15 @@ from functools import cache
 import numpy as np
 import torch
 
-from zfnet_lib import records
-from zfnet_lib.claims import TESTS, Finding
-from zfnet_lib.claims.stored import Measured
-from zfnet_lib.claims.subject import Scale, Subject
+from zfnet_lib.architecture import ArchSpec, Conv
 from zfnet_lib.datasets import Dataset, Sample, mask_box
-from zfnet_lib.experiments import training_of
 from zfnet_lib.images import Preparation
 from zfnet_lib.network import ConvNet
-from zfnet_lib.specs import ArchSpec, Conv
+from zfnet_lib.paper import records
+from zfnet_lib.paper.claims import TESTS, Finding
+from zfnet_lib.paper.claims.stored import Measured
+from zfnet_lib.paper.claims.subject import Scale, Subject
+from zfnet_lib.paper.setting import training_of
 
 
 def number(quantity: str, value: float, half: float = 0.0, unit: str = "", **place) -> Measured:

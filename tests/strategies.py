@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from oracles import lively, picture
 from torch import Tensor
 
+from zfnet_lib.architecture import ArchSpec, Conv, Norm, Pool
 from zfnet_lib.network import ConvNet
-from zfnet_lib.specs import ArchSpec, Conv, Norm, Pool
 
 pools = st.one_of(
     st.none(),

@@ -17,14 +17,16 @@ from hypothesis import strategies as st
 from strategies import specs
 from torch import Tensor
 
-from zfnet_lib import MINI, ConvNet, Hits, Ranking, ZfnetError, open_dataset, strongest
+from zfnet_lib.architecture import MINI, ArchSpec
 from zfnet_lib.bench import mining
 from zfnet_lib.datasets import Dataset, pack_in_memory
+from zfnet_lib.datasets.opening import open_dataset
 from zfnet_lib.datasets.samples import Sample
+from zfnet_lib.files import ZfnetError
 from zfnet_lib.images import PictureError, Preparation
-from zfnet_lib.ranking import ARRAYS
-from zfnet_lib.specs import ArchSpec
-from zfnet_lib.states import saved_states
+from zfnet_lib.network import ConvNet
+from zfnet_lib.strongest import ARRAYS, Hits, Ranking, strongest
+from zfnet_lib.training import saved_states
 
 
 class Pictures(Dataset):

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zfnet_lib import MINI, ConvNet, ZfnetError, open_dataset
 from zfnet_lib.__main__ import main
-from zfnet_lib.activations import strongest
-from zfnet_lib.atlas import MANIFEST, SHOWN, TILE, read_manifest, write_atlas
-from zfnet_lib.checkpoints import save_network
-from zfnet_lib.figures import projection_image
-from zfnet_lib.files import seal
-from zfnet_lib.mosaics import Squares, blocks, fitted, load_blocks, patch, save_blocks
-from zfnet_lib.receptive import Box
+from zfnet_lib.architecture import MINI, Box
+from zfnet_lib.browser.atlas import MANIFEST, SHOWN, TILE, read_manifest, write_atlas
+from zfnet_lib.datasets.opening import open_dataset
+from zfnet_lib.files import ZfnetError, seal
+from zfnet_lib.images import projection_image
+from zfnet_lib.network import ConvNet
+from zfnet_lib.strongest import Squares, blocks, fitted, load_blocks, patch, save_blocks, strongest
+from zfnet_lib.weights import save_network
 
 SHAPES = open_dataset("shapes", n=12)
 

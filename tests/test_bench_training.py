@@ -2,8 +2,8 @@
 
 import pytest
 
+from zfnet_lib.architecture import ArchSpec, Conv, Dense, Pool
 from zfnet_lib.bench.training import matrix_rate, paper_hours, update_operations
-from zfnet_lib.specs import ArchSpec, Conv, Dense, Pool
 
 
 def test_an_update_computes_maps_and_both_gradients_but_none_of_the_pixels():

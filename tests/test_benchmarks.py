@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from zfnet_lib import ZfnetError, experiments, records
-from zfnet_lib.records import Provenance, Record
+from zfnet_lib.files import ZfnetError
+from zfnet_lib.paper import benchmarks, records
+from zfnet_lib.paper.records import Provenance, Record
 
 MADE = Provenance("0123456789abcdef", False, {"python": "3.11", "torch": "2.9"}, "a processor", 0, 1.0)
 
@@ -22,7 +23,7 @@ def measured(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("measured")
 def test_the_last_measurement_of_each_allocator_is_shown_with_its_range():
-    row, machine = experiments.benchmark("norm").rows
+    row, machine = benchmarks.benchmark("norm").rows
     assert row["part"] == "after pool1"
     assert row["default"] == "4.2 (range 0.5, n = 7)"
     assert row["tuned"] == "2.0 (range 0.5, n = 7)"
@@ -32,10 +33,10 @@ def test_the_last_measurement_of_each_allocator_is_shown_with_its_range():
 
 @pytest.mark.usefixtures("measured")
 def test_what_has_not_run_is_a_command():
-    (row,) = experiments.benchmark("train").rows
+    (row,) = benchmarks.benchmark("train").rows
     assert row["command"].startswith("`zfnet bench train --json ")
 
 
 def test_an_unknown_benchmark_is_named():
     with pytest.raises(ZfnetError, match="there is no benchmark 'coffee'; known are deconv, "):
-        experiments.benchmark("coffee")
+        benchmarks.benchmark("coffee")

@@ -18,10 +18,10 @@ from layouts import foreign_kernel
 from pages import AXE, CHROMIUM, PHONE, SIDEWAYS, chromium, findings, problems, served
 
 import zfnet_lib
-from zfnet_lib import notebooks
+from zfnet_lib import runner
 from zfnet_lib.files import PROJECT, ZfnetError
-from zfnet_lib.notebooks import publish_book, run_notebooks
-from zfnet_lib.paper import ambiguities, errata
+from zfnet_lib.paper.numbers import ambiguities, errata
+from zfnet_lib.runner import publish_book, run_notebooks
 
 VENDORED = (PROJECT / "book/_static/vendor").is_dir()
 
@@ -54,7 +54,7 @@ CODE = """# Correspondence: long words in a headline
 ```
 
 ```{eval-rst}
-.. autofunction:: zfnet_lib.norm.contrast_normalise
+.. autofunction:: zfnet_lib.network.contrast_normalise
 ```
 """
 PROSE = "# Start\n\nThe number is {glue:text}`/notebooks/count.ipynb::number:.0f`, and $x^2$ {cite}`zeiler2014`.\n"
@@ -70,7 +70,7 @@ def write_notebook(path: Path, *cells: str) -> None:
 
 
 def build(root: Path, **settings: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", notebooks._BUILD, "build", str(root), "-W", "--keep-going"]
+    command = [sys.executable, "-c", runner._BUILD, "build", str(root), "-W", "--keep-going"]
     environment = os.environ | {"NO_COLOR": "1"} | settings
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
@@ -102,7 +102,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("ZFNET_RESULTS", str(root / "results"))
         patch.setenv("ZFNET_DATA", str(root / "data"))
         patch.setenv("JUPYTER_PATH", foreign_kernel(root / ".jupyter"))  # neither a build nor a run may take it
-        patch.setattr(notebooks, "PROJECT", root)
+        patch.setattr(runner, "PROJECT", root)
         yield root
 
 

@@ -15,12 +15,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from zfnet_lib import checkpoints
-from zfnet_lib.checkpoints import load_network, read_meta, save_network
+from zfnet_lib import weights
+from zfnet_lib.architecture import MINI
 from zfnet_lib.files import ZfnetError, seal, sha256
 from zfnet_lib.images import Preparation
 from zfnet_lib.network import ConvNet
-from zfnet_lib.specs import MINI
+from zfnet_lib.weights import load_network, read_meta, save_network
 
 RECORD = {"source": "a test", "classifier": True}
 
@@ -129,7 +129,7 @@ def test_a_full_disk_is_one_sentence_and_the_old_weights_stay(saved, monkeypatch
         Path(path).write_bytes(b"half")
         raise full
 
-    monkeypatch.setattr(checkpoints, "save_file", fail)
+    monkeypatch.setattr(weights, "save_file", fail)
     with pytest.raises(ZfnetError, match=r"cannot write .*No space left on device"):
         save_network(ConvNet(MINI, seed=1), saved, {})
     assert names(saved.parent) == ["saved"]

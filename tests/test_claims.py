@@ -15,20 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ledgers import curve, record, training
 
-from zfnet_lib import claims, paper, records
 from zfnet_lib.__main__ import main
-from zfnet_lib.claims import finding, showing, stored
-from zfnet_lib.claims.finding import FAILS, HOLDS, NOT_RUN, UNDECIDED, UNTESTABLE, Number
-from zfnet_lib.claims.stored import NotRun, Stored
 from zfnet_lib.evaluation import Errors
-from zfnet_lib.experiments import spot
-from zfnet_lib.figures import FigureError, verdicts
 from zfnet_lib.files import PROJECT
-from zfnet_lib.recipes import SMOKE
-from zfnet_lib.training import EpochResult
-from zfnet_lib.trainings import Training
+from zfnet_lib.images import FigureError
+from zfnet_lib.paper import claims, numbers, records, spot
+from zfnet_lib.paper.claims import finding, showing, stored, verdicts
+from zfnet_lib.paper.claims.finding import FAILS, HOLDS, NOT_RUN, UNDECIDED, UNTESTABLE, Number
+from zfnet_lib.paper.claims.stored import NotRun, Stored
+from zfnet_lib.paper.trainings import Training
+from zfnet_lib.training import SMOKE, EpochResult
 
-module = import_module("zfnet_lib.claims.ledger")  # the function of that name hides the module
+module = import_module("zfnet_lib.paper.claims.ledger")  # the function of that name hides the module
 
 
 @pytest.fixture
@@ -203,12 +201,12 @@ KNOWN = list(claims.TESTS)
 
 
 def test_every_claim_has_a_test():
-    assert claims.TESTS.keys() == {claim.id for claim in paper.claims()}
+    assert claims.TESTS.keys() == {claim.id for claim in numbers.claims()}
 
 
 def test_without_results_only_arithmetic_is_judged_and_the_rest_says_what_it_takes(results):
     found = claims.ledger("tiny")
-    assert [entry.claim.id for entry in found.entries] == [claim.id for claim in paper.claims()]
+    assert [entry.claim.id for entry in found.entries] == [claim.id for claim in numbers.claims()]
     for entry in found.entries:
         verdict, note = entry.finding.verdict, entry.finding.note
         assert verdict in claims.VERDICTS
@@ -403,7 +401,9 @@ def test_a_ledger_that_cannot_be_written_is_one_sentence(results, capsys, tmp_pa
 def test_the_page_has_a_table_for_every_section_that_makes_a_claim():
     page = json.loads((PROJECT / "notebooks" / "claims.ipynb").read_text())
     shown = re.findall(r'claims\.table\(ledger, \\?"([\d.]+)\\?"\)', json.dumps(page))
-    assert shown == list(showing.SECTIONS) == sorted({claim.section.partition(",")[0] for claim in paper.claims()})
+    assert (
+        shown == list(showing.SECTIONS) == sorted({claim.section.partition(",")[0] for claim in numbers.claims()})
+    )
 
 
 def test_tables_hold_quote_statistic_number_threshold_and_links(results):

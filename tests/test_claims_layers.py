@@ -7,12 +7,14 @@ import pytest
 import torch
 from planted import Coloured, colour_net, coloured, judged, number, small, verdict_of
 
-from zfnet_lib import MINI, ConvNet, open_dataset, strongest
-from zfnet_lib.claims import coherence, layers, probing, stimuli
-from zfnet_lib.claims.finding import FAILS, HOLDS, UNDECIDED, UNTESTABLE, Number, rising
-from zfnet_lib.deconv import Unit
-from zfnet_lib.receptive import Box, receptive_field
-from zfnet_lib.specs import ZFNET
+from zfnet_lib.architecture import MINI, ZFNET, Box, receptive_field
+from zfnet_lib.datasets.opening import open_dataset
+from zfnet_lib.fast.windows import Unit
+from zfnet_lib.network import ConvNet
+from zfnet_lib.paper import invariance
+from zfnet_lib.paper.claims import coherence, layers, probing, stimuli
+from zfnet_lib.paper.claims.finding import FAILS, HOLDS, UNDECIDED, UNTESTABLE, Number, rising
+from zfnet_lib.strongest import strongest
 
 
 @pytest.fixture(autouse=True)
@@ -348,7 +350,7 @@ def test_layers_are_probed(at):
 
 
 def test_the_index_counts_the_mean_distance_of_all_steps(at):
-    (way,) = [each for each in probing.TRANSFORMATIONS if each.way == "shift"]
+    (way,) = [each for each in invariance.TRANSFORMATIONS if each.way == "shift"]
     rows = at.rows[:3]
     found = probing._indices(at, rows, [replace(way, steps=(0.0,))])["shift"]
     assert all(index == pytest.approx(1) for index in found.values())
@@ -370,7 +372,7 @@ def test_the_maximum_of_a_map_is_followed_through_moves(at):
     found = probing._kept_moved(at, "conv2")
     unit = at.units("conv2")[:: at.scale.units][1]
     square = at.squares([unit.image])[0]
-    turned = probing.transformed(square, at.net.preparation, turn=probing.MOVES["turn"])
+    turned = invariance.transformed(square, at.net.preparation, turn=probing.MOVES["turn"])
     peaks = at.net.trace(at.net.prepare(torch.stack([square, turned])))["conv2"].maps[:, unit.map].amax((1, 2))
     assert found["turn"][1] == pytest.approx(float((peaks[1] / peaks[0]).detach()), rel=1e-4)
 

@@ -6,13 +6,14 @@ import torch
 from oracles import lively
 from planted import SIDE, coloured, judged, number, small, verdict_of
 
-from zfnet_lib import MINI, ConvNet, open_dataset, project
-from zfnet_lib.claims import backprop, hiding, method, occluded
-from zfnet_lib.claims.finding import FAILS, HOLDS, UNDECIDED
-from zfnet_lib.claims.stored import Stored
-from zfnet_lib.deconv import Unit
-from zfnet_lib.network import Stage, Trace
-from zfnet_lib.specs import KRIZHEVSKY, ZFNET, Conv, Pool
+from zfnet_lib.architecture import KRIZHEVSKY, MINI, ZFNET, Conv, Pool
+from zfnet_lib.datasets.opening import open_dataset
+from zfnet_lib.deconv import project
+from zfnet_lib.fast.windows import Unit
+from zfnet_lib.network import ConvNet, Stage, Trace
+from zfnet_lib.paper.claims import backprop, hiding, method, occluded
+from zfnet_lib.paper.claims.finding import FAILS, HOLDS, UNDECIDED
+from zfnet_lib.paper.claims.stored import Stored
 
 
 @pytest.fixture(autouse=True)
@@ -398,7 +399,7 @@ def test_flips_count_against_three_times_the_control():
 
 
 def test_a_claim_without_its_record_is_not_run():
-    from zfnet_lib.claims.stored import NotRun
+    from zfnet_lib.paper.claims.stored import NotRun
 
     with pytest.raises(NotRun, match="zfnet claims --profile tiny --live projection-weighted-by-contribution"):
         judged("projection-weighted-by-contribution")

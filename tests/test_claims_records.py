@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 from planted import judged, number, plant_seeds, plant_training, small, verdict_of
 
-from zfnet_lib import MINI, ConvNet, claims, open_dataset, paper, records
-from zfnet_lib.claims import depth, printed, recipe
-from zfnet_lib.claims.finding import FAILS, HOLDS, UNDECIDED, UNTESTABLE
-from zfnet_lib.claims.stored import NotRun, Stored
-from zfnet_lib.experiments.development import ALIGNMENT, LARGEST, NEARNESS, PROBE
-from zfnet_lib.experiments.grouped import (
+from zfnet_lib.architecture import MINI
+from zfnet_lib.datasets.opening import open_dataset
+from zfnet_lib.files import results_root
+from zfnet_lib.network import ConvNet
+from zfnet_lib.paper import claims, numbers, records
+from zfnet_lib.paper.claims import depth, printed, recipe
+from zfnet_lib.paper.claims.finding import FAILS, HOLDS, UNDECIDED, UNTESTABLE
+from zfnet_lib.paper.claims.stored import NotRun, Stored
+from zfnet_lib.paper.fig4 import ALIGNMENT, LARGEST, NEARNESS, PROBE
+from zfnet_lib.paper.grouping import (
     CHANCE,
     DESCRIPTORS,
     ENTROPY,
@@ -22,7 +26,6 @@ from zfnet_lib.experiments.grouped import (
     RANDOM,
     VARY,
 )
-from zfnet_lib.files import results_root
 
 UPPER = ("conv2", "conv3", "conv4", "conv5")
 LAYERS = ("conv1", *UPPER)
@@ -369,7 +372,7 @@ def test_cells_are_found_by_row_and_network():
 
 
 def test_printed_numbers_agree_or_not_as_the_tables_say():
-    known = {claim.id for claim in paper.claims()}
+    known = {claim.id for claim in numbers.claims()}
     assert printed.PRINTED.keys() <= known
     found = {claim: check() for claim, check in printed.PRINTED.items()}
     inconsistent = {claim for claim, each in found.items() if not each.consistent}
@@ -392,7 +395,7 @@ def test_the_replication_is_within_a_tenth_by_arithmetic():
 
 
 def test_every_test_belongs_to_a_claim_and_names_what_makes_its_record():
-    known = {claim.id for claim in paper.claims()}
+    known = {claim.id for claim in numbers.claims()}
     assert claims.TESTS.keys() <= known
     for claim, test in claims.TESTS.items():
         stored = test.stored("tiny", claim)

@@ -10,13 +10,16 @@ import torch
 from planted import judged, number, small, verdict_of
 from scipy.optimize import linprog
 
-from zfnet_lib import MINI, ConvNet, ZfnetError, claims, open_dataset
-from zfnet_lib.checkpoints import save_network
-from zfnet_lib.claims import decoding, distinct, frequencies, stems
-from zfnet_lib.claims.finding import FAILS, HOLDS, UNDECIDED, UNTESTABLE
-from zfnet_lib.claims.stored import NotRun
-from zfnet_lib.specs import KRIZHEVSKY, ZFNET, Conv
-from zfnet_lib.spectra import dip, faults, stem
+from zfnet_lib.architecture import KRIZHEVSKY, MINI, ZFNET, Conv
+from zfnet_lib.datasets.opening import open_dataset
+from zfnet_lib.files import ZfnetError
+from zfnet_lib.network import ConvNet
+from zfnet_lib.paper import claims
+from zfnet_lib.paper.claims import decoding, distinct, frequencies, stems
+from zfnet_lib.paper.claims.finding import FAILS, HOLDS, UNDECIDED, UNTESTABLE
+from zfnet_lib.paper.claims.stored import NotRun
+from zfnet_lib.paper.fig5 import dip, faults, stem
+from zfnet_lib.weights import save_network
 
 SPECS = {
     "zfnet": replace(ZFNET, image_size=112).scaled(1 / 16).features("conv2"),
@@ -103,7 +106,7 @@ def test_what_cannot_be_measured_yet_is_passed_over_unless_it_is_asked_for(monke
     claim = "stride-4-causes-layer-2-aliasing"
     with pytest.raises(ZfnetError, match=f"^{claim} needs what is not here yet: .*zfnet fetch caltech-101"):
         list(claims.measure("tiny", [claim]))
-    monkeypatch.setattr(sys.modules["zfnet_lib.claims.ledger"], "measurable", lambda names: [claim])
+    monkeypatch.setattr(sys.modules["zfnet_lib.paper.claims.ledger"], "measurable", lambda names: [claim])
     assert list(claims.measure("tiny")) == []
 
 

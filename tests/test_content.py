@@ -13,20 +13,23 @@ import numpy as np
 import pytest
 from layouts import class_folders, write_picture
 
-from zfnet_lib import MINI, ConvNet, claims, notebooks, open_dataset, records, save_network, strongest
-from zfnet_lib.atlas import read_manifest, write_atlas
+from zfnet_lib import runner
+from zfnet_lib.architecture import MINI
 from zfnet_lib.batches import training_preparation
-from zfnet_lib.claims import stored
+from zfnet_lib.browser.atlas import read_manifest, write_atlas
 from zfnet_lib.datasets import dataset_folder, pack_dataset
-from zfnet_lib.recipes import SMOKE
-from zfnet_lib.states import StateError
-from zfnet_lib.training import train
-from zfnet_lib.trainings import training_data
-from zfnet_lib.transfer.controls import Pixels
-from zfnet_lib.transfer.features import extract
+from zfnet_lib.datasets.opening import open_dataset
+from zfnet_lib.network import ConvNet
+from zfnet_lib.paper import claims, records
+from zfnet_lib.paper.claims import stored
+from zfnet_lib.paper.trainings import training_data
+from zfnet_lib.paper.transfer import Pixels, extract
+from zfnet_lib.strongest import strongest
+from zfnet_lib.training import SMOKE, StateError, train
+from zfnet_lib.weights import save_network
 
 NET = ConvNet(MINI).eval()
-ledger = import_module("zfnet_lib.claims.ledger")  # the function of that name hides the module
+ledger = import_module("zfnet_lib.paper.claims.ledger")  # the function of that name hides the module
 
 
 @pytest.fixture
@@ -118,14 +121,14 @@ def test_a_notebook_runs_again(pictures: str, tmp_path: Path, monkeypatch: pytes
     page = nbformat.v4.new_notebook(metadata={"kernelspec": kernel}, cells=[cell])
     nbformat.write(page, tmp_path / "notebooks" / "page.ipynb")
     (tmp_path / "_toc.yml").touch()
-    monkeypatch.setattr(notebooks, "PROJECT", tmp_path)
-    monkeypatch.setattr(notebooks, "state_hash", lambda: "unchanged")
-    monkeypatch.setattr(notebooks, "_execute", lambda source, executed, *rest: shutil.copy(source, executed) and "")
+    monkeypatch.setattr(runner, "PROJECT", tmp_path)
+    monkeypatch.setattr(runner, "state_hash", lambda: "unchanged")
+    monkeypatch.setattr(runner, "_execute", lambda source, executed, *rest: shutil.copy(source, executed) and "")
     weights = save_network(NET, tmp_path / "weights", {})
 
     def state() -> str:
         named = {"pictures": pictures, "network": str(weights)}
-        (run,) = notebooks.run_notebooks(["page"], "tiny", named, out=tmp_path / "runs")
+        (run,) = runner.run_notebooks(["page"], "tiny", named, out=tmp_path / "runs")
         return run.state
 
     assert [state(), state()] == ["done", "kept"]

@@ -9,8 +9,13 @@ from layouts import class_folders
 from oracles import lively, picture
 from pictures import TINY_SPEC
 
-from zfnet_lib import ConvNet, ZfnetError, experiments
-from zfnet_lib.correspondence import (
+from zfnet_lib.architecture import SpecError
+from zfnet_lib.datasets.shapes import Shapes
+from zfnet_lib.files import ZfnetError
+from zfnet_lib.images import Preparation
+from zfnet_lib.network import ConvNet
+from zfnet_lib.paper import correspondence as parts
+from zfnet_lib.paper.correspondence import (
     GROUP,
     RANDOM,
     SAME,
@@ -21,11 +26,6 @@ from zfnet_lib.correspondence import (
     easy_face_places,
     squares,
 )
-from zfnet_lib.datasets.shapes import Shapes
-from zfnet_lib.experiments import parts
-from zfnet_lib.figures import correspondence as drawn
-from zfnet_lib.images import Preparation
-from zfnet_lib.specs import SpecError
 
 SIZE = 64
 
@@ -194,7 +194,7 @@ def test_a_picture_without_a_face_is_named():
 
 @pytest.fixture(scope="module")
 def result() -> parts.Parts:
-    return experiments.correspondence("smoke", groups=3)
+    return parts.measure("smoke", groups=3)
 
 
 def test_the_experiment_compares_drawn_faces_in_smoke(result):
@@ -221,9 +221,9 @@ def test_table_and_verdict_say_what_was_found(result):
 
 
 def test_the_same_seed_gives_the_same_numbers(result):
-    again = experiments.correspondence("smoke", groups=3)
+    again = parts.measure("smoke", groups=3)
     assert np.array_equal(again.found.delta, result.found.delta)
-    assert not np.array_equal(experiments.correspondence("smoke", groups=3, seed=1).found.delta, result.found.delta)
+    assert not np.array_equal(parts.measure("smoke", groups=3, seed=1).found.delta, result.found.delta)
 
 
 @pytest.fixture
@@ -234,18 +234,18 @@ def untrained(monkeypatch, data):
 
 
 def test_without_caltech_the_drawn_faces_are_taken_and_named(untrained):
-    assert "shapes val" in str(experiments.correspondence("tiny", groups=1).source)
+    assert "shapes val" in str(parts.measure("tiny", groups=1).source)
     with pytest.raises(ZfnetError, match="zfnet fetch caltech-101"):
-        experiments.correspondence("tiny", "caltech-101")
+        parts.measure("tiny", "caltech-101")
 
 
 def test_aligned_faces_are_taken_far_apart(untrained):
     root = untrained / "caltech-101" / "caltech101" / "101_ObjectCategories"
     class_folders(root, ["Faces", "Faces_easy"], 12)
-    result = experiments.correspondence("tiny", groups=2)
+    result = parts.measure("tiny", groups=2)
     found = result.found
     assert found.delta.shape == (1, 5, 2) and found.parts[2] == "nose"
-    dataset, rows, _ = parts._faces(experiments.parts.network_of("tiny", ""), "caltech-101", 2, 0)
+    dataset, rows, _ = parts._faces(parts.network_of("tiny", ""), "caltech-101", 2, 0)
     assert "caltech-101 all" in str(result.source)
     assert [dataset.names[row][-8:-4] for row in rows[:GROUP]] == ["0001", "0003", "0005", "0007", "0009"]
     assert [dataset.names[row][-8:-4] for row in rows[GROUP:]] == ["0002", "0004", "0006", "0008", "0010"]
@@ -262,7 +262,7 @@ def test_aligned_faces_are_taken_far_apart(untrained):
 )
 def test_bad_requests_get_one_sentence(changes, sentence):
     with pytest.raises(ZfnetError, match=sentence):
-        experiments.correspondence(**{"profile": "smoke"} | changes)
+        parts.measure(**{"profile": "smoke"} | changes)
 
 
 # ---------------------------------------------------------------------------------------------------------- figure
@@ -270,7 +270,7 @@ def test_bad_requests_get_one_sentence(changes, sentence):
 
 def test_the_figure_draws_every_group_and_the_means(result):
     found = result.found
-    figure = drawn.deltas(found.layers, found.parts, found.delta, found.relative)
+    figure = parts.deltas(found.layers, found.parts, found.delta, found.relative)
     panels = np.array(figure.axes).reshape(2, 2)
     for level, line in enumerate(panels):
         for axes, values in zip(line, (found.delta[level], found.relative[level]), strict=True):

@@ -20,10 +20,9 @@ from zfnet_lib.datasets import (
     open_dataset,
     open_to_look,
 )
-from zfnet_lib.datasets.archives import VOC_CLASSES, Index, divided
+from zfnet_lib.datasets.folders import SYNSETS, VOC_CLASSES, Index, divided
 from zfnet_lib.datasets.photos import PHOTOGRAPHS, square_grid, wheel_path
 from zfnet_lib.datasets.samples import check_labels
-from zfnet_lib.datasets.synsets import SYNSETS
 from zfnet_lib.images import PictureError, Preparation, read_picture
 
 

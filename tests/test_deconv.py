@@ -32,11 +32,11 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.models import alexnet
 
-from zfnet_lib.deconv import Unit, cut, deconv, deconv_units, descend, project, unpool
-from zfnet_lib.foreign import adapt
+from zfnet_lib.adapt import adapt
+from zfnet_lib.architecture import KRIZHEVSKY, MINI, ZFNET, Box, Norm, SpecError
+from zfnet_lib.deconv import cut, deconv, deconv_units, descend, project, unpool
+from zfnet_lib.fast.windows import Unit
 from zfnet_lib.network import InputError
-from zfnet_lib.receptive import Box
-from zfnet_lib.specs import KRIZHEVSKY, MINI, ZFNET, Norm, SpecError
 
 many = settings(max_examples=60, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 

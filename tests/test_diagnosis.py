@@ -7,15 +7,18 @@ from pathlib import Path
 import pytest
 from layouts import class_folders, foreign_kernel
 
-from zfnet_lib import MINI, ConvNet, diagnosis, save_network
+from zfnet_lib import doctor
+from zfnet_lib.architecture import MINI
 from zfnet_lib.datasets import dataset_entry, pack_dataset
-from zfnet_lib.records import write_lines
+from zfnet_lib.network import ConvNet
+from zfnet_lib.paper.records import write_lines
+from zfnet_lib.weights import save_network
 
 
 def test_packages_that_are_missing_or_old_name_what_installs_them(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = ["numpy>=1.26", "torch>=99", "no-such-thing>=1", 'no-such-engine>=9; extra == "cluster"']
-    monkeypatch.setattr(diagnosis, "requires", lambda name: wanted)
-    said = dict(diagnosis.packages())
+    monkeypatch.setattr(doctor, "requires", lambda name: wanted)
+    said = dict(doctor.packages())
     assert said["numpy"][0].isdigit() and "needed" not in said["numpy"]
     assert said["torch"].endswith("but >=99 is needed: pip install -e .")
     assert said["no-such-thing"] == "missing: pip install -e ."
@@ -23,8 +26,8 @@ def test_packages_that_are_missing_or_old_name_what_installs_them(monkeypatch: p
 
 
 def test_programs_are_found_by_any_of_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(diagnosis.shutil, "which", {"google-chrome": "/opt/chrome", "make": "/bin/make"}.get)
-    said = dict(diagnosis.programs())
+    monkeypatch.setattr(doctor.shutil, "which", {"google-chrome": "/opt/chrome", "make": "/bin/make"}.get)
+    said = dict(doctor.programs())
     assert said["chromium"] == "/opt/chrome"
     assert said["make"] == "/bin/make"
     assert said["npm"] == "missing: pages load MathJax and the widget manager from their public copies"
@@ -33,9 +36,9 @@ def test_programs_are_found_by_any_of_their_names(monkeypatch: pytest.MonkeyPatc
 def test_a_kernel_of_another_environment_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JUPYTER_PATH", raising=False)
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "none"))
-    assert dict(diagnosis.programs())["kernel python3"] == "this environment's"
+    assert dict(doctor.programs())["kernel python3"] == "this environment's"
     monkeypatch.setenv("JUPYTER_PATH", foreign_kernel(tmp_path / "jupyter"))
-    said = dict(diagnosis.programs())["kernel python3"]
+    said = dict(doctor.programs())["kernel python3"]
     assert said.startswith(
         f"/elsewhere/bin/python, as {tmp_path}/jupyter/kernels/python3 says: another environment's"
     )
@@ -43,15 +46,15 @@ def test_a_kernel_of_another_environment_is_named(tmp_path: Path, monkeypatch: p
 
 def test_a_package_that_is_only_found_is_no_installed_one(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> list[str]:
-        raise diagnosis.PackageNotFoundError(name)
+        raise doctor.PackageNotFoundError(name)
 
-    monkeypatch.setattr(diagnosis, "requires", missing)
-    assert dict(diagnosis.packages())["zfnet-lib"].startswith("not installed, only found in ")
+    monkeypatch.setattr(doctor, "requires", missing)
+    assert dict(doctor.packages())["zfnet-lib"].startswith("not installed, only found in ")
 
 
 def test_the_machine_is_measured_where_the_data_will_lie(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZFNET_DATA", str(data / "not/there/yet"))
-    said = dict(diagnosis.machine())
+    said = dict(doctor.machine())
     assert int(said["cores"]) >= 1
     assert float(said["memory"].removesuffix(" GB")) > 0
     assert said["disk for data"].endswith("GB free")
@@ -59,7 +62,7 @@ def test_the_machine_is_measured_where_the_data_will_lie(data: Path, monkeypatch
 
 def test_data_sets_are_missing_then_fetched_then_packed(data: Path) -> None:
     def said(name: str) -> str:
-        return dict(diagnosis.data_sets())[name]
+        return dict(doctor.data_sets())[name]
 
     assert said("shapes") == "made in code"
     assert said("caltech-101") == "missing: zfnet fetch caltech-101"
@@ -72,7 +75,7 @@ def test_data_sets_are_missing_then_fetched_then_packed(data: Path) -> None:
 
 def test_weights_are_here_only_when_they_are_whole(data: Path) -> None:
     def said() -> str:
-        return dict(diagnosis.weights())["alexnet-imagenet"]
+        return dict(doctor.weights())["alexnet-imagenet"]
 
     assert said() == "missing: zfnet fetch alexnet-imagenet"
     save_network(ConvNet(MINI), data / "weights/alexnet-imagenet", {})
@@ -82,12 +85,12 @@ def test_weights_are_here_only_when_they_are_whole(data: Path) -> None:
 
 
 def test_a_damaged_atlas_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(diagnosis, "PROJECT", tmp_path)
+    monkeypatch.setattr(doctor, "PROJECT", tmp_path)
     monkeypatch.chdir(tmp_path)
-    assert dict(diagnosis.atlases()) == {"none": "zfnet atlas NETWORK --pictures DATASET writes one"}
+    assert dict(doctor.atlases()) == {"none": "zfnet atlas NETWORK --pictures DATASET writes one"}
     (tmp_path / "atlas/mine").mkdir(parents=True)
     (tmp_path / "atlas/mine/manifest.json").write_text("{")
-    assert "holds no atlas" in dict(diagnosis.atlases())["mine"]
+    assert "holds no atlas" in dict(doctor.atlases())["mine"]
 
 
 def test_what_is_damaged_and_what_was_left_is_named(
@@ -99,7 +102,7 @@ def test_what_is_damaged_and_what_was_left_is_named(
     pack_dataset("caltech-101", "val", progress=False)
     weights = save_network(ConvNet(MINI), data / "weights/mine", {})
     write_lines(tmp_path / "results/tiny/errors/a.jsonl", ["{}"])
-    assert dict(diagnosis.integrity()) == {"everything stored": "is as it was written"}
+    assert dict(doctor.integrity()) == {"everything stored": "is as it was written"}
 
     def change(path: Path) -> None:
         content = path.read_bytes()
@@ -114,7 +117,7 @@ def test_what_is_damaged_and_what_was_left_is_named(
     download.parent.mkdir()
     download.write_bytes(b"cut")
     (data / ".tiny-imagenet.99999999.part").mkdir()
-    said = dict(diagnosis.integrity())
+    said = dict(doctor.integrity())
     assert "the SHA-256 of meta.json differs" in said["mine"]
     assert "the SHA-256 of a.jsonl differs" in said["a.jsonl"]
     assert "the pack of caltech-101 val is damaged" in said[pixels.parent.name]
@@ -128,7 +131,7 @@ def test_stored_results_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     errors = tmp_path / "tiny/errors/zfnet-tiny-imagenet-tiny-seed0.jsonl"
     errors.parent.mkdir(parents=True)
     errors.write_text(" " * 250_000)
-    said = dict(diagnosis.stored())
+    said = dict(doctor.stored())
     assert said["tiny/errors"] == "1 files, 0.2 MB"
     ran, _, rest = said["tiny trainings"].partition(" ran; ")
     assert ran.startswith("1 of ") and rest == "the rest: zfnet train --table 2 --data tiny-imagenet --recipe tiny"
@@ -137,7 +140,7 @@ def test_stored_results_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_profiles_name_what_they_lack(data: Path) -> None:
     said: dict[str, list[str]] = {}
     profile = ""
-    for name, line in diagnosis.profiles():
+    for name, line in doctor.profiles():
         profile = name or profile
         said.setdefault(profile, []).append(line)
     assert said["smoke"] == ["ready"]

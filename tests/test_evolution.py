@@ -10,13 +10,24 @@ import torch
 from pictures import TINY_SPEC, texture_classes
 from torch.nn import functional as F
 
-from zfnet_lib import ConvNet, deconv, evolution
+from zfnet_lib.architecture import receptive_field
 from zfnet_lib.batches import squares_of, training_preparation
-from zfnet_lib.checkpoints import save_network
-from zfnet_lib.evolution import JUMPED, KEPT, MOVED, EvolutionError, LayerEvolution, Snapshots, cka, evolve, probe
-from zfnet_lib.network import Trace
-from zfnet_lib.receptive import receptive_field
+from zfnet_lib.deconv import deconv
+from zfnet_lib.network import ConvNet, Trace
+from zfnet_lib.paper import evolution
+from zfnet_lib.paper.evolution import (
+    JUMPED,
+    KEPT,
+    MOVED,
+    EvolutionError,
+    LayerEvolution,
+    Snapshots,
+    cka,
+    evolve,
+    probe,
+)
 from zfnet_lib.training import FIGURE_4_EPOCHS
+from zfnet_lib.weights import save_network
 
 DATA = texture_classes(24, 4)
 

@@ -9,23 +9,23 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from zfnet_lib import Hits, ZfnetError, experiments, mosaics
+from zfnet_lib import strongest
+from zfnet_lib.architecture import ZFNET, Box
 from zfnet_lib.deconv import deconv
-from zfnet_lib.experiments import deconvnet, setting
-from zfnet_lib.files import PROJECT
-from zfnet_lib.receptive import Box
-from zfnet_lib.records import Provenance, Record
-from zfnet_lib.specs import ZFNET
+from zfnet_lib.files import PROJECT, ZfnetError
+from zfnet_lib.paper import fig2, fig3, setting
+from zfnet_lib.paper.records import Provenance, Record
+from zfnet_lib.strongest import Hits
 
 
 @pytest.fixture(scope="module")
 def descent():
-    return experiments.fig1("smoke", picture=3)
+    return fig2.fig1("smoke", picture=3)
 
 
 def test_fig1_ends_at_the_projection_of_its_unit(descent):
-    net = experiments.network_of("smoke")
-    trace = net.trace(net.prepare([experiments.pictures_of("smoke")[3].picture]))
+    net = setting.network_of("smoke")
+    trace = net.trace(net.prepare([setting.pictures_of("smoke")[3].picture]))
     unit = descent.unit
     expected = deconv(trace, unit.layer, (unit.map, unit.row, unit.column))[0].numpy()
     name, pixels = descent.levels[-1]
@@ -61,13 +61,13 @@ def test_the_alternatives_move_the_projection(descent):
 )
 def test_bad_requests_get_one_sentence(changes, sentence):
     with pytest.raises(ZfnetError) as error:
-        experiments.fig1(**{"profile": "smoke"} | changes)
+        fig2.fig1(**{"profile": "smoke"} | changes)
     assert sentence in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_fig2_projects_the_strongest_units():
-    result = experiments.fig2("smoke", "photos", layers=["conv1", "conv3"], maps=2, k=4)
+    result = fig2.measure("smoke", "photos", layers=["conv1", "conv3"], maps=2, k=4)
     assert list(result.layers) == ["conv1", "conv3"]
     for blocks, side in zip(result.layers.values(), (7, 64), strict=True):
         assert len(blocks) == 2
@@ -82,7 +82,7 @@ def test_fig2_projects_the_strongest_units():
 
 def test_fig2_over_a_whole_data_set_says_how_it_is_computed(tmp_path, monkeypatch):
     monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path))
-    whole = experiments.fig2_whole("alexnet-imagenet", "caltech-101")
+    whole = fig2.fig2_whole("alexnet-imagenet", "caltech-101")
     assert "Not run: `zfnet run fig2 --profile tiny --live`" in whole._repr_markdown_()
     assert whole.blocks("conv2") == []
 
@@ -122,11 +122,11 @@ def test_papermill_alone_ends_at_a_misspelt_parameter(tmp_path):
 def test_a_field_larger_than_the_picture_shows_the_whole_picture():
     projection = torch.zeros(3, 9, 9)
     projection[:, 4, 4] = 1
-    whole, box = mosaics.fitted(projection, Box(-3, -1, 6, 8), 6)
+    whole, box = strongest.fitted(projection, Box(-3, -1, 6, 8), 6)
     assert whole.shape == (3, 6, 6)
     assert box == (0, 0, 6, 6)
     assert whole[0].argmax() == 1 * 6 + 3
-    same, box = mosaics.fitted(projection, Box(2, 2, 11, 11), 20)
+    same, box = strongest.fitted(projection, Box(2, 2, 11, 11), 20)
     assert same is projection
 
 
@@ -134,7 +134,7 @@ def test_fig2_draws_maps_by_seed_and_layer_among_the_active_ones():
     def drawn(seed, layer="conv1"):
         score = torch.ones(40, 2)
         score[7, 1] = 0
-        return deconvnet.drawn_maps(Hits(layer, score, score, score, score), 5, seed)
+        return fig2.drawn_maps(Hits(layer, score, score, score, score), 5, seed)
 
     assert drawn(5) == drawn(5)
     assert len({tuple(drawn(seed)) for seed in range(6)}) == 6
@@ -142,11 +142,11 @@ def test_fig2_draws_maps_by_seed_and_layer_among_the_active_ones():
     assert all(7 not in drawn(seed) for seed in range(40))
     for maps in (0, -1):
         with pytest.raises(ZfnetError, match=f"{maps} maps of a layer cannot be drawn"):
-            deconvnet.drawn_maps(Hits("conv1", *4 * [torch.ones(40, 2)]), maps, 0)
+            fig2.drawn_maps(Hits("conv1", *4 * [torch.ones(40, 2)]), maps, 0)
 
 
 def test_fig3_agrees_with_the_paper():
-    sizes = experiments.fig3()
+    sizes = fig3.measure()
     assert sizes.spec == ZFNET
     assert sizes.agrees
     assert sizes.table.rows[-1]["parameters"] == 62_357_608
@@ -167,8 +167,8 @@ def test_of_a_folder_all_pictures_are_looked_at_unless_it_sets_some_aside(tmp_pa
         (tmp_path / place).mkdir(parents=True)
         for n in range(count):
             Image.new("RGB", (8, 8), "blue").save(tmp_path / place / f"{n}.png")
-    assert len(experiments.pictures_of("tiny", f"folder:{tmp_path / 'whole'}")) == 3
-    assert len(experiments.pictures_of("tiny", f"folder:{tmp_path / 'divided'}")) == 2
+    assert len(setting.pictures_of("tiny", f"folder:{tmp_path / 'whole'}")) == 3
+    assert len(setting.pictures_of("tiny", f"folder:{tmp_path / 'divided'}")) == 2
 
 
 def test_the_seconds_of_records_add_up_over_the_parts_of_the_work():

@@ -18,8 +18,7 @@ from layouts import class_folders, tiny_imagenet, write_picture
 from torchvision.datasets import imagenet
 
 from zfnet_lib.datasets import DATASETS, Archive, DataError, fetch_dataset, open_dataset
-from zfnet_lib.datasets.disk import require_room, unpack
-from zfnet_lib.datasets.fetch import download
+from zfnet_lib.datasets.fetch import download, require_room, unpack
 
 
 def sha256(content: bytes) -> str:

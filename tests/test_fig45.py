@@ -7,16 +7,18 @@ import pytest
 import torch
 from pictures import TINY_SPEC
 
-from zfnet_lib import MINI, ConvNet, ZfnetError, experiments, open_dataset
+from zfnet_lib.architecture import MINI
 from zfnet_lib.batches import training_preparation
-from zfnet_lib.checkpoints import CheckpointError
 from zfnet_lib.datasets import pack_in_memory
-from zfnet_lib.experiments import moments, stems
-from zfnet_lib.experiments.development import ALIGNMENT, Development
-from zfnet_lib.figures import Figure, FigureError, fig4, fig5, projection_image
-from zfnet_lib.figures.style import SMALL
-from zfnet_lib.files import results_root
-from zfnet_lib.spectra import grid, stem
+from zfnet_lib.datasets.opening import open_dataset
+from zfnet_lib.files import ZfnetError, results_root
+from zfnet_lib.images import FigureError, projection_image
+from zfnet_lib.network import ConvNet
+from zfnet_lib.paper import fig4, fig5
+from zfnet_lib.paper.fig4 import ALIGNMENT, Development
+from zfnet_lib.paper.fig5 import grid, stem
+from zfnet_lib.paper.plots import SMALL, Figure
+from zfnet_lib.weights import CheckpointError
 
 EPOCHS = (1, 20, 64)
 rng = np.random.default_rng(0)
@@ -39,9 +41,9 @@ def development():
             for weight in (net.conv1.weight, net.conv2.weight):
                 weight += 0.01 * epoch / 64 * torch.randn(weight.shape, generator=generator)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(moments, "training_data", lambda name, split: pack)
-        patch.setattr(moments, "SCALES", {"smoke": moments.Scale(16, 64, 32, 16)})
-        return moments._followed("smoke", nets, "mini", None, maps=2, seed=0)
+        patch.setattr(fig4, "training_data", lambda name, split: pack)
+        patch.setattr(fig4, "SCALES", {"smoke": fig4.Scale(16, 64, 32, 16)})
+        return fig4._followed("smoke", nets, "mini", None, maps=2, seed=0)
 
 
 def test_a_development_has_every_layer_at_every_moment(development):
@@ -89,12 +91,12 @@ def test_a_stored_development_is_read_back_and_only_for_its_parameters(developme
 
 def test_fig4_is_read_from_the_results(development, results):
     development.save(results_root("tiny") / "evolution", {"maps": 2, "seed": 0})
-    assert experiments.fig4("tiny", maps=2).numbers == development.numbers
-    assert "-p maps=3 -p seed=0" in experiments.fig4("tiny", maps=3).source
+    assert fig4.measure("tiny", maps=2).numbers == development.numbers
+    assert "-p maps=3 -p seed=0" in fig4.measure("tiny", maps=3).source
 
 
 def test_fig4_that_was_not_run_names_its_commands_and_draws(results):
-    found = experiments.fig4("tiny")
+    found = fig4.measure("tiny")
     assert "`zfnet train zfnet --data tiny-imagenet --recipe tiny`" in found.source
     assert "`zfnet run fig4 --profile tiny --live -p maps=6 -p seed=0`" in found.source
     assert found.settled.rows == found.jumps.rows == []
@@ -107,7 +109,7 @@ def test_fig4_that_was_not_run_names_its_commands_and_draws(results):
 
 def test_fig4_live_needs_the_snapshots(results):
     with pytest.raises(ZfnetError, match="zfnet-tiny-imagenet-tiny-seed0 lacks the snapshots of epochs 1, 2, 5"):
-        experiments.fig4("tiny", live=True)
+        fig4.measure("tiny", live=True)
 
 
 def test_a_layer_that_was_not_followed_is_named(development):
@@ -125,7 +127,7 @@ def layers():
     stripes = [np.cos((0.3 + 0.1 * n) * (x if n % 2 else y)) for n in range(12)]  # noise would count as dead
     with torch.no_grad():
         net.conv1.weight += torch.from_numpy(0.05 * np.stack(stripes)[:, None]).float()
-    return net, stems._measured(net, open_dataset("shapes", "val", n=12), seed=0)
+    return net, fig5._measured(net, open_dataset("shapes", "val", n=12), seed=0)
 
 
 def test_the_first_two_layers_are_measured(layers):
@@ -141,14 +143,14 @@ def test_the_first_two_layers_are_measured(layers):
 
 
 def test_stems_of_native_pictures_ship(results):
-    for one in stems.NATIVE:
+    for one in fig5.NATIVE:
         net = one.at_hand("tiny")
         assert [conv.name for conv in net.spec.convs] == ["conv1", "conv2"], one
 
 
 def test_fig5_shows_what_is_at_hand_and_names_what_brings_the_rest(layers, results, monkeypatch):
-    monkeypatch.setattr(stems, "load_network", nothing_at_hand)
-    found = experiments.fig5("tiny")
+    monkeypatch.setattr(fig5, "load_network", nothing_at_hand)
+    found = fig5.measure("tiny")
     assert all(value is None for value in found.filters.values())
     assert list(found.filters) == [
         "(a) zfnet, not renormalised",
@@ -165,9 +167,9 @@ def test_fig5_shows_what_is_at_hand_and_names_what_brings_the_rest(layers, resul
         "&& zfnet ship zfnet-caltech-101-stem`"
     )
     assert "1/4 cycle a pixel" in found.caveat
-    partly = stems.Stems(found.layers | {stems.NETWORKS[2]: layers[1]}, "tiny", found.source, 0)
+    partly = fig5.Stems(found.layers | {fig5.NETWORKS[2]: layers[1]}, "tiny", found.source, 0)
     assert [row.get("ratio") is None for row in partly.features.rows] == [True, True, False, True, True, True]
-    assert sum(row.get(f"peaks {band}", 0) for row in partly.bands.rows for band in stems.BANDS) == pytest.approx(
+    assert sum(row.get(f"peaks {band}", 0) for row in partly.bands.rows for band in fig5.BANDS) == pytest.approx(
         100, abs=0.2
     )
     assert partly.artefacts.rows[2]["own"] == round(layers[1].grids[2].excess, 2)
@@ -190,7 +192,7 @@ def figure_names(figure) -> list[str]:
 
 
 def test_networks_are_the_caption_s(results):
-    calls = {one.title: (one.layer_1 + one.layer_2, one.name, one.clip) for one in stems.NETWORKS}
+    calls = {one.title: (one.layer_1 + one.layer_2, one.name, one.clip) for one in fig5.NETWORKS}
     assert calls["zfnet, not renormalised"] == ("(a) ", "zfnet", "none")
     assert calls["krizhevsky"] == ("(b) (d) ", "krizhevsky", "all")
     assert calls["zfnet"] == ("(c) (e) ", "zfnet", "all")

@@ -4,15 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from zfnet_lib import MINI, ConvNet, experiments, open_dataset
-from zfnet_lib.experiments import occluding
-from zfnet_lib.figures import FigureError, fig6
+from zfnet_lib.architecture import MINI
+from zfnet_lib.datasets.opening import open_dataset
+from zfnet_lib.images import FigureError
+from zfnet_lib.network import ConvNet
 from zfnet_lib.occlusion import Occlusion
+from zfnet_lib.paper import fig6
 
 
 def seen(image, activity, probability, label, target=0):
     activity, probability = (torch.tensor(values) for values in (activity, probability))
-    return occluding._Seen(
+    return fig6._Seen(
         image, torch.zeros(3, 8, 8), Occlusion(activity, probability, torch.tensor(label), 0, target, 4, 4)
     )
 
@@ -22,22 +24,22 @@ def test_each_story_gets_the_picture_that_tells_it():
     disagree = seen(2, [[5.0, 1.0]], [[0.1, 0.9]], [[0, 0]])
     many = seen(3, [[5.0, 4.0, 5.0]], [[0.5, 0.4, 0.4]], [[0, 1, 2]])
     dull = seen(4, [[5.0, 5.0]], [[0.9, 0.9]], [[0, 0]])
-    chosen = occluding._chosen([dull, many, disagree, flips])
+    chosen = fig6._chosen([dull, many, disagree, flips])
     assert [one.image for one in chosen.values()] == [1, 2, 3]
-    assert [one.image for one in occluding._chosen([dull]).values()] == [4]
+    assert [one.image for one in fig6._chosen([dull]).values()] == [4]
 
 
 def test_without_a_classifier_the_activity_decides():
     weak, strong = (
-        occluding._Seen(i, torch.zeros(3, 8, 8), Occlusion(torch.tensor([[4.0, low]]), None, None, 0, None, 4, 4))
+        fig6._Seen(i, torch.zeros(3, 8, 8), Occlusion(torch.tensor([[4.0, low]]), None, None, 0, None, 4, 4))
         for i, low in enumerate((3.0, 1.0))
     )
-    assert [one.image for one in occluding._chosen([weak, strong]).values()] == [1, 0]
+    assert [one.image for one in fig6._chosen([weak, strong]).values()] == [1, 0]
 
 
 @pytest.fixture(scope="module")
 def result():
-    return experiments.fig6("smoke", candidates=10, size=16, stride=8)
+    return fig6.measure("smoke", candidates=10, size=16, stride=8)
 
 
 def test_a_row_holds_what_the_network_saw(result):
@@ -65,7 +67,7 @@ def test_the_figure_draws_rows_with_and_without_a_classifier(result):
 def test_the_surest_crop_of_a_photograph_is_found():
     net = ConvNet(MINI, seed=2).eval()
     photos = open_dataset("photos")
-    crop, target = occluding._surest(net, photos, "coffee", [3, 5])
+    crop, target = fig6._surest(net, photos, "coffee", [3, 5])
     own = [i for i, name in enumerate(photos.names) if name.startswith("coffee ")]
     found = {i: net(net.prepare([photos[i].picture])).softmax(1)[0] for i in own}
     assert (crop, target) == max(((i, c) for i in own for c in (3, 5)), key=lambda pair: found[pair[0]][pair[1]])
@@ -73,19 +75,19 @@ def test_the_surest_crop_of_a_photograph_is_found():
 
 def test_photographs_of_known_objects_need_their_network(tmp_path, monkeypatch):
     monkeypatch.setenv("ZFNET_DATA", str(tmp_path))
-    assert "see the profile `tiny`" in experiments.fig6_objects("smoke")
-    assert "zfnet fetch alexnet" in experiments.fig6_objects("tiny")
+    assert "see the profile `tiny`" in fig6.fig6_objects("smoke")
+    assert "zfnet fetch alexnet" in fig6.fig6_objects("tiny")
 
 
 def test_the_class_is_lost_where_the_object_is():
-    one, several = experiments.looking("smoke", pictures=80).rows
+    one, several = fig6.looking("smoke", pictures=80).rows
     assert one["n"] >= 50
-    assert one[occluding.INSIDE] >= 85 and one[occluding.INSIDE] >= one[occluding.CHANCE] + 30
+    assert one[fig6.INSIDE] >= 85 and one[fig6.INSIDE] >= one[fig6.CHANCE] + 30
     # A share of some 30 has a deviation of 9 points, and how good the network is hangs on rounding too.
-    assert several["n"] >= 15 and several[occluding.INSIDE] >= several[occluding.CHANCE] + 10
+    assert several["n"] >= 15 and several[fig6.INSIDE] >= several[fig6.CHANCE] + 10
 
 
 def test_what_the_network_looks_at_is_stored_or_not_run(tmp_path, monkeypatch):
     monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path))
-    (row,) = experiments.looking("tiny").rows
+    (row,) = fig6.looking("tiny").rows
     assert row["command"] == "`zfnet run fig6 --profile tiny --live`"

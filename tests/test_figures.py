@@ -12,23 +12,10 @@ from IPython.core.formatters import DisplayFormatter
 from matplotlib.text import Text
 from PIL import Image
 
-from zfnet_lib.figures import (
-    Figure,
-    FigureError,
-    fig1,
-    fig2,
-    fig3,
-    fig6,
-    picture_grid,
-    projection_image,
-    robust_maximum,
-    tile,
-    training,
-    unit_figure,
-)
-from zfnet_lib.figures.style import SMALL
-from zfnet_lib.receptive import Box
-from zfnet_lib.specs import ARCHITECTURES, KRIZHEVSKY, MINI, ZFNET, ArchSpec, Conv, Dense, Pool
+from zfnet_lib.architecture import ARCHITECTURES, KRIZHEVSKY, MINI, ZFNET, ArchSpec, Box, Conv, Dense, Pool
+from zfnet_lib.images import FigureError, projection_image, robust_maximum
+from zfnet_lib.paper import fig1, fig2, fig3, fig6, table12
+from zfnet_lib.paper.plots import SMALL, Figure, picture_grid, tile, unit_figure
 
 GREY = 128
 rng = np.random.default_rng(0)
@@ -151,7 +138,7 @@ EPOCH = {"epoch": 1, "loss": 1.0, "top1": 50.0, "rms": {"conv1": (0.1, 0.1)}}
         lambda: fig2.mosaic([(0, projections(9, 11), patches(9, 11))], FORMULA),
         lambda: picture_grid([[PICTURE]], [FORMULA], ["x"], FORMULA),
         lambda: fig6.occlusion([fig6_row(FORMULA)], FORMULA),
-        lambda: training.curves({FORMULA: [EPOCH]}, 16),
+        lambda: table12.curves({FORMULA: [EPOCH]}, 16),
     ],
 )
 def test_names_are_no_formulas(drawn):
@@ -302,9 +289,9 @@ def test_the_diagram_names_every_part_of_fig_1_once_or_on_both_sides():
 
 
 def test_the_diagram_s_switches_are_the_maxima_of_its_regions():
-    pooled, switches, _ = pooled_window(fig1.MAP, Pool(3, 3))
-    rows, columns = fig1._switches(fig1.MAP)
-    assert (rows * 6 + columns == switches).all() and (fig1.MAP[rows, columns] == pooled).all()
+    pooled, switches, _ = pooled_window(fig1.MAP_OF_FIG1, Pool(3, 3))
+    rows, columns = fig1._switches(fig1.MAP_OF_FIG1)
+    assert (rows * 6 + columns == switches).all() and (fig1.MAP_OF_FIG1[rows, columns] == pooled).all()
 
 
 def test_the_numbers_drawn_are_the_numbers_given():

@@ -20,11 +20,12 @@ import pytest
 import torch
 from layouts import class_folders
 
-from zfnet_lib import MINI, ConvNet, files, load_network, open_dataset, records, save_network, strongest
-from zfnet_lib.atlas import read_manifest, write_atlas
+from zfnet_lib import files
+from zfnet_lib.architecture import MINI, Box
+from zfnet_lib.browser.atlas import read_manifest, write_atlas
 from zfnet_lib.datasets import pack_dataset, pack_in_memory, whole_pack
-from zfnet_lib.experiments.development import Development, Feature
-from zfnet_lib.experiments.setting import Source
+from zfnet_lib.datasets.opening import open_dataset
+from zfnet_lib.datasets.overlap import Overlap, Pair
 from zfnet_lib.files import (
     PACKAGE,
     PROJECT,
@@ -41,13 +42,15 @@ from zfnet_lib.files import (
     sha256,
     storing,
 )
-from zfnet_lib.mosaics import Block, load_blocks, save_blocks
-from zfnet_lib.overlap import Overlap, Pair
-from zfnet_lib.ranking import Hits, Ranking
-from zfnet_lib.receptive import Box
-from zfnet_lib.states import newest_state, save_state
-from zfnet_lib.trainings import read_epochs
-from zfnet_lib.transfer.features import extract
+from zfnet_lib.network import ConvNet
+from zfnet_lib.paper import records
+from zfnet_lib.paper.fig4 import Development, Feature
+from zfnet_lib.paper.setting import Source
+from zfnet_lib.paper.trainings import read_epochs
+from zfnet_lib.paper.transfer import extract
+from zfnet_lib.strongest import Block, Hits, Ranking, load_blocks, save_blocks, strongest
+from zfnet_lib.training import newest_state, save_state
+from zfnet_lib.weights import load_network, save_network
 
 
 def names(folder: Path) -> list[str]:

@@ -9,10 +9,10 @@ from torch import nn
 from torchvision.models import VGG, alexnet, resnet18
 from torchvision.models.vgg import cfgs, make_layers
 
+from zfnet_lib.adapt import ForeignError, adapt, torchvision_preparation
+from zfnet_lib.architecture import Norm, Pool
 from zfnet_lib.deconv import deconv
 from zfnet_lib.files import ZfnetError
-from zfnet_lib.foreign import ForeignError, adapt, torchvision_preparation
-from zfnet_lib.specs import Norm, Pool
 
 
 def hidden(number: int) -> list[nn.Module]:

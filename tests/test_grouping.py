@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from zfnet_lib import MINI, ConvNet, experiments, grouping, records
-from zfnet_lib.experiments import grouped
-from zfnet_lib.experiments.grouped import ENTROPY, EXTENT, FOUND, LIKE, RANDOM, TITLES, group_records
-from zfnet_lib.mosaics import Block
-from zfnet_lib.receptive import Box
+from zfnet_lib.architecture import MINI, Box
+from zfnet_lib.network import ConvNet
+from zfnet_lib.paper import grouping, records
+from zfnet_lib.paper.grouping import ENTROPY, EXTENT, FOUND, LIKE, RANDOM, TITLES, group_records
+from zfnet_lib.strongest import Block
 
 
 def test_likeness_is_the_mean_cosine_of_all_pairs():
@@ -80,7 +80,7 @@ def test_a_projection_finds_the_patch_whose_edges_it_has():
     pictures = torch.from_numpy(rng.integers(0, 256, (20, 3, 32, 32)).astype(np.uint8))
     own, box = pictures[3].permute(1, 2, 0).numpy()[4:28, 4:28], Box(4, 4, 28, 28)
     outlines = (own.transpose(2, 0, 1).astype(np.float32) - 128) / 255
-    finds = grouped._finds
+    finds = grouping._finds
     block = Block("conv1", 0, [1.0, 1.0], [outlines, -outlines[:, ::-1]], [own, own], [box, box], [], [])
     assert list(finds(block, pictures)) == [True, False]
 
@@ -90,9 +90,9 @@ def small(tmp_path, monkeypatch):
     """A small network for every profile, and no results."""
     monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path))
     net = ConvNet(MINI, seed=3)
-    monkeypatch.setattr(grouped, "network_of", lambda profile: net)
-    monkeypatch.setattr(grouped, "MAPS", {"smoke": 2, "tiny": 3})
-    monkeypatch.setattr(grouped, "DATA", {"smoke": "shapes", "tiny": "shapes"})
+    monkeypatch.setattr(grouping, "network_of", lambda profile: net)
+    monkeypatch.setattr(grouping, "MAPS", {"smoke": 2, "tiny": 3})
+    monkeypatch.setattr(grouping, "DATA", {"smoke": "shapes", "tiny": "shapes"})
     return net
 
 
@@ -111,12 +111,12 @@ def test_every_layer_is_measured_with_trained_and_with_random_weights(small):
 
 
 def test_what_is_not_stored_names_its_command_and_what_is_stored_is_shown(small, tmp_path, monkeypatch):
-    assert "zfnet run fig2 --profile tiny --live" in experiments.groups("tiny").markdown()
-    table = experiments.groups("smoke")
+    assert "zfnet run fig2 --profile tiny --live" in grouping.groups("tiny").markdown()
+    table = grouping.groups("smoke")
     assert [row["layer"] for row in table.rows[:2]] == ["conv1", "conv2"] and len(table.rows) == 10
     assert TITLES.items() <= table.columns.items()
     (path,) = (tmp_path / "smoke" / "groups").glob("*.jsonl")
     assert path.name == "mini--shapes.jsonl"
     few = records.read(path)
-    monkeypatch.setattr(grouped, "group_records", lambda *given: few)
-    assert experiments.groups("tiny", live=True).rows == experiments.groups("tiny").rows == table.rows
+    monkeypatch.setattr(grouping, "group_records", lambda *given: few)
+    assert grouping.groups("tiny", live=True).rows == grouping.groups("tiny").rows == table.rows

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pictures import TINY_SPEC
 
-from zfnet_lib import ConvNet, ZfnetError, experiments
-from zfnet_lib.experiments import robustness
-from zfnet_lib.figures import FigureError
-from zfnet_lib.figures import invariance as drawn
-from zfnet_lib.images import Preparation
-from zfnet_lib.invariance import TRANSFORMATIONS, InvarianceError, Transformation, invariance, transformed
+from zfnet_lib.files import ZfnetError
+from zfnet_lib.images import FigureError, Preparation
+from zfnet_lib.network import ConvNet
+from zfnet_lib.paper import setting
+from zfnet_lib.paper import invariance as robustness
+from zfnet_lib.paper.invariance import TRANSFORMATIONS, InvarianceError, Transformation, invariance, transformed
 
 GREY = Preparation(20, 16, torch.full((3, 1, 1), 128.0), torch.ones(3, 1, 1))
 SOME = (
@@ -166,7 +166,7 @@ def test_bad_input_gets_one_sentence(net, features, pictures, labels, sentence):
 
 @pytest.fixture(scope="module")
 def result() -> robustness.Robustness:
-    return experiments.invariance("smoke")
+    return robustness.measure("smoke")
 
 
 def test_the_experiment_follows_the_classes_of_five_pictures(result):
@@ -188,15 +188,15 @@ def test_the_table_holds_the_means(result):
 
 
 def test_a_network_without_classifier_says_so_in_one_sentence(monkeypatch):
-    features = experiments.network_of("smoke").features()
-    monkeypatch.setattr("zfnet_lib.experiments.setting.network_of", lambda profile, network: features)
-    result = experiments.invariance("smoke", count=2)
+    features = setting.network_of("smoke").features()
+    monkeypatch.setattr("zfnet_lib.paper.setting.network_of", lambda profile, network: features)
+    result = robustness.measure("smoke", count=2)
     assert "There is no classifier here: conv5 is the highest layer" in result.basis
-    assert len(drawn.sweeps(result.found.sweeps, result.found.ends, result.views).axes) == 9
+    assert len(robustness.sweeps(result.found.sweeps, result.found.ends, result.views).axes) == 9
 
 
 def test_pictures_of_other_classes_are_followed_by_the_network_s_answers():
-    result = experiments.invariance("smoke", "shapes-transfer", count=2)
+    result = robustness.measure("smoke", "shapes-transfer", count=2)
     assert result.found.answered and "the network's own first answer" in result.basis
 
 
@@ -211,7 +211,7 @@ def test_pictures_of_other_classes_are_followed_by_the_network_s_answers():
 )
 def test_bad_requests_get_one_sentence(changes, sentence):
     with pytest.raises(ZfnetError, match=sentence):
-        experiments.invariance(**{"profile": "smoke"} | changes)
+        robustness.measure(**{"profile": "smoke"} | changes)
 
 
 class Labelled:
@@ -234,7 +234,7 @@ def test_pictures_are_spread_over_the_classes_or_over_the_data_set():
 
 
 def test_the_figure_draws_every_distance_and_probability(result):
-    figure = drawn.sweeps(result.found.sweeps, result.found.ends, result.views)
+    figure = robustness.sweeps(result.found.sweeps, result.found.ends, result.views)
     panels = np.array(figure.axes).reshape(3, 4)
     for line, sweep in zip(panels, result.found.sweeps, strict=True):
         assert len(line[0].images) == 20
@@ -252,4 +252,4 @@ def test_the_figure_draws_every_distance_and_probability(result):
 def test_more_pictures_than_can_be_told_apart_are_refused(result):
     many = [replace(sweep, filled=np.zeros((7, 2))) for sweep in result.found.sweeps]
     with pytest.raises(FigureError, match="6 pictures can be told apart; given 7"):
-        drawn.sweeps(many, result.found.ends, result.views)
+        robustness.sweeps(many, result.found.ends, result.views)

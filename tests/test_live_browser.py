@@ -17,12 +17,11 @@ from ipywidgets.widgets.widget import _instances
 from lab import CHROMIUM, PATIENCE, chromium, lab, run_all, wait_until_done
 from PIL import Image
 
-from zfnet_lib import MINI, ConvNet, ZfnetError, experiments, occlude, open_dataset
-from zfnet_lib.activations import strongest
-from zfnet_lib.atlas import write_atlas
+from zfnet_lib.architecture import MINI
 from zfnet_lib.batches import training_preparation
-from zfnet_lib.browsers import live_browser
-from zfnet_lib.browsers.live import (
+from zfnet_lib.browser import live_browser
+from zfnet_lib.browser.atlas import write_atlas
+from zfnet_lib.browser.live import (
     Explorer,
     LiveBrowser,
     Nine,
@@ -32,14 +31,18 @@ from zfnet_lib.browsers.live import (
     read_upload,
     recorded_trainings,
 )
-from zfnet_lib.browsers.live.nine import at_hand, pictures_named
-from zfnet_lib.browsers.live.uploads import LARGEST
-from zfnet_lib.checkpoints import save_network
+from zfnet_lib.browser.live.nine import at_hand, pictures_named
+from zfnet_lib.browser.live.uploads import LARGEST
 from zfnet_lib.datasets import pack_in_memory
+from zfnet_lib.datasets.opening import open_dataset
 from zfnet_lib.deconv import cut, deconv
-from zfnet_lib.files import PROJECT, alone
-from zfnet_lib.recipes import Drops, Recipe
-from zfnet_lib.training import train
+from zfnet_lib.files import PROJECT, ZfnetError, alone
+from zfnet_lib.network import ConvNet
+from zfnet_lib.occlusion import occlude
+from zfnet_lib.paper import setting
+from zfnet_lib.strongest import strongest
+from zfnet_lib.training import Drops, Recipe, train
+from zfnet_lib.weights import save_network
 
 SHAPES = open_dataset("shapes", n=12)
 BRIEF = Recipe("smoke", 2, Drops(()), batch=16)
@@ -395,7 +398,7 @@ def test_a_training_is_followed_as_it_happens(browser, squares, monkeypatch):
     ],
 )
 def test_what_is_wrong_is_said_in_one_sentence_and_changes_nothing(browser, act, sentence, monkeypatch, tmp_path):
-    monkeypatch.setattr("zfnet_lib.browsers.live.nine.ATLASES", tmp_path)
+    monkeypatch.setattr("zfnet_lib.browser.live.nine.ATLASES", tmp_path)
     before = browser.units.view
     act(browser)
     assert sentence in browser.notice.value
@@ -404,7 +407,7 @@ def test_what_is_wrong_is_said_in_one_sentence_and_changes_nothing(browser, act,
 
 def test_the_browser_says_where_it_computes_and_takes_uploads(browser, net, monkeypatch):
     assert "this kernel has no GPU" in browser.about.value
-    monkeypatch.setattr("zfnet_lib.browsers.live.browser.place", lambda: "mps")
+    monkeypatch.setattr("zfnet_lib.machine.place", lambda: "mps")
     content = encoded(Image.new("LA", (80, 70), (200, 255)))
     browser.upload._arrived(None, {"name": "my.png", "size": len(content)}, [memoryview(content)])
     assert browser.about.value.startswith("<b>my.png</b>. mini answers: ")
@@ -430,7 +433,7 @@ def test_a_page_without_a_kernel_gets_a_shut_door_and_no_module(net, data):
 
 @pytest.fixture(scope="module")
 def trained():
-    return experiments.network_of("smoke")
+    return setting.network_of("smoke")
 
 
 @pytest.fixture(scope="module")
@@ -468,7 +471,7 @@ def as_file(name: str, content: bytes) -> dict[str, str | bytes]:
 
 
 def test_the_live_browser_answers_in_jupyterlab(page, trained):
-    pictures = experiments.pictures_of("smoke")
+    pictures = setting.pictures_of("smoke")
     run_all(page, "browse.ipynb")
     explorer, occluder = Explorer(trained), Occluder(trained, SHAPES.classes)
     explorer.show(pictures[0].picture)

@@ -13,7 +13,7 @@ import torch
 
 from zfnet_lib.files import ZfnetError
 from zfnet_lib.machine import has_bf16, in_processes, place
-from zfnet_lib.records import device_name
+from zfnet_lib.paper.records import device_name
 
 
 @pytest.mark.parametrize(("flags", "answer"), [("sse avx512_bf16", True), ("sse avx2 fma", False), (None, None)])

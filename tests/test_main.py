@@ -13,12 +13,16 @@ import pytest
 from layouts import class_folders
 from PIL import Image
 
-from zfnet_lib import MINI, ConvNet, open_dataset, save_network
 from zfnet_lib.__main__ import main
+from zfnet_lib.architecture import MINI
 from zfnet_lib.batches import BatchError, Batches
+from zfnet_lib.bench import timing
+from zfnet_lib.datasets.opening import open_dataset
 from zfnet_lib.images import Preparation
-from zfnet_lib.recipes import SMOKE
-from zfnet_lib.trainings import Training, excluded_rows, training_data
+from zfnet_lib.network import ConvNet
+from zfnet_lib.paper.trainings import Training, excluded_rows, training_data
+from zfnet_lib.training import SMOKE
+from zfnet_lib.weights import save_network
 
 
 @pytest.fixture
@@ -157,7 +161,7 @@ def test_bench_norm_writes_records(home, capsys, monkeypatch):
     assert main(["bench", "norm", "--json", str(home / "bench.jsonl")]) == 0
     lines = read_lines(home / "bench.jsonl")
     assert [line["quantity"] for line in lines] == ["a small map, forward", "a small map, forward and backward"]
-    assert all(line["value"] > 0 and line["n"] == norm.ROUNDS for line in lines)
+    assert all(line["value"] > 0 and line["n"] == timing.ROUNDS for line in lines)
     assert all(line["parameters"]["allocator"] == "default" for line in lines)
     assert "a small map, forward" in capsys.readouterr().out
 

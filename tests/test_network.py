@@ -12,9 +12,9 @@ from oracles import close, contrast_by_loops, filter_by_loops, layers_by_autogra
 from PIL import Image
 from strategies import cases
 
+from zfnet_lib.architecture import KRIZHEVSKY, MINI, ZFNET, ArchSpec, Conv, Dense, Norm, Pool, SpecError
 from zfnet_lib.images import Preparation
 from zfnet_lib.network import ConvNet, InputError
-from zfnet_lib.specs import KRIZHEVSKY, MINI, ZFNET, ArchSpec, Conv, Dense, Norm, Pool, SpecError
 
 SMALL_FIG_3 = ArchSpec(
     "small",

@@ -10,7 +10,7 @@ from oracles import close, contrast_by_loops
 from strategies import shaped
 from torch.nn import functional as F
 
-from zfnet_lib.norm import contrast_normalise
+from zfnet_lib.network import contrast_normalise
 
 constants = st.tuples(
     st.sampled_from([1, 3, 5, 7]),

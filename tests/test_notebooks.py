@@ -17,10 +17,10 @@ import psutil
 import pytest
 from layouts import foreign_kernel
 
-from zfnet_lib import notebooks
+from zfnet_lib import runner
 from zfnet_lib.__main__ import main
 from zfnet_lib.files import PACKAGE, ZfnetError, spot_root
-from zfnet_lib.notebooks import notebook_names, publish_book, run_notebooks, state_hash, summary
+from zfnet_lib.runner import notebook_names, publish_book, run_notebooks, state_hash, summary
 
 PARAMETERS = """profile: str = "tiny"  # smoke, tiny or paper
 live: bool = False  # compute anew
@@ -45,8 +45,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_notebook(tmp_path / "notebooks/one.ipynb", "print(profile, live, size)")
     write_notebook(tmp_path / "notebooks/two.ipynb", "1 / 0", "print('never')")
     write_notebook(tmp_path / "notebooks/aside.ipynb", "colour: str = 'red'")
-    monkeypatch.setattr(notebooks, "PROJECT", tmp_path)
-    monkeypatch.setattr(notebooks, "state_hash", lambda: "unchanged")
+    monkeypatch.setattr(runner, "PROJECT", tmp_path)
+    monkeypatch.setattr(runner, "state_hash", lambda: "unchanged")
     monkeypatch.setenv("JUPYTER_PATH", foreign_kernel(tmp_path / "jupyter"))
     return tmp_path
 
@@ -126,8 +126,8 @@ def test_a_worker_that_is_killed_is_one_sentence(project: Path, monkeypatch: pyt
     def killed(*arguments: object) -> None:
         raise BrokenProcessPool
 
-    monkeypatch.setattr(notebooks, "_run", killed)
-    monkeypatch.setattr(notebooks, "ProcessPoolExecutor", lambda *arguments: ThreadPoolExecutor(1))
+    monkeypatch.setattr(runner, "_run", killed)
+    monkeypatch.setattr(runner, "ProcessPoolExecutor", lambda *arguments: ThreadPoolExecutor(1))
     with pytest.raises(ZfnetError, match=r"a process that runs notebooks was killed, .* with --jobs 1 needs less"):
         list(run_notebooks(["one", "aside"], "smoke", jobs=2))
 
@@ -142,7 +142,7 @@ def test_a_kernel_that_dies_fails_its_notebook_alone(project: Path) -> None:
 def test_the_command_reports_each_notebook_and_fails_with_one(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(notebooks, "_execute", pretend([], failing="two"))
+    monkeypatch.setattr(runner, "_execute", pretend([], failing="two"))
     assert main(["run", "two", "one", "--profile", "smoke", "--jobs", "1"]) == 1
     said = capsys.readouterr()
     assert said.out.splitlines()[1:] == [
@@ -157,10 +157,10 @@ def test_the_command_reports_each_notebook_and_fails_with_one(
 def test_the_command_stopped_by_hand_says_that_it_goes_on(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(notebooks, "_execute", pretend([], interrupted="one"))
+    monkeypatch.setattr(runner, "_execute", pretend([], interrupted="one"))
     assert main(["run", "--profile", "smoke", "--jobs", "1"]) == 130
     assert "two: done\nzfnet: stopped; the same command continues" in capsys.readouterr().err
-    monkeypatch.setattr(notebooks, "_execute", pretend([]))
+    monkeypatch.setattr(runner, "_execute", pretend([]))
     assert main(["run", "--profile", "smoke", "--jobs", "1"]) == 0
     assert capsys.readouterr().err == "two: kept\none: done\naside: done\n"
 
@@ -168,7 +168,7 @@ def test_the_command_stopped_by_hand_says_that_it_goes_on(
 def test_notebooks_run_side_by_side_each_on_its_share_of_the_cores(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notebooks, "cores", lambda: 6)
+    monkeypatch.setattr(runner, "cores", lambda: 6)
     for mine, other in (("one", "aside"), ("aside", "one")):
         meeting = f"import os, pathlib, time; pathlib.Path('{mine}').touch()", f"other = pathlib.Path('{other}')"
         wait = "while not other.exists(): time.sleep(0.1)"
@@ -197,14 +197,14 @@ def test_a_finished_notebook_is_kept_until_something_changes(
         return [run.state for run in run_notebooks(["two", "one"], "smoke", **options)]
 
     executed = []
-    monkeypatch.setattr(notebooks, "_execute", pretend(executed, failing="two"))
+    monkeypatch.setattr(runner, "_execute", pretend(executed, failing="two"))
     assert states() == ["failed", "done"]
     assert states() == ["failed", "kept"]
     assert states(parameters={"size": 3.0}) == ["failed", "done"]
     assert states(parameters={"size": 3.0}, live=True) == ["failed", "done"]
     write_notebook(project / "notebooks/one.ipynb", "print('other')")
     assert states() == ["failed", "done"]
-    monkeypatch.setattr(notebooks, "state_hash", lambda: "library or results changed")
+    monkeypatch.setattr(runner, "state_hash", lambda: "library or results changed")
     assert states() == ["failed", "done"]
     assert states() == ["failed", "kept"]
 
@@ -224,12 +224,12 @@ def pretend(executed: list[str], failing: str = "", interrupted: str = ""):
 
 def test_an_interrupted_batch_goes_on_where_it_stopped(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     executed: list[str] = []
-    monkeypatch.setattr(notebooks, "_execute", pretend(executed, interrupted="one"))
+    monkeypatch.setattr(runner, "_execute", pretend(executed, interrupted="one"))
     with pytest.raises(KeyboardInterrupt):
         list(run_notebooks([], "smoke"))
     assert [path.name for path in (project / "runs/smoke").iterdir()] == ["two.ipynb"]
 
-    monkeypatch.setattr(notebooks, "_execute", pretend(executed))
+    monkeypatch.setattr(runner, "_execute", pretend(executed))
     assert [run.state for run in run_notebooks([], "smoke")] == ["kept", "done", "done"]
     assert executed == ["two", "one", "one", "aside"]
 
@@ -257,7 +257,7 @@ def test_a_wrong_request_is_one_sentence_and_runs_nothing(
 def test_without_a_checkout_the_notebooks_are_said_to_be_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, words: list[str]
 ) -> None:
-    monkeypatch.setattr(notebooks, "PROJECT", tmp_path)
+    monkeypatch.setattr(runner, "PROJECT", tmp_path)
     assert main(words) == (0 if words == ["list"] else 1)
     assert "there are no notebooks in" in "".join(capsys.readouterr())
     assert not (tmp_path / "runs").exists()
@@ -279,14 +279,14 @@ def test_a_disk_that_fills_up_is_one_sentence(project: Path, monkeypatch: pytest
     def full(*arguments: object) -> str:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(notebooks, "_execute", full)
+    monkeypatch.setattr(runner, "_execute", full)
     with pytest.raises(ZfnetError, match=r"cannot write to .*/runs/smoke: No space left on device; choose another"):
         list(run_notebooks(["one"], "smoke"))
 
 
 def test_live_trains_anew_what_smoke_trained_before(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZFNET_RESULTS", str(project / "results"))
-    monkeypatch.setattr(notebooks, "_execute", pretend([]))
+    monkeypatch.setattr(runner, "_execute", pretend([]))
     (spot_root() / "mini").mkdir(parents=True)
     list(run_notebooks(["one"], "smoke"))
     assert (spot_root() / "mini").is_dir()
@@ -299,18 +299,18 @@ def test_live_trains_anew_what_smoke_trained_before(project: Path, monkeypatch: 
     [("bool", "No", False), ("bool", "true", True), ("int", "-3", -3), ("float", 2, 2), ("str", "7", "7")],
 )
 def test_values_take_the_declared_type(kind: str, given: object, value: object) -> None:
-    typed = notebooks._typed("one", "size", given, kind)
+    typed = runner._typed("one", "size", given, kind)
     assert (type(typed), typed) == (type(value), value)
 
 
 @pytest.mark.parametrize(("kind", "given"), [("int", "3.5"), ("int", True), ("bool", "2"), ("list", "[1]")])
 def test_values_of_another_type_are_refused(kind: str, given: object) -> None:
     with pytest.raises(ZfnetError, match=f"takes {kind}, not"):
-        notebooks._typed("one", "size", given, kind)
+        runner._typed("one", "size", given, kind)
 
 
 def test_publishing_names_what_has_not_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notebooks, "_execute", pretend([], failing="two"))
+    monkeypatch.setattr(runner, "_execute", pretend([], failing="two"))
     list(run_notebooks([], "smoke"))
     with pytest.raises(ZfnetError) as raised:
         publish_book("smoke")

@@ -15,14 +15,13 @@ from strategies import specs
 from torch import nn
 from torchvision.models import alexnet
 
-from zfnet_lib import covered
+from zfnet_lib.adapt import adapt
+from zfnet_lib.architecture import KRIZHEVSKY, MINI, TABLE_2, ZFNET, ArchSpec, Conv, Dense, Pool, bands, share
 from zfnet_lib.bench import occlusion as bench
+from zfnet_lib.fast import occlusion
 from zfnet_lib.files import ZfnetError
-from zfnet_lib.foreign import adapt
 from zfnet_lib.network import ConvNet, InputError
 from zfnet_lib.occlusion import Occlusion, OcclusionError, largest_drop, occlude
-from zfnet_lib.reach import bands, share
-from zfnet_lib.specs import KRIZHEVSKY, MINI, TABLE_2, ZFNET, ArchSpec, Conv, Dense, Pool
 
 
 @torch.no_grad()
@@ -202,7 +201,7 @@ def test_the_bar_counts_places(capsys):
 
 def test_large_squares_are_passed_whole_and_small_ones_are_not(monkeypatch):
     net, x = lively(MINIATURE), picture(64, 64)
-    monkeypatch.setattr(covered, "_changed", None)
+    monkeypatch.setattr(occlusion, "_changed", None)
     assert occlude(net, x, size=60, stride=2).activity.shape == (3, 3)
     with pytest.raises(TypeError):
         occlude(net, x, size=14, stride=10)
@@ -220,7 +219,7 @@ def test_places_are_answered_together_in_several_sheets(monkeypatch):
 
     net, x = lively(MINIATURE), picture(64, 64)
     monkeypatch.setattr(occlusion, "TOGETHER", 7)
-    monkeypatch.setattr(covered, "NEAR", 2**11)
+    monkeypatch.setattr(occlusion, "NEAR", 2**11)
     assert agrees(occlude(net, x, size=14, stride=9), net, x)
 
 

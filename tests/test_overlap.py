@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from zfnet_lib.datasets import DataError, Dataset, Sample, open_dataset, pack_in_memory
+from zfnet_lib.datasets.overlap import MIDDLE, SCALES, Overlap, aligned_correlation, find_overlap, overlap_path
 from zfnet_lib.images import as_picture
-from zfnet_lib.overlap import MIDDLE, SCALES, Overlap, aligned_correlation, find_overlap, overlap_path
 
 CHANGES = {
     "encoded anew": {"quality": 40},

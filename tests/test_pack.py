@@ -14,15 +14,15 @@ from zfnet_lib.batches import Batches
 from zfnet_lib.datasets import (
     DataError,
     MissingDataError,
-    archives,
     dataset_folder,
+    folders,
     open_dataset,
     open_pack,
     pack_dataset,
     pack_in_memory,
 )
 from zfnet_lib.datasets import pack as packing
-from zfnet_lib.datasets.archives import VOC_CLASSES
+from zfnet_lib.datasets.folders import VOC_CLASSES
 from zfnet_lib.files import ZfnetError
 from zfnet_lib.images import Preparation, centre_square, read_picture, resize_short_side
 
@@ -146,7 +146,7 @@ def test_a_process_that_dies_is_one_sentence(folder, monkeypatch, capsys, comman
     def deadly(path):
         return os._exit(9) if parent_process() and path.stem == "image_0007" else read_picture(path)
 
-    monkeypatch.setattr(archives, "read_picture", deadly)
+    monkeypatch.setattr(folders, "read_picture", deadly)
     monkeypatch.setattr(packing, "cores", lambda: 2)
     assert main(command.format(folder).split()) == 1
     said = capsys.readouterr().err
@@ -154,7 +154,7 @@ def test_a_process_that_dies_is_one_sentence(folder, monkeypatch, capsys, comman
 
 
 def test_a_process_that_dies_beside_a_training_is_one_sentence(folder, monkeypatch):
-    monkeypatch.setattr(archives, "read_picture", lambda path: os._exit(9))
+    monkeypatch.setattr(folders, "read_picture", lambda path: os._exit(9))
     batches = Batches(open_dataset(folder, "train"), Preparation.grey(16), size=4, classes=2, workers=2)
     with pytest.raises(ZfnetError, match=r"^a process that read pictures ended before its work"):
         next(batches.epoch(1))

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from zfnet_lib.claims import TESTS, Finding, Number, about, pages
-from zfnet_lib.claims.ledger import ledger
+from zfnet_lib.paper.claims import TESTS, Finding, Number, about, pages
+from zfnet_lib.paper.claims.ledger import ledger
 
 
 @pytest.fixture

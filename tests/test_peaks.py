@@ -11,10 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zfnet_lib.architecture import Field
 from zfnet_lib.files import ZfnetError
 from zfnet_lib.images import Preparation
-from zfnet_lib.peaks import NONE, PEAK, OneAPicture, Peaks, Variety, in_order, peaks_of
-from zfnet_lib.receptive import Field
+from zfnet_lib.strongest import NONE, PEAK, OneAPicture, Peaks, Variety, in_order, peaks_of
 
 MAPS = 3
 

@@ -14,71 +14,66 @@ from pathlib import Path
 import pytest
 import yaml
 
-from zfnet_lib.claims import TESTS
 from zfnet_lib.files import PROJECT
+from zfnet_lib.paper.claims import TESTS
 
 LIBRARY = PROJECT / "zfnet_lib"
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 
-# Modules by floor, from the ground up. A module imports from lower floors only; `__init__` is the public face.
-FLOORS = [
-    ["files"],
-    ["machine", "tables", "grouping"],
-    ["paper", "specs", "images", "norm", "records", "states", "spectra"],
-    ["receptive", "reach", "network", "filters", "batches", "recipes"],
-    ["foreign", "windows", "covered", "peaks", "datasets", "descent", "evaluation"],
-    ["deconv"],
-    ["checkpoints", "ranking"],
-    ["weights", "training", "activations"],
-    ["occlusion", "invariance", "correspondence", "sanity", "transfer", "overlap"],
-    ["figures", "bench", "trainings", "retraining"],
-    ["queue", "shipping", "mosaics"],
-    ["atlas", "evolution"],
-    ["browsers"],
-    ["experiments", "notebooks"],
-    ["claims", "diagnosis"],
-    ["__main__"],
-]
-FLOOR = {module: height for height, modules in enumerate(FLOORS) for module in modules}
+BESIDE = {"datasets", "paper", "browser", "bench", "runner", "doctor", "__main__"}
+"""What stands beside the core."""
 
 IN_CONDA = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 """Packages that conda calls otherwise."""
 
 
-def library_files() -> list[Path]:
-    return [path for path in sorted(LIBRARY.rglob("*.py")) if path != LIBRARY / "__init__.py"]
-
-
 def module_of(path: Path) -> str:
-    """Return the name of a file's module or of the package that holds it."""
-    return path.relative_to(LIBRARY).with_suffix("").parts[0]
+    """Return the dotted name of a file's module."""
+    parts = path.relative_to(LIBRARY.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports_of(path: Path) -> set[str]:
-    """Return the modules and packages of this library that a file imports, its own package left out."""
-    depth = len(path.relative_to(LIBRARY).parts)
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.level == depth:
-            found |= {node.module.split(".")[0]} if node.module else {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("zfnet_lib."):
-            found.add(node.module.split(".")[1])
-        elif isinstance(node, ast.Import):
-            names = [alias.name.split(".") for alias in node.names]
-            found |= {name[1] for name in names if name[0] == "zfnet_lib" and len(name) > 1}
-    return found - {module_of(path)}
+def imports() -> dict[str, set[str]]:
+    """Return for every module of the library those that it imports when it is loaded."""
+    paths = {module_of(path): path for path in LIBRARY.rglob("*.py")}
+    found = {}
+    for module, path in paths.items():
+        package = module if path.stem == "__init__" else module.rpartition(".")[0]
+        found[module] = set()
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ImportFrom) and node.level:
+                base = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1])
+                base = f"{base}.{node.module}" if node.module else base
+                named = {f"{base}.{alias.name}" for alias in node.names}
+                found[module] |= {name if name in paths else base for name in named} - {module}
+    return found
 
 
-@pytest.mark.parametrize("path", library_files(), ids=lambda path: str(path.relative_to(LIBRARY)))
-def test_imports_go_down_only(path: Path) -> None:
-    imports = imports_of(path)
-    assert {module_of(path), *imports} - FLOOR.keys() == set(), "give these modules a floor"
-    assert [name for name in imports if FLOOR[name] >= FLOOR[module_of(path)]] == []
+def test_no_modules_import_each_other() -> None:
+    graph, ended = imports(), set()
+
+    def visit(module: str, way: tuple[str, ...]) -> None:
+        assert module not in way, " -> ".join((*way[way.index(module) :], module))
+        if module not in ended:
+            for other in graph[module]:
+                visit(other, (*way, module))
+            ended.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+def test_the_core_imports_nothing_of_the_reproduction() -> None:
+    show = "import sys, zfnet_lib as z; print(*(n for n in sys.modules if n.startswith(z.__name__)), '-', *sys.modules)"
+    done = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True)
+    core, loaded = (set(names.split()) for names in done.stdout.split(" - "))
+    assert len(core) <= 20 and not {name.split(".")[1] for name in core - {"zfnet_lib"}} & BESIDE
+    assert not loaded & {"matplotlib", "IPython", "papermill", "skimage"}
 
 
 def test_a_start_waits_for_nothing_that_few_commands_need() -> None:
     slow = {"torchvision", "sympy", "sklearn", "captum", "papermill", "sphinx"}  # seconds each
-    start = "import sys, zfnet_lib.__main__, zfnet_lib.experiments, zfnet_lib.claims, zfnet_lib as z"
+    start = "import sys, zfnet_lib.__main__, zfnet_lib.paper.numbers, zfnet_lib.paper.claims, zfnet_lib as z"
     start += "; z.ConvNet(z.MINI); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, check=True)
     assert not slow & set(done.stdout.split())

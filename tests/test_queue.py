@@ -14,14 +14,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zfnet_lib import checkpoints, records, trainings
-from zfnet_lib import queue as queues
+from zfnet_lib import weights
 from zfnet_lib.__main__ import main
+from zfnet_lib.architecture import STEMS, TABLE_2
 from zfnet_lib.datasets import open_pack, pack_dataset
 from zfnet_lib.files import ZfnetError, alone
-from zfnet_lib.recipes import SMOKE, TINY
-from zfnet_lib.specs import STEMS, TABLE_2
-from zfnet_lib.trainings import Training, epochs, performed
+from zfnet_lib.paper import records, trainings
+from zfnet_lib.paper import trainings as queues
+from zfnet_lib.paper.trainings import Training, epochs, performed
+from zfnet_lib.training import SMOKE, TINY
 
 
 @pytest.fixture
@@ -88,13 +89,13 @@ def test_weights_are_saved_wherever_they_are_missing_and_errors_measured_where_t
     recorded = [path.read_bytes() for path in (training.epochs_file, training.errors_file)]
     monkeypatch.setenv("ZFNET_DATA", str(tmp_path / "new"))
     (last,) = epochs(training)
-    facts = checkpoints.read_meta(training.weights)["record"]
+    facts = weights.read_meta(training.weights)["record"]
     assert facts["epoch"]["seconds"] == last.seconds  # of this training, not of the one that is recorded
     assert recorded == [path.read_bytes() for path in (training.epochs_file, training.errors_file)]
     shutil.rmtree(training.weights)
     training.errors_file.unlink()
     list(epochs(training, resume=True))
-    assert checkpoints.load_network(training.weights).spec.name == "zfnet"
+    assert weights.load_network(training.weights).spec.name == "zfnet"
     assert len(records.read(training.errors_file)) == 6
 
 
@@ -155,7 +156,7 @@ def test_a_queue_killed_twice_goes_on_and_ends_with_all_records(results, stripes
     trainings = [Training("zfnet", stripes, SMOKE, seed) for seed in (0, 1)]
     for training in trainings:  # once in the first training, once in the second
         running = start()
-        while not queues.saved_states(training.folder) if training.folder.is_dir() else True:
+        while not training.saved_states(training.folder) if training.folder.is_dir() else True:
             assert running.poll() is None
             time.sleep(0.02)
         os.kill(running.pid, signal.SIGKILL)

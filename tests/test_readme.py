@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from zfnet_lib import load_network, open_dataset
 from zfnet_lib.__main__ import main
-from zfnet_lib.checkpoints import CheckpointError
+from zfnet_lib.datasets.opening import open_dataset
 from zfnet_lib.files import PROJECT
+from zfnet_lib.weights import CheckpointError, load_network
 
 BLOCK = re.compile(r"```(python|sh)\n(.*?)```", re.DOTALL)
 

@@ -13,10 +13,19 @@ from strategies import along, specs
 from torch import Tensor
 from torch.nn import functional as F
 
+from zfnet_lib.architecture import (
+    KRIZHEVSKY,
+    ZFNET,
+    ArchSpec,
+    Box,
+    Conv,
+    Field,
+    SpecError,
+    input_window,
+    receptive_field,
+)
 from zfnet_lib.deconv import deconv
 from zfnet_lib.network import ConvNet
-from zfnet_lib.receptive import Box, Field, input_window, receptive_field
-from zfnet_lib.specs import KRIZHEVSKY, ZFNET, ArchSpec, Conv, SpecError
 
 
 def averaging_twin(spec: ArchSpec, x: Tensor) -> dict[str, Tensor]:

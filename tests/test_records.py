@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from zfnet_lib import ZfnetError, records
+from zfnet_lib.files import ZfnetError
+from zfnet_lib.paper import records
 
 
 def a_record(value=1.5):

@@ -10,13 +10,16 @@ from oracles import close, deconv_by_autograd, lively, picture
 from pictures import TINY_SPEC
 from scipy.stats import spearmanr
 
-from zfnet_lib import ConvNet, Unit, ZfnetError, deconv, experiments
-from zfnet_lib.experiments import trust
-from zfnet_lib.figures import FigureError, picture_grid, projection_image
-from zfnet_lib.figures import sanity as drawn
-from zfnet_lib.figures.style import SMALL
-from zfnet_lib.receptive import input_window
-from zfnet_lib.sanity import (
+from zfnet_lib.architecture import ArchSpec, Conv, Norm, Pool, SpecError, input_window
+from zfnet_lib.deconv import deconv
+from zfnet_lib.fast.windows import Unit
+from zfnet_lib.files import ZfnetError
+from zfnet_lib.images import FigureError, projection_image
+from zfnet_lib.network import ConvNet
+from zfnet_lib.paper import sanity
+from zfnet_lib.paper import sanity as drawn
+from zfnet_lib.paper.plots import SMALL, picture_grid
+from zfnet_lib.paper.sanity import (
     GRADIENT,
     WAYS,
     SanityError,
@@ -30,7 +33,6 @@ from zfnet_lib.sanity import (
     similarity,
     strongest_units,
 )
-from zfnet_lib.specs import ArchSpec, Conv, Norm, Pool, SpecError
 
 SMALL_SPEC = ArchSpec(
     "bare",
@@ -272,8 +274,8 @@ def test_bad_input_gets_one_sentence(net, x, units, ask, error, sentence):
 
 
 @pytest.fixture(scope="module")
-def result() -> trust.Trust:
-    return experiments.sanity("smoke", count=3)
+def result() -> sanity.Trust:
+    return sanity.measure("smoke", count=3)
 
 
 def test_the_experiment_follows_units_through_both_randomisations(result):
@@ -282,7 +284,7 @@ def test_the_experiment_follows_units_through_both_randomisations(result):
     assert [unit.image for unit in result.units[:3]] == [unit.image for unit in result.units[3:]]
     assert [step[-1] for step in result.downwards.steps] == ["conv5", "conv4", "conv3", "conv2", "conv1"]
     assert [step[-1:] for step in result.downwards.steps] == list(result.alone.steps)
-    for way in trust.FOLLOWED:
+    for way in sanity.FOLLOWED:
         down, alone = (one.similarities[way] for one in (result.downwards, result.alone))
         assert down.shape == (5, 6, 3)
         assert np.array_equal(down[0], alone[0]) and not np.array_equal(down[1], alone[1])
@@ -308,10 +310,10 @@ def test_the_table_tells_unit_from_picture(result):
 
 
 def test_the_same_seed_gives_the_same_numbers(result):
-    again = experiments.sanity("smoke", count=3)
+    again = sanity.measure("smoke", count=3)
     assert np.array_equal(again.downwards.similarities["guided"], result.downwards.similarities["guided"])
     assert again.owed.rows == result.owed.rows
-    other = experiments.sanity("smoke", count=3, seed=1)
+    other = sanity.measure("smoke", count=3, seed=1)
     assert not np.array_equal(other.downwards.similarities["guided"], result.downwards.similarities["guided"])
 
 
@@ -327,13 +329,13 @@ def test_the_same_seed_gives_the_same_numbers(result):
 )
 def test_bad_requests_get_one_sentence(changes, sentence):
     with pytest.raises(ZfnetError) as error:
-        experiments.sanity(**{"profile": "smoke"} | changes)
+        sanity.measure(**{"profile": "smoke"} | changes)
     assert sentence in str(error.value) and "\n" not in str(error.value)
 
 
 def test_more_pictures_than_excite_the_layer_are_refused(net, x):
     with pytest.raises(ZfnetError, match="3 excite 1 maps of conv3; choose a count from 1 to that, not 4"):
-        trust._units(net, x, "conv3", 4, 1)
+        sanity._units(net, x, "conv3", 4, 1)
 
 
 # ---------------------------------------------------------------------------------------------------------- figures
@@ -368,7 +370,7 @@ def test_curves_begin_at_one_and_show_the_means(result):
     panels = np.array(figure.axes).reshape(2, 3)
     for line, one in zip(panels, (result.downwards, result.alone), strict=True):
         for number, axes in enumerate(line):
-            for bars, way in zip(axes.containers, trust.FOLLOWED, strict=True):
+            for bars, way in zip(axes.containers, sanity.FOLLOWED, strict=True):
                 expected = [1, *one.similarities[way][:, :, number].mean(1)]
                 assert bars.lines[0].get_ydata() == pytest.approx(expected)
 

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zfnet_lib.datasets import DataError, mask_box, open_dataset
-from zfnet_lib.datasets.kinds import TEXTURES, ellipse, polygon, ring
-from zfnet_lib.datasets.shapes import FAMILIES, _coverage
+from zfnet_lib.datasets.shapes import FAMILIES, TEXTURES, _coverage, ellipse, polygon, ring
 
 FAMILY = st.sampled_from(sorted(FAMILIES))
 

@@ -8,14 +8,15 @@ import torch
 from safetensors.torch import load_file
 from test_queue import results, stripes  # noqa: F401
 
-from zfnet_lib import checkpoints, experiments, files, records, shipping, trainings
+from zfnet_lib import files, weights
 from zfnet_lib.__main__ import main
-from zfnet_lib.checkpoints import load_network, save_network
+from zfnet_lib.architecture import MINI
 from zfnet_lib.evaluation import errors
 from zfnet_lib.network import ConvNet
-from zfnet_lib.recipes import SMOKE, TINY
-from zfnet_lib.specs import MINI
-from zfnet_lib.trainings import Training, epochs
+from zfnet_lib.paper import cards, records, trainings
+from zfnet_lib.paper.trainings import Training, epochs
+from zfnet_lib.training import SMOKE, TINY
+from zfnet_lib.weights import load_network, save_network
 
 
 @pytest.fixture
@@ -23,10 +24,10 @@ def trained(results, stripes, monkeypatch):  # noqa: F811
     """A finished training of seconds, in the place of the one that ships."""
     training = Training("zfnet", stripes, replace(SMOKE, epochs=2))
     list(epochs(training))
-    whole = replace(shipping.SHIPPED["zfnet-tiny"], training=training)
-    lower = replace(shipping.SHIPPED["krizhevsky-tiny"], training=training)
-    monkeypatch.setitem(shipping.SHIPPED, "zfnet-tiny", whole)
-    monkeypatch.setitem(shipping.SHIPPED, "krizhevsky-tiny", lower)
+    whole = replace(trainings.SHIPPED["zfnet-tiny"], training=training)
+    lower = replace(trainings.SHIPPED["krizhevsky-tiny"], training=training)
+    monkeypatch.setitem(trainings.SHIPPED, "zfnet-tiny", whole)
+    monkeypatch.setitem(trainings.SHIPPED, "krizhevsky-tiny", lower)
     return training
 
 
@@ -36,7 +37,7 @@ def test_shipped_weights_have_the_errors_and_nearly_the_projections_of_the_train
     net, before = load_network(results / "smoke/weights/zfnet-tiny"), load_network(trained.weights)
     assert torch.equal(net.conv5.weight, before.conv5.weight.half().float())
     assert not torch.equal(net.fc7.weight, before.fc7.weight)
-    named = checkpoints.read_meta(results / "smoke/weights/zfnet-tiny")["record"]["classes"]
+    named = weights.read_meta(results / "smoke/weights/zfnet-tiny")["record"]["classes"]
     assert named == list(trainings.training_data(trained.data, "val").classes)
     stored = records.read(results / "smoke/errors/zfnet-tiny.jsonl")
     values = {(r.quantity, r.parameters.get("views")): r.value for r in stored}
@@ -45,47 +46,47 @@ def test_shipped_weights_have_the_errors_and_nearly_the_projections_of_the_train
             assert values[record.quantity, record.parameters["views"]] == pytest.approx(record.value, abs=0.1)
     same = [r.value for r in stored if r.quantity.endswith("the same switches")]
     assert len(same) == 5 and 0 < max(same) < 2
-    card = {row["fact"]: row["value"] for row in experiments.weight_card("zfnet-tiny").rows}
+    card = {row["fact"]: row["value"] for row in cards.weight_card("zfnet-tiny").rows}
     assert card["Recipe"].startswith("`smoke`, 2 epochs") and card["Stored"].startswith("int8")
     assert card["Val top-1 error, views: 10"].endswith(" %")
 
 
 def test_only_the_lower_layers_of_the_others_ship(trained, results):  # noqa: F811
-    list(shipping.ship("krizhevsky-tiny"))
+    list(trainings.ship("krizhevsky-tiny"))
     net = load_network(results / "smoke/weights/krizhevsky-tiny")
     assert [conv.name for conv in net.spec.convs] == ["conv1", "conv2"] and not net.spec.classes
 
 
 def test_weights_that_lost_too_much_are_refused_and_nothing_is_stored(trained, results, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(shipping, "TOLERANCE", -1.0)
-    with pytest.raises(shipping.ZfnetError, match=r"of the stored weights is .* %; store them with more bits"):
-        list(shipping.ship("zfnet-tiny"))
+    monkeypatch.setattr(trainings, "TOLERANCE", -1.0)
+    with pytest.raises(files.ZfnetError, match=r"of the stored weights is .* %; store them with more bits"):
+        list(trainings.ship("zfnet-tiny"))
     assert not (results / "smoke/weights").exists()
 
 
 def test_what_has_not_ended_or_has_no_name_is_refused(results):  # noqa: F811
-    with pytest.raises(shipping.ZfnetError, match=r"^'x' is not shipped; shipped are zfnet-tiny, krizhevsky-tiny"):
-        list(shipping.ship("x"))
-    with pytest.raises(shipping.ZfnetError, match=r"^zfnet-tiny-imagenet-tiny-seed0 has not ended; run: "):
-        list(shipping.ship("zfnet-tiny"))
-    assert [row["fact"] for row in experiments.weight_card("zfnet-tiny").rows] == ["Not run"]
+    with pytest.raises(files.ZfnetError, match=r"^'x' is not shipped; shipped are zfnet-tiny, krizhevsky-tiny"):
+        list(trainings.ship("x"))
+    with pytest.raises(files.ZfnetError, match=r"^zfnet-tiny-imagenet-tiny-seed0 has not ended; run: "):
+        list(trainings.ship("zfnet-tiny"))
+    assert [row["fact"] for row in cards.weight_card("zfnet-tiny").rows] == ["Not run"]
 
 
 def test_the_table_names_trainings_of_the_queue():
-    from zfnet_lib.queue import queue
+    from zfnet_lib.paper.trainings import queue
 
-    trainings = [entry.training for entry in shipping.SHIPPED.values()]
-    assert [training for training in trainings if training.data == "tiny-imagenet"] == queue("tiny-imagenet", TINY)[
+    shipped = [entry.training for entry in trainings.SHIPPED.values()]
+    assert [training for training in shipped if training.data == "tiny-imagenet"] == queue("tiny-imagenet", TINY)[
         :3
     ]
-    assert {training.data for training in trainings} == {"tiny-imagenet", "caltech-101"}
+    assert {training.data for training in shipped} == {"tiny-imagenet", "caltech-101"}
 
 
 def test_a_new_softmax_ships_without_the_convolutions_that_it_stands_on(results, stripes, monkeypatch):  # noqa: F811
     base = ConvNet(MINI, seed=1).eval()
     save_network(base, files.data_root() / "weights/base", {})
-    monkeypatch.setitem(shipping.RETRAINED, "on-base", shipping.Retrained("base", stripes, "tests"))
-    sentences = list(shipping.ship("on-base"))
+    monkeypatch.setitem(trainings.RETRAINED, "on-base", trainings.Retrained("base", stripes, "tests"))
+    sentences = list(trainings.ship("on-base"))
     assert [sentence.partition(":")[0] for sentence in sentences] == ["val top-1 error", "val top-5 error"] * 2
     folder = results / "tiny/weights/on-base"
     assert set(load_file(folder / "weights.safetensors")) == {
@@ -96,12 +97,10 @@ def test_a_new_softmax_ships_without_the_convolutions_that_it_stands_on(results,
     stored = records.read(results / "tiny/errors/on-base.jsonl")
     assert stored[0].value == pytest.approx(errors(net, data).top1)
     assert stored[0].value < 50  # stripes of two directions: even random filters tell them apart
-    assert experiments.weight_card("on-base").rows[0]["value"].startswith("the convolutions of `base`")
+    assert cards.weight_card("on-base").rows[0]["value"].startswith("the convolutions of `base`")
     save_network(ConvNet(MINI, seed=2), files.data_root() / "weights/base", {})
-    with pytest.raises(checkpoints.CheckpointError, match="other convolutions than those of base here"):
+    with pytest.raises(weights.CheckpointError, match="other convolutions than those of base here"):
         load_network(folder)
     shutil.rmtree(files.data_root() / "weights/base")
-    with pytest.raises(
-        checkpoints.CheckpointError, match=r"on-base takes its convolutions from base: .*zfnet fetch"
-    ):
+    with pytest.raises(weights.CheckpointError, match=r"on-base takes its convolutions from base: .*zfnet fetch"):
         load_network(folder)

@@ -15,8 +15,7 @@ from oracles import lively, picture, starts
 from strategies import specs
 from torch.utils.flop_counter import FlopCounterMode
 
-from zfnet_lib.network import ConvNet
-from zfnet_lib.specs import (
+from zfnet_lib.architecture import (
     ARCHITECTURES,
     KRIZHEVSKY,
     MINI,
@@ -32,6 +31,7 @@ from zfnet_lib.specs import (
     SpecError,
     architecture,
 )
+from zfnet_lib.network import ConvNet
 
 GOLDEN = json.loads(golden.FILE.read_text())
 

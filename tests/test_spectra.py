@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from zfnet_lib import spectra
-from zfnet_lib.spectra import BANDS, SpectrumError, grid
+from zfnet_lib.paper import fig5
+from zfnet_lib.paper.fig5 import BANDS, SpectrumError, grid
 
 
 def waves(frequency: float, side: int, n: int = 6, seed: int = 0) -> np.ndarray:
@@ -20,15 +20,15 @@ def waves(frequency: float, side: int, n: int = 6, seed: int = 0) -> np.ndarray:
 @pytest.mark.parametrize(("frequency", "band"), [(0.06, "low"), (0.19, "middle"), (0.36, "high")])
 def test_a_wave_falls_into_its_band(frequency, band):
     filters = waves(frequency, 23)
-    shares = {name: spectra.energy_between(filters, *edges) for name, edges in BANDS.items()}
+    shares = {name: fig5.energy_between(filters, *edges) for name, edges in BANDS.items()}
     assert (shares[band] > 0.8).all()
     assert np.allclose(sum(shares.values()), 1)
-    assert np.abs(spectra.peak_frequencies(filters) - frequency).max() < 0.02
+    assert np.abs(fig5.peak_frequencies(filters) - frequency).max() < 0.02
 
 
 def test_colours_add_their_energy_and_none_is_lost():
     pictures = np.random.default_rng(0).normal(size=(4, 3, 7, 7))
-    energy = spectra.energies(pictures, 20)
+    energy = fig5.energies(pictures, 20)
     assert np.allclose(energy.sum((1, 2)), 400 * np.square(pictures).sum((1, 2, 3)))
     literal = sum(
         pictures[0, :, i, j] * np.exp(-2j * np.pi * (3 * i + 5 * j) / 20) for i in range(7) for j in range(7)
@@ -43,7 +43,7 @@ def test_a_stem_is_described_by_the_shares_of_its_filters():
     filters[2] = 0.5 * np.random.default_rng(5).normal(size=(3, 11, 11))
     largest = np.ones(9)
     largest[[3, 1]] = 0
-    found = spectra.stem(filters, 4, largest)
+    found = fig5.stem(filters, 4, largest)
     rms = np.sqrt(np.square(filters).mean((1, 2, 3)))
     assert found.rms_ratio == pytest.approx(rms[0] / np.median(rms))
     assert (found.silent, found.faint, found.noisy, found.dead) == pytest.approx(
@@ -55,17 +55,17 @@ def test_a_stem_is_described_by_the_shares_of_its_filters():
 
 
 def test_a_stem_without_a_live_filter_has_no_frequencies():
-    found = spectra.stem(waves(0.1, 7), 2, np.zeros(6))
+    found = fig5.stem(waves(0.1, 7), 2, np.zeros(6))
     assert found.dead == 100 and np.isnan(found.above) and np.isnan(found.energy["low"])
 
 
 @pytest.mark.parametrize("side", [7, 8, 11])
 def test_noise_resembles_noise_and_structure_does_not(side):
     noise = np.random.default_rng(side).normal(size=(1000, 3, side, side))
-    assert 0.92 < spectra.resembles_noise(noise).mean() < 0.98
-    assert not spectra.resembles_noise(waves(0.2, side)).any()
+    assert 0.92 < fig5.resembles_noise(noise).mean() < 0.98
+    assert not fig5.resembles_noise(waves(0.2, side)).any()
     blobs = np.ones((3, 3, side, side)) * [[[[1]], [[-1]], [[0.5]]]]
-    assert not spectra.resembles_noise(blobs + 0.1 * noise[:3]).any()
+    assert not fig5.resembles_noise(blobs + 0.1 * noise[:3]).any()
 
 
 @pytest.mark.parametrize(("period", "side"), [(2, 27), (4, 27), (4, 51), (8, 51)])
@@ -88,8 +88,8 @@ def test_energy_near_and_above_the_sampling_frequency():
 
 def test_a_mean_spectrum_counts_every_projection_alike_and_zeros_not_at_all():
     one, other = waves(0.1, 20, 1), waves(0.3, 20, 1, seed=3)
-    mean = spectra.mean_spectrum(np.concatenate([one, 100 * other, np.zeros_like(one)]))
-    alone = [spectra.mean_spectrum(each) for each in (one, other)]
+    mean = fig5.mean_spectrum(np.concatenate([one, 100 * other, np.zeros_like(one)]))
+    alone = [fig5.mean_spectrum(each) for each in (one, other)]
     assert mean.sum() == pytest.approx(1) and np.allclose(mean, (alone[0] + alone[1]) / 2)
 
 
@@ -97,7 +97,7 @@ def test_a_mean_spectrum_counts_every_projection_alike_and_zeros_not_at_all():
     ("call", "sentence"),
     [
         (
-            lambda: spectra.rms(np.zeros((3, 7, 7))),
+            lambda: fig5.rms(np.zeros((3, 7, 7))),
             r"filters are an array \[maps, channels, k, k\]; given \[3, 7, 7\]",
         ),
         (lambda: grid(np.ones((2, 3, 20, 20)), 4), "projections of 20 pixels are too small for a grid of 4"),

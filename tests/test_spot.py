@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from zfnet_lib import MINI, ConvNet
-from zfnet_lib.experiments import spot
+from zfnet_lib.architecture import MINI, TABLE_2
 from zfnet_lib.files import spot_root
-from zfnet_lib.recipes import SMOKE
-from zfnet_lib.records import store
-from zfnet_lib.specs import TABLE_2
-from zfnet_lib.trainings import Training, read_epochs
+from zfnet_lib.network import ConvNet
+from zfnet_lib.paper import spot
+from zfnet_lib.paper.records import store
+from zfnet_lib.paper.trainings import Training, read_epochs
+from zfnet_lib.training import SMOKE
 
 TRAINING = Training("mini", "shapes", SMOKE)
 

@@ -16,10 +16,12 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from zfnet_lib import MINI, ConvNet, ZfnetError, open_dataset
-from zfnet_lib.atlas import MANIFEST, SHOWN, TILE, read_manifest, write_atlas
-from zfnet_lib.browsers.pages import NETWORKS, PAGE, write_browser
-from zfnet_lib.files import PROJECT
+from zfnet_lib.architecture import MINI
+from zfnet_lib.browser.atlas import MANIFEST, SHOWN, TILE, read_manifest, write_atlas
+from zfnet_lib.browser.pages import NETWORKS, PAGE, write_browser
+from zfnet_lib.datasets.opening import open_dataset
+from zfnet_lib.files import PROJECT, ZfnetError
+from zfnet_lib.network import ConvNet
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 AXE = PROJECT / "_build/test-vendor/axe.min.js"

@@ -6,7 +6,7 @@ import IPython.display
 import myst_nb
 import myst_nb.ext.glue
 
-from zfnet_lib.tables import Note
+from zfnet_lib.paper.tables import Note
 
 
 def test_a_note_reaches_the_prose_as_myst_nb_hands_it_on(monkeypatch):

@@ -25,16 +25,29 @@ from pictures import TINY_SPEC, Squares, network, texture_classes
 from torch import nn
 
 from zfnet_lib import training
+from zfnet_lib.architecture import MINI, ArchSpec
 from zfnet_lib.batches import BatchError, Batches
-from zfnet_lib.checkpoints import load_network
-from zfnet_lib.descent import Descent, TrainingError
 from zfnet_lib.files import ZfnetError
 from zfnet_lib.machine import threads
 from zfnet_lib.network import ConvNet
-from zfnet_lib.recipes import PAPER, SMOKE, TINY, Drops, OnPlateau, Recipe, RecipeError, recipe_named
-from zfnet_lib.specs import MINI, ArchSpec
-from zfnet_lib.states import StateError, saved_states
-from zfnet_lib.training import EpochResult, filter_rms, train
+from zfnet_lib.training import (
+    PAPER,
+    SMOKE,
+    TINY,
+    Descent,
+    Drops,
+    EpochResult,
+    OnPlateau,
+    Recipe,
+    RecipeError,
+    StateError,
+    TrainingError,
+    filter_rms,
+    recipe_named,
+    saved_states,
+    train,
+)
+from zfnet_lib.weights import load_network
 
 BRIEF = Recipe("brief", epochs=2, anneal=Drops((0.5,)), batch=16)
 DATA = texture_classes(64, classes=4)

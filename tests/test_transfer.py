@@ -16,15 +16,15 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.svm import LinearSVC
 from torch.nn import functional as F
 
-from zfnet_lib import open_dataset, trainings
-from zfnet_lib.datasets import pack_in_memory
+from zfnet_lib.architecture import MINI
+from zfnet_lib.datasets import pack_in_memory, table
+from zfnet_lib.datasets.opening import open_dataset
 from zfnet_lib.files import ZfnetError
 from zfnet_lib.images import resize_short_side
 from zfnet_lib.network import ConvNet
-from zfnet_lib.recipes import PAPER, TINY
-from zfnet_lib.specs import MINI
-from zfnet_lib.trainings import Training
-from zfnet_lib.transfer import (
+from zfnet_lib.paper import trainings, transfer
+from zfnet_lib.paper.trainings import Training
+from zfnet_lib.paper.transfer import (
     FoldError,
     Hog,
     NetworkFeatures,
@@ -34,13 +34,12 @@ from zfnet_lib.transfer import (
     coordinates,
     draw_folds,
     extract,
-    features,
     fit_softmax,
     fit_svm,
-    folds,
     per_class_accuracy,
     protocol_folds,
 )
+from zfnet_lib.training import PAPER, TINY
 
 # ---- folds --------------------------------------------------------------------------------------------------
 
@@ -93,8 +92,8 @@ def test_shapes_have_a_protocol():
 def test_a_training_from_scratch_learns_from_a_fold_alone(tmp_path, monkeypatch):
     whole = open_dataset("shapes-transfer", "val")
     monkeypatch.setattr(trainings, "training_data", lambda name, split: whole)
-    monkeypatch.setitem(trainings.DATASETS, "caltech-101", SimpleNamespace(splits=("all",)))
-    monkeypatch.setitem(folds.MOST, whole.name, 30)
+    monkeypatch.setitem(table.DATASETS, "caltech-101", SimpleNamespace(splits=("all",)))
+    monkeypatch.setitem(transfer.MOST, whole.name, 30)
     training = Training("zfnet", "caltech-101", replace(TINY, epochs=160), seed=1, each=15)
     assert training.name == "zfnet-epochs-160-caltech-101-15-a-class-tiny-seed1"
     assert training.command.endswith("--recipe tiny --epochs 160 --each 15 --seed 1")
@@ -114,7 +113,7 @@ def test_a_fold_of_several_splits_is_drawn_from_all_of_them(monkeypatch):
     train, val = open_dataset("shapes-transfer", "val", n=60), open_dataset("shapes-transfer", "train", n=32)
     parts = {"train": pack_in_memory(train, 32), "val": val}
     monkeypatch.setattr(trainings, "training_data", lambda name, split: parts[split])
-    monkeypatch.setitem(folds.MOST, "mini-imagenet-novel", 3)
+    monkeypatch.setitem(transfer.MOST, "mini-imagenet-novel", 3)
     lesson = trainings.lesson_of(Training("zfnet", "mini-imagenet-novel", TINY, each=2))
     assert len(lesson.data) == 92
     assert lesson.data.labels.tolist() == [*train.labels.tolist(), *val.labels.tolist()]
@@ -195,8 +194,8 @@ def test_average_precision_is_the_development_kits(present, chance):
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("ZFNET_DATA", str(tmp_path))
-    monkeypatch.setattr(features, "PART", 8)
-    monkeypatch.setattr(features, "BATCH", 3)
+    monkeypatch.setattr(transfer, "PART", 8)
+    monkeypatch.setattr(transfer, "BATCH", 3)
     return tmp_path
 
 
@@ -267,7 +266,7 @@ def test_controls_have_their_sizes(pictures):
 
 
 def test_a_full_disk_is_one_sentence(home, pictures, monkeypatch):
-    monkeypatch.setattr(features.shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
+    monkeypatch.setattr(transfer.shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
     with pytest.raises(ZfnetError, match=r"MB of features do not fit into .*; what is computed stays"):
         extract(NetworkFeatures("mini", ConvNet(MINI).eval(), ["conv1"]), pictures, progress=False)
 

@@ -13,9 +13,9 @@ from oracles import alone, captum, close, deconv_by_autograd, lively, picture, s
 from strategies import active_units, cases, shaped
 from torch.nn import functional as F
 
+from zfnet_lib.architecture import MINI, ArchSpec, Conv, Pool
 from zfnet_lib.deconv import project
 from zfnet_lib.network import ConvNet
-from zfnet_lib.specs import MINI, ArchSpec, Conv, Pool
 
 
 @given(cases(normalised=False), st.data())

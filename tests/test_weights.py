@@ -21,9 +21,8 @@ from torchvision.models import AlexNet, _api
 
 from zfnet_lib import weights
 from zfnet_lib.__main__ import main
-from zfnet_lib.checkpoints import load_network, read_meta
 from zfnet_lib.files import sha256
-from zfnet_lib.weights import MEMBER, FetchError, fetch_alexnet, fetch_weights, read_arrays
+from zfnet_lib.weights import MEMBER, FetchError, fetch_alexnet, fetch_weights, load_network, read_arrays, read_meta
 
 NAME = "alexnet-imagenet"
 CONVS = [(64, 3, 11), (192, 64, 5), (384, 192, 3), (256, 384, 3), (256, 256, 3)]

@@ -1,14 +1,13 @@
 """A reproduction of Zeiler & Fergus, *Visualizing and Understanding Convolutional Networks* (ECCV 2014)."""
 
-from .activations import strongest
-from .checkpoints import load_network, save_network
-from .datasets import open_dataset
+from .architecture import KRIZHEVSKY, MINI, TABLE_2, ZFNET
 from .deconv import Unit, deconv, deconv_units, project, unpool
 from .files import ZfnetError
 from .network import ConvNet
 from .occlusion import Occlusion, occlude
-from .ranking import Hits, Ranking
-from .specs import KRIZHEVSKY, MINI, TABLE_2, ZFNET
+from .strongest import Hits, Ranking, strongest
+from .training import train
+from .weights import load_network, save_network
 
 __all__ = [
     "KRIZHEVSKY",
@@ -29,5 +28,15 @@ __all__ = [
     "project",
     "save_network",
     "strongest",
+    "train",
     "unpool",
 ]
+
+
+def __getattr__(name: str):
+    """Return `open_dataset` from the data sets, which the core does without until somebody opens one."""
+    if name == "open_dataset":
+        from .datasets import open_dataset
+
+        return open_dataset
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -148,11 +148,11 @@ def _file(text: str) -> Path:
 
 
 def _list(options: argparse.Namespace) -> None:
+    from .architecture import ARCHITECTURES
     from .datasets import DATASETS
-    from .notebooks import notebook_names
-    from .queue import queue, report
-    from .recipes import TINY
-    from .specs import ARCHITECTURES
+    from .paper.trainings import queue, report
+    from .runner import notebook_names
+    from .training import TINY
     from .weights import FETCHERS
 
     print("Architectures (parameters at 1000 classes, MINI at 16)")
@@ -173,7 +173,7 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _doctor(options: argparse.Namespace) -> None:
-    from .diagnosis import diagnose
+    from .doctor import diagnose
 
     for line in diagnose():
         print(line)
@@ -203,8 +203,8 @@ def _pack(options: argparse.Namespace) -> None:
 
 def _overlap(options: argparse.Namespace) -> None:
     from .datasets import splits_of
-    from .overlap import find_overlap, overlap_path
-    from .trainings import training_data
+    from .datasets.overlap import find_overlap, overlap_path
+    from .paper.trainings import training_data
 
     first = training_data(options.a, "train")
     splits = splits_of(options.b)
@@ -219,10 +219,10 @@ def _overlap(options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace) -> None:
     from dataclasses import replace
 
+    from .architecture import architecture
     from .machine import joined, tune_allocator
-    from .recipes import recipe_named
-    from .specs import architecture
-    from .trainings import ALTERED, Training, epochs
+    from .paper.trainings import ALTERED, Training, epochs
+    from .training import recipe_named
 
     tune_allocator()
     machine = {"workers": options.workers, "compiled": options.compile}
@@ -240,9 +240,8 @@ def _train(options: argparse.Namespace) -> None:
 
 def _train_queue(options: argparse.Namespace, machine: dict) -> None:
     """Train what is missing, one after the other; what another process trains is left to it."""
-    from .queue import lacks, measure_ensembles, queue, report
-    from .recipes import recipe_named
-    from .trainings import epochs
+    from .paper.trainings import epochs, lacks, measure_ensembles, queue, report
+    from .training import recipe_named
 
     recipe, stopped = recipe_named(options.recipe), []
     trainings = queue(options.data, recipe)
@@ -286,10 +285,10 @@ def _watch(name: str, run: Callable, *arguments, **options) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from .checkpoints import load_network
     from .evaluation import errors
-    from .records import Stopwatch, append
-    from .trainings import error_records, require_same_classes, training_data
+    from .paper.records import Stopwatch, append
+    from .paper.trainings import error_records, require_same_classes, training_data
+    from .weights import load_network
 
     watch, nets = Stopwatch(), [load_network(name) for name in options.networks]
     data = training_data(options.data, options.split)
@@ -306,17 +305,17 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _ship(options: argparse.Namespace) -> None:
-    from .shipping import ship
+    from .paper.trainings import ship
 
     for sentence in ship(options.name):
         print(sentence)
 
 
 def _show(options: argparse.Namespace) -> None:
-    from .checkpoints import load_network
-    from .experiments import project_picture
-    from .figures import unit_figure
     from .files import replacing
+    from .paper.fig2 import project_picture
+    from .paper.plots import unit_figure
+    from .weights import load_network
 
     net = load_network(options.network)
     layers = [options.layer] if options.layer else [conv.name for conv in net.spec.convs]
@@ -347,8 +346,8 @@ def _is_free(path: Path, content: bytes) -> bool:
 
 
 def _atlas(options: argparse.Namespace) -> None:
-    from .experiments import microscope
     from .machine import tune_allocator
+    from .paper.atlases import microscope
 
     tune_allocator()
     names = "+".join(Path(network).name for network in options.networks)
@@ -360,9 +359,9 @@ def _atlas(options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from .experiments import profile_of
     from .machine import cores
-    from .notebooks import run_notebooks, summary
+    from .paper.setting import profile_of
+    from .runner import run_notebooks, summary
 
     profile_of(options.profile)
     pairs = dict(_pair(text) for text in options.parameters)
@@ -386,8 +385,8 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _book(options: argparse.Namespace) -> None:
-    from .experiments import profile_of
-    from .notebooks import publish_book
+    from .paper.setting import profile_of
+    from .runner import publish_book
 
     profile_of(options.profile)
     print(f"The book: {publish_book(options.profile, options.out)}")
@@ -396,9 +395,9 @@ def _book(options: argparse.Namespace) -> None:
 def _claims(options: argparse.Namespace) -> None:
     import json
 
-    from .claims import ledger, report
-    from .experiments import profile_of
     from .files import replacing
+    from .paper.claims import ledger, report
+    from .paper.setting import profile_of
 
     profile_of(options.profile)
     if options.live:
@@ -414,8 +413,8 @@ def _measure_claims(profile: str, names: list[str]) -> None:
     """Measure claims with a bar over them and a line each."""
     from tqdm import tqdm
 
-    from .claims import measurable, measure
     from .machine import tune_allocator
+    from .paper.claims import measurable, measure
 
     tune_allocator()
     with tqdm(measure(profile, names), total=len(measurable(names)), unit="claim", desc="claims") as bar:
@@ -426,9 +425,9 @@ def _measure_claims(profile: str, names: list[str]) -> None:
 def _bench(options: argparse.Namespace) -> None:
     from dataclasses import replace
 
-    from . import records
     from .bench import BENCHES
     from .machine import tune_allocator
+    from .paper import records
 
     if options.tuned and not tune_allocator():
         raise ZfnetError("there is no glibc here whose allocator could be tuned; leave out --tuned")

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .architecture import Box, Conv, Pool, Shape, SpecError, receptive_field
+from .fast.windows import Unit, project_units
 from .network import ConvNet, InputError, Stage, Trace
-from .receptive import Box, receptive_field
-from .specs import Conv, Pool, Shape, SpecError
-from .windows import Unit, project_units
 
 Switches = Literal["recorded", "centre", "random"]
 Sharing = Literal["add", "overwrite"]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from .covered import Part, covered
+from .fast.occlusion import Part, covered
 from .files import ZfnetError
 from .machine import threads
 from .network import ConvNet, Trace, output, pooled

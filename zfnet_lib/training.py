@@ -1,27 +1,444 @@
-"""Training as in section 3: a generator of epochs that stops and continues at any update, byte for byte."""
+"""How networks are trained, as values: the paper's recipe (section 3) at three scales."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
-from torch import distributed
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, distributed, nn
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 
+from .architecture import ArchSpec
 from .batches import Batch, Batches, labels_of
-from .checkpoints import save_network
-from .descent import Descent, TrainingError, fitting_parts
 from .evaluation import summary, tallies
+from .files import ZfnetError, check, sha256, storing, sweep
 from .machine import threads
 from .network import ConvNet
-from .recipes import OnPlateau, Recipe
-from .states import StateError, newest_state, save_state, saved_states
+from .weights import save_network
+
+VIEWS = ("random", "ten", "centre")
+CLIPS = ("all", "none", "first", "but-first")
+PRECISIONS = ("float32", "bfloat16")
+
+
+class RecipeError(ZfnetError, ValueError):
+    """A recipe that cannot be followed."""
+
+
+@dataclass(frozen=True)
+class Drops:
+    """Divide the learning rate by ten at shares of the training that are fixed beforehand.
+
+    Attributes:
+        shares: In (0, 1), rounded to whole epochs: 7/12 of 12 epochs is "from epoch 8 on".
+    """
+
+    shares: tuple[float, ...]
+
+    def count(self, epoch: int, epochs: int, errors: Sequence[float]) -> int:
+        """Return how often the rate has been divided before this epoch (the first is 1).
+
+        Example:
+            >>> [Drops((7 / 12, 10 / 12)).count(epoch, 12, []) for epoch in (7, 8, 10, 11)]
+            [0, 1, 1, 2]
+        """
+        return sum(epoch > round(share * epochs) for share in self.shares)
+
+
+@dataclass(frozen=True)
+class OnPlateau:
+    """Divide the learning rate by ten when the validation error stops falling (section 3), by a fixed rule.
+
+    Attributes:
+        patience: Epochs without a fall.
+        least: A fall counts from this many points of error on.
+        most: Divisions in all.
+    """
+
+    patience: int = 4
+    least: float = 0.2
+    most: int = 3
+
+    def count(self, epoch: int, epochs: int, errors: Sequence[float]) -> int:
+        """Return how often the rate has been divided before this epoch.
+
+        Args:
+            epoch, epochs: Not needed here; the errors say it all.
+            errors: Validation errors in percent of the finished epochs in which the network was learning.
+
+        Example:
+            >>> OnPlateau(patience=2).count(5, 70, [90.0, 80.0, 80.0, 80.1])
+            1
+        """
+        count, waited, best = 0, 0, float("inf")
+        for error in errors:
+            waited = 0 if error <= best - self.least else waited + 1
+            best = min(best, error) if waited == 0 else best
+            if waited == self.patience:
+                count, waited = count + 1, 0
+        return min(count, self.most)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training as a value (section 3).
+
+    Attributes:
+        name: Used in messages and records.
+        epochs: Passes over the training pictures.
+        anneal: When the rate is divided by ten.
+        rate: The learning rate at first.
+        momentum: Of the stochastic gradient descent.
+        batch: Pictures an update, over all processes together.
+        decay: Of the weights; biases do not decay. The paper is silent: Krizhevsky's value.
+        views: Of each picture in each epoch: a random crop and flip, one of the ten of section 3, or the centre.
+        clip: Which convolutional layers have their filters scaled back after each update: all, none (Fig. 5a),
+            the first, or all but the first.
+        precision: Of maps and gradients; weights and momenta are float32 always.
+        stall_after: A network still at ln(classes) after this many updates counts as stalled.
+        expected: What to expect: time, error and hardware, in words.
+    """
+
+    name: str
+    epochs: int
+    anneal: Drops | OnPlateau
+    rate: float = 1e-2
+    momentum: float = 0.9
+    batch: int = 128
+    decay: float = 5e-4
+    views: str = "random"
+    clip: str = "all"
+    precision: str = "float32"
+    stall_after: int = 2000
+    expected: str = ""
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("views", VIEWS), ("clip", CLIPS), ("precision", PRECISIONS)):
+            if getattr(self, name) not in allowed:
+                raise RecipeError(
+                    f"recipe {self.name}: {name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}"
+                )
+        for name, least in (("epochs", 1), ("batch", 1), ("rate", 0), ("decay", 0), ("momentum", 0)):
+            if not getattr(self, name) >= least:
+                raise RecipeError(f"recipe {self.name}: {name} is {getattr(self, name)}; it is at least {least}")
+
+    def rate_in(self, epoch: int, errors: Sequence[float]) -> float:
+        """Return the learning rate of an epoch (the first is 1), given the validation errors before it."""
+        return self.rate / 10 ** self.anneal.count(epoch, self.epochs, errors)
+
+    def clipped(self, spec: ArchSpec) -> tuple[str, ...]:
+        """Return the layers whose filters are scaled back."""
+        names = tuple(conv.name for conv in spec.convs)
+        return {"all": names, "none": (), "first": names[:1], "but-first": names[1:]}[self.clip]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the recipe as plain values for records."""
+        return asdict(self) | {"anneal": repr(self.anneal)}
+
+
+PAPER = Recipe(
+    "paper",
+    epochs=70,
+    anneal=OnPlateau(),
+    precision="bfloat16",
+    stall_after=5000,
+    expected="ImageNet 2012 at 224 pixels; the paper: 12 days on one GTX 580, 38.4 % top-1 and 16.5 % top-5 error "
+    "(one network, ten views)",
+)
+"""Section 3: 70 epochs, the rate divided by ten when the validation error stops falling."""
+
+TINY = Recipe(
+    "tiny",
+    epochs=12,
+    anneal=Drops((7 / 12, 10 / 12)),
+    precision="bfloat16",
+    expected="Tiny-ImageNet at 112 pixels: 1 to 1.6 hours on two processor cores with bf16 instructions; "
+    "a top-1 error under 70 % (one network, one view)",
+)
+"""Twelve epochs, the rate divided by ten from epoch 8 and again from epoch 11, the same for every network."""
+
+SMOKE = Recipe(
+    "smoke",
+    epochs=5,
+    anneal=Drops((4 / 5,)),
+    batch=64,
+    stall_after=200,
+    expected="`shapes` at 64 pixels: 320 updates, seconds on two cores; where chance is 93.75 % error, `MINI` ends "
+    "below 35 % and every row of Table 2 below 70 %",
+)
+"""Enough to leave the plateau; no evidence about anything but the machinery. Networks are narrow here, and
+`ArchSpec.scaled` says what that changes in them: their first weights, and how many units dropout drops."""
+
+RECIPES = {recipe.name: recipe for recipe in (PAPER, TINY, SMOKE)}
+"""All named recipes."""
+
+
+def recipe_named(name: str) -> Recipe:
+    """Return a named recipe.
+
+    Raises:
+        RecipeError: Unknown name.
+    """
+    if name not in RECIPES:
+        raise RecipeError(f"there is no recipe {name!r}; known are {', '.join(RECIPES)}")
+    return RECIPES[name]
+
+
+# The state of a training on disk: written whole, checked by hash, the one before kept.
+
+TENSORS, VALUES = "state.safetensors", "state.json"
+KEPT = 2
+
+
+class StateError(ZfnetError, ValueError):
+    """A training state that is missing, damaged, or of another training."""
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A state read back.
+
+    Attributes:
+        tensors: By name.
+        values: What JSON holds.
+        damaged: Newer states that could not be read, one sentence each.
+    """
+
+    tensors: dict[str, Tensor]
+    values: dict[str, Any]
+    damaged: tuple[str, ...] = ()
+
+
+def save_state(folder: Path, update: int, tensors: dict[str, Tensor], values: dict[str, Any]) -> Path:
+    """Write the state after an update to `folder/update-…`, and remove all but the last two states.
+
+    The folder of a state appears under its name when it is complete, so a stop at any moment leaves whole ones.
+
+    Raises:
+        ZfnetError: The folder cannot be written or the disk is full.
+    """
+    target = folder / f"update-{update:09d}"
+    with storing(target) as temporary:
+        temporary.mkdir()
+        save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, temporary / TENSORS)
+        (temporary / VALUES).write_text(json.dumps(values) + "\n")
+    for old in saved_states(folder)[KEPT:]:
+        shutil.rmtree(old)
+    return target
+
+
+def saved_states(folder: Path) -> list[Path]:
+    """Return the states in a folder, newest first."""
+    return sorted(folder.glob("update-*"), reverse=True)
+
+
+def newest_state(folder: Path) -> Restored | None:
+    """Read the newest state that is whole; None where there is none at all.
+
+    Raises:
+        StateError: There are states, and all are damaged.
+    """
+    sweep(folder)
+    damaged: list[str] = []
+    for path in saved_states(folder):
+        try:
+            return Restored(*_read(path), tuple(damaged))
+        except StateError as error:
+            damaged.append(str(error))
+    if damaged:
+        raise StateError(f"{damaged[0]}, and there is no earlier one; remove {folder} and train anew")
+    return None
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        check(path)
+        values = json.loads((path / VALUES).read_text())
+        before = values.pop("sha256", None)  # earlier versions kept the hash of the tensors here
+        if before and sha256(path / TENSORS) != before:
+            raise ValueError("its SHA-256 differs")
+        return load_file(path / TENSORS), values
+    except (OSError, ValueError, AttributeError, SafetensorError) as error:
+        raise StateError(f"the checkpoint {path} is damaged ({error})") from error
+
+
+# Stochastic gradient descent as in section 3: one update at a time, its batch worked through in parts.
+
+LEAST_PART = 32
+"""Pictures below which a part of a batch costs more in weight gradients than it saves."""
+
+
+class TrainingError(ZfnetError):
+    """A training that cannot go on."""
+
+
+def fitting_parts(batch: int, device: torch.device) -> int:
+    """Return into how many parts a batch is split here: one for each core, and one on a GPU or per process."""
+    if device.type != "cpu" or distributed.is_initialized():
+        return 1
+    return max(1, min(torch.get_num_threads(), batch // LEAST_PART))
+
+
+@dataclass(frozen=True)
+class _Share:
+    """The parameters that one thread updates, by name, with their optimiser."""
+
+    parameters: dict[str, nn.Parameter]
+    optimiser: torch.optim.SGD
+
+
+class Descent:
+    """Momentum, weight decay, dropout and filter renormalisation around the float32 weights of a network.
+
+    Maps and gradients have the recipe's precision: a copy of the network computes in it, and gets the weights anew
+    after every update. Every part of a batch has its own gradients, which are added in the order of the parts, so
+    that the result does not depend on which thread was faster.
+
+    Args:
+        net: The network; its weights change in place.
+        recipe: Rate, momentum, decay, clipping, precision.
+        parts: Into how many parts a batch is split.
+        pool: Threads that work on them.
+        seed: Of dropout.
+        compiled: Run the convolutional layers through `torch.compile`; sums are rounded otherwise then.
+    """
+
+    def __init__(
+        self, net: ConvNet, recipe: Recipe, parts: int, pool: Executor, seed: int = 0, compiled: bool = False
+    ):
+        self.net, self.recipe, self.pool, self.seed = net, recipe, pool, seed
+        net.to(memory_format=torch.channels_last)
+        self.dtype = getattr(torch, recipe.precision)
+        self.low = net if self.dtype == torch.float32 else copy.deepcopy(net).to(self.dtype)
+        self.world = distributed.get_world_size() if distributed.is_initialized() else 1
+        self.twins = [_twin(self.low).train() for _ in range(parts)]
+        for twin in self.twins if compiled else ():
+            twin.convolved = torch.compile(twin.convolved, dynamic=False)
+        self.models = [DistributedDataParallel(t) for t in self.twins] if self.world > 1 else self.twins
+        self.shares = [self._share(names) for names in _shared_out(dict(net.named_parameters()), parts)]
+
+    def update(self, batch: Batch, number: int, rate: float) -> float:
+        """Make one update from this process's part of a batch, and return the loss over the whole batch.
+
+        Args:
+            batch: Pictures and labels.
+            number: Of the update, the first is 1; what dropout drops depends on it.
+            rate: The learning rate.
+
+        Raises:
+            TrainingError: The loss is not a number; the weights are as before.
+        """
+        parts = zip(self.models, batch.split(len(self.models)), strict=True)
+        losses = self.pool.map(lambda part: self._differentiate(*part, len(batch), number), parts)
+        loss = self._mean(sum(losses))
+        if not np.isfinite(loss):
+            raise TrainingError(f"the loss became {loss} at update {number} with learning rate {rate:g}")
+        list(self.pool.map(lambda share: self._descend(share, rate), self.shares))
+        return loss
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return weights and momenta as a checkpoint keeps them."""
+        tensors = {name: p.detach() for name, p in self.net.named_parameters()}
+        for share in self.shares:
+            for name, parameter in share.parameters.items():
+                state = share.optimiser.state[parameter]
+                if state:
+                    tensors[f"{name}.momentum"] = state["momentum_buffer"]
+        return tensors
+
+    @torch.no_grad()
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Go back to what `tensors` returned."""
+        for share in self.shares:
+            for name, parameter in share.parameters.items():
+                parameter.copy_(tensors[name])
+                if f"{name}.momentum" in tensors:
+                    buffer = torch.empty_like(parameter).copy_(tensors[f"{name}.momentum"])
+                    share.optimiser.state[parameter]["momentum_buffer"] = buffer
+            self._refresh(share.parameters)
+
+    def _share(self, parameters: dict[str, nn.Parameter]) -> _Share:
+        recipe = self.recipe
+        groups = [
+            {"params": [p for name, p in parameters.items() if name.endswith(kind)], "weight_decay": decay}
+            for kind, decay in (("weight", recipe.decay), ("bias", 0.0))
+        ]
+        groups = [group for group in groups if group["params"]]
+        fused = self.net.device.type != "mps"  # which older versions of torch lack there
+        return _Share(parameters, torch.optim.SGD(groups, recipe.rate, recipe.momentum, fused=fused))
+
+    def _differentiate(self, model: nn.Module, part: Batch, pictures: int, number: int) -> float:
+        """Leave the gradients of one part's share of the mean loss in its model; return that share."""
+        device = self.net.device
+        x = part.prepared(self.net.preparation, device, self.dtype)
+        seed = np.random.SeedSequence([self.seed, number, part.first]).generate_state(1, np.uint64)
+        generator = torch.Generator(device).manual_seed(int(seed[0] >> 1))
+        logits = model(x, generator).float()
+        loss = F.cross_entropy(logits, part.labels.to(device), reduction="sum") / pictures
+        model.zero_grad(set_to_none=True)
+        loss.backward()
+        return loss.item()
+
+    def _mean(self, loss: float) -> float:
+        """Return the mean over all processes; their gradients were averaged already."""
+        if self.world == 1:
+            return loss
+        total = torch.tensor(loss, device=self.net.device)
+        distributed.all_reduce(total)
+        return total.item() / self.world
+
+    @torch.no_grad()
+    def _descend(self, share: _Share, rate: float) -> None:
+        """Update one share of the parameters, renormalise its filters, and refresh the computing copy."""
+        for name, parameter in share.parameters.items():
+            first, *others = (twin.get_parameter(name).grad for twin in self.twins)
+            total = first.float()
+            for other in others:
+                total += other
+            parameter.grad = total
+        for group in share.optimiser.param_groups:
+            group["lr"] = rate
+        share.optimiser.step()
+        clipped = self.recipe.clipped(self.net.spec)
+        self.net.renormalise(tuple(name for name in clipped if f"{name}.weight" in share.parameters))
+        self._refresh(share.parameters)
+
+    def _refresh(self, parameters: dict[str, nn.Parameter]) -> None:
+        for name, parameter in parameters.items():
+            self.low.get_parameter(name).copy_(parameter)
+
+
+def _twin(net: ConvNet) -> ConvNet:
+    """Return a network with the same weights in the same memory, and gradients of its own."""
+    twin = copy.deepcopy(net)
+    for own, shared in zip(twin.parameters(), net.parameters(), strict=True):
+        own.data = shared.data
+    return twin
+
+
+def _shared_out(parameters: dict[str, nn.Parameter], n: int) -> list[dict[str, nn.Parameter]]:
+    """Divide the parameters into at most n groups of about equal size."""
+    groups: list[dict[str, nn.Parameter]] = [{} for _ in range(n)]
+    for name, parameter in sorted(parameters.items(), key=lambda item: -item[1].numel()):
+        min(groups, key=lambda g: sum(p.numel() for p in g.values()))[name] = parameter
+    return [group for group in groups if group]
+
+
+# Training as in section 3: a generator of epochs that stops and continues at any update, byte for byte.
 
 RECENT = 20
 """Updates over which the loss is averaged to tell whether it left the plateau."""

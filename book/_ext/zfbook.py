@@ -30,9 +30,9 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
-from zfnet_lib import paper
 from zfnet_lib.machine import cores
-from zfnet_lib.notebooks import own_kernel, state_hash
+from zfnet_lib.paper import numbers
+from zfnet_lib.runner import own_kernel, state_hash
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +141,7 @@ class Errata(SphinxDirective):
                 nodes.term(erratum.title, erratum.title, ids=[erratum.id]),
                 nodes.definition("", *map(_labelled, ("Printed", "Check", "Reading"), _lines(erratum))),
             )
-            for erratum in paper.errata()
+            for erratum in numbers.errata()
         ]
         return [nodes.definition_list("", *items)]
 
@@ -152,7 +152,7 @@ class Questions(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Return one definition a question: the assumption taken, and what in the library takes it."""
         items = []
-        for question in paper.ambiguities():
+        for question in numbers.ambiguities():
             term = nodes.term("", f"{question.question} ({question.where})", ids=[question.id])
             code = nodes.paragraph("", "In the code: ", nodes.literal("", question.code))
             taken = nodes.definition("", _labelled("Taken", question.default), code)
@@ -199,7 +199,7 @@ def _as_rst(marks: re.Match[str]) -> str:
     return f"``{code}``" if code else f":math:`{mathematics}`"
 
 
-def _lines(erratum: paper.Erratum) -> tuple[str, str, str]:
+def _lines(erratum: numbers.Erratum) -> tuple[str, str, str]:
     places = [(_place(place["where"]), place["quote"]) for place in erratum.places]
     quotes = [f"“{quote}” ({where})" for where, quote in places if quote]
     return "; ".join(quotes or [where for where, _ in places]), erratum.arithmetic, erratum.reading

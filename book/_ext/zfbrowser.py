@@ -12,11 +12,11 @@ from pathlib import Path
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
-from zfnet_lib.atlas import MANIFEST
-from zfnet_lib.browsers.pages import write_browser
-from zfnet_lib.checkpoints import CheckpointError
-from zfnet_lib.experiments import network_atlas
+from zfnet_lib.browser.atlas import MANIFEST
+from zfnet_lib.browser.pages import write_browser
 from zfnet_lib.files import data_root
+from zfnet_lib.paper.atlases import network_atlas
+from zfnet_lib.weights import CheckpointError
 
 PAGE = "book/browser"
 """The page that shows the browser; a book without it gets none."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from ..records import Record
+from ..paper.records import Record
 from .deconv import bench_deconv
 from .mining import bench_mining
 from .norm import bench_norm

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..architecture import ZFNET, ArchSpec, receptive_field
 from ..datasets import open_dataset
-from ..deconv import Unit, cut, deconv_units, project
+from ..deconv import cut, deconv_units, project
+from ..fast.windows import Unit
 from ..files import ZfnetError
 from ..network import ConvNet
-from ..receptive import receptive_field
-from ..records import Record, Stopwatch
-from ..specs import ZFNET, ArchSpec
+from ..paper.records import Record, Stopwatch
 from .plain import plain_layers, with_random_weights
 from .timing import seconds
 

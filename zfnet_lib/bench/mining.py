@@ -9,12 +9,12 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from ..activations import strongest
+from ..architecture import ZFNET
 from ..datasets import open_dataset, pack_in_memory
 from ..files import ZfnetError
 from ..network import ConvNet
-from ..records import Record, Stopwatch
-from ..specs import ZFNET
+from ..paper.records import Record, Stopwatch
+from ..strongest import strongest
 from .plain import plain_layers
 from .timing import ratios, seconds
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..files import ZfnetError
-from ..norm import contrast_normalise
-from ..records import Record, Stopwatch
+from ..network import contrast_normalise
+from ..paper.records import Record, Stopwatch
 from .timing import ROUNDS, ratios
 
 NORM_SHAPES = {"layer 1 at 224 pixels": (32, 96, 55, 55), "layer 2 at 224 pixels": (32, 256, 13, 13)}

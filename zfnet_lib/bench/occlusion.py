@@ -11,12 +11,12 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
+from ..architecture import ZFNET
 from ..datasets import open_dataset
 from ..files import ZfnetError
 from ..network import ConvNet
 from ..occlusion import Occlusion, occlude
-from ..records import Record, Stopwatch
-from ..specs import ZFNET
+from ..paper.records import Record, Stopwatch
 from .plain import plain_layers, with_random_weights
 from .timing import ratios, seconds
 

@@ -16,15 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from ..architecture import ZFNET, ArchSpec
 from ..batches import Batches, training_preparation
 from ..datasets import DATASETS, open_dataset, pack_in_memory
-from ..descent import Descent, fitting_parts
 from ..images import Preparation
 from ..machine import has_bf16, place, threads
 from ..network import ConvNet
-from ..recipes import PAPER, TINY
-from ..records import Record, Stopwatch
-from ..specs import ZFNET, ArchSpec
+from ..paper.records import Record, Stopwatch
+from ..training import PAPER, TINY, Descent, fitting_parts
 from .plain import plain_layers
 from .timing import ratios, seconds
 

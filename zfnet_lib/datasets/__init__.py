@@ -4,8 +4,7 @@ from .fetch import fetch_dataset
 from .opening import dataset_entry, dataset_folder, file_name, open_dataset, open_to_look, splits_of
 from .pack import Pack, open_pack, pack_dataset, pack_in_memory, whole_pack
 from .photos import DENSE
-from .pooled import Pooled
-from .samples import Box, DataError, Dataset, MissingDataError, Sample, mask_box
+from .samples import Box, DataError, Dataset, MissingDataError, Pooled, Sample, mask_box
 from .table import DATASETS, Archive, DatasetEntry
 
 __all__ = [

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from ..files import data_root, expanded
-from .archives import BY_HAND, Index, PictureFiles, held_out, read_folder
+from .folders import BY_HAND, Index, PictureFiles, held_out, read_folder
 from .photos import Photos
 from .samples import DataError, Dataset, MissingDataError
 from .shapes import FAMILIES, Shapes

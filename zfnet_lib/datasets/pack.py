@@ -23,7 +23,7 @@ from tqdm import tqdm
 from ..files import alone, check, data_root, is_there, notice, put, seal
 from ..images import PictureError, resize_short_side
 from ..machine import cores, in_processes
-from .disk import require_room
+from .fetch import require_room
 from .opening import dataset_entry, file_name, open_dataset
 from .samples import Box, DataError, Dataset, MissingDataError, Sample, check_labels
 

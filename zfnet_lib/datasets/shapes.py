@@ -1,13 +1,10 @@
-"""`shapes`: pictures made in code, with structure to learn; the data of the smoke profile.
-
-A picture shows textured objects made of parts (`objects`) on a cluttered background. Which pixels belong to
-which object and part is known. Picture `i` depends on the seed, the family, the split and `i` alone.
-"""
+"""The vocabulary of drawn objects: an object is a handful of parts, a part a few outlines with a texture."""
 
 from __future__ import annotations
 
 import colorsys
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +12,430 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from .kinds import TEXTURES, Kind, Outline, Part, ellipse, polygon
-from .objects import OBJECTS, OTHER_OBJECTS
 from .samples import Box, DataError, Dataset, Sample, mask_box
+
+Outline = np.ndarray
+"""Corners [n, 2] of a polygon as (x, y) in the object's frame: [-1, 1], y downwards."""
+
+
+def polygon(*coordinates: float) -> Outline:
+    """Return a polygon from x, y, x, y, …"""
+    return np.array(coordinates, dtype=np.float64).reshape(-1, 2)
+
+
+def rectangle(left: float, top: float, right: float, bottom: float) -> Outline:
+    """Return an upright rectangle."""
+    return polygon(left, top, right, top, right, bottom, left, bottom)
+
+
+def ellipse(
+    x: float, y: float, rx: float, ry: float, turn: float = 0, start: float = 0, end: float = 360
+) -> Outline:
+    """Return an ellipse, or its sector's arc, around (x, y); angles in degrees, clockwise from the right."""
+    angle = np.radians(np.linspace(start, end, 25)[: None if end - start < 360 else -1])
+    points = np.stack([rx * np.cos(angle), ry * np.sin(angle)], axis=1)
+    c, s = np.cos(np.radians(turn)), np.sin(np.radians(turn))
+    return points @ np.array([[c, s], [-s, c]]) + (x, y)
+
+
+def ring(x: float, y: float, outer: float, inner: float, start: float = 0, end: float = 360) -> Outline:
+    """Return a band between two circles, slit open at `start` so that it is one polygon."""
+    angle = np.radians(np.linspace(start, end, 29))
+    circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    return np.concatenate([outer * circle, inner * circle[::-1]]) + np.array([x, y])
+
+
+def around(outline: Outline, n: int, x: float = 0, y: float = 0, first: float = 0) -> tuple[Outline, ...]:
+    """Return `n` copies of an outline turned about (x, y) in equal steps."""
+    angles = np.radians(first + np.arange(n) * 360 / n)
+    turns = [np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]]) for a in angles]
+    return tuple((outline - (x, y)) @ turn + (x, y) for turn in turns)
+
+
+Texture = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+TEXTURES: dict[str, Texture] = {
+    "plain": lambda u, v: 0 * u,
+    "stripes": lambda u, v: np.sin(9 * u),
+    "bars": lambda u, v: np.sin(9 * v),
+    "dots": lambda u, v: 1 - 2.6 * (np.sin(6.5 * u) * np.sin(6.5 * v) > 0.35),
+    "scales": lambda u, v: np.sin(11 * u + 3 * np.cos(11 * v)),
+    "checks": lambda u, v: np.sign(np.sin(7 * u) * np.sin(7 * v)),
+    "bricks": lambda u, v: 1 - 2.2 * ((np.sin(12 * v) > 0.75) | (np.sin(8 * u + 3.1 * (np.sin(6 * v) > 0)) > 0.9)),
+    "rings": lambda u, v: np.cos(11 * np.hypot(u, v)),
+    "rays": lambda u, v: np.sin(9 * np.arctan2(v, u)),
+    "pupil": lambda u, v: -2.6 * (np.hypot(u, v) < 0.55),
+    "ball": lambda u, v: 0.8 - 1.6 * (u - 0.35) ** 2 - 1.6 * (v + 0.35) ** 2,
+}
+"""Brightness over a part, at most 1; u and v run from -1 to 1 across the outline."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of an object: outlines of one colour and texture, painted in turn.
+
+    Attributes:
+        name: The part's name.
+        colour: Typical hue, saturation and value in [0, 1].
+        outlines: Polygons in the object's frame.
+        texture: A key of `TEXTURES`.
+    """
+
+    name: str
+    colour: tuple[float, float, float]
+    outlines: tuple[Outline, ...]
+    texture: str = "plain"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A class of objects: its parts from back to front, and how far it turns (degrees, standard deviation)."""
+
+    name: str
+    parts: tuple[Part, ...]
+    turn: float = 14
+
+
+def kind(name: str, *parts: tuple, turn: float = 14) -> Kind:
+    """Return a kind from rows (name, colour, texture, outline, outline, …)."""
+    return Kind(
+        name, tuple(Part(part, colour, tuple(rest), texture) for part, colour, texture, *rest in parts), turn
+    )
+
+
+# The kinds of objects that `shapes` draws, as data.
+
+WHITE, BLACK, GREY = (0.1, 0.06, 0.97), (0.6, 0.2, 0.14), (0.6, 0.1, 0.6)
+RED, ORANGE, YELLOW, GREEN = (0.0, 0.8, 0.85), (0.07, 0.85, 0.95), (0.14, 0.75, 0.95), (0.33, 0.65, 0.6)
+BLUE, VIOLET, PINK = (0.6, 0.7, 0.8), (0.76, 0.55, 0.75), (0.92, 0.5, 0.95)
+BROWN, SKIN = (0.07, 0.6, 0.45), (0.07, 0.38, 0.92)
+
+OBJECTS = (
+    kind(
+        "fish",
+        ("tail", ORANGE, "bars", polygon(-0.5, 0, -1, -0.5, -0.82, 0, -1, 0.5)),
+        (
+            "fins",
+            RED,
+            "stripes",
+            polygon(-0.2, -0.3, 0.1, -0.72, 0.4, -0.25),
+            polygon(0, 0.3, 0.1, 0.62, 0.35, 0.25),
+        ),
+        ("body", ORANGE, "scales", ellipse(0.12, 0, 0.78, 0.42)),
+        ("eye", WHITE, "pupil", ellipse(0.58, -0.1, 0.13, 0.13)),
+        turn=20,
+    ),
+    kind(
+        "house",
+        ("walls", (0.04, 0.55, 0.75), "bricks", rectangle(-0.75, -0.1, 0.75, 0.9)),
+        ("roof", (0.6, 0.3, 0.4), "bars", polygon(-0.98, -0.08, 0, -0.95, 0.98, -0.08)),
+        ("door", BROWN, "stripes", rectangle(-0.18, 0.3, 0.18, 0.9)),
+        (
+            "windows",
+            (0.55, 0.35, 0.95),
+            "plain",
+            rectangle(-0.6, 0.1, -0.3, 0.42),
+            rectangle(0.3, 0.1, 0.6, 0.42),
+        ),
+        turn=7,
+    ),
+    kind(
+        "car",
+        ("cabin", RED, "plain", polygon(-0.55, -0.08, -0.35, -0.52, 0.3, -0.52, 0.58, -0.08)),
+        ("body", RED, "plain", polygon(-1, 0.35, -0.98, -0.05, 0.85, -0.1, 1, 0.08, 1, 0.35)),
+        (
+            "windows",
+            (0.55, 0.3, 0.95),
+            "plain",
+            rectangle(-0.36, -0.42, -0.06, -0.1),
+            rectangle(0.03, -0.42, 0.3, -0.1),
+        ),
+        ("wheels", BLACK, "rings", ellipse(-0.55, 0.36, 0.26, 0.26), ellipse(0.58, 0.36, 0.26, 0.26)),
+        turn=8,
+    ),
+    kind(
+        "face",
+        ("hair", BROWN, "stripes", ellipse(0, -0.22, 0.82, 0.78)),
+        ("head", SKIN, "plain", ellipse(0, 0.1, 0.68, 0.82)),
+        ("eyes", WHITE, "pupil", ellipse(-0.28, -0.08, 0.16, 0.13), ellipse(0.28, -0.08, 0.16, 0.13)),
+        ("mouth", RED, "plain", ellipse(0, 0.42, 0.32, 0.24, start=0, end=180)),
+        turn=10,
+    ),
+    kind(
+        "flower",
+        ("stem", GREEN, "plain", rectangle(-0.06, 0, 0.06, 1), ellipse(0.25, 0.72, 0.26, 0.1, turn=-30)),
+        ("petals", PINK, "stripes", *around(ellipse(0.42, -0.35, 0.28, 0.19), 6, 0, -0.35)),
+        ("heart", YELLOW, "dots", ellipse(0, -0.35, 0.22, 0.22)),
+    ),
+    kind(
+        "tree",
+        ("trunk", BROWN, "stripes", polygon(-0.14, 1, -0.1, 0, 0.1, 0, 0.14, 1)),
+        (
+            "crown",
+            GREEN,
+            "scales",
+            ellipse(-0.42, -0.1, 0.42, 0.38),
+            ellipse(0.42, -0.1, 0.42, 0.38),
+            ellipse(0, -0.5, 0.55, 0.48),
+        ),
+        (
+            "fruit",
+            RED,
+            "ball",
+            ellipse(-0.35, -0.12, 0.1, 0.1),
+            ellipse(0.2, -0.5, 0.1, 0.1),
+            ellipse(0.45, 0, 0.1, 0.1),
+        ),
+        turn=7,
+    ),
+    kind(
+        "mushroom",
+        ("stem", WHITE, "stripes", polygon(-0.22, -0.05, 0.22, -0.05, 0.32, 0.95, -0.32, 0.95)),
+        ("cap", RED, "plain", ellipse(0, 0.05, 0.95, 0.9, start=180, end=360)),
+        (
+            "spots",
+            WHITE,
+            "plain",
+            ellipse(-0.5, -0.22, 0.14, 0.12),
+            ellipse(0, -0.55, 0.17, 0.14),
+            ellipse(0.48, -0.22, 0.15, 0.12),
+            ellipse(0, -0.14, 0.11, 0.09),
+        ),
+    ),
+    kind(
+        "key",
+        ("shaft", YELLOW, "plain", rectangle(-0.2, -0.1, 1, 0.1)),
+        ("teeth", YELLOW, "plain", rectangle(0.55, 0.1, 0.68, 0.42), rectangle(0.83, 0.1, 0.97, 0.5)),
+        ("bow", YELLOW, "rays", ring(-0.55, 0, 0.45, 0.22)),
+        turn=60,
+    ),
+    kind(
+        "boat",
+        ("mast", BROWN, "plain", rectangle(-0.05, -1, 0.05, 0.45)),
+        (
+            "sails",
+            WHITE,
+            "bars",
+            polygon(0.1, -0.92, 0.85, 0.3, 0.1, 0.3),
+            polygon(-0.1, -0.7, -0.7, 0.3, -0.1, 0.3),
+        ),
+        ("hull", BLUE, "bars", polygon(-0.98, 0.42, 0.98, 0.42, 0.62, 0.9, -0.62, 0.9)),
+        turn=10,
+    ),
+    kind(
+        "butterfly",
+        (
+            "upper wings",
+            BLUE,
+            "rings",
+            ellipse(-0.5, -0.32, 0.5, 0.36, turn=35),
+            ellipse(0.5, -0.32, 0.5, 0.36, turn=-35),
+        ),
+        (
+            "lower wings",
+            VIOLET,
+            "dots",
+            ellipse(-0.38, 0.4, 0.36, 0.28, turn=-40),
+            ellipse(0.38, 0.4, 0.36, 0.28, turn=40),
+        ),
+        ("body", BLACK, "bars", ellipse(0, 0, 0.11, 0.72)),
+        turn=40,
+    ),
+    kind(
+        "cup",
+        ("handle", BLUE, "plain", ring(0.58, 0.15, 0.42, 0.24, start=-90, end=90)),
+        ("body", BLUE, "checks", polygon(-0.68, -0.5, 0.68, -0.5, 0.52, 0.8, -0.52, 0.8)),
+        ("coffee", BROWN, "plain", ellipse(0, -0.5, 0.68, 0.2)),
+        turn=10,
+    ),
+    kind(
+        "umbrella",
+        (
+            "handle",
+            BROWN,
+            "plain",
+            rectangle(-0.05, -0.9, 0.05, 0.75),
+            ring(0.2, 0.72, 0.25, 0.15, start=0, end=180),
+        ),
+        ("canopy", VIOLET, "stripes", ellipse(0, 0.05, 1, 0.85, start=180, end=360)),
+        ("hem", WHITE, "plain", *(ellipse(x, 0.05, 0.2, 0.12) for x in (-0.78, -0.39, 0, 0.39, 0.78))),
+        turn=18,
+    ),
+    kind(
+        "rocket",
+        ("flame", ORANGE, "stripes", polygon(-0.2, 0.6, 0, 1.05, 0.2, 0.6)),
+        (
+            "fins",
+            RED,
+            "plain",
+            polygon(-0.25, 0.15, -0.68, 0.7, -0.25, 0.6),
+            polygon(0.25, 0.15, 0.68, 0.7, 0.25, 0.6),
+        ),
+        ("hull", WHITE, "bars", polygon(-0.28, 0.62, -0.3, -0.35, 0, -1, 0.3, -0.35, 0.28, 0.62)),
+        ("porthole", BLUE, "ball", ellipse(0, -0.25, 0.17, 0.17)),
+        turn=25,
+    ),
+    kind(
+        "ladybird",
+        ("legs", BLACK, "plain", *around(rectangle(0.5, -0.05, 1, 0.05), 6, first=30)),
+        ("head", BLACK, "plain", ellipse(0, -0.7, 0.36, 0.28)),
+        ("shell", RED, "plain", ellipse(0, 0.08, 0.72, 0.72)),
+        (
+            "spots",
+            BLACK,
+            "plain",
+            rectangle(-0.03, -0.62, 0.03, 0.78),
+            *(ellipse(x, y, 0.14, 0.14) for x, y in ((-0.36, -0.15), (0.36, -0.15), (-0.32, 0.38), (0.32, 0.38))),
+        ),
+        turn=40,
+    ),
+    kind(
+        "clock",
+        ("rim", YELLOW, "plain", ellipse(0, 0, 0.92, 0.92)),
+        ("dial", WHITE, "plain", ellipse(0, 0, 0.74, 0.74)),
+        ("ticks", BLACK, "plain", *around(rectangle(0.54, -0.04, 0.68, 0.04), 8)),
+        (
+            "hands",
+            BLACK,
+            "plain",
+            polygon(-0.06, 0.1, 0, -0.6, 0.06, 0.1),
+            polygon(-0.1, -0.07, 0.42, 0, -0.1, 0.07),
+        ),
+        turn=12,
+    ),
+    kind(
+        "ice cream",
+        ("cone", (0.09, 0.6, 0.8), "checks", polygon(-0.5, -0.05, 0.5, -0.05, 0, 1)),
+        (
+            "scoops",
+            PINK,
+            "ball",
+            ellipse(-0.3, -0.25, 0.36, 0.34),
+            ellipse(0.3, -0.25, 0.36, 0.34),
+            ellipse(0, -0.62, 0.36, 0.34),
+        ),
+        ("cherry", RED, "ball", ellipse(0, -0.95, 0.13, 0.13)),
+    ),
+)
+"""The 16 classes of `shapes`."""
+
+OTHER_OBJECTS = (
+    kind(
+        "snail",
+        ("body", YELLOW, "plain", polygon(-1, 0.7, -0.6, 0.45, 0.55, 0.5, 0.65, -0.1, 0.98, -0.1, 0.9, 0.7)),
+        ("shell", BROWN, "rings", ellipse(-0.1, 0, 0.6, 0.58)),
+        ("eyes", WHITE, "pupil", ellipse(0.68, -0.3, 0.13, 0.13), ellipse(0.95, -0.3, 0.13, 0.13)),
+    ),
+    kind(
+        "robot",
+        ("arms", GREY, "bars", rectangle(-0.9, 0.05, -0.6, 0.7), rectangle(0.6, 0.05, 0.9, 0.7)),
+        ("body", GREY, "plain", rectangle(-0.55, 0, 0.55, 0.95)),
+        ("head", BLUE, "plain", rectangle(-0.42, -0.75, 0.42, -0.08), rectangle(-0.04, -1, 0.04, -0.75)),
+        ("eyes", YELLOW, "pupil", ellipse(-0.2, -0.45, 0.15, 0.15), ellipse(0.2, -0.45, 0.15, 0.15)),
+        turn=8,
+    ),
+    kind(
+        "aeroplane",
+        (
+            "wings",
+            BLUE,
+            "stripes",
+            polygon(0.2, 0, -0.35, -0.98, -0.55, -0.98, -0.25, 0, -0.55, 0.98, -0.35, 0.98),
+        ),
+        ("tail", RED, "plain", polygon(-0.7, 0, -0.98, -0.35, -1, 0.35)),
+        ("fuselage", WHITE, "plain", ellipse(0, 0, 1, 0.19)),
+        ("windows", BLACK, "plain", *(ellipse(x, -0.02, 0.06, 0.07) for x in (-0.3, -0.05, 0.2, 0.45, 0.7))),
+        turn=35,
+    ),
+    kind(
+        "guitar",
+        ("neck", BROWN, "bars", rectangle(-0.09, -1, 0.09, 0.2)),
+        ("body", ORANGE, "plain", ellipse(0, 0.1, 0.4, 0.34), ellipse(0, 0.58, 0.55, 0.42)),
+        ("hole", BLACK, "plain", ellipse(0, 0.38, 0.16, 0.16)),
+        turn=40,
+    ),
+    kind(
+        "candle",
+        ("dish", BROWN, "plain", ellipse(0, 0.85, 0.7, 0.15)),
+        ("stick", RED, "bars", rectangle(-0.22, -0.3, 0.22, 0.82)),
+        ("flame", YELLOW, "ball", polygon(0, -1, 0.2, -0.6, 0.12, -0.34, -0.12, -0.34, -0.2, -0.6)),
+        turn=6,
+    ),
+    kind(
+        "balloon",
+        (
+            "ropes",
+            BROWN,
+            "plain",
+            polygon(-0.4, 0.1, -0.16, 0.7, -0.1, 0.7),
+            polygon(0.4, 0.1, 0.16, 0.7, 0.1, 0.7),
+        ),
+        ("envelope", ORANGE, "stripes", ellipse(0, -0.3, 0.72, 0.7)),
+        ("basket", BROWN, "checks", rectangle(-0.2, 0.66, 0.2, 0.98)),
+        turn=8,
+    ),
+    kind(
+        "tent",
+        ("canvas", GREEN, "stripes", polygon(0, -0.75, 1, 0.75, -1, 0.75)),
+        ("entrance", BLACK, "plain", polygon(0, -0.15, 0.35, 0.75, -0.35, 0.75)),
+        ("flag", RED, "plain", polygon(0, -1, 0.4, -0.87, 0, -0.75)),
+        turn=6,
+    ),
+    kind(
+        "bottle",
+        ("neck", GREEN, "plain", polygon(-0.13, -0.85, 0.13, -0.85, 0.16, -0.3, -0.16, -0.3)),
+        (
+            "body",
+            GREEN,
+            "plain",
+            polygon(-0.17, -0.4, 0.17, -0.4, 0.4, -0.05, 0.4, 0.95, -0.4, 0.95, -0.4, -0.05),
+        ),
+        ("label", WHITE, "bars", rectangle(-0.4, 0.15, 0.4, 0.65)),
+        ("cork", BROWN, "plain", rectangle(-0.12, -1, 0.12, -0.85)),
+        turn=25,
+    ),
+    kind(
+        "owl",
+        (
+            "wings",
+            BROWN,
+            "bars",
+            ellipse(-0.55, 0.25, 0.25, 0.55, turn=15),
+            ellipse(0.55, 0.25, 0.25, 0.55, turn=-15),
+        ),
+        (
+            "body",
+            (0.09, 0.45, 0.65),
+            "scales",
+            ellipse(0, 0.15, 0.58, 0.8),
+            polygon(-0.5, -0.3, -0.45, -0.9, 0, -0.5, 0.45, -0.9, 0.5, -0.3),
+        ),
+        ("eyes", WHITE, "pupil", ellipse(-0.24, -0.28, 0.25, 0.25), ellipse(0.24, -0.28, 0.25, 0.25)),
+        ("beak", ORANGE, "plain", polygon(-0.1, -0.14, 0.1, -0.14, 0, 0.12)),
+        turn=8,
+    ),
+    kind(
+        "cactus",
+        (
+            "arms",
+            GREEN,
+            "bars",
+            polygon(0, 0.2, 0.6, 0.2, 0.6, -0.35, 0.36, -0.35, 0.36, -0.02, 0, -0.02),
+            polygon(0, 0.4, -0.6, 0.4, -0.6, -0.15, -0.36, -0.15, -0.36, 0.18, 0, 0.18),
+        ),
+        ("trunk", GREEN, "stripes", ellipse(0, -0.1, 0.22, 0.8)),
+        ("pot", ORANGE, "plain", polygon(-0.5, 0.5, 0.5, 0.5, 0.36, 1, -0.36, 1)),
+        ("blossom", PINK, "ball", ellipse(0, -0.88, 0.15, 0.12)),
+        turn=6,
+    ),
+)
+"""The 10 classes of `shapes-transfer`, drawn in the same way."""
+
+
+# `shapes`: pictures made in code, with structure to learn; the data of the smoke profile.
+#
+# A picture shows textured objects made of parts (`objects`) on a cluttered background. Which pixels belong to
+# which object and part is known. Picture `i` depends on the seed, the family, the split and `i` alone.
 
 FAMILIES = {"shapes": OBJECTS, "shapes-transfer": OTHER_OBJECTS, "shapes-scenes": OBJECTS}
 SPLITS = {"train": 4096, "val": 1024}

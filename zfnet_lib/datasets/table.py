@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from . import archives
-from .archives import Reader
+from . import folders
+from .folders import Reader
 
 GB = 10**9
 
@@ -81,7 +81,7 @@ _ENTRIES = (
         source="https://image-net.org/challenges/LSVRC/2012/2012-downloads.php",
         layout="{train,val}/<wnid>/*.JPEG, as torchvision arranges it",
         room=160 * GB,
-        reader=archives.read_imagenet,
+        reader=folders.read_imagenet,
     ),
     DatasetEntry(
         name="tiny-imagenet",
@@ -94,7 +94,7 @@ _ENTRIES = (
         side=64,
         folder="tiny-imagenet-200",
         room=GB // 2,
-        reader=archives.read_tiny_imagenet,
+        reader=folders.read_tiny_imagenet,
         archives=(
             Archive(
                 "the official zip",
@@ -118,7 +118,7 @@ _ENTRIES = (
         layout="caltech101/101_ObjectCategories/<class>/image_*.jpg, as torchvision expects",
         folder="caltech101/101_ObjectCategories",
         room=GB // 4,
-        reader=archives.read_caltech_101,
+        reader=folders.read_caltech_101,
         archives=(
             Archive(
                 "the official zip",
@@ -149,7 +149,7 @@ _ENTRIES = (
         layout="caltech256/256_ObjectCategories/<number>.<class>/*.jpg, as torchvision expects",
         folder="caltech256/256_ObjectCategories",
         room=3 * GB // 2,
-        reader=archives.read_caltech_256,
+        reader=folders.read_caltech_256,
         archives=(
             Archive(
                 "the official 256_ObjectCategories.tar",
@@ -169,7 +169,7 @@ _ENTRIES = (
         layout="VOCdevkit/VOC2012/JPEGImages/*.jpg, ImageSets/Main/<class>_<split>.txt",
         folder="VOCdevkit/VOC2012",
         room=3 * GB,
-        reader=archives.read_voc,
+        reader=folders.read_voc,
         archives=(
             Archive(
                 "the official VOCtrainval_11-May-2012.tar",
@@ -195,7 +195,7 @@ _ENTRIES = (
         side=84,
         folder="mini-imagenet-novel",
         room=GB // 20,
-        reader=archives.read_mini_imagenet,
+        reader=folders.read_mini_imagenet,
         archives=(
             Archive(
                 "75 classes, 60 training and 25 test images each",
@@ -214,7 +214,7 @@ _ENTRIES = (
         side=224,
         folder="imagenet-samples",
         room=GB // 50,
-        reader=archives.read_samples,
+        reader=folders.read_samples,
         archives=(
             Archive(
                 "centre squares of at most 224 pixels",

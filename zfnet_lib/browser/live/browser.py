@@ -1,0 +1,117 @@
+"""The live browser of JupyterLab: panes that look at one picture, at data sets and at trainings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+import ipywidgets as widgets
+import torch
+
+from ...datasets import Dataset
+from ...fast.windows import Unit
+from ...files import ZfnetError
+from ...machine import place
+from ...network import ConvNet
+from ...paper.records import device_name
+from .nine import Nine
+from .nine_pane import NinePane
+from .occluder_pane import OccluderPane
+from .pad import Upload
+from .parts import Door, Notice, in_a_row, labelled
+from .training_pane import TrainingPane
+from .unit_pane import LARGER, UnitPane
+from .uploads import read_upload
+
+MENU = 500
+"""Pictures up to which they are chosen by name; of more by number."""
+
+
+class LiveBrowser(widgets.VBox):
+    """A picture from a data set or of one's own, and what a network makes of it.
+
+    Args:
+        net: Any network.
+        dataset: Pictures to choose from.
+        classes: What the network calls its classes; numbers by default.
+        layer: The layer that is shown first; the highest convolutional one by default.
+    """
+
+    def __init__(self, net: ConvNet, dataset: Dataset, classes: Sequence[str] = (), layer: str = ""):
+        self.net, self.dataset = net.eval(), dataset
+        self.notice, self.about = Notice(), widgets.HTML()
+        self.units = UnitPane(net, self.notice)
+        self.occluder = OccluderPane(net, tuple(classes), self.notice)
+        self.nine = NinePane(lambda: self.units.explorer.net, dataset.name, self.visit, self.notice)
+        self.training = TrainingPane(self.notice)
+        self.picture = _chooser(dataset)
+        self.upload = Upload(self.take_upload)
+        self.picture.observe(lambda change: self.choose(change["new"]), "value")
+        panes = {"Units": self.units, "Occluder": self.occluder, "Strongest": self.nine, "Training": self.training}
+        self.tabs = widgets.Tab([pane.widget for pane in panes.values()], titles=list(panes))
+        super().__init__([in_a_row(self.picture, self.upload), self.about, self.notice, self.tabs])
+        if min(dataset[0].picture.shape[1:]) >= LARGER:
+            self.units.enlarge()
+        self.choose(0)
+        if layer:
+            self.units.go(layer)
+
+    def choose(self, number: int) -> None:
+        """Show a picture of the data set."""
+        with self.notice.errors():
+            if not 0 <= number < len(self.dataset):
+                raise ZfnetError(f"{self.dataset.name} has no picture {number}; it has {len(self.dataset)}")
+            self.show(self.dataset[number].picture, self.dataset.names[number] or f"picture {number}")
+
+    def take_upload(self, name: str, size: int, content: bytes) -> None:
+        """Show a picture from the reader's machine."""
+        with self.notice.errors():
+            self.show(read_upload(name, size, content), name)
+
+    def visit(self, nine: Nine, unit: Unit) -> None:
+        """Show one of a data set's strongest units in its picture."""
+        self.show(nine.dataset[unit.image].picture, nine.dataset.names[unit.image])
+        self.units.side.value = nine.net.preparation.crop
+        self.units.go(unit.layer, unit.map, (unit.row, unit.column))
+        self.tabs.selected_index = 0
+
+    def show(self, picture: torch.Tensor, name: str) -> None:
+        """Show a picture, uint8 [3, h, w], in the panes that look at one."""
+        self.units.show(picture, name)
+        self.occluder.show(picture, name)
+        self.about.value = f"<b>{escape(name)}</b>. {escape(self._answer())}{escape(self._machine())}"
+
+    def _answer(self) -> str:
+        state = self.occluder.occluder
+        if state.target is None:
+            return f"{self.net.spec.name} has no classifier here. "
+        return f"{self.net.spec.name} answers: {state.classes[state.target]} ({state.clear.probability:.2f}). "
+
+    def _machine(self) -> str:
+        """Say where the network computes."""
+        here = f"It computes on {device_name(self.net.device)}"
+        if self.net.device.type != "cpu":
+            return f"{here}."
+        if place() != "cpu":
+            return f"{here}; there is a GPU here, and `net.to({place()!r})` before `live_browser` takes it."
+        return f"{here}; this kernel has no GPU."
+
+
+def live_browser(net: ConvNet, dataset: Dataset, classes: Sequence[str] = (), layer: str = "") -> widgets.Widget:
+    """Return the live browser behind a `Door`: units, occluder, strongest units and trainings, one pane each.
+
+    Args:
+        net: Any network.
+        dataset: Pictures to choose from.
+        classes: What the network calls its classes; numbers by default.
+        layer: The layer that is shown first; the highest convolutional one by default.
+    """
+    return Door(lambda: LiveBrowser(net, dataset, classes, layer))
+
+
+def _chooser(dataset: Dataset) -> widgets.Widget:
+    """Return a menu of the pictures' names, or of many pictures a field for their numbers."""
+    if len(dataset) > MENU:
+        return labelled(widgets.BoundedIntText, min=0, max=len(dataset) - 1, description="picture")
+    names = [(f"{i}: {name}" if name else str(i), i) for i, name in enumerate(dataset.names)]
+    return labelled(widgets.Dropdown, 320, options=names, description="picture")

@@ -1,0 +1,174 @@
+"""Pictures as HTML that needs no file beside it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as widgets
+import numpy as np
+from PIL import Image
+
+from ..files import ZfnetError, replacing
+from ..paper.plots import Figure, tile
+from .atlas import FORMAT, is_atlas, read_manifest
+
+QUALITY = 88
+"""Of the embedded pictures, in percent; higher is larger without a visible difference."""
+
+
+def picture_url(picture: np.ndarray, lossless: bool = False) -> str:
+    """Return a uint8 picture [h, w, 3] as a URL that holds it: WebP, a fraction of a PNG's size."""
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(picture)).save(file, format="WEBP", quality=QUALITY, lossless=lossless)
+    return _url(file.getvalue(), "webp")
+
+
+def picture_tag(picture: np.ndarray, alt: str, width: str = "100%", crisp: bool = False) -> str:
+    """Return an `<img>` of a uint8 picture [h, w, 3] with its alternative text.
+
+    Args:
+        picture: The pixels.
+        alt: What the picture shows, in words.
+        width: A CSS width, at most that of the page.
+        crisp: Enlarge without smoothing.
+    """
+    return _tag(picture_url(picture), alt, f"width: {width}" + ("; image-rendering: pixelated" if crisp else ""))
+
+
+def figure_tag(figure: Figure, alt: str) -> str:
+    """Return an `<img>` of a figure, as wide as the page shows it, with its alternative text."""
+    png, size = figure._repr_png_()
+    return _tag(_url(png, "png"), alt, f"width: {size['width']}px")
+
+
+def block_page(layer: str, block, size: int) -> str:
+    """Return one map's nine projections beside their patches, and as text what they show.
+
+    Args:
+        layer: The map's layer.
+        block: With `map`, `scores`, `projections`, `patches` and `names`, as of Fig. 2.
+        size: Side of each small picture in pixels.
+    """
+    pictures = tile(block.projections, block.patches, size)
+    what = f"{layer}, map {block.map}: nine projections on grey, to the right the patches they come from"
+    rows = "".join(
+        f"<li>{escape(name)}: {score:.3g}</li>" for name, score in zip(block.names, block.scores, strict=True)
+    )
+    return (
+        f"{picture_tag(pictures, what)}"
+        f"<details><summary>Pictures and activations, strongest first</summary><ol>{rows}</ol></details>"
+    )
+
+
+def _url(data: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _tag(url: str, alt: str, style: str) -> str:
+    return f'<img src="{url}" alt="{escape(alt)}" style="{style}; max-width: 100%; height: auto">'
+
+
+# Writes the browser that needs no kernel: one page, with the tables of atlases beside their sheets.
+#
+# A page that is opened as a file may neither fetch data nor import modules: browsers count every file as a foreign
+# origin. Scripts they take, so each table of an atlas becomes a script that hands it to the page.
+
+STATIC = Path(__file__).parent / "static"
+"""The page's own sources."""
+
+PAGE, NETWORKS = "index.html", "networks.js"
+
+OF_ENTRIES = ("map", "scores", "images", "places", "boxes")
+"""What the page reads of a map; names and labels stand with the pictures."""
+
+
+def write_browser(
+    folder: Path, atlases: Sequence[Path], repair: str, missing: Mapping[str, str] | None = None
+) -> Path:
+    """Write the page that shows some atlases, and their tables.
+
+    Args:
+        folder: Holds the page; the atlases lie in it, or one of them is it.
+        atlases: Their folders, in the order in which the page offers them.
+        repair: The command that writes all of it again; the page names it where a file is missing.
+        missing: Networks that have no atlas here, and why, in one sentence each.
+
+    Returns:
+        The page.
+
+    Raises:
+        ZfnetError: An atlas is missing or damaged, or the folder holds something else.
+    """
+    require_own(folder)
+    networks = []
+    for atlas in atlases:
+        manifest = read_manifest(atlas)
+        place = atlas.relative_to(folder).as_posix()
+        networks.append({"name": manifest["name"], "place": place, "key": manifest["key"]})
+        for table, values in _tables(manifest):
+            arguments = ", ".join(map(_text, (manifest["key"], table, values)))
+            _write(atlas / f"{table}.js", f"zfnet.take({arguments});\n")
+    known = {"format": FORMAT, "networks": networks, "missing": dict(missing or {}), "repair": repair}
+    _write(folder / NETWORKS, f"zfnet.begin({_text(known)});\n")
+    for source in sorted(STATIC.iterdir()):
+        _write(folder / source.name, source.read_text())
+    return folder / PAGE
+
+
+def require_own(folder: Path) -> None:
+    """Refuse a folder that holds anything but a browser or an atlas."""
+    own = (folder / NETWORKS).exists() or is_atlas(folder)
+    if folder.is_dir() and not own and any(folder.glob("[!.]*.*")):
+        raise ZfnetError(f"{folder} holds something that is no browser; choose another folder for it")
+
+
+def _tables(manifest: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Return the tables that the page loads one by one: of the network, and of each layer."""
+    layers = [{name: value for name, value in layer.items() if name != "entries"} for layer in manifest["layers"]]
+    tables = [("network", {**manifest, "layers": layers})]
+    for layer in manifest["layers"]:
+        entries = [{name: entry[name] for name in OF_ENTRIES} for entry in layer["entries"]]
+        tables.append((layer["layer"], {"entries": entries}))
+    return tables
+
+
+def _text(values: Any) -> str:
+    return json.dumps(values, separators=(",", ":"))
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text)
+
+
+# The browser of a static page: every picture is prepared, and sliders choose among them without a kernel.
+
+
+def linked_browser(layers: Mapping[str, Sequence], size: int = 84) -> widgets.Widget:
+    """Show layers as tabs and their maps as a slider, each with nine projections beside their patches.
+
+    The slider is linked in the browser, so the widget works in a page that has no kernel.
+
+    Args:
+        layers: By layer: blocks with `map`, `scores`, `projections`, `patches` and `names`, as of Fig. 2.
+        size: Side of each small picture in pixels.
+    """
+    tabs = widgets.Tab([_layer(layer, blocks, size) for layer, blocks in layers.items()])
+    tabs.titles = tuple(layers)
+    tabs.selected_index = len(layers) - 1
+    return tabs
+
+
+def _layer(layer: str, blocks: Sequence, size: int) -> widgets.Widget:
+    slider = widgets.SelectionSlider(
+        options=[block.map for block in blocks], description="map", layout=widgets.Layout(width="95%")
+    )
+    stack = widgets.Stack([widgets.HTML(block_page(layer, block, size)) for block in blocks], selected_index=0)
+    widgets.jslink((slider, "index"), (stack, "selected_index"))
+    return widgets.VBox([slider, stack])

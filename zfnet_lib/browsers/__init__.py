@@ -1,6 +1,0 @@
-"""Browsers of layers and features: linked pictures for pages without a kernel, and a live one for JupyterLab."""
-
-from .linked import linked_browser
-from .live import live_browser
-
-__all__ = ["linked_browser", "live_browser"]

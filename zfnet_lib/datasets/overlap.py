@@ -1,0 +1,254 @@
+"""Near-duplicates between two data sets (section 5.2), so that no test picture was seen in pre-training.
+
+The paper found them by normalised correlation. Here thumbnails of 16 pixels are correlated first, every picture
+with every other in blocked matrix products. The most similar pairs are then compared at 32 pixels: the local
+means are removed, so that similar colours and horizons do not count, and the middle of one picture is looked for
+in the other at several scales and at every shift, so that a crop, a new size or a mirror does not hide a copy.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from ..files import PROJECT, check, data_root, storing
+from . import DataError, Dataset, Pack, file_name, pack_in_memory
+
+SIDE, THUMBNAIL, MIDDLE = 32, 16, 24
+"""Pixels: of the pictures compared, of the thumbnails, and of the middle that is looked for."""
+
+SCALES = (26, 28, 30, 32, 34, 36, 38)
+"""Sides that the one picture is brought to while the other stays at `SIDE`."""
+
+CANDIDATES, PROMISING = 4, 0.7
+"""How many pictures each is compared with closely, and from which correlation of the thumbnails on."""
+
+THRESHOLD = 0.8
+"""Correlation from which two pictures count as the same: copies that were encoded anew and cropped by some per cent
+reach it, and so do a few pictures of one thin thing on a plain ground, whose loss costs training nothing."""
+
+ROWS, COLUMNS, CLOSE = 2048, 8192, 128
+"""Sizes of the blocks, so that what is computed at a time stays in the cache or near it."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two pictures that show the same: their names, their correlation, and whether one is mirrored."""
+
+    first: str
+    second: str
+    correlation: float
+    mirrored: bool
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Which pictures of a first data set are also in a second one.
+
+    Attributes:
+        first: Name and split of the data set that is trained on.
+        second: Name and split of the one that is tested on.
+        compared: Number of pictures of each.
+        threshold: Correlation from which a pair counts.
+        pairs: The strongest first.
+    """
+
+    first: str
+    second: str
+    compared: tuple[int, int]
+    threshold: float
+    pairs: tuple[Pair, ...]
+
+    def rows_in(self, dataset: Dataset) -> np.ndarray:
+        """Return the rows of the first data set, or of a pack of it, that training leaves out.
+
+        Raises:
+            DataError: Another data set.
+        """
+        if _title(dataset) != self.first:
+            raise DataError(f"this overlap leaves pictures of {self.first} out; given {_title(dataset)}")
+        names = {pair.first for pair in self.pairs}
+        return np.array([row for row, name in enumerate(dataset.names) if name in names], np.int64)
+
+    def report(self) -> str:
+        """Return the pairs as a Markdown table below one sentence."""
+        lost = len({pair.first for pair in self.pairs})
+        lines = [
+            f"{lost:,} of {self.compared[0]:,} pictures of {self.first} are also among the {self.compared[1]:,} of "
+            f"{self.second} (correlation at least {self.threshold}).",
+            "",
+            f"| {self.first} | {self.second} | correlation | mirrored |",
+            "|---|---|---|---|",
+        ]
+        for pair in self.pairs:
+            lines.append(
+                f"| {pair.first} | {pair.second} | {pair.correlation:.3f} | {'yes' if pair.mirrored else ''} |"
+            )
+        return "\n".join(lines) + "\n"
+
+    def save(self, path: Path) -> None:
+        """Write the overlap as JSON."""
+        with storing(path) as temporary:
+            temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Overlap:
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: It is missing or damaged.
+        """
+        try:
+            check(path)
+            fields = json.loads(path.read_text())
+            pairs = tuple(Pair(**pair) for pair in fields.pop("pairs"))
+            return cls(**fields | {"compared": tuple(fields["compared"]), "pairs": pairs})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{path} is no overlap ({error}); make it with: zfnet overlap A B") from error
+
+
+def _title(dataset: Dataset) -> str:
+    return f"{file_name(dataset.name)} {dataset.split}"
+
+
+def overlap_path(first: Dataset, second: Dataset) -> Path:
+    """Return where the overlap of two data sets is kept: `<data root>/overlap/<first>--<second>.json`."""
+    names = [_title(dataset).replace(" ", "-") for dataset in (first, second)]
+    return data_root() / "overlap" / f"{'--'.join(names)}.json"
+
+
+def known_overlaps(name: str, split: str) -> list[Overlap]:
+    """Return the overlaps of a data set that is trained on with others: found here, or as they ship."""
+    files = glob.escape(f"{file_name(name)}-{split}") + "--*.json"
+    places = (PROJECT / "results" / "tiny" / "overlap", data_root() / "overlap")
+    found = {path.name: path for place in places for path in sorted(place.glob(files))}
+    return [Overlap.load(path) for path in found.values()]
+
+
+def find_overlap(
+    first: Dataset,
+    second: Dataset,
+    *,
+    threshold: float = THRESHOLD,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Overlap:
+    """Find the pictures that two data sets share (section 5.2).
+
+    Args:
+        first: What is trained on; its pictures are the ones to leave out.
+        second: What is tested on. The time grows with the product of both sizes.
+        threshold: Correlation in (0, 1] from which a pair counts.
+        workers: Decoding processes for data sets that are no packs; by default one a core.
+        progress: Show progress bars.
+
+    Returns:
+        The pairs, the strongest first.
+
+    Raises:
+        DataError: A threshold out of range.
+    """
+    if not 0 < threshold <= 1:
+        raise DataError(f"the threshold lies above 0 and at most at 1; given {threshold}")
+    (a, names_a), (b, names_b) = (_small(dataset, workers, progress) for dataset in (first, second))
+    found: dict[tuple[int, int], Pair] = {}
+    for mirrored in (False, True):
+        shown = b.flip(-1) if mirrored else b
+        for rows, columns in _candidates(a, shown, progress):
+            values = aligned_correlation(a[rows], shown[columns])
+            for row, column, value in zip(rows.tolist(), columns.tolist(), values.tolist(), strict=True):
+                pair = Pair(names_a[row], names_b[column], round(value, 4), mirrored)
+                if value >= threshold:
+                    found[row, column] = max(pair, found.get((row, column), pair), key=lambda p: p.correlation)
+    pairs = sorted(found.values(), key=lambda pair: (-pair.correlation, pair.first, pair.second))
+    return Overlap(_title(first), _title(second), (len(a), len(b)), threshold, tuple(pairs))
+
+
+def _small(dataset: Dataset, workers: int | None, progress: bool) -> tuple[Tensor, list[str]]:
+    """Return all pictures of a data set at `SIDE` pixels, uint8, and their names."""
+    if not isinstance(dataset, Pack):
+        dataset = pack_in_memory(dataset, SIDE, workers=workers, progress=progress)
+    parts = [dataset.batch(rows, SIDE) for rows in torch.arange(len(dataset)).split(CLOSE)]
+    return torch.cat(parts), list(dataset.names)
+
+
+def _candidates(a: Tensor, b: Tensor, progress: bool) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield rows of `a` and of `b` whose thumbnails resemble one another, `CLOSE` pairs at a time."""
+    blocks = [_thumbnails(part) for part in a.split(COLUMNS)]
+    with tqdm(desc="comparing", total=len(b), unit=" pictures", disable=not progress) as bar:
+        for start in range(0, len(b), ROWS):
+            thumbnails = _thumbnails(b[start : start + ROWS])
+            values, rows = _most_similar(thumbnails, blocks)
+            columns, place = (values > PROMISING).nonzero(as_tuple=True)
+            if len(columns):
+                yield from zip(rows[columns, place].split(CLOSE), (start + columns).split(CLOSE), strict=True)
+            bar.update(len(thumbnails))
+
+
+def _most_similar(thumbnails: Tensor, blocks: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return for each thumbnail the largest correlations with those of all blocks, and their rows there."""
+    values, rows = [], []
+    for k, block in enumerate(blocks):
+        best = (thumbnails @ block.T).topk(min(CANDIDATES, len(block)))
+        values.append(best.values)
+        rows.append(best.indices + k * COLUMNS)
+    best = torch.cat(values, 1).topk(min(CANDIDATES, sum(len(block) for block in blocks)))
+    return best.values, torch.cat(rows, 1).gather(1, best.indices)
+
+
+def _thumbnails(pictures: Tensor) -> Tensor:
+    """Return unit vectors [n, 768] of small pictures less their mean colour: their products are correlations."""
+    small = F.avg_pool2d(pictures.float(), SIDE // THUMBNAIL)
+    return F.normalize((small - small.mean((2, 3), keepdim=True)).flatten(1), eps=1)
+
+
+def aligned_correlation(a: Tensor, b: Tensor) -> Tensor:
+    """Return how well the middle of each picture `b` is found in picture `a`, over scales and shifts.
+
+    Args:
+        a: uint8 [n, 3, 32, 32].
+        b: uint8 [n, 3, 32, 32].
+
+    Returns:
+        float32 [n] in [-1, 1]: the largest normalised correlation, local means removed.
+    """
+    a, b, size = _details(a), _details(b), max(SCALES)
+    edge = (SIDE - MIDDLE) // 2
+    middle = b[..., edge:-edge, edge:-edge]
+    middle = F.normalize((middle - middle.mean((2, 3), keepdim=True)).flatten(1), eps=1).view_as(middle)
+    spectrum = torch.fft.rfft2(middle, s=(size, size)).conj()
+    best = torch.full((len(a),), -1.0)
+    for side in SCALES:
+        scaled = F.interpolate(a, (side, side), mode="bilinear", antialias=True)
+        product = torch.fft.irfft2((torch.fft.rfft2(scaled, s=(size, size)) * spectrum).sum(1), s=(size, size))
+        shifts = side - MIDDLE + 1
+        energy = (
+            _window_sums(scaled.square().sum(1, keepdim=True))[:, 0]
+            - _window_sums(scaled).square().sum(1) / MIDDLE**2
+        )
+        correlation = product[:, :shifts, :shifts] / energy.clamp(min=1).sqrt()
+        best = torch.maximum(best, correlation.flatten(1).amax(1))
+    return best
+
+
+def _details(pictures: Tensor) -> Tensor:
+    """Subtract the local mean, twice over 7 x 7 pixels."""
+    local = pictures.float()
+    for _ in range(2):
+        local = F.avg_pool2d(F.pad(local, (3, 3, 3, 3), mode="reflect"), 7, 1)
+    return pictures.float() - local
+
+
+def _window_sums(maps: Tensor) -> Tensor:
+    """Return the sums over every window of `MIDDLE` pixels."""
+    rows = F.avg_pool2d(maps, (MIDDLE, 1), 1)
+    return F.avg_pool2d(rows, (1, MIDDLE), 1) * MIDDLE**2

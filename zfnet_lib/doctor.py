@@ -1,0 +1,246 @@
+"""What is installed and at hand, and the command that brings what is missing (`zfnet doctor`)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+import psutil
+import torch
+from jupyter_client.kernelspec import KernelSpecManager
+from packaging.requirements import Requirement
+
+from .architecture import MINI
+from .browser.atlas import MANIFEST, read_manifest
+from .datasets import DATASETS, dataset_entry, dataset_folder, open_pack, whole_pack
+from .files import PACKAGE, PROJECT, ZfnetError, check, data_root, is_left, results_root, sha256
+from .machine import has_bf16, place
+from .paper.records import device_name
+from .paper.setting import DATA, PROFILES, training_of
+from .paper.trainings import RETRAINED, SHIPPED, queue, state
+from .paper.transferred import SOURCES, TRIED
+from .training import recipe_named
+from .weights import FETCHERS, CheckpointError, load_network, weights_folders
+
+Line = tuple[str, str]
+"""A thing, and what is to be said of it."""
+
+PROGRAMS = {
+    "chromium": (("chromium", "chromium-browser", "google-chrome"), "the tests that look at pages are skipped"),
+    "npm": (("npm",), "pages load MathJax and the widget manager from their public copies"),
+    "make": (("make",), "call jupyter-book and pytest by hand"),
+    "git": (("git",), "records cannot name the commit that they come from"),
+}
+"""Programs beside Python: what each may be called, and what happens without it."""
+
+BF16 = {
+    True: "yes",
+    False: "no: bfloat16, the recipes' precision, is emulated; --precision float32 may be many times faster",
+    None: "unknown",
+}
+"""What follows from whether the machine multiplies bfloat16 itself."""
+
+GB = 10**9
+
+
+def diagnose() -> Iterator[str]:
+    """Yield a report line by line: what is here, and for what is missing the command that brings it."""
+    sections = {
+        "Packages": packages(),
+        "Programs": programs(),
+        "Machine": machine(),
+        f"Data sets in {data_root()}": data_sets(),
+        "Weights": weights(),
+        "Atlases": atlases(),
+        "Stored results": stored(),
+        "Integrity": integrity(),
+        "Profiles": profiles(),
+    }
+    for title, lines in sections.items():
+        yield title
+        for name, said in lines:
+            yield f"  {name:28}{said}".rstrip()
+
+
+def packages() -> Iterator[Line]:
+    """Say which version of each dependency is installed; one that is missing or too old is named."""
+    yield "python", ".".join(map(str, sys.version_info[:3]))
+    try:
+        needed = requires("zfnet-lib") or ()
+    except PackageNotFoundError:
+        yield "zfnet-lib", f"not installed, only found in {PACKAGE.parent}: pip install it to see what it needs"
+        return
+    for text in needed:
+        wanted = Requirement(text)
+        extra = next((part for part in ("test", "dev", "cluster") if part in str(wanted.marker)), "")
+        bring = f"pip install -e '.[{extra}]'" if extra else "pip install -e ."
+        try:
+            found = version(wanted.name)
+        except PackageNotFoundError:
+            yield wanted.name, f"missing{' (optional)' * bool(extra)}: {bring}"
+        else:
+            fits = wanted.specifier.contains(found, prereleases=True)
+            yield wanted.name, found if fits else f"{found}, but {wanted.specifier} is needed: {bring}"
+
+
+def programs() -> Iterator[Line]:
+    """Say which programs are here, and what happens without the others."""
+    for name, (names, without) in PROGRAMS.items():
+        found = next(filter(None, map(shutil.which, names)), None)
+        yield name, found or f"missing: {without}"
+    yield "kernel python3", _kernel()
+
+
+def _kernel() -> str:
+    """Say whether `python3` is this environment's kernel for those that ask jupyter for it."""
+    spec = KernelSpecManager().get_kernel_spec("python3")
+    program = Path(spec.argv[0])  # a bare `python` is replaced by the interpreter that asks
+    if not program.is_absolute() or program.parent == Path(sys.executable).parent:
+        return "this environment's"
+    return (
+        f"{program}, as {spec.resource_dir} says: another environment's, which JupyterLab and papermill take; "
+        f"zfnet run and the book do not; remove that folder, or take it off JUPYTER_PATH"
+    )
+
+
+def machine() -> Iterator[Line]:
+    """Say what computes, with how much memory and disk, and whether it has bf16 instructions."""
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    yield "device", ", ".join(gpus) or device_name(place())
+    yield "cores", str(os.cpu_count())
+    yield "bf16 instructions", BF16[has_bf16()]
+    yield "memory", f"{psutil.virtual_memory().total / GB:.0f} GB"
+    disk = next(folder for folder in (data_root(), *data_root().absolute().parents) if folder.is_dir())
+    yield "disk for data", f"{shutil.disk_usage(disk).free / GB:.0f} GB free"
+
+
+def data_sets() -> Iterator[Line]:
+    """Say which data sets are fetched and packed."""
+    for name, entry in DATASETS.items():
+        if entry.reader is None:
+            yield name, "made in code"
+        elif _missing_data(name):
+            yield name, f"missing: {_missing_data(name)}"
+        else:
+            packed = [split for split in entry.splits if _is_packed(name, split)]
+            rest = f"packed: {', '.join(packed)}" if packed else f"not packed: zfnet pack {name}"
+            yield name, f"fetched, {rest}"
+
+
+def weights() -> Iterator[Line]:
+    """Say which weights that a profile uses are here and whole."""
+    own = training_of("paper", "zfnet").name
+    for name in (*FETCHERS, *SHIPPED, *RETRAINED, own):
+        missing = _missing_weights(name)
+        yield name, f"missing: {missing}" if missing else "here"
+
+
+def atlases() -> Iterator[Line]:
+    """Say which atlases are here."""
+    places = [path for root in (PROJECT / "results", Path("atlas")) for path in root.rglob(MANIFEST)]
+    for folder in sorted(path.parent for path in places):
+        try:
+            manifest = read_manifest(folder)
+            yield manifest["network"], f"over {manifest['pictures']}, in {folder}"
+        except ZfnetError as error:
+            yield folder.name, str(error)
+    if not places:
+        yield "none", "zfnet atlas NETWORK --pictures DATASET writes one"
+
+
+def stored() -> Iterator[Line]:
+    """Say what is stored of each profile, and how many trainings of the tables ran."""
+    for profile in PROFILES:
+        root = results_root(profile)
+        for folder in sorted(path for path in root.glob("*") if path.is_dir()):
+            files = [path for path in folder.rglob("*") if path.is_file()]
+            size = sum(path.stat().st_size for path in files) / 10**6
+            yield f"{profile}/{folder.name}", f"{len(files)} files, {size:.1f} MB"
+    for profile in ("tiny", "paper"):
+        runs = queue(DATA[profile], recipe_named(profile))
+        ran = sum(state(run) in ("ran", "stored") for run in runs)
+        rest = f"; the rest: zfnet train --table 2 --data {DATA[profile]} --recipe {profile}" * (ran < len(runs))
+        yield f"{profile} trainings", f"{ran} of {len(runs)} ran{rest}"
+
+
+def integrity() -> Iterator[Line]:
+    """Name what is not as it was stored, and what killed commands left; packs and downloads are read whole too."""
+    archives = [archive for entry in DATASETS.values() for archive in entry.archives]
+    expected = {archive.url.rpartition("/")[2]: archive.sha256 for archive in archives}
+    lines = []
+    for root in (data_root(), *map(results_root, PROFILES), Path("atlas")):
+        for folder, folders, files in os.walk(root):
+            paths = [Path(folder, name) for name in sorted(folders + files)]
+            left = [path for path in paths if is_left(path, anywhere=True)]
+            lines += [(path.name, f"left by a killed command: rm -r '{path}'") for path in left]
+            folders[:] = [name for name in folders if Path(folder) != root or name not in DATASETS]
+            lines += [(path.name, said) for path in paths if (said := _damage(path, expected))]
+    yield from lines or [("everything stored", "is as it was written")]
+
+
+def _damage(path: Path, expected: dict[str, str]) -> str:
+    """Return what is wrong with a stored file or folder, or with a download of which the hash is known."""
+    try:
+        check(path)
+        if path.parent == data_root() / "packs" and path.is_dir() and not path.name.startswith("."):
+            whole_pack(path)
+        if path.parent.name == "downloads" and sha256(path) != expected.get(path.name, sha256(path)):
+            return f"is not the archive that it should be: rm '{path}'"
+    except ZfnetError as error:
+        return f"is damaged: {error} ({path.parent})"
+    return ""
+
+
+def profiles() -> Iterator[Line]:
+    """Say of each profile whether its notebooks can run, and what computing its stored results anew would lack."""
+    for profile in PROFILES.values():
+        lacks = list(filter(None, (_missing_data(profile.pictures), _missing_weights(profile.network))))
+        yield profile.name, "lacks:" if lacks else "ready"
+        yield from (("", command) for command in lacks)
+        more = [command for command in _needed_anew(profile.name) if command not in lacks]
+        if more:
+            yield "", "to compute anew what is stored (--live), also:"
+            yield from (("", command) for command in more)
+
+
+def _needed_anew(profile: str) -> list[str]:
+    """Return the commands that bring what a profile's experiments compute from."""
+    data = [DATA[profile], *(source.data for source in SOURCES[profile]), TRIED[profile][2]]
+    networks = [source.name for source in SOURCES[profile] if source.name in (*FETCHERS, *SHIPPED)]
+    needed = [*map(_missing_data, data), *map(_missing_weights, networks)]
+    return list(dict.fromkeys(filter(None, needed)))
+
+
+def _missing_data(name: str) -> str:
+    """Return what brings a data set, or nothing where it is here or is made in code."""
+    entry = dataset_entry(name)
+    if entry.reader is None or dataset_folder(name).is_dir():
+        return ""
+    at_hand = not entry.archives or not entry.archives[0].url
+    return f"zfnet fetch {name}" + " --from ARCHIVE" * at_hand
+
+
+def _is_packed(name: str, split: str) -> bool:
+    try:
+        return bool(open_pack(name, split))
+    except ZfnetError:
+        return False
+
+
+def _missing_weights(name: str) -> str:
+    """Return what brings weights, or nothing where they are here and whole, or are trained on the spot."""
+    if name == MINI.name:
+        return ""
+    for folder in weights_folders():
+        try:
+            load_network(folder / name)
+            return ""
+        except CheckpointError:
+            continue
+    paper = training_of("paper", "zfnet")
+    commands = {paper.name: paper.command} | {shipped: f"zfnet ship {shipped}" for shipped in SHIPPED | RETRAINED}
+    return commands.get(name, f"zfnet fetch {name}")

@@ -1,0 +1,1 @@
+"""Engines that give what the plain methods give, several times faster."""

@@ -7,9 +7,8 @@ import pytest
 import torch
 from planted import Coloured, colour_net, coloured, judged, number, small, verdict_of
 
-from zfnet_lib.architecture import MINI, ZFNET, Box, receptive_field
+from zfnet_lib.architecture import MINI, ZFNET, Box, Unit, receptive_field
 from zfnet_lib.datasets.opening import open_dataset
-from zfnet_lib.fast.windows import Unit
 from zfnet_lib.network import ConvNet
 from zfnet_lib.paper import invariance
 from zfnet_lib.paper.claims import coherence, layers, probing, stimuli

@@ -33,9 +33,8 @@ from torch.nn import functional as F
 from torchvision.models import alexnet
 
 from zfnet_lib.adapt import adapt
-from zfnet_lib.architecture import KRIZHEVSKY, MINI, ZFNET, Box, Norm, SpecError
+from zfnet_lib.architecture import KRIZHEVSKY, MINI, ZFNET, Box, Norm, SpecError, Unit
 from zfnet_lib.deconv import cut, deconv, deconv_units, descend, project, unpool
-from zfnet_lib.fast.windows import Unit
 from zfnet_lib.network import InputError
 
 many = settings(max_examples=60, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])

@@ -13,8 +13,8 @@ from pictures import TINY_SPEC
 from zfnet_lib.files import ZfnetError
 from zfnet_lib.images import FigureError, Preparation
 from zfnet_lib.network import ConvNet
-from zfnet_lib.paper import setting
 from zfnet_lib.paper import invariance as robustness
+from zfnet_lib.paper import setting
 from zfnet_lib.paper.invariance import TRANSFORMATIONS, InvarianceError, Transformation, invariance, transformed
 
 GREY = Preparation(20, 16, torch.full((3, 1, 1), 128.0), torch.ones(3, 1, 1))

@@ -64,9 +64,10 @@ def test_no_modules_import_each_other() -> None:
 
 
 def test_the_core_imports_nothing_of_the_reproduction() -> None:
-    show = "import sys, zfnet_lib as z; print(*(n for n in sys.modules if n.startswith(z.__name__)), '-', *sys.modules)"
+    show = "import sys, zfnet_lib; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True)
-    core, loaded = (set(names.split()) for names in done.stdout.split(" - "))
+    loaded = set(done.stdout.split())
+    core = {name for name in loaded if name.startswith("zfnet_lib")}
     assert len(core) <= 20 and not {name.split(".")[1] for name in core - {"zfnet_lib"}} & BESIDE
     assert not loaded & {"matplotlib", "IPython", "papermill", "skimage"}
 

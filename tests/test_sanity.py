@@ -10,9 +10,8 @@ from oracles import close, deconv_by_autograd, lively, picture
 from pictures import TINY_SPEC
 from scipy.stats import spearmanr
 
-from zfnet_lib.architecture import ArchSpec, Conv, Norm, Pool, SpecError, input_window
+from zfnet_lib.architecture import ArchSpec, Conv, Norm, Pool, SpecError, Unit, input_window
 from zfnet_lib.deconv import deconv
-from zfnet_lib.fast.windows import Unit
 from zfnet_lib.files import ZfnetError
 from zfnet_lib.images import FigureError, projection_image
 from zfnet_lib.network import ConvNet

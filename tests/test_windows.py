@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from oracles import close, cut_from_wide, deconv_by_autograd, lively, picture
 from strategies import active_units, along, cases, specs
 
-from zfnet_lib.architecture import KRIZHEVSKY, MINI, ArchSpec, Conv, Pool, receptive_field, steps_below
+from zfnet_lib.architecture import KRIZHEVSKY, MINI, ArchSpec, Conv, Pool, Unit, receptive_field, steps_below
 from zfnet_lib.bench import deconv as bench
 from zfnet_lib.deconv import deconv, deconv_units
-from zfnet_lib.fast.windows import Unit, Windows, _batches
+from zfnet_lib.fast.windows import Windows, _batches
 from zfnet_lib.files import ZfnetError
 from zfnet_lib.network import InputError
 

@@ -467,6 +467,16 @@ def architecture(name: str) -> ArchSpec:
 # What a unit can see: receptive fields, strides and exact input windows, by arithmetic alone.
 
 
+class Unit(NamedTuple):
+    """One unit: which picture of a batch, which layer, which map, and where in the map."""
+
+    image: int
+    layer: str
+    map: int
+    row: int
+    column: int
+
+
 class Box(NamedTuple):
     """A rectangle of pixels: rows top … bottom - 1, columns left … right - 1."""
 

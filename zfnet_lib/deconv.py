@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .architecture import Box, Conv, Pool, Shape, SpecError, receptive_field
-from .fast.windows import Unit, project_units
+from .architecture import Box, Conv, Pool, Shape, SpecError, Unit, receptive_field
+from .fast.windows import project_units
 from .network import ConvNet, InputError, Stage, Trace
 
 Switches = Literal["recorded", "centre", "random"]
@@ -137,10 +137,27 @@ def deconv(trace: Trace, layer: str, unit: tuple[int, int, int]) -> Tensor:
     """
     maps = _maps(trace, layer)
     _check_unit(layer, tuple(maps.shape[1:]), *unit)
-    alone = torch.zeros_like(maps)
+    return project(trace, layer, alone(maps, unit))
+
+
+def alone(maps: Tensor, unit: tuple[int, int, int]) -> Tensor:
+    """Return maps [n, maps, h, w] on which one unit (map, row, column) keeps its value and all others are 0."""
+    signal = torch.zeros_like(maps)
     index = (slice(None), *unit)
-    alone[index] = maps[index]
-    return project(trace, layer, alone)
+    signal[index] = maps[index]
+    return signal
+
+
+def strongest_unit(maps: Tensor, map_: int | None = None) -> tuple[int, int, int]:
+    """Return map, row and column of the largest of the values [maps, h, w], of equal ones the first.
+
+    Args:
+        maps: A layer's maps of one picture.
+        map_: Which map; by default the one with the largest value.
+    """
+    if map_ is None:
+        map_ = int(maps.amax((1, 2)).argmax())
+    return map_, *divmod(int(maps[map_].argmax()), maps.shape[2])
 
 
 def deconv_units(net: ConvNet, x: Tensor, units: Sequence[Unit], batch: int | None = None) -> Projections:

@@ -20,10 +20,9 @@ from safetensors.torch import save_file
 from torch import Tensor, distributed
 from tqdm import tqdm
 
-from .architecture import Box, Conv, Field, receptive_field
+from .architecture import Box, Conv, Field, Unit, receptive_field
 from .batches import squares_of
 from .deconv import cut, deconv_units
-from .fast.windows import Unit
 from .files import UnwritableError, ZfnetError, alone, check, notice, storing
 from .images import GREY, PictureError, Preparation, projection_image
 from .machine import ahead, threads

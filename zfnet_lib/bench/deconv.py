@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..architecture import ZFNET, ArchSpec, receptive_field
+from ..architecture import ZFNET, ArchSpec, Unit, receptive_field
 from ..datasets import open_dataset
 from ..deconv import cut, deconv_units, project
-from ..fast.windows import Unit
 from ..files import ZfnetError
 from ..network import ConvNet
 from ..paper.records import Record, Stopwatch

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..architecture import ArchSpec, Conv, receptive_field, steps_below
+from ..architecture import ArchSpec, Conv, Unit, receptive_field, steps_below
 from ..machine import threads
 from ..network import ConvNet, Trace, output, pooled, require_finite
 
@@ -118,16 +118,6 @@ TOGETHER = 4
 
 FEW = 36
 """Positions in the windows of a layer that counts as an upper one."""
-
-
-class Unit(NamedTuple):
-    """One unit: which picture of a batch, which layer, which map, and where in the map."""
-
-    image: int
-    layer: str
-    map: int
-    row: int
-    column: int
 
 
 class Span(NamedTuple):

@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..architecture import Box
+from ..architecture import Box, Unit
 from ..batches import squares_of
 from ..deconv import cut, deconv_units
-from ..fast.windows import Unit
 from ..files import ZfnetError, is_there
 from ..machine import threads
 from ..network import ConvNet

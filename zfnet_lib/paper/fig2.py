@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..architecture import Box
+from ..architecture import Box, Unit
 from ..datasets import Dataset, MissingDataError, dataset_entry
 from ..deconv import deconv_units, descend, project, unpool
-from ..fast.windows import Unit
 from ..files import ZfnetError, results_root
 from ..images import FigureError, read_picture
 from ..network import ConvNet, Trace

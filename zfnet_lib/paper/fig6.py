@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..architecture import MINI
+from ..architecture import MINI, Unit
 from ..datasets import open_dataset
 from ..deconv import deconv_units
-from ..fast.windows import Unit
 from ..files import results_root
 from ..images import FigureError, centre_square, projection_image, require_picture
 from ..network import ConvNet

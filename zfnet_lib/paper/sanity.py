@@ -18,9 +18,8 @@ from skimage.filters import sobel
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from ..architecture import input_window
+from ..architecture import Unit, input_window
 from ..deconv import cut, project
-from ..fast.windows import Unit
 from ..files import ZfnetError
 from ..images import projection_image
 from ..network import ConvNet

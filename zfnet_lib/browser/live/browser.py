@@ -8,8 +8,8 @@ from html import escape
 import ipywidgets as widgets
 import torch
 
+from ...architecture import Unit
 from ...datasets import Dataset
-from ...fast.windows import Unit
 from ...files import ZfnetError
 from ...machine import place
 from ...network import ConvNet

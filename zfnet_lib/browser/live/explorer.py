@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...architecture import Box, receptive_field
+from ...architecture import Box, Unit, receptive_field
 from ...deconv import deconv_units
-from ...fast.windows import Unit
 from ...files import ZfnetError
 from ...network import ConvNet
 from ...strongest import fitted, patch, rows_first

@@ -8,7 +8,7 @@ from time import monotonic
 
 import ipywidgets as widgets
 
-from ...fast.windows import Unit
+from ...architecture import Unit
 from ...network import ConvNet
 from ...paper.plots import tile
 from ...strongest import Block

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...architecture import KRIZHEVSKY, ZFNET, Conv, Norm
+from ...architecture import KRIZHEVSKY, ZFNET, Conv, Norm, Unit
 from ...deconv import unpool
-from ...fast.windows import Unit
 from ...network import ConvNet, Stage, Trace, contrast_normalise, pooled
 from ..sanity import GRADIENT, projections
 from .finding import Finding, above, below, every, exact, some, verdict

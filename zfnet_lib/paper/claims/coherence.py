@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ...architecture import Box, Conv, receptive_field
-from ...fast.windows import Unit
+from ...architecture import Box, Conv, Unit, receptive_field
 from ...network import ConvNet
 from ...strongest import patch, strongest
 from .. import grouping

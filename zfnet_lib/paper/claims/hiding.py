@@ -11,9 +11,8 @@ from skimage.filters import gaussian, sobel
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...architecture import Box, input_window
+from ...architecture import Box, Unit, input_window
 from ...deconv import cut, deconv_units
-from ...fast.windows import Unit
 from ...occlusion import Occlusion, occlude
 from ..sanity import rank_correlation
 from .subject import Subject

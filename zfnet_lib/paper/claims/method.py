@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...architecture import Conv, receptive_field
+from ...architecture import Conv, Unit, receptive_field
 from ...deconv import arrivals, cut, places, project, unpool
-from ...fast.windows import Unit
 from ...network import ConvNet, Trace
 from ...strongest import fitted
 from .. import grouping

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...architecture import receptive_field
-from ...fast.windows import Unit
+from ...architecture import Unit, receptive_field
 from ...network import ConvNet
 from ..invariance import TRANSFORMATIONS, Transformation, transformed
 from ..invariance import invariance as followed

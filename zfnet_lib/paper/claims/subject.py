@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...architecture import MINI
+from ...architecture import MINI, Unit
 from ...batches import squares_of
 from ...datasets import Dataset, open_dataset
 from ...evaluation import probabilities
-from ...fast.windows import Unit
 from ...images import centre_square
 from ...network import ConvNet
 from ...strongest import Ranking, strongest

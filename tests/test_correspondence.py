@@ -51,9 +51,6 @@ def hidden(*places: tuple[int, int], side: int = 12) -> torch.Tensor:
 SOMEWHERE = hidden((3, 9), (20, 40), (50, 50), (8, 8), (33, 0), (26, 26))
 
 
-# ----------------------------------------------------------------------------------------------------------- Delta
-
-
 def signs_by_loops(net, x, mask, layer) -> list[list[int]]:
     """Return the sign of each feature's change, picture by picture."""
     signs = []
@@ -139,9 +136,6 @@ def test_an_unknown_layer_is_named(net, x):
         correspondence(net, x, {"part": SOMEWHERE}, ("conv9",), group=3)
 
 
-# ---------------------------------------------------------------------------------------------------------- places
-
-
 @given(st.floats(0, 1), st.floats(0, 1), st.sampled_from([(64, 73), (112, 128), (224, 256), (224, 224)]))
 def test_squares_have_one_size_and_lie_inside_the_view(row, column, sizes):
     crop, short_side = sizes
@@ -187,9 +181,6 @@ def test_random_places_lie_on_the_head_and_differ_or_are_one_for_a_group():
 def test_a_picture_without_a_face_is_named():
     with pytest.raises(CorrespondenceError, match="shapes/val/0 shows no face"):
         drawn_face_places(Shapes(split="val", n=32), [0])
-
-
-# ------------------------------------------------------------------------------------------------------ experiment
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +236,7 @@ def test_aligned_faces_are_taken_far_apart(untrained):
     result = parts.measure("tiny", groups=2)
     found = result.found
     assert found.delta.shape == (1, 5, 2) and found.parts[2] == "nose"
-    dataset, rows, _ = parts._faces(parts.network_of("tiny", ""), "caltech-101", 2, 0)
+    dataset, rows, _ = parts.faces(result.net, "caltech-101", 2, 0)
     assert "caltech-101 all" in str(result.source)
     assert [dataset.names[row][-8:-4] for row in rows[:GROUP]] == ["0001", "0003", "0005", "0007", "0009"]
     assert [dataset.names[row][-8:-4] for row in rows[GROUP:]] == ["0002", "0004", "0006", "0008", "0010"]
@@ -265,12 +256,9 @@ def test_bad_requests_get_one_sentence(changes, sentence):
         parts.measure(**{"profile": "smoke"} | changes)
 
 
-# ---------------------------------------------------------------------------------------------------------- figure
-
-
 def test_the_figure_draws_every_group_and_the_means(result):
     found = result.found
-    figure = parts.deltas(found.layers, found.parts, found.delta, found.relative)
+    figure = parts.draw(found)
     panels = np.array(figure.axes).reshape(2, 2)
     for level, line in enumerate(panels):
         for axes, values in zip(line, (found.delta[level], found.relative[level]), strict=True):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from drawings import assert_legible, words
 
 from zfnet_lib.architecture import MINI
 from zfnet_lib.datasets import open_dataset
@@ -10,7 +11,6 @@ from zfnet_lib.images import FigureError
 from zfnet_lib.network import ConvNet
 from zfnet_lib.paper import fig5
 from zfnet_lib.paper.fig5 import Compared, Layers, Stems, grid, stem
-from zfnet_lib.paper.plots import SMALL
 from zfnet_lib.weights import CheckpointError
 
 rng = np.random.default_rng(0)
@@ -61,7 +61,7 @@ def test_what_is_at_hand_is_shown_and_what_brings_the_rest_is_named(layers, tmp_
     assert commands[3] == "not run: `zfnet fetch alexnet-imagenet`"
     training = "zfnet train zfnet --data caltech-101 --recipe tiny --epochs 60"
     assert commands[5] == f"not run: `{training} && zfnet ship zfnet-caltech-101-stem`"
-    assert "1/4 cycle a pixel" in fig5.caveat(found)
+    assert "1/4 cycle a pixel" in fig5.CAVEATS["tiny"]
 
     partly = found._replace(layers=found.layers | {fig5.NETWORKS[2]: layers[1]})
     features, spectra, artefacts = (
@@ -75,11 +75,6 @@ def test_what_is_at_hand_is_shown_and_what_brings_the_rest_is_named(layers, tmp_
     assert [words(figure).count("not run") for figure in drawn] == [5, 5]
     drawn = [fig5.draw_projections(partly, 4), fig5.draw_spectra(partly)]
     assert [words(figure).count("not run") for figure in drawn] == [4, 4]
-
-
-def words(figure) -> list[str]:
-    found = [text.get_text() for axes in figure.axes for text in (*axes.texts, axes.title, axes._left_title)]
-    return [text for text in found if text]
 
 
 def planted(*, filters=None, projections=None, names=("one", "a longer name", "two")) -> Stems:
@@ -99,16 +94,7 @@ DRAWINGS = {
 
 @pytest.mark.parametrize("name", DRAWINGS)
 def test_letters_are_legible_inside_the_page_and_never_overlap(name):
-    figure = DRAWINGS[name](planted())
-    figure.draw_without_rendering()
-    texts = [text for text in figure.axes[0].texts if text.get_text()]
-    boxes = [text.get_window_extent() for text in texts]
-    assert texts and all(text.get_fontsize() >= SMALL for text in texts)
-    assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
-    assert all(figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1 for box in boxes)
-    for number, a in enumerate(boxes):
-        for b in boxes[number + 1 :]:
-            assert a.x1 <= b.x0 or b.x1 <= a.x0 or a.y1 <= b.y0 + 1 or b.y1 <= a.y0 + 1
+    assert_legible(DRAWINGS[name](planted()))
 
 
 def test_every_filter_is_a_dot_at_its_frequency():

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from drawings import assert_legible, words
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from oracles import close, deconv_by_autograd, lively, picture
-from pictures import TINY_SPEC
 from scipy.stats import spearmanr
 
 from zfnet_lib.architecture import ArchSpec, Conv, Norm, Pool, SpecError, Unit, input_window
@@ -16,12 +16,10 @@ from zfnet_lib.files import ZfnetError
 from zfnet_lib.images import projection_image
 from zfnet_lib.network import ConvNet
 from zfnet_lib.paper import sanity
-from zfnet_lib.paper.plots import SMALL
 from zfnet_lib.paper.sanity import (
     GRADIENT,
     WAYS,
     SanityError,
-    cascade,
     copied,
     projections,
     randomised,
@@ -134,16 +132,12 @@ def test_the_deconvnet_s_way_is_deconv_up_to_the_activation(net, x, units):
         assert close(torch.from_numpy(found) * activation, windowed(net, whole, unit))
 
 
-def test_without_normalisation_the_exact_gradient_is_the_forward_mask(net, x, units):
-    for mask, exact in zip(*(projections(net, x, units, way) for way in ("forward mask", GRADIENT)), strict=True):
-        assert close(torch.from_numpy(mask), torch.from_numpy(exact))
-
-
-def test_with_normalisation_it_is_not(x):
-    net = lively(NORMALISED)
+@pytest.mark.parametrize(("spec", "same"), [(SMALL_SPEC, True), (NORMALISED, False)])
+def test_the_exact_gradient_is_the_forward_mask_unless_maps_are_normalised(x, spec, same):
+    net = lively(spec)
     units = strongest_units(net, x, "conv3", 1)
     for mask, exact in zip(*(projections(net, x, units, way) for way in ("forward mask", GRADIENT)), strict=True):
-        assert not close(torch.from_numpy(mask), torch.from_numpy(exact), 1e-2)
+        assert close(torch.from_numpy(mask), torch.from_numpy(exact), 1e-10 if same else 1e-2) == same
 
 
 def test_the_exact_gradient_predicts_a_small_step(x):
@@ -165,9 +159,8 @@ def test_silent_units_have_a_projection_too(net, x, way):
 
 
 def test_more_units_than_fit_a_batch_come_in_their_order(net, x):
-    many = [Unit(n % 3, "conv2", n % 8, 2 + n % 4, 5 - n % 4) for n in range(19)]
-    together = projections(net, x, many)
-    for unit, found in zip(many, together, strict=True):
+    many = [Unit(n % 3, "conv2", n % 8, 2 + n % 4, 5 - n % 4) for n in range(11)]
+    for unit, found in zip(many, projections(net, x, many), strict=True):
         assert close(torch.from_numpy(found), torch.from_numpy(projections(net, x, [unit])[0]))
 
 
@@ -196,10 +189,6 @@ def test_a_layer_s_random_weights_depend_on_seed_and_layer_alone(net):
     assert not torch.equal(alone.conv2.weight, randomised(net, ["conv2"], 6).conv2.weight)
 
 
-def test_a_cascade_goes_down_from_the_layer(net):
-    assert cascade(net, "conv2") == [("conv2",), ("conv2", "conv1")]
-
-
 @given(arrays(np.float64, (2, 40), elements=st.integers(-5, 5).map(float)))
 def test_rank_correlation_equals_scipy_with_ties(values):
     one, other = values
@@ -215,11 +204,7 @@ def test_similarity_knows_equal_opposite_unrelated_and_nothing():
     assert similarity(one, -one)[:2] == pytest.approx((1, -1))
     assert all(abs(value) < 0.1 for value in similarity(one, other))
     assert similarity(one, 0 * one) == (0, 0, 0)
-
-
-def test_small_windows_can_be_compared():
-    one, other = np.random.default_rng(0).normal(size=(2, 3, 4, 9))
-    assert np.isfinite(similarity(one, other)).all()
+    assert np.isfinite(similarity(one[:, :4, :9], other[:, :4, :9])).all()  # smaller than SSIM's window
 
 
 def test_what_copies_the_picture_follows_its_edges():
@@ -275,14 +260,10 @@ def test_the_experiment_follows_units_through_both_randomisations(result):
         for step, images in enumerate(list(one.projections.values())[1:]):
             measured = [similarity(*pair) for pair in zip(result.shown["deconvnet"], images, strict=True)]
             assert np.array_equal(one.similarities["deconvnet"][step], measured)
-    again = projections(result.net, result.x, result.units, "guided")
-    assert all(np.array_equal(*pair) for pair in zip(again, result.shown["guided"], strict=True))
-
-
-def test_patches_and_projections_cover_the_same_window(result):
-    for way in result.shown.values():
-        for patch, shown in zip(result.patches, way, strict=True):
-            assert patch.dtype == np.uint8 and shown.shape == (3, *patch.shape[:2])
+    for way, shown in result.shown.items():
+        again = projections(result.net, result.x, result.units, way)
+        for one, other, patch in zip(again, shown, result.patches, strict=True):
+            assert np.array_equal(one, other) and one.shape == (3, *patch.shape[:2])
 
 
 def test_the_table_tells_unit_from_picture(result):
@@ -292,14 +273,6 @@ def test_the_table_tells_unit_from_picture(result):
     assert rows["deconvnet"]["picture"] < 0.5
     assert f"{rows['deconvnet']['map']:.2f}" in result.verdict and "conv5" in result.verdict
     assert "mini" in str(result.source) and "seed 0" in str(result.source)
-
-
-def test_the_same_seed_gives_the_same_numbers(result):
-    again = sanity.measure("smoke", count=3)
-    assert np.array_equal(again.downwards.similarities["guided"], result.downwards.similarities["guided"])
-    assert again.owed.rows == result.owed.rows
-    other = sanity.measure("smoke", count=3, seed=1)
-    assert not np.array_equal(other.downwards.similarities["guided"], result.downwards.similarities["guided"])
 
 
 @pytest.mark.parametrize(
@@ -318,34 +291,17 @@ def test_bad_requests_get_one_sentence(changes, sentence):
     assert sentence in str(error.value) and "\n" not in str(error.value)
 
 
-def words(figure) -> list[str]:
-    return [text.get_text() for axes in figure.axes for text in axes.texts if text.get_text()]
-
-
 def test_the_figures_show_every_picture_at_its_own_contrast(result):
     ways = sanity.draw(result, result.shown, "Ways")
     down = sanity.draw(result, result.downwards.projections, "Random")
     for figure in (ways, down):
+        assert_legible(figure)
         shown = [np.asarray(image.get_array()) for image in figure.axes[0].images]
         assert len(shown) == sanity.ROWS * 7
         assert np.array_equal(shown[0], result.patches[0])
         assert np.array_equal(shown[1], projection_image(result.shown["deconvnet"][0]))
     assert {"deconvnet", "guided", "central", "switches", f"conv5\nmap {result.units[0].map}"} <= set(words(ways))
     assert {"trained", "conv5", "+ conv4", "+ conv1"} <= set(words(down))
-
-
-def test_letters_and_pictures_are_legible_and_never_overlap(result):
-    figure = sanity.draw(result, result.shown, "Ways")
-    figure.draw_without_rendering()
-    texts = [text for text in figure.axes[0].texts if text.get_text()]
-    boxes = [text.get_window_extent() for text in texts]
-    pictures = [image.get_window_extent() for image in figure.axes[0].images]
-    assert all(text.get_fontsize() >= SMALL for text in texts)
-    assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes + pictures)
-    assert all(figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1 for box in boxes + pictures)
-    for place, one in enumerate(boxes):
-        for other in [*boxes[place + 1 :], *pictures]:
-            assert one.x1 <= other.x0 or other.x1 <= one.x0 or one.y1 <= other.y0 + 1 or other.y1 <= one.y0 + 1
 
 
 def test_curves_begin_at_one_and_show_the_means(result):
@@ -355,10 +311,3 @@ def test_curves_begin_at_one_and_show_the_means(result):
             for bars, way in zip(axes.containers, sanity.FOLLOWED, strict=True):
                 expected = [1, *one.similarities[way][:, :, number].mean(1)]
                 assert bars.lines[0].get_ydata() == pytest.approx(expected)
-
-
-def test_units_see_the_whole_picture_of_a_small_network():
-    net = ConvNet(TINY_SPEC)
-    image = torch.arange(3 * 64 * 64.0).view(3, 64, 64)
-    assert torch.equal(seen(net, image, Unit(0, "conv5", 0, 1, 1)), image)
-    assert seen(net, image, Unit(0, "conv1", 0, 0, 0)).shape == (3, 7, 7)

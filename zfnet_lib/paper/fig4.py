@@ -114,18 +114,6 @@ class Development:
     @property
     def settled(self) -> Table:
         """From when on each layer stays at 0.9 of what it becomes."""
-        nearness, rows = self.curves(NEARNESS), []
-        for layer, values in self.curves(ALIGNMENT).items():
-            epoch = crossing(self.epochs, values)
-            rows.append(
-                {
-                    "layer": layer,
-                    "answers": epoch,
-                    "share": f"{epoch / FIGURE_4_OF:.0%}",
-                    "projections": crossing(self.epochs, nearness[layer]),
-                    "paper": PAPER.get(layer),
-                }
-            )
         columns = {
             "layer": "Layer",
             "answers": f"Answers, from epoch (of {FIGURE_4_OF})",
@@ -133,6 +121,11 @@ class Development:
             "projections": "Projections, from epoch",
             "paper": "Paper",
         }
+        nearness, rows = self.curves(NEARNESS), []
+        for layer, values in self.curves(ALIGNMENT).items():
+            answers, projections = (crossing(self.epochs, each) for each in (values, nearness[layer]))
+            cells = layer, answers, f"{answers / FIGURE_4_OF:.0%}", projections, PAPER.get(layer)
+            rows.append(dict(zip(columns, cells, strict=True)))
         return Table(columns, rows)
 
     @property
@@ -157,17 +150,12 @@ class Development:
             for values in features[layer]:
                 # safetensors writes memory as it lies
                 arrays[f"{layer}.{values['map']}"] = np.ascontiguousarray(values.pop("pictures"))
-        index = {
-            "parameters": parameters,
-            "epochs": list(self.epochs),
-            "source": asdict(self.source),
-            "features": features,
-        }
+        index = {"parameters": parameters, "epochs": list(self.epochs), "source": asdict(self.source)}
         with storing(folder) as temporary:
             temporary.mkdir()
             save_file(arrays, temporary / PROJECTIONS)
             records.store(temporary / NUMBERS, self.numbers)
-            (temporary / INDEX).write_text(json.dumps(index, indent=1) + "\n")
+            (temporary / INDEX).write_text(json.dumps(index | {"features": features}, indent=1) + "\n")
 
     @classmethod
     def load(cls, folder: Path, parameters: dict[str, Any]) -> Development | None:
@@ -206,16 +194,14 @@ def measure(profile: str, maps: int = 6, seed: int = 0, live: bool = False) -> D
         records.store(folder / NUMBERS, found.numbers)
         return found
     training = training_of(profile, "zfnet")
-    if live:
-        nets, searches = snapshots(training.folder), training.folder / "searches"
-        found = follow(profile, nets, training.name, **parameters, searches=searches)
-        found.save(folder, parameters)
-        return found
-    if stored := Development.load(folder, parameters):
-        return stored
-    computing = f"`zfnet run fig4 --profile {profile} --live -p maps={maps} -p seed={seed}`"
-    missing = f"Not run. `{training.command}` leaves the snapshots, {computing} looks at them."
-    return Development((), {}, [], Note(missing))
+    if not live:
+        computing = f"`zfnet run fig4 --profile {profile} --live -p maps={maps} -p seed={seed}`"
+        missing = f"Not run. `{training.command}` leaves the snapshots, {computing} looks at them."
+        return Development.load(folder, parameters) or Development((), {}, [], Note(missing))
+    nets, searches = snapshots(training.folder), training.folder / "searches"
+    found = follow(profile, nets, training.name, **parameters, searches=searches)
+    found.save(folder, parameters)
+    return found
 
 
 @cache
@@ -249,8 +235,8 @@ def follow(
     for epoch, net in nets.items():
         learning, judging = summaries(net, data, learnt), summaries(net, held_out, judged)
         for layer, features in learning.items():
-            shares = features.numpy(), data.labels[learnt], judging[layer].numpy(), held_out.labels[judged]
-            values.append((PROBE, probe(*shares), "%", len(judged), {"layer": layer, "epoch": epoch}))
+            both = features.numpy(), data.labels[learnt], judging[layer].numpy(), held_out.labels[judged]
+            values.append((PROBE, probe(*both), "%", len(judged), {"layer": layer, "epoch": epoch}))
     values += stepping(layers)
     pictures = (
         f"{len(searched):,} of {data.name} {data.split} ({data.fingerprint}); probes learn from {len(learnt):,} of "
@@ -293,22 +279,13 @@ def evolve(
         features = []
         for map_ in sorted(active[torch.randperm(len(active), generator=_generator(seed, layer))[:maps]].tolist()):
             pixels, own = [one[map_].numpy() for one in shown], [each[map_] for each in units]
-            features.append(
-                Feature(
-                    map_,
-                    np.stack([projection_image(one) for one in pixels]),
-                    [robust_maximum(one) for one in pixels],
-                    [float(hit.score[map_, 0]) for hit in hits],
-                    [dataset.names[unit.image] for unit in own],
-                    [(unit.row, unit.column) for unit in own],
-                )
-            )
-        layers[layer] = LayerEvolution(
-            features,
-            np.array(steps, np.int8),
-            np.stack([_cosine(before, after) for before, after in pairwise(shown)]),
-            np.where(np.isnan(nearness) & np.isfinite(nearness[-1]), 0, nearness),
-        )
+            pictures = np.stack([projection_image(one) for one in pixels])
+            scores = [float(hit.score[map_, 0]) for hit in hits]
+            names, places = [dataset.names[unit.image] for unit in own], [(unit.row, unit.column) for unit in own]
+            features.append(Feature(map_, pictures, [robust_maximum(one) for one in pixels], scores, names, places))
+        nearness = np.where(np.isnan(nearness) & np.isfinite(nearness[-1]), 0, nearness)
+        likeness = np.stack([_cosine(before, after) for before, after in pairwise(shown)])
+        layers[layer] = LayerEvolution(features, np.array(steps, np.int8), likeness, nearness)
     return layers
 
 

@@ -42,13 +42,18 @@ MOST = 256
 """Pictures that are looked through at most, evenly spaced over the data set."""
 
 CAVEATS = {
-    "smoke": "Narrow networks after seconds of training on small drawn pictures: this tests the machinery, and "
-    "says nothing about stems.",
-    "tiny": "Tiny-ImageNet's pictures of 64 pixels, enlarged to 128, hold nothing above half of the half-sampling "
-    "frequency, that is above 1/4 cycle a pixel. What networks trained on them show of frequencies is no evidence; "
-    "AlexNet, trained on ImageNet at its own resolution, is, and so are stems trained on Caltech-101.",
-    "paper": "One training of each network: the spread over seeds is unknown.",
+    "smoke": Note(
+        "Narrow networks after seconds of training on small drawn pictures: this tests the machinery, and "
+        "says nothing about stems."
+    ),
+    "tiny": Note(
+        "Tiny-ImageNet's pictures of 64 pixels, enlarged to 128, hold nothing above half of the half-sampling "
+        "frequency, that is above 1/4 cycle a pixel. What networks trained on them show of frequencies is no "
+        "evidence; AlexNet, trained on ImageNet at its own resolution, is, and so are stems trained on Caltech-101."
+    ),
+    "paper": Note("One training of each network: the spread over seeds is unknown."),
 }
+"""What the networks of a profile cannot show."""
 
 
 class SpectrumError(ZfnetError, ValueError):
@@ -296,11 +301,6 @@ class Layers(NamedTuple):
     grids: tuple[Grid, Grid]  # what these show of the grids of layer 1 and of the pool behind it
     untrained: tuple[Grid, Grid]  # the same with the weights that a training begins with
 
-    @property
-    def size(self) -> int:
-        """Side of a filter."""
-        return self.filters.shape[-1]
-
 
 class Stems(NamedTuple):
     """Fig. 5."""
@@ -356,8 +356,14 @@ def largest_and_shown(net: ConvNet, dataset: Dataset) -> tuple[np.ndarray, np.nd
 Columns = dict[str, tuple[str, Callable[[Layers], object]]]
 """By key: header, and the cell of a network."""
 
+
+def _filters(of: Layers) -> str:
+    maps, _, *sides = of.filters.shape
+    return f"{maps} of {'x'.join(map(str, sides))}, stride {of.stride}"
+
+
 FEATURES: Columns = {
-    "filters": ("Filters", lambda of: f"{len(of.filters)} of {of.size}x{of.size}, stride {of.stride}"),
+    "filters": ("Filters", _filters),
     "ratio": ("RMS, largest / median", lambda of: round(of.stem.rms_ratio, 1)),
     "silent": ("Silent, %", lambda of: round(of.stem.silent, 1)),
     "faint": ("Faint, %", lambda of: round(of.stem.faint, 1)),
@@ -382,11 +388,6 @@ ARTEFACTS: Columns = {
     "pool untrained": ("untrained ", lambda of: round(of.untrained[1].excess, 2)),
 }
 """What the projections of layer 2 show of the sampling grids."""
-
-
-def caveat(result: Stems) -> Note:
-    """Say what these networks cannot show."""
-    return Note(CAVEATS[result.profile])
 
 
 def table(result: Stems, columns: Columns) -> Table:

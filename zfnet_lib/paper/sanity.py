@@ -263,28 +263,6 @@ def _cosine(one: np.ndarray, other: np.ndarray) -> float:
 
 def _owed(net: ConvNet, x: Tensor, units: Sequence[Unit], shown: Mapping[str, list[np.ndarray]]) -> Table:
     """Compare each projection with that of another map, with that from another picture, and with edges."""
-    images = list(dict.fromkeys(unit.image for unit in units))
-    following = dict(zip(images, [*images[1:], images[0]], strict=True))
-    others, elsewhere = rivals(net, x, units), [unit._replace(image=following[unit.image]) for unit in units]
-    windows, strange = ([seen(net, x[one.image], one).cpu().numpy() for one in each] for each in (units, elsewhere))
-    rows = []
-    for way, own in shown.items():
-
-        def mean(compare, them: Sequence[np.ndarray], own=own) -> np.ndarray:
-            return np.mean([compare(*pair) for pair in zip(own, them, strict=True)], axis=0).round(3)
-
-        by_map = Similarity(*mean(similarity, projections(net, x, others, way)).tolist())
-        by_picture = Similarity(*mean(similarity, projections(net, x, elsewhere, way)).tolist())
-        rows.append(
-            {
-                "way": way,
-                "map": by_map.cosine,
-                "map places": by_map.spearman,
-                "picture": by_picture.cosine,
-                "edges": float(mean(copied, windows)),
-                "other edges": float(mean(copied, strange)),
-            }
-        )
     columns = {
         "way": "Way to the pixels",
         "map": "Other map, same place: cosine",
@@ -293,6 +271,22 @@ def _owed(net: ConvNet, x: Tensor, units: Sequence[Unit], shown: Mapping[str, li
         "edges": "Edges of its picture",
         "other edges": "Edges of another picture",
     }
+    images = list(dict.fromkeys(unit.image for unit in units))
+    following = dict(zip(images, [*images[1:], images[0]], strict=True))
+    others, elsewhere = rivals(net, x, units), [unit._replace(image=following[unit.image]) for unit in units]
+    windows, strange = ([seen(net, x[one.image], one).cpu().numpy() for one in each] for each in (units, elsewhere))
+
+    def mean(compare, some: Sequence[np.ndarray], them: Sequence[np.ndarray]) -> np.ndarray:
+        return np.mean([compare(*pair) for pair in zip(some, them, strict=True)], axis=0)
+
+    rows = []
+    for way, own in shown.items():
+        by_map, by_picture = (
+            Similarity(*mean(similarity, own, projections(net, x, each, way))) for each in (others, elsewhere)
+        )
+        edges = mean(copied, own, windows), mean(copied, own, strange)
+        cells = [round(float(value), 3) for value in (by_map.cosine, by_map.spearman, by_picture.cosine, *edges)]
+        rows.append(dict(zip(columns, [way, *cells], strict=True)))
     return Table(columns, rows)
 
 
@@ -336,19 +330,9 @@ def draw_curves(result: Trust) -> Figure:
         for number, (axes, measure) in enumerate(zip(line, MEASURES, strict=True)):
             for (way, values), (colour, marker, style) in zip(sweep.similarities.items(), STYLES, strict=True):
                 # Before the first step a projection is like itself.
-                axes.errorbar(
-                    range(len(steps)),
-                    [1, *values[:, :, number].mean(1)],
-                    [0, *values[:, :, number].std(1)],
-                    color=colour,
-                    marker=marker,
-                    linestyle=style,
-                    markersize=4,
-                    linewidth=1.4,
-                    elinewidth=0.8,
-                    capsize=2,
-                    label=way,
-                )
+                mean, deviation = [1, *values[:, :, number].mean(1)], [0, *values[:, :, number].std(1)]
+                look = {"color": colour, "marker": marker, "linestyle": style, "markersize": 4, "linewidth": 1.4}
+                axes.errorbar(range(len(steps)), mean, deviation, elinewidth=0.8, capsize=2, label=way, **look)
             plain(axes, measure)
             axes.set_xticks(range(len(steps)), steps, rotation=45)
             axes.axhline(0, color=GREY, linewidth=0.8)

@@ -298,12 +298,11 @@ def projected(net: ConvNet, dataset, units: Sequence[Unit]) -> Tensor:
     return torch.stack([fitted(projection.cpu(), box, x.shape[-1])[0] for projection, box in pairs])
 
 
-Value = tuple[str, float, str, int, dict[str, Any]]
-"""Quantity, value, unit, n and parameters of a record."""
+def settling(layers: Mapping[str, LayerEvolution], given: Mapping[int, Mapping[str, Tensor]]) -> Iterator[tuple]:
+    """Yield how far answers (`given`, by epoch and layer) and projections are what they are at the last moment.
 
-
-def settling(layers: Mapping[str, LayerEvolution], given: Mapping[int, Mapping[str, Tensor]]) -> Iterator[Value]:
-    """Yield how far answers (`given`, by epoch and layer) and projections are what they are at the last moment."""
+    A value is the quantity, value, unit, n and parameters of a record.
+    """
     last = given[max(given)]
     for layer, found in layers.items():
         maps = int(np.isfinite(found.nearness[-1]).sum())
@@ -313,7 +312,7 @@ def settling(layers: Mapping[str, LayerEvolution], given: Mapping[int, Mapping[s
             yield NEARNESS, float(np.nanmean(nearness)), "cosine", maps, moment
 
 
-def stepping(layers: Mapping[str, LayerEvolution]) -> Iterator[Value]:
+def stepping(layers: Mapping[str, LayerEvolution]) -> Iterator[tuple]:
     """Yield how often strongest units stay, move and jump, how alike the projections are, and which differ most."""
     for layer, found in layers.items():
         finite = np.isfinite(found.likeness)

@@ -163,7 +163,7 @@ def projections(net: ConvNet, x: Tensor, units: Sequence[Unit], way: str = "deco
     torch.nn.init.constant_(active.get_submodule(layer).bias, OPEN)
     for start in range(0, len(units), BATCH):
         part = units[start : start + BATCH]
-        pictures = x[[unit.image for unit in part]].requires_grad_(way == GRADIENT)
+        pictures = x[[unit.image for unit in part]].detach().requires_grad_(way == GRADIENT)
         with torch.set_grad_enabled(way == GRADIENT):
             trace = active.trace(pictures)
         maps, places = trace[layer].maps, tuple(zip(*((i, *unit[2:]) for i, unit in enumerate(part)), strict=True))

@@ -54,11 +54,7 @@ class Pool(Sliding):
     ceil: bool = True
 
     padding = 0
-
-    @property
-    def kernel(self) -> int:
-        """The size, under the name that it has in filters."""
-        return self.size
+    kernel = property(lambda pool: pool.size)
 
 
 @dataclass(frozen=True)
@@ -128,7 +124,6 @@ class Dense:
     std: float = 0.01
 
 
-Layer = Conv | Dense
 Shape = tuple[int, int, int]
 """Maps (or units), rows, columns."""
 
@@ -183,12 +178,12 @@ class ArchSpec:
                 raise SpecError(f"the normalisation of {owner} sums over {part.size} maps; give an odd number")
 
     @property
-    def layers(self) -> tuple[Layer, ...]:
+    def layers(self) -> tuple[Conv | Dense, ...]:
         """All layers with weights, from the picture upwards; the last is `fc8` where there are classes."""
         softmax = (Dense("fc8", self.classes, 0.0, self.softmax_std),) if self.classes else ()
         return self.convs + self.dense + softmax
 
-    def __getitem__(self, name: str) -> Layer:
+    def __getitem__(self, name: str) -> Conv | Dense:
         found = {layer.name: layer for layer in self.layers}
         if name not in found:
             raise SpecError(f"{self.name} has no layer {name!r}; its layers are {', '.join(found)}")
@@ -218,12 +213,7 @@ class ArchSpec:
         )
 
     def resized(self, name: str | None = None, **widths: int) -> ArchSpec:
-        """Return the network with other numbers of maps or units (Table 2, "Adjust").
-
-        Example:
-            >>> ZFNET.resized(fc6=2048, fc7=2048)["fc6"].units
-            2048
-        """
+        """Return the network with other numbers of maps or units (Table 2, "Adjust"): `resized(fc6=2048)`."""
         for layer, width in widths.items():
             if self[layer].name == "fc8" or width < 1:
                 raise SpecError(f"{layer}={width}: layers 1 to 7 take a positive width; `classes` sets fc8's")
@@ -385,12 +375,6 @@ MINI = replace(ZFNET, classes=16).scaled(NARROW, image_size=64, name="mini")
 """`ZFNET`, narrow, at 64 pixels: for tests and the smoke profile."""
 
 
-def _stem(spec: ArchSpec, kernel: int) -> ArchSpec:
-    """Return `spec` with another filter size in layer 1 and nothing else changed."""
-    first = replace(spec.convs[0], kernel=kernel)
-    return replace(spec, name=f"{spec.name}-{kernel}x{kernel}", convs=(first, *spec.convs[1:]))
-
-
 def _named(*specs: ArchSpec) -> dict[str, ArchSpec]:
     return {spec.name: spec for spec in specs}
 
@@ -412,7 +396,12 @@ TABLE_2 = _named(
 )
 """Every row of Table 2, in its order, under the names that `zfnet train` takes."""
 
-STEMS = _named(_stem(ZFNET, 11), _stem(KRIZHEVSKY, 7))
+STEMS = _named(
+    *(
+        replace(spec, name=f"{spec.name}-{k}x{k}", convs=(replace(spec.convs[0], kernel=k), *spec.convs[1:]))
+        for spec, k in ((ZFNET, 11), (KRIZHEVSKY, 7))
+    )
+)
 """The crossed stems: each differs from its base in the filter size of layer 1 alone."""
 
 ARCHITECTURES = TABLE_2 | STEMS | _named(MINI)

@@ -155,7 +155,13 @@ class ConvNet(nn.Module):
         self.spec = spec
         self.preparation = preparation or Preparation.grey(spec.image_size)
         for name, fan_in in spec.fan_in().items():
-            self.add_module(name, _module(spec[name], fan_in))
+            layer = spec[name]
+            if isinstance(layer, Dense):
+                self.add_module(name, Linear(fan_in, layer.units))
+            else:
+                below = fan_in * layer.groups // layer.kernel**2
+                sizes = (below, layer.maps, layer.kernel, layer.stride, layer.padding)
+                self.add_module(name, Conv2d(*sizes, groups=layer.groups))
         self.initialise(seed)
 
     @torch.no_grad()
@@ -329,23 +335,14 @@ def _normalised(conv: Conv, x: Tensor) -> Tensor:
     return contrast_normalise(x, conv.norm.size, conv.norm.alpha, conv.norm.beta, conv.norm.k)
 
 
-class _Undrawn:
-    """Leaves weights to `ConvNet.initialise`, as torch's `skip_init` does, which imports sympy: a second."""
+class Conv2d(nn.Conv2d):
+    """Filters, whose weights `ConvNet.initialise` draws: torch's `skip_init` would import sympy, for a second."""
 
     def reset_parameters(self) -> None:
-        pass
+        """Draw nothing."""
 
 
-class Conv2d(_Undrawn, nn.Conv2d):
-    """Filters."""
+class Linear(nn.Linear):
+    """Units that are connected to all below, as undrawn as `Conv2d`."""
 
-
-class Linear(_Undrawn, nn.Linear):
-    """Units that are connected to all below."""
-
-
-def _module(layer: Conv | Dense, fan_in: int) -> nn.Module:
-    if isinstance(layer, Dense):
-        return Linear(fan_in, layer.units)
-    channels = fan_in * layer.groups // layer.kernel**2
-    return Conv2d(channels, layer.maps, layer.kernel, layer.stride, layer.padding, groups=layer.groups)
+    reset_parameters = Conv2d.reset_parameters

@@ -190,7 +190,7 @@ class Group:
         self.now = parts.contiguous(memory_format=torch.channels_last)
         require_finite(self.now)
 
-    def rise(self, conv: Conv, filtered: Tensor) -> None:
+    def up(self, conv: Conv, filtered: Tensor) -> None:
         """Rectify, pool and normalise what a layer's filters give; the top layer only rectifies."""
         self.now = filtered.relu_()
         if conv.name != self.all.layer:
@@ -199,7 +199,7 @@ class Group:
                 self.switches[conv.name] = switches, self.now.shape[2:]
             self.now = output(conv, values)
 
-    def recall(self, trace: Trace) -> None:
+    def take_from(self, trace: Trace) -> None:
         """Take the activations and switches from a forward pass of the whole picture instead."""
         maps = trace[self.all.layer].maps[0]
         self.now = torch.stack([maps[:, unit.row, unit.column] for unit in self.units])[..., None, None]
@@ -228,12 +228,13 @@ class Group:
             self.now = flat.unflatten(1, size).permute(0, 3, 1, 2)
         return self.now.relu_()
 
-    def sink(self, conv: Conv, filtered: Tensor) -> None:
+    def down(self, conv: Conv, filtered: Tensor) -> None:
         """Keep what a layer's transposed filters give at the positions that exist."""
         self.now = filtered
         self.now = self.padded(conv, sign=-1)
 
 
+@torch.no_grad()
 def project_units(net: ConvNet, x: Tensor, units: Sequence[Unit], batch: int | None = None) -> list[Tensor]:
     """Project units, `batch` of one form at a time, each through its window, in batches that run side by side.
 
@@ -244,7 +245,14 @@ def project_units(net: ConvNet, x: Tensor, units: Sequence[Unit], batch: int | N
     layers = [conv.name for conv in net.spec.convs if conv.name in {unit.layer for unit in units}]
     windows = {layer: Windows(net.spec, layer, *x.shape[-2:]) for layer in layers}
     shown: dict[int, Tensor] = {}
-    for seen, own in _seen(net, x, units, layers):
+    every = [(x, list(range(len(units))))]
+    if x.dtype == torch.float64:
+        # Over a flat area activations tie, and the first of them is the switch. Products in float64 round the same
+        # sum differently near the end of a matrix, so that other ones tie in a window than in the picture. Here,
+        # where results are checked, the picture decides. In float32 every window is passed forward alone: faster.
+        images = {image: [i for i, unit in enumerate(units) if unit.image == image] for image, *_ in units}
+        every = ((net.trace(x[image : image + 1], layers[-1]), own) for image, own in images.items())
+    for seen, own in every:
         jobs = []
         for layer in reversed(layers):  # the longest jobs first
             size = max(1, room // (windows[layer].values * x.element_size())) if batch is None else batch
@@ -255,24 +263,6 @@ def project_units(net: ConvNet, x: Tensor, units: Sequence[Unit], batch: int | N
             for found in pool.map(lambda job: job(), jobs):
                 shown |= found
     return [shown[i] for i in range(len(units))]
-
-
-@torch.no_grad()
-def _seen(
-    net: ConvNet, x: Tensor, units: Sequence[Unit], layers: list[str]
-) -> Iterator[tuple[Tensor | Trace, list[int]]]:
-    """Yield what units see, and which of them: the pictures, or in float64 one whole forward pass a picture.
-
-    Over a flat area activations tie, and the first of them is the switch. Products in float64 round the same sum
-    differently near the end of a matrix, so that other ones tie in a window than in the picture. There, where
-    results are checked, the picture decides. In float32 every window has a pass of its own, which is much faster.
-    """
-    if x.dtype != torch.float64:
-        yield x, list(range(len(units)))
-        return
-    for image in {unit.image for unit in units}:
-        own = [i for i, unit in enumerate(units) if unit.image == image]
-        yield net.trace(x[image : image + 1], layers[-1]), own
 
 
 def _batches(forms: dict[int, tuple], size: int, workers: int) -> Iterator[list[list[int]]]:
@@ -297,24 +287,24 @@ def _project(
     groups = [Group([units[i] for i in part], windows) for part in parts]
     if isinstance(seen, Trace):
         for group in groups:
-            group.recall(seen)
+            group.take_from(seen)
     else:
         for group in groups:
             group.cut(seen)
             for conv in windows.lower:
-                group.rise(conv, filters[conv.name].forwards(group.padded(conv)))
+                group.up(conv, filters[conv.name].forwards(group.padded(conv)))
         for conv in windows.upper:
             filtered = filters[conv.name].forwards_together([group.padded(conv) for group in groups])
             for group, maps in zip(groups, filtered, strict=True):
-                group.rise(conv, maps)
+                group.up(conv, maps)
     for group in groups:
         group.single_out()
     for conv in reversed(windows.upper):
         signals = filters[conv.name].transposed_together([group.rectified(conv) for group in groups])
         for group, signal in zip(groups, signals, strict=True):
-            group.sink(conv, signal)
+            group.down(conv, signal)
     for group in groups:
         for conv in reversed(windows.lower):
-            group.sink(conv, filters[conv.name].transposed(group.rectified(conv)))
+            group.down(conv, filters[conv.name].transposed(group.rectified(conv)))
     pixels = (each for group in groups for each in windows.framed(group.now, group.units[0]))
     return dict(zip((i for part in parts for i in part), pixels, strict=True))

@@ -107,11 +107,6 @@ def test_every_place_of_every_layer_equals_the_literal_method(spec, height, widt
         assert wrong(net, x, [strongest_at(trace, layer, *place) for place in some]) == []
 
 
-def test_these_pictures_need_the_rows_that_ceil_mode_adds():
-    ceil, floor = MINI.shapes(76, 76), FLOOR.shapes(76, 76)
-    assert all(ceil[name] != floor[name] for name in ("conv1", "pool1", "conv2"))
-
-
 # ---- ties ---------------------------------------------------------------------------------------------------
 
 
@@ -183,24 +178,15 @@ def test_pictures_that_are_not_finite_are_refused_where_a_unit_sees_them():
 # ---- the benchmark ------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def small_bench(monkeypatch):
+def test_the_benchmark_compares_equal_results_and_times_nothing_that_differs(monkeypatch):
     for name, value in {"SPEC": MINI.features(), "SHARE": 108, "BATCHES": (2,), "ROUNDS": 1}.items():
         monkeypatch.setattr(bench, name, value)
-
-
-@pytest.mark.usefixtures("small_bench")
-def test_the_benchmark_compares_equal_results():
     records = bench.bench_deconv()
     captum = [record.quantity for record in records if record.unit == "times as fast as captum's Deconvolution"]
     assert captum == ["all layers", "conv1", "conv2", "conv3", "conv4", "conv5"]
     assert all(record.value > 0 for record in records[:-1])
     assert records[-1].unit == "% of active units"
     assert 0 <= records[-1].value <= bench.TIED
-
-
-@pytest.mark.usefixtures("small_bench")
-def test_the_benchmark_times_nothing_that_differs(monkeypatch):
     project = bench.project
     monkeypatch.setattr(bench, "project", lambda *given: 1.001 * project(*given))
     with pytest.raises(ZfnetError, match=r"^\d+ of \d+ projections differ; nothing was timed$"):

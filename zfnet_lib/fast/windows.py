@@ -145,7 +145,7 @@ class Windows:
         )
         self.readers = dict(zip(["input", *steps], steps, strict=False))
         first = next(iter(steps))
-        widest = [max(axis, key=lambda spans: spans[first].size) for axis in (self.rows, self.columns)]
+        widest = [max(axis, key=lambda read: read[first].size) for axis in (self.rows, self.columns)]
         positions = {below: prod(axis[reader].size for axis in widest) for below, reader in self.readers.items()}
         self.values = max(shapes[below][0] * n for below, n in positions.items())
         convs = spec.features(layer).convs

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -50,22 +49,16 @@ def unpool(values: Tensor, switches: Tensor, size: Sequence[int], sharing: Shari
 
 def _downwards(trace, layer, signal, switches="recorded", sharing="add", rectify="relu", seed=0):
     """Yield what arrives at each layer's rectified maps, before it is rectified there, and last at the `pixels`."""
-    for kind, value in ((Switches, switches), (Sharing, sharing), (Rectify, rectify)):
-        if value not in get_args(kind):
-            raise SpecError(f"there is no way {value!r} to project; choose one of {', '.join(get_args(kind))}")
-    if signal.shape != trace[trace.net.spec.conv(layer).name].maps.shape:
-        shape = list(trace[layer].maps.shape)
-        raise SpecError(f"a signal on {layer} has shape {shape}, given {list(signal.shape)}")
-    generator = torch.Generator().manual_seed(seed)
     convs = trace.net.spec.features(layer).convs
+    generator = torch.Generator().manual_seed(seed)
     for conv, below in zip(reversed(convs), [*reversed(convs[:-1]), None], strict=True):
         yield conv.name, signal
-        # Rectify, whatever was active in the forward pass.
+        # Rectify, whatever was active on the way up.
         if rectify in ("relu", "both"):
             signal = F.relu(signal)
         if rectify in ("mask", "both"):
             signal = signal * (trace[conv.name].maps > 0)
-        # Filter with the transposed weights; zeros of the forward padding are cut off, uncovered positions stay 0.
+        # Filter with the transposed weights; the padding of the way up is cut off, uncovered positions stay 0.
         weight = trace.net.get_submodule(conv.name).weight
         signal = F.conv_transpose2d(signal, weight, stride=conv.stride, groups=conv.groups)
         size = (trace[below.name].output if below else trace.x).shape[-2:]
@@ -116,6 +109,12 @@ def project(
         >>> project(trace, "conv2", trace["conv2"].maps, rectify="both").shape
         torch.Size([1, 3, 64, 64])
     """
+    maps = trace[trace.net.spec.conv(layer).name].maps
+    if signal.shape != maps.shape:
+        raise SpecError(f"a signal on {layer} has shape {list(maps.shape)}, given {list(signal.shape)}")
+    for kind, value in ((Switches, switches), (Sharing, sharing), (Rectify, rectify)):
+        if value not in get_args(kind):
+            raise SpecError(f"there is no way {value!r} to project; choose one of {', '.join(get_args(kind))}")
     return dict(_downwards(trace, layer, signal, switches, sharing, rectify, seed))["pixels"]
 
 
@@ -173,13 +172,10 @@ def strongest_unit(maps: Tensor, map_: int | None = None) -> tuple[int, int, int
     return map_, *divmod(int(maps[map_].argmax()), maps.shape[2])
 
 
-@dataclass(frozen=True)
-class Projections:
-    """Projections of many units, each cut to its receptive field.
+class Projections(NamedTuple):
+    """Projections of many units, each [3, size, size], cut to its receptive field, and the boxes of these fields.
 
-    Attributes:
-        projections: One [3, size, size] a unit, `size` being its layer's receptive field; 0 beyond the picture.
-        boxes: One a unit: the field's place in the prepared picture; near the border it reaches over the edge.
+    Near the border a box reaches over the edge of the prepared picture; there the projection is 0.
     """
 
     projections: list[Tensor]

@@ -468,7 +468,7 @@ def packed(folder: Path):
 )
 def test_a_damaged_cache_is_computed_again_with_a_word(compute, place, data, tmp_path):
     expected = compute(tmp_path)
-    (folder,) = (tmp_path / place).iterdir()
+    (folder,) = (path for path in (tmp_path / place).iterdir() if path.suffix != ".sha256")
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         assert torch.equal(compute(tmp_path), expected) and not said

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from multiprocessing import parent_process
 from pathlib import Path
 from threading import Thread
@@ -21,9 +21,6 @@ import torch
 from torch import distributed
 
 from .files import ZfnetError
-
-_TUNING = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, 2**31 - 1), "M_ARENA_MAX": (-8, 1)}
-"""glibc's names of the settings, their numbers, and their values."""
 
 BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
 """Flags of processors that multiply bfloat16 themselves."""
@@ -60,10 +57,8 @@ def ahead(pool: Executor, job: Callable, parts: Iterable, depth: int) -> Iterato
 def in_processes(job: Callable, parts: Sequence, n: int) -> Iterator[Any]:
     """Yield job(part) of each part in order, computed by `n` processes up to two parts ahead, or here if n is 0.
 
-    Results come through pipes: no shared memory is needed, of which containers have little.
-
-    Raises:
-        ZfnetError: A process ended before its work; or whatever the job raises.
+    Results come through pipes: no shared memory is needed, of which containers have little. A process that ended
+    before its work is a `ZfnetError`.
     """
     n = min(n, len(parts))
     if n == 0 or len(parts) == 1:
@@ -93,6 +88,11 @@ def _worked(part: Any) -> bytes:
     return pickle.dumps(_job(part))  # as bytes: torch would pass tensors through shared memory
 
 
+def end_with_parent() -> None:
+    """Let this process, which `multiprocessing` started, end at once when the one that started it does."""
+    Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
+
+
 @contextmanager
 def joined() -> Iterator[None]:
     """Join the processes that `torchrun` started, each with its own GPU if there are any; else do nothing.
@@ -107,31 +107,19 @@ def joined() -> Iterator[None]:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     distributed.init_process_group("nccl" if on_gpus else "gloo")
     try:
-        with nullcontext() if is_first() else _quiet():
+        with ExitStack() as stack:
+            if not is_first():
+                nowhere = stack.enter_context(Path(os.devnull).open("w"))
+                stack.enter_context(redirect_stdout(nowhere))
+                stack.enter_context(redirect_stderr(nowhere))
             yield
     finally:
         distributed.destroy_process_group()
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-        yield
-
-
 def is_first() -> bool:
     """Tell whether this is the first of the processes that `torchrun` started, or the only one: it alone writes."""
     return not distributed.is_initialized() or distributed.get_rank() == 0
-
-
-def end_with_parent() -> None:
-    """Let this process, which `multiprocessing` started, end at once when the one that started it does."""
-
-    def watch() -> None:
-        parent_process().join()
-        os._exit(1)
-
-    Thread(target=watch, daemon=True).start()
 
 
 def cores() -> int:
@@ -157,16 +145,12 @@ def has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool | None:
 
 
 def tune_allocator() -> bool:
-    """Tell glibc to keep freed memory for the next step instead of returning it to the system.
+    """Tell glibc to keep freed memory for the next step, and return whether there was a glibc to tell.
 
     Large tensors are otherwise mapped, zeroed page by page and unmapped at every operation; the arenas that glibc
     gives to threads are unmapped in the same way, so all threads use the one that is kept. Process-wide, so
     programs call it at their start; importing this package never does.
-
-    Returns:
-        Whether there was a glibc to tell.
     """
-    if not sys.platform.startswith("linux"):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return mallopt is not None and all(mallopt(number, value) for number, value in _TUNING.values())
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform.startswith("linux") else None
+    settings = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, 2**31 - 1), "M_ARENA_MAX": (-8, 1)}
+    return mallopt is not None and all(mallopt(number, value) for number, value in settings.values())

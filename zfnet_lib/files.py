@@ -57,12 +57,10 @@ def data_root() -> Path:
 
 
 def results_root(profile: str) -> Path:
-    """Return the folder of a profile's stored records, weights and arrays; `ZFNET_RESULTS` names another.
-
-    Results of `smoke` are computed anew in every run and never committed.
-    """
+    """Return the folder of a profile's stored records, weights and arrays; `ZFNET_RESULTS` names another."""
+    usual = "runs/results" if profile == "smoke" else "results"  # those of smoke are never committed
     given = os.environ.get("ZFNET_RESULTS")
-    return (expanded(given) if given else PROJECT / ("runs/results" if profile == "smoke" else "results")) / profile
+    return (expanded(given) if given else PROJECT / usual) / profile
 
 
 def expanded(path: str | Path) -> Path:
@@ -127,14 +125,6 @@ def replacing(path: Path) -> Iterator[Path]:
 
     A reader therefore sees the old file or folder or the whole new one, never a part. A place that cannot be
     written, or a full disk, is an `UnwritableError`.
-
-    Example:
-        >>> import tempfile
-        >>> target = Path(tempfile.mkdtemp()) / "number.txt"
-        >>> with replacing(target) as temporary:
-        ...     _ = temporary.write_text("7")
-        >>> target.read_text(), len(list(target.parent.iterdir()))
-        ('7', 1)
     """
     temporary = path.with_name(f".{path.name}.{_MACHINE}.{os.getpid()}.part")
     try:

@@ -116,10 +116,6 @@ def middle(height: int, width: int) -> tuple[int, int, int, int]:
     """Return top, left, height and width of what is looked at: all, or the middle of a very long picture.
 
     Its centre square needs no more, and resized as a whole a line of 30,000 pixels takes gigabytes.
-
-    Example:
-        >>> middle(300, 400), middle(1, 30_000)
-        ((0, 0, 300, 400), (0, 14995, 1, 10))
     """
     most = LONGEST * min(height, width)
     rows, columns = min(height, most), min(width, most)

@@ -22,17 +22,13 @@ from torch import distributed
 
 from .files import ZfnetError
 
-BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
-"""Flags of processors that multiply bfloat16 themselves."""
-
 
 @contextmanager
 def threads(n: int, each: int | None = None) -> Iterator[ThreadPoolExecutor]:
     """Yield a pool of `n` threads; inside an operation each uses `each` cores, by default its share of torch's.
 
-    Parts of a batch that run side by side meet once a step. Threads inside every operation meet thousands of
-    times, and each time wait for the slowest: on two cores that other programs use too, that is several times
-    slower.
+    Parts of a batch that run side by side meet once a step; threads inside every operation meet thousands of times,
+    and each time wait for the slowest, which is several times slower on cores that other programs use too.
     """
     before = torch.get_num_threads()
     each = each or max(1, before // n)
@@ -141,7 +137,8 @@ def has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool | None:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if torch.backends.mps.is_available():
         return torch.backends.mps.is_macos_or_newer(14, 0)
-    return not BF16.isdisjoint(cpuinfo.read_text().split()) if cpuinfo.exists() else None
+    flags = {"avx512_bf16", "amx_bf16", "bf16"}  # of processors that do
+    return not flags.isdisjoint(cpuinfo.read_text().split()) if cpuinfo.exists() else None
 
 
 def tune_allocator() -> bool:

@@ -61,7 +61,7 @@ def noise(n: int, side: int = 64, seed: int = 3) -> Tensor:
 
 def content(ranking: Ranking) -> bytes:
     """Return everything that a ranking holds."""
-    arrays = [getattr(hits, name).numpy().tobytes() for hits in ranking.values() for name in ARRAYS]
+    arrays = [getattr(top, name).numpy().tobytes() for top in ranking.values() for name in ARRAYS]
     return b"".join(arrays) + repr((list(ranking), ranking.pictures, ranking.left_out)).encode()
 
 
@@ -118,10 +118,10 @@ def test_float32_scores_are_those_of_a_literal_search(batch):
     net, pictures = ConvNet(MINI, seed=1).eval(), noise(11)
     ranking = strongest(net, Pictures(pictures), 3, ["conv5", "conv2"], batch=batch)
     assert list(ranking) == ["conv5", "conv2"]
-    for layer, hits in ranking.items():
+    for layer, top in ranking.items():
         expected = torch.tensor(literal_search(net, pictures, list(range(11)), layer, 3))
-        assert hits.score.dtype == torch.float32
-        assert torch.allclose(hits.score, expected[..., 0], rtol=1e-4, atol=1e-7)
+        assert top.score.dtype == torch.float32
+        assert torch.allclose(top.score, expected[..., 0], rtol=1e-4, atol=1e-7)
 
 
 def test_a_planted_pattern_is_found_in_all_nine():
@@ -138,12 +138,12 @@ def test_a_planted_pattern_is_found_in_all_nine():
     assert {unit.image: (2 * unit.row, 2 * unit.column) for unit in units} == places
 
 
-def repetitions(hits: Hits, windows: Tensor, short_side: int) -> int:
-    """Count pairs of hits of conv2 in one photograph that are too near, and hits where it has more than three."""
-    photograph, top, left, side = windows[hits.image].unbind(-1)
+def repetitions(units: Hits, windows: Tensor, short_side: int) -> int:
+    """Count pairs of units of conv2 in one photograph that are too near, and units where it has more than three."""
+    photograph, top, left, side = windows[units.image].unbind(-1)
     pixel = side / short_side
     rows, columns = (
-        start + pixel * (4 + 8 * place + 13.5) for start, place in ((top, hits.row), (left, hits.column))
+        start + pixel * (4 + 8 * place + 13.5) for start, place in ((top, units.row), (left, units.column))
     )
     count = 0
     for map_ in range(len(rows)):
@@ -156,7 +156,7 @@ def repetitions(hits: Hits, windows: Tensor, short_side: int) -> int:
     return count
 
 
-def test_photographs_give_varied_hits():
+def test_photographs_give_different_things():
     net, photos = ConvNet(MINI).eval(), open_dataset("photos", density=0.5)
     plain, varied = (strongest(net, photos, 9, ["conv2"], variety=v)["conv2"] for v in (False, True))
     windows, short_side = torch.tensor(photos.windows), net.preparation.short_side
@@ -422,11 +422,11 @@ def test_unreadable_pictures_are_named_left_out_and_counted():
     ranking = strongest(net, Pictures(pictures, BROKEN), 9, ["conv2"], batch=4)
     assert ranking.left_out == {i: f"{i}.png cannot be read" for i in BROKEN} and ranking.pictures == 8
     kept = [i for i in range(14) if i not in BROKEN]
-    hits = ranking["conv2"]
-    assert all(sorted(images) == [-1, *kept] for images in hits.image.tolist())
-    assert (hits.score[:, 8] == -1).all() and (hits.score[:, :8] >= 0).all() and len(hits.units(0)) == 8
+    top = ranking["conv2"]
+    assert all(sorted(images) == [-1, *kept] for images in top.image.tolist())
+    assert (top.score[:, 8] == -1).all() and (top.score[:, :8] >= 0).all() and len(top.units(0)) == 8
     alone = strongest(net, Pictures(pictures[kept]), 8, ["conv2"])["conv2"]
-    assert torch.allclose(hits.score[:, :8], alone.score, rtol=1e-5)
+    assert torch.allclose(top.score[:, :8], alone.score, rtol=1e-5)
 
 
 def test_only_unreadable_pictures_are_an_error():

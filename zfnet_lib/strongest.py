@@ -75,7 +75,7 @@ class Ranking(dict[str, Hits]):
 
     def save(self, path: Path) -> Path:
         """Write the ranking to one safetensors file; the same ranking gives the same bytes."""
-        arrays = {f"{layer}.{name}": getattr(hits, name) for layer, hits in self.items() for name in ARRAYS}
+        arrays = {f"{layer}.{name}": getattr(top, name) for layer, top in self.items() for name in ARRAYS}
         left_out = list(self.left_out.items())
         return _write(path, arrays, {"layers": list(self), "pictures": self.pictures, "left_out": left_out})
 
@@ -402,10 +402,10 @@ class Squares:
         return self.net.prepare(torch.stack([self.known[image] for image in images]))
 
 
-def blocks(net: ConvNet, squares: Squares, hits: Hits, maps: Sequence[int], together: int = 32) -> Iterator[Block]:
+def blocks(net: ConvNet, squares: Squares, top: Hits, maps: Sequence[int], together: int = 32) -> Iterator[Block]:
     """Project the strongest units of some maps, `together` maps at once, and cut out what caused them (Fig. 2)."""
     for start in range(0, len(maps), together):
-        units = {number: hits.units(number) for number in maps[start : start + together]}
+        units = {number: top.units(number) for number in maps[start : start + together]}
         images = sorted({unit.image for of_map in units.values() for unit in of_map})
         if not images:
             continue
@@ -418,9 +418,9 @@ def blocks(net: ConvNet, squares: Squares, hits: Hits, maps: Sequence[int], toge
         for number, of_map in units.items():
             found = [next(windows) for _ in of_map]
             yield Block(
-                hits.layer,
+                top.layer,
                 number,
-                hits.score[number, : len(found)].tolist(),
+                top.score[number, : len(found)].tolist(),
                 [projection.numpy() for projection, _ in found],
                 [patch(seen[place[unit.image]], box) for unit, (_, box) in zip(of_map, found, strict=True)],
                 [box for _, box in found],

@@ -51,7 +51,7 @@ from zfnet_lib.paper.fig4 import Development, Feature
 from zfnet_lib.paper.setting import Source
 from zfnet_lib.paper.trainings import read_epochs, training_data
 from zfnet_lib.paper.transfer import extract
-from zfnet_lib.strongest import Block, Hits, Ranking, load_blocks, save_blocks, strongest
+from zfnet_lib.strongest import Block, Ranking, TopUnits, load_blocks, save_blocks, strongest
 from zfnet_lib.training import SMOKE, StateError, newest_state, save_state, train
 from zfnet_lib.weights import load_network, save_network
 
@@ -79,8 +79,8 @@ def test_data_and_results_live_where_the_environment_says_and_otherwise_in_the_c
 
 
 ALONE = """from zfnet_lib.__main__ import main
-from zfnet_lib.files import data_root, results_root, spot_root
-print(data_root(), results_root("tiny"), spot_root())
+from zfnet_lib.files import data_root, results_root, trained_root
+print(data_root(), results_root("tiny"), trained_root())
 for words in ("list", "run --profile smoke", "run fig1 --profile tiny", "book --profile tiny"):
     print(words, "ends with", main(words.split()))"""
 
@@ -329,7 +329,7 @@ class Means:
 NET = ConvNet(MINI).eval()
 MADE = records.Stopwatch().provenance()
 RECORD = records.Record("test", "errors", 12.5, "%", MADE)
-HITS = Hits("conv1", *(torch.arange(6).view(3, 2) for _ in range(4)))
+TOP = TopUnits("conv1", *(torch.arange(6).view(3, 2) for _ in range(4)))
 BLOCK = Block("conv1", 0, [1.0], [np.ones((3, 4, 4))], [], [Box(0, 0, 4, 4)], [], ["a.jpg"])
 FEATURE = Feature(0, np.ones((1, 4, 4, 3), np.uint8), [1.0], [2.0], ["a.jpg"], [(0, 0)])
 PAIR = Overlap("a train", "b val", (10, 10), 0.9, (Pair("x", "y", 0.95, False),))
@@ -362,7 +362,7 @@ RESULTS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object]]] = {
         lambda d: save_state(d, 1, {"w": torch.arange(9.0)}, {"state": {"loss": 0.25}}),
         lambda path: newest_state(path.parent),
     ),
-    "ranking": (lambda d: Ranking({"conv1": HITS}, 3, {}).save(d / "top.safetensors"), Ranking.load),
+    "ranking": (lambda d: Ranking({"conv1": TOP}, 3, {}).save(d / "top.safetensors"), Ranking.load),
     "mosaic": (lambda d: at(d / "blocks.npz", lambda path: save_blocks(path, [BLOCK], {})), load_blocks),
     "records": (lambda d: at(d / "a.jsonl", lambda path: records.append(path, [RECORD] * 3)), records.read),
     "epochs": (

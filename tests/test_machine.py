@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from zfnet_lib.files import ZfnetError
-from zfnet_lib.machine import has_bf16, in_processes, place
+from zfnet_lib.machine import has_bf16, in_processes, own_device
 from zfnet_lib.paper.records import device_name
 
 
@@ -76,8 +76,8 @@ def test_apples_gpu_is_a_device(monkeypatch, recent: bool):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda major, minor: recent and major <= 14)
-    assert place() == "mps"
+    assert own_device() == "mps"
     assert has_bf16() is recent
     assert device_name("mps").endswith(", GPU")
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    assert place() == "cpu"
+    assert own_device() == "cpu"

@@ -27,7 +27,7 @@ from zfnet_lib.datasets.samples import Sample
 from zfnet_lib.files import ZfnetError
 from zfnet_lib.images import PictureError, Preparation
 from zfnet_lib.network import ConvNet
-from zfnet_lib.strongest import ARRAYS, CANDIDATE, Candidates, Crops, Hits, Ranking, strongest
+from zfnet_lib.strongest import ARRAYS, CANDIDATE, Candidates, Crops, Ranking, TopUnits, strongest
 
 BROKEN = (2, 7, 8, 9, 10, 11)
 
@@ -138,7 +138,7 @@ def test_a_planted_pattern_is_found_in_all_nine():
     assert {unit.image: (2 * unit.row, 2 * unit.column) for unit in units} == places
 
 
-def repetitions(units: Hits, windows: Tensor, short_side: int) -> int:
+def repetitions(units: TopUnits, windows: Tensor, short_side: int) -> int:
     """Count pairs of units of conv2 in one photograph that are too near, and units where it has more than three."""
     photograph, top, left, side = windows[units.image].unbind(-1)
     pixel = side / short_side
@@ -316,8 +316,8 @@ import torch
 from torch import distributed
 from test_strongest import BROKEN, MINI, ConvNet, Pictures, content, noise
 from zfnet_lib import strongest
-from zfnet_lib.machine import joined
-with joined():
+from zfnet_lib.machine import process_group
+with process_group():
     ranking = strongest(ConvNet(MINI).eval(), Pictures(noise(30), BROKEN), batch=4, folder=Path(sys.argv[1]))
     Path(sys.argv[1], f"found-{{distributed.get_rank()}}").write_bytes(content(ranking))
 """

@@ -220,13 +220,13 @@ def _train(options: argparse.Namespace) -> None:
     from dataclasses import replace
 
     from .architecture import architecture
-    from .machine import joined, tune_allocator
+    from .machine import process_group, tune_allocator
     from .paper.trainings import ALTERED, Training, epochs
     from .training import recipe_named
 
     tune_allocator()
     machine = {"workers": options.workers, "compiled": options.compile}
-    with joined():
+    with process_group():
         if options.table:
             _train_queue(options, machine)
             return

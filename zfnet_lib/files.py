@@ -71,7 +71,7 @@ def expanded(path: str | Path) -> Path:
         raise ZfnetError(f"{path}: there is no such user here; write the folder out") from None
 
 
-def spot_root() -> Path:
+def trained_root() -> Path:
     """Return where the networks lie that `smoke` trained on the spot, for the next notebook of the same code."""
     return results_root("smoke") / "trained"
 

@@ -90,7 +90,7 @@ def end_with_parent() -> None:
 
 
 @contextmanager
-def joined() -> Iterator[None]:
+def process_group() -> Iterator[None]:
     """Join the processes that `torchrun` started, each with its own GPU if there are any; else do nothing.
 
     The first one alone prints; errors are told by all.
@@ -123,7 +123,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def place() -> str:
+def own_device() -> str:
     """Return this process's GPU, Nvidia's or Apple's, or the processor where there is none."""
     if torch.cuda.is_available():
         return f"cuda:{torch.cuda.current_device()}"

@@ -27,8 +27,8 @@ from .files import (
     library_hash,
     replacing,
     results_root,
-    spot_root,
     stamp,
+    trained_root,
 )
 from .machine import cores, end_with_parent
 
@@ -116,7 +116,7 @@ def run_notebooks(
     values = _values(names, parameters or {}, {"profile": profile, "live": live})
     _check_writable(folder)
     if live and profile == "smoke":
-        shutil.rmtree(spot_root(), ignore_errors=True)
+        shutil.rmtree(trained_root(), ignore_errors=True)
     state, jobs = state_hash(), min(jobs, len(names))
     asked = [(_source(name), folder / f"{name}.ipynb", values[name], state, not live) for name in names]
     return _executed(asked, jobs)

@@ -37,7 +37,7 @@ class RankingError(ZfnetError, ValueError):
 
 
 @dataclass(frozen=True)
-class Hits:
+class TopUnits:
     """The k strongest units of every map of one layer, strongest first.
 
     Where a map has fewer than k of them (pictures that cannot be read, or few photographs), the others are -1.
@@ -61,15 +61,15 @@ class Hits:
         return [Unit(image, self.layer, map_, row, column) for image, row, column in places if image >= 0]
 
 
-class Ranking(dict[str, Hits]):
-    """The strongest units of a data set: a mapping from a layer's name to its `Hits`.
+class Ranking(dict[str, TopUnits]):
+    """The strongest units of a data set: a mapping from a layer's name to its `TopUnits`.
 
     Attributes:
         pictures: How many pictures were looked at.
         left_out: Why pictures could not be read, by their index in the data set.
     """
 
-    def __init__(self, layers: dict[str, Hits], pictures: int, left_out: dict[int, str]):
+    def __init__(self, layers: dict[str, TopUnits], pictures: int, left_out: dict[int, str]):
         super().__init__(layers)
         self.pictures, self.left_out = pictures, left_out
 
@@ -85,7 +85,7 @@ class Ranking(dict[str, Hits]):
         try:
             arrays, notes = _read(path)
             layers = {
-                name: Hits(name, *(arrays[f"{name}.{array}"] for array in ARRAYS)) for name in notes["layers"]
+                name: TopUnits(name, *(arrays[f"{name}.{array}"] for array in ARRAYS)) for name in notes["layers"]
             }
             return cls(layers, notes["pictures"], dict(notes["left_out"]))
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -144,7 +144,7 @@ def strongest(
         report: Called after every batch with the number of pictures looked at; what it raises stops the search.
 
     Returns:
-        The `Hits` by layer, what was left out and why.
+        The `TopUnits` by layer, what was left out and why.
 
     Raises:
         RankingError: An impossible k or row, no picture that can be read, `variety` for pictures that are no crops
@@ -202,7 +202,7 @@ def strongest(
     for layer, of_layer in candidates.items():
         units = of_layer.strongest()
         score, *places = (torch.from_numpy(units[name].copy()) for name in ARRAYS)
-        top[layer] = Hits(layer, score.to(dtype), *(place.long() for place in places))
+        top[layer] = TopUnits(layer, score.to(dtype), *(place.long() for place in places))
     return Ranking(top, len(chosen) - len(left_out), dict(sorted(left_out.items())))
 
 
@@ -402,7 +402,9 @@ class Squares:
         return self.net.prepare(torch.stack([self.known[image] for image in images]))
 
 
-def blocks(net: ConvNet, squares: Squares, top: Hits, maps: Sequence[int], together: int = 32) -> Iterator[Block]:
+def blocks(
+    net: ConvNet, squares: Squares, top: TopUnits, maps: Sequence[int], together: int = 32
+) -> Iterator[Block]:
     """Project the strongest units of some maps, `together` maps at once, and cut out what caused them (Fig. 2)."""
     for start in range(0, len(maps), together):
         units = {number: top.units(number) for number in maps[start : start + together]}

@@ -20,7 +20,7 @@ from ..architecture import ZFNET, ArchSpec
 from ..batches import Batches, training_preparation
 from ..datasets import DATASETS, open_dataset, pack_in_memory
 from ..images import Preparation
-from ..machine import has_bf16, place, threads
+from ..machine import has_bf16, own_device, threads
 from ..network import ConvNet
 from ..paper.records import Record, Stopwatch
 from ..training import PAPER, TINY, Descent, fitting_parts
@@ -61,7 +61,7 @@ def bench_train() -> list[Record]:
 
 def matrix_rate(precision: str, side: int = 2048) -> float:
     """Measure the floating point operations a second of one large matrix product."""
-    a = torch.ones(side, side, dtype=getattr(torch, precision), device=place())
+    a = torch.ones(side, side, dtype=getattr(torch, precision), device=own_device())
     return 2 * side**3 / min(seconds(lambda: a @ a) for _ in range(2 * ROUNDS))
 
 
@@ -100,7 +100,7 @@ def _compared(
     found = ratios(getattr(peer, part), getattr(ours, part), ROUNDS)
     speed = STEPS * batch / seconds(getattr(ours, part))
     common = {
-        "provenance": watch.provenance(device=place()),
+        "provenance": watch.provenance(device=own_device()),
         "parameters": {"batch": batch, "steps": STEPS, "workers": workers, "precision": precision},
         "spec": "zfnet",
     }
@@ -155,7 +155,7 @@ def _plain_network(spec: ArchSpec) -> nn.Sequential:
 
 @contextmanager
 def _peer(spec: ArchSpec, files: list[Path], batch: int) -> Iterator[tuple[Work, int]]:
-    net = _plain_network(spec).train().to(place())
+    net = _plain_network(spec).train().to(own_device())
     optimiser = torch.optim.SGD(net.parameters(), 1e-3, 0.9, weight_decay=5e-4)
     jpegs = _Jpegs(files, spec.image_size)
 
@@ -164,7 +164,7 @@ def _peer(spec: ArchSpec, files: list[Path], batch: int) -> Iterator[tuple[Work,
 
     def update(x: Tensor, labels: Tensor) -> None:
         optimiser.zero_grad()
-        F.cross_entropy(net(x.to(place())), labels.to(place())).backward()
+        F.cross_entropy(net(x.to(own_device())), labels.to(own_device())).backward()
         optimiser.step()
 
     def both(workers: int) -> None:
@@ -179,7 +179,7 @@ def _peer(spec: ArchSpec, files: list[Path], batch: int) -> Iterator[tuple[Work,
 @contextmanager
 def _ours(spec: ArchSpec, pack, batch: int, precision: str) -> Iterator[Work]:
     pack.labels = np.arange(len(pack)) % CLASSES
-    net = ConvNet(spec, training_preparation(pack, spec.image_size)).to(place())
+    net = ConvNet(spec, training_preparation(pack, spec.image_size)).to(own_device())
     recipe = replace(TINY, batch=batch, precision=precision)
     drawn = Batches(pack, net.preparation, size=batch, classes=CLASSES, device=net.device)
     parts = fitting_parts(batch, net.device)

@@ -19,7 +19,7 @@ from ..architecture import ArchSpec, Conv, Shape, receptive_field
 from ..files import SUMS, ZfnetError, check, storing
 from ..images import Preparation, projection_image, robust_maximum
 from ..network import ConvNet
-from ..strongest import Block, Hits, Squares, blocks, rows_first, strongest
+from ..strongest import Block, Squares, TopUnits, blocks, rows_first, strongest
 
 FORMAT = 3
 TILE, SHOWN, ROWS = 64, 9, 32
@@ -339,7 +339,7 @@ def _name_left_out(folder: Path, progress: bool) -> None:
 
 
 def _write_layers(
-    net: ConvNet, dataset, found: dict[str, Hits], maps: int, seed: int, folder: Path, progress: bool
+    net: ConvNet, dataset, found: dict[str, TopUnits], maps: int, seed: int, folder: Path, progress: bool
 ) -> list[dict[str, Any]]:
     squares, first = Squares(net, dataset), net.spec.convs[0].name
     return [
@@ -349,7 +349,7 @@ def _write_layers(
 
 
 def _write_layer(
-    net: ConvNet, squares: Squares, hits: Hits, maps: Sequence[int], folder: Path, progress: bool
+    net: ConvNet, squares: Squares, hits: TopUnits, maps: Sequence[int], folder: Path, progress: bool
 ) -> dict[str, Any]:
     """Write a layer's sheets and its cover, and return what the manifest says of it."""
     made = tqdm(blocks(net, squares, hits, maps, ROWS), hits.layer, len(maps), unit=" maps", disable=not progress)
@@ -392,7 +392,7 @@ def _entry(block: Block, dataset) -> dict[str, Any]:
     }
 
 
-def _drawn(hits: Hits, maps: int, seed: int) -> list[int]:
+def _drawn(hits: TopUnits, maps: int, seed: int) -> list[int]:
     """Return the maps that are shown: those of which anything is active."""
     active = (hits.score > 0).any(1).nonzero().flatten()
     if maps:

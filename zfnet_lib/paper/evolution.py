@@ -20,7 +20,7 @@ from ..deconv import cut, deconv_units
 from ..files import ZfnetError, is_there
 from ..machine import threads
 from ..network import ConvNet
-from ..strongest import Hits, strongest
+from ..strongest import TopUnits, strongest
 from ..training import FIGURE_4_EPOCHS, FIGURE_4_OF
 from ..weights import load_network
 
@@ -253,7 +253,7 @@ def crossing(shares: Sequence[float], values: Sequence[float], level: float = 0.
     return reached
 
 
-def _layer(nets: Sequence[ConvNet], dataset, hits: list[Hits], maps: int, seed: int) -> LayerEvolution:
+def _layer(nets: Sequence[ConvNet], dataset, hits: list[TopUnits], maps: int, seed: int) -> LayerEvolution:
     """Project the strongest units of a layer at each moment, and those of the end at each moment."""
     units = [[hit.units(map_)[0] for map_ in range(len(hit.score))] for hit in hits]
     both = [projected(net, dataset, chosen + units[-1]) for net, chosen in zip(nets, units, strict=True)]
@@ -274,12 +274,12 @@ def _layer(nets: Sequence[ConvNet], dataset, hits: list[Hits], maps: int, seed: 
     return LayerEvolution(strands, np.stack(steps), np.stack(likeness), nearness)
 
 
-def _steps(before: Hits, after: Hits) -> np.ndarray:
+def _steps(before: TopUnits, after: TopUnits) -> np.ndarray:
     same = [(getattr(before, axis) == getattr(after, axis))[:, 0].numpy() for axis in ("image", "row", "column")]
     return np.where(same[0], np.where(same[1] & same[2], KEPT, MOVED), JUMPED).astype(np.int8)
 
 
-def _drawn(hits: Hits, maps: int, seed: int) -> list[int]:
+def _drawn(hits: TopUnits, maps: int, seed: int) -> list[int]:
     active = (hits.score[:, 0] > 0).nonzero().flatten()
     generator = torch.Generator().manual_seed(_mixed(seed, hits.layer))
     return sorted(active[torch.randperm(len(active), generator=generator)[:maps]].tolist())

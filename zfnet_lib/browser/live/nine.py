@@ -12,7 +12,7 @@ import torch
 from ...datasets import DATASETS, DENSE, Dataset, MissingDataError, dataset_folder, open_pack, open_to_look
 from ...files import PROJECT, ZfnetError, data_root
 from ...network import ConvNet
-from ...strongest import ARRAYS, Block, Hits, Squares, blocks, strongest
+from ...strongest import ARRAYS, Block, Squares, TopUnits, blocks, strongest
 from ..atlas import MANIFEST, SHOWN, read_manifest
 
 ATLASES = PROJECT / "atlas"
@@ -65,7 +65,7 @@ class Nine:
     def __init__(self, net: ConvNet, dataset: Dataset):
         self.net, self.dataset = net, dataset
         self.squares = Squares(net, dataset)
-        self.hits: Mapping[str, Hits] = {}
+        self.hits: Mapping[str, TopUnits] = {}
         self.source = ""
 
     def read_atlas(self, place: Path | None = None) -> None:
@@ -137,7 +137,7 @@ class Nine:
         return f"{self.dataset.name} {self.dataset.split} ({self.dataset.fingerprint})"
 
     @torch.no_grad()
-    def _agrees(self, hits: Mapping[str, Hits]) -> bool:
+    def _agrees(self, hits: Mapping[str, TopUnits]) -> bool:
         """Tell whether this network gives a unit of the atlas the score that stands there."""
         layer = list(hits)[-1]
         found = hits[layer]
@@ -147,7 +147,7 @@ class Nine:
         return abs(float(maps[unit.map, unit.row, unit.column]) - score) <= AGREEING * score
 
 
-def _hits(layer: dict[str, Any]) -> Hits:
+def _hits(layer: dict[str, Any]) -> TopUnits:
     """Return what an atlas's manifest says of a layer as hits."""
     shape = (layer["maps"], SHOWN)
     values = {name: torch.full(shape, -1.0 if name == "score" else -1) for name in ARRAYS}
@@ -157,4 +157,4 @@ def _hits(layer: dict[str, Any]) -> Hits:
         found = (torch.tensor(entry["scores"]), torch.tensor(entry["images"]), places[:, 0], places[:, 1])
         for name, value in zip(ARRAYS, found, strict=True):
             values[name][map_, :n] = value
-    return Hits(layer["layer"], **values)
+    return TopUnits(layer["layer"], **values)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from zfnet_lib.architecture import MINI, TABLE_2
-from zfnet_lib.files import spot_root
+from zfnet_lib.files import trained_root
 from zfnet_lib.network import ConvNet
 from zfnet_lib.paper import spot
 from zfnet_lib.paper.records import store
@@ -70,7 +70,7 @@ def test_what_is_damaged_or_lacks_its_records_is_trained_anew(
     performed: list[str], damage: Callable[[Path], object]
 ) -> None:
     spot.trained("mini")
-    damage(spot_root() / TRAINING.name / "weights")
+    damage(trained_root() / TRAINING.name / "weights")
     spot.trained.cache_clear()
     spot.trained("mini")
     assert performed == [TRAINING.name] * 2

@@ -19,7 +19,7 @@ from ..files import results_root
 from ..images import FigureError, centre_square, projection_image
 from ..network import ConvNet
 from ..occlusion import STRIDE, Occlusion, largest_drop, occlude
-from ..strongest import Hits, fitted, rows_first, strongest
+from ..strongest import TopUnits, fitted, rows_first, strongest
 from ..weights import CheckpointError, known_classes
 from .plots import GREY, NORMAL, PALE, PALETTE, SMALL, VERMILION, WIDTH, Figure, Sheet
 from .records import Record, Stopwatch, read, store
@@ -136,7 +136,7 @@ def surest_crop(net: ConvNet, dataset, photograph: str, wanted: Sequence[int]) -
     return crops[crop], wanted[place]
 
 
-def _row(at: Setting, image: int, seen: Occlusion, story: str, hits: Hits, names: Sequence[str]) -> Row:
+def _row(at: Setting, image: int, seen: Occlusion, story: str, hits: TopUnits, names: Sequence[str]) -> Row:
     """Project the strongest unit of the watched map in this picture and in others."""
     net, layer = at.net, at.net.spec.convs[-1].name
     others = [unit for unit in hits.units(seen.map) if unit.image != image][:OTHERS]

@@ -18,7 +18,7 @@ from ..architecture import MINI
 from ..batches import training_preparation
 from ..datasets import Dataset
 from ..evaluation import errors
-from ..files import alone, library_hash, spot_root
+from ..files import alone, library_hash, trained_root
 from ..network import ConvNet
 from ..training import SMOKE, train
 from ..weights import CheckpointError, load_network, read_meta, save_network
@@ -130,7 +130,7 @@ def _begun(name: str, seed: int) -> tuple[ConvNet, Dataset]:
 def _once(training: Training, perform: Callable[[Training], tuple[ConvNet, dict]]) -> Path:
     """Return the weights of a training on the spot; perform it unless this very code has done so."""
     code = f"{library_hash()}, torch {torch.__version__}"
-    folder = spot_root() / training.name
+    folder = trained_root() / training.name
     with alone(folder):
         if _code_of(folder / "weights") != code or not training.errors_file.exists():
             net, facts = perform(training)

@@ -35,7 +35,7 @@ from ..datasets.overlap import known_overlaps
 from ..deconv import project
 from ..evaluation import Errors, errors
 from ..files import UnwritableError, ZfnetError, alone, data_root, is_busy, is_there, notice, results_root
-from ..machine import has_bf16, is_first, place
+from ..machine import has_bf16, is_first, own_device
 from ..network import ConvNet, Trace
 from ..training import RECIPES, TINY, EpochResult, OnPlateau, Progress, Recipe, saved_states, train
 from ..weights import Stored, known_classes, load_network, read_meta, save_network
@@ -168,7 +168,7 @@ def epochs(
         notice("this machine emulates bfloat16; --precision float32 may be many times faster")
     spec = training.spec(len(data.classes))
     net = ConvNet(spec, training_preparation(data, spec.image_size, exclude), seed=training.seed)
-    net.to(place())
+    net.to(own_device())
     watch, first = records.Stopwatch(), is_first()
     if first and is_busy(training.folder):
         raise ZfnetError(f"another process trains {training.name}; wait for it, or choose another seed")

@@ -26,15 +26,15 @@ from torch import nn
 
 from zfnet_lib import training
 from zfnet_lib.architecture import MINI, ArchSpec
-from zfnet_lib.batches import BatchError, Batches
+from zfnet_lib.batches import Batch, BatchError, Batches
 from zfnet_lib.files import ZfnetError
 from zfnet_lib.machine import threads
 from zfnet_lib.network import ConvNet
 from zfnet_lib.training import (
     PAPER,
+    SGD,
     SMOKE,
     TINY,
-    Descent,
     Drops,
     EpochResult,
     OnPlateau,
@@ -71,6 +71,14 @@ def run(net: ConvNet, recipe: Recipe = BRIEF, data: Squares = DATA, **options) -
 # One update, literally
 
 
+def update(sgd: SGD, batch: Batch, number: int, rate: float) -> float:
+    parts = len(sgd.twins)
+    losses = sgd.pool.map(sgd.gradients, range(parts), batch.split(parts), [number] * parts)
+    loss = sum(losses)
+    sgd.step(rate)
+    return loss
+
+
 def literal_update(net: ConvNet, momenta: dict, x, labels, recipe: Recipe, rate: float) -> float:
     """Section 3 in float64, loop by loop: gradient, decay, momentum, step, renormalisation."""
     loss = -net(x).log_softmax(1)[torch.arange(len(labels)), labels].mean()
@@ -99,11 +107,11 @@ def test_updates_equal_a_literal_second_implementation(clip, parts):
     theirs.load_state_dict(net.state_dict())
     batches = list(Batches(DATA, net.preparation, size=16, classes=4).epoch(1))
     with threads(parts) as pool:
-        ours = Descent(net, recipe, parts, pool)
+        sgd = SGD(net, recipe, parts, pool)
         for number, batch in enumerate(batches[:3], start=1):
             x = batch.prepared(net.preparation, net.device, torch.float64)
             expected = literal_update(theirs, momenta, x, batch.labels, recipe, 0.01 / number)
-            assert ours.update(batch, number, 0.01 / number) == pytest.approx(expected, rel=1e-5)
+            assert update(sgd, batch, number, 0.01 / number) == pytest.approx(expected, rel=1e-5)
     for name, weight in theirs.named_parameters():
         assert torch.allclose(net.get_parameter(name).double(), weight, rtol=1e-4, atol=1e-6), name
     clipped = {name for name, (_, largest) in filter_rms(net).items() if largest <= 0.1 + 1e-6}
@@ -116,7 +124,7 @@ def test_dropout_is_drawn_by_seed_and_update_alone():
         batch = next(Batches(DATA, net.preparation, size=16, classes=4).epoch(1))
         with threads(2) as pool:
             torch.manual_seed(random.randrange(2**30))
-            return Descent(net, BRIEF, 2, pool, seed).update(batch, number, 0.01)
+            return update(SGD(net, BRIEF, 2, pool, seed), batch, number, 0.01)
 
     assert loss(0, 1) == loss(0, 1)
     assert len({loss(0, 1), loss(1, 1), loss(0, 2)}) == 3

@@ -23,7 +23,7 @@ from ..images import Preparation
 from ..machine import has_bf16, place, threads
 from ..network import ConvNet
 from ..paper.records import Record, Stopwatch
-from ..training import PAPER, TINY, Descent, fitting_parts
+from ..training import PAPER, SGD, TINY, fitting_parts
 from .plain import plain_layers
 from .timing import ratios, seconds
 
@@ -184,13 +184,14 @@ def _ours(spec: ArchSpec, pack, batch: int, precision: str) -> Iterator[Work]:
     drawn = Batches(pack, net.preparation, size=batch, classes=CLASSES, device=net.device)
     parts = fitting_parts(batch, net.device)
     with threads(parts) as pool:
-        descent = Descent(net, recipe, parts, pool)
+        sgd = SGD(net, recipe, parts, pool)
 
         def batches() -> Iterator:
             return (drawn_batch for _, drawn_batch in zip(range(STEPS), drawn.epoch(1), strict=False))
 
         def update(one) -> None:
-            descent.update(one, 1, 1e-3)
+            list(pool.map(sgd.gradients, range(parts), one.split(parts), [1] * parts))
+            sgd.step(1e-3)
 
         def both() -> None:
             for one in batches():

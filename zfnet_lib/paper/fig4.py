@@ -24,9 +24,8 @@ from .evolution import LayerEvolution, Snapshots, Strand, answers, cka, crossing
 from .plots import DPI, GREY, HEAT, NORMAL, SMALL, VERMILION, WIDTH, Figure, Sheet, not_run, resized
 from .records import Provenance, Record, Stopwatch, store
 from .setting import DATA, Source, profile_of, training_of
-from .spot import developing
 from .tables import Note, Table
-from .trainings import excluded_rows, training_data
+from .trainings import developing, excluded_rows, training_data
 
 INDEX, PROJECTIONS, NUMBERS = "index.json", "projections.safetensors", "numbers.jsonl"
 

@@ -38,8 +38,8 @@ from .plots import (
 )
 from .records import Record, Stopwatch, read, store
 from .setting import Source, class_names, describe_pictures, opened, profile_of, source_of
-from .spot import trained
 from .tables import Note, Table
+from .trainings import trained
 
 INSIDE, CHANCE = "largest drop on the object", "places on the object"
 

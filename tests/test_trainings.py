@@ -318,7 +318,7 @@ def test_the_next_notebook_takes_up_what_this_one_trained(performed_here):
     next_notebook(seed=1)
     assert performed_here == [0, 1]
     assert first[1:] == second[1:] and second.epochs[0]["top1"] == 20.0
-    assert second.val1 == pytest.approx(errors(second.net, training_data("shapes", "val")).top1)
+    assert second.val1 == pytest.approx(errors(second.net, trainings.training_data("shapes", "val")).top1)
     states = [one.net.state_dict() for one in (first, second)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert not second.net.training

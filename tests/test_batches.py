@@ -76,12 +76,6 @@ def test_an_epoch_shows_every_picture_once_and_epochs_and_seeds_differ():
     assert torch.equal(torch.cat(shown), orders[0][:48])
 
 
-def test_excluded_pictures_are_never_shown():
-    some = batches(exclude=np.array([3, 4, 49]))
-    shown = {int(row) for epoch in range(1, 8) for row in some.plan(epoch).rows}
-    assert shown == set(range(50)) - {3, 4, 49}
-
-
 @given(st.integers(1, 3), st.integers(0, 6))
 def test_an_epoch_begun_in_the_middle_is_its_end(epoch, start):
     whole, rest = list(batches().epoch(epoch)), list(batches().epoch(epoch, start))

@@ -39,16 +39,8 @@ FIGURE_4_EPOCHS = (1, 2, 5, 10, 20, 30, 40, 64)
 """The epochs, of the paper's 70, whose features Fig. 4 shows."""
 
 
-class RecipeError(ZfnetError, ValueError):
-    """A recipe that cannot be followed."""
-
-
-class TrainingError(ZfnetError):
-    """A training that cannot go on."""
-
-
-class StateError(ZfnetError, ValueError):
-    """A checkpoint that is missing, damaged, or of another training."""
+class TrainingError(ZfnetError, ValueError):
+    """A recipe, a training or a checkpoint that one cannot go on with."""
 
 
 # Recipe
@@ -94,13 +86,6 @@ class OnPlateau:
         return min(count, self.most)
 
 
-CHOICES = {
-    "views": ("random", "ten", "centre"),
-    "clip": ("all", "none", "first", "but-first"),
-    "precision": ("float32", "bfloat16"),
-}
-
-
 @dataclass(frozen=True)
 class Recipe:
     """A training as a value (section 3); the paper is silent about decay, which is Krizhevsky's."""
@@ -119,12 +104,13 @@ class Recipe:
     expected: str = ""  # time, error and hardware, in words
 
     def __post_init__(self) -> None:
-        for key, allowed in CHOICES.items():
-            if (value := getattr(self, key)) not in allowed:
-                raise RecipeError(f"recipe {self.name}: {key} is {value!r}; choose one of {', '.join(allowed)}")
+        views, clips, precisions = "random, ten, centre", "all, none, first, but-first", "float32, bfloat16"
+        for key, allowed in {"views": views, "clip": clips, "precision": precisions}.items():
+            if (value := getattr(self, key)) not in allowed.split(", "):
+                raise TrainingError(f"recipe {self.name}: {key} is {value!r}; choose one of {allowed}")
         for key, least in {"epochs": 1, "batch": 1, "rate": 0, "decay": 0, "momentum": 0}.items():
             if not (value := getattr(self, key)) >= least:
-                raise RecipeError(f"recipe {self.name}: {key} is {value}; it is at least {least}")
+                raise TrainingError(f"recipe {self.name}: {key} is {value}; it is at least {least}")
 
     def rate_in(self, epoch: int, errors: Sequence[float]) -> float:
         """Return the learning rate of an epoch (the first is 1), given the validation errors before it."""
@@ -180,7 +166,7 @@ RECIPES = {recipe.name: recipe for recipe in (PAPER, TINY, SMOKE)}
 def recipe_named(name: str) -> Recipe:
     """Return a named recipe."""
     if name not in RECIPES:
-        raise RecipeError(f"there is no recipe {name!r}; known are {', '.join(RECIPES)}")
+        raise TrainingError(f"there is no recipe {name!r}; known are {', '.join(RECIPES)}")
     return RECIPES[name]
 
 
@@ -190,9 +176,8 @@ def recipe_named(name: str) -> Recipe:
 class SGD:
     """Stochastic gradient descent of section 3: momentum, decay, dropout, filters scaled back to their radius.
 
-    Weights are float32. Maps and gradients have the recipe's precision: a copy of the network computes in it, and
-    gets the weights anew after every update. A batch is worked through in parts by threads; the gradients of the
-    parts are added in their order, so the result does not depend on which thread was faster.
+    Weights are float32; a copy of the network, made anew after every update, computes in the recipe's precision.
+    Threads work through parts of a batch. Their gradients are added in order, whichever thread was faster.
     """
 
     def __init__(
@@ -205,12 +190,11 @@ class SGD:
         self.dtype = getattr(torch, recipe.precision)
         self.low = net if self.dtype == torch.float32 else copy.deepcopy(net).to(self.dtype)
         # each part of a batch has gradients of its own, and the weights in common
-        shared = list(self.low.parameters())
-        self.twins = [copy.deepcopy(self.low, {id(p): nn.Parameter(p.data) for p in shared}) for _ in range(parts)]
-        for twin in self.twins:
-            twin.train()
-            if compiled:
-                twin.convolved = torch.compile(twin.convolved, dynamic=False)
+        weights = list(self.low.parameters())
+        memos = [{id(weight): nn.Parameter(weight.data) for weight in weights} for _ in range(parts)]
+        self.twins = [copy.deepcopy(self.low, memo).train() for memo in memos]
+        for twin in self.twins if compiled else ():
+            twin.convolved = torch.compile(twin.convolved, dynamic=False)
         self.models = [DistributedDataParallel(twin) for twin in self.twins] if world > 1 else self.twins
         # each thread updates about as many weights
         shares: list[list[dict[str, Any]]] = [[] for _ in range(parts)]
@@ -366,9 +350,9 @@ def train(
         A generator of `EpochResult`.
 
     Raises:
-        TrainingError: The loss is not finite, or a plateau rule lacks validation pictures.
+        TrainingError: The loss is not finite, a plateau rule lacks validation pictures, or checkpoints are damaged,
+            of another training, or there without `resume`.
         BatchError: A batch or labels that are impossible.
-        StateError: Checkpoints that are damaged, of another training, or there without `resume`.
 
     Example:
         >>> from zfnet_lib import MINI, open_dataset
@@ -386,19 +370,14 @@ def train(
             f"recipe {recipe.name} lowers the learning rate when the validation error stops falling; "
             f"give validation pictures, or a recipe with a fixed schedule"
         )
-    several = distributed.is_initialized()
-    rank, world = (distributed.get_rank(), distributed.get_world_size()) if several else (0, 1)
+    rank, world = (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
     drawn = {"views": recipe.views, "seed": seed, "exclude": exclude, "workers": workers, "device": net.device}
     drawn |= {"size": recipe.batch, "classes": net.spec.classes, "rank": rank, "world": world}
     batches = Batches(data, net.preparation, **drawn)
     updates = recipe.epochs * len(batches)
-    training = {
-        "network": net.spec.to_dict(),
-        "recipe": recipe.to_dict(),
-        "seed": seed,
-        "data": getattr(data, "fingerprint", ""),
-        "pictures": hashlib.sha256(batches.rows.numpy().tobytes()).hexdigest()[:12],
-    }
+    rows = hashlib.sha256(batches.rows.numpy().tobytes()).hexdigest()[:12]
+    training = {"network": net.spec.to_dict(), "recipe": recipe.to_dict(), "seed": seed}
+    training |= {"data": getattr(data, "fingerprint", ""), "pictures": rows}
     state, tensors = _State(fitting_parts(recipe.batch, net.device)), {}
     if folder is not None and (found := _resumed(folder, resume, training, notice)):
         state, tensors = found
@@ -536,7 +515,7 @@ def newest_state(folder: Path) -> Restored | None:
         except (OSError, ValueError, AttributeError, SafetensorError) as error:
             damaged.append(f"the checkpoint {path} is damaged ({error})")
     if damaged:
-        raise StateError(f"{damaged[0]}, and there is no earlier one; remove {folder} and train anew")
+        raise TrainingError(f"{damaged[0]}, and there is no earlier one; remove {folder} and train anew")
     return None
 
 
@@ -545,7 +524,7 @@ def _resumed(
 ) -> tuple[_State, dict[str, Tensor]] | None:
     """Return the newest checkpoint, if there is one; it must be of this training, and be asked for."""
     if saved_states(folder) and not resume:
-        raise StateError(
+        raise TrainingError(
             f"{folder} holds an unfinished or finished training; continue it with resume (--resume), "
             f"or choose another folder"
         )
@@ -555,7 +534,7 @@ def _resumed(
         notice(f"{sentence}; continuing from the one before it")
     ours, saved, state = json.loads(json.dumps(training)), found.values["training"], found.values["state"]
     if different := [key for key in ours if ours[key] != saved.get(key)]:
-        raise StateError(
+        raise TrainingError(
             f"{folder} holds a training with another {' and another '.join(different)}; "
             f"choose another folder, or resume it with what it began with"
         )

@@ -66,19 +66,14 @@ TRAIN_SAMPLE = 10_000
 class Training:
     """One training, named so that everybody who runs it means the same.
 
-    Attributes:
-        network: A named architecture.
-        data: A data set; its split `train` is trained on, `val` is evaluated on.
-        recipe: How.
-        seed: Of weights, order, views and dropout.
-        each: So many pictures a class, those of the fold `seed` (section 5.2); 0 trains on the split `train`, and
-            on all but a tenth of data without one. Without validation pictures the rate falls as in `TINY`.
+    Of data with splits `train` is trained on and `val` evaluated on, of others all but a tenth and that tenth; with
+    `each`, so many pictures a class of the fold `seed` (5.2). Without validation the rate falls as in `TINY`.
     """
 
-    network: str
+    network: str  # a named architecture
     data: str
     recipe: Recipe
-    seed: int = 0
+    seed: int = 0  # of weights, order, views and dropout
     each: int = 0
 
     def __post_init__(self) -> None:
@@ -90,15 +85,15 @@ class Training:
             object.__setattr__(self, "recipe", replace(self.recipe, anneal=TINY.anneal))
 
     @property
-    def altered(self) -> tuple[str, ...]:
+    def altered(self) -> dict[str, Any]:
         """What was changed in the recipe."""
-        named = RECIPES.get(self.recipe.name, self.recipe)
-        return tuple(key for key in ALTERED if getattr(self.recipe, key) != getattr(named, key))
+        named, own = (vars(recipe) for recipe in (RECIPES.get(self.recipe.name, self.recipe), self.recipe))
+        return {key: own[key] for key in ALTERED if own[key] != named[key]}
 
     @property
     def name(self) -> str:
         """For example `zfnet-tiny-imagenet-tiny-seed0`; what is altered in the recipe is part of it."""
-        changes = "".join(f"-{key}-{getattr(self.recipe, key)}" for key in self.altered)
+        changes = "".join(f"-{key}-{value}" for key, value in self.altered.items())
         data = self.data.replace(":", "-").replace("/", "-")
         each = f"-{self.each}-a-class" if self.each else ""
         return f"{self.network}{changes}-{data}{each}-{self.recipe.name}-seed{self.seed}"
@@ -106,10 +101,9 @@ class Training:
     @property
     def command(self) -> str:
         """What performs it, or goes on with it."""
-        changes = "".join(f" --{key} {getattr(self.recipe, key)}" for key in self.altered)
-        each = f" --each {self.each}" if self.each else ""
-        seed = f" --seed {self.seed}" if self.seed else ""
-        return f"zfnet train {self.network} --data {self.data} --recipe {self.recipe.name}{changes}{each}{seed}"
+        more = self.altered | {key: getattr(self, key) for key in ("each", "seed") if getattr(self, key)}
+        changes = "".join(f" --{key} {value}" for key, value in more.items())
+        return f"zfnet train {self.network} --data {self.data} --recipe {self.recipe.name}{changes}"
 
     @property
     def folder(self) -> Path:
@@ -262,20 +256,11 @@ def epochs(
     if first and is_busy(training.folder):
         raise ZfnetError(f"another process trains {training.name}; wait for it, or choose another seed")
     with alone(training.folder) if first else nullcontext():
+        drawn = {"seed": training.seed, "exclude": exclude, "workers": workers, "compiled": compiled}
+        kept = {"folder": training.folder, "resume": resume, "snapshots": True}
+        judged = validation if rows is None else None
         for epoch in train(
-            net,
-            data,
-            training.recipe,
-            validation=validation if rows is None else None,
-            folder=training.folder,
-            resume=resume,
-            seed=training.seed,
-            exclude=exclude,
-            snapshots=True,
-            workers=workers,
-            compiled=compiled,
-            report=report,
-            notice=notice,
+            net, data, training.recipe, validation=judged, **drawn, **kept, report=report, notice=notice
         ):
             made = watch.provenance(training.seed, net.device)
             line = _line(training, epoch, pictures, made)
@@ -348,22 +333,11 @@ def _measured(training: Training, net: ConvNet, pictures: Pictures, views: Seque
 def error_records(
     found: Errors, data: Dataset, made: records.Provenance, settings: dict[str, Any], spec: str = "", part: str = ""
 ) -> list[records.Record]:
-    """Return the records of the errors of a network or an ensemble, the `networks` of the settings.
-
-    They are called after a part of the pictures, by default the data's split.
-    """
+    """Return the records of errors over a part of the pictures; the settings name the `networks`."""
+    told = {"spec": spec, "data": f"{data.name} {data.split} ({data.fingerprint})"}
+    told |= {"n": found.n, "parameters": settings | {"views": found.views}}
     return [
-        records.Record(
-            "training",
-            f"{part or data.split} {top} error",
-            value,
-            "%",
-            made,
-            n=found.n,
-            parameters=settings | {"views": found.views},
-            spec=spec,
-            data=f"{data.name} {data.split} ({data.fingerprint})",
-        )
+        records.Record("training", f"{part or data.split} {top} error", value, "%", made, **told)
         for top, value in (("top-1", found.top1), ("top-5", found.top5))
     ]
 
@@ -574,38 +548,21 @@ class Retrained(NamedTuple):
     good_for: str
 
 
+STEM = "conv2", "float16", "stems at native resolution (Fig. 5)"
+PROJECTIONS = "projections, strongest units, occlusion and transfer on a laptop; not a classifier to rely on"
+FEATURES = "a classifier on ImageNet's features, whole: occlusion on photographs (Fig. 6)"
+ZFNET_RUN, KRIZHEVSKY_RUN, UNCLIPPED_RUN = queue("tiny-imagenet", TINY)[:3]
+
 SHIPPED = {
-    "zfnet-tiny": Shipped(
-        Training("zfnet", "tiny-imagenet", TINY),
-        "",
-        "int8",
-        "projections, strongest units, occlusion and transfer on a laptop; not a classifier to rely on",
-    ),
-    "krizhevsky-tiny": Shipped(
-        Training("krizhevsky", "tiny-imagenet", TINY), "conv2", "float16", "comparing the first two layers (Fig. 5)"
-    ),
-    "zfnet-tiny-not-renormalised": Shipped(
-        Training("zfnet", "tiny-imagenet", replace(TINY, clip="none")),
-        "conv2",
-        "float16",
-        "filters that dominate (Fig. 5a)",
-    ),
-    "zfnet-caltech-101-stem": Shipped(
-        Training("zfnet", "caltech-101", NATIVE), "conv2", "float16", "stems at native resolution (Fig. 5)"
-    ),
-    "krizhevsky-caltech-101-stem": Shipped(
-        Training("krizhevsky", "caltech-101", NATIVE), "conv2", "float16", "stems at native resolution (Fig. 5)"
-    ),
+    "zfnet-tiny": Shipped(ZFNET_RUN, "", "int8", PROJECTIONS),
+    "krizhevsky-tiny": Shipped(KRIZHEVSKY_RUN, "conv2", "float16", "comparing the first two layers (Fig. 5)"),
+    "zfnet-tiny-not-renormalised": Shipped(UNCLIPPED_RUN, "conv2", "float16", "filters that dominate (Fig. 5a)"),
+    "zfnet-caltech-101-stem": Shipped(Training("zfnet", "caltech-101", NATIVE), *STEM),
+    "krizhevsky-caltech-101-stem": Shipped(Training("krizhevsky", "caltech-101", NATIVE), *STEM),
 }
 """All weights that ship from a training, by name; `load_network` takes these names."""
 
-RETRAINED = {
-    "alexnet-caltech-101": Retrained(
-        "alexnet-imagenet",
-        "caltech-101",
-        "a classifier on ImageNet's features, whole: occlusion on photographs (Fig. 6)",
-    )
-}
+RETRAINED = {"alexnet-caltech-101": Retrained("alexnet-imagenet", "caltech-101", FEATURES)}
 """All softmaxes that ship, by name."""
 
 
@@ -681,6 +638,7 @@ def _projection_records(
     maxima of nearly equal values to another place. Units are the largest of eight maps drawn by seed.
     """
     watch, rows = records.Stopwatch(), torch.arange(min(64, len(validation)))
+    data = f"{validation.name} {validation.split} ({validation.fingerprint})"
     x = trained.prepare(squares_of(validation, rows, trained.preparation))
     ours, theirs = (net.features().trace(x) for net in (trained, stored))
     for conv in trained.spec.convs:
@@ -696,16 +654,9 @@ def _projection_records(
                 norms = (found - expected).flatten(1).norm(dim=1) / expected.flatten(1).norm(dim=1)
                 differences[kind] += norms[norms.isfinite()].tolist()
         for kind, values in differences.items():
-            yield records.Record(
-                "shipping",
-                f"median difference of {conv.name}'s projections, {kind}",
-                100 * median(values),
-                "% of the norm",
-                watch.provenance(),
-                n=len(values),
-                spec=name,
-                data=f"{validation.name} {validation.split} ({validation.fingerprint})",
-            )
+            quantity, made = f"median difference of {conv.name}'s projections, {kind}", watch.provenance()
+            told = {"n": len(values), "spec": name, "data": data}
+            yield records.Record("shipping", quantity, 100 * median(values), "% of the norm", made, **told)
 
 
 def retrain(net: ConvNet, dataset: Dataset, progress: bool = False) -> ConvNet:

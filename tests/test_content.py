@@ -25,7 +25,7 @@ from zfnet_lib.paper.claims import stored
 from zfnet_lib.paper.trainings import training_data
 from zfnet_lib.paper.transfer import Pixels, extract
 from zfnet_lib.strongest import strongest
-from zfnet_lib.training import SMOKE, TrainingError, train
+from zfnet_lib.training import SMOKE, StateError, train
 from zfnet_lib.weights import save_network
 
 NET = ConvNet(MINI).eval()
@@ -94,7 +94,7 @@ def test_a_training_does_not_go_on_with_other_pictures(pictures: str, tmp_path: 
     learn()
     learn()
     replace_pictures(pictures)
-    with pytest.raises(TrainingError, match="holds a training with another data"):
+    with pytest.raises(StateError, match="holds a training with another data"):
         learn()
 
 

@@ -311,16 +311,6 @@ def test_the_next_notebook_takes_up_what_this_one_trained(performed_here):
     assert not second.net.training
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda weights: (weights / "meta.json").write_text("{"),
-        lambda weights: (weights / "weights.safetensors").write_bytes(b"cut"),
-        lambda weights: MINI_SMOKE.errors_file.unlink(),
-        lambda weights: MINI_SMOKE.epochs_file.unlink(),
-    ],
-    ids=["facts", "weights", "errors", "epochs"],
-)
 def test_other_code_and_what_is_damaged_or_lacks_its_records_is_trained_anew(performed_here, monkeypatch):
     folder = spot_root() / MINI_SMOKE.name / "weights"
     next_notebook()

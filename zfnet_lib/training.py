@@ -40,7 +40,11 @@ FIGURE_4_EPOCHS = (1, 2, 5, 10, 20, 30, 40, 64)
 
 
 class TrainingError(ZfnetError, ValueError):
-    """A recipe, a training or a checkpoint that one cannot go on with."""
+    """A recipe or a training that cannot go on."""
+
+
+class StateError(TrainingError):
+    """A checkpoint that is damaged, of another training, or not asked for."""
 
 
 # Recipe
@@ -350,8 +354,8 @@ def train(
         A generator of `EpochResult`.
 
     Raises:
-        TrainingError: The loss is not finite, a plateau rule lacks validation pictures, or checkpoints are damaged,
-            of another training, or there without `resume`.
+        TrainingError: The loss is not finite, or a plateau rule lacks validation pictures.
+        StateError: Checkpoints that are damaged, of another training, or there without `resume`.
         BatchError: A batch or labels that are impossible.
 
     Example:
@@ -515,7 +519,7 @@ def newest_state(folder: Path) -> Restored | None:
         except (OSError, ValueError, AttributeError, SafetensorError) as error:
             damaged.append(f"the checkpoint {path} is damaged ({error})")
     if damaged:
-        raise TrainingError(f"{damaged[0]}, and there is no earlier one; remove {folder} and train anew")
+        raise StateError(f"{damaged[0]}, and there is no earlier one; remove {folder} and train anew")
     return None
 
 
@@ -524,7 +528,7 @@ def _resumed(
 ) -> tuple[_State, dict[str, Tensor]] | None:
     """Return the newest checkpoint, if there is one; it must be of this training, and be asked for."""
     if saved_states(folder) and not resume:
-        raise TrainingError(
+        raise StateError(
             f"{folder} holds an unfinished or finished training; continue it with resume (--resume), "
             f"or choose another folder"
         )
@@ -534,7 +538,7 @@ def _resumed(
         notice(f"{sentence}; continuing from the one before it")
     ours, saved, state = json.loads(json.dumps(training)), found.values["training"], found.values["state"]
     if different := [key for key in ours if ours[key] != saved.get(key)]:
-        raise TrainingError(
+        raise StateError(
             f"{folder} holds a training with another {' and another '.join(different)}; "
             f"choose another folder, or resume it with what it began with"
         )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -14,18 +16,19 @@ from matplotlib.axes import Axes
 from safetensors.numpy import load_file, save_file
 
 from ..architecture import MINI
+from ..batches import training_preparation
 from ..datasets import Dataset
 from ..files import ZfnetError, check, results_root, sha256, storing
 from ..images import FigureError, projection_image, require_picture, robust_maximum
 from ..network import ConvNet
-from ..training import FIGURE_4_OF
+from ..training import FIGURE_4_OF, SMOKE, train
 from . import records
 from .evolution import LayerEvolution, Snapshots, Strand, answers, cka, crossing, evolve, probe, summaries
 from .plots import DPI, GREY, HEAT, NORMAL, SMALL, VERMILION, WIDTH, Figure, Sheet, not_run, resized
 from .records import Provenance, Record, Stopwatch, store
 from .setting import DATA, Source, profile_of, training_of
 from .tables import Note, Table
-from .trainings import developing, excluded_rows, training_data
+from .trainings import Training, excluded_rows, training_data
 
 INDEX, PROJECTIONS, NUMBERS = "index.json", "projections.safetensors", "numbers.jsonl"
 
@@ -250,7 +253,7 @@ def measure(profile: str, maps: int = 6, seed: int = 0, live: bool = False) -> D
     parameters = {"maps": maps, "seed": seed}
     folder = results_root(profile_of(profile).name) / "evolution"
     if profile == "smoke":
-        found = _followed(profile, developing(MINI.name), f"{MINI.name}, trained on the spot", None, **parameters)
+        found = _followed(profile, developing(), f"{MINI.name}, trained on the spot", None, **parameters)
         store(folder / NUMBERS, found.numbers)
         return found
     training = training_of(profile, "zfnet")
@@ -267,6 +270,18 @@ def _not_run(profile: str, parameters: dict[str, int]) -> Development:
     training = f"`{training_of(profile, 'zfnet').command}`"
     computing = f"`zfnet run fig4 --profile {profile} --live{settings}`"
     return Development((), {}, [], Note(f"Not run. {training} leaves the snapshots, {computing} looks at them."))
+
+
+@cache
+def developing() -> dict[int, ConvNet]:
+    """Train `MINI` by the recipe `SMOKE` and return it at the epochs of Fig. 4."""
+    data = training_data(DATA["smoke"], "train")
+    spec = Training(MINI.name, data.name, SMOKE).spec(len(data.classes))
+    net = ConvNet(spec, training_preparation(data, spec.image_size))
+    with TemporaryDirectory() as folder:
+        for _ in train(net, data, SMOKE, folder=Path(folder), snapshots=True):
+            pass
+        return dict(Snapshots(Path(folder)))
 
 
 def _followed(

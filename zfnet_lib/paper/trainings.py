@@ -30,7 +30,7 @@ from ..datasets import (
     pack_dataset,
     pack_in_memory,
 )
-from ..datasets.folders import PictureFiles
+from ..datasets.folders import Index, PictureFiles
 from ..datasets.overlap import known_overlaps
 from ..deconv import alone as unit_alone
 from ..deconv import project, strongest_unit
@@ -52,7 +52,6 @@ from ..network import ConvNet
 from ..training import RECIPES, SMOKE, TINY, EpochResult, OnPlateau, Progress, Recipe, saved_states, train
 from ..weights import CheckpointError, Stored, known_classes, load_network, read_meta, save_network
 from . import records
-from .evolution import Snapshots
 from .transfer import MOST, choose_decay, fit_softmax, per_class_accuracy, protocol_folds
 
 ALTERED = ("clip", "precision", "epochs", "batch", "views")
@@ -242,8 +241,10 @@ def epochs(
             return data
         named = ", ".join(data.names[row] for row in list(lost)[:5]) + (" …" if len(lost) > 5 else "")
         notice(f"pictures of {data.name} {data.split} that cannot be read are left out: {len(lost)}, {named}")
-        kept = np.setdiff1d(np.arange(len(data)), list(lost))
-        return PictureFiles(data.name, data.split, data.root, data.index.part(kept), data.origin)
+        kept, all_ = np.setdiff1d(np.arange(len(data)), list(lost)), data.index
+        files, boxes = (values and tuple(values[row] for row in kept) for values in (all_.files, all_.boxes))
+        index = Index(all_.classes, files, all_.labels[kept], boxes)
+        return PictureFiles(data.name, data.split, data.root, index, data.origin)
 
     pictures = training_pictures(training, readable)
     data, exclude, validation, rows = pictures
@@ -402,18 +403,6 @@ def scratch_training(each: int, fold: int) -> Training:
 def train_from_scratch(each: int, fold: int) -> None:
     """Train `MINI` on a fold of the second set of objects, with so many pictures a class, and leave its errors."""
     _train_on_the_spot(scratch_training(each, fold))
-
-
-@cache
-def developing(name: str, seed: int = 0) -> dict[int, ConvNet]:
-    """Train a narrow network by the recipe `SMOKE` and return it at the epochs of Fig. 4."""
-    training = Training(name, "shapes", SMOKE, seed)
-    pictures = training_pictures(training)
-    with TemporaryDirectory() as folder:
-        net = _untrained(training, pictures)
-        for _ in train(net, pictures.data, SMOKE, folder=Path(folder), seed=seed, snapshots=True):
-            pass
-        return dict(Snapshots(Path(folder)))
 
 
 def _train_on_the_spot(training: Training) -> ConvNet:

@@ -393,20 +393,9 @@ def test_a_rate_that_is_too_high_keeps_no_checkpoint_of_infinite_weights(tmp_pat
         assert json.loads((state / "state.json").read_text())["state"]["update"] <= 1
 
 
-def test_labels_and_batches_that_are_impossible_get_one_sentence():
-    wrong = Squares(DATA.pictures, DATA.labels + 1)
+def test_validation_that_cannot_be_judged_by_is_refused_before_the_first_update():
     with pytest.raises(BatchError, match=r"labels from 1 to 4, but the network has 4 classes; .*classes=5"):
-        run(network(DATA), data=wrong)
-    with pytest.raises(BatchError, match="labels from 1 to 4"):
-        run(network(DATA), validation=wrong)
-    with pytest.raises(
-        BatchError, match=r"^a batch of 65 is impossible: squares has 64 pictures to train on; choose"
-    ):
-        run(network(DATA), replace(BRIEF, batch=65))
-    with pytest.raises(TrainingError, match="batch is 0; it is at least 1"):
-        replace(BRIEF, batch=0)
-    with pytest.raises(TrainingError, match="views is 'both'; choose one of random, ten, centre"):
-        replace(BRIEF, views="both")
+        run(network(DATA), validation=Squares(DATA.pictures, DATA.labels + 1))
     with pytest.raises(TrainingError, match="give validation pictures"):
         run(network(DATA), replace(BRIEF, anneal=OnPlateau()))
 

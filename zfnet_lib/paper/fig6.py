@@ -24,8 +24,8 @@ from ..weights import CheckpointError, known_classes
 from .plots import GREY, NORMAL, PALE, PALETTE, SMALL, VERMILION, WIDTH, Figure, Sheet
 from .records import Record, Stopwatch, read, store
 from .setting import Setting, Source, class_names, describe_pictures, opened, profile_of, source_of
-from .spot import trained
 from .tables import Note, Table
+from .trainings import trained
 
 INSIDE, CHANCE = "largest drop on the object", "places on the object"
 

@@ -6,6 +6,7 @@ Nothing here imports torch: everything follows from the values by arithmetic.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
@@ -27,11 +28,6 @@ class Sliding:
         """Return how many outputs stand over `side` positions; with `ceil` the last one may reach over the end."""
         room = side + 2 * self.padding - self.kernel
         return 1 + (-(-room // self.stride) if self.ceil else room // self.stride)
-
-    def least(self, side: int) -> int:
-        """Return the fewest positions that give `side` outputs."""
-        least = (side - 2) * self.stride + 1 if self.ceil else (side - 1) * self.stride
-        return max(self.kernel + least - 2 * self.padding, 1)
 
     def reads(self, first: int, end: int) -> tuple[int, int]:
         """Return the positions that outputs first … end - 1 read, padding included, as first and end."""
@@ -95,10 +91,6 @@ class Conv(Sliding):
     def side(self, side: int) -> int:
         """Return the side of the layer's maps over maps of `side` positions (0 where the filter does not fit)."""
         return super().side(side) if side + 2 * self.padding >= self.kernel else 0
-
-    def least(self, side: int) -> int:
-        """Return the smallest side beneath on which the layer's maps have `side` positions."""
-        return max(super().least(side), self.kernel - 2 * self.padding)
 
     def overhang(self, side: int) -> int:
         """Return the zeros added at the right and bottom: (-(N + 2p - k)) mod s, or 0 without `ceil`."""
@@ -289,10 +281,15 @@ class ArchSpec:
 
     def smallest(self) -> int:
         """Return the side in pixels of the smallest input on which every map has a position."""
-        side = 1
-        for step in reversed(self.steps().values()):
-            side = step.least(side)
-        return side
+
+        def fits(side: int) -> bool:
+            for step in self.steps().values():
+                side = step.side(side)
+                if side < 1:
+                    return False
+            return True
+
+        return 1 + bisect_left(range(1, 10**12), True, key=fits)
 
     def fan_in(self) -> dict[str, int]:
         """Return the inputs that one unit of each layer sums over."""

@@ -286,21 +286,21 @@ def clouds():
 
 def test_coordinates_keep_all_inner_products(clouds):
     x, _, train, test = clouds
-    found = coordinates(x @ x.T, train, test)
-    assert torch.allclose(found.train @ found.train.T, (x[train] @ x[train].T).float(), atol=2e-4)
-    assert torch.allclose(found.test @ found.train.T, (x[test] @ x[train].T).float(), atol=2e-4)
+    ours, tested = coordinates(x @ x.T, train, test)
+    assert torch.allclose(ours @ ours.T, (x[train] @ x[train].T).float(), atol=2e-4)
+    assert torch.allclose(tested @ ours.T, (x[test] @ x[train].T).float(), atol=2e-4)
 
 
 def test_classifiers_in_coordinates_answer_as_scikit_learns_on_features(clouds):
     x, labels, train, test = clouds
-    found = coordinates(x @ x.T, train, test)
+    ours, tested = coordinates(x @ x.T, train, test)
     svm = LinearSVC(dual=True, random_state=0, max_iter=100_000, tol=1e-8).fit(x[train].numpy(), labels[train])
-    ours = fit_svm(found.train, labels[train]).decision_function(found.test.numpy())
-    assert np.allclose(ours, svm.decision_function(x[test].numpy()), atol=0.02)
+    decided = fit_svm(ours, labels[train]).decision_function(tested.numpy())
+    assert np.allclose(decided, svm.decision_function(x[test].numpy()), atol=0.02)
     decay, n = 1e-2, len(train)
     softmax = LogisticRegression(C=1 / (decay * n), tol=1e-8, max_iter=5000).fit(x[train].numpy(), labels[train])
     targets = F.one_hot(torch.from_numpy(labels[train])).float()
-    probability = F.linear(found.test, *fit_softmax(found.train, targets, decay)).softmax(1)
+    probability = F.linear(tested, *fit_softmax(ours, targets, decay)).softmax(1)
     assert np.allclose(probability.numpy(), softmax.predict_proba(x[test].numpy()), atol=2e-3)
 
 

@@ -8,7 +8,7 @@ from time import sleep
 
 import ipywidgets as widgets
 
-from ...paper import table12 as drawings
+from ...paper import curves as drawings
 from ...paper.plots import grid_of_filters
 from ..pages import figure_tag, picture_tag
 from .learning import RecordedTraining, TrainingHere, recorded_trainings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -40,8 +41,6 @@ from zfnet_lib.paper.transfer import (
     protocol_folds,
 )
 from zfnet_lib.training import PAPER, TINY
-
-# ---- folds --------------------------------------------------------------------------------------------------
 
 counts = st.lists(st.integers(4, 30), min_size=2, max_size=6)
 
@@ -136,9 +135,6 @@ def test_data_with_a_split_of_their_own_refuse_each(monkeypatch):
         trainings.lesson_of(Training("zfnet", "shapes", TINY, each=5))
 
 
-# ---- scores -------------------------------------------------------------------------------------------------
-
-
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40))
 def test_accuracy_agrees_with_scikit_learn_and_with_counting(pairs):
     labels, predicted = (np.array(values) for values in zip(*pairs, strict=True))
@@ -147,16 +143,9 @@ def test_accuracy_agrees_with_scikit_learn_and_with_counting(pairs):
         own = [guess for true, guess in pairs if true == label]
         counted.append(sum(guess == label for guess in own) / len(own))
     assert per_class_accuracy(labels, predicted) == pytest.approx(100 * sum(counted) / len(counted))
-    with pytest.warns() if set(predicted) - set(labels) else _nothing():
-        assert per_class_accuracy(labels, predicted) == pytest.approx(
-            100 * balanced_accuracy_score(labels, predicted)
-        )
-
-
-def _nothing():
-    from contextlib import nullcontext
-
-    return nullcontext()
+    with warnings.catch_warnings(action="ignore"):  # scikit-learn warns of answers that are no class here
+        balanced = balanced_accuracy_score(labels, predicted)
+    assert per_class_accuracy(labels, predicted) == pytest.approx(100 * balanced)
 
 
 def as_the_development_kit(present, scores):
@@ -188,9 +177,6 @@ def test_average_precision_is_the_development_kits(present, chance):
     assert found == pytest.approx(as_the_development_kit(present, scores))
 
 
-# ---- features -----------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("ZFNET_DATA", str(tmp_path))
@@ -201,19 +187,7 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def pictures():
-    whole = open_dataset("shapes-transfer", "val")
-    return _First(whole, 20)
-
-
-class _First(type(open_dataset("shapes-transfer", "val")).__mro__[1]):
-    """The first pictures of a data set."""
-
-    def __init__(self, whole, n):
-        self.name, self.split, self.classes, self.whole = whole.name, whole.split, whole.classes, whole
-        self.labels, self.names = whole.labels[:n], list(whole.names[:n])
-
-    def sample(self, i):
-        return self.whole.sample(i)
+    return open_dataset("shapes-transfer", "val", n=20)
 
 
 def test_features_are_the_rectified_pooled_normalised_outputs(home, pictures):
@@ -269,9 +243,6 @@ def test_a_full_disk_is_one_sentence(home, pictures, monkeypatch):
     monkeypatch.setattr(transfer.shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
     with pytest.raises(ZfnetError, match=r"MB of features do not fit into .*; what is computed stays"):
         extract(NetworkFeatures("mini", ConvNet(MINI).eval(), ["conv1"]), pictures, progress=False)
-
-
-# ---- classifiers --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,7 @@ from zfnet_lib import runner
 from zfnet_lib.architecture import MINI
 from zfnet_lib.batches import training_preparation
 from zfnet_lib.browser.atlas import read_manifest, write_atlas
-from zfnet_lib.datasets import dataset_folder, pack_dataset
-from zfnet_lib.datasets.opening import open_dataset
+from zfnet_lib.datasets import dataset_folder, open_dataset, pack_dataset
 from zfnet_lib.network import ConvNet
 from zfnet_lib.paper import claims, records
 from zfnet_lib.paper.claims import stored

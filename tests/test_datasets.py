@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from layouts import class_folders, tiny_imagenet, voc, write_picture
 
+from zfnet_lib.architecture import Box
 from zfnet_lib.datasets import (
     DATASETS,
     DataError,
@@ -20,8 +21,7 @@ from zfnet_lib.datasets import (
     open_dataset,
     open_to_look,
 )
-from zfnet_lib.datasets.folders import SYNSETS, VOC_CLASSES, Index, divided
-from zfnet_lib.datasets.photos import PHOTOGRAPHS, square_grid, wheel_path
+from zfnet_lib.datasets.folders import PHOTOGRAPHS, SYNSETS, VOC_CLASSES, Index, divided, square_grid, wheel_path
 from zfnet_lib.datasets.samples import check_labels
 from zfnet_lib.images import PictureError, Preparation, read_picture
 
@@ -35,7 +35,7 @@ def samples(draw):
     mask = torch.zeros(h, w, dtype=torch.bool)
     mask[top:bottom, left:right] = True
     picture = torch.randint(0, 256, (3, h, w), dtype=torch.uint8, generator=torch.Generator().manual_seed(h * w))
-    return Sample(picture, 1, tuple(map(float, (left, top, right, bottom))), mask)
+    return Sample(picture, 1, Box(top, left, bottom, right), mask)
 
 
 @given(samples(), st.integers(4, 40))
@@ -133,7 +133,7 @@ def test_tiny_imagenet(data):
     train, val = (open_dataset("tiny-imagenet", split) for split in ("train", "val"))
     assert train.classes == ("tench", "cat") and train.labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert train[4].name == "train/n02/images/n02_2.JPEG" and train[4].box is None
-    assert val.labels.tolist() == [1, 0, 1] and val[2].box == (2, 2, 13, 64)
+    assert val.labels.tolist() == [1, 0, 1] and val[2].box == Box(2, 2, 64, 13)
     assert train.fingerprint != val.fingerprint and train.origin == "unpacked by hand"
     (dataset_folder("tiny-imagenet") / "words.txt").unlink()
     with pytest.raises(DataError, match=r"is not laid out as .*words.txt is missing; remove the folder and fetch"):

@@ -10,6 +10,7 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -94,7 +95,7 @@ def test_an_unknown_archive_is_refused(data, tmp_path, tiny):
     ):
         fetch_dataset("tiny-imagenet", other)
     with pytest.raises(DataError, match="there is no archive /no/where; give the path of a file after --from"):
-        fetch_dataset("tiny-imagenet", tmp_path.__class__("/no/where"))
+        fetch_dataset("tiny-imagenet", Path("/no/where"))
     assert list(data.iterdir()) == []
 
 
@@ -221,16 +222,15 @@ def member(name: str, **changes) -> tarfile.TarInfo:
 @pytest.mark.parametrize(
     ("bad", "sentence"),
     [
-        (member("../evil"), "holds '../evil', a path that leaves its folder; it was not unpacked"),
-        (member("a/../../evil"), "a path that leaves its folder"),
-        (member("/tmp/evil"), "a path that leaves its folder"),
-        (member("C:\\evil"), "a path that leaves its folder"),
+        (member("../evil"), r"bad.tar.gz must not be unpacked: '../evil' would be .* outside the destination"),
+        (member("a/../../evil"), "outside the destination"),
+        (member("link", type=tarfile.SYMTYPE, linkname="/etc/passwd"), "'link' is a link to an absolute path"),
         (
-            member("link", type=tarfile.SYMTYPE, linkname="/etc/passwd"),
-            "holds 'link', a link or device; only plain",
+            member("up", type=tarfile.SYMTYPE, linkname="../../secret"),
+            "'up' would link to .* outside",
         ),
-        (member("hard", type=tarfile.LNKTYPE, linkname="good"), "holds 'hard', a link or device"),
-        (member("device", type=tarfile.CHRTYPE), "holds 'device', a link or device"),
+        (member("hard", type=tarfile.LNKTYPE, linkname="../secret"), "'hard' would link to .* outside"),
+        (member("device", type=tarfile.CHRTYPE), "'device' is a special file"),
     ],
 )
 def test_tar_archives_that_must_not_be_unpacked(tmp_path, bad, sentence):
@@ -251,11 +251,13 @@ def test_zip_archives(tmp_path):
     assert (tmp_path / "good/a/b.txt").read_text() == "hello"
     link = zipfile.ZipInfo("link")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
-    for bad, sentence in ((link, "a link or device"), ("../evil", "a path that leaves its folder")):
-        with zipfile.ZipFile(path, "w") as content:
+    with zipfile.ZipFile(path, "w") as content:
+        for bad in (link, "../evil", "/tmp/evil"):
             content.writestr(bad, "/etc/passwd")
-        with pytest.raises(DataError, match=sentence):
-            unpack(path, tmp_path / "bad", progress=False)
+    unpack(path, tmp_path / "bad/folder", progress=False)
+    inside = {file.relative_to(tmp_path / "bad/folder") for file in (tmp_path / "bad").rglob("*") if file.is_file()}
+    assert inside == {Path("link"), Path("evil"), Path("tmp/evil")}
+    assert not (tmp_path / "bad/folder/link").is_symlink()
 
 
 def test_an_encrypted_zip_is_refused(tmp_path):

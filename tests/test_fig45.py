@@ -9,8 +9,7 @@ from pictures import TINY_SPEC
 
 from zfnet_lib.architecture import MINI
 from zfnet_lib.batches import training_preparation
-from zfnet_lib.datasets import pack_in_memory
-from zfnet_lib.datasets.opening import open_dataset
+from zfnet_lib.datasets import open_dataset, pack_in_memory
 from zfnet_lib.files import ZfnetError, results_root
 from zfnet_lib.images import FigureError, projection_image
 from zfnet_lib.network import ConvNet

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from zfnet_lib.architecture import MINI
-from zfnet_lib.datasets.opening import open_dataset
+from zfnet_lib.datasets import open_dataset
 from zfnet_lib.images import FigureError
 from zfnet_lib.network import ConvNet
 from zfnet_lib.occlusion import Occlusion

@@ -23,8 +23,7 @@ from layouts import class_folders
 from zfnet_lib import files
 from zfnet_lib.architecture import MINI, Box
 from zfnet_lib.browser.atlas import read_manifest, write_atlas
-from zfnet_lib.datasets import pack_dataset, pack_in_memory, whole_pack
-from zfnet_lib.datasets.opening import open_dataset
+from zfnet_lib.datasets import open_dataset, pack_dataset, pack_in_memory, whole_pack
 from zfnet_lib.datasets.overlap import Overlap, Pair
 from zfnet_lib.files import (
     PACKAGE,

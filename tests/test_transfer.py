@@ -18,8 +18,7 @@ from sklearn.svm import LinearSVC
 from torch.nn import functional as F
 
 from zfnet_lib.architecture import MINI
-from zfnet_lib.datasets import pack_in_memory, table
-from zfnet_lib.datasets.opening import open_dataset
+from zfnet_lib.datasets import open_dataset, pack_in_memory, table
 from zfnet_lib.files import ZfnetError
 from zfnet_lib.images import resize_short_side
 from zfnet_lib.network import ConvNet

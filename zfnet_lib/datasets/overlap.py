@@ -54,21 +54,13 @@ class Pair:
 
 @dataclass(frozen=True)
 class Overlap:
-    """Which pictures of a first data set are also in a second one.
+    """Which pictures of a first data set are also in a second one."""
 
-    Attributes:
-        first: Name and split of the data set that is trained on.
-        second: Name and split of the one that is tested on.
-        compared: Number of pictures of each.
-        threshold: Correlation from which a pair counts.
-        pairs: The strongest first.
-    """
-
-    first: str
-    second: str
-    compared: tuple[int, int]
-    threshold: float
-    pairs: tuple[Pair, ...]
+    first: str  # name and split of the data set that is trained on
+    second: str  # name and split of the one that is tested on
+    compared: tuple[int, int]  # number of pictures of each
+    threshold: float  # correlation from which a pair counts
+    pairs: tuple[Pair, ...]  # the strongest first
 
     def rows_in(self, dataset: Dataset) -> np.ndarray:
         """Return the rows of the first data set, or of a pack of it, that training leaves out."""

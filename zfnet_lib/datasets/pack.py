@@ -35,35 +35,20 @@ CHUNK = 256
 
 @dataclass(frozen=True)
 class PackIndex:
-    """What a pack holds beside its pixels; stored as `index.json`.
+    """What a pack holds beside its pixels; stored as `index.json`."""
 
-    Attributes:
-        name: The data set.
-        split: Its part.
-        origin: Which archive it was unpacked from.
-        classes: Readable class names.
-        source: Fingerprint of the data set that was packed.
-        side: Side of the squares in pixels.
-        rows: Which pictures of the data set these are.
-        names: Their names.
-        labels: Their labels.
-        boxes: Left, top, right and bottom of their boxes, moved along with the crop, or None where unknown.
-        left_out: Row and reason of every picture that could not be read.
-        content: Hash of the pixels.
-    """
-
-    name: str
-    split: str
-    origin: str
-    classes: list[str]
-    source: str
-    side: int
-    rows: list[int] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)
-    labels: list = field(default_factory=list)
-    boxes: list[list[float] | None] = field(default_factory=list)
-    left_out: list[tuple[int, str]] = field(default_factory=list)
-    content: str = ""
+    name: str  # the data set
+    split: str  # its part
+    origin: str  # which archive it was unpacked from
+    classes: list[str]  # readable class names
+    source: str  # fingerprint of the data set that was packed
+    side: int  # side of the squares in pixels
+    rows: list[int] = field(default_factory=list)  # which pictures of the data set these are
+    names: list[str] = field(default_factory=list)  # their names
+    labels: list = field(default_factory=list)  # their labels
+    boxes: list[list[float] | None] = field(default_factory=list)  # left, top, right, bottom in the square
+    left_out: list[tuple[int, str]] = field(default_factory=list)  # row and reason of what cannot be read
+    content: str = ""  # hash of the pixels
 
     @classmethod
     def begun(cls, dataset: Dataset, side: int) -> PackIndex:

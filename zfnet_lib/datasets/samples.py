@@ -112,23 +112,14 @@ def check_labels(labels: np.ndarray, classes: int) -> np.ndarray:
 
 
 class Dataset(torch.utils.data.Dataset):
-    """A map-style data set of `Sample`s; each kind of data gives `sample` and the attributes.
+    """A map-style data set of `Sample`s; each kind of data gives `sample` and the attributes."""
 
-    Attributes:
-        name: The name it was opened by.
-        split: Which part of it.
-        classes: Readable class names.
-        labels: int64 [n], or int8 [n, classes] where pictures have several labels.
-        names: The pictures' names, known without reading them.
-        origin: Which archive it was unpacked from; empty for data that come with the code.
-    """
-
-    origin: str = ""
-    names: Sequence[str]
-    name: str
+    name: str  # what it was opened by
     split: str
-    classes: tuple[str, ...]
-    labels: np.ndarray
+    classes: tuple[str, ...]  # readable names
+    labels: np.ndarray  # int64 [n], or int8 [n, classes] where pictures have several labels
+    names: Sequence[str]  # the pictures' names, known without reading them
+    origin: str = ""  # which archive it was unpacked from; empty for data that come with the code
 
     def sample(self, i: int) -> Sample:
         """Read or draw the picture at 0 <= i < len(self)."""

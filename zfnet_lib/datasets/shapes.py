@@ -60,7 +60,7 @@ def ellipse(
     angle = np.radians(np.linspace(start, end, 25)[: None if end - start < 360 else -1])
     points = np.stack([rx * np.cos(angle), ry * np.sin(angle)], axis=1)
     c, s = np.cos(np.radians(turn)), np.sin(np.radians(turn))
-    return points @ np.array([[c, -s], [s, c]]) + (x, y)
+    return points @ np.array([[c, s], [-s, c]]) + (x, y)
 
 
 def ring(x: float, y: float, outer: float, inner: float, start: float = 0, end: float = 360) -> np.ndarray:

@@ -20,59 +20,33 @@ GB = 10**9
 
 @dataclass(frozen=True)
 class Archive:
-    """A file that a data set is unpacked from.
+    """A file that a data set is unpacked from."""
 
-    Attributes:
-        title: What it is.
-        sha256: Its hash.
-        images: Pictures a split that it holds, where it is not the whole data set.
-        url: Its official address; empty for an archive that has to be at hand.
-        size: Bytes.
-        inner: An archive inside this one that holds the pictures.
-    """
-
-    title: str
-    sha256: str
-    images: Mapping[str, int] = field(default_factory=dict)
-    url: str = ""
-    size: int = 0
-    inner: str = ""
+    title: str  # what it is
+    sha256: str  # its hash
+    images: Mapping[str, int] = field(default_factory=dict)  # pictures a split, where it lacks some
+    url: str = ""  # its official address; empty for an archive that has to be at hand
+    size: int = 0  # bytes
+    inner: str = ""  # an archive inside this one that holds the pictures
 
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """One data set.
+    """One data set."""
 
-    Attributes:
-        name: What it is opened by.
-        title: What it is called in print.
-        classes: Number of classes.
-        images: Pictures a split. "all" stands for a data set without an official split: a tenth of each
-            class then validates.
-        licence: Terms of use in short.
-        source: The official page.
-        layout: Where the pictures lie in their folder.
-        side: Side in pixels to pack it at: its own where that is below the paper's 256.
-        folder: The folder inside its place below the data root.
-        room: Bytes on disk once unpacked.
-        reader: Reads the index of a split from its folder: one of `folders`, for a data set of files.
-        made: Makes it from its name, a split and options, for a data set that needs no fetching.
-        archives: The official archive first, then others that are accepted.
-    """
-
-    name: str
-    title: str
-    classes: int
-    images: Mapping[str, int]
-    licence: str
-    source: str
-    layout: str
-    side: int = 256
-    folder: str = ""
-    room: int = 0
-    reader: Callable[[Path, str], Index] | None = None
-    made: Callable[..., Dataset] | None = None
-    archives: tuple[Archive, ...] = ()
+    name: str  # what it is opened by
+    title: str  # what it is called in print
+    classes: int  # number of classes
+    images: Mapping[str, int]  # pictures a split; of "all", without an official split, a tenth validates
+    licence: str  # in short
+    source: str  # the official page
+    layout: str  # where the pictures lie in their folder
+    side: int = 256  # side in pixels to pack it at: its own where that is below the paper's 256
+    folder: str = ""  # the folder inside its place below the data root
+    room: int = 0  # bytes on disk once unpacked
+    reader: Callable[[Path, str], Index] | None = None  # of a data set of files: one of `folders`
+    made: Callable[..., Dataset] | None = None  # of others: makes it from its name, a split and options
+    archives: tuple[Archive, ...] = ()  # the official archive first, then others that are accepted
 
     @property
     def splits(self) -> tuple[str, ...]:

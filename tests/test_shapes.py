@@ -27,14 +27,6 @@ def test_a_picture_depends_on_seed_family_split_and_number_alone():
     assert len({one.fingerprint, other.fingerprint, open_dataset("shapes", "train", n=40, seed=1).fingerprint}) == 3
 
 
-def test_numbers_of_classes_and_pictures():
-    sizes = {name: len(open_dataset(name).classes) for name in ("shapes", "shapes-transfer")}
-    assert sizes == {"shapes": 16, "shapes-transfer": 10}
-    shapes = open_dataset("shapes", "train")
-    assert len(shapes) == 4096 and np.bincount(shapes.labels).tolist() == [256] * 16
-    assert not set(shapes.classes) & set(open_dataset("shapes-transfer").classes)
-
-
 @given(FAMILY, st.integers(0, 500), st.integers(16, 70))
 def test_parts_are_disjoint_and_make_up_the_object(family, i, size):
     data = open_dataset(family, "train", n=501, size=size)

@@ -26,19 +26,12 @@ SHOWN = {
 
 
 class Curves(NamedTuple):
-    """Trainings epoch by epoch.
+    """Trainings epoch by epoch."""
 
-    Attributes:
-        epochs: By training: a dict an epoch, as `training.EpochResult`; none where it was not run.
-        filters: By training, where its weights are at hand: the first layer's [maps, 3, k, k].
-        classes: Of the data set.
-        plateaus: When each left ln(classes).
-    """
-
-    epochs: dict[str, list[dict]]
-    filters: dict[str, np.ndarray]
+    epochs: dict[str, list[dict]]  # as `training.EpochResult`; none where it was not run
+    filters: dict[str, np.ndarray]  # where the weights are at hand: the first layer's [maps, 3, k, k]
     classes: int
-    plateaus: Table
+    plateaus: Table  # when each left ln(classes)
 
 
 def training(profile: str) -> Curves:

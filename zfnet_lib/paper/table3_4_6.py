@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import pairwise
 from statistics import mean, stdev
 from time import perf_counter
@@ -76,19 +77,12 @@ class Trial:
 
 @dataclass(frozen=True)
 class Source:
-    """What gives features, and what is tried with them on one data set.
+    """What gives features, and what is tried with them on one data set."""
 
-    Attributes:
-        name: Weights, `NAME, untrained` for the same layers with random weights, `hog` or `pixels`.
-        data: A data set.
-        trials: What is tried.
-        background: Count Caltech-101's background as one more class.
-    """
-
-    name: str
+    name: str  # weights, `NAME, untrained` for the same layers with random weights, `hog` or `pixels`
     data: str
     trials: tuple[Trial, ...]
-    background: bool = False
+    background: bool = False  # Caltech-101's background counts as one more class
 
     @property
     def record(self) -> str:
@@ -173,23 +167,15 @@ def transfer_records(source: Source) -> Iterator[Record]:
     for layer in layers:
         kernel = found[layer].kernel()
         for trial in (trial for trial in source.trials if trial.layer == layer):
-
-            def judge(fold: Fold, trial: Trial = trial, kernel: Tensor = kernel) -> tuple[float, float, float]:
-                return _on_fold(trial, kernel, dataset.labels, len(dataset.classes), fold)
-
+            judge = partial(_on_fold, trial, kernel, dataset.labels, len(dataset.classes))
             if trial.classifier == "softmax":  # its products use all cores
                 judged = [judge(fold) for fold in folds]
             else:
                 with threads(torch.get_num_threads(), each=1) as pool:
                     judged = list(pool.map(judge, folds))
             accuracies, seconds, decays = (list(values) for values in zip(*judged, strict=True))
-            facts = {
-                **asdict(trial),
-                "folds": accuracies,
-                "classes": len(dataset.classes),
-                "dimensions": found[layer].dimensions,
-                "fit_seconds": round(mean(seconds), 2),
-            }
+            facts = asdict(trial) | {"folds": accuracies, "classes": len(dataset.classes)}
+            facts |= {"dimensions": found[layer].dimensions, "fit_seconds": round(mean(seconds), 2)}
             yield Record(
                 "transfer",
                 ACCURACY,

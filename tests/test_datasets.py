@@ -14,9 +14,11 @@ from zfnet_lib.architecture import Box
 from zfnet_lib.datasets import (
     DATASETS,
     DataError,
+    DatasetEntry,
     MissingDataError,
     Sample,
     dataset_folder,
+    folders,
     mask_box,
     open_dataset,
     open_to_look,
@@ -97,6 +99,15 @@ def test_the_table_is_complete():
             data = open_dataset(name, split)
             assert (len(data), len(data.classes)) == (n, DATASETS[name].classes)
     assert len(SYNSETS) == 75 and SYNSETS["n02110341"] == "dalmatian"
+
+
+def test_a_data_set_is_added_by_one_entry(data, monkeypatch):
+    layout, reader = "{train,val}/<class>/*.jpg", folders.read_mini_imagenet
+    entry = DatasetEntry("mine", "Mine", 2, {"train": 4, "val": 4}, "free", "here", layout, reader=reader)
+    monkeypatch.setitem(DATASETS, "mine", entry)
+    for split in entry.splits:
+        class_folders(dataset_folder("mine") / split, ["cats", "dogs"], 2, "{}.jpg")
+    assert counted(open_dataset("mine")) == {"cats": 2, "dogs": 2}
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,15 @@ def test_table_2_shows_mean_spread_and_n_of_what_was_run(results):
     assert {point["name"]: point["ours"] for point in found.points}["zfnet"] == 71.0
 
 
+def test_a_row_is_added_to_table_2_by_one_entry(results, monkeypatch):
+    monkeypatch.setitem(TABLE_2, "zfnet-without-5", TABLE_2["zfnet"].without("conv5", name="zfnet-without-5"))
+    store(results, "zfnet-without-5", 0, train_top1=60.0, val_top1=70.0, val_top5=40.0)
+    found = table1_2.table2("tiny")
+    row = found.table.rows[-1]
+    assert (row["network"], row["ours_val1"]) == ("`zfnet-without-5`: added here", "70.0")
+    assert row["paper_val1"] is None and table1_2.depth_and_width(found.points).axes[0].lines[1].get_xdata() == [7]
+
+
 def test_table_1_takes_single_networks_and_recorded_ensembles(results):
     store(results, "zfnet", 0, val_top1=70.0, val_top5=40.0)
     rows = table1_2.table1("tiny").table.rows

@@ -153,20 +153,6 @@ def test_a_process_that_dies_beside_a_training_is_one_sentence(folder, monkeypat
         next(batches.epoch(1))
 
 
-def test_packing_uses_the_cores_that_it_may_use(folder, monkeypatch):
-    asked = []
-
-    def in_processes(job, parts, n):
-        asked.append(n)
-        return map(job, parts)
-
-    monkeypatch.setattr(packing, "in_processes", in_processes)
-    monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3, 5, 8})
-    packed(folder, workers=None)
-    assert asked == [3]
-
-
 def test_a_full_disk(folder, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("shutil.disk_usage", lambda _: type("usage", (), {"free": 10}))

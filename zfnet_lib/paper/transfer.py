@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from tqdm import tqdm
 
 from ..architecture import Conv
 from ..datasets import Dataset
+from ..datasets.fetch import require_room
 from ..files import DamagedError, UnwritableError, ZfnetError, check, data_root, notice, storing
 from ..images import centre_square, resize_short_side
 from ..network import ConvNet, pooled
@@ -185,8 +185,11 @@ def _extract(extractor, dataset: Dataset, progress: bool, root: Path) -> dict[st
             for layer, values in extractor(pictures).items():
                 rms = values.square().mean(1, keepdim=True).sqrt().clamp(min=1e-12)  # within float16's range
                 computed[layer].append((values / rms).clamp(-65504, 65504).half())
-        for layer, values in computed.items():
-            _save(found[layer].file(start), torch.cat(values).numpy())
+        for layer, parts in computed.items():
+            values, path = torch.cat(parts).numpy(), found[layer].file(start)
+            require_room(path.parent, 2 * values.nbytes, f"the next part of {layer}'s features")
+            with storing(path) as temporary, temporary.open("wb") as file:
+                np.save(file, values)
     return found
 
 
@@ -197,17 +200,6 @@ def _is_whole(path: Path) -> bool:
     except DamagedError as error:
         notice(f"{path} is damaged ({error}); its features are computed again")
         return False
-
-
-def _save(path: Path, values: NDArray[np.float16]) -> None:
-    free = shutil.disk_usage(next(folder for folder in path.parents if folder.exists())).free
-    if free < 2 * values.nbytes:
-        raise ZfnetError(
-            f"{values.nbytes / 1e6:.0f} MB of features do not fit into {path.parent}; free space, or name another "
-            f"folder by ZFNET_DATA; what is computed stays"
-        )
-    with storing(path) as temporary, temporary.open("wb") as file:
-        np.save(file, values)
 
 
 # Folds: which pictures are trained on and which are tested.

@@ -17,24 +17,7 @@ PROFILE = "tiny"
 def microscope(
     networks: Sequence[str], pictures: str, folder: Path, *, side: int = 0, maps: int = 0, progress: bool = False
 ) -> Path:
-    """Write the atlases of some networks over one data set, and a browser that shows them, complete in one folder.
-
-    Args:
-        networks: Weights by name or folder. The atlas of a single one fills the folder itself, those of several
-            its folders of their names.
-        pictures: A data set, or `folder:PATH`.
-        folder: Where to.
-        side: Of the input; by default the network's own, or 224 on larger pictures.
-        maps: How many maps of each layer above the first; 0 takes all.
-        progress: Show bars.
-
-    Returns:
-        The page to open.
-
-    Raises:
-        ZfnetError: Weights or pictures that are not here, two networks of one name, or a folder that holds
-            something else.
-    """
+    """Write the atlases of some networks over one data set, and a browser that shows them, in one folder."""
     places = {Path(network).name: network for network in networks}
     if len(places) < len(networks):
         raise ZfnetError(f"two of {', '.join(networks)} have the same name; give each network once")

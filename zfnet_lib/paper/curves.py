@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from ..datasets import DATASETS
-from .plots import BLUE, GREEN, GREY, NORMAL, ORANGE, PURPLE, SMALL, VERMILION, Figure
+from .plots import BLUE, GREEN, GREY, NORMAL, ORANGE, PURPLE, SMALL, VERMILION, Figure, plain
 from .setting import DATA, trained_at_hand, training_of
 from .spot import trained
 from .tables import Table
@@ -108,10 +108,7 @@ def curves(trainings: Mapping[str, Sequence[Mapping]], classes: int) -> Figure:
 
 
 def label(axes, title: str, x: str, y: str) -> None:
-    """Give a plot its title and axes their names, and take away what distracts."""
-    axes.set_title(title, fontsize=NORMAL, loc="left")
+    """Give a plot the book's look, its title, and the names of its axes."""
+    plain(axes, title)
     axes.set_xlabel(x, fontsize=NORMAL)
     axes.set_ylabel(y, fontsize=NORMAL)
-    axes.tick_params(labelsize=SMALL)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", linewidth=0.4, alpha=0.5)

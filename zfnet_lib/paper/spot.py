@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -23,7 +22,6 @@ from ..files import alone, library_hash, spot_root
 from ..network import ConvNet
 from ..training import SMOKE, train
 from ..weights import CheckpointError, load_network, read_meta, save_network
-from .evolution import Snapshots
 from .records import Stopwatch, store
 from .trainings import Lesson, Training, record_epoch, training_data, training_records
 from .transfer import protocol_folds
@@ -120,21 +118,6 @@ def _train_from_scratch(training: Training) -> tuple[ConvNet, dict]:
     made = watch.provenance(training.seed)
     store(training.errors_file, training_records(training, found, data, made, "test"))
     return net, {}
-
-
-@cache
-def developing(name: str, seed: int = 0) -> dict[int, ConvNet]:
-    """Train a narrow network by the recipe `SMOKE` and return it at the epochs of Fig. 4.
-
-    Args:
-        name: Of an architecture.
-        seed: Of weights, order, views and dropout.
-    """
-    net, data = _begun(name, seed)
-    with TemporaryDirectory() as folder:
-        for _ in train(net, data, SMOKE, folder=Path(folder), seed=seed, snapshots=True):
-            pass
-        return dict(Snapshots(Path(folder)))
 
 
 def _begun(name: str, seed: int) -> tuple[ConvNet, Dataset]:

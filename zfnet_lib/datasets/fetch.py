@@ -19,17 +19,10 @@ from ..files import alone, data_root, is_there, replacing, sha256
 from .samples import DataError
 from .table import Archive, DatasetEntry, dataset_entry, dataset_folder, read_index
 
-DAMAGE = (
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    lzma.LZMAError,
-    zlib.error,
-    EOFError,
-    FileExistsError,
-    NotADirectoryError,
-    IsADirectoryError,
-    NotImplementedError,  # a way of compressing that Python does not know
-)
+DAMAGE = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, NotImplementedError)
+"""What damaged archives raise, the last one where Python does not know how they are compressed …"""
+CLASH = (FileExistsError, NotADirectoryError, IsADirectoryError)
+"""… and those in which a file and a folder have one name."""
 
 TIMEOUT = 60
 """Seconds without a byte after which a download counts as interrupted."""
@@ -86,6 +79,8 @@ def require_room(folder: Path, needed: int, what: str) -> None:
 
 def unpack(archive: Path, folder: Path, *, progress: bool = True) -> None:
     """Unpack a tar archive of any compression, or a zip, into a fresh folder, and nothing outside it."""
+    if not hasattr(tarfile, "data_filter"):
+        raise DataError("this Python cannot unpack archives safely; take 3.11.4 or a later one")
     bar = {"desc": f"unpacking {archive.name}", "unit": " files", "disable": not progress}
     try:
         if zipfile.is_zipfile(archive):
@@ -99,7 +94,7 @@ def unpack(archive: Path, folder: Path, *, progress: bool = True) -> None:
                 tar.extractall(folder, tqdm(tar, **bar), filter="data")
     except tarfile.FilterError as error:
         raise DataError(f"{archive} must not be unpacked: {error}") from error
-    except DAMAGE as error:
+    except (*DAMAGE, *CLASH) as error:
         raise DataError(f"{archive} is damaged ({error}); bring it again") from error
 
 

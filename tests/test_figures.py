@@ -16,7 +16,7 @@ from PIL import Image
 from zfnet_lib.architecture import ARCHITECTURES, KRIZHEVSKY, MINI, ZFNET, ArchSpec, Box, Conv, Dense, Pool
 from zfnet_lib.images import FigureError, projection_image, robust_maximum
 from zfnet_lib.occlusion import Occlusion
-from zfnet_lib.paper import fig1, fig2, fig3, fig6, table12
+from zfnet_lib.paper import curves, fig1, fig2, fig3, fig6
 from zfnet_lib.paper.plots import SMALL, Figure, picture_grid, tile, unit_figure
 
 GREY = 128
@@ -140,7 +140,7 @@ EPOCH = {"epoch": 1, "loss": 1.0, "top1": 50.0, "rms": {"conv1": (0.1, 0.1)}}
         lambda: fig2.mosaic([(0, projections(9, 11), patches(9, 11))], FORMULA),
         lambda: picture_grid([[PICTURE]], [FORMULA], ["x"], FORMULA),
         lambda: fig6.draw([fig6_row(FORMULA)], FORMULA),
-        lambda: table12.curves({FORMULA: [EPOCH]}, 16),
+        lambda: curves.curves({FORMULA: [EPOCH]}, 16),
     ],
 )
 def test_names_are_no_formulas(drawn):

@@ -9,7 +9,29 @@ from matplotlib.colors import to_rgb
 
 from ..architecture import Pool
 from ..images import FigureError, projection_image, require_picture, robust_maximum
-from .plots import DPI, GREY, INK, NORMAL, ORANGE, SKY, SMALL, TITLE, VERMILION, WIDTH, Figure, Sheet, tint, zone
+from .plots import (
+    DPI,
+    GREEN,
+    GREY,
+    INK,
+    NORMAL,
+    ORANGE,
+    PURPLE,
+    SKY,
+    SMALL,
+    TITLE,
+    VERMILION,
+    WIDTH,
+    Figure,
+    Sheet,
+    tint,
+)
+
+
+def zone(row: int, column: int) -> str:
+    """Return the colour of a pooling region; neighbours, also diagonal ones, differ."""
+    return (SKY, ORANGE, GREEN, PURPLE)[row % 2 * 2 + column % 2]
+
 
 REGIONS = Pool()
 """The paper's: 3x3 at stride 2."""

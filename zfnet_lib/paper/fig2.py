@@ -22,7 +22,7 @@ from ..network import ConvNet, Trace
 from ..strongest import Block as Block_from_strongest
 from ..strongest import Hits, Squares, blocks, fitted, load_blocks, patch, rows_first, save_blocks, strongest
 from ..weights import CheckpointError, load_network
-from .plots import DIVIDE, DPI, GAP, SIDE, WIDTH, Figure, Sheet, not_run, tile
+from .plots import DIVIDE, DPI, GAP, WIDTH, Figure, Sheet, not_run, tile
 from .records import Provenance, Stopwatch
 from .setting import Setting, Source, opened, searches
 from .tables import Note, Table
@@ -303,6 +303,7 @@ def drawn_maps(hits: Hits, maps: int, seed: int) -> list[int]:
 
 # Fig. 2: projections of the strongest units on grey, beside the patches of the pictures that caused them.
 
+SIDE = 3
 MARGIN, SPACE, LABEL = 0.05, 0.22, 0.2
 """Inches around the blocks, between them, and for the map number above each."""
 

@@ -347,7 +347,7 @@ def _is_free(path: Path, content: bytes) -> bool:
 
 def _atlas(options: argparse.Namespace) -> None:
     from .machine import tune_allocator
-    from .paper.atlases import microscope
+    from .paper.fig2 import microscope
 
     tune_allocator()
     names = "+".join(Path(network).name for network in options.networks)

@@ -41,6 +41,11 @@ def tint(colour: str, strength: float) -> tuple[float, float, float]:
     return tuple(1 - strength * (1 - part) for part in to_rgb(colour))
 
 
+def zone(row: int, column: int) -> str:
+    """Return the colour of a pooling region; neighbours, also diagonal ones, differ."""
+    return (SKY, ORANGE, GREEN, PURPLE)[row % 2 * 2 + column % 2]
+
+
 class Figure(matplotlib.figure.Figure):
     """A figure of the page's width that Jupyter shows without pyplot, as a PNG on white."""
 
@@ -213,8 +218,8 @@ def picture_grid(
             f"a grid takes a name for each row and column; given {len(names)} and {len(columns)} names for "
             f"{len(rows)} rows of {', '.join(sorted({str(len(row)) for row in rows})) or 'no'} pictures"
         )
-    left, space, line, letter = MARGIN + 0.85, 0.05, 0.15, 0.072  # inches; a letter's width on average
-    side = (WIDTH - MARGIN - left + space) / len(columns) - space
+    label, space, line, letter = 0.85, 0.05, 0.15, 0.072  # inches, the last two for words above the columns
+    left, side = MARGIN + label, (WIDTH - 2 * MARGIN - label + space) / len(columns) - space
     heads = [wrap(words, int(side / letter), break_long_words=False) for words in columns]
     top = Sheet.HEAD + line * max(map(len, heads)) + space
     heights = [max(side * min(1, len(one) / require_picture(one).shape[1]) for one in row) for row in rows]

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
@@ -36,13 +37,6 @@ PROGRAMS = {
     "git": (("git",), "records cannot name the commit that they come from"),
 }
 """Programs beside Python: what each may be called, and what happens without it."""
-
-BF16 = {
-    True: "yes",
-    False: "no: bfloat16, the recipes' precision, is emulated; --precision float32 may be many times faster",
-    None: "unknown",
-}
-"""What follows from whether the machine multiplies bfloat16 itself."""
 
 GB = 10**9
 
@@ -92,18 +86,17 @@ def programs() -> Iterator[Line]:
     for name, (names, without) in PROGRAMS.items():
         found = next(filter(None, map(shutil.which, names)), None)
         yield name, found or f"missing: {without}"
-    yield "kernel python3", _kernel()
-
-
-def _kernel() -> str:
-    """Say whether `python3` is this environment's kernel for those that ask jupyter for it."""
     spec = KernelSpecManager().get_kernel_spec("python3")
     program = Path(spec.argv[0])  # a bare `python` is replaced by the interpreter that asks
     if not program.is_absolute() or program.parent == Path(sys.executable).parent:
-        return "this environment's"
-    return (
-        f"{program}, as {spec.resource_dir} says: another environment's, which JupyterLab and papermill take; "
-        f"zfnet run and the book do not; remove that folder, or take it off JUPYTER_PATH"
+        yield "kernel python3", "this environment's"
+        return
+    yield (
+        "kernel python3",
+        (
+            f"{program}, as {spec.resource_dir} says: another environment's, which JupyterLab and papermill take; "
+            f"zfnet run and the book do not; remove that folder, or take it off JUPYTER_PATH"
+        ),
     )
 
 
@@ -112,7 +105,8 @@ def machine() -> Iterator[Line]:
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     yield "device", ", ".join(gpus) or device_name(place())
     yield "cores", str(os.cpu_count())
-    yield "bf16 instructions", BF16[has_bf16()]
+    slow = "no: bfloat16, the recipes' precision, is emulated; --precision float32 may be many times faster"
+    yield "bf16 instructions", {True: "yes", False: slow, None: "unknown"}[has_bf16()]
     yield "memory", f"{psutil.virtual_memory().total / GB:.0f} GB"
     disk = next(folder for folder in (data_root(), *data_root().absolute().parents) if folder.is_dir())
     yield "disk for data", f"{shutil.disk_usage(disk).free / GB:.0f} GB free"
@@ -121,12 +115,15 @@ def machine() -> Iterator[Line]:
 def data_sets() -> Iterator[Line]:
     """Say which data sets are fetched and packed."""
     for name, entry in DATASETS.items():
+        missing, packed = _missing_data(name), []
         if entry.reader is None:
             yield name, "made in code"
-        elif _missing_data(name):
-            yield name, f"missing: {_missing_data(name)}"
+        elif missing:
+            yield name, f"missing: {missing}"
         else:
-            packed = [split for split in entry.splits if _is_packed(name, split)]
+            for split in entry.splits:
+                with suppress(ZfnetError):
+                    packed += [split] if open_pack(name, split) else []
             rest = f"packed: {', '.join(packed)}" if packed else f"not packed: zfnet pack {name}"
             yield name, f"fetched, {rest}"
 
@@ -201,18 +198,13 @@ def profiles() -> Iterator[Line]:
         lacks = list(filter(None, (_missing_data(profile.pictures), _missing_weights(profile.network))))
         yield profile.name, "lacks:" if lacks else "ready"
         yield from (("", command) for command in lacks)
-        more = [command for command in _needed_anew(profile.name) if command not in lacks]
+        data = [DATA[profile.name], *(source.data for source in SOURCES[profile.name]), TRIED[profile.name][2]]
+        networks = [source.name for source in SOURCES[profile.name] if source.name in (*FETCHERS, *SHIPPED)]
+        needed = dict.fromkeys(filter(None, (*map(_missing_data, data), *map(_missing_weights, networks))))
+        more = [command for command in needed if command not in lacks]
         if more:
             yield "", "to compute anew what is stored (--live), also:"
             yield from (("", command) for command in more)
-
-
-def _needed_anew(profile: str) -> list[str]:
-    """Return the commands that bring what a profile's experiments compute from."""
-    data = [DATA[profile], *(source.data for source in SOURCES[profile]), TRIED[profile][2]]
-    networks = [source.name for source in SOURCES[profile] if source.name in (*FETCHERS, *SHIPPED)]
-    needed = [*map(_missing_data, data), *map(_missing_weights, networks)]
-    return list(dict.fromkeys(filter(None, needed)))
 
 
 def _missing_data(name: str) -> str:
@@ -222,13 +214,6 @@ def _missing_data(name: str) -> str:
         return ""
     at_hand = not entry.archives or not entry.archives[0].url
     return f"zfnet fetch {name}" + " --from ARCHIVE" * at_hand
-
-
-def _is_packed(name: str, split: str) -> bool:
-    try:
-        return bool(open_pack(name, split))
-    except ZfnetError:
-        return False
 
 
 def _missing_weights(name: str) -> str:

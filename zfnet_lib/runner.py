@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 from .files import (
     PROJECT,
@@ -34,22 +34,11 @@ from .machine import cores, end_with_parent
 
 Value = str | int | float | bool
 
-_KINDS = {"str": str, "int": int, "float": float, "bool": bool}
-_TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-_BUILD = "from jupyter_book.cli.main import main; main()"
+TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
-@dataclass(frozen=True)
-class Run:
-    """What became of one notebook of a batch.
-
-    Attributes:
-        notebook: Its name, such as `fig1`.
-        state: `done`, `kept` (finished earlier and nothing changed since) or `failed`.
-        seconds: What this run took; 0 for a kept one.
-        path: The executed notebook.
-        error: For a failed one the cell and the error, otherwise empty.
-    """
+class Run(NamedTuple):
+    """What became of one notebook of a batch: `done`, `failed`, or `kept` as nothing changed since it was done."""
 
     notebook: str
     state: str
@@ -59,13 +48,19 @@ class Run:
 
 
 def notebook_names() -> list[str]:
-    """Return the names of all notebooks, those of the book first and in its order.
+    """Return the names of all notebooks, those of the book first and in its order."""
+    found, chapters = {path.stem for path in (PROJECT / "notebooks").glob("*.ipynb")}, _chapters()
+    return [name for name in chapters if name in found] + sorted(found - set(chapters))
 
-    Raises:
-        ZfnetError: There is no checkout here.
-    """
-    found = {path.stem for path in (PROJECT / "notebooks").glob("*.ipynb")}
-    return [name for name in _chapters() if name in found] + sorted(found - set(_chapters()))
+
+def _chapters() -> list[str]:
+    contents = PROJECT / "_toc.yml"
+    if not contents.exists():
+        raise ZfnetError(
+            f"there are no notebooks in {PROJECT}: they and the book are part of a checkout of the repository; "
+            f"run this command in one"
+        )
+    return re.findall(r"file: notebooks/(\S+)", contents.read_text())
 
 
 def state_hash() -> str:
@@ -111,156 +106,56 @@ def run_notebooks(
     """
     if jobs < 1:
         raise ZfnetError(f"{jobs} notebooks at a time are impossible; give --jobs 1 or more")
-    names = list(names) or notebook_names()
-    folder = out or PROJECT / "runs" / profile
+    names, folder = list(names) or notebook_names(), out or PROJECT / "runs" / profile
     values = _values(names, parameters or {}, {"profile": profile, "live": live})
-    _check_writable(folder)
-    if live and profile == "smoke":
-        shutil.rmtree(spot_root(), ignore_errors=True)
-    state, jobs = state_hash(), min(jobs, len(names))
-    asked = [(_source(name), folder / f"{name}.ipynb", values[name], state, not live) for name in names]
-    return _executed(asked, jobs)
-
-
-def summary(runs: Iterable[Run]) -> str:
-    """Return a batch as a table of text: notebook, state, seconds, error.
-
-    Example:
-        >>> print(summary([Run("fig1", "done", 4.21, Path("fig1.ipynb"))]))
-        notebook  state   seconds
-        fig1      done        4.2
-    """
-    runs = list(runs)
-    width = max([len(run.notebook) for run in runs] + [8])
-    rows = [f"{'notebook':{width}}  state   seconds"]
-    rows += [f"{run.notebook:{width}}  {run.state:6}  {run.seconds:7.1f}  {run.error}" for run in runs]
-    return "\n".join(row.rstrip() for row in rows)
-
-
-def publish_book(profile: str, out: Path | None = None) -> Path:
-    """Build the book from executed notebooks, as they are, and return its first page.
-
-    Args:
-        profile: The profile that was run.
-        out: The folder of the executed notebooks; by default `runs/<profile>`. The book is built in its
-            folder `book`.
-
-    Raises:
-        ZfnetError: A notebook of the book has not been run or has failed, or the build gives a warning.
-    """
-    folder = out or PROJECT / "runs" / profile
-    missing = [name for name in _chapters() if not _fingerprint_of(folder / f"{name}.ipynb")]
-    if missing:
-        command = f"zfnet run {' '.join(missing)} --profile {profile}" + (f" --out {out}" if out else "")
-        raise ZfnetError(f"{folder} lacks {', '.join(missing)} (not run, or failed); run first: {command}")
-    stage = folder / "book"
-    _stage(stage, [folder / f"{name}.ipynb" for name in _chapters()])
-    command = [sys.executable, "-c", _BUILD, "build", str(stage), "-W", "--keep-going"]
-    if subprocess.run(command, check=False).returncode:
-        raise ZfnetError(f"the book in {stage} was built with the warnings above; mend them and publish again")
-    return stage / "_build/html/index.html"
-
-
-@contextmanager
-def own_kernel() -> Iterator[None]:
-    """Let `python3` name this interpreter's kernel, whatever else is registered under that name.
-
-    It holds in this process and in those that it starts: jupyter looks first where `JUPYTER_PATH` points.
-    """
-    from ipykernel.kernelspec import write_kernel_spec
-
-    before = os.environ.get("JUPYTER_PATH")
-    with tempfile.TemporaryDirectory(prefix="zfnet-kernel-") as folder:
-        write_kernel_spec(Path(folder, "kernels/python3"))
-        os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, (folder, before)))
-        try:
-            yield
-        finally:
-            os.environ.pop("JUPYTER_PATH") if before is None else os.environ.update(JUPYTER_PATH=before)
-
-
-def _chapters() -> list[str]:
-    contents = PROJECT / "_toc.yml"
-    if not contents.exists():
-        raise ZfnetError(
-            f"there are no notebooks in {PROJECT}: they and the book are part of a checkout of the repository; "
-            f"run this command in one"
-        )
-    return re.findall(r"file: notebooks/(\S+)", contents.read_text())
-
-
-def _stage(stage: Path, executed: list[Path]) -> None:
-    """Lay out the book's sources with executed notebooks and with execution switched off."""
-    import yaml
-
-    config = yaml.safe_load((PROJECT / "_config.yml").read_text())
-    config["execute"]["execute_notebooks"] = "off"  # `auto` would run cells without output
-    with replacing(stage) as fresh:
-        (fresh / "notebooks").mkdir(parents=True)
-        (fresh / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True))
-        shutil.copy(PROJECT / "_toc.yml", fresh)
-        shutil.copytree(PROJECT / "book", fresh / "book", ignore=shutil.ignore_patterns("__pycache__"))
-        for path in executed:
-            shutil.copy(path, fresh / "notebooks")
-
-
-def _values(names: list[str], given: Mapping[str, Value], fixed: dict[str, Value]) -> dict[str, dict[str, Value]]:
-    """Return for each notebook the typed values of its parameters that are set."""
-    for option in fixed.keys() & given.keys():
-        raise ZfnetError(f"set {option} by --{option}, not as a parameter")
-    declared = _declared(names)
-    known = sorted(set().union(*declared.values()) - set(fixed))
-    for parameter in given:
-        if parameter not in known:
-            parameters = f"the parameters are {', '.join(known)}"
-            raise ZfnetError(f"no parameter {parameter!r} in {', '.join(names)}; {parameters}")
-    return {
-        name: {
-            parameter: _typed(name, parameter, value, kinds[parameter])
-            for parameter, value in {**given, **fixed}.items()
-            if parameter in kinds
-        }
-        for name, kinds in declared.items()
-    }
-
-
-def _declared(names: list[str]) -> dict[str, dict[str, str]]:
-    """Return for each notebook its parameters and their types."""
-    import papermill
-
-    known = notebook_names()
-    for name in names:
-        if name not in known:
-            raise ZfnetError(f"there is no notebook {name!r}; the notebooks are {', '.join(known)}")
-    cells = {name: papermill.inspect_notebook(_source(name)) for name in names}
-    return {
-        name: {parameter: found["inferred_type_name"] for parameter, found in cell.items()}
-        for name, cell in cells.items()
-    }
-
-
-def _typed(notebook: str, parameter: str, value: Value, kind: str) -> Value:
-    """Return a value, given as text or typed, as the type that the notebook's parameters cell declares."""
-    problem = ZfnetError(f"the parameter {parameter} of {notebook} takes {kind}, not {value!r}")
-    if kind not in _KINDS:
-        raise problem
-    if not isinstance(value, str):
-        fits = type(value) is _KINDS[kind] or (kind == "float" and type(value) is int)
-        if not fits:
-            raise problem
-        return value
-    try:
-        return _TRUTH[value.lower()] if kind == "bool" else _KINDS[kind](value)
-    except (ValueError, KeyError):
-        raise problem from None
-
-
-def _check_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise _unwritable(folder, error) from error
+    if live and profile == "smoke":
+        shutil.rmtree(spot_root(), ignore_errors=True)
+    state, source = state_hash(), PROJECT / "notebooks"
+    asked = [(source / f"{name}.ipynb", folder / f"{name}.ipynb", values[name], state, not live) for name in names]
+    return _executed(asked, min(jobs, len(names)))
+
+
+def _values(names: list[str], given: Mapping[str, Value], fixed: dict[str, Value]) -> dict[str, dict[str, Value]]:
+    """Return for each notebook the typed values of its parameters that are set."""
+    import papermill
+
+    for option in fixed.keys() & given.keys():
+        raise ZfnetError(f"set {option} by --{option}, not as a parameter")
+    known = notebook_names()
+    for name in names:
+        if name not in known:
+            raise ZfnetError(f"there is no notebook {name!r}; the notebooks are {', '.join(known)}")
+    declared = {name: papermill.inspect_notebook(PROJECT / "notebooks" / f"{name}.ipynb") for name in names}
+    known = sorted(set().union(*declared.values()) - set(fixed))
+    for parameter in given:
+        if parameter not in known:
+            parameters = f"the parameters are {', '.join(known)}"
+            raise ZfnetError(f"no parameter {parameter!r} in {', '.join(names)}; {parameters}")
+    values: dict[str, dict[str, Value]] = {name: {} for name in names}
+    for name, parameters in declared.items():
+        for parameter, value in {**given, **fixed}.items():
+            if parameter in parameters:
+                kind = parameters[parameter]["inferred_type_name"]
+                values[name][parameter] = _typed(name, parameter, value, kind)
+    return values
+
+
+def _typed(notebook: str, parameter: str, value: Value, kind: str) -> Value:
+    """Return a value, given as text or typed, as the type that the notebook's parameters cell declares."""
+    kinds = {"str": str, "int": int, "float": float, "bool": bool}
+    try:
+        if isinstance(value, str):
+            return TRUTH[value.lower()] if kind == "bool" else kinds[kind](value)
+        if type(value) is kinds[kind] or (kind == "float" and type(value) is int):
+            return value
+    except (ValueError, KeyError):
+        pass
+    raise ZfnetError(f"the parameter {parameter} of {notebook} takes {kind}, not {value!r}")
 
 
 def _unwritable(folder: Path, error: OSError) -> ZfnetError:
@@ -293,7 +188,17 @@ def _begin_worker(cores: int) -> None:
 
 def _run(source: Path, target: Path, values: dict[str, Value], state: str, keep: bool) -> Run:
     """Execute one notebook into `target`, unless it stands there with the same fingerprint."""
-    asked = json.dumps([source.read_text(), values, _contents(source.parent, values), state], sort_keys=True)
+    import nbformat
+
+    # What is at the paths among its parameters counts too: pictures, weights. (Path's own methods fail on an
+    # unknown user and on a long text.)
+    texts = [value.removeprefix("folder:") for value in values.values() if value and isinstance(value, str)]
+    paths = [source.parent / os.path.expanduser(text) for text in texts]  # noqa: PTH111
+    stamps = [
+        stamp(path, files_below(path)) if path.is_dir() else stamp(path.parent, [path.name])
+        for path in filter(os.path.exists, paths)
+    ]
+    asked = json.dumps([source.read_text(), values, stamps, state], sort_keys=True)
     fingerprint = hashlib.sha256(asked.encode()).hexdigest()
     if keep and _fingerprint_of(target) == fingerprint:
         return Run(source.stem, "kept", 0.0, target)
@@ -303,19 +208,17 @@ def _run(source: Path, target: Path, values: dict[str, Value], state: str, keep:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as unfinished:
             executed = Path(unfinished) / target.name  # papermill asks for the ending .ipynb
             error = _execute(source, executed, values)
-            _finish(executed, "" if error else fingerprint)
+            notebook = nbformat.read(executed, as_version=4)
+            notebook.metadata["zfnet"] = {"fingerprint": "" if error else fingerprint}
+            tags = {tag: cell for cell in notebook.cells for tag in cell.metadata.get("tags", [])}
+            if {"parameters", "injected-parameters"} <= tags.keys():  # the injected cell then looks like the other
+                shown = [tag for tag in tags["parameters"].metadata.tags if tag != "parameters"]
+                tags["injected-parameters"].metadata.tags += shown
+            nbformat.write(notebook, executed)
             executed.replace(target)
     except OSError as full:
         raise _unwritable(target.parent, full) from full
     return Run(source.stem, "failed" if error else "done", time.perf_counter() - start, target, error)
-
-
-def _contents(cwd: Path, values: Mapping[str, Value]) -> list[str]:
-    """Return stamps of what is at the paths among a notebook's parameters: pictures, weights, one picture."""
-    texts = [value.removeprefix("folder:") for value in values.values() if value and isinstance(value, str)]
-    paths = [cwd / os.path.expanduser(text) for text in texts]  # noqa: PTH111 (Path's own fails on an unknown user)
-    found = [path for path in paths if os.path.exists(path)]  # noqa: PTH110 (Path's own fails on a long text)
-    return [stamp(path, files_below(path)) if path.is_dir() else stamp(path.parent, [path.name]) for path in found]
 
 
 def _execute(source: Path, executed: Path, values: dict[str, Value]) -> str:
@@ -340,19 +243,6 @@ def _execute(source: Path, executed: Path, values: dict[str, Value]) -> str:
     return ""
 
 
-def _finish(executed: Path, fingerprint: str) -> None:
-    """Write the fingerprint into an executed notebook; let the injected cell look like the parameters cell."""
-    import nbformat
-
-    notebook = nbformat.read(executed, as_version=4)
-    notebook.metadata["zfnet"] = {"fingerprint": fingerprint}
-    tags = {tag: cell for cell in notebook.cells for tag in cell.metadata.get("tags", [])}
-    if {"parameters", "injected-parameters"} <= tags.keys():
-        shown = [tag for tag in tags["parameters"].metadata.tags if tag != "parameters"]
-        tags["injected-parameters"].metadata.tags += shown
-    nbformat.write(notebook, executed)
-
-
 def _fingerprint_of(executed: Path) -> str:
     """Return the fingerprint of a notebook that finished; empty for a failed, missing or damaged one."""
     try:
@@ -361,5 +251,62 @@ def _fingerprint_of(executed: Path) -> str:
         return ""
 
 
-def _source(name: str) -> Path:
-    return PROJECT / "notebooks" / f"{name}.ipynb"
+@contextmanager
+def own_kernel() -> Iterator[None]:
+    """Let `python3` name this interpreter's kernel, whatever else is registered under that name.
+
+    It holds in this process and in those that it starts: jupyter looks first where `JUPYTER_PATH` points.
+    """
+    from ipykernel.kernelspec import write_kernel_spec
+
+    before = os.environ.get("JUPYTER_PATH")
+    with tempfile.TemporaryDirectory(prefix="zfnet-kernel-") as folder:
+        write_kernel_spec(Path(folder, "kernels/python3"))
+        os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, (folder, before)))
+        try:
+            yield
+        finally:
+            os.environ.pop("JUPYTER_PATH") if before is None else os.environ.update(JUPYTER_PATH=before)
+
+
+def summary(runs: Iterable[Run]) -> str:
+    """Return a batch as a table of text: notebook, state, seconds, error."""
+    runs = list(runs)
+    width = max([len(run.notebook) for run in runs] + [8])
+    rows = [f"{'notebook':{width}}  state   seconds"]
+    rows += [f"{run.notebook:{width}}  {run.state:6}  {run.seconds:7.1f}  {run.error}" for run in runs]
+    return "\n".join(row.rstrip() for row in rows)
+
+
+def publish_book(profile: str, out: Path | None = None) -> Path:
+    """Build the book, in a folder `book` beside the executed notebooks, from these; return its first page.
+
+    Args:
+        profile: The profile that was run.
+        out: The folder of the executed notebooks; by default `runs/<profile>`.
+
+    Raises:
+        ZfnetError: A notebook of the book has not been run or has failed, or the build gives a warning.
+    """
+    import yaml
+
+    folder, chapters = out or PROJECT / "runs" / profile, _chapters()
+    missing = [name for name in chapters if not _fingerprint_of(folder / f"{name}.ipynb")]
+    if missing:
+        command = f"zfnet run {' '.join(missing)} --profile {profile}" + (f" --out {out}" if out else "")
+        raise ZfnetError(f"{folder} lacks {', '.join(missing)} (not run, or failed); run first: {command}")
+    config = yaml.safe_load((PROJECT / "_config.yml").read_text())
+    config["execute"]["execute_notebooks"] = "off"  # `auto` would run cells without output
+    stage = folder / "book"
+    with replacing(stage) as fresh:
+        (fresh / "notebooks").mkdir(parents=True)
+        (fresh / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True))
+        shutil.copy(PROJECT / "_toc.yml", fresh)
+        shutil.copytree(PROJECT / "book", fresh / "book", ignore=shutil.ignore_patterns("__pycache__"))
+        for name in chapters:
+            shutil.copy(folder / f"{name}.ipynb", fresh / "notebooks")
+    build = "from jupyter_book.cli.main import main; main()"
+    command = [sys.executable, "-c", build, "build", str(stage), "-W", "--keep-going"]
+    if subprocess.run(command, check=False).returncode:
+        raise ZfnetError(f"the book in {stage} was built with the warnings above; mend them and publish again")
+    return stage / "_build/html/index.html"

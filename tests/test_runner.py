@@ -97,10 +97,10 @@ def test_notebooks_run_in_this_environment_whatever_python3_is_registered(
 
 
 BATCH = """from pathlib import Path
-from zfnet_lib import notebooks
+from zfnet_lib import runner
 if __name__ == "__main__":
-    notebooks.PROJECT = Path.cwd()
-    list(notebooks.run_notebooks(["one", "aside"], "smoke", jobs=2))"""
+    runner.PROJECT = Path.cwd()
+    list(runner.run_notebooks(["one", "aside"], "smoke", jobs=2))"""
 
 
 def test_workers_and_kernels_end_with_a_batch_that_is_killed(project: Path) -> None:
@@ -295,18 +295,31 @@ def test_live_trains_anew_what_smoke_trained_before(project: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    ("kind", "given", "value"),
-    [("bool", "No", False), ("bool", "true", True), ("int", "-3", -3), ("float", 2, 2), ("str", "7", "7")],
+    ("kind", "default", "given", "value"),
+    [
+        ("bool", "True", "No", "False"),
+        ("bool", "False", "true", "True"),
+        ("int", "1", "-3", "-3"),
+        ("float", "1.0", 2, "2"),
+        ("str", "''", "7", "'7'"),
+    ],
 )
-def test_values_take_the_declared_type(kind: str, given: object, value: object) -> None:
-    typed = runner._typed("one", "size", given, kind)
-    assert (type(typed), typed) == (type(value), value)
+def test_values_take_the_declared_type(project: Path, kind: str, default: str, given: object, value: str) -> None:
+    path = project / "notebooks/one.ipynb"
+    write_notebook(path, "print(repr(size))")
+    path.write_text(path.read_text().replace("size: float = 1.5", f"size: {kind} = {default}"))
+    (done,) = run_notebooks(["one"], "smoke", {"size": given})
+    assert printed(done.path) == f"{value}\n"
 
 
-@pytest.mark.parametrize(("kind", "given"), [("int", "3.5"), ("int", True), ("bool", "2"), ("list", "[1]")])
-def test_values_of_another_type_are_refused(kind: str, given: object) -> None:
-    with pytest.raises(ZfnetError, match=f"takes {kind}, not"):
-        runner._typed("one", "size", given, kind)
+@pytest.mark.parametrize(
+    ("kind", "given"), [("int", "3.5"), ("int", True), ("bool", "2"), ("list", "[1]"), ("float", "wide")]
+)
+def test_values_of_another_type_are_refused(project: Path, kind: str, given: object) -> None:
+    path = project / "notebooks/one.ipynb"
+    path.write_text(path.read_text().replace("size: float = 1.5", f"size: {kind} = 1"))
+    with pytest.raises(ZfnetError, match=f"the parameter size of one takes {kind}, not"):
+        run_notebooks(["one"], "smoke", {"size": given})
 
 
 def test_publishing_names_what_has_not_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,9 +80,8 @@ def test_a_projection_finds_the_patch_whose_edges_it_has():
     pictures = torch.from_numpy(rng.integers(0, 256, (20, 3, 32, 32)).astype(np.uint8))
     own, box = pictures[3].permute(1, 2, 0).numpy()[4:28, 4:28], Box(4, 4, 28, 28)
     outlines = (own.transpose(2, 0, 1).astype(np.float32) - 128) / 255
-    finds = grouping._finds
     block = Block("conv1", 0, [1.0, 1.0], [outlines, -outlines[:, ::-1]], [own, own], [box, box], [], [])
-    assert list(finds(block, pictures)) == [True, False]
+    assert grouping.finds(block, pictures) == [True, False]
 
 
 @pytest.fixture

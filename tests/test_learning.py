@@ -6,7 +6,7 @@ import pytest
 
 from zfnet_lib.architecture import STEMS, TABLE_2
 from zfnet_lib.datasets.overlap import Overlap
-from zfnet_lib.paper import cards, records, table12
+from zfnet_lib.paper import records, setting, table12
 from zfnet_lib.paper import table12 as drawn
 
 
@@ -102,16 +102,16 @@ def test_without_any_training_the_curves_say_not_run():
 
 
 def test_overlaps_are_counted_beside_what_the_paper_recalls(results, data):
-    rows = {row["second"]: row for row in cards.overlaps("tiny").rows}
+    rows = {row["second"]: row for row in setting.overlaps("tiny").rows}
     assert rows["caltech-101 all"]["paper"] == "44 (recalled)"
     assert rows["caltech-101 all"]["pairs"] > 0 and rows["voc-2012 trainval"]["paper"] == ""
     assert "imagenet-samples val" not in rows
     found = Overlap("tiny-imagenet train", "caltech-101 all", (9, 7), 0.8, ())
     found.save(data / "overlap" / "tiny-imagenet-train--caltech-101-all.json")
-    rows = {row["second"]: row for row in cards.overlaps("tiny").rows}
+    rows = {row["second"]: row for row in setting.overlaps("tiny").rows}
     assert (rows["caltech-101 all"]["pairs"], rows["caltech-101 all"]["compared"]) == (0, "9 with 7")
     assert len(rows) > 1
-    assert cards.overlaps("smoke").rows == []
+    assert setting.overlaps("smoke").rows == []
 
 
 def test_precisions_are_compared_as_far_as_both_went(results):

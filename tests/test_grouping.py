@@ -27,6 +27,8 @@ def test_random_groups_take_no_two_members_of_one_group():
     features = np.repeat(np.eye(9)[:, None], 9, axis=1)
     found = grouping.likeness(features)
     assert found.random == found.level == 0 and found.above == 100
+    few = grouping.likeness(np.ones((4, 9, 2)))
+    assert few.random == few.level == pytest.approx(1)
 
 
 def test_constant_descriptors_are_like_nothing():

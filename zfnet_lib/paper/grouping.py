@@ -48,6 +48,7 @@ def likeness(features: NDArray, seed: int = 0) -> Likeness:
     units = np.divide(features, size, out=np.zeros_like(features, dtype=float), where=size > 0)
 
     def mean_cosine(units: NDArray) -> NDArray:
+        k = units.shape[1]  # of few groups, random ones have fewer members
         return ((units.sum(1) ** 2).sum(1) - (units**2).sum((1, 2))) / (k * (k - 1))
 
     rng = np.random.default_rng(seed)

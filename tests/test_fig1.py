@@ -6,7 +6,6 @@ import torch
 from drawings import assert_legible, pictures, words
 from torch.nn import functional as F
 
-from zfnet_lib.architecture import Pool
 from zfnet_lib.deconv import alone, deconv, descend
 from zfnet_lib.files import ZfnetError
 from zfnet_lib.images import FigureError, projection_image
@@ -16,25 +15,18 @@ rng = np.random.default_rng(0)
 PICTURE = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
 
 
-def pooled_window(values: np.ndarray, pool: Pool = fig1.POOL):
-    """A literal second implementation of pooling and of unpooling by adding."""
-    shape = tuple(pool.side(side) for side in values.shape)
-    pooled, switches, unpooled = np.zeros(shape), np.zeros(shape, int), np.zeros(values.shape)
-    for i, j in np.ndindex(*shape):
-        best = None
-        for row in range(i * pool.stride, min(i * pool.stride + pool.size, values.shape[0])):
-            for column in range(j * pool.stride, min(j * pool.stride + pool.size, values.shape[1])):
-                if best is None or values[row, column] > values[best]:
-                    best = row, column
-        pooled[i, j], switches[i, j] = values[best], best[0] * values.shape[1] + best[1]
-        unpooled[best] += values[best]
-    return pooled, switches, unpooled
+def pooled_window(values: np.ndarray) -> list[np.ndarray]:
+    """Pool and unpool literally: a map, its regions' maxima and switches, and the map in which they add up."""
+    pooled, switches = F.max_pool2d(torch.from_numpy(values)[None], 3, 2, ceil_mode=True, return_indices=True)
+    unpooled = np.zeros(values.size)
+    np.add.at(unpooled, switches.numpy().ravel(), pooled.numpy().ravel())
+    return [values, pooled[0].numpy(), switches[0].numpy(), unpooled.reshape(values.shape)]
 
 
 def a_window() -> list[np.ndarray]:
     values = np.round(rng.exponential(3, (7, 7)), 2)
     values[2, 4] = 30.25
-    return [values, *pooled_window(values)]
+    return pooled_window(values)
 
 
 def some_levels() -> dict[str, np.ndarray]:
@@ -111,8 +103,7 @@ def test_the_diagram_names_every_part_of_fig_1_once_or_on_both_sides():
 
 def test_the_numbers_drawn_are_the_numbers_given():
     maps = np.array([[1.0, 0.0, 2.0, 0.0, 0.0], [0.5, 0.0, 3.0, 0.25, 0.0], [0.0, 0.0, 1.5, 0.0, 0.0]])
-    pooled, switches, unpooled = pooled_window(maps)  # both regions share the 3 in row 1, column 2
-    written = words(fig1.unpooling(maps, pooled, switches, unpooled))
+    written = words(fig1.unpooling(*pooled_window(maps)))  # both regions share the 3 in row 1, column 2
     middle, values = written.index("Unpooled map"), written.index("Pooled values")
     rows = "1.00 0 2.00 0 0", "0.50 0 3.00 0.25 0", "0 0 1.50 0 0"
     assert written[1:middle] == " ".join(rows).split()
@@ -123,18 +114,21 @@ def test_the_numbers_drawn_are_the_numbers_given():
 
 @pytest.mark.parametrize("values", [np.eye(3), np.zeros((5, 5))])
 def test_without_a_shared_switch_nothing_is_said_to_add(values):
-    _, switches, _ = pooled_window(values)
-    shown = fig1.unpooling(values, np.zeros(switches.shape), np.full_like(switches, 12 % values.size), values)
+    maps, pooled, switches, _ = pooled_window(values)
+    shown = fig1.unpooling(maps, 0 * pooled, np.full_like(switches, maps.size // 2), maps)
     assert not any("share" in text for text in words(shown))
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda a: [a[0][:5], *a[1:]], r"of one size up to 8x8; given \[5, 7\] and \[7, 7\]"),
-        (lambda a: [np.zeros((20, 20)), a[1], a[2], np.zeros((20, 20))], r"given \[20, 20\]"),
-        (lambda a: [a[0], a[1][:2], *a[2:]], r"regions of 3x3 at stride 2 on \[7, 7\].* \[3, 3\]; given \[2, 3\]"),
-        (lambda a: [a[0], a[1], a[2].astype(float), a[3]], r"integer switches \[3, 3\]; .*float64"),
+        (lambda a: [a[0][:5], *a[1:]], r"map \[h, w\] up to 8x8, .*; given float64 \[5, 7\]"),
+        (lambda a: pooled_window(np.zeros((20, 20))), r"up to 8x8, .*; given float64 \[20, 20\]"),
+        (lambda a: [a[0], a[1][:2], *a[2:]], r"its regions \[3, 3\].*; given .*, float64 \[2, 3\], int64 \[3, 3\]"),
+        (
+            lambda a: [a[0], a[1], a[2].astype(float), a[3]],
+            r"integer switches .*, float64 \[3, 3\], float64 \[7, 7\]",
+        ),
         (lambda a: [a[0], a[1], a[2] * 0 + 48, a[3]], r"switch 48 lies outside its region \(0, 0\)"),
         (lambda a: [a[0], a[1], a[2] * 0 - 1, a[3]], r"switch -1 lies outside its region"),
     ],

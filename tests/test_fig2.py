@@ -8,12 +8,10 @@ import torch
 from drawings import assert_legible, pictures, words
 
 from zfnet_lib import strongest
-from zfnet_lib.architecture import Box
 from zfnet_lib.files import ZfnetError
 from zfnet_lib.images import FigureError
 from zfnet_lib.paper import fig2, setting
 from zfnet_lib.paper.plots import tile
-from zfnet_lib.strongest import fitted
 
 rng = np.random.default_rng(0)
 
@@ -44,15 +42,6 @@ def test_a_whole_data_set_says_how_it_is_computed(tmp_path, monkeypatch):
     whole = fig2.whole("alexnet-imagenet", "caltech-101")
     assert "Not run: `zfnet run fig2 --profile tiny --live`" in whole.source
     assert words(fig2.draw(whole["conv2"], "Layer 2")) == ["Layer 2", "not run"]
-
-
-def test_a_field_larger_than_the_picture_shows_the_whole_picture():
-    projection = torch.zeros(3, 9, 9)
-    projection[:, 4, 4] = 1
-    whole, box = fitted(projection, Box(-3, -1, 6, 8), 6)
-    assert whole.shape == (3, 6, 6) and box == (0, 0, 6, 6) and whole[0].argmax() == 1 * 6 + 3
-    same, box = fitted(projection, Box(2, 2, 11, 11), 20)
-    assert same is projection
 
 
 def test_maps_are_drawn_by_seed_and_layer_among_the_active_ones():

@@ -4,7 +4,6 @@ from contextlib import nullcontext
 
 import papermill
 import pytest
-from PIL import Image
 
 from zfnet_lib.files import PROJECT, ZfnetError
 from zfnet_lib.paper import setting
@@ -41,15 +40,6 @@ def test_papermill_alone_ends_at_a_misspelt_parameter(tmp_path):
             cwd=PROJECT / "notebooks",
             progress_bar=False,
         )
-
-
-def test_of_a_folder_all_pictures_are_looked_at_unless_it_sets_some_aside(tmp_path):
-    for place, count in (("whole/blue", 3), ("divided/train/blue", 3), ("divided/val/blue", 2)):
-        (tmp_path / place).mkdir(parents=True)
-        for n in range(count):
-            Image.new("RGB", (8, 8), "blue").save(tmp_path / place / f"{n}.png")
-    assert len(setting.pictures_of("tiny", f"folder:{tmp_path / 'whole'}")) == 3
-    assert len(setting.pictures_of("tiny", f"folder:{tmp_path / 'divided'}")) == 2
 
 
 def test_the_seconds_of_records_add_up_over_the_parts_of_the_work():

@@ -104,24 +104,17 @@ EXAMPLE = torch.tensor(
 )
 ABOVE = torch.tensor([[0.6, -0.5], [1.0, 0.8]], dtype=torch.float64)
 """A rectified map, and a reconstruction of the layer above."""
-
 CELL, WIDE_CELL = 0.27, 0.46
 """Inches: sides of a position in the example's map and in its pooled map."""
 
 
 def diagram() -> Figure:
-    """Draw Fig. 1: a deconvnet layer attached to a convnet layer, and unpooling with switches.
-
-    The pooling regions of the lower half lie side by side, as in the paper's drawing; `unpooling` shows
-    overlapping ones.
-    """
+    """Draw Fig. 1: a deconvnet layer attached to a convnet layer, and unpooling of regions side by side."""
     sheet = Sheet(8.3)
     columns, width, middle = (1.95, 5.55), 2.5, WIDTH / 2  # inches: their centres, and an operation's width
     y = [0.62 + line * 0.56 for line in range(len(LINES))]
-    for side, (x, title, colour) in enumerate(
-        zip(columns, ("Deconvnet layer", "Convnet layer"), (ORANGE, SKY), strict=True)
-    ):
-        sheet.text(x, 0.2, title, TITLE, weight="bold")
+    for side, (x, colour) in enumerate(zip(columns, (ORANGE, SKY), strict=True)):
+        sheet.text(x, 0.2, ("Deconvnet layer", "Convnet layer")[side], TITLE, weight="bold")
         for line, words in enumerate(LINES):
             half = 0.17 if line % 2 else 0.11
             if line % 2:
@@ -138,14 +131,12 @@ def diagram() -> Figure:
     left, right, side = columns[0] - 0.35, columns[1] + 0.35, CELL * len(EXAMPLE)
     top, low = 4.5, 6.12
     ends = top + 0.25 + WIDE_CELL * len(ABOVE), low - 0.05
-    for x, maps, names, words, (start, end) in (
-        (left, (ABOVE, unpooled), (LINES[0][0], LINES[2][0]), "Unpooling", ends),
-        (right, (pooled[0, 0], EXAMPLE), (LINES[0][1], LINES[2][1]), "Pooling", ends[::-1]),
-    ):
-        sheet.text(x, top + 0.08, names[0], NORMAL)
-        _bars(sheet, x, top + 0.2, maps[0], WIDE_CELL, 1)
-        _bars(sheet, x, low, maps[1], CELL, 3)
-        sheet.text(x, low + side + 0.13, names[1], NORMAL)
+    halves = (left, ABOVE, unpooled, "Unpooling", ends), (right, pooled[0, 0], EXAMPLE, "Pooling", ends[::-1])
+    for n, (x, above, below, words, (start, end)) in enumerate(halves):
+        sheet.text(x, top + 0.08, LINES[0][n], NORMAL)
+        _bars(sheet, x, top + 0.2, above, WIDE_CELL, 1)
+        _bars(sheet, x, low, below, CELL, 3)
+        sheet.text(x, low + side + 0.13, LINES[2][n], NORMAL)
         sheet.arrow(x, start, x, end)
         sheet.text(x + 0.1, sum(ends) / 2, words, NORMAL, across="left")
     for row, column in np.ndindex(*EXAMPLE.shape):
@@ -191,22 +182,17 @@ def unpooling(maps, pooled, switches, unpooled, title: str = "") -> Figure:
     flat positions in the map; maps and unpooled map are arrays [h, w], the others as many values as regions.
     """
     maps, pooled, switches, unpooled = map(np.asarray, (maps, pooled, switches, unpooled))
-    if maps.ndim != 2 or not 1 <= min(maps.shape) <= max(maps.shape) <= LARGEST or unpooled.shape != maps.shape:
+    regions = tuple(map(POOL.side, maps.shape))
+    fitting = (unpooled.shape, pooled.shape, switches.shape) == (maps.shape, regions, regions)
+    if not fitting or len(regions) != 2 or max(maps.shape) > LARGEST or switches.dtype.kind not in "iu":
+        given = ", ".join(f"{values.dtype} {list(values.shape)}" for values in (maps, pooled, switches, unpooled))
         raise FigureError(
-            f"maps and unpooled are arrays [h, w] of one size up to {LARGEST}x{LARGEST}; "
-            f"given {list(maps.shape)} and {list(unpooled.shape)}"
-        )
-    expected = tuple(map(POOL.side, maps.shape))
-    if pooled.shape != expected or switches.shape != expected or switches.dtype.kind not in "iu":
-        raise FigureError(
-            f"regions of {POOL.size}x{POOL.size} at stride {POOL.stride} on {list(maps.shape)} give pooled values "
-            f"and integer switches {list(expected)}; given {list(pooled.shape)} and "
-            f"{switches.dtype} {list(switches.shape)}"
+            f"a map [h, w] up to {LARGEST}x{LARGEST}, the values and integer switches of its regions "
+            f"{list(regions)}, and an unpooled map of its size belong together; given {given}"
         )
     # Row and column of each switch, counted from the first position of its region: [h', w', 2].
-    places = np.stack(np.divmod(switches, maps.shape[1]), -1) - POOL.stride * np.moveaxis(
-        np.indices(expected), 0, -1
-    )
+    first = POOL.stride * np.moveaxis(np.indices(regions), 0, -1)
+    places = np.stack(np.divmod(switches, maps.shape[1]), -1) - first
     outside = ((places < 0) | (places >= POOL.size)).any(-1) | (switches >= maps.size)
     if outside.any():
         region = tuple(np.argwhere(outside)[0].tolist())
@@ -224,12 +210,10 @@ def unpooling(maps, pooled, switches, unpooled, title: str = "") -> Figure:
     sheet = Sheet(top + height + 0.5, title)
     arrived = np.bincount(switches.flat, minlength=maps.size).reshape(maps.shape) > 0
     added = np.bincount(switches[pooled != 0], minlength=maps.size).reshape(maps.shape)
-    for x, name, values, counts in (
-        (left, "Rectified map", maps, arrived),
-        (right, "Unpooled map", unpooled, added),
-    ):
+    sides = (left, "Rectified map", maps, arrived), (right, "Unpooled map", unpooled, added)
+    for x, name, values, counts in sides:
         sheet.text(x + width / 2, top - 0.25, name, NORMAL, weight="bold")
-        _regions(sheet, x, top, cell, maps.shape, expected)
+        _regions(sheet, x, top, cell, maps.shape, regions)
         for (row, column), value in np.ndenumerate(values):
             count = counts[row, column]
             if count:
@@ -237,8 +221,8 @@ def unpooling(maps, pooled, switches, unpooled, title: str = "") -> Figure:
             weight, at = "bold" if count > 1 else "normal", (x + (column + 0.5) * cell, top + (row + 0.5) * cell)
             sheet.text(*at, write(value), colour=INK if value else GREY, weight=weight)
 
-    small = 1.32 / max(expected)  # of the pooled map, over whose values a small region shows each switch
-    x, y = WIDTH / 2 - small * expected[1] / 2, middle - small * expected[0] / 2
+    small = 1.32 / max(regions)  # a pooled value's side; beneath each a small region shows its switch
+    x, y = WIDTH / 2 - small * regions[1] / 2, middle - small * regions[0] / 2
     sheet.text(WIDTH / 2, y - 0.17, "Pooled values", NORMAL, weight="bold")
     for (row, column), value in np.ndenumerate(pooled):
         at, up, dot = x + column * small, y + row * small, 0.4 * small / POOL.size
@@ -248,7 +232,7 @@ def unpooling(maps, pooled, switches, unpooled, title: str = "") -> Figure:
             fill = INK if (down, across) == tuple(places[row, column]) else "white"
             corner = at + 0.3 * small + across * dot, up + 0.5 * small + down * dot
             sheet.box(*corner, dot, dot, fill, GREY, 0.4)
-    sheet.box(x, y, small * expected[1], small * expected[0], edge=GREY)
+    sheet.box(x, y, small * regions[1], small * regions[0], edge=GREY)
 
     for x, words in ((left + width + 0.06, "pool"), (right - 0.36, "unpool")):
         sheet.arrow(x, middle, x + 0.3, middle)
@@ -318,10 +302,8 @@ def downwards(picture: np.ndarray, levels: Mapping[str, np.ndarray], title: str)
     sheet.text(MARGIN, y + 0.4, f"grey is 0, contrast\nup to ±{scale:.3g}", across="left", down="top")
     _, rows, columns = np.nonzero(pixels)
     wide = pixel * picture.shape[1]
-    for x, words, array in (
-        (LABELS, "projection", projection_image(pixels, scale)),
-        (LABELS + wide + 0.3, "picture", picture),
-    ):
+    shown = {"projection": projection_image(pixels, scale), "picture": picture}
+    for x, (words, array) in zip((LABELS, LABELS + wide + 0.3), shown.items(), strict=True):
         sheet.text(x + wide / 2, y + 0.09, words)
         sheet.picture(array, x, y + 0.2, wide, high)
         # A frame around what the signal reached, in white and colour to be seen on any picture.

@@ -25,17 +25,8 @@ def measure(name: str = "zfnet") -> tuple[ArchSpec, Table]:
             row |= {"field": fields[place].size, "stride": fields[place].stride}
         rows.append(row | {"parameters": parameters.get(place), "macs": macs.get(place)})
     rows.append({"layer": "**all**", "parameters": sum(parameters.values()), "macs": sum(macs.values())})
-    columns = {
-        "layer": "Layer",
-        "ours": "Ours",
-        "printed": "Printed",
-        "recalled": "Recalled",
-        "field": "Field",
-        "stride": "Stride",
-        "parameters": "Parameters",
-        "macs": "MACs",
-    }
-    return spec, Table(columns, rows)
+    keys = ("layer", "ours", "printed", "recalled", "field", "stride", "parameters")
+    return spec, Table({key: key.capitalize() for key in keys} | {"macs": "MACs"}, rows)
 
 
 def _size(count: int, rows: int, columns: int) -> str:
@@ -149,7 +140,8 @@ def draw(spec: ArchSpec) -> Figure:
         _draw_row(sheet, y, row, height, facts)
         y += height + below
     x, y = EDGE, y + 0.12
-    for colour, words in ((VERMILION, "filter"), (BLUE, "pooling region"), (SKY, "maps"), (GREEN, "pooled maps")):
+    key = {"filter": VERMILION, "pooling region": BLUE, "maps": SKY, "pooled maps": GREEN}
+    for words, colour in key.items():
         sheet.box(x, y - 0.05, 0.1, 0.1, tint(colour, 0.4), colour)
         sheet.text(x + 0.16, y, words, across="left")
         x += 0.4 + len(words) * 0.85 * LETTER

@@ -35,11 +35,6 @@ class Likeness(NamedTuple):
     random: float  # the mean over random groups, none of whose members share a group
     level: float  # what 95 % of the random groups do not reach
 
-    @property
-    def above(self) -> float:
-        """The share of groups above the level, in percent; 5 by chance."""
-        return 100 * float((self.within > self.level).mean())
-
 
 def likeness(features: NDArray, seed: int = 0) -> Likeness:
     """Compare the members of groups, of one descriptor each [groups, k, d]; constant ones are like nothing."""

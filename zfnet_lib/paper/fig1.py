@@ -14,7 +14,7 @@ from ..architecture import Pool, Unit
 from ..deconv import project, strongest_unit, unpool
 from ..files import ZfnetError
 from ..images import FigureError, projection_image, require_picture, robust_maximum
-from ..network import ConvNet, Trace
+from ..network import Trace
 from .plots import DPI, GREY, INK, MARGIN, NORMAL, ORANGE, SKY, TITLE, VERMILION, WIDTH, Figure, Sheet, tint, zone
 from .records import Table
 from .setting import Source, opened
@@ -37,17 +37,16 @@ def measure(
     at = opened(profile, pictures, network)
     if not 0 <= picture < len(at.dataset):
         raise ZfnetError(f"{at.dataset.name} has no picture {picture}; it has {len(at.dataset)}")
-    x = at.net.prepare([at.dataset[picture].picture])
-    return *traced(at.net, x, layer or at.net.spec.convs[-1].name, map), at.source()
+    trace = at.net.trace(at.net.prepare([at.dataset[picture].picture]))
+    return trace, unit_of(trace, layer or at.net.spec.convs[-1].name, map), at.source()
 
 
-def traced(net: ConvNet, x: Tensor, layer: str, map_: int) -> tuple[Trace, Unit]:
-    """Trace one prepared picture, and find the strongest unit of a layer's map; -1 is the strongest map."""
-    conv = net.spec.conv(layer)
-    if not -1 <= map_ < conv.maps:
-        raise ZfnetError(f"{layer} has no map {map_}; its maps are 0 to {conv.maps - 1}, and -1 is the strongest")
-    trace = net.trace(x, upto=layer)
-    return trace, Unit(0, layer, *strongest_unit(trace[layer].maps[0], None if map_ == -1 else map_))
+def unit_of(trace: Trace, layer: str, map_: int) -> Unit:
+    """Return the strongest unit of a layer's map in the first picture of a trace; -1 is the strongest map."""
+    maps = trace[trace.net.spec.conv(layer).name].maps[0]
+    if not -1 <= map_ < len(maps):
+        raise ZfnetError(f"{layer} has no map {map_}; its maps are 0 to {len(maps) - 1}, and -1 is the strongest")
+    return Unit(0, layer, *strongest_unit(maps, None if map_ == -1 else map_))
 
 
 def piece(trace: Trace, side: int = 7) -> tuple[Tensor, str]:

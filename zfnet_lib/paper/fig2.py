@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -17,21 +17,9 @@ from ..deconv import deconv_units
 from ..files import ZfnetError, results_root
 from ..images import FigureError, read_picture
 from ..network import ConvNet
-from ..strongest import (
-    Block,
-    Hits,
-    Ranking,
-    Squares,
-    blocks,
-    fitted,
-    load_blocks,
-    patch,
-    rows_first,
-    save_blocks,
-    strongest,
-)
+from ..strongest import Block, Squares, blocks, fitted, load_blocks, patch, rows_first, save_blocks, strongest
 from ..weights import CheckpointError, load_network
-from .fig1 import traced
+from .fig1 import unit_of
 from .plots import DIVIDE, DPI, GAP, MARGIN, WIDTH, Figure, Sheet, not_run, tile
 from .records import Provenance, Sentence, Stopwatch
 from .setting import Setting, Source, class_names, dense_side, network_of, pictures_of, searches
@@ -51,14 +39,14 @@ class Mosaics:
         return self.layers.get(layer, [])
 
 
-def measure(at: Setting, top: Ranking, maps: int = 6, seed: int = 0) -> Mosaics:
+def measure(at: Setting, top: Mapping[str, Any], maps: int = 6, seed: int = 0) -> Mosaics:
     """Project the strongest units of some maps of each layer, and cut out the patches that caused them."""
     squares = Squares(at.net, at.dataset)
     layers = {name: list(blocks(at.net, squares, hits, drawn_maps(hits, maps, seed))) for name, hits in top.items()}
     return Mosaics(layers, at.source(seed))
 
 
-def drawn_maps(hits: Hits, maps: int, seed: int) -> list[int]:
+def drawn_maps(hits, maps: int, seed: int) -> list[int]:
     """Draw maps of a layer, with a draw of its own, among those that are active on k pictures."""
     if maps < 1:
         raise ZfnetError(f"{maps} maps of a layer cannot be drawn; choose at least 1")
@@ -137,7 +125,8 @@ class Shown(NamedTuple):
 def project_picture(net: ConvNet, picture: Path, layer: str, map: int = -1) -> Shown:
     """Project a map's strongest unit for a picture in a file; -1 is the map with the largest activation."""
     x = net.prepare([read_picture(picture)])
-    trace, unit = traced(net, x, layer, map)
+    trace = net.trace(x, upto=net.spec.conv(layer).name)
+    unit = unit_of(trace, layer, map)
     shown, seen = deconv_units(net, x, [unit]), net.preparation.visible(x)[0]
     projection, box = fitted(shown.projections[0], shown.boxes[0], x.shape[-1])
     activation = float(trace[layer].maps[0, unit.map, unit.row, unit.column])

@@ -17,14 +17,10 @@ from PIL import Image
 from ..architecture import Box
 from ..images import FigureError, projection_image, require_picture, robust_maximum
 
-WIDTH = 7.5
-"""Inches; a page of the book shows them on 750 pixels."""
-PIXELS_PER_INCH = 100
-DPI = 180
-"""Nearly twice the page's pixels: sharp on dense screens, and the book stays under 60 MB."""
-MARGIN = 0.05
-"""Inches around what a sheet shows."""
-
+WIDTH, MARGIN = 7.5, 0.05
+"""Inches of a figure, and around what a sheet shows."""
+PIXELS_PER_INCH, DPI = 100, 180
+"""On a page of the book, and drawn: sharp on dense screens, and the book stays under 60 MB."""
 SMALL, NORMAL, TITLE = 8, 9, 11
 """Letter sizes in points; none is smaller."""
 
@@ -105,15 +101,9 @@ class Sheet:
 
     def picture(self, array: np.ndarray, x, y, width, height, top: float | None = None):
         """Show uint8 [h, w, 3], or values [h, w] from 0 to `top` in the colour map, each value a crisp square."""
-        return self.axes.imshow(
-            array,
-            extent=(x, x + width, y + height, y),
-            aspect="auto",
-            interpolation="nearest" if array.ndim == 2 else "antialiased",
-            cmap=HEAT,
-            vmin=0,
-            vmax=top,
-        )
+        crisp = "nearest" if array.ndim == 2 else "antialiased"
+        extent = (x, x + width, y + height, y)
+        return self.axes.imshow(array, HEAT, extent=extent, aspect="auto", interpolation=crisp, vmin=0, vmax=top)
 
 
 def plain(axes, title: str) -> None:

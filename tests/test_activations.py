@@ -18,7 +18,6 @@ from strategies import specs
 from torch import Tensor
 
 from zfnet_lib.architecture import MINI, ArchSpec
-from zfnet_lib.bench import mining
 from zfnet_lib.datasets import Dataset, pack_in_memory
 from zfnet_lib.datasets.opening import open_dataset
 from zfnet_lib.datasets.samples import Sample
@@ -354,17 +353,3 @@ def test_bad_requests_get_one_sentence(options, sentence):
 def test_a_folder_needs_pictures_that_can_be_told_from_others(tmp_path):
     with pytest.raises(ZfnetError, match=r"^only a data set with a fingerprint can be continued; "):
         strongest(ConvNet(MINI).eval(), [(noise(1)[0], 0)], 1, folder=tmp_path)
-
-
-# The benchmark
-
-
-def test_the_benchmark_compares_equal_results(monkeypatch):
-    monkeypatch.setattr(mining, "PICTURES", 10)
-    monkeypatch.setattr(mining, "ROUNDS", 1)
-    ratio, speed = mining.bench_mining()
-    assert (ratio.value > 0, ratio.n, speed.unit) == (True, 1, "images/s, ours")
-    with pytest.raises(
-        ZfnetError, match=r"^conv1: the scores differ by 5.0e-01 of the largest; nothing was timed$"
-    ):
-        mining._require_equal({"conv1": torch.tensor([[2.0]])}, {"conv1": torch.tensor([[1.0]])})

@@ -70,7 +70,7 @@ def write_notebook(path: Path, *cells: str) -> None:
 
 
 def build(root: Path, **settings: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", runner._BUILD, "build", str(root), "-W", "--keep-going"]
+    command = [sys.executable, "-c", runner.BUILD, "build", str(root), "-W", "--keep-going"]
     environment = os.environ | {"NO_COLOR": "1"} | settings
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 

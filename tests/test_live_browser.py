@@ -24,15 +24,15 @@ from zfnet_lib.browser.atlas import write_atlas
 from zfnet_lib.browser.live import (
     Explorer,
     LiveBrowser,
-    Nine,
     Occluder,
     RecordedTraining,
+    StrongestUnits,
     TrainingHere,
     read_upload,
     recorded_trainings,
 )
-from zfnet_lib.browser.live.nine import at_hand, pictures_named
-from zfnet_lib.browser.live.uploads import LARGEST
+from zfnet_lib.browser.live.strongest import at_hand, pictures_named
+from zfnet_lib.browser.live.widgets import LARGEST
 from zfnet_lib.datasets import pack_in_memory
 from zfnet_lib.datasets.opening import open_dataset
 from zfnet_lib.deconv import cut, deconv
@@ -174,7 +174,7 @@ def test_a_panorama_is_looked_at_in_its_middle(net, data):
 
 
 def test_the_nine_strongest_are_those_of_the_library(net):
-    nine = Nine(net, SHAPES)
+    nine = StrongestUnits(net, SHAPES)
     with pytest.raises(ZfnetError, match="nothing is known of these pictures yet"):
         nine.block("conv3", 5)
     looked = []
@@ -190,20 +190,20 @@ def test_the_nine_strongest_are_those_of_the_library(net):
 
 
 def test_a_search_takes_pictures_evenly_and_stops_when_asked(net):
-    nine = Nine(net, SHAPES)
+    nine = StrongestUnits(net, SHAPES)
     nine.search(most=4)
     assert {unit.image for unit in nine.block("conv1", 0).units} <= {0, 4, 7, 11}
     with pytest.raises(KeyboardInterrupt):
-        Nine(net, SHAPES).search(report=lambda done, of: (_ for _ in ()).throw(KeyboardInterrupt))
+        StrongestUnits(net, SHAPES).search(report=lambda done, of: (_ for _ in ()).throw(KeyboardInterrupt))
 
 
 def test_an_atlas_gives_the_same_and_one_of_other_weights_is_refused(net, tmp_path):
     with pytest.raises(
         ZfnetError, match="mini at 64 pixels has no atlas over shapes; look through the pictures here"
     ):
-        Nine(net, SHAPES).read_atlas(tmp_path)
+        StrongestUnits(net, SHAPES).read_atlas(tmp_path)
     write_atlas(net, SHAPES, tmp_path / "atlas", maps=4)
-    nine, searched = Nine(net, SHAPES), Nine(net, SHAPES)
+    nine, searched = StrongestUnits(net, SHAPES), StrongestUnits(net, SHAPES)
     nine.read_atlas(tmp_path)
     searched.search()
     map_ = int((nine.hits["conv4"].score[:, 0] > 0).nonzero()[0])
@@ -211,13 +211,13 @@ def test_an_atlas_gives_the_same_and_one_of_other_weights_is_refused(net, tmp_pa
     assert ours.units == theirs.units
     assert ours.scores == pytest.approx(theirs.scores, rel=1e-3)
     with pytest.raises(ZfnetError, match="the atlas atlas is of other weights than this network's"):
-        Nine(ConvNet(MINI, seed=2).eval(), SHAPES).read_atlas(tmp_path)
+        StrongestUnits(ConvNet(MINI, seed=2).eval(), SHAPES).read_atlas(tmp_path)
 
 
 def test_pictures_that_cannot_be_read_are_named(net, tmp_path):
     layouts.class_folders(tmp_path, ["cat"], 4)
     (tmp_path / "cat/image_0003.jpg").write_text("no picture")
-    nine = Nine(net, pictures_named(f"folder:{tmp_path}"))
+    nine = StrongestUnits(net, pictures_named(f"folder:{tmp_path}"))
     nine.search()
     assert nine.source == "found here in 3 of 4 pictures; 1 cannot be read: cat/image_0003.jpg"
 
@@ -398,7 +398,7 @@ def test_a_training_is_followed_as_it_happens(browser, squares, monkeypatch):
     ],
 )
 def test_what_is_wrong_is_said_in_one_sentence_and_changes_nothing(browser, act, sentence, monkeypatch, tmp_path):
-    monkeypatch.setattr("zfnet_lib.browser.live.nine.ATLASES", tmp_path)
+    monkeypatch.setattr("zfnet_lib.browser.live.strongest.ATLASES", tmp_path)
     before = browser.units.view
     act(browser)
     assert sentence in browser.notice.value
@@ -407,7 +407,7 @@ def test_what_is_wrong_is_said_in_one_sentence_and_changes_nothing(browser, act,
 
 def test_the_browser_says_where_it_computes_and_takes_uploads(browser, net, monkeypatch):
     assert "this kernel has no GPU" in browser.about.value
-    monkeypatch.setattr("zfnet_lib.machine.place", lambda: "mps")
+    monkeypatch.setattr("zfnet_lib.browser.live.browser.place", lambda: "mps")
     content = encoded(Image.new("LA", (80, 70), (200, 255)))
     browser.upload._arrived(None, {"name": "my.png", "size": len(content)}, [memoryview(content)])
     assert browser.about.value.startswith("<b>my.png</b>. mini answers: ")

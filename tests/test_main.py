@@ -16,7 +16,7 @@ from PIL import Image
 from zfnet_lib.__main__ import main
 from zfnet_lib.architecture import MINI
 from zfnet_lib.batches import BatchError, Batches
-from zfnet_lib.bench import timing
+from zfnet_lib.bench import peers
 from zfnet_lib.datasets.opening import open_dataset
 from zfnet_lib.images import Preparation
 from zfnet_lib.network import ConvNet
@@ -161,7 +161,7 @@ def test_bench_norm_writes_records(home, capsys, monkeypatch):
     assert main(["bench", "norm", "--json", str(home / "bench.jsonl")]) == 0
     lines = read_lines(home / "bench.jsonl")
     assert [line["quantity"] for line in lines] == ["a small map, forward", "a small map, forward and backward"]
-    assert all(line["value"] > 0 and line["n"] == timing.ROUNDS for line in lines)
+    assert all(line["value"] > 0 and line["n"] == peers.ROUNDS for line in lines)
     assert all(line["parameters"]["allocator"] == "default" for line in lines)
     assert "a small map, forward" in capsys.readouterr().out
 

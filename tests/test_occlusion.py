@@ -17,9 +17,7 @@ from torchvision.models import alexnet
 
 from zfnet_lib.adapt import adapt
 from zfnet_lib.architecture import KRIZHEVSKY, MINI, TABLE_2, ZFNET, ArchSpec, Conv, Dense, Pool, bands, share
-from zfnet_lib.bench import occlusion as bench
 from zfnet_lib.fast import occlusion
-from zfnet_lib.files import ZfnetError
 from zfnet_lib.network import ConvNet, InputError
 from zfnet_lib.occlusion import Occlusion, OcclusionError, largest_drop, occlude
 
@@ -319,33 +317,3 @@ def test_pictures_that_the_network_refuses_are_refused(x):
 def test_a_mask_of_another_picture_is_refused():
     with pytest.raises(OcclusionError, match="give the mask of the same prepared picture"):
         largest_drop(torch.rand(5, 5), torch.ones(30, 40, dtype=torch.bool), 10, 5)
-
-
-# ---- the benchmark ------------------------------------------------------------------------------------------
-
-
-def test_the_benchmark_compares_equal_results(monkeypatch):
-    for name, value in {"SPEC": MINI, "SIZE": 14, "STRIDE": 5, "COARSE": 10, "BATCHES": (4,), "ROUNDS": 1}.items():
-        monkeypatch.setattr(bench, name, value)
-    *ratios, speed = bench.bench_occlusion()
-    assert [record.unit for record in ratios] == [
-        "times as fast as captum's Occlusion, a run for each output",
-        "times as fast as captum's Occlusion, one run for both outputs",
-        "times as fast as a plain pass in batches",
-        "times as fast as our own whole pass",
-    ]
-    assert all(record.value > 0 and record.n == 1 for record in ratios)
-    assert (speed.unit, speed.parameters["places"], speed.parameters["peers' places"]) == (
-        "places/s, ours",
-        121,
-        36,
-    )
-
-
-def test_the_benchmark_times_nothing_that_differs(monkeypatch):
-    monkeypatch.setattr(bench, "SPEC", MINI)
-    monkeypatch.setattr(bench, "SIZE", 14)
-    watched = bench._watched()
-    broken = replace(watched, seen=replace(watched.seen, activity=1.1 * watched.seen.activity))
-    with pytest.raises(ZfnetError, match=r"^the activity differs by 1\.0e-01, .* 0 labels are others; nothing was"):
-        bench._require_equal(broken)

@@ -144,7 +144,7 @@ def test_what_another_process_trains_is_left_to_it(results, stripes, capsys):
 
 def test_a_queue_killed_twice_goes_on_and_ends_with_all_records(results, stripes, monkeypatch):
     program = (
-        "import sys; from zfnet_lib import queue as q; from zfnet_lib.__main__ import main\n"
+        "import sys; from zfnet_lib.paper import trainings as q; from zfnet_lib.__main__ import main\n"
         "q.queue = lambda data, recipe: [q.Training('zfnet', data, recipe, seed) for seed in (0, 1)]\n"
         "q.TABLE_1 = ((('zfnet', 0), ('zfnet', 1)),)\n"
         "sys.exit(main(['train', '--table', '2', '--data', sys.argv[1], '--recipe', 'smoke']))\n"

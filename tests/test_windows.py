@@ -13,10 +13,8 @@ from oracles import close, cut_from_wide, deconv_by_autograd, lively, picture
 from strategies import active_units, along, cases, specs
 
 from zfnet_lib.architecture import KRIZHEVSKY, MINI, ArchSpec, Conv, Pool, Unit, receptive_field, steps_below
-from zfnet_lib.bench import deconv as bench
 from zfnet_lib.deconv import deconv, deconv_units
 from zfnet_lib.fast.windows import Windows, _batches
-from zfnet_lib.files import ZfnetError
 from zfnet_lib.network import InputError
 
 slow = settings(max_examples=40, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
@@ -207,33 +205,3 @@ def test_pictures_that_are_no_numbers_are_refused_where_a_unit_sees_them():
     x[0, 1, 20, 20] = torch.nan
     with pytest.raises(InputError, match=r"^the input holds NaN or infinite values; .* `net.prepare`$"):
         deconv_units(lively(MINI), x, [Unit(0, "conv2", 0, 2, 2)])
-
-
-# ---- the benchmark ------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def small_bench(monkeypatch):
-    for name, value in {"SPEC": MINI.features(), "SHARE": 108, "BATCHES": (2,), "ROUNDS": 1}.items():
-        monkeypatch.setattr(bench, name, value)
-
-
-@pytest.mark.usefixtures("small_bench")
-def test_the_benchmark_compares_equal_results():
-    records = bench.bench_deconv()
-    captum = [record.quantity for record in records if record.unit == "times as fast as captum's Deconvolution"]
-    assert captum == ["all layers", "conv1", "conv2", "conv3", "conv4", "conv5"]
-    assert all(record.value > 0 for record in records[:-1])
-    assert records[-1].unit == "% of active units"
-    assert 0 <= records[-1].value <= bench.TIED
-
-
-@pytest.mark.usefixtures("small_bench")
-def test_the_benchmark_times_nothing_that_differs(monkeypatch):
-    project = bench.project
-    monkeypatch.setattr(bench, "project", lambda *given: 1.001 * project(*given))
-    with pytest.raises(ZfnetError, match=r"^\d+ of \d+ projections differ; nothing was timed$"):
-        bench.bench_deconv()
-    monkeypatch.setattr(bench, "CLOSE", 1)
-    with pytest.raises(ZfnetError, match=r"^the projection of .* is not the literal one; nothing was timed$"):
-        bench.bench_deconv()

@@ -34,6 +34,7 @@ from .machine import cores, end_with_parent
 
 Value = str | int | float | bool
 
+BUILD = "from jupyter_book.cli.main import main; main()"
 TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -305,8 +306,7 @@ def publish_book(profile: str, out: Path | None = None) -> Path:
         shutil.copytree(PROJECT / "book", fresh / "book", ignore=shutil.ignore_patterns("__pycache__"))
         for name in chapters:
             shutil.copy(folder / f"{name}.ipynb", fresh / "notebooks")
-    build = "from jupyter_book.cli.main import main; main()"
-    command = [sys.executable, "-c", build, "build", str(stage), "-W", "--keep-going"]
+    command = [sys.executable, "-c", BUILD, "build", str(stage), "-W", "--keep-going"]
     if subprocess.run(command, check=False).returncode:
         raise ZfnetError(f"the book in {stage} was built with the warnings above; mend them and publish again")
     return stage / "_build/html/index.html"

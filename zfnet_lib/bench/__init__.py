@@ -1,6 +1,6 @@
 """Benchmarks: ratios against a peer, from alternating runs in one process."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from ..paper.records import Record
 from .deconv import bench_deconv
@@ -9,7 +9,7 @@ from .norm import bench_norm
 from .occlusion import bench_occlusion
 from .training import bench_train
 
-BENCHES: dict[str, Callable[[], list[Record]]] = {
+BENCHES: dict[str, Callable[[], Iterable[Record]]] = {
     "deconv": bench_deconv,
     "mining": bench_mining,
     "norm": bench_norm,

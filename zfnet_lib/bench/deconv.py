@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
-from statistics import median
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..architecture import ZFNET, ArchSpec, Unit, receptive_field
+from ..architecture import ZFNET, Unit, receptive_field
 from ..datasets import open_dataset
 from ..deconv import cut, deconv_units, project
 from ..files import ZfnetError
 from ..network import ConvNet
 from ..paper.records import Record, Stopwatch
-from .plain import plain_layers, with_random_weights
-from .timing import seconds
+from .peers import as_ratio, captum_method, plain_layers, seconds, with_random_weights
 
 SPEC = ZFNET.features()
 
 SHARE = 48
 """Of nine units of every map one in so many is projected, each of a picture of its own."""
-
-ALL, NORMALISED = "all layers", "all layers, normalised"
 
 BATCHES, TRIED, ROUNDS = (2, 4, 8), 8, 3
 """The peers' batches, the units of a layer on which each is tried, and rounds."""
@@ -42,71 +37,56 @@ TIED = 5
 EXAMINED = 16
 """One unit in so many is compared in float64, and all that differ in float32."""
 
-Way = Callable[[ConvNet, Tensor, Sequence[Unit], int], list[Tensor]]
-"""Network, pictures, units of one layer and batch to projections [3, H, W] on whole pictures."""
-
 
 def bench_deconv() -> list[Record]:
     """Time the projections of units of all layers of Fig. 3's network, at 224 pixels, in float32.
 
-    The load is a seeded sample of nine units of every map, each at its map's strongest place
-    in a photograph of its own, with random weights. The
-    peers project whole pictures, in the best of several batch sizes for each layer: captum's `Deconvolution` on a
-    network of torch's own modules in NCHW, and our literal method. The network that is compared with captum has
-    no normalisation. A ratio is the median over alternating rounds of the peer's time over ours.
-
-    Returns:
-        The ratio to captum for all layers together and for each, and to the literal method; our projections/s;
-        and how often rounding swapped a switch.
-
-    Raises:
-        ZfnetError: The results do not agree; or captum is not installed.
+    The load is a seeded sample of nine units of every map, each at its map's strongest place in a photograph of
+    its own, with random weights. The peers project whole pictures, in the best of several batch sizes for each
+    layer: captum's `Deconvolution` on a network of torch's own modules in NCHW, and our literal method. The
+    network that is compared with captum has no normalisation. A ratio is the median over alternating rounds of the
+    peer's time over ours. The last record is how often rounding swapped a switch; nothing is timed unless all
+    agree in float64.
     """
     watch = Stopwatch()
-    net, bare = (with_random_weights(ConvNet(spec)) for spec in (SPEC, _without_normalisation()))
-    x = _pictures(net)
-    units = sampled_units(bare, x)
+    bare_spec = replace(SPEC, convs=tuple(replace(conv, norm=None) for conv in SPEC.convs))
+    net, bare = (with_random_weights(ConvNet(spec)) for spec in (SPEC, bare_spec))
+    counts, photographs = {conv.name: 9 * conv.maps // SHARE for conv in SPEC.convs}, open_dataset("photos")
+    x = net.prepare([photographs[i % len(photographs)].picture for i in range(sum(counts.values()))])
+    units = _strong_units(bare, x, counts)
+    layers = {layer: list(same) for layer, same in groupby(units, key=lambda unit: unit.layer)}
     swapped, active = _require_equal(bare, x, units)
-    rounds = _rounds(net, bare, x, units)
+
+    captum, literal = _tuned(_by_captum, bare, x, layers), _tuned(_literally, net, x, layers)
+    runs = {("ours", "all layers"): partial(deconv_units, bare, x, units)}
+    for layer, chosen in layers.items():
+        runs["captum", layer] = partial(captum, {layer: chosen})
+        runs["ours", layer] = partial(deconv_units, bare, x, chosen)
+    runs["literal", "all layers, normalised"] = partial(literal, layers)
+    runs["ours", "all layers, normalised"] = partial(deconv_units, net, x, units)
+    rounds = [{name: seconds(run) for name, run in runs.items()} for _ in range(ROUNDS + 1)][1:]
+    for times in rounds:
+        times["captum", "all layers"] = sum(times["captum", layer] for layer in layers)
+
     parameters = {"units": len(units), "threads": torch.get_num_threads(), "dtype": "float32", "rounds": ROUNDS}
     record = partial(Record, "bench-deconv", provenance=watch.provenance(), spec=SPEC.name, data="photos")
     record = partial(record, parameters=parameters)
-
-    def ratio(load: str, who: str, peer: str) -> Record:
-        found = [times[who, load] / times["ours", load] for times in rounds]
-        return record(load, median(found), f"times as fast as {peer}", n=len(found), spread=max(found) - min(found))
-
-    return [
-        *(ratio(load, "captum", "captum's Deconvolution") for load in (ALL, *_counts())),
-        ratio(NORMALISED, "literal", "our literal method in batches"),
-        *(
-            record(load, len(units) / median(times["ours", load] for times in rounds), "projections/s, ours")
-            for load in (ALL, NORMALISED)
-        ),
-        record("switches swapped by rounding", 100 * swapped / active, "% of active units", n=active),
-    ]
-
-
-def _rounds(net: ConvNet, bare: ConvNet, x: Tensor, units: list[Unit]) -> list[dict[tuple[str, str], float]]:
-    """Let all take turns; return the seconds of each round, by who projects and what, without a first round."""
-    layers = {layer: [unit for unit in units if unit.layer == layer] for layer in _counts()}
-    captum, literal = (_tuned(way, owner, x, layers) for way, owner in ((_by_captum, bare), (_literally, net)))
-    runs = {}
-    for layer, chosen in layers.items():
-        runs["captum", layer] = partial(captum, chosen)
-        runs["ours", layer] = partial(deconv_units, bare, x, chosen)
-    runs["ours", ALL] = partial(deconv_units, bare, x, units)
-    runs["literal", NORMALISED] = partial(literal, units)
-    runs["ours", NORMALISED] = partial(deconv_units, net, x, units)
-    rounds = [{name: seconds(run) for name, run in runs.items()} for _ in range(ROUNDS + 1)][1:]
-    return [times | {("captum", ALL): sum(times["captum", layer] for layer in layers)} for times in rounds]
+    loads = [("captum", load, "captum's Deconvolution") for load in ("all layers", *layers)]
+    records = []
+    for who, load, peer in (*loads, ("literal", "all layers, normalised", "our literal method in batches")):
+        ratio = partial(record, load, unit=f"times as fast as {peer}")
+        records.append(as_ratio(ratio, [times[who, load] / times["ours", load] for times in rounds]))
+    for load in ("all layers", "all layers, normalised"):
+        taken = sorted(times["ours", load] for times in rounds)[len(rounds) // 2]
+        records.append(record(load, len(units) / taken, "projections/s, ours"))
+    return [*records, record("switches swapped by rounding", 100 * swapped / active, "% of active units", n=active)]
 
 
 @torch.no_grad()
-def sampled_units(net: ConvNet, x: Tensor) -> list[Unit]:
-    """Draw a map for each picture, for each layer as many as `_counts` says, and take its strongest place."""
+def _strong_units(net: ConvNet, x: Tensor, counts: dict[str, int]) -> list[Unit]:
+    """Draw a map for each picture, for each layer as many as `counts` says, and take its strongest place."""
     rng, units = np.random.default_rng(0), []
-    for layer, count in _counts().items():
+    for layer, count in counts.items():
         for pictures in torch.arange(len(units), len(units) + count).split(BATCHES[0]):
             maps = net.trace(x[pictures], layer)[layer].maps
             for image, strong in zip(pictures.tolist(), maps, strict=True):
@@ -115,30 +95,11 @@ def sampled_units(net: ConvNet, x: Tensor) -> list[Unit]:
     return units
 
 
-def _counts() -> dict[str, int]:
-    """Return how many units of each layer are projected."""
-    return {conv.name: 9 * conv.maps // SHARE for conv in SPEC.convs}
-
-
-def _without_normalisation() -> ArchSpec:
-    return replace(SPEC, convs=tuple(replace(conv, norm=None) for conv in SPEC.convs))
-
-
-def _pictures(net: ConvNet) -> Tensor:
-    photographs = open_dataset("photos")
-    return net.prepare([photographs[i % len(photographs)].picture for i in range(sum(_counts().values()))])
-
-
-def _by_captum(net: ConvNet, x: Tensor, units: Sequence[Unit], batch: int) -> list[Tensor]:
-    """Project as captum does: it starts from 1 instead of the unit's activation."""
-    try:
-        from captum.attr import Deconvolution
-    except ImportError:
-        raise ZfnetError("captum is not installed; bring it with: pip install captum") from None
+def _by_captum(net: ConvNet, x: Tensor, units: list[Unit], batch: int) -> list[Tensor]:
+    """Project units of one layer as captum does: it starts from 1 instead of the unit's activation."""
     layers = plain_layers(net, x.shape[-1])
     upto = list(layers).index(units[0].layer) + 1
-    method = Deconvolution(nn.Sequential(*list(layers.values())[:upto]))
-    found = []
+    method, found = captum_method("Deconvolution")(nn.Sequential(*list(layers.values())[:upto])), []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it says that it sets hooks
         for start in range(0, len(units), batch):
@@ -148,8 +109,8 @@ def _by_captum(net: ConvNet, x: Tensor, units: Sequence[Unit], batch: int) -> li
     return found
 
 
-def _literally(net: ConvNet, x: Tensor, units: Sequence[Unit], batch: int) -> list[Tensor]:
-    """Project as section 2.1 says."""
+def _literally(net: ConvNet, x: Tensor, units: list[Unit], batch: int) -> list[Tensor]:
+    """Project units of one layer as section 2.1 says, on whole pictures."""
     found = []
     for start in range(0, len(units), batch):
         part = units[start : start + batch]
@@ -157,59 +118,49 @@ def _literally(net: ConvNet, x: Tensor, units: Sequence[Unit], batch: int) -> li
             trace = net.trace(x[[unit.image for unit in part]], part[0].layer)
         maps = trace[part[0].layer].maps
         own = (range(len(part)), *zip(*(unit[2:] for unit in part), strict=True))
-        alone = torch.zeros_like(maps)
-        alone[own] = maps[own]
-        found.extend(project(trace, part[0].layer, alone))
+        signal = torch.zeros_like(maps)
+        signal[own] = maps[own]
+        found.extend(project(trace, part[0].layer, signal))
     return found
 
 
-def _tuned(way: Way, net: ConvNet, x: Tensor, layers: dict[str, list[Unit]]) -> Callable[[Sequence[Unit]], None]:
+def _tuned(way, net: ConvNet, x: Tensor, layers: dict[str, list[Unit]]):
     """Return a peer that projects units layer by layer, each layer in its fastest batch."""
-    batches = {}
+    best = {}
     for layer, units in layers.items():
         times = {batch: seconds(partial(way, net, x, units[:TRIED], batch)) for batch in BATCHES}
-        batches[layer] = min(times, key=times.get)
+        best[layer] = min(times, key=times.get)
 
-    def run(units: Sequence[Unit]) -> None:
-        for layer, same in groupby(units, key=lambda unit: unit.layer):
-            way(net, x, list(same), batches[layer])
+    def run(layers: dict[str, list[Unit]]) -> None:
+        for layer, units in layers.items():
+            way(net, x, units, best[layer])
 
     return run
 
 
 def _require_equal(net: ConvNet, x: Tensor, units: list[Unit]) -> tuple[int, int]:
-    """Make sure that all agree in float64, and in float32 but for swapped switches.
+    """Return how many units' projections differ in float32, and how many are active; all agree in float64."""
+    fields = {layer: receptive_field(net.spec, layer) for layer in {unit.layer for unit in units}}
 
-    Returns:
-        For how many units ours and the literal projection differ in float32, and how many are active.
-    """
-    ours = deconv_units(net, x, units).projections
-    literal = [_cut_out(net, unit, _literally(net, x, [unit], 1)[0]) for unit in units]
-    active = sum(bool(each.any()) for each in literal)
-    differ = [i for i in range(len(units)) if not _agree(literal[i], ours[i], CLOSE)]
+    def agree(unit: Unit, whole: Tensor, found: Tensor, tolerance: float) -> bool:
+        expected = cut(whole, fields[unit.layer].box(unit.row, unit.column))
+        return bool((found - expected).abs().max() <= tolerance * expected.abs().max())
+
+    literal = [_literally(net, x, [unit], 1)[0] for unit in units]
+    pairs = list(zip(units, literal, deconv_units(net, x, units).projections, strict=True))
+    active = sum(bool(whole.any()) for whole in literal)
+    differ = [i for i, (unit, whole, found) in enumerate(pairs) if not agree(unit, whole, found, CLOSE)]
     if len(differ) > TIED / 100 * active:
         raise ZfnetError(f"{len(differ)} of {active} projections differ; nothing was timed")
+
     some = sorted({*differ, *range(0, len(units), EXAMINED)})
-    examined = [units[i]._replace(image=n) for n, i in enumerate(some)]
-    _require_equal_exactly(copy.deepcopy(net).double(), x[some].double(), examined)
-    return len(differ), active
-
-
-def _require_equal_exactly(net: ConvNet, x: Tensor, units: list[Unit]) -> None:
-    """Compare three ways in float64."""
+    net, x, units = copy.deepcopy(net).double(), x[some].double(), [units[i] for i in some]
+    units = [unit._replace(image=n) for n, unit in enumerate(units)]
     for unit, found in zip(units, deconv_units(net, x, units).projections, strict=True):
         with torch.no_grad():
             activation = net.trace(x[[unit.image]], unit.layer)[unit.layer].maps[0][unit[2:]]
         literal, captum = (way(net, x, [unit], 1)[0] for way in (_literally, _by_captum))
         for whole, name in ((literal, "the literal one"), (activation * captum, "captum's")):
-            if not _agree(_cut_out(net, unit, whole), found, EXACT):
+            if not agree(unit, whole, found, EXACT):
                 raise ZfnetError(f"the projection of {tuple(unit)} is not {name}; nothing was timed")
-
-
-def _cut_out(net: ConvNet, unit: Unit, whole: Tensor) -> Tensor:
-    """Cut a unit's receptive field out of a whole picture."""
-    return cut(whole, receptive_field(net.spec, unit.layer).box(unit.row, unit.column))
-
-
-def _agree(expected: Tensor, found: Tensor, tolerance: float) -> bool:
-    return bool((found - expected).abs().max() <= tolerance * expected.abs().max())
+    return len(differ), active

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from statistics import median
 
 import torch
 from torch import Tensor
 
 from ..architecture import ZFNET
 from ..datasets import open_dataset, pack_in_memory
-from ..files import ZfnetError
 from ..network import ConvNet
 from ..paper.records import Record, Stopwatch
 from ..strongest import strongest
-from .plain import plain_layers
-from .timing import ratios, seconds
+from .peers import compare, plain_layers, require_close, seconds
 
 SIDE, PICTURES, BATCH, K, ROUNDS = 112, 224, 16, 9, 5
 
@@ -26,28 +23,26 @@ def bench_mining() -> list[Record]:
 
     The plain one is torch's own modules in NCHW; it keeps whole maps and takes the nine largest maxima at the end.
     Both see packed photographs, 16 at a time, and are checked to agree first.
-
-    Returns:
-        The ratio (plain time over ours) and our images/s.
-
-    Raises:
-        ZfnetError: The scores do not agree to 1e-4.
     """
     watch = Stopwatch()
     net = ConvNet(replace(ZFNET, image_size=SIDE).features()).eval()
     pack = pack_in_memory(open_dataset("photos"), net.preparation.short_side)
     ours = partial(strongest, net, pack, K, rows=range(PICTURES), batch=BATCH)
-    plain = partial(_plain_search, net, pack.pictures[:PICTURES])
-    _require_equal(plain(), {layer: hits.score for layer, hits in ours().items()})
-    found = ratios(plain, ours, ROUNDS)
-    speed = PICTURES / seconds(ours)
-    parameters = {"pictures": PICTURES, "batch": BATCH, "k": K, "dtype": "float32", "rounds": ROUNDS}
-    record = partial(Record, "bench-mining", parameters=parameters, provenance=watch.provenance(), spec="zfnet")
+    plain, found = partial(_plain_search, net, pack.pictures[:PICTURES]), ours()
+    for layer, scores in plain().items():
+        require_close(scores, found[layer].score, 1e-4, layer)
+    record = partial(
+        Record,
+        "bench-mining",
+        f"strongest units of all layers, {SIDE} pixels",
+        parameters={"pictures": PICTURES, "batch": BATCH, "k": K, "dtype": "float32", "rounds": ROUNDS},
+        provenance=watch.provenance(),
+        spec="zfnet",
+    )
     unit = "times as fast as a plain pass that keeps whole maps"
-    what = f"strongest units of all layers, {SIDE} pixels"
     return [
-        record(what, median(found), unit, n=len(found), spread=max(found) - min(found)),
-        record(what, speed, "images/s, ours"),
+        compare(partial(record, unit=unit), plain, ours, ROUNDS),
+        record(PICTURES / seconds(ours), "images/s, ours"),
     ]
 
 
@@ -62,10 +57,3 @@ def _plain_search(net: ConvNet, pictures: Tensor) -> dict[str, Tensor]:
             maps = layer(maps)
             kept[name].append(maps)
     return {name: torch.cat(maps).flatten(2).amax(2).topk(K, dim=0).values.T for name, maps in kept.items()}
-
-
-def _require_equal(expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
-    for layer, scores in expected.items():
-        error = ((scores - found[layer]).abs().max() / scores.max()).item()
-        if error > 1e-4:
-            raise ZfnetError(f"{layer}: the scores differ by {error:.1e} of the largest; nothing was timed")

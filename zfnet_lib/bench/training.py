@@ -5,14 +5,15 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
@@ -24,39 +25,53 @@ from ..machine import has_bf16, place, threads
 from ..network import ConvNet
 from ..paper.records import Record, Stopwatch
 from ..training import PAPER, TINY, Descent, fitting_parts
-from .plain import plain_layers
-from .timing import ratios, seconds
+from .peers import compare, plain_network, seconds
 
 BATCHES = {112: 128, 224: 32}
 """Input side in pixels, and pictures a batch."""
 
 STEPS, ROUNDS, CLASSES = 3, 3, 200
-PRECISIONS = ("bfloat16", "float32")
-PAPER_SIDE = ZFNET.image_size
+
+Work = dict[str, Callable[[], object]]
+"""What is timed of one implementation: its `loader`, its `step` on one batch, and `both` together."""
 
 
-@dataclass(frozen=True)
-class Work:
-    """What is timed of one implementation: its batches, its step on one batch, and both together."""
-
-    loader: Callable[[], None]
-    step: Callable[[], None]
-    both: Callable[[], None]
-
-
-def bench_train() -> list[Record]:
+def bench_train() -> Iterator[Record]:
     """Time our training of Fig. 3's network against a plain one, at 112 and at 224 pixels.
 
     The plain one is what a careful reader of the paper writes: float32 in NCHW, `nn.LocalResponseNorm`,
     `torch.optim.SGD`, and JPEGs that Pillow decodes in a `DataLoader` with the best of 0, 1 and 2 workers. Ours
     follows the recipe `TINY` from a pack, in float32 and, unless the machine emulates it, in the recipe's bf16.
-    Both run in this process with its allocator.
-
-    Returns:
-        For each size and part the ratio (plain time over ours) and our images/s; of whole updates also the share
-        of the measured matrix rate, and at 224 pixels the hours that the paper's training would take.
+    Both run in this process with its allocator. Of whole updates there is also the share of the measured matrix
+    rate, and at 224 pixels the hours that the paper's training would take.
     """
-    return [record for side, batch in BATCHES.items() for record in _bench_at(side, batch)]
+    precisions = ("bfloat16", "float32") if has_bf16() is not False else ("float32",)
+    for side, batch in BATCHES.items():
+        spec = replace(ZFNET, classes=CLASSES, image_size=side)
+        with tempfile.TemporaryDirectory() as folder:
+            pack = pack_in_memory(open_dataset("photos", density=3.0), Preparation.grey(side).short_side)
+            files = [Path(folder) / f"{i}.jpg" for i in range(batch * STEPS)]
+            for i, path in enumerate(files):
+                Image.fromarray(pack.pictures[i % len(pack)].permute(1, 2, 0).numpy()).save(path, quality=90)
+            peer, workers = _peer(spec, files, batch)
+            for precision in precisions:
+                rate = matrix_rate(precision)
+                with _ours(spec, pack, batch, precision) as ours:
+                    for part in ("loader", "step", "both"):
+                        settings = {"batch": batch, "steps": STEPS, "workers": workers, "precision": precision}
+                        what = f"{side} pixels, {part}, {precision}"
+                        made = Stopwatch().provenance(device=place())
+                        record = partial(Record, "bench-train", what, provenance=made, parameters=settings)
+                        record = partial(record, spec="zfnet")
+                        unit = "times as fast as the plain one"
+                        yield compare(partial(record, unit=unit), peer[part], ours[part], ROUNDS)
+                        speed = STEPS * batch / seconds(ours[part])
+                        yield record(speed, "images/s, ours")
+                        if part == "both":
+                            share = 100 * speed * update_operations(spec) / rate
+                            yield record(share, "% of the measured matrix rate")
+                        if part == "both" and side == ZFNET.image_size:
+                            yield record(paper_hours(speed), "hours for 70 epochs of ImageNet", paper=12 * 24)
 
 
 def matrix_rate(precision: str, side: int = 2048) -> float:
@@ -80,50 +95,6 @@ def paper_hours(images_per_second: float) -> float:
     return PAPER.epochs * DATASETS["imagenet"].images["train"] / images_per_second / 3600
 
 
-def _bench_at(side: int, batch: int) -> Iterator[Record]:
-    spec = replace(ZFNET, classes=CLASSES, image_size=side)
-    with tempfile.TemporaryDirectory() as folder:
-        pack = pack_in_memory(open_dataset("photos", density=3.0), Preparation.grey(side).short_side)
-        files = _as_jpegs(pack.pictures, Path(folder), batch * STEPS)
-        with _peer(spec, files, batch) as (peer, workers):
-            for precision in PRECISIONS if has_bf16() is not False else PRECISIONS[1:]:
-                rate = matrix_rate(precision)
-                with _ours(spec, pack, batch, precision) as ours:
-                    for part in ("loader", "step", "both"):
-                        yield from _compared(spec, batch, part, precision, workers, peer, ours, rate)
-
-
-def _compared(
-    spec: ArchSpec, batch: int, part: str, precision: str, workers: int, peer: Work, ours: Work, rate: float
-) -> Iterator[Record]:
-    watch = Stopwatch()
-    found = ratios(getattr(peer, part), getattr(ours, part), ROUNDS)
-    speed = STEPS * batch / seconds(getattr(ours, part))
-    common = {
-        "provenance": watch.provenance(device=place()),
-        "parameters": {"batch": batch, "steps": STEPS, "workers": workers, "precision": precision},
-        "spec": "zfnet",
-    }
-    what = f"{spec.image_size} pixels, {part}, {precision}"
-    spread = max(found) - min(found)
-    unit = "times as fast as the plain one"
-    yield Record("bench-train", what, median(found), unit, n=len(found), spread=spread, **common)
-    yield Record("bench-train", what, speed, "images/s, ours", **common)
-    if part == "both":
-        share = 100 * speed * update_operations(spec) / rate
-        yield Record("bench-train", what, share, "% of the measured matrix rate", **common)
-        if spec.image_size == PAPER_SIDE:
-            hours = paper_hours(speed)
-            yield Record("bench-train", what, hours, "hours for 70 epochs of ImageNet", paper=12 * 24, **common)
-
-
-def _as_jpegs(squares: Tensor, folder: Path, count: int) -> list[Path]:
-    paths = [folder / f"{i}.jpg" for i in range(count)]
-    for i, path in enumerate(paths):
-        Image.fromarray(squares[i % len(squares)].permute(1, 2, 0).numpy()).save(path, quality=90)
-    return paths
-
-
 class _Jpegs(Dataset):
     """Pillow decodes, crops and mirrors one picture at a time."""
 
@@ -144,23 +115,11 @@ class _Jpegs(Dataset):
         return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() - 128, i % CLASSES
 
 
-def _plain_network(spec: ArchSpec) -> nn.Sequential:
-    """Write Fig. 3 with torch's own modules."""
-    net = ConvNet(spec)
-    layers = [*plain_layers(net, spec.image_size).values(), nn.Flatten()]
-    for dense in spec.dense:
-        layers += [net.get_submodule(dense.name), nn.ReLU(), nn.Dropout(dense.dropout)]
-    return nn.Sequential(*layers, net.fc8)
-
-
-@contextmanager
-def _peer(spec: ArchSpec, files: list[Path], batch: int) -> Iterator[tuple[Work, int]]:
-    net = _plain_network(spec).train().to(place())
+def _peer(spec: ArchSpec, files: list[Path], batch: int) -> tuple[Work, int]:
+    """Return the plain training, and its best number of workers."""
+    net = plain_network(ConvNet(spec), spec.image_size, dropout=True).train().to(place())
     optimiser = torch.optim.SGD(net.parameters(), 1e-3, 0.9, weight_decay=5e-4)
     jpegs = _Jpegs(files, spec.image_size)
-
-    def batches(workers: int) -> Iterator[tuple[Tensor, Tensor]]:
-        return iter(DataLoader(jpegs, batch, num_workers=workers))
 
     def update(x: Tensor, labels: Tensor) -> None:
         optimiser.zero_grad()
@@ -168,12 +127,16 @@ def _peer(spec: ArchSpec, files: list[Path], batch: int) -> Iterator[tuple[Work,
         optimiser.step()
 
     def both(workers: int) -> None:
-        for x, labels in batches(workers):
+        for x, labels in DataLoader(jpegs, batch, num_workers=workers):
             update(x, labels)
 
     best = min((0, 1, 2), key=lambda workers: seconds(lambda: both(workers)))
-    fixed = next(batches(0))
-    yield Work(lambda: _exhaust(batches(best)), lambda: _repeat(lambda: update(*fixed)), lambda: both(best)), best
+    fixed = next(iter(DataLoader(jpegs, batch)))
+    return {
+        "loader": lambda: [None for _ in DataLoader(jpegs, batch, num_workers=best)],
+        "step": lambda: [update(*fixed) for _ in range(STEPS)],
+        "both": lambda: both(best),
+    }, best
 
 
 @contextmanager
@@ -185,26 +148,9 @@ def _ours(spec: ArchSpec, pack, batch: int, precision: str) -> Iterator[Work]:
     parts = fitting_parts(batch, net.device)
     with threads(parts) as pool:
         descent = Descent(net, recipe, parts, pool)
-
-        def batches() -> Iterator:
-            return (drawn_batch for _, drawn_batch in zip(range(STEPS), drawn.epoch(1), strict=False))
-
-        def update(one) -> None:
-            descent.update(one, 1, 1e-3)
-
-        def both() -> None:
-            for one in batches():
-                update(one)
-
-        fixed = next(batches())
-        yield Work(lambda: _exhaust(batches()), lambda: _repeat(lambda: update(fixed)), both)
-
-
-def _exhaust(batches: Iterator) -> None:
-    for _ in batches:
-        pass
-
-
-def _repeat(run: Callable[[], None]) -> None:
-    for _ in range(STEPS):
-        run()
+        fixed = next(drawn.epoch(1))
+        yield {
+            "loader": lambda: [None for _ in islice(drawn.epoch(1), STEPS)],
+            "step": lambda: [descent.update(fixed, 1, 1e-3) for _ in range(STEPS)],
+            "both": lambda: [descent.update(one, 1, 1e-3) for one in islice(drawn.epoch(1), STEPS)],
+        }

@@ -30,14 +30,7 @@ def picture_url(picture: np.ndarray, lossless: bool = False) -> str:
 
 
 def picture_tag(picture: np.ndarray, alt: str, width: str = "100%", crisp: bool = False) -> str:
-    """Return an `<img>` of a uint8 picture [h, w, 3] with its alternative text.
-
-    Args:
-        picture: The pixels.
-        alt: What the picture shows, in words.
-        width: A CSS width, at most that of the page.
-        crisp: Enlarge without smoothing.
-    """
+    """Return an `<img>` of a uint8 picture [h, w, 3] with its alternative text."""
     return _tag(picture_url(picture), alt, f"width: {width}" + ("; image-rendering: pixelated" if crisp else ""))
 
 
@@ -48,13 +41,7 @@ def figure_tag(figure: Figure, alt: str) -> str:
 
 
 def block_page(layer: str, block, size: int) -> str:
-    """Return one map's nine projections beside their patches, and as text what they show.
-
-    Args:
-        layer: The map's layer.
-        block: With `map`, `scores`, `projections`, `patches` and `names`, as of Fig. 2.
-        size: Side of each small picture in pixels.
-    """
+    """Return one map's nine projections beside their patches, and as text what they show."""
     pictures = tile(block.projections, block.patches, size)
     what = f"{layer}, map {block.map}: nine projections on grey, to the right the patches they come from"
     rows = "".join(
@@ -91,20 +78,7 @@ OF_ENTRIES = ("map", "scores", "images", "places", "boxes")
 def write_browser(
     folder: Path, atlases: Sequence[Path], repair: str, missing: Mapping[str, str] | None = None
 ) -> Path:
-    """Write the page that shows some atlases, and their tables.
-
-    Args:
-        folder: Holds the page; the atlases lie in it, or one of them is it.
-        atlases: Their folders, in the order in which the page offers them.
-        repair: The command that writes all of it again; the page names it where a file is missing.
-        missing: Networks that have no atlas here, and why, in one sentence each.
-
-    Returns:
-        The page.
-
-    Raises:
-        ZfnetError: An atlas is missing or damaged, or the folder holds something else.
-    """
+    """Write the page that shows some atlases, and their tables."""
     require_own(folder)
     networks = []
     for atlas in atlases:
@@ -151,14 +125,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def linked_browser(layers: Mapping[str, Sequence], size: int = 84) -> widgets.Widget:
-    """Show layers as tabs and their maps as a slider, each with nine projections beside their patches.
-
-    The slider is linked in the browser, so the widget works in a page that has no kernel.
-
-    Args:
-        layers: By layer: blocks with `map`, `scores`, `projections`, `patches` and `names`, as of Fig. 2.
-        size: Side of each small picture in pixels.
-    """
+    """Show layers as tabs and their maps as a slider, each with nine projections beside their patches."""
     tabs = widgets.Tab([_layer(layer, blocks, size) for layer, blocks in layers.items()])
     tabs.titles = tuple(layers)
     tabs.selected_index = len(layers) - 1

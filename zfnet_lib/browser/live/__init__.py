@@ -1,19 +1,19 @@
 """The live browser of JupyterLab: its state in plain classes, and the panes that show it."""
 
 from .browser import LiveBrowser, live_browser
-from .explorer import Explorer, View
-from .learning import RecordedTraining, TrainingHere, recorded_trainings
-from .nine import Nine
-from .occluder import Hidden, Occluder
-from .uploads import read_upload
+from .occluder import Occluded, Occluder
+from .strongest import StrongestUnits
+from .training import RecordedTraining, TrainingHere, recorded_trainings
+from .units import Explorer, View
+from .widgets import read_upload
 
 __all__ = [
     "Explorer",
-    "Hidden",
     "LiveBrowser",
-    "Nine",
+    "Occluded",
     "Occluder",
     "RecordedTraining",
+    "StrongestUnits",
     "TrainingHere",
     "View",
     "live_browser",

@@ -14,35 +14,25 @@ from ...files import ZfnetError
 from ...machine import place
 from ...network import ConvNet
 from ...paper.records import device_name
-from .nine import Nine
-from .nine_pane import NinePane
-from .occluder_pane import OccluderPane
-from .pad import Upload
-from .parts import Door, Notice, in_a_row, labelled
-from .training_pane import TrainingPane
-from .unit_pane import LARGER, UnitPane
-from .uploads import read_upload
+from .occluder import OccluderPane
+from .strongest import StrongestPane, StrongestUnits
+from .training import TrainingPane
+from .units import LARGER, UnitPane
+from .widgets import KernelOnly, Message, Upload, in_a_row, labelled, read_upload
 
 MENU = 500
 """Pictures up to which they are chosen by name; of more by number."""
 
 
 class LiveBrowser(widgets.VBox):
-    """A picture from a data set or of one's own, and what a network makes of it.
-
-    Args:
-        net: Any network.
-        dataset: Pictures to choose from.
-        classes: What the network calls its classes; numbers by default.
-        layer: The layer that is shown first; the highest convolutional one by default.
-    """
+    """A picture from a data set or of one's own, and what a network makes of it."""
 
     def __init__(self, net: ConvNet, dataset: Dataset, classes: Sequence[str] = (), layer: str = ""):
         self.net, self.dataset = net.eval(), dataset
-        self.notice, self.about = Notice(), widgets.HTML()
+        self.notice, self.about = Message(), widgets.HTML()
         self.units = UnitPane(net, self.notice)
         self.occluder = OccluderPane(net, tuple(classes), self.notice)
-        self.nine = NinePane(lambda: self.units.explorer.net, dataset.name, self.visit, self.notice)
+        self.nine = StrongestPane(lambda: self.units.explorer.net, dataset.name, self.visit, self.notice)
         self.training = TrainingPane(self.notice)
         self.picture = _chooser(dataset)
         self.upload = Upload(self.take_upload)
@@ -68,7 +58,7 @@ class LiveBrowser(widgets.VBox):
         with self.notice.errors():
             self.show(read_upload(name, size, content), name)
 
-    def visit(self, nine: Nine, unit: Unit) -> None:
+    def visit(self, nine: StrongestUnits, unit: Unit) -> None:
         """Show one of a data set's strongest units in its picture."""
         self.show(nine.dataset[unit.image].picture, nine.dataset.names[unit.image])
         self.units.side.value = nine.net.preparation.crop
@@ -98,15 +88,8 @@ class LiveBrowser(widgets.VBox):
 
 
 def live_browser(net: ConvNet, dataset: Dataset, classes: Sequence[str] = (), layer: str = "") -> widgets.Widget:
-    """Return the live browser behind a `Door`: units, occluder, strongest units and trainings, one pane each.
-
-    Args:
-        net: Any network.
-        dataset: Pictures to choose from.
-        classes: What the network calls its classes; numbers by default.
-        layer: The layer that is shown first; the highest convolutional one by default.
-    """
-    return Door(lambda: LiveBrowser(net, dataset, classes, layer))
+    """Return the live browser, which waits for a kernel: units, occluder, strongest units and trainings."""
+    return KernelOnly(lambda: LiveBrowser(net, dataset, classes, layer))
 
 
 def _chooser(dataset: Dataset) -> widgets.Widget:

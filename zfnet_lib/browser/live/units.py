@@ -1,37 +1,106 @@
-"""The pane of units: point at the picture, at a map or at a unit of it, and see the unit's projection at once."""
+"""The pane of units: point at the picture, at a map or at a unit of it, and see its projection at once."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import ceil, sqrt
 
 import ipywidgets as widgets
+import numpy as np
+import torch
 from torch import Tensor
 
-from ...architecture import receptive_field
+from ...architecture import Box, Unit, receptive_field
+from ...deconv import deconv_units
+from ...files import ZfnetError
 from ...images import projection_image
 from ...network import ConvNet
 from ...paper.plots import grid_of_maps, heat
-from .explorer import Explorer, View
-from .pad import Pad
-from .parts import SIDE, Notice, column, in_a_row, in_columns, labelled, shown
+from ...strongest import fitted, patch, rows_first
+from .widgets import SIDE, Message, PointedPicture, column, in_a_row, in_columns, labelled, shown
+
+
+@dataclass(frozen=True)
+class View:
+    """One unit of the picture."""
+
+    unit: Unit
+    activation: float
+    box: Box
+    patch: np.ndarray
+    projection: np.ndarray
+
+    @property
+    def title(self) -> str:
+        """The unit in words."""
+        unit = self.unit
+        return f"{unit.layer}, map {unit.map}, row {unit.row}, column {unit.column}"
+
+    def __str__(self) -> str:
+        return f"{self.title}: activation {self.activation:.4g}"
+
+
+class Explorer:
+    """One picture at a time, as the convolutions of a network see it, and every unit in it."""
+
+    def __init__(self, net: ConvNet, side: int = 0):
+        self.net = net.features(side=side)
+        self.layers = {conv.name: conv.maps for conv in self.net.spec.convs}
+
+    @torch.no_grad()
+    def show(self, picture: Tensor) -> None:
+        """Trace another picture, uint8 [3, h, w]."""
+        self.x = self.net.prepare([picture])
+        self.trace = self.net.trace(self.x)
+        self.picture = self.net.preparation.visible(self.x)[0]
+        self.seen = rows_first(self.picture)
+
+    def maps(self, layer: str) -> np.ndarray:
+        """Return a layer's rectified maps [maps, h, w]."""
+        return self.trace[self.net.spec.conv(layer).name].maps[0].cpu().numpy()
+
+    def strongest_map(self, layer: str) -> int:
+        """Return the map of a layer with the largest activation in the picture."""
+        return int(self.maps(layer).max((1, 2)).argmax())
+
+    def strongest_unit(self, layer: str, map_: int) -> tuple[int, int]:
+        """Return row and column of a map's largest activation; of equal ones the first."""
+        values = self._map(layer, map_)
+        row, column = divmod(int(values.argmax()), values.shape[1])
+        return row, column
+
+    def nearest(self, layer: str, y: float, x: float) -> tuple[int, int]:
+        """Return row and column of the units whose receptive fields are centred nearest to a pixel."""
+        field = receptive_field(self.net.spec, layer)
+        middle = field.offset + (field.size - 1) / 2
+        last = self.maps(layer).shape[-1] - 1
+        row, column = (min(max(round((at - middle) / field.stride), 0), last) for at in (y, x))
+        return row, column
+
+    def view(self, layer: str, map_: int, row: int, column: int) -> View:
+        """Project a unit (section 2.1)."""
+        values = self._map(layer, map_)
+        unit = Unit(0, layer, map_, row, column)
+        shown = deconv_units(self.net, self.x, [unit])
+        pixels, window = fitted(shown.projections[0].cpu(), shown.boxes[0], self.x.shape[-1])
+        activation = float(values[row, column])
+        return View(unit, activation, shown.boxes[0], patch(self.picture, window), pixels.numpy())
+
+    def _map(self, layer: str, map_: int) -> np.ndarray:
+        maps = self.maps(layer)
+        if not 0 <= map_ < len(maps):
+            raise ZfnetError(f"{layer} has no map {map_}; its maps are 0 to {len(maps) - 1}")
+        return maps[map_]
+
 
 LARGER = 224
 """The paper's input size; convolutions that were trained on smaller pictures run at it too."""
 
 
 class UnitPane:
-    """The units of one picture.
+    """The units of one picture."""
 
-    Args:
-        net: Any network.
-        notice: For what goes wrong.
-
-    Attributes:
-        explorer: The state.
-        view: The unit that is shown.
-    """
-
-    def __init__(self, net: ConvNet, notice: Notice):
+    def __init__(self, net: ConvNet, notice: Message):
         self.net, self.notice, self.view = net, notice, None
         self.explorer = Explorer(net)
         crop, layers = net.preparation.crop, list(self.explorer.layers)
@@ -40,9 +109,9 @@ class UnitPane:
         self.map = labelled(widgets.BoundedIntText, 130, description="map")
         self.side = labelled(widgets.Dropdown, options=sides, value=crop, description="input")
         self.strongest = widgets.Button(description="strongest map")
-        self.picture = Pad(hint="point at it to choose the unit that looks there")
-        self.maps = Pad(hint="point at a map to choose it")
-        self.units = Pad(hint="point at a unit to project it", crisp=True)
+        self.picture = PointedPicture(hint="point at it to choose the unit that looks there")
+        self.maps = PointedPicture(hint="point at a map to choose it")
+        self.units = PointedPicture(hint="point at a unit to project it", crisp=True)
         self.patch, self.projection = widgets.HTML(), widgets.HTML()
         self._listen()
         controls = in_a_row(self.layer, self.map, self.strongest, self.side)

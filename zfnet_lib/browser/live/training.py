@@ -1,12 +1,16 @@
-"""What the pane of trainings shows, without widgets: a training from what it leaves on disk, or one run here."""
+"""The pane of trainings: curves and first-layer filters of one that runs here, or that `zfnet train` runs."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
+from html import escape
 from pathlib import Path
+from time import sleep
 from typing import Any
 
+import ipywidgets as widgets
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
@@ -15,21 +19,20 @@ from ...batches import training_preparation
 from ...datasets import DATASETS, Dataset
 from ...files import ZfnetError, data_root, is_busy, results_root
 from ...network import ConvNet
+from ...paper import table12 as drawings
+from ...paper.plots import grid_of_filters
 from ...paper.trainings import Training, read_epochs, training_data
 from ...training import RECIPES, SMOKE, TENSORS, VALUES, Progress, Recipe, saved_states, train
 from ...weights import WEIGHTS, CheckpointError, read_meta, weights_folders
-from .nine import StoppedError
+from ..pages import figure_tag, picture_tag
+from .strongest import StoppedError
+from .widgets import SIDE, Message, beside, in_a_row, labelled
 
 FIRST = "conv1.weight"
 
 
 class RecordedTraining:
-    """A training that `zfnet train` runs or has run, seen through its record, checkpoints, snapshots and weights.
-
-    Args:
-        name: Of the training, such as `zfnet-tiny-imagenet-tiny-seed0`.
-        record: Its record, one line an epoch; need not be there yet.
-    """
+    """A training that `zfnet train` runs or has run, seen through what it leaves on disk."""
 
     def __init__(self, name: str, record: Path):
         self.name, self.record = name, record
@@ -72,11 +75,7 @@ class RecordedTraining:
         return found
 
     def filters(self, moment: str) -> np.ndarray:
-        """Return the filters of the first layer at a moment, [maps, 3, k, k].
-
-        Raises:
-            ZfnetError: They are gone, because a newer checkpoint took their place.
-        """
+        """Return the filters of the first layer at a moment, [maps, 3, k, k]."""
         try:
             with safe_open(self.moments[moment], "pt") as file:
                 return file.get_tensor(FIRST).float().numpy()
@@ -115,18 +114,7 @@ def recorded_trainings() -> list[RecordedTraining]:
 
 
 class TrainingHere:
-    """A training of `MINI` that runs in this process, epoch by epoch through the generator `train`.
-
-    Args:
-        data, validation: Pictures; those of `shapes` by default.
-        recipe: How to train.
-        seed: Of weights, order, views and dropout.
-
-    Attributes:
-        epochs: The finished ones, as dicts of `EpochResult`'s fields.
-        progress: Where it stands; None before the first update.
-        loss: Of every update.
-    """
+    """A training of `MINI` that runs in this process, epoch by epoch through the generator `train`."""
 
     name = "MINI on shapes, here and now"
 
@@ -197,3 +185,100 @@ def _trained_by(folder: Path) -> str:
         return read_meta(folder)["record"].get("training", "")
     except CheckpointError:
         return ""
+
+
+OFTEN, SELDOM = 0.5, 3.0
+"""Seconds between two looks at a training that runs here, and at one that another process runs."""
+
+
+class TrainingPane:
+    """One training, as it happens."""
+
+    def __init__(self, notice: Message):
+        self.notice = notice
+        self.training: TrainingHere | RecordedTraining | None = None
+        recorded = [(each.name, each) for each in recorded_trainings()]
+        options = [(TrainingHere.name, None), *recorded]
+        self.choice = labelled(widgets.Dropdown, 440, options=options, description="training")
+        self.start = widgets.Button(description="train")
+        self.follow = widgets.ToggleButton(
+            description="follow", tooltip=f"look again every {SELDOM:.0f} seconds", disabled=True
+        )
+        self.says, self.curves, self.filters = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        self.moment = labelled(widgets.Dropdown, 260, description="first-layer filters at")
+        self.start.on_click(lambda _: self._pressed())
+        self.choice.observe(lambda change: self._choose(change["new"]), "value")
+        self.follow.observe(lambda change: change["new"] and beside(notice, self._keep_looking), "value")
+        self.moment.observe(lambda _: self._draw_filters(), "value")
+        head = in_a_row(self.choice, self.start, self.follow)
+        self.widget = widgets.VBox([head, self.says, self.curves, self.moment, self.filters])
+        self._choose(None)
+
+    def look(self) -> None:
+        """Look at the training again, and draw what is new."""
+        training = self.training
+        with self.notice.errors():
+            says, epochs = training.says, list(training.epochs)
+            if len(epochs) != self.drawn:
+                self.drawn = len(epochs)
+                alt = f"training loss, validation error and largest filter of layer 1 over {len(epochs)} epochs"
+                figure = drawings.curves({training.name: epochs}, training.classes)
+                self.curves.value = figure_tag(figure, alt)
+            self._offer(list(training.moments))
+            self.says.value = f'<p role="status">{escape(says)}</p>'
+
+    def train(self) -> None:
+        """Train `MINI` here, to the end or until one stops it; `look` follows in another thread."""
+        self.training, self.drawn, self.start.description = TrainingHere(), 0, "stop"
+        beside(self.notice, lambda: self._look_while(self._runs_here, OFTEN))
+        try:
+            self.training.run()
+        finally:
+            self.start.description = "train"
+
+    def _choose(self, training: RecordedTraining | None) -> None:
+        self.follow.value = False
+        self.training, self.drawn = training, 0
+        self.follow.disabled, self.start.disabled = training is None, training is not None
+        self.curves.value = self.filters.value = ""
+        self.moment.options = ()
+        if training:
+            self.look()
+        else:
+            self.says.value = "<p>Press <b>train</b>: a narrow network learns drawn shapes, in some seconds.</p>"
+
+    def _pressed(self) -> None:
+        if self._runs_here():
+            self.training.stop()
+        else:
+            beside(self.notice, self.train)
+
+    def _runs_here(self) -> bool:
+        return self.start.description == "stop"
+
+    def _keep_looking(self) -> None:
+        self._look_while(lambda: self.follow.value, SELDOM)
+
+    def _look_while(self, going: Callable[[], bool], seconds: float) -> None:
+        while going():
+            self.look()
+            sleep(seconds)
+        self.look()
+
+    def _offer(self, moments: list[str]) -> None:
+        """Offer the moments that there are, and stay with the newest one unless another was chosen."""
+        before, value = self.moment.options, self.moment.value
+        newest = not before or value == before[-1]
+        if list(before) != moments:
+            self.moment.options = moments
+            self.moment.value = moments[-1] if newest and moments else value if value in moments else None
+        if newest:
+            self._draw_filters()
+
+    def _draw_filters(self) -> None:
+        moment = self.moment.value
+        with self.notice.errors():
+            if moment:
+                alt = f"the filters of layer 1 at {moment}, at one contrast"
+                picture = grid_of_filters(self.training.filters(moment), 2 * SIDE)
+                self.filters.value = picture_tag(picture, alt, f"{SIDE * 4 // 3}px")

@@ -1,23 +1,99 @@
-"""What all panes are made of: a line for sentences, columns that wrap, work that runs beside the kernel."""
+"""What all panes are made of: pictures to point at, a file chooser, a line for messages, rows and columns.
+
+`PointedPicture` and `Upload` are plain ES modules of a few lines (`pad.js`, `upload.js`), brought by anywidget.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import escape
+from pathlib import Path
 from threading import Thread
+from typing import Any
 
+import anywidget
 import ipywidgets as widgets
 import numpy as np
+from torch import Tensor
+from traitlets import Bool, Float, Int, List, Unicode
 
 from ...files import ZfnetError
-from ..pages import picture_tag
+from ...images import PictureError, read_picture
+from ..pages import picture_tag, picture_url
+
+MB = 2**20
+LARGEST = 8 * MB
+"""Bytes; Jupyter's server cuts the connection at messages of 10 MB."""
+
+
+def read_upload(name: str, size: int, content: bytes) -> Tensor:
+    """Return an uploaded file as a picture, uint8 [3, h, w]."""
+    if size > LARGEST:
+        raise PictureError(f"{name} has {size / MB:.0f} MB and {LARGEST // MB} are the most; save it smaller")
+    return read_picture(content, name)
+
+
+HERE = Path(__file__).parent
+
+
+class PointedPicture(anywidget.AnyWidget):
+    """A picture with a grid laid over it, on which one cell is marked.
+
+    Pointing, dragging and the arrow keys set `pointed`: row, column, and how often; whoever listens answers by
+    `mark_at`. `mark` is top and left of the mark from its cell, height and width, in cells.
+    """
+
+    _esm = HERE / "pad.js"
+    _css = HERE / "pad.css"
+
+    picture = Unicode().tag(sync=True)
+    alt = Unicode().tag(sync=True)
+    hint = Unicode("point at it, or move by the arrow keys").tag(sync=True)
+    says = Unicode().tag(sync=True)
+    crisp = Bool(False).tag(sync=True)
+    grid = List(Int(), [1, 1]).tag(sync=True)
+    step = Int(1).tag(sync=True)
+    mark = List(Float(), [0.0, 0.0, 1.0, 1.0]).tag(sync=True)
+    covers = Bool(False).tag(sync=True)
+    pointed = List(Int(), [0, 0, 0]).tag(sync=True)
+    place = List(Float(), [0.0, 0.0, 0.0]).tag(sync=True)
+
+    def show(self, picture: np.ndarray, alt: str, grid: tuple[int, int]) -> None:
+        """Show another picture, uint8 [h, w, 3], under a grid of rows and columns."""
+        self.picture, self.alt, self.grid = picture_url(picture, self.crisp), alt, list(grid)
+
+    def mark_at(self, row: float, column: float) -> None:
+        """Move the mark."""
+        self.place = [row, column, self.pointed[2]]
+
+    def on_point(self, act: Callable[[int, int], None]) -> None:
+        """Call `act` with row and column of each cell that is pointed at."""
+        self.observe(lambda change: act(*change["new"][:2]), "pointed")
+
+
+class Upload(anywidget.AnyWidget):
+    """A button that brings a file from the reader's machine."""
+
+    _esm = HERE / "upload.js"
+    _css = HERE / "pad.css"
+
+    largest = Int(LARGEST).tag(sync=True)
+
+    def __init__(self, act: Callable[[str, int, bytes], None]):
+        super().__init__()
+        self.act = act
+        self.on_msg(self._arrived)
+
+    def _arrived(self, _: Any, about: dict[str, Any], content: list[memoryview]) -> None:
+        self.act(about["name"], about["size"], b"".join(map(bytes, content)))
+
 
 SIDE = 240
 """Of a picture in a pane, in pixels of the page; three stand side by side in a notebook."""
 
 
-class Notice(widgets.HTML):
+class Message(widgets.HTML):
     """A line that says what went wrong, or what is to be known; empty otherwise."""
 
     def say(self, sentence: str) -> None:
@@ -36,17 +112,11 @@ class Notice(widgets.HTML):
             self.say(str(error))
 
 
-class Door(widgets.VBox):
-    """Opens by itself where a page and a kernel are there together.
-
-    A built page keeps it shut, so it carries none of the pictures and modules of what lies behind.
-
-    Args:
-        behind: Makes what lies behind.
-    """
+class KernelOnly(widgets.VBox):
+    """Opens by itself where a page and a kernel are there together."""
 
     def __init__(self, behind: Callable[[], widgets.Widget]):
-        self.behind, self.notice = behind, Notice()
+        self.behind, self.notice = behind, Message()
         self.button = widgets.Button(description="open the live browser", layout=widgets.Layout(width="auto"))
         self.button.on_click(lambda _: self.enter())
         # Every page copies `ring` into `heard`; only where a kernel listens does anybody hear it.
@@ -62,7 +132,7 @@ class Door(widgets.VBox):
                 self.children = (self.behind(),)
 
 
-def beside(notice: Notice, work: Callable[[], None]) -> Thread:
+def beside(notice: Message, work: Callable[[], None]) -> Thread:
     """Start work that takes long in a thread, so that the panes keep answering."""
 
     def run() -> None:

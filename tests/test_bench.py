@@ -1,0 +1,110 @@
+"""Benchmarks compare equal results and do their arithmetic right; their times are not tested."""
+
+from dataclasses import replace
+
+import pytest
+
+from zfnet_lib.architecture import MINI, ArchSpec, Conv, Dense, Pool
+from zfnet_lib.bench import deconv, mining, norm, occlusion
+from zfnet_lib.bench.training import matrix_rate, paper_hours, update_operations
+from zfnet_lib.files import ZfnetError
+
+
+def test_an_update_computes_maps_and_both_gradients_but_none_of_the_pixels():
+    spec = ArchSpec(
+        "small", (Conv("conv1", 4, 3, padding=1, pool=Pool()),), (Dense("fc6", 5),), classes=2, image_size=8
+    )
+    # 8x8 maps of 4 filters of 3x3x3, a pool to 4x4, then 64 -> 5 -> 2 by hand.
+    conv, dense = 64 * 4 * 27, 4 * 4 * 4 * 5 + 5 * 2
+    assert update_operations(spec) == 2 * (2 * conv + 3 * dense)
+
+
+def test_the_papers_training_took_twelve_days_at_86_pictures_a_second():
+    assert paper_hours(70 * 1_281_167 / (12 * 24 * 3600)) == pytest.approx(12 * 24)
+
+
+def test_the_matrix_rate_is_a_rate():
+    assert 1e8 < matrix_rate("float32", 256) < 1e16
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Loads of a second each."""
+    changes = {
+        deconv: {"SPEC": MINI.features(), "SHARE": 108, "BATCHES": (2,), "ROUNDS": 1},
+        occlusion: {"SPEC": MINI, "SIZE": 14, "STRIDE": 5, "COARSE": 10, "BATCHES": (4,), "ROUNDS": 1},
+        mining: {"PICTURES": 10, "ROUNDS": 1},
+        norm: {"NORM_SHAPES": {"a small map": (2, 8, 5, 5)}},
+    }
+    for module, values in changes.items():
+        for name, value in values.items():
+            monkeypatch.setattr(module, name, value)
+
+
+@pytest.mark.usefixtures("small")
+def test_projections_are_compared_with_captum_and_the_literal_method():
+    records = deconv.bench_deconv()
+    captum = [record.quantity for record in records if record.unit == "times as fast as captum's Deconvolution"]
+    assert captum == ["all layers", "conv1", "conv2", "conv3", "conv4", "conv5"]
+    assert all(record.value > 0 for record in records[:-1])
+    assert records[-1].unit == "% of active units"
+    assert 0 <= records[-1].value <= deconv.TIED
+
+
+@pytest.mark.usefixtures("small")
+def test_occlusion_is_compared_with_four_peers():
+    *ratios, speed = occlusion.bench_occlusion()
+    assert [record.unit for record in ratios] == [
+        "times as fast as captum's Occlusion, a run for each output",
+        "times as fast as captum's Occlusion, one run for both outputs",
+        "times as fast as a plain pass in batches",
+        "times as fast as our own whole pass",
+    ]
+    assert all(record.value > 0 and record.n == 1 for record in ratios)
+    settings = speed.parameters
+    assert (speed.unit, settings["places"], settings["peers' places"]) == ("places/s, ours", 121, 36)
+
+
+@pytest.mark.usefixtures("small")
+def test_the_search_is_compared_with_a_plain_pass():
+    ratio, speed = mining.bench_mining()
+    assert (ratio.value > 0, ratio.n, speed.unit) == (True, 1, "images/s, ours")
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(
+    ("module", "name", "wrong", "sentence"),
+    [
+        (deconv, "project", lambda found: 1.001 * found, r"\d+ of \d+ projections differ"),
+        (
+            occlusion,
+            "occlude",
+            lambda found: replace(found, activity=1.1 * found.activity),
+            "the activity differs by 1",
+        ),
+        (
+            mining,
+            "strongest",
+            lambda found: {n: replace(hits, score=2 * hits.score) for n, hits in found.items()},
+            "conv1: ",
+        ),
+        (norm, "contrast_normalise", lambda found: 2 * found, "a small map: the results differ by 1.0e\\+00"),
+    ],
+)
+def test_nothing_is_timed_that_differs(monkeypatch, module, name, wrong, sentence):
+    right, run = (
+        getattr(module, name),
+        next(getattr(module, each) for each in dir(module) if each.startswith("bench_")),
+    )
+    monkeypatch.setattr(module, name, lambda *given, **options: wrong(right(*given, **options)))
+    with pytest.raises(ZfnetError, match=f"^{sentence}.*; nothing was timed$"):
+        run()
+
+
+@pytest.mark.usefixtures("small")
+def test_a_projection_that_is_not_the_literal_one_is_named(monkeypatch):
+    project = deconv.project
+    monkeypatch.setattr(deconv, "project", lambda *given: 1.001 * project(*given))
+    monkeypatch.setattr(deconv, "CLOSE", 1)
+    with pytest.raises(ZfnetError, match=r"^the projection of .* is not the literal one; nothing was timed$"):
+        deconv.bench_deconv()

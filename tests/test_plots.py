@@ -15,8 +15,8 @@ from PIL import Image
 
 from zfnet_lib.architecture import MINI, Box
 from zfnet_lib.images import FigureError, projection_image, robust_maximum
-from zfnet_lib.paper import fig3, fig6, plots, table12
-from zfnet_lib.paper.plots import Figure, Sheet, filters, grid, heat, picture_grid, tile, unit_figure
+from zfnet_lib.paper import fig2, fig3, fig6, plots, table12
+from zfnet_lib.paper.plots import Figure, Sheet, filters, grid, heat, picture_grid, tile
 
 GREY = 128
 rng = np.random.default_rng(0)
@@ -50,7 +50,7 @@ FORMULA = r"$\frac{$x of $5^2$"
     "drawn",
     [
         lambda: Sheet(1, FORMULA).figure,
-        lambda: unit_figure(PICTURE, Box(0, 0, 9, 9), PICTURE[:9, :9], projections(1, 9)[0], FORMULA),
+        lambda: fig2.draw_unit(PICTURE, Box(0, 0, 9, 9), PICTURE[:9, :9], projections(1, 9)[0], FORMULA),
         lambda: picture_grid([[PICTURE]], [FORMULA], ["x"], FORMULA),
         lambda: filters({FORMULA: rng.normal(size=(4, 3, 7, 7))}, FORMULA),
         lambda: fig6.occlusion([fig6_row(FORMULA)], FORMULA),

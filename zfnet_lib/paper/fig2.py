@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -15,12 +15,12 @@ from ..architecture import Box, Unit
 from ..datasets import Dataset, MissingDataError, dataset_entry
 from ..deconv import deconv_units
 from ..files import ZfnetError, results_root
-from ..images import FigureError, read_picture
+from ..images import FigureError, projection_image, read_picture, require_picture
 from ..network import ConvNet
 from ..strongest import Block, Squares, blocks, fitted, load_blocks, patch, rows_first, save_blocks, strongest
 from ..weights import CheckpointError, load_network
 from .fig1 import unit_of
-from .plots import DIVIDE, DPI, GAP, MARGIN, WIDTH, Figure, Sheet, not_run, tile
+from .plots import DIVIDE, DPI, GAP, MARGIN, VERMILION, WIDTH, Figure, Sheet, not_run, tile
 from .records import Provenance, Sentence, Stopwatch
 from .setting import Setting, Source, class_names, dense_side, network_of, pictures_of, searches
 from .trainings import training_data
@@ -111,26 +111,36 @@ def draw(blocks: Sequence[Block], title: str, columns: int = 2) -> Figure:
 # ----------------------------------------------------------------------------- a picture of one's own, and atlases
 
 
-class Shown(NamedTuple):
-    """One unit of a picture uint8 [H, W, 3]: its field in it, the patch in that field, and its projection."""
-
-    unit: Unit
-    activation: float
-    picture: np.ndarray
-    box: Box
-    patch: np.ndarray
-    projection: np.ndarray
-
-
-def project_picture(net: ConvNet, picture: Path, layer: str, map: int = -1) -> Shown:
+def project_picture(net: ConvNet, picture: Path, layer: str, map: int = -1) -> tuple[Figure, Unit, float]:
     """Project a map's strongest unit for a picture in a file; -1 is the map with the largest activation."""
     x = net.prepare([read_picture(picture)])
     trace = net.trace(x, upto=net.spec.conv(layer).name)
     unit = unit_of(trace, layer, map)
+    activation = float(trace[layer].maps[0, unit.map, unit.row, unit.column])
     shown, seen = deconv_units(net, x, [unit]), net.preparation.visible(x)[0]
     projection, box = fitted(shown.projections[0], shown.boxes[0], x.shape[-1])
-    activation = float(trace[layer].maps[0, unit.map, unit.row, unit.column])
-    return Shown(unit, activation, rows_first(seen), box, patch(seen, box), projection.numpy())
+    title = f"{net.spec.name}, {layer}, map {unit.map}: activation {activation:.3g}"
+    return draw_unit(rows_first(seen), box, patch(seen, box), projection.numpy(), title), unit, activation
+
+
+def draw_unit(picture: np.ndarray, box: Box, patch: np.ndarray, projection: np.ndarray, title: str) -> Figure:
+    """Draw a square picture with a unit's field outlined, the patch in that field, and the projection [3, s, s]."""
+    gap = 0.15
+    side = (WIDTH - 4 * gap) / 3
+    sheet = Sheet(Sheet.HEAD + side + 0.35, title)
+    shown = {
+        "the picture": require_picture(picture),
+        "what the unit sees": require_picture(patch),
+        "its projection": projection_image(projection),
+    }
+    for place, (words, array) in enumerate(shown.items()):
+        x = gap + place * (side + gap)
+        sheet.picture(array, x, Sheet.HEAD, side, side)
+        sheet.text(x + side / 2, Sheet.HEAD + side + 0.15, words)
+    top, left, bottom, right = (n * side / len(picture) for n in box.clipped(*picture.shape[:2]))
+    for edge, line, level in (("white", 2.4, 3), (VERMILION, 1.4, 4)):
+        sheet.box(gap + left, Sheet.HEAD + top, right - left, bottom - top, edge=edge, line=line, level=level)
+    return sheet.figure
 
 
 def microscope(networks: Sequence[str], pictures: str, folder: Path, **how) -> Path:

@@ -14,7 +14,6 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import FancyBboxPatch, Rectangle
 from PIL import Image
 
-from ..architecture import Box
 from ..images import FigureError, projection_image, require_picture, robust_maximum
 
 WIDTH, MARGIN = 7.5, 0.05
@@ -252,24 +251,4 @@ def filters(panels: Mapping[str, np.ndarray], title: str) -> Figure:
         sheet.text(x, y + 0.08, name, NORMAL, across="left")
         sheet.text(x, y + 0.26, f"{kernel}x{kernel}, largest RMS {largest:.3f}", SMALL, GREY, across="left")
         sheet.picture(array, x, y + label, array.shape[1] / DPI, array.shape[0] / DPI)
-    return sheet.figure
-
-
-def unit_figure(picture: np.ndarray, box: Box, patch: np.ndarray, projection: np.ndarray, title: str) -> Figure:
-    """Draw a square picture with a unit's field outlined, the patch in that field, and the projection [3, s, s]."""
-    gap = 0.15
-    side = (WIDTH - 4 * gap) / 3
-    sheet = Sheet(Sheet.HEAD + side + 0.35, title)
-    shown = {
-        "the picture": require_picture(picture),
-        "what the unit sees": require_picture(patch),
-        "its projection": projection_image(projection),
-    }
-    for place, (words, array) in enumerate(shown.items()):
-        x = gap + place * (side + gap)
-        sheet.picture(array, x, Sheet.HEAD, side, side)
-        sheet.text(x + side / 2, Sheet.HEAD + side + 0.15, words)
-    top, left, bottom, right = (n * side / len(picture) for n in box.clipped(*picture.shape[:2]))
-    for edge, line, level in (("white", 2.4, 3), (VERMILION, 1.4, 4)):
-        sheet.box(gap + left, Sheet.HEAD + top, right - left, bottom - top, edge=edge, line=line, level=level)
     return sheet.figure

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -15,6 +16,7 @@ from PIL import Image
 
 from zfnet_lib.architecture import MINI, Box
 from zfnet_lib.images import FigureError, projection_image, robust_maximum
+from zfnet_lib.occlusion import Occlusion
 from zfnet_lib.paper import fig2, fig3, fig6, plots, table12
 from zfnet_lib.paper.plots import Figure, Sheet, filters, grid, heat, picture_grid, tile
 
@@ -53,7 +55,7 @@ FORMULA = r"$\frac{$x of $5^2$"
         lambda: fig2.draw_unit(PICTURE, Box(0, 0, 9, 9), PICTURE[:9, :9], projections(1, 9)[0], FORMULA),
         lambda: picture_grid([[PICTURE]], [FORMULA], ["x"], FORMULA),
         lambda: filters({FORMULA: rng.normal(size=(4, 3, 7, 7))}, FORMULA),
-        lambda: fig6.occlusion([fig6_row(FORMULA)], FORMULA),
+        lambda: fig6.draw([fig6_row(FORMULA)], FORMULA),
         lambda: table12.curves(
             {FORMULA: [{"epoch": 1, "loss": 1.0, "top1": 50.0, "rms": {"conv1": (0.1, 0.1)}}]}, 16
         ),
@@ -67,9 +69,9 @@ def test_names_are_no_formulas(drawn):
 
 
 def fig6_row(name: str) -> fig6.Row:
-    maps = np.ones((3, 3))
-    labels, box = maps.astype(int), (0, 0, 9, 9)
-    return fig6.Row(name, PICTURE, box[:3], maps, projections(4, 9), box, maps, labels, [name] * 2, 1)
+    maps = torch.ones(3, 3)
+    seen = Occlusion(maps, maps, maps.long(), map=0, target=1, size=9, stride=2)
+    return fig6.Row(name, None, PICTURE, seen, projections(4, 9), Box(0, 0, 9, 9), [name] * 2)
 
 
 def test_no_figure_needs_pyplot():

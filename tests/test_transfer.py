@@ -97,14 +97,14 @@ def test_a_training_from_scratch_learns_from_a_fold_alone(tmp_path, monkeypatch)
     training = Training("zfnet", "caltech-101", replace(TINY, epochs=160), seed=1, each=15)
     assert training.name == "zfnet-epochs-160-caltech-101-15-a-class-tiny-seed1"
     assert training.command.endswith("--recipe tiny --epochs 160 --each 15 --seed 1")
-    lesson = trainings.lesson_of(training)
+    lesson = trainings.training_pictures(training)
     fold = protocol_folds(whole, count=2)[1]
     assert set(range(len(whole))) - set(lesson.exclude) == set(fold.train(15))
     assert lesson.rows.tolist() == fold.test.tolist()
     full = Training("zfnet", "caltech-101", replace(PAPER, epochs=160), seed=1, each=15)
     assert full.name == "zfnet-epochs-160-caltech-101-15-a-class-paper-seed1"
     assert [full.recipe.rate_in(epoch, []) for epoch in (93, 94, 134)] == pytest.approx([1e-2, 1e-3, 1e-4])
-    most = trainings.lesson_of(replace(training, each=0))
+    most = trainings.training_pictures(replace(training, each=0))
     assert sorted([*most.rows]) == sorted(most.exclude)
     assert len(most.rows) == len(whole) // 10
 
@@ -114,7 +114,7 @@ def test_a_fold_of_several_splits_is_drawn_from_all_of_them(monkeypatch):
     parts = {"train": pack_in_memory(train, 32), "val": val}
     monkeypatch.setattr(trainings, "training_data", lambda name, split: parts[split])
     monkeypatch.setitem(transfer.MOST, "mini-imagenet-novel", 3)
-    lesson = trainings.lesson_of(Training("zfnet", "mini-imagenet-novel", TINY, each=2))
+    lesson = trainings.training_pictures(Training("zfnet", "mini-imagenet-novel", TINY, each=2))
     assert len(lesson.data) == 92
     assert lesson.data.labels.tolist() == [*train.labels.tolist(), *val.labels.tolist()]
     kept = sorted(set(range(92)) - set(lesson.exclude.tolist()))
@@ -133,7 +133,7 @@ def test_a_fold_of_several_splits_is_drawn_from_all_of_them(monkeypatch):
 
 def test_data_with_a_split_of_their_own_refuse_each(monkeypatch):
     with pytest.raises(ZfnetError, match="shapes has a split of its own for training"):
-        trainings.lesson_of(Training("zfnet", "shapes", TINY, each=5))
+        trainings.training_pictures(Training("zfnet", "shapes", TINY, each=5))
 
 
 # ---- scores -------------------------------------------------------------------------------------------------

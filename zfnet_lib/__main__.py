@@ -160,7 +160,7 @@ def overlap(a: str, b: str) -> None:
 def train(name, table, data, recipe, seed, each, resume, compiled, workers, **changes) -> None:
     """Train the architecture NAME by a recipe, or all that the tables compare."""
     from .architecture import architecture
-    from .machine import joined, tune_allocator
+    from .machine import process_group, tune_allocator
     from .paper.trainings import Training, lacks, measure_ensembles, queue, report
     from .training import recipe_named
 
@@ -168,7 +168,7 @@ def train(name, table, data, recipe, seed, each, resume, compiled, workers, **ch
         raise click.UsageError("name an architecture of `zfnet list`, or a table by --table")
     tune_allocator()
     how = {"workers": workers, "compiled": compiled}
-    with joined():
+    with process_group():
         recipe, stopped = recipe_named(recipe), []
         if name:
             recipe = replace(recipe, **{key: value for key, value in changes.items() if value is not None})

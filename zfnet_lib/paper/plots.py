@@ -160,11 +160,6 @@ def grid(
     return whole
 
 
-def in_square(pictures: Sequence[np.ndarray], width: int) -> np.ndarray:
-    """Set pictures in a grid about as high as wide."""
-    return grid(pictures, width=width)
-
-
 def tile(projections: Sequence[np.ndarray], patches: Sequence[np.ndarray] | None, size: int) -> np.ndarray:
     """Set a map's nine projections, each at its own contrast, beside their patches, if any (Fig. 2)."""
     if not 1 <= len(projections) <= 9 or size < 1:

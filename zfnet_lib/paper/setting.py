@@ -17,8 +17,7 @@ from ..network import ConvNet
 from ..training import recipe_named
 from ..weights import WEIGHTS, CheckpointError, known_classes, load_network, read_meta
 from .records import Provenance, Record, Stopwatch, Table, read
-from .spot import trained
-from .trainings import RETRAINED, SHIPPED, Training, has_splits, performed, read_epochs
+from .trainings import RETRAINED, SHIPPED, Training, has_splits, performed, read_epochs, trained
 
 
 @dataclass(frozen=True)

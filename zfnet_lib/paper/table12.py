@@ -18,9 +18,8 @@ from ..training import SMOKE, recipe_named
 from . import numbers, records
 from .plots import BLUE, GREEN, GREY, NORMAL, ORANGE, PURPLE, SMALL, VERMILION, Figure
 from .setting import DATA, profile_of, trained_at_hand, training_of
-from .spot import trained
 from .tables import Note, Table
-from .trainings import TABLE_1, Training, read_epochs, training_data
+from .trainings import TABLE_1, Training, read_epochs, trained, training_data
 
 CURVES = {
     "zfnet": ("zfnet", "all"),

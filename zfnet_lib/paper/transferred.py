@@ -30,9 +30,8 @@ from . import numbers
 from .plots import BLUE, GREEN, GREY, NORMAL, ORANGE, PURPLE, SMALL, VERMILION, Figure
 from .records import Record, Stopwatch, read, store
 from .setting import describe_pictures, profile_of
-from .spot import scratch_training, train_from_scratch, trained
 from .tables import Note, Table
-from .trainings import Training, performed, training_data, undivided
+from .trainings import Training, performed, scratch_training, train_from_scratch, trained, training_data, undivided
 from .transfer import (
     Coordinates,
     Extractor,

@@ -1,11 +1,13 @@
 """The browser of a static page: what its widgets hold."""
 
+from zfnet_lib import strongest
 from zfnet_lib.browser import linked_browser
-from zfnet_lib.paper import fig2
+from zfnet_lib.paper import fig2, setting
 
 
 def test_the_linked_browser_holds_every_prepared_map():
-    layers = fig2.measure("smoke", "photos", layers=["conv1", "conv2"], maps=3).layers
+    at = setting.opened("smoke", "photos")
+    layers = fig2.measure(at, strongest(at.net, at.dataset, layers=["conv1", "conv2"], variety=True), maps=3).layers
     tabs = linked_browser(layers)
     assert tabs.titles == ("conv1", "conv2")
     for tab, blocks in zip(tabs.children, layers.values(), strict=True):

@@ -26,7 +26,9 @@ def test_likeness_is_the_mean_cosine_of_all_pairs():
 def test_random_groups_take_no_two_members_of_one_group():
     features = np.repeat(np.eye(9)[:, None], 9, axis=1)
     found = grouping.likeness(features)
-    assert found.random == found.level == 0 and found.above == 100
+    assert found.random == found.level == 0
+    few = grouping.likeness(np.ones((4, 9, 2)))
+    assert [few.random, few.level] == pytest.approx([1, 1])
 
 
 def test_constant_descriptors_are_like_nothing():
@@ -80,9 +82,8 @@ def test_a_projection_finds_the_patch_whose_edges_it_has():
     pictures = torch.from_numpy(rng.integers(0, 256, (20, 3, 32, 32)).astype(np.uint8))
     own, box = pictures[3].permute(1, 2, 0).numpy()[4:28, 4:28], Box(4, 4, 28, 28)
     outlines = (own.transpose(2, 0, 1).astype(np.float32) - 128) / 255
-    finds = grouping._finds
     block = Block("conv1", 0, [1.0, 1.0], [outlines, -outlines[:, ::-1]], [own, own], [box, box], [], [])
-    assert list(finds(block, pictures)) == [True, False]
+    assert grouping.finds(block, pictures) == [True, False]
 
 
 @pytest.fixture

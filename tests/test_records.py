@@ -1,43 +1,92 @@
-"""Records: one JSON line a number, with where it comes from."""
+"""Records: one JSON line a number, with where it comes from; and what notebooks show of them."""
 
 import json
+from dataclasses import replace
 
+import IPython.display
+import myst_nb
+import myst_nb.ext.glue
 import pytest
 
 from zfnet_lib.files import ZfnetError
 from zfnet_lib.paper import records
+from zfnet_lib.paper.records import Provenance, Record, Sentence, Table, benchmark
 
-
-def a_record(value=1.5):
-    return records.Record("test", "height", value, "m", records.Stopwatch().provenance(seed=3), n=2, spread=0.1)
+MADE = Provenance("0123456789abcdef", False, {"python": "3.11", "torch": "2.9"}, "a processor", 3, 1.0)
+RECORD = Record("bench-norm", "after pool1", 3.0, "times as fast as torch", MADE, n=7, spread=0.5)
 
 
 def test_records_survive_the_file(tmp_path):
     path = tmp_path / "results" / "test.jsonl"
-    records.append(path, [a_record(1.0)])
-    records.append(path, [a_record(2.0), a_record(3.0)])
-    assert [record.value for record in records.read(path)] == [1.0, 2.0, 3.0]
-    assert records.read(path)[0].provenance.seed == 3
+    assert records.read(path) == []
+    kept = [replace(RECORD, value=value) for value in (1.0, 2.0, 3.0)]
+    records.append(path, kept[:1])
+    records.append(path, kept[1:])
+    assert records.read(path) == kept
     assert len(path.read_text().splitlines()) == 3
-
-
-def test_an_absent_file_has_no_records(tmp_path):
-    assert records.read(tmp_path / "none.jsonl") == []
+    records.store(path, kept[2:])
+    assert records.read(path) == kept[2:]
 
 
 @pytest.mark.parametrize("line", ["{", "{}", '{"experiment": 1, "provenance": {}}', "[]"])
 def test_a_damaged_line_is_named(tmp_path, line):
     path = tmp_path / "test.jsonl"
-    records.append(path, [a_record()])
+    records.append(path, [RECORD])
     path.write_text(path.read_text() + line + "\n")
+    with pytest.raises(ZfnetError, match=r"test\.jsonl is damaged .*restore it, or remove test\.jsonl\.sha256 if"):
+        records.read(path)
     (tmp_path / "test.jsonl.sha256").unlink()
     with pytest.raises(ZfnetError, match="line 2 is no record"):
         records.read(path)
 
 
-def test_provenance_says_where_a_number_comes_from():
-    made = records.Stopwatch().provenance()
-    assert made.versions.keys() == {"python", "torch"}
-    assert "threads" in made.device
-    assert made.seconds >= 0
-    assert json.dumps(made.versions)
+def test_provenance_says_where_a_number_comes_from(tmp_path):
+    made = records.Stopwatch().provenance(seed=3)
+    assert made.versions.keys() == {"python", "torch"} and "threads" in made.device
+    assert made.seed == 3 and made.seconds >= 0 and json.dumps(made.versions)
+    records.store(tmp_path / "own.jsonl", [replace(RECORD, provenance=made)])
+    assert records.is_fresh(tmp_path / "own.jsonl") == bool(made.commit and not made.dirty)
+    records.store(tmp_path / "other.jsonl", [RECORD])
+    assert not records.is_fresh(tmp_path / "other.jsonl") and not records.is_fresh(tmp_path / "none.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("values", "cells"),
+    [
+        ([38.4, 40.0], ["38.4", "40.0"]),
+        ([0.1234, 2.0, None], ["0.1234", "2.0000", ""]),
+        ([1e-9, float("nan"), 1.5], ["1e-09", "nan", "1.5"]),
+        ([62357608, True, "conv1"], ["62,357,608", "yes", "conv1"]),
+    ],
+)
+def test_a_table_writes_its_values(values, cells):
+    table = Table({"layer": "Layer", "error": "Error, %"}, [{"error": value} for value in values], "Ours.")
+    lines = table.markdown().splitlines()
+    assert lines[:2] == ["| Layer | Error, % |", "|:---|---:|"]
+    assert lines[2:] == [*(f"|  | {cell} |" for cell in cells), "", "*Ours.*"]
+
+
+def test_a_sentence_reaches_the_prose_as_myst_nb_hands_it_on(monkeypatch):
+    shown = []
+    for place in ((IPython.display, "display"), (myst_nb.ext.glue, "ipy_display")):
+        monkeypatch.setattr(*place, lambda *data, **how: shown.append((data, how)))
+    sentence = Sentence("`zfnet` beats 'krizhevsky'.")
+    sentence.glue("contest")
+    myst_nb.glue("contest", sentence.plain, display=False)
+    assert shown[0] == shown[1] and "zfnet beats" in str(shown)
+
+
+def test_the_last_measurement_of_each_allocator_is_shown_with_its_range_and_machine(tmp_path, monkeypatch):
+    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path))
+    first, again = (replace(RECORD, value=value, parameters={"allocator": "default"}) for value in (3.0, 4.25))
+    tuned = replace(RECORD, value=2.0, parameters={"allocator": "tuned"}, provenance=replace(MADE, dirty=True))
+    records.append(tmp_path / "tiny" / "bench" / "norm.jsonl", [first, tuned, again])
+    row, machine = benchmark("norm").rows
+    assert row["part"] == "after pool1"
+    assert row["default"] == "4.2 (range 0.5, n = 7)" and row["tuned"] == "2.0 (range 0.5, n = 7)"
+    assert machine["default"] == "a processor, torch 2.9, 0123456789"
+    assert machine["tuned"] == "a processor, torch 2.9, 0123456789 and changes"
+    (row,) = benchmark("train").rows
+    assert row["command"].startswith("`zfnet bench train --json ")
+    with pytest.raises(ZfnetError, match="there is no benchmark 'coffee'; known are deconv, "):
+        benchmark("coffee")

@@ -25,7 +25,7 @@ from zfnet_lib.datasets import open_dataset, open_pack, pack_dataset, pack_in_me
 from zfnet_lib.evaluation import errors
 from zfnet_lib.files import ZfnetError, alone, trained_root
 from zfnet_lib.network import ConvNet
-from zfnet_lib.paper import cards, records, trainings
+from zfnet_lib.paper import records, setting, trainings
 from zfnet_lib.paper.trainings import Training, epochs, performed, queue, state, training_data
 from zfnet_lib.training import SMOKE, TINY, EpochResult, saved_states
 from zfnet_lib.weights import load_network, save_network
@@ -223,7 +223,7 @@ def test_shipped_weights_have_the_errors_and_nearly_the_projections_of_the_train
             assert values[record.quantity, record.parameters["views"]] == pytest.approx(record.value, abs=0.1)
     same = [r.value for r in stored if r.quantity.endswith("the same switches")]
     assert len(same) == 5 and 0 < max(same) < 2
-    card = {row["fact"]: row["value"] for row in cards.weight_card("zfnet-tiny").rows}
+    card = {row["fact"]: row["value"] for row in setting.weight_card("zfnet-tiny").rows}
     assert card["Recipe"].startswith("`smoke`, 2 epochs") and card["Stored"].startswith("int8")
     assert card["Val top-1 error, views: 10"].endswith(" %")
 
@@ -246,7 +246,7 @@ def test_what_has_not_ended_or_has_no_name_is_refused(results):
         list(trainings.ship("x"))
     with pytest.raises(files.ZfnetError, match=r"^zfnet-tiny-imagenet-tiny-seed0 has not ended; run: "):
         list(trainings.ship("zfnet-tiny"))
-    assert [row["fact"] for row in cards.weight_card("zfnet-tiny").rows] == ["Not run"]
+    assert [row["fact"] for row in setting.weight_card("zfnet-tiny").rows] == ["Not run"]
 
 
 def test_a_new_softmax_ships_without_the_convolutions_that_it_stands_on(results, stripes, monkeypatch):
@@ -264,7 +264,7 @@ def test_a_new_softmax_ships_without_the_convolutions_that_it_stands_on(results,
     stored = records.read(results / "tiny/errors/on-base.jsonl")
     assert stored[0].value == pytest.approx(errors(net, data).top1)
     assert stored[0].value < 50  # stripes of two directions: even random filters tell them apart
-    assert cards.weight_card("on-base").rows[0]["value"].startswith("the convolutions of `base`")
+    assert setting.weight_card("on-base").rows[0]["value"].startswith("the convolutions of `base`")
     save_network(ConvNet(MINI, seed=2), files.data_root() / "weights/base", {})
     with pytest.raises(weights.CheckpointError, match="other convolutions than those of base here"):
         load_network(folder)

@@ -262,19 +262,16 @@ def show(picture: Path, network: str, layer: str | None, map_: int, out: Path) -
     """Project a picture of one's own."""
     from .files import replacing
     from .paper.fig2 import project_picture
-    from .paper.plots import unit_figure
     from .weights import load_network
 
     net = load_network(network)
     for name in [layer] if layer else [conv.name for conv in net.spec.convs]:
-        shown = project_picture(net, picture, name, map_)
-        title = f"{net.spec.name}, {name}, map {shown.unit.map}: activation {shown.activation:.3g}"
-        figure, png = unit_figure(shown.picture, shown.box, shown.patch, shown.projection, title), BytesIO()
+        (figure, unit, activation), png = project_picture(net, picture, name, map_), BytesIO()
         figure.savefig(png, format="png")
-        path = _free(out / f"{picture.stem}-{name}-map{shown.unit.map}.png", png.getvalue())
+        path = _free(out / f"{picture.stem}-{name}-map{unit.map}.png", png.getvalue())
         with replacing(path) as temporary:
             temporary.write_bytes(png.getvalue())
-        print(f"{path}: {name}, map {shown.unit.map}, activation {shown.activation:.4g}")
+        print(f"{path}: {name}, map {unit.map}, activation {activation:.4g}")
 
 
 def _free(path: Path, content: bytes) -> Path:
@@ -299,7 +296,7 @@ def _free(path: Path, content: bytes) -> Path:
 def atlas(networks: tuple[str, ...], pictures: str, side: int, maps: int, out: Path | None) -> None:
     """The strongest units of every map, with a browser to look at them."""
     from .machine import tune_allocator
-    from .paper.atlases import microscope
+    from .paper.fig2 import microscope
 
     tune_allocator()
     names = "+".join(Path(network).name for network in networks)

@@ -19,6 +19,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from pkgutil import resolve_name
 from textwrap import dedent
+from types import SimpleNamespace
 from typing import Any
 
 from docutils import nodes
@@ -199,7 +200,7 @@ def _as_rst(marks: re.Match[str]) -> str:
     return f"``{code}``" if code else f":math:`{mathematics}`"
 
 
-def _lines(erratum: numbers.Erratum) -> tuple[str, str, str]:
+def _lines(erratum: SimpleNamespace) -> tuple[str, str, str]:
     places = [(_place(place["where"]), place["quote"]) for place in erratum.places]
     quotes = [f"“{quote}” ({where})" for where, quote in places if quote]
     return "; ".join(quotes or [where for where, _ in places]), erratum.arithmetic, erratum.reading

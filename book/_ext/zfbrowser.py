@@ -15,7 +15,7 @@ from sphinx.util import logging
 from zfnet_lib.browser.atlas import MANIFEST
 from zfnet_lib.browser.pages import write_browser
 from zfnet_lib.files import data_root
-from zfnet_lib.paper.atlases import network_atlas
+from zfnet_lib.paper.fig2 import network_atlas
 from zfnet_lib.weights import CheckpointError
 
 PAGE = "book/browser"

@@ -16,9 +16,8 @@ from ..images import Preparation
 from ..network import ConvNet
 from ..strongest import rows_first
 from .plots import BLUE, ORANGE, VERMILION, Figure, plain
-from .records import Stopwatch
+from .records import Sentence, Stopwatch, Table
 from .setting import Setting, Source, network_of, profile_of
-from .tables import Note, Table
 
 GROUP = 5
 """Pictures that are compared with one another; the paper's number."""
@@ -78,7 +77,7 @@ class Parts(NamedTuple):
     masks: dict[str, Tensor]  # by part: what of them is hidden
     shown: list[list[np.ndarray]]  # each picture of the first group as it is, then with each part hidden
     table: Table
-    verdict: Note
+    verdict: Sentence
     source: Source
 
 
@@ -246,7 +245,7 @@ def _table(found: Correspondence) -> Table:
     return Table(columns, rows)
 
 
-def _verdict(found: Correspondence) -> Note:
+def _verdict(found: Correspondence) -> Sentence:
     """Count the groups in which the parts are treated more consistently than random places."""
     parts, sentences = [part not in (RANDOM, SAME) for part in found.parts], []
     for layer, delta, relative in zip(found.layers, found.delta, found.relative, strict=True):
@@ -259,7 +258,7 @@ def _verdict(found: Correspondence) -> Note:
             f"comparisons, and in {by_chance} when each is divided by what chance gives; then it is "
             f"below one random place for all in {controlled}."
         )
-    return Note(" ".join(sentences))
+    return Sentence(" ".join(sentences))
 
 
 CONTROLS = {RANDOM: (VERMILION, "s"), SAME: (ORANGE, "^")}

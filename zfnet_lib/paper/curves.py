@@ -12,8 +12,8 @@ from matplotlib.ticker import MaxNLocator
 
 from ..datasets import DATASETS
 from .plots import BLUE, GREEN, GREY, NORMAL, ORANGE, PURPLE, SMALL, VERMILION, Figure, plain
+from .records import Table
 from .setting import DATA, trained_at_hand, training_of
-from .tables import Table
 from .trainings import Training, read_epochs, trained
 
 SHOWN = {

@@ -1,282 +1,96 @@
-"""Pooling and unpooling on the numbers of a small map, with the switches marked (Fig. 1, bottom)."""
+"""Fig. 1: the deconvnet attached to a convnet layer, unpooling on real numbers, and one unit on its way down."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 
 import numpy as np
+import torch
 from matplotlib.colors import to_rgb
+from torch import Tensor
+from torch.nn import functional as F
 
-from ..architecture import Pool
+from ..architecture import Pool, Unit
+from ..deconv import project, strongest_unit, unpool
+from ..files import ZfnetError
 from ..images import FigureError, projection_image, require_picture, robust_maximum
-from .plots import DPI, GREY, INK, NORMAL, ORANGE, SKY, SMALL, TITLE, VERMILION, WIDTH, Figure, Sheet, tint, zone
+from ..network import Trace
+from .plots import DPI, GREY, INK, MARGIN, NORMAL, ORANGE, SKY, TITLE, VERMILION, WIDTH, Figure, Sheet, tint, zone
+from .records import Table
+from .setting import Source, opened
 
-REGIONS = Pool()
-"""The paper's: 3x3 at stride 2."""
-LARGEST = 8
-"""Rows and columns up to which the numbers stay legible."""
-MAP, POOLED, MARGIN = 2.6, 1.32, 0.08
-"""Inches of a map's and the pooled map's longer side, and beside the drawing."""
+VARIANTS = {
+    "switches that are shared keep one value (`max_unpool2d`)": {"sharing": "overwrite"},
+    "switches at the centre of each region": {"switches": "centre"},
+    "switches at random places of each region": {"switches": "random"},
+    "no rectification": {"rectify": "none"},
+    "the forward pass's mask instead of rectification": {"rectify": "mask"},
+    "both (guided backpropagation)": {"rectify": "both"},
+}
+"""What the paper argues against, as arguments of `project`."""
 
 
-def unpooling(
-    maps: np.ndarray,
-    pooled: np.ndarray,
-    switches: np.ndarray,
-    unpooled: np.ndarray,
-    pool: Pool = REGIONS,
-    title: str = "",
-) -> Figure:
-    """Show pooling and unpooling of a small map on its numbers (section 2.1, Fig. 1 bottom).
+def measure(
+    profile: str, pictures: str = "", network: str = "", picture: int = 0, layer: str = "", map: int = -1
+) -> tuple[Trace, Unit, Source]:
+    """Trace one picture of a data set, and find the strongest unit of a map, of the strongest one by default."""
+    at = opened(profile, pictures, network)
+    if not 0 <= picture < len(at.dataset):
+        raise ZfnetError(f"{at.dataset.name} has no picture {picture}; it has {len(at.dataset)}")
+    trace = at.net.trace(at.net.prepare([at.dataset[picture].picture]))
+    return trace, unit_of(trace, layer or at.net.spec.convs[-1].name, map), at.source()
 
-    Regions overlap, so one position can be the maximum of several of them; there the values add up.
 
-    Args:
-        maps: [h, w], at most 8 on a side: a rectified map, or a window of one.
-        pooled: [h', w']: the values that are unpooled, such as the maxima of the regions.
-        switches: int [h', w']: the flat position in `maps` of each region's maximum.
-        unpooled: [h, w].
-        pool: Size and stride of the regions.
-        title: Which map of which layer.
+def unit_of(trace: Trace, layer: str, map_: int) -> Unit:
+    """Return the strongest unit of a layer's map in the first picture of a trace; -1 is the strongest map."""
+    maps = trace[trace.net.spec.conv(layer).name].maps[0]
+    if not -1 <= map_ < len(maps):
+        raise ZfnetError(f"{layer} has no map {map_}; its maps are 0 to {len(maps) - 1}, and -1 is the strongest")
+    return Unit(0, layer, *strongest_unit(maps, None if map_ == -1 else map_))
 
-    Raises:
-        FigureError: Shapes that do not belong together, or switches outside their regions.
+
+def piece(trace: Trace, side: int = 7) -> tuple[Tensor, str]:
+    """Return a piece [side, side] of a map where regions share switches, so that adding shows; and its name.
+
+    It is the most varied one of the strongest maps of the lowest layer that pools.
     """
-    maps, pooled, switches, unpooled = map(np.asarray, (maps, pooled, switches, unpooled))
-    _require(maps, pooled, switches, unpooled, pool)
-    cell, top = MAP / max(maps.shape), 0.55 + (Sheet.HEAD if title else 0)
-    height, width = (side * cell for side in maps.shape)
-    middle, left, right = top + height / 2, MARGIN, WIDTH - MARGIN - width
-    sheet = Sheet(top + height + 0.5, title)
-    write = _number_format(max(np.abs(values).max() for values in (maps, pooled, unpooled)))
-    marked = np.bincount(switches.flat, minlength=maps.size).reshape(maps.shape) > 0
-    added = np.bincount(switches[pooled != 0], minlength=maps.size).reshape(maps.shape)
-    for x, name, values, frames in (
-        (left, "Rectified map", maps, marked),
-        (right, "Unpooled map", unpooled, added),
-    ):
-        sheet.text(x + width / 2, top - 0.25, name, NORMAL, weight="bold")
-        _zones(sheet, x, top, maps.shape, cell, pool, pooled.shape)
-        _numbers(sheet, x, top, cell, values, frames, write)
-    _pooled_map(sheet, middle, pooled, _places_in_regions(switches, maps.shape, pool), pool, write)
-    for x, words in ((left + width + 0.06, "pool"), (right - 0.36, "unpool")):
-        sheet.arrow(x, middle, x + 0.3, middle)
-        sheet.text(x + 0.15, middle - 0.12, words)
-    _key(sheet, top + height + 0.28, pooled[switches == added.argmax()] if added.max() > 1 else (), write)
-    return sheet.figure
+    layer = next(conv.name for conv in trace.net.spec.convs if conv.pool)
+    maps = trace[layer].maps[0]
+    strongest = maps.amax((1, 2)).argsort(descending=True)[:8]
+    pieces = maps[strongest].unfold(1, side, 2).unfold(2, side, 2).flatten(1, 2)
+    pooled, switches = F.max_pool2d(pieces.flatten(0, 1), 3, 2, return_indices=True)
+
+    def score(n: int) -> tuple[int, float]:
+        regions = pooled[n] > 0
+        places = len(switches[n][regions].unique())
+        return (places, float(pieces.flatten(0, 1)[n].std())) if places < regions.sum() else (0, 0.0)
+
+    place, at = divmod(max(range(len(pooled)), key=score), pieces.shape[1])
+    return pieces[place, at], f"{layer}, map {strongest[place]}"
 
 
-def _require(maps, pooled, switches, unpooled, pool: Pool) -> None:
-    """Refuse arrays that do not belong together."""
-    if maps.ndim != 2 or not 1 <= min(maps.shape) <= max(maps.shape) <= LARGEST or unpooled.shape != maps.shape:
-        raise FigureError(
-            f"maps and unpooled are arrays [h, w] of one size up to {LARGEST}x{LARGEST}; "
-            f"given {list(maps.shape)} and {list(unpooled.shape)}"
-        )
-    expected = tuple(pool.side(side) for side in maps.shape)
-    if pooled.shape != expected or switches.shape != expected or switches.dtype.kind not in "iu":
-        raise FigureError(
-            f"regions of {pool.size}x{pool.size} at stride {pool.stride} on {list(maps.shape)} give pooled values "
-            f"and integer switches {list(expected)}; given {list(pooled.shape)} and "
-            f"{switches.dtype} {list(switches.shape)}"
-        )
-    places = _places_in_regions(switches, maps.shape, pool)
-    outside = ((places < 0) | (places >= pool.size)).any(-1) | (switches >= maps.size)
-    if outside.any():
-        region = tuple(np.argwhere(outside)[0].tolist())
-        raise FigureError(f"switch {switches[region]} lies outside its region {region}; pool the window again")
+def variants(trace: Trace, layer: str, signal: Tensor) -> Table:
+    """Compare the paper's projection of a signal with those that do one step otherwise."""
+    paper_way = project(trace, layer, signal)
+    moved = {name: project(trace, layer, signal, **way) - paper_way for name, way in VARIANTS.items()}
+    rows = [{"way": name, "difference": float(by.norm() / paper_way.norm())} for name, by in moved.items()]
+    return Table({"way": "One step done otherwise", "difference": "Difference, as a share of the norm"}, rows)
 
 
-def _places_in_regions(switches: np.ndarray, shape: tuple[int, int], pool: Pool) -> np.ndarray:
-    """Return [h', w', 2]: row and column of each switch, counted from the first position of its region."""
-    first = pool.stride * np.moveaxis(np.indices(switches.shape), 0, -1)
-    return np.stack(np.divmod(switches, shape[1]), -1) - first
+# ------------------------------------------------------------------------------------------- the paper's drawing
 
-
-def _number_format(largest: float) -> Callable[[float], str]:
-    """Return how to write numbers up to `largest`: with three digits, zeros with one."""
-    decimals = int(np.clip(2 - np.floor(np.log10(largest or 1)), 0, 2))
-    return lambda value: f"{value:.{decimals}f}" if value else "0"
-
-
-def _zones(sheet: Sheet, x: float, y: float, shape, cell: float, pool: Pool, regions) -> None:
-    """Draw a grid with its overlapping regions as outlined zones; the last ones end at the map's border."""
-    for row, column in np.ndindex(*shape):
-        sheet.box(x + column * cell, y + row * cell, cell, cell, tint(GREY, 0.06), "white", 0.8)
-    for row, column in np.ndindex(*regions):
-        top, left = row * pool.stride, column * pool.stride
-        bottom, right = min(top + pool.size, shape[0]), min(left + pool.size, shape[1])
-        # Outlines that lie on different lines can be told apart where regions overlap.
-        inset = 0.03 * cell * (1 + row % 2 * 2 + column % 2)
-        place = x + left * cell + inset, y + top * cell + inset
-        size = (right - left) * cell - 2 * inset, (bottom - top) * cell - 2 * inset
-        colour = zone(row, column)
-        sheet.box(*place, *size, fill=(*to_rgb(colour), 0.22), edge=colour, line=1, round_by=0.04)
-
-
-def _numbers(sheet: Sheet, x: float, y: float, cell: float, values, frames, write) -> None:
-    """Write a map's values: framed where one value arrives, in a bold colour frame where several have added."""
-    for (row, column), value in np.ndenumerate(values):
-        left, top, count = x + column * cell, y + row * cell, frames[row, column]
-        if count:
-            _frame(sheet, left, top, cell, count > 1)
-        weight = "bold" if count > 1 else "normal"
-        sheet.text(left + cell / 2, top + cell / 2, write(value), SMALL, INK if value else GREY, weight=weight)
-
-
-def _frame(sheet: Sheet, left: float, top: float, cell: float, added: bool) -> None:
-    box = (left + 0.06 * cell, top + 0.2 * cell, 0.88 * cell, 0.6 * cell)
-    sheet.box(*box, "white", VERMILION if added else INK, 2 if added else 1, round_by=0.05)
-
-
-def _pooled_map(sheet: Sheet, middle: float, pooled, places, pool: Pool, write) -> None:
-    """Write the pooled values in the colours of their regions, each over a small region with its switch."""
-    cell = POOLED / max(pooled.shape)
-    x, y = WIDTH / 2 - cell * pooled.shape[1] / 2, middle - cell * pooled.shape[0] / 2
-    sheet.text(WIDTH / 2, y - 0.17, "Pooled values", NORMAL, weight="bold")
-    for (row, column), value in np.ndenumerate(pooled):
-        left, top = x + column * cell, y + row * cell
-        sheet.box(left, top, cell, cell, tint(zone(row, column), 0.45), "white", 1)
-        sheet.text(left + cell / 2, top + 0.27 * cell, write(value))
-        dot = 0.4 * cell / pool.size
-        for spot in np.ndindex(pool.size, pool.size):
-            fill = INK if spot == tuple(places[row, column]) else "white"
-            sheet.box(
-                left + 0.3 * cell + spot[1] * dot, top + 0.5 * cell + spot[0] * dot, dot, dot, fill, GREY, 0.4
-            )
-    sheet.box(x, y, cell * pooled.shape[1], cell * pooled.shape[0], edge=GREY)
-
-
-def _key(sheet: Sheet, y: float, parts, write) -> None:
-    """Explain the frames; `parts` are the values that have added at the fullest position, if any."""
-    _frame(sheet, MARGIN, y - 0.14, 0.28, added=False)
-    sheet.text(MARGIN + 0.36, y, "switch: the maximum of a region", across="left")
-    if len(parts):
-        _frame(sheet, 3.3, y - 0.14, 0.28, added=True)
-        words = f"values that share a switch have added: {' + '.join(map(write, parts))}"
-        sheet.text(3.66, y, words, across="left")
-
-
-# One unit on its way down to the pixels, layer by layer (section 2.1, Fig. 1).
-
-SHOWN = 8
-"""Maps drawn of every layer."""
-MARGIN_OF_DESCENT, LABELS, SIDE, STEP, SUM = 0.05, 1.35, 0.6, 0.66, 6.73
-"""Inches: the left margin, where the maps begin, a map's side, from map to map, and where the sums stand."""
-LEVEL, PICTURE = 0.94, 2.3
-"""Inches from layer to layer, and of the picture's height."""
-
-
-def descent(picture: np.ndarray, levels: Sequence[tuple[str, np.ndarray]], unit_title: str) -> Figure:
-    """Show a unit on its way down to the pixels, layer by layer (section 2.1, Fig. 1).
-
-    Of every layer the maps with the largest sums are shown, strongest first, on one scale from 0 to the layer's
-    largest value, and the sum over all its maps on a scale of its own. A frame around projection and picture
-    holds every pixel that the signal reached.
-
-    Args:
-        picture: uint8 [H, W, 3], what the network saw.
-        levels: (layer, rectified signal [maps, h, w]) from the unit's layer downwards; last
-            ("pixels", projection [3, H, W]).
-        unit_title: Which unit of which network.
-
-    Raises:
-        FigureError: Wrong shapes, or levels that do not end in pixels of the picture's size.
-    """
-    picture = require_picture(picture)
-    *layers, (last, pixels) = [(name, np.asarray(values)) for name, values in levels] or [("nothing", np.zeros(0))]
-    if last != "pixels" or pixels.shape != (3, *picture.shape[:2]):
-        raise FigureError(
-            f"the last level is ('pixels', [3, {picture.shape[0]}, {picture.shape[1]}]), as large as the picture; "
-            f"given ({last!r}, {list(pixels.shape)})"
-        )
-    top = Sheet.HEAD + 0.25
-    below = top + len(layers) * LEVEL
-    sheet = Sheet(below + PICTURE + 0.45, unit_title)
-    sheet.text(LABELS, top - 0.13, "strongest maps", colour=GREY, across="left")
-    sheet.text(SUM + SIDE / 2, top - 0.13, "sum of all", colour=GREY)
-    for place, (name, values) in enumerate(layers):
-        _level(sheet, top + place * LEVEL, name, values)
-    _pixels(sheet, below + 0.1, picture, pixels)
-    return sheet.figure
-
-
-def _level(sheet: Sheet, y: float, name: str, values: np.ndarray) -> None:
-    """Draw one layer: its numbers, its strongest maps and the sum of all."""
-    if values.ndim != 3 or not values.size:
-        raise FigureError(f"the signal at {name} is an array [maps, h, w]; given {list(values.shape)}")
-    maps, height, width = values.shape
-    active = int((values > 0).any(axis=(1, 2)).sum())
-    sheet.text(MARGIN_OF_DESCENT, y + 0.08, name, NORMAL, across="left", weight="bold")
-    for line, words in enumerate((f"{height}×{width}", f"{active} of {maps} maps", f"up to {values.max():.3g}")):
-        sheet.text(MARGIN_OF_DESCENT, y + 0.25 + line * 0.15, words, across="left")
-    strongest = np.argsort(-values.sum(axis=(1, 2)), kind="stable")[: min(SHOWN, active)]
-    for place, map_ in enumerate(strongest):
-        x = LABELS + place * STEP
-        sheet.picture(_thinned(values[map_]), x, y, SIDE, SIDE, top=values.max())
-        sheet.text(x + SIDE / 2, y + SIDE + 0.09, f"{map_}")
-    total = values.sum(axis=0)
-    sheet.picture(_thinned(total), SUM, y, SIDE, SIDE, top=total.max())
-
-
-def _thinned(values: np.ndarray) -> np.ndarray:
-    """Keep the largest value of every block where a map has more values than its place has pixels."""
-    block = -(-max(values.shape) // int(SIDE * DPI))
-    height, width = (-(-side // block) for side in values.shape)
-    padded = np.zeros((height * block, width * block))
-    padded[: values.shape[0], : values.shape[1]] = values
-    return padded.reshape(height, block, width, block).max(axis=(1, 3))
-
-
-def _pixels(sheet: Sheet, y: float, picture: np.ndarray, pixels: np.ndarray) -> None:
-    """Draw the projection beside the picture."""
-    scale = robust_maximum(pixels)
-    pixel = PICTURE / picture.shape[0]
-    width = pixel * picture.shape[1]
-    sheet.text(MARGIN_OF_DESCENT, y + 0.3, "pixels", NORMAL, across="left", weight="bold")
-    sheet.text(MARGIN_OF_DESCENT, y + 0.4, f"grey is 0, contrast\nup to ±{scale:.3g}", across="left", down="top")
-    shown = (("projection", projection_image(pixels, scale)), ("picture", picture))
-    for x, (words, array) in zip((LABELS, LABELS + width + 0.3), shown, strict=True):
-        sheet.text(x + width / 2, y + 0.09, words)
-        sheet.picture(array, x, y + 0.2, width, PICTURE)
-        _outline(sheet, x, y + 0.2, pixel, pixels)
-
-
-def _outline(sheet: Sheet, x: float, y: float, pixel: float, pixels: np.ndarray) -> None:
-    """Frame the pixels that are not 0, visibly on any colour."""
-    _, rows, columns = np.nonzero(pixels)
-    if rows.size:
-        place = x + columns.min() * pixel, y + rows.min() * pixel
-        size = (np.ptp(columns) + 1) * pixel, (np.ptp(rows) + 1) * pixel
-        for edge, line in (("white", 2.4), (VERMILION, 1.2)):
-            sheet.box(*place, *size, edge=edge, line=line)
-
-
-# Fig. 1: the deconvnet attached to a convnet layer; its parts on real numbers are `unpooling` and `descent`.
-
-__all__ = ["descent", "diagram", "unpooling"]
-
-CONVNET = (
-    "Pooled maps",
-    "Max pooling",
-    "Rectified feature maps",
-    "Rectified linear function",
-    "Feature maps",
-    "Convolutional filtering  {F}",
-    "Pooled maps of the layer below",
+LINES = (
+    ("Reconstruction of the layer above", "Pooled maps"),
+    ("Max unpooling", "Max pooling"),
+    ("Unpooled maps", "Rectified feature maps"),
+    ("Rectified linear function", "Rectified linear function"),
+    ("Rectified unpooled maps", "Feature maps"),
+    ("Convolutional filtering  {Fᵀ}", "Convolutional filtering  {F}"),
+    ("Reconstruction", "Pooled maps of the layer below"),
 )
-DECONVNET = (
-    "Reconstruction of the layer above",
-    "Max unpooling",
-    "Unpooled maps",
-    "Rectified linear function",
-    "Rectified unpooled maps",
-    "Convolutional filtering  {Fᵀ}",
-    "Reconstruction",
-)
-"""Maps and operations in turn, from top to bottom."""
+"""Maps and operations in turn, from top to bottom: of the deconvnet, and of the convnet."""
 
-MAP_OF_FIG1 = np.array(
+EXAMPLE = torch.tensor(
     [
         [0.2, 0.0, 0.4, 0.0, 0.0, 0.3],
         [0.0, 0.9, 0.1, 0.2, 0.0, 0.0],
@@ -284,95 +98,65 @@ MAP_OF_FIG1 = np.array(
         [0.0, 0.1, 0.0, 0.0, 0.5, 0.2],
         [0.0, 0.0, 0.3, 1.0, 0.0, 0.0],
         [0.8, 0.2, 0.0, 0.3, 0.0, 0.4],
-    ]
+    ],
+    dtype=torch.float64,
 )
-ABOVE = np.array([[0.6, -0.5], [1.0, 0.8]])
-REGION = 3
-"""The example of the lower half: a rectified map, a reconstruction of the layer above, and a region's side."""
-
-LEFT, RIGHT, STEP_OF_FIG1, OPERATION = 1.95, 5.55, 0.56, 2.5
-"""Inches: centres of the two columns, from line to line, and the width of an operation's box."""
-CELL, WIDE_CELL, OUTWARDS = 0.27, 0.46, 0.35
-"""Inches: sides of a position in a map and in a pooled map, and how far the lower half reaches over the columns."""
+ABOVE = torch.tensor([[0.6, -0.5], [1.0, 0.8]], dtype=torch.float64)
+"""A rectified map, and a reconstruction of the layer above."""
+CELL, WIDE_CELL = 0.27, 0.46
+"""Inches: sides of a position in the example's map and in its pooled map."""
 
 
 def diagram() -> Figure:
-    """Draw Fig. 1: a deconvnet layer attached to a convnet layer, and unpooling with switches.
-
-    The pooling regions of the lower half lie side by side, as in the paper's drawing; `unpooling` shows
-    overlapping ones.
-    """
+    """Draw Fig. 1: a deconvnet layer attached to a convnet layer, and unpooling of regions side by side."""
     sheet = Sheet(8.3)
-    sheet.text(LEFT, 0.2, "Deconvnet layer", TITLE, weight="bold")
-    sheet.text(RIGHT, 0.2, "Convnet layer", TITLE, weight="bold")
-    _column(sheet, LEFT, DECONVNET, ORANGE, down=True)
-    _column(sheet, RIGHT, CONVNET, SKY, down=False)
-    sheet.arrow(RIGHT - OPERATION / 2, _y(1), LEFT + OPERATION / 2, _y(1), VERMILION, 1.8)
-    sheet.text(WIDTH / 2, _y(1) - 0.13, "switches", NORMAL, VERMILION, weight="bold")
-    _lower_half(sheet, 4.5)
+    columns, width, middle = (1.95, 5.55), 2.5, WIDTH / 2  # inches: their centres, and an operation's width
+    y = [0.62 + line * 0.56 for line in range(len(LINES))]
+    for side, (x, colour) in enumerate(zip(columns, (ORANGE, SKY), strict=True)):
+        sheet.text(x, 0.2, ("Deconvnet layer", "Convnet layer")[side], TITLE, weight="bold")
+        for line, words in enumerate(LINES):
+            half = 0.17 if line % 2 else 0.11
+            if line % 2:
+                sheet.box(x - width / 2, y[line] - half, width, 2 * half, tint(colour, 0.35), colour, 1.2, 0.06)
+            sheet.text(x, y[line], words[side], NORMAL)
+            if line:
+                start, end = y[line - 1] + 0.29 - half, y[line] - half - 0.01
+                sheet.arrow(x, end if side else start, x, start if side else end)
+    sheet.arrow(columns[1] - width / 2, y[1], columns[0] + width / 2, y[1], VERMILION, 1.8)
+    sheet.text(middle, y[1] - 0.13, "switches", NORMAL, VERMILION, weight="bold")
+
+    pooled, switches = F.max_pool2d(EXAMPLE[None, None], 3, return_indices=True)
+    unpooled = unpool(ABOVE[None, None], switches, EXAMPLE.shape)[0, 0]
+    left, right, side = columns[0] - 0.35, columns[1] + 0.35, CELL * len(EXAMPLE)
+    top, low = 4.5, 6.12
+    ends = top + 0.25 + WIDE_CELL * len(ABOVE), low - 0.05
+    halves = (left, ABOVE, unpooled, "Unpooling", ends), (right, pooled[0, 0], EXAMPLE, "Pooling", ends[::-1])
+    for n, (x, above, below, words, (start, end)) in enumerate(halves):
+        sheet.text(x, top + 0.08, LINES[0][n], NORMAL)
+        _bars(sheet, x, top + 0.2, above, WIDE_CELL, 1)
+        _bars(sheet, x, low, below, CELL, 3)
+        sheet.text(x, low + side + 0.13, LINES[2][n], NORMAL)
+        sheet.arrow(x, start, x, end)
+        sheet.text(x + 0.1, sum(ends) / 2, words, NORMAL, across="left")
+    for row, column in np.ndindex(*EXAMPLE.shape):
+        x, y = middle - side / 2 + column * CELL, low + row * CELL
+        sheet.box(x, y, CELL, CELL, tint(zone(row // 3, column // 3), 0.15), "white", 0.6)
+        if row * len(EXAMPLE) + column in switches:
+            x, y, dot = x + 0.2 * CELL, y + 0.2 * CELL, 0.6 * CELL
+            sheet.box(x, y, dot, dot, zone(row // 3, column // 3), INK, 0.8, round_by=0.08)
+    sheet.box(middle - side / 2, low, side, side, edge=VERMILION, line=1.5)
+    sheet.text(middle, low + side + 0.13, "Switches", NORMAL, VERMILION, weight="bold")
+    for start, end in ((right, middle), (middle, left)):
+        sheet.arrow(start - side / 2 - 0.04, low + side / 2, end + side / 2 + 0.04, low + side / 2, VERMILION, 1.8)
+    words = "Bars: black above the line is positive, white below it negative. Zones: pooling regions."
+    sheet.text(middle, low + side + 0.4, words, colour=GREY)
     return sheet.figure
 
 
-def _y(line: int) -> float:
-    return 0.62 + line * STEP_OF_FIG1
-
-
-def _column(sheet: Sheet, x: float, lines: Sequence[str], colour: str, down: bool) -> None:
-    """Write maps and operations below one another, operations in boxes, with arrows between them."""
-    for line, words in enumerate(lines):
-        half = 0.17 if line % 2 else 0.11
-        if line % 2:
-            box = (x - OPERATION / 2, _y(line) - half, OPERATION, 2 * half)
-            sheet.box(*box, tint(colour, 0.35), colour, 1.2, round_by=0.06)
-        sheet.text(x, _y(line), words, NORMAL)
-        if line:
-            ends = _y(line - 1) + 0.29 - half, _y(line) - half - 0.01
-            start, end = ends if down else reversed(ends)
-            sheet.arrow(x, start, x, end)
-
-
-def _lower_half(sheet: Sheet, top: float) -> None:
-    """Draw pooling on the right, unpooling on the left and the switches between them."""
-    switches = _switches(MAP_OF_FIG1)
-    unpooled = np.zeros_like(MAP_OF_FIG1)
-    unpooled[switches] = ABOVE
-    side, low = CELL * len(MAP_OF_FIG1), top + 1.62
-    left, right = LEFT - OUTWARDS, RIGHT + OUTWARDS
-    ends = top + 0.25 + WIDE_CELL * len(ABOVE), low - 0.05
-    _pair(sheet, left, top, low, (DECONVNET[0], ABOVE), (DECONVNET[2], unpooled))
-    _pair(sheet, right, top, low, (CONVNET[0], MAP_OF_FIG1[switches]), (CONVNET[2], MAP_OF_FIG1))
-    for x, words, (start, end) in ((left, "Unpooling", ends), (right, "Pooling", ends[::-1])):
-        sheet.arrow(x, start, x, end)
-        sheet.text(x + 0.1, sum(ends) / 2, words, NORMAL, across="left")
-    _draw_switches(sheet, WIDTH / 2, low, switches)
-    middle = low + side / 2
-    for start, end in ((right, WIDTH / 2), (WIDTH / 2, left)):
-        sheet.arrow(start - side / 2 - 0.04, middle, end + side / 2 + 0.04, middle, VERMILION, 1.8)
-    words = "Bars: black above the line is positive, white below it negative. Zones: pooling regions."
-    sheet.text(WIDTH / 2, low + side + 0.4, words, colour=GREY)
-
-
-def _switches(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows and columns of the maxima of regions that lie side by side."""
-    count = len(values) // REGION
-    regions = values.reshape(count, REGION, count, REGION).swapaxes(1, 2).reshape(count, count, -1)
-    row, column = np.divmod(regions.argmax(-1), REGION)
-    first = REGION * np.arange(count)
-    return first[:, None] + row, first + column
-
-
-def _pair(sheet: Sheet, x: float, top: float, low: float, above: tuple, below: tuple) -> None:
-    """Draw a pooled map and the map under it, with their names, centred at x."""
-    sheet.text(x, top + 0.08, above[0], NORMAL)
-    _bars(sheet, x, top + 0.2, above[1], WIDE_CELL, 1)
-    _bars(sheet, x, low, below[1], CELL, REGION)
-    sheet.text(x, low + CELL * len(MAP_OF_FIG1) + 0.13, below[0], NORMAL)
-
-
-def _bars(sheet: Sheet, x: float, y: float, values: np.ndarray, cell: float, region: int) -> None:
+def _bars(sheet: Sheet, x: float, y: float, values: Tensor, cell: float, region: int) -> None:
     """Draw a map as cells in the colours of their regions, each value as a bar on the cell's middle line."""
     side = cell * len(values)
-    for (row, column), value in np.ndenumerate(values):
+    for (row, column), value in np.ndenumerate(values.numpy()):
         left, top = x - side / 2 + column * cell, y + row * cell
         sheet.box(left, top, cell, cell, tint(zone(row // region, column // region), 0.4), "white", 0.6)
         if value:
@@ -383,14 +167,172 @@ def _bars(sheet: Sheet, x: float, y: float, values: np.ndarray, cell: float, reg
     sheet.box(x - side / 2, y, side, side, edge=GREY)
 
 
-def _draw_switches(sheet: Sheet, x: float, y: float, switches: tuple[np.ndarray, np.ndarray]) -> None:
-    side = CELL * len(MAP_OF_FIG1)
-    left = x - side / 2
-    for row, column in np.ndindex(*MAP_OF_FIG1.shape):
-        fill = tint(zone(row // REGION, column // REGION), 0.15)
-        sheet.box(left + column * CELL, y + row * CELL, CELL, CELL, fill, "white", 0.6)
-    for row, column in zip(*(places.flat for places in switches), strict=True):
-        dot = (left + (column + 0.2) * CELL, y + (row + 0.2) * CELL, 0.6 * CELL, 0.6 * CELL)
-        sheet.box(*dot, zone(row // REGION, column // REGION), INK, 0.8, round_by=0.08)
-    sheet.box(left, y, side, side, edge=VERMILION, line=1.5)
-    sheet.text(x, y + side + 0.13, "Switches", NORMAL, VERMILION, weight="bold")
+# ------------------------------------------------------------------------------------- unpooling on real numbers
+
+POOL = Pool()
+LARGEST = 8
+"""Rows and columns up to which the numbers stay legible."""
+
+
+def unpooling(maps, pooled, switches, unpooled, title: str = "") -> Figure:
+    """Show pooling and unpooling on the numbers of a small map (section 2.1, Fig. 1 bottom).
+
+    Regions overlap, so one position can be the maximum of several of them; there the values add up. `switches` are
+    flat positions in the map; maps and unpooled map are arrays [h, w], the others as many values as regions.
+    """
+    maps, pooled, switches, unpooled = map(np.asarray, (maps, pooled, switches, unpooled))
+    regions = tuple(map(POOL.side, maps.shape))
+    fitting = (unpooled.shape, pooled.shape, switches.shape) == (maps.shape, regions, regions)
+    if not fitting or len(regions) != 2 or max(maps.shape) > LARGEST or switches.dtype.kind not in "iu":
+        given = ", ".join(f"{values.dtype} {list(values.shape)}" for values in (maps, pooled, switches, unpooled))
+        raise FigureError(
+            f"a map [h, w] up to {LARGEST}x{LARGEST}, the values and integer switches of its regions "
+            f"{list(regions)}, and an unpooled map of its size belong together; given {given}"
+        )
+    # Row and column of each switch, counted from the first position of its region: [h', w', 2].
+    first = POOL.stride * np.moveaxis(np.indices(regions), 0, -1)
+    places = np.stack(np.divmod(switches, maps.shape[1]), -1) - first
+    outside = ((places < 0) | (places >= POOL.size)).any(-1) | (switches >= maps.size)
+    if outside.any():
+        region = tuple(np.argwhere(outside)[0].tolist())
+        raise FigureError(f"switch {switches[region]} lies outside its region {region}; pool the window again")
+
+    largest = max(np.abs(values).max() for values in (maps, pooled, unpooled)) or 1
+    decimals = int(np.clip(2 - np.floor(np.log10(largest)), 0, 2))
+
+    def write(value: float) -> str:
+        return f"{value:.{decimals}f}" if value else "0"
+
+    cell, top = 2.6 / max(maps.shape), 0.55 + (Sheet.HEAD if title else 0)
+    height, width = (side * cell for side in maps.shape)
+    middle, left, right = top + height / 2, 0.08, WIDTH - 0.08 - width
+    sheet = Sheet(top + height + 0.5, title)
+    arrived = np.bincount(switches.flat, minlength=maps.size).reshape(maps.shape) > 0
+    added = np.bincount(switches[pooled != 0], minlength=maps.size).reshape(maps.shape)
+    sides = (left, "Rectified map", maps, arrived), (right, "Unpooled map", unpooled, added)
+    for x, name, values, counts in sides:
+        sheet.text(x + width / 2, top - 0.25, name, NORMAL, weight="bold")
+        _regions(sheet, x, top, cell, maps.shape, regions)
+        for (row, column), value in np.ndenumerate(values):
+            count = counts[row, column]
+            if count:
+                _frame(sheet, x + column * cell, top + row * cell, cell, count > 1)
+            weight, at = "bold" if count > 1 else "normal", (x + (column + 0.5) * cell, top + (row + 0.5) * cell)
+            sheet.text(*at, write(value), colour=INK if value else GREY, weight=weight)
+
+    small = 1.32 / max(regions)  # a pooled value's side; beneath each a small region shows its switch
+    x, y = WIDTH / 2 - small * regions[1] / 2, middle - small * regions[0] / 2
+    sheet.text(WIDTH / 2, y - 0.17, "Pooled values", NORMAL, weight="bold")
+    for (row, column), value in np.ndenumerate(pooled):
+        at, up, dot = x + column * small, y + row * small, 0.4 * small / POOL.size
+        sheet.box(at, up, small, small, tint(zone(row, column), 0.45), "white", 1)
+        sheet.text(at + small / 2, up + 0.27 * small, write(value))
+        for down, across in np.ndindex(POOL.size, POOL.size):
+            fill = INK if (down, across) == tuple(places[row, column]) else "white"
+            corner = at + 0.3 * small + across * dot, up + 0.5 * small + down * dot
+            sheet.box(*corner, dot, dot, fill, GREY, 0.4)
+    sheet.box(x, y, small * regions[1], small * regions[0], edge=GREY)
+
+    for x, words in ((left + width + 0.06, "pool"), (right - 0.36, "unpool")):
+        sheet.arrow(x, middle, x + 0.3, middle)
+        sheet.text(x + 0.15, middle - 0.12, words)
+    y = top + height + 0.28
+    _frame(sheet, left, y - 0.14, 0.28, added=False)
+    sheet.text(left + 0.36, y, "switch: the maximum of a region", across="left")
+    if added.max() > 1:
+        _frame(sheet, 3.3, y - 0.14, 0.28, added=True)
+        parts = " + ".join(map(write, pooled[switches == added.argmax()]))
+        sheet.text(3.66, y, f"values that share a switch have added: {parts}", across="left")
+    return sheet.figure
+
+
+def _regions(sheet: Sheet, x: float, y: float, cell: float, shape, regions) -> None:
+    """Draw a map's positions with its overlapping regions in outline; the last ones end at the map's border."""
+    for row, column in np.ndindex(*shape):
+        sheet.box(x + column * cell, y + row * cell, cell, cell, tint(GREY, 0.06), "white", 0.8)
+    for row, column in np.ndindex(*regions):
+        top, left = row * POOL.stride, column * POOL.stride
+        bottom, right = min(top + POOL.size, shape[0]), min(left + POOL.size, shape[1])
+        # Outlines that lie on different lines can be told apart where regions overlap.
+        inset = 0.03 * cell * (1 + row % 2 * 2 + column % 2)
+        place = x + left * cell + inset, y + top * cell + inset
+        size = (right - left) * cell - 2 * inset, (bottom - top) * cell - 2 * inset
+        colour = zone(row, column)
+        sheet.box(*place, *size, fill=(*to_rgb(colour), 0.22), edge=colour, line=1, round_by=0.04)
+
+
+def _frame(sheet: Sheet, left: float, top: float, cell: float, added: bool) -> None:
+    """Frame a position where a value arrives, in colour where several have added."""
+    box = (left + 0.06 * cell, top + 0.2 * cell, 0.88 * cell, 0.6 * cell)
+    sheet.box(*box, "white", VERMILION if added else INK, 2 if added else 1, round_by=0.05)
+
+
+# ------------------------------------------------------------------------------------- one unit on its way down
+
+LABELS, SIDE, TOTAL = 1.35, 0.6, 6.73
+"""Inches: where the maps begin, a map's side, and where the sums over all maps stand."""
+SHOWN = 8
+"""Maps drawn of every layer."""
+
+
+def downwards(picture: np.ndarray, levels: Mapping[str, np.ndarray], title: str) -> Figure:
+    """Show a unit on its way down to the pixels, layer by layer, beside the picture uint8 [H, W, 3] (Fig. 1).
+
+    `levels` are the rectified signals [maps, h, w] downwards, last the `pixels` [3, H, W]. Of every layer the maps
+    with the largest sums are shown, strongest first, on one scale; the sum over all has a scale of its own.
+    """
+    picture = require_picture(picture)
+    *layers, (last, pixels) = [(name, np.asarray(values)) for name, values in levels.items()]
+    if last != "pixels" or pixels.shape != (3, *picture.shape[:2]):
+        raise FigureError(
+            f"the last level is pixels [3, {picture.shape[0]}, {picture.shape[1]}], as large as the picture; "
+            f"given {last} {list(pixels.shape)}"
+        )
+    y, high = Sheet.HEAD + 0.25, 2.3  # inches; high is the picture
+    sheet = Sheet(y + len(layers) * 0.94 + high + 0.45, title)
+    sheet.text(LABELS, y - 0.13, "strongest maps", colour=GREY, across="left")
+    sheet.text(TOTAL + SIDE / 2, y - 0.13, "sum of all", colour=GREY)
+    for place, (name, values) in enumerate(layers):
+        _level(sheet, y + place * 0.94, name, values)
+
+    y += len(layers) * 0.94 + 0.1
+    pixel, scale = high / picture.shape[0], robust_maximum(pixels)
+    sheet.text(MARGIN, y + 0.3, "pixels", NORMAL, across="left", weight="bold")
+    sheet.text(MARGIN, y + 0.4, f"grey is 0, contrast\nup to ±{scale:.3g}", across="left", down="top")
+    _, rows, columns = np.nonzero(pixels)
+    wide = pixel * picture.shape[1]
+    shown = {"projection": projection_image(pixels, scale), "picture": picture}
+    for x, (words, array) in zip((LABELS, LABELS + wide + 0.3), shown.items(), strict=True):
+        sheet.text(x + wide / 2, y + 0.09, words)
+        sheet.picture(array, x, y + 0.2, wide, high)
+        # A frame around what the signal reached, in white and colour to be seen on any picture.
+        for edge, line in (("white", 2.4), (VERMILION, 1.2)) if rows.size else ():
+            corner = x + columns.min() * pixel, y + 0.2 + rows.min() * pixel
+            sheet.box(*corner, (np.ptp(columns) + 1) * pixel, (np.ptp(rows) + 1) * pixel, edge=edge, line=line)
+    return sheet.figure
+
+
+def _level(sheet: Sheet, y: float, name: str, values: np.ndarray) -> None:
+    """Draw one layer: its numbers, its strongest maps and the sum of all."""
+    if values.ndim != 3 or not values.size:
+        raise FigureError(f"the signal at {name} is an array [maps, h, w]; given {list(values.shape)}")
+    maps, height, width = values.shape
+    active = int((values > 0).any(axis=(1, 2)).sum())
+    sheet.text(MARGIN, y + 0.08, name, NORMAL, across="left", weight="bold")
+    for line, words in enumerate((f"{height}×{width}", f"{active} of {maps} maps", f"up to {values.max():.3g}")):
+        sheet.text(MARGIN, y + 0.25 + line * 0.15, words, across="left")
+    # Where a map has more values than its place has pixels, a block shows its largest: peaks stay visible.
+    block = -(-max(height, width) // int(SIDE * DPI))
+    blocks = np.pad(values, ((0, 0), (0, -height % block), (0, -width % block)))
+    strongest = np.argsort(-values.sum(axis=(1, 2)), kind="stable")[: min(SHOWN, active)]
+    for place, map_ in enumerate(strongest):
+        x = LABELS + place * 0.66
+        sheet.picture(_largest(blocks[map_], block), x, y, SIDE, SIDE, top=values.max())
+        sheet.text(x + SIDE / 2, y + SIDE + 0.09, f"{map_}")
+    total = values.sum(axis=0)
+    sheet.picture(_largest(blocks.sum(axis=0), block), TOTAL, y, SIDE, SIDE, top=total.max())
+
+
+def _largest(values: np.ndarray, block: int) -> np.ndarray:
+    """Return the largest value of every block of a map [h, w]."""
+    return values.reshape(len(values) // block, block, -1, block).max(axis=(1, 3))

@@ -31,9 +31,8 @@ from ..training import FIGURE_4_EPOCHS, FIGURE_4_OF, SMOKE, train
 from ..weights import load_network
 from . import records
 from .plots import DPI, GREY, HEAT, NORMAL, SMALL, VERMILION, WIDTH, Figure, Sheet, not_run, plain, resized
-from .records import Provenance, Record, Stopwatch
+from .records import Provenance, Record, Sentence, Stopwatch, Table
 from .setting import DATA, Source, profile_of, training_of
-from .tables import Note, Table
 from .trainings import Training, excluded_rows, training_data
 
 INDEX, PROJECTIONS, NUMBERS = "index.json", "projections.safetensors", "numbers.jsonl"
@@ -101,7 +100,7 @@ class Development:
     epochs: Sequence[int]  # of the paper's 70
     features: dict[str, list[Feature]]
     numbers: list[Record]
-    source: Source | Note  # what it was computed from, or how to compute it
+    source: Source | Sentence  # what it was computed from, or how to compute it
 
     def curves(self, quantity: str) -> dict[str, list[float]]:
         """Return by layer the value of `ALIGNMENT`, `NEARNESS` or `PROBE` at each moment."""
@@ -197,7 +196,7 @@ def measure(profile: str, maps: int = 6, seed: int = 0, live: bool = False) -> D
     if not live:
         computing = f"`zfnet run fig4 --profile {profile} --live -p maps={maps} -p seed={seed}`"
         missing = f"Not run. `{training.command}` leaves the snapshots, {computing} looks at them."
-        return Development.load(folder, parameters) or Development((), {}, [], Note(missing))
+        return Development.load(folder, parameters) or Development((), {}, [], Sentence(missing))
     nets, searches = snapshots(training.folder), training.folder / "searches"
     found = follow(profile, nets, training.name, **parameters, searches=searches)
     found.save(folder, parameters)

@@ -22,9 +22,8 @@ from ..weights import CheckpointError, load_network
 from . import plots
 from .fig4 import projected
 from .plots import BLUE, DPI, GREY, HEAT, NORMAL, ORANGE, PALE, SMALL, VERMILION, WIDTH, Figure, Sheet
-from .records import Stopwatch
+from .records import Sentence, Stopwatch, Table
 from .setting import Source, describe_pictures, pictures_of, trained_at_hand, training_of
-from .tables import Note, Table
 from .trainings import SHIPPED
 
 EDGES = (1 / 8, 1 / 4)
@@ -42,16 +41,16 @@ MOST = 256
 """Pictures that are looked through at most, evenly spaced over the data set."""
 
 CAVEATS = {
-    "smoke": Note(
+    "smoke": Sentence(
         "Narrow networks after seconds of training on small drawn pictures: this tests the machinery, and "
         "says nothing about stems."
     ),
-    "tiny": Note(
+    "tiny": Sentence(
         "Tiny-ImageNet's pictures of 64 pixels, enlarged to 128, hold nothing above half of the half-sampling "
         "frequency, that is above 1/4 cycle a pixel. What networks trained on them show of frequencies is no "
         "evidence; AlexNet, trained on ImageNet at its own resolution, is, and so are stems trained on Caltech-101."
     ),
-    "paper": Note("One training of each network: the spread over seeds is unknown."),
+    "paper": Sentence("One training of each network: the spread over seeds is unknown."),
 }
 """What the networks of a profile cannot show."""
 
@@ -417,7 +416,7 @@ def draw_projections(result: Stems, maps: int) -> Figure:
 
     def mosaic(projections: np.ndarray, width: int) -> np.ndarray:
         some = np.random.default_rng(result.seed).permutation(projections)[:maps]
-        return plots.in_square([projection_image(one) for one in some], width)
+        return plots.grid([projection_image(one) for one in some], width=width)
 
     panels = {name: found and found.projections for name, found in result.panels(2).items()}
     return _side_by_side(panels, "Layer 2", mosaic)

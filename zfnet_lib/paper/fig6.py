@@ -22,9 +22,8 @@ from ..occlusion import STRIDE, Occlusion, largest_drop, occlude
 from ..strongest import TopUnits, fitted, rows_first, strongest
 from ..weights import CheckpointError, known_classes
 from .plots import GREY, NORMAL, PALE, PALETTE, SMALL, VERMILION, WIDTH, Figure, Sheet
-from .records import Record, Stopwatch, read, store
+from .records import Record, Sentence, Stopwatch, Table, read, store
 from .setting import Setting, Source, class_names, describe_pictures, opened, profile_of, source_of
-from .tables import Note, Table
 from .trainings import trained
 
 INSIDE, CHANCE = "largest drop on the object", "places on the object"
@@ -103,18 +102,18 @@ def measure(
     return Occlusions(rows, f"{at.name} on {dataset.name}", net, at.source(seed))
 
 
-def measure_objects(profile: str, size: int = 0, stride: int = 0, seed: int = 0) -> Occlusions | Note:
+def measure_objects(profile: str, size: int = 0, stride: int = 0, seed: int = 0) -> Occlusions | Sentence:
     """Hide parts of photographs that show an object of Caltech-101, for a network that knows these (Fig. 6).
 
     Of each photograph that crop of which the network is surest, and the class that `OBJECTS` names for it; a
     sentence says why there is none.
     """
     if profile_of(profile).name == "smoke":
-        return Note("This profile takes no weights that have to be fetched: see the profile `tiny`.")
+        return Sentence("This profile takes no weights that have to be fetched: see the profile `tiny`.")
     try:
         at = opened(profile, "photos", KNOWING, whole=True)
     except CheckpointError as error:
-        return Note(f"Not run: {error}")
+        return Sentence(f"Not run: {error}")
     last = at.net.spec.convs[-1].name
     hits = strongest(at.net, at.dataset, OTHERS + 1, [last], variety=True)[last]
     names, rows = known_classes(KNOWING), []

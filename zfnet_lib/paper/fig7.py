@@ -12,9 +12,9 @@ from ..images import FigureError
 from . import numbers
 from .curves import label
 from .plots import BLUE, GREEN, GREY, ORANGE, PURPLE, SMALL, VERMILION, Figure
+from .records import Sentence
 from .setting import profile_of
 from .table3_4_6 import CURVE, PLACE, SOURCES, accuracy, notes, scratch, transferred
-from .tables import Note
 
 CONTROLS = {"untrained": ("conv5", "svm"), "hog": ("hog", "svm"), "pixels": ("pixels", "svm")}
 """Which layer and classifier is drawn of each control; of the pre-trained network the softmax on layer 7."""
@@ -29,8 +29,8 @@ class FewShot(NamedTuple):
     curves: dict[str, Points]
     printed: dict[str, dict[int, float]]
     data: str
-    verdict: Note
-    notes: Note
+    verdict: Sentence
+    notes: Sentence
 
 
 def fig7(profile: str, live: bool = False) -> FewShot:
@@ -55,16 +55,16 @@ def fig7(profile: str, live: bool = False) -> FewShot:
     return FewShot(curves, printed, DATASETS[data].title, _verdict(curves), notes(found))
 
 
-def _verdict(curves: Mapping[str, Points]) -> Note:
+def _verdict(curves: Mapping[str, Points]) -> Sentence:
     """Say how many pictures a class the pre-trained network needs to beat all others at their most."""
     if len(curves) < 2:
-        return Note("Not run.")
+        return Sentence("Not run.")
     (name, ours), *others = curves.items()
     best = max(value for _, points in others for _, value, _ in points)
     most = max(each for _, points in others for each, _, _ in points)
     rest = f"the best of the others, {best:.1f} % with up to {most} a class."
     enough = next((each for each, value, _ in ours if value > best), None)
-    return Note(f"With {enough} a class, {name} beats {rest}" if enough else f"{name} does not beat {rest}")
+    return Sentence(f"With {enough} a class, {name} beats {rest}" if enough else f"{name} does not beat {rest}")
 
 
 def few_shot(curves: Mapping[str, Points], printed: Mapping[str, Mapping[int, float | None]], data: str) -> Figure:

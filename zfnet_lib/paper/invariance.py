@@ -19,8 +19,8 @@ from ..images import FigureError, Preparation, as_picture, centre_square, resize
 from ..network import ConvNet, Trace
 from ..strongest import rows_first
 from .plots import BLUE, GREEN, NORMAL, ORANGE, PURPLE, SKY, SMALL, VERMILION, Figure, plain, resized
+from .records import Sentence, Table
 from .setting import Source, opened
-from .tables import Note, Table
 
 EXACT = "donot_use_mm_for_euclid_dist"
 """How `torch.cdist` works without cancellation."""
@@ -81,7 +81,7 @@ class Robustness(NamedTuple):
     views: dict[str, list[list[np.ndarray]]]  # by transformation [pictures, 4]: uint8 [h, w, 3], at four steps
     names: list[str]  # of the pictures
     by_layer: Table  # mean distances of all layers, beside those of the same network with random weights
-    basis: Note  # what the distances count in, whose probability is followed, and what fills the view
+    basis: Sentence  # what the distances count in, whose probability is followed, and what fills the view
     net: ConvNet
     source: Source
 
@@ -117,7 +117,7 @@ def measure(profile: str, pictures: str = "", network: str = "", count: int = 5,
         else "The probability is that of the picture's class."
     )
     filled = 100 * max(sweep.filled.max() for sweep in found.sweeps)
-    basis = Note(
+    basis = Sentence(
         f"Distances are shares of the picture's mean distance from the other pictures. {followed} "
         f"Up to {filled:.0f} % of a view lie beyond the picture's edge and are filled with its mirror image."
     )

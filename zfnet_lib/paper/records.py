@@ -1,11 +1,11 @@
-"""Result records: every number with where it comes from, one JSON line each."""
+"""Records: every number with where it comes from, one JSON line each; and tables and sentences that show them."""
 
 from __future__ import annotations
 
 import json
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
@@ -14,25 +14,16 @@ from typing import Any
 
 import torch
 
-from ..files import PROJECT, DamagedError, ZfnetError, alone, check, storing
+from ..files import PROJECT, DamagedError, ZfnetError, alone, check, results_root, storing
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a number comes from.
+    """Where a number comes from: code, machine, seed and wall time."""
 
-    Attributes:
-        commit: Of the code; empty outside a git checkout.
-        dirty: Whether the code differed from that commit.
-        versions: Of Python and torch.
-        device: The processor or GPU that computed it.
-        seed: Of everything random in it.
-        seconds: Wall time.
-    """
-
-    commit: str
-    dirty: bool
-    versions: dict[str, str]
+    commit: str  # empty outside a git checkout
+    dirty: bool  # whether the code differed from it
+    versions: dict[str, str]  # of Python and torch
     device: str
     seed: int
     seconds: float
@@ -40,33 +31,19 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Record:
-    """One measured number.
+    """One measured number."""
 
-    Attributes:
-        experiment: What measured it, for example `bench-norm`.
-        quantity: What was measured.
-        value: The number.
-        unit: `%`, `images/s`, `ratio` ….
-        n: How many runs, folds or pictures it rests on.
-        spread: Standard deviation over them, where n > 1.
-        paper: The paper's value, where it has one.
-        parameters: The settings of the experiment.
-        spec: Name of the architecture or weights.
-        data: The data set and its fingerprint.
-        provenance: Where it comes from.
-    """
-
-    experiment: str
+    experiment: str  # what measured it, for example `bench-norm`
     quantity: str
     value: float
     unit: str
     provenance: Provenance
-    n: int = 1
-    spread: float | None = None
-    paper: float | None = None
+    n: int = 1  # runs, folds or pictures that it rests on
+    spread: float | None = None  # their standard deviation
+    paper: float | None = None  # the paper's value, where it has one
     parameters: dict[str, Any] = field(default_factory=dict)
-    spec: str = ""
-    data: str = ""
+    spec: str = ""  # the architecture or weights
+    data: str = ""  # the data set and its fingerprint
 
 
 class Stopwatch:
@@ -77,10 +54,8 @@ class Stopwatch:
 
     def provenance(self, seed: int = 0, device: torch.device | str = "cpu") -> Provenance:
         """Return the provenance of what was computed since the start."""
-        commit, dirty = _git_state()
         versions = {"python": platform.python_version(), "torch": torch.__version__}
-        seconds = round(perf_counter() - self.start, 3)
-        return Provenance(commit, dirty, versions, device_name(device), seed, seconds)
+        return Provenance(*_git_state(), versions, device_name(device), seed, round(perf_counter() - self.start, 3))
 
 
 def device_name(device: torch.device | str = "cpu") -> str:
@@ -94,11 +69,9 @@ def device_name(device: torch.device | str = "cpu") -> str:
 @cache
 def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, "") or platform.processor() or platform.machine()
 
 
 @cache
@@ -114,11 +87,7 @@ def _git_state() -> tuple[str, bool]:
 
 
 def append(path: Path, records: Iterable[Record]) -> None:
-    """Add records to a JSON-lines file; a reader sees all of them or none.
-
-    Raises:
-        ZfnetError: The file is damaged or cannot be written.
-    """
+    """Add records to a JSON-lines file; a reader sees all of them or none."""
     with alone(path):
         write_lines(path, [*read_lines(path), *map(_line, records)])
 
@@ -139,11 +108,7 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Return stored lines of text; an absent file has none.
-
-    Raises:
-        ZfnetError: The file is not as it was stored.
-    """
+    """Return stored lines of text; an absent file has none, and a damaged one is refused."""
     try:
         check(path)
         return path.read_text().splitlines() if path.exists() else []
@@ -153,20 +118,15 @@ def read_lines(path: Path) -> list[str]:
 
 
 def read(path: Path) -> list[Record]:
-    """Return the records of a file, oldest first; an absent file has none.
-
-    Raises:
-        ZfnetError: A line is damaged.
-    """
+    """Return the records of a file, oldest first; an absent file has none."""
     records = []
     for number, line in enumerate(read_lines(path), start=1):
         try:
             values = json.loads(line)
             records.append(Record(**values | {"provenance": Provenance(**values["provenance"])}))
         except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ZfnetError(
-                f"{path}, line {number} is no record ({error}); remove the line or restore the file"
-            ) from error
+            repair = "remove the line or restore the file"
+            raise ZfnetError(f"{path}, line {number} is no record ({error}); {repair}") from error
     return records
 
 
@@ -174,3 +134,96 @@ def is_fresh(path: Path) -> bool:
     """Tell whether this very code made the records of a file, for a notebook before this one."""
     now, found = Stopwatch().provenance(), read(path)
     return bool(found) and not now.dirty and found[0].provenance.commit == now.commit != ""
+
+
+# ------------------------------------------------------------------------------------------- what notebooks show
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of values under the columns' titles, by key, with a note below; a notebook shows it as Markdown."""
+
+    columns: Mapping[str, str]
+    rows: Sequence[Mapping[str, object]]
+    note: str = ""
+
+    def markdown(self) -> str:
+        """Return the table as Markdown; columns of numbers are set flush right, missing values are empty."""
+        values = [[row.get(key) for row in self.rows] for key in self.columns]
+        numeric = (any(isinstance(value, int | float) for value in column) for column in values)
+        lines = [
+            "| " + " | ".join(self.columns.values()) + " |",
+            "|" + "|".join("---:" if right else ":---" for right in numeric) + "|",
+            *("| " + " | ".join(row) + " |" for row in zip(*map(_cells, values), strict=True)),
+        ]
+        return "\n".join(lines + (["", f"*{self.note}*"] if self.note else []))
+
+    def _repr_markdown_(self) -> str:
+        return self.markdown()
+
+
+def _cells(values: Sequence[object]) -> list[str]:
+    """Write a column; fractions have four digits and as many decimals as the longest of them needs."""
+    short = [f"{value:.4g}" if isinstance(value, float) else "" for value in values]
+    plain = ["" if "e" in text or "n" in text else text for text in short]  # no exponents, no nan
+    decimals = max((len(text.partition(".")[2]) for text in plain), default=0)
+    cells = []
+    for value, text, fraction in zip(values, short, plain, strict=True):
+        if isinstance(value, float):
+            cells.append(f"{value:.{decimals}f}" if fraction else text)
+        elif isinstance(value, bool):
+            cells.append("yes" if value else "no")
+        else:
+            cells.append("" if value is None else f"{value:,}" if isinstance(value, int) else str(value))
+    return cells
+
+
+GLUED = "application/papermill.record/"
+"""Before the type of what a cell keeps for the book and does not show."""
+
+
+class Sentence(str):
+    """A sentence that a notebook shows as prose when it is a cell's last expression."""
+
+    @property
+    def plain(self) -> str:
+        """The sentence without marks, as other pages take it in."""
+        return self.replace("`", "")
+
+    def glue(self, name: str) -> None:
+        """Hand the plain sentence to the book's prose, which takes it in by `{glue:text}`; the cell shows nothing.
+
+        What `myst_nb.glue` does for any value; its import takes seconds, which every page would wait.
+        """
+        from IPython.display import display
+
+        metadata = {"scrapbook": {"name": name, "mime_prefix": GLUED}}
+        display({f"{GLUED}text/plain": repr(self.plain)}, raw=True, metadata=metadata)
+
+    def _repr_markdown_(self) -> str:
+        return f"*{self}*"
+
+
+def benchmark(what: str) -> Table:
+    """Return the last stored measurements of a benchmark, with the default and with the tuned allocator."""
+    from ..bench import BENCHES  # they measure records
+
+    if what not in BENCHES:
+        raise ZfnetError(f"there is no benchmark {what!r}; known are {', '.join(BENCHES)}")
+    found = read(results_root("tiny") / "bench" / f"{what}.jsonl")
+    if not found:
+        command = f"`zfnet bench {what} --json results/tiny/bench/{what}.jsonl`"
+        return Table({"command": "Not run"}, [{"command": command}])
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    machines = {"part": "Measured on"} | dict.fromkeys(("default", "tuned"), "not run: `--tuned`")
+    for record in found:
+        decimals = 1 if record.value < 100 else 0
+        value, made = f"{record.value:,.{decimals}f}", record.provenance
+        if record.spread is not None:
+            value += f" (range {record.spread:.{decimals}f}, n = {record.n})"
+        row = rows.setdefault((record.quantity, record.unit), {"part": record.quantity, "unit": record.unit})
+        row[record.parameters["allocator"]] = value
+        commit = made.commit[:10] + (" and changes" if made.dirty else "")
+        machines[record.parameters["allocator"]] = f"{made.device}, torch {made.versions['torch']}, {commit}"
+    columns = {"part": "", "default": "Default allocator", "tuned": "Tuned", "unit": ""}
+    return Table(columns, [*rows.values(), machines])

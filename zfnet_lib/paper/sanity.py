@@ -25,8 +25,8 @@ from ..network import ConvNet
 from ..strongest import rows_first
 from .invariance import spread
 from .plots import BLUE, GREEN, GREY, NORMAL, SMALL, VERMILION, Figure, picture_grid, plain
+from .records import Sentence, Table
 from .setting import Source, opened
-from .tables import Note, Table
 
 GRADIENT = "exact gradient"
 WAYS: dict[str, dict[str, str]] = {
@@ -78,7 +78,7 @@ class Trust(NamedTuple):
     downwards: Randomisation  # random weights from the top down
     alone: Randomisation  # random weights in one layer at a time
     owed: Table  # what the projections of each way owe to the unit and to the picture
-    verdict: Note  # the same in words
+    verdict: Sentence  # the same in words
     source: Source
 
 
@@ -290,12 +290,12 @@ def _owed(net: ConvNet, x: Tensor, units: Sequence[Unit], shown: Mapping[str, li
     return Table(columns, rows)
 
 
-def _verdict(owed: Table, downwards: Randomisation, layer: str) -> Note:
+def _verdict(owed: Table, downwards: Randomisation, layer: str) -> Sentence:
     """Say what the deconvnet's projections owe to the unit, and what to the picture."""
     ways = {row["way"]: row for row in owed.rows}
     ours, exact = ways["deconvnet"], ways[GRADIENT]
     cosines = downwards.similarities["deconvnet"][:, :, Similarity._fields.index("cosine")].mean(1)
-    return Note(
+    return Sentence(
         f"Two units of different maps at the same place of a picture: the deconvnet shows the same to a cosine of "
         f"{ours['map']:.2f}, the exact gradient to {exact['map']:.2f}. The same unit on another picture: "
         f"{ours['picture']:z.2f}. Random weights in {layer} leave a cosine of {cosines[0]:.2f} with the trained "

@@ -1,4 +1,4 @@
-"""What every experiment starts from: a profile, its network and its pictures; and what it says of them."""
+"""What every experiment starts from: a profile, its network and its pictures; and what is said of them."""
 
 from __future__ import annotations
 
@@ -11,30 +11,23 @@ from typing import Any
 
 from ..architecture import MINI
 from ..datasets import DENSE, Dataset, open_dataset, open_to_look
+from ..datasets.overlap import known_overlaps
 from ..files import ZfnetError, data_root, is_there, library_hash, results_root
 from ..network import ConvNet
 from ..training import recipe_named
-from ..weights import known_classes, load_network
-from .records import Provenance, Record, Stopwatch
-from .trainings import SHIPPED, Training, performed, trained
+from ..weights import WEIGHTS, CheckpointError, known_classes, load_network, read_meta
+from .records import Provenance, Record, Stopwatch, Table, read
+from .trainings import RETRAINED, SHIPPED, Training, has_splits, performed, read_epochs, trained
 
 
 @dataclass(frozen=True)
 class Profile:
-    """One of the three scales at which the same notebooks run.
-
-    Attributes:
-        name: `smoke`, `tiny` or `paper`.
-        network: The weights that the figures take apart.
-        pictures: The data set that they look at by default.
-        side: Of the crops on which the convolutions alone look at pictures that are larger than those that they
-            were trained on; 0 is the side that the whole network takes.
-    """
+    """One of the three scales at which the same notebooks run: the network they take apart, on which pictures."""
 
     name: str
     network: str
     pictures: str
-    side: int = 0
+    side: int = 0  # of the crops of larger pictures at which the convolutions alone look; 0: the network's own
 
 
 PROFILES = {
@@ -45,21 +38,83 @@ PROFILES = {
         Profile("paper", "zfnet-imagenet-paper-seed0", "imagenet"),
     )
 }
-
-
 DATA = {"smoke": "shapes", "tiny": "tiny-imagenet", "paper": "imagenet"}
 """What each profile trains on."""
 
 
+def profile_of(name: str) -> Profile:
+    """Return a profile by its name."""
+    if name not in PROFILES:
+        raise ZfnetError(f"there is no profile {name!r}; choose one of {', '.join(PROFILES)}")
+    return PROFILES[name]
+
+
+# -------------------------------------------------------------------------------------------- networks and pictures
+
+
+def network_of(profile: str, network: str = "") -> ConvNet:
+    """Return the network that a profile's figures take apart, or another by name or folder."""
+    name = network or profile_of(profile).network
+    if name == MINI.name:
+        return trained(MINI.name).net
+    own = training_of(profile, "zfnet")
+    if name == own.name and not own.weights.is_dir():
+        raise ZfnetError(f"{own.name} is not trained here; run: {own.command}; or choose another network")
+    return load_network(name)
+
+
+def class_names(profile: str, network: str = "") -> tuple[str, ...]:
+    """Return what a network calls its classes; nothing where it has none, or has no names for them."""
+    name = network or profile_of(profile).network
+    return open_dataset(DATA["smoke"], "val").classes if name == MINI.name else known_classes(name)
+
+
+def training_of(profile: str, name: str, seed: int = 0, clip: str = "all", views: str = "random") -> Training:
+    """Return a profile's training of a named architecture: `zfnet train` performs it."""
+    recipe = replace(recipe_named(profile), clip=clip, views=views)
+    return Training(name, DATA[profile_of(profile).name], recipe, seed)
+
+
+def trained_at_hand(profile: str, name: str, clip: str = "all") -> ConvNet | None:
+    """Return a network as its profile trains it, if it is at hand; `clip`: which filters are renormalised."""
+    return at_hand(training_of(profile, name, clip=clip))
+
+
+def at_hand(run: Training) -> ConvNet | None:
+    """Return the network of a training: on the spot in `smoke`, else from here or as it ships; None without."""
+    if run.recipe.name == "smoke":
+        return trained(run.network, run.seed, run.recipe.clip).net
+    folder = weights_of(run)
+    return load_network(folder) if folder else None
+
+
+def weights_of(run: Training) -> Path | None:
+    """Return where the weights of a training lie: where it left them, or as they ship; None where they do not."""
+    root = results_root(run.recipe.name) / "weights"
+    shipped = [root / name for name, each in SHIPPED.items() if each.training == run]
+    return next((folder for folder in (performed(run, "weights").weights, *shipped) if is_there(folder)), None)
+
+
+def pictures_of(profile: str, pictures: str = "", dense: bool = False) -> Dataset:
+    """Return a profile's pictures, or another data set; `dense`: of the photographs many crops that overlap."""
+    name = pictures or profile_of(profile).pictures
+    return open_to_look(name, **({"density": DENSE} if dense and name == "photos" else {}))
+
+
+def dense_side(profile: str, net: ConvNet, dataset: Dataset) -> int:
+    """Return the side of the input at which a network's convolutions alone look at pictures."""
+    larger = profile_of(profile).side if dataset.name != DATA[profile] else 0
+    return max(larger, net.preparation.crop)
+
+
+def searches() -> Path:
+    """Return the folder in which pages and atlases share searches for strongest units, of this very library."""
+    return data_root() / ".searches" / library_hash()
+
+
 @dataclass(frozen=True)
 class Source:
-    """What a figure shows: which network on which pictures, computed where.
-
-    Attributes:
-        network: Its name and what it was trained on.
-        pictures: The data set, its size and its fingerprint.
-        provenance: Commit, machine, seed and seconds.
-    """
+    """What a figure shows: which network on which pictures, computed where."""
 
     network: str
     pictures: str
@@ -93,124 +148,9 @@ def describe_pictures(dataset) -> str:
     return f"{dataset.name} {dataset.split} ({len(dataset)} pictures, fingerprint {dataset.fingerprint})"
 
 
-def network_of(profile: str, network: str = "") -> ConvNet:
-    """Return the network that a profile's figures take apart, or another one.
-
-    `smoke` trains `MINI` on the spot, in seconds.
-
-    Args:
-        profile: `smoke`, `tiny` or `paper`.
-        network: Weights by name or folder; the profile's by default.
-
-    Raises:
-        ZfnetError: Unknown profile, or weights that are not here; the message says what brings them.
-    """
-    chosen = profile_of(profile)
-    name = network or chosen.network
-    if name == MINI.name:
-        return trained(MINI.name).net
-    own = training_of(profile, "zfnet")
-    if name == own.name and not own.weights.is_dir():
-        raise ZfnetError(f"{own.name} is not trained here; run: {own.command}; or choose another network")
-    return load_network(name)
-
-
-def class_names(profile: str, network: str = "") -> tuple[str, ...]:
-    """Return what a network calls its classes; nothing where it has none, or has no names for them.
-
-    Args:
-        profile: `smoke`, `tiny` or `paper`.
-        network: Weights by name or folder; the profile's by default.
-    """
-    name = network or profile_of(profile).network
-    return open_dataset(DATA["smoke"], "val").classes if name == MINI.name else known_classes(name)
-
-
-def trained_at_hand(profile: str, name: str, clip: str = "all") -> ConvNet | None:
-    """Return a network as its profile trains it: on the spot in `smoke`, else from here or as it ships.
-
-    Args:
-        profile: `smoke`, `tiny` or `paper`.
-        name: Of an architecture.
-        clip: Which filters the training renormalises.
-
-    Returns:
-        The network, or None where its training has not run and its weights do not ship.
-    """
-    return at_hand(training_of(profile, name, clip=clip))
-
-
-def at_hand(run: Training) -> ConvNet | None:
-    """Return the network of a training: on the spot in `smoke`, else from here or as it ships; None without."""
-    if run.recipe.name == "smoke":
-        return trained(run.network, run.seed, run.recipe.clip).net
-    folder = weights_of(run)
-    return load_network(folder) if folder else None
-
-
-def weights_of(run: Training) -> Path | None:
-    """Return where the weights of a training lie: where it left them, or as they ship; None where they do not."""
-    shipped = [
-        results_root(run.recipe.name) / "weights" / name for name, each in SHIPPED.items() if each.training == run
-    ]
-    return next((folder for folder in (performed(run, "weights").weights, *shipped) if is_there(folder)), None)
-
-
-def training_of(profile: str, name: str, seed: int = 0, clip: str = "all", views: str = "random") -> Training:
-    """Return a training by its profile: `zfnet train` performs it."""
-    recipe = replace(recipe_named(profile), clip=clip, views=views)
-    return Training(name, DATA[profile_of(profile).name], recipe, seed)
-
-
-def pictures_of(profile: str, pictures: str = "", dense: bool = False) -> Dataset:
-    """Return the data set that a profile's figures look at, or another one by its name.
-
-    Args:
-        profile: `smoke`, `tiny` or `paper`.
-        pictures: A data set; the profile's by default.
-        dense: Of the photographs, take many crops that overlap.
-    """
-    name = pictures or profile_of(profile).pictures
-    return open_to_look(name, **({"density": DENSE} if dense and name == "photos" else {}))
-
-
-def check_parameters(notebook: Mapping[str, Any]) -> None:
-    """Refuse a parameter that papermill injected and the notebook does not declare, or of another type.
-
-    Papermill alone warns of it and computes the default.
-
-    Args:
-        notebook: The names of a running notebook; of anything else nothing is refused.
-    """
-    cell = next((cell for cell in notebook.get("In", ()) if cell.startswith("# Parameters\n")), "")
-    injected = [target.id for node in ast.parse(cell).body for target in node.targets]
-    declared = notebook.get("__annotations__", {})
-    for name in injected:
-        if name not in declared:
-            known = ", ".join(declared)
-            raise ZfnetError(f"there is no parameter {name!r}; the parameters of this notebook are {known}")
-        value, kind = notebook[name], declared[name]
-        if type(value) is not kind and (type(value), kind) != (int, float):
-            raise ZfnetError(f"the parameter {name} takes {kind.__name__}, not {value!r}")
-
-
-def profile_of(name: str) -> Profile:
-    """Return a profile by its name."""
-    if name not in PROFILES:
-        raise ZfnetError(f"there is no profile {name!r}; choose one of {', '.join(PROFILES)}")
-    return PROFILES[name]
-
-
 @dataclass(frozen=True)
 class Setting:
-    """A network and pictures to look at, since when.
-
-    Attributes:
-        name: Of the weights.
-        net: The network.
-        dataset: The pictures.
-        watch: Started when the experiment began.
-    """
+    """A network by its name, pictures to look at, and a watch that started with the experiment."""
 
     name: str
     net: ConvNet
@@ -229,15 +169,10 @@ class Setting:
 def opened(
     profile: str, pictures: str = "", network: str = "", whole: bool = False, dense: bool = False
 ) -> Setting:
-    """Return a profile's network and pictures, or others.
+    """Return a profile's network and pictures, or others by name.
 
-    Args:
-        profile: `smoke`, `tiny` or `paper`.
-        pictures: A data set; the profile's by default.
-        network: Weights by name or folder; the profile's by default.
-        whole: With the classifier, at the size that it takes; else the convolutions alone, on larger crops where
-            the pictures are larger than those of the training.
-        dense: Of the photographs, take many crops that overlap.
+    `whole` networks have their classifier and look at the size that it takes; otherwise the convolutions alone look
+    at larger crops where the pictures are larger than those of the training.
     """
     watch, chosen = Stopwatch(), profile_of(profile)
     net, dataset = network_of(profile, network), pictures_of(profile, pictures, dense)
@@ -246,12 +181,88 @@ def opened(
     return Setting(network or chosen.network, net, dataset, watch)
 
 
-def searches() -> Path:
-    """Return the folder in which pages and atlases share searches for strongest units, of this very library."""
-    return data_root() / ".searches" / library_hash()
+def check_parameters(notebook: Mapping[str, Any]) -> None:
+    """Refuse a parameter that papermill injected and a notebook, by its names, does not declare or types otherwise.
+
+    Papermill alone warns of it and computes the default.
+    """
+    cell = next((cell for cell in notebook.get("In", ()) if cell.startswith("# Parameters\n")), "")
+    declared = notebook.get("__annotations__", {})
+    for name in (target.id for node in ast.parse(cell).body for target in node.targets):
+        if name not in declared:
+            known = ", ".join(declared)
+            raise ZfnetError(f"there is no parameter {name!r}; the parameters of this notebook are {known}")
+        value, kind = notebook[name], declared[name]
+        if type(value) is not kind and (type(value), kind) != (int, float):
+            raise ZfnetError(f"the parameter {name} takes {kind.__name__}, not {value!r}")
 
 
-def dense_side(profile: str, net: ConvNet, dataset: Dataset) -> int:
-    """Return the side of the input at which a network's convolutions alone look at pictures."""
-    larger = profile_of(profile).side if dataset.name != DATA[profile] else 0
-    return max(larger, net.preparation.crop)
+# ------------------------------------------------------------------------------------------- cards of the weights
+
+RECALLED = {"caltech-101": "44 (recalled)", "caltech-256": "243 (recalled)"}
+"""The paper's footnote on the overlap with ImageNet, which the text at hand lacks, as the published one had it."""
+
+
+def weight_card(name: str) -> Table:
+    """Return what shipped weights were trained on, for how long, their errors, and what they are good for."""
+    shipped, entry = name in SHIPPED, (SHIPPED | RETRAINED)[name]
+    root = results_root(entry.training.recipe.name if shipped else "tiny")
+    folder = root / "weights" / name
+    try:
+        meta = read_meta(folder)
+    except CheckpointError:
+        first = f"`{entry.training.command}`, then " if shipped else ""
+        return _card(name, {"Not run": f"{first}`zfnet ship {name}`"})
+    record, made = meta["record"], meta["record"]["provenance"]
+    if shipped:
+        training = performed(entry.training)
+        recipe, epochs = training.recipe, [line["epoch"] for line in read_epochs(training.epochs_file)]
+        seconds = sum(epoch["seconds"] for epoch in epochs)
+        why = "left out (section 5.2)" if has_splits(training.data) else "kept for testing"
+        size, upto = meta["spec"]["image_size"], entry.upto or "fc8"
+        facts = {
+            "Network": f"`{training.network}` at {size} pixels, layers up to {upto}",
+            "Trained on": f"{record['data']}, {record['excluded']} pictures {why}",
+            "Recipe": f"`{recipe.name}`, {len(epochs)} epochs, {recipe.precision}, seed {training.seed}; "
+            f"filters renormalised: {recipe.clip}",
+        }
+    else:
+        seconds = made["seconds"]
+        network = f"the convolutions of `{entry.base}`, which are fetched, and a new softmax"
+        facts = {"Network": network, "Trained on": record["data"]}
+    length = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
+    facts |= {
+        "Time": f"{length} on {made['device']}, with other work beside it; commit {made['commit'][:10]}",
+        "Good for": entry.good_for,
+        "Stored": f"{entry.stored if shipped else 'float16'}, {(folder / WEIGHTS).stat().st_size / 1e6:.1f} MB",
+    }
+    for error in read(root / "errors" / f"{name}.jsonl"):
+        views = error.parameters.get("views")
+        title = error.quantity[0].upper() + error.quantity[1:] + (f", views: {views}" if views else "")
+        facts[title] = f"{error.value:.2f} {error.unit}"
+    return _card(name, facts)
+
+
+def _card(name: str, facts: Mapping[str, str]) -> Table:
+    rows = [{"fact": fact, "value": value} for fact, value in facts.items()]
+    return Table({"fact": f"`{name}`", "value": ""}, rows)
+
+
+def overlaps(profile: str) -> Table:
+    """Return how many training pictures are left out for each transfer data set, beside the paper's counts."""
+    columns = {
+        "second": "Transfer data set",
+        "pairs": "Pictures left out",
+        "compared": "Compared",
+        "paper": "Paper",
+    }
+    rows = [
+        {
+            "second": overlap.second,
+            "pairs": len({pair.first for pair in overlap.pairs}),
+            "compared": f"{overlap.compared[0]:,} with {overlap.compared[1]:,}",
+            "paper": RECALLED.get(overlap.second.split()[0], ""),
+        }
+        for overlap in known_overlaps(DATA[profile_of(profile).name], "train")
+    ]
+    return Table(columns, rows)

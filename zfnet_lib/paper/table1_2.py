@@ -16,8 +16,8 @@ from ..training import SMOKE
 from . import numbers, records
 from .curves import label
 from .plots import BLUE, SMALL, VERMILION, Figure
+from .records import Sentence, Table
 from .setting import DATA, profile_of, training_of
-from .tables import Note, Table
 from .trainings import TABLE_1, read_epochs, trained, training_data
 
 ERRORS = {"train": "train top-1", "val1": "val top-1", "val5": "val top-5"}
@@ -34,7 +34,7 @@ class Comparison(NamedTuple):
     """The paper's rows beside ours, what ours rest on, and for the plot a dict for each network."""
 
     table: Table
-    source: Note
+    source: Sentence
     points: Sequence[Mapping] = ()
 
 
@@ -87,21 +87,21 @@ def errors_of(profile: str, name: str, seeds: int = 1) -> Errors:
     return _by_column(record for path in paths for record in records.read(path))
 
 
-def contest(profile: str) -> Note:
+def contest(profile: str) -> Sentence:
     """Say whether Fig. 3's network beats Krizhevsky's here, and whether the spread over seeds allows to say so."""
     ours, theirs = (errors_of(profile, name)["val1"] for name in ("zfnet", "krizhevsky"))
     if not ours or not theirs:
-        return Note("Not run: the comparison needs a finished training of each.")
+        return Sentence("Not run: the comparison needs a finished training of each.")
     lead = mean(theirs) - mean(ours)
     both = (
         f"Validation top-1 error: `zfnet` {spread(ours)} % (n = {len(ours)}), `krizhevsky` {spread(theirs)} % "
         f"(n = {len(theirs)}); `zfnet` is {abs(lead):.1f} points {'better' if lead > 0 else 'worse'}."
     )
     if min(len(ours), len(theirs)) < 2:
-        return Note(f"{both} With one training of a network its spread is unknown: this decides nothing.")
+        return Sentence(f"{both} With one training of a network its spread is unknown: this decides nothing.")
     doubt = (stdev(ours) ** 2 + stdev(theirs) ** 2) ** 0.5
     clear = "more" if abs(lead) > 2 * doubt else "no more"
-    return Note(f"{both} That is {clear} than twice the spread of such a difference, {doubt:.1f} points.")
+    return Sentence(f"{both} That is {clear} than twice the spread of such a difference, {doubt:.1f} points.")
 
 
 def missing_table(profile: str) -> Table:
@@ -117,10 +117,10 @@ def missing_table(profile: str) -> Table:
     return Table({"network": "Not run", "command": "Command"}, rows)
 
 
-def basis(profile: str) -> Note:
+def basis(profile: str) -> Sentence:
     """Say what the numbers rest on."""
     if profile == "smoke":
-        return Note(
+        return Sentence(
             f"Trained on the spot: narrow networks, {SMOKE.expected}. So little training "
             f"tests the machinery; it is no evidence about depth or width."
         )
@@ -128,12 +128,12 @@ def basis(profile: str) -> Note:
     recorded = (line for path in files for line in read_epochs(path))
     lines = [line for line in recorded if line["data"].startswith(f"{DATA[profile]} ")]
     if not lines:
-        return Note(f"No training of the profile `{profile}` has been recorded.")
+        return Sentence(f"No training of the profile `{profile}` has been recorded.")
     data = ", ".join(sorted({line["data"] for line in lines}))
     devices = ", ".join(sorted({line["provenance"]["device"] for line in lines}))
     commits = ", ".join(commit[:10] for commit in sorted({line["provenance"]["commit"] for line in lines}))
     hours = sum(line["epoch"]["seconds"] for line in lines) / 3600
-    return Note(
+    return Sentence(
         f"Trainings: {len({line['training'] for line in lines})}, on {data}; {hours:.1f} hours in all on "
         f"{devices}; commits {commits}. One centre view, dropout off."
     )

@@ -27,9 +27,8 @@ from ..network import ConvNet
 from ..training import recipe_named
 from ..weights import load_network
 from . import numbers
-from .records import Record, Stopwatch, is_fresh, read, store
+from .records import Record, Sentence, Stopwatch, Table, is_fresh, read, store
 from .setting import describe_pictures, profile_of
-from .tables import Note, Table
 from .trainings import Training, performed, scratch_training, train_from_scratch, trained, training_data, undivided
 from .transfer import (
     Fold,
@@ -262,8 +261,8 @@ class Compared(NamedTuple):
     """The paper's rows, then ours; what came out; and what the rows rest on."""
 
     table: Table
-    verdict: Note
-    notes: Note
+    verdict: Sentence
+    notes: Sentence
 
 
 def table3(profile: str, live: bool = False) -> Compared:
@@ -318,7 +317,7 @@ def _pretraining(profile: str, number: int, data: str, each: Sequence[int], live
     machines = ", ".join(f"on {device}, commit {commit}" for device, commit in sorted(made))
     basis = f"{notes(found)} From scratch: {machines}." if made else notes(found)
     columns = {"label": DATASETS[data].title} | {str(n): f"{n} a class, %" for n in each}
-    return Compared(Table(columns, rows), Note(" ".join(said)), Note(basis))
+    return Compared(Table(columns, rows), Sentence(" ".join(said)), Sentence(basis))
 
 
 def table6(profile: str, live: bool = False) -> Compared:
@@ -345,18 +344,18 @@ def table6(profile: str, live: bool = False) -> Compared:
         word = "rises with every layer" if rises else "does not rise with every layer"
         said.append(f"{data}: {word} from 1 to 5 ({values[0].value:.1f} to {values[-1].value:.1f} %).")
     columns |= {title: title for title in titles.values()}
-    return Compared(Table(columns, rows), Note(" ".join(said)), notes(found))
+    return Compared(Table(columns, rows), Sentence(" ".join(said)), notes(found))
 
 
-def notes(found: dict[Source, list[Record]]) -> Note:
+def notes(found: dict[Source, list[Record]]) -> Sentence:
     """Say how the numbers were made, where, and what is missing."""
     records = [record for group in found.values() for record in group]
     if not records:
-        return Note("Nothing is stored here yet.")
+        return Sentence("Nothing is stored here yet.")
     made, dagger = records[-1].provenance, DAGGER * any(source.name.startswith("alexnet") for source in found)
     pictures = "; ".join(dict.fromkeys(record.data for record in records))
     seconds = sum(group[-1].provenance.seconds for group in found.values() if group)
-    return Note(
+    return Sentence(
         f"Mean over classes and ± the standard deviation over {max(record.n for record in records)} folds. "
         f"{pictures}. Computed in {seconds / 60:.1f} minutes on {made.device}, torch {made.versions['torch']}, "
         f"commit {made.commit[:10]}.{dagger}"

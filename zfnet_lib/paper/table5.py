@@ -14,10 +14,9 @@ from torch.nn import functional as F
 from ..datasets import Pooled
 from ..files import results_root
 from . import numbers
-from .records import Record, Stopwatch, is_fresh, read, store
+from .records import Record, Sentence, Stopwatch, Table, is_fresh, read, store
 from .setting import describe_pictures, profile_of
 from .table3_4_6 import Compared, extractor_of
-from .tables import Note, Table
 from .trainings import training_data
 from .transfer import (
     average_precision,
@@ -61,7 +60,7 @@ def table5(profile: str, live: bool = False) -> Compared:
     found = read(path)
     if not found:
         command = f"`zfnet run table5 --profile {profile} --live`"
-        return Compared(Table({"command": "Not run"}, [{"command": command}]), Note(""), Note(""))
+        return Compared(Table({"command": "Not run"}, [{"command": command}]), Sentence(""), Sentence(""))
     printed = PRINTED if data == "voc-2012" else {}
     softmax, logistic = f"{network} softmax", f"{network} logistic"
     ways = {softmax: f"`{network}`, softmax", logistic: f"`{network}`, logistic", "hog softmax": "`hog`, softmax"}
@@ -98,7 +97,7 @@ def table5(profile: str, live: bool = False) -> Compared:
         f"on {made.device}, commit {made.commit[:10]}."
     )
     columns = {"class": "Class", "positives": "Pictures"} | printed | ways
-    return Compared(Table(columns, rows), Note(verdict), Note(notes))
+    return Compared(Table(columns, rows), Sentence(verdict), Sentence(notes))
 
 
 def several_file(profile: str) -> Path:

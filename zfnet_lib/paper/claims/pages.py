@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..tables import Note
+from ..records import Sentence
 from .ledger import TESTS, Entry, Ledger, ledger
 
 
@@ -21,13 +21,13 @@ class About:
     entries: tuple[Entry, ...]
 
     @property
-    def summary(self) -> Note:
+    def summary(self) -> Sentence:
         """How many claims have which verdict."""
         if not self.entries:
-            return Note("The paper makes no claim here that is tested.")
+            return Sentence("The paper makes no claim here that is tested.")
         counts = Ledger("", self.entries).counts
         said = ", ".join(f"{verdict} {count}" for verdict, count in counts.items() if count)
-        return Note(f"{len(self.entries)} {'claim' if len(self.entries) == 1 else 'claims'}: {said}.")
+        return Sentence(f"{len(self.entries)} {'claim' if len(self.entries) == 1 else 'claims'}: {said}.")
 
     def markdown(self) -> str:
         """Return a list: each claim with its verdict, the paper's numbers and ours."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from textwrap import wrap
 
-from ..tables import Note, Table
+from ..records import Sentence, Table
 from .finding import FAILS, HOLDS
 from .ledger import Entry, Ledger
 
@@ -40,10 +40,10 @@ def report(ledger: Ledger) -> Iterator[str]:
     yield basis(ledger)
 
 
-def basis(ledger: Ledger) -> Note:
+def basis(ledger: Ledger) -> Sentence:
     """Say how many verdicts rest on real pictures or exact arithmetic."""
     said = f"{ledger.resting} of {len(ledger.entries)} verdicts rest on real pictures or on exact arithmetic."
-    return Note(f"{said} {MACHINERY}" if ledger.profile == "smoke" else said)
+    return Sentence(f"{said} {MACHINERY}" if ledger.profile == "smoke" else said)
 
 
 def table(ledger: Ledger, section: str) -> Table:

@@ -1,0 +1,173 @@
+"""Fig. 1: one unit traced and projected, and the three drawings."""
+
+import numpy as np
+import pytest
+import torch
+from drawings import assert_legible, pictures, words
+from torch.nn import functional as F
+
+from zfnet_lib.deconv import alone, deconv, descend
+from zfnet_lib.files import ZfnetError
+from zfnet_lib.images import FigureError, projection_image
+from zfnet_lib.paper import fig1
+
+rng = np.random.default_rng(0)
+PICTURE = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+
+
+def pooled_window(values: np.ndarray) -> list[np.ndarray]:
+    """Pool and unpool literally: a map, its regions' maxima and switches, and the map in which they add up."""
+    pooled, switches = F.max_pool2d(torch.from_numpy(values)[None], 3, 2, ceil_mode=True, return_indices=True)
+    unpooled = np.zeros(values.size)
+    np.add.at(unpooled, switches.numpy().ravel(), pooled.numpy().ravel())
+    return [values, pooled[0].numpy(), switches[0].numpy(), unpooled.reshape(values.shape)]
+
+
+def a_window() -> list[np.ndarray]:
+    values = np.round(rng.exponential(3, (7, 7)), 2)
+    values[2, 4] = 30.25
+    return pooled_window(values)
+
+
+def some_levels() -> dict[str, np.ndarray]:
+    maps = np.zeros((20, 6, 6))
+    maps[3, 1, :2], maps[7, 4, 4], maps[12, 0, 0] = 5.0, 9.0, 1.0
+    pixels = np.zeros((3, 40, 50))
+    pixels[:, 10:20, 5:25] = rng.normal(size=(3, 10, 20))
+    unit = np.zeros((4, 3, 3))
+    unit[2, 1, 1] = 7.5
+    return {"conv3": unit, "conv1": maps, "pixels": pixels}
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return fig1.measure("smoke", picture=3)
+
+
+def test_the_unit_is_the_strongest_of_its_layer_and_ends_at_its_projection(measured):
+    trace, unit, source = measured
+    maps = trace[unit.layer].maps
+    place = unit.map, unit.row, unit.column
+    assert unit.layer == "conv5" and maps[(0, *place)] == maps.max() > 0
+    signal = alone(maps, place)
+    levels = descend(trace, unit.layer, signal)
+    assert list(levels) == ["conv5", "conv4", "conv3", "conv2", "conv1", "pixels"]
+    assert torch.equal(levels["pixels"], deconv(trace, unit.layer, place))
+    assert all(row["difference"] > 0.01 for row in fig1.variants(trace, unit.layer, signal).rows)
+    for part in ("mini, trained on the spot", "shapes val (1024 pictures, fingerprint", "torch", "seed 0"):
+        assert part in str(source)
+
+
+def test_a_piece_of_a_real_map_has_regions_that_share_a_switch(measured):
+    piece, name = fig1.piece(measured[0])
+    pooled, switches = F.max_pool2d(piece[None], 3, 2, return_indices=True)
+    active = switches[pooled > 0].tolist()
+    assert piece.shape == (7, 7) and name.startswith("conv1, map ") and len(set(active)) < len(active)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"profile": "huge"}, "there is no profile 'huge'; choose one of smoke, tiny, paper"),
+        ({"picture": 10**6}, "shapes has no picture 1000000"),
+        ({"layer": "conv9"}, "mini has no layer 'conv9'; its layers are conv1"),
+        ({"layer": "fc6"}, "mini has no layer 'fc6'; its layers are conv1"),
+        ({"map": 999}, "conv5 has no map 999"),
+    ],
+)
+def test_bad_requests_get_one_sentence(changes, sentence):
+    with pytest.raises(ZfnetError) as error:
+        fig1.measure(**{"profile": "smoke"} | changes)
+    assert sentence in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        fig1.diagram,
+        lambda: fig1.unpooling(*a_window()),
+        lambda: fig1.unpooling(*a_window(), title="conv1, map 3"),
+        lambda: fig1.downwards(PICTURE, some_levels(), "conv3, map 2"),
+    ],
+)
+def test_letters_are_legible(draw):
+    assert_legible(draw())
+
+
+def test_the_diagram_names_every_part_of_fig_1_once_or_on_both_sides():
+    written = words(fig1.diagram())
+    for part in ("Max pooling", "Max unpooling", "switches", "Convolutional filtering  {Fᵀ}", "Reconstruction"):
+        assert written.count(part) == 1
+    assert written.count("Rectified linear function") == 2
+
+
+def test_the_numbers_drawn_are_the_numbers_given():
+    maps = np.array([[1.0, 0.0, 2.0, 0.0, 0.0], [0.5, 0.0, 3.0, 0.25, 0.0], [0.0, 0.0, 1.5, 0.0, 0.0]])
+    written = words(fig1.unpooling(*pooled_window(maps)))  # both regions share the 3 in row 1, column 2
+    middle, values = written.index("Unpooled map"), written.index("Pooled values")
+    rows = "1.00 0 2.00 0 0", "0.50 0 3.00 0.25 0", "0 0 1.50 0 0"
+    assert written[1:middle] == " ".join(rows).split()
+    assert written[middle + 1 : values] == ["0"] * 7 + ["6.00"] + ["0"] * 7
+    assert written[values + 1 : values + 3] == ["3.00", "3.00"]
+    assert "values that share a switch have added: 3.00 + 3.00" in written
+
+
+@pytest.mark.parametrize("values", [np.eye(3), np.zeros((5, 5))])
+def test_without_a_shared_switch_nothing_is_said_to_add(values):
+    maps, pooled, switches, _ = pooled_window(values)
+    shown = fig1.unpooling(maps, 0 * pooled, np.full_like(switches, maps.size // 2), maps)
+    assert not any("share" in text for text in words(shown))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda a: [a[0][:5], *a[1:]], r"map \[h, w\] up to 8x8, .*; given float64 \[5, 7\]"),
+        (lambda a: pooled_window(np.zeros((20, 20))), r"up to 8x8, .*; given float64 \[20, 20\]"),
+        (lambda a: [a[0], a[1][:2], *a[2:]], r"its regions \[3, 3\].*; given .*, float64 \[2, 3\], int64 \[3, 3\]"),
+        (
+            lambda a: [a[0], a[1], a[2].astype(float), a[3]],
+            r"integer switches .*, float64 \[3, 3\], float64 \[7, 7\]",
+        ),
+        (lambda a: [a[0], a[1], a[2] * 0 + 48, a[3]], r"switch 48 lies outside its region \(0, 0\)"),
+        (lambda a: [a[0], a[1], a[2] * 0 - 1, a[3]], r"switch -1 lies outside its region"),
+    ],
+)
+def test_what_is_no_pooling_is_refused(change, sentence):
+    with pytest.raises(FigureError, match=sentence):
+        fig1.unpooling(*change(a_window()))
+
+
+def test_the_way_down_shows_the_strongest_maps_the_sum_and_the_projection():
+    levels = some_levels()
+    figure = fig1.downwards(PICTURE, levels, "conv3, map 2")
+    written = words(figure)
+    assert [text for text in written if text.isdigit()] == ["2", "3", "7", "12"]
+    assert {"1 of 4 maps", "3 of 20 maps", "up to 7.5", "6×6"} <= set(written)
+    unit, total, *maps, all_maps, projection, picture = pictures(figure)
+    assert (unit == levels["conv3"][2]).all() and (total == unit).all()
+    assert [(shown == levels["conv1"][n]).all() for shown, n in zip(maps, (3, 7, 12), strict=True)] == [True] * 3
+    assert (all_maps == levels["conv1"].sum(axis=0)).all()
+    assert (projection == projection_image(levels["pixels"])).all() and (picture == PICTURE).all()
+    assert [image.get_clim()[1] for image in figure.axes[0].images][2:5] == [9.0] * 3
+
+
+def test_large_maps_keep_their_single_peaks():
+    maps = np.zeros((1, 224, 224))
+    maps[0, 223, 101] = 4.0
+    shown = pictures(fig1.downwards(PICTURE, {"conv1_1": maps, "pixels": some_levels()["pixels"]}, "unit"))[0]
+    assert max(shown.shape) <= 120 and shown.max() == 4.0 and (shown > 0).sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("picture", "levels", "sentence"),
+    [
+        (PICTURE, {"conv1": np.zeros((20, 6, 6))}, r"pixels \[3, 40, 50\].* given conv1 \[20, 6, 6\]"),
+        (PICTURE[:30], some_levels(), r"given pixels \[3, 40, 50\]"),
+        (PICTURE.astype(float), some_levels(), r"a picture is a uint8 array \[h, w, 3\]; given float64"),
+        (PICTURE, some_levels() | {"conv1": np.zeros((6, 6))}, r"signal at conv1 is an array \[maps, h, w\]"),
+    ],
+)
+def test_what_is_no_way_down_is_refused(picture, levels, sentence):
+    with pytest.raises(FigureError, match=sentence):
+        fig1.downwards(picture, levels, "unit")

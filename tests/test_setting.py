@@ -1,0 +1,52 @@
+"""What notebooks start from: profiles, pictures, parameters, and what is said of them."""
+
+from contextlib import nullcontext
+
+import papermill
+import pytest
+
+from zfnet_lib.files import PROJECT, ZfnetError
+from zfnet_lib.paper import setting
+from zfnet_lib.paper.records import Provenance, Record
+
+
+@pytest.mark.parametrize(
+    ("cell", "sentence"),
+    [
+        ("typo = 1", "there is no parameter 'typo'; the parameters of this notebook are profile, live, size, maps"),
+        ('profile = "smoke"\nPictures = "photos"', "there is no parameter 'Pictures'"),
+        ('live = "no"', "the parameter live takes bool, not 'no'"),
+        ("maps = 2.0", "the parameter maps takes int, not 2.0"),
+        ("maps = True", "the parameter maps takes int, not True"),
+        ("profile = None", "the parameter profile takes str, not None"),
+        ('profile = "smoke"\nlive = True\nsize = 2\nmaps = 3', ""),
+    ],
+)
+def test_what_papermill_injects_is_checked(cell, sentence):
+    notebook = {}
+    exec('profile: str = "tiny"\nlive: bool = False\nsize: float = 1.5\nmaps: int = 6', notebook)
+    exec(cell, notebook)
+    notebook["In"] = ["", "profile: str …", f"# Parameters\n{cell}\n", "typo = 2"]
+    with pytest.raises(ZfnetError, match=sentence) if sentence else nullcontext():
+        setting.check_parameters(notebook)
+
+
+def test_papermill_alone_ends_at_a_misspelt_parameter(tmp_path):
+    with pytest.raises(papermill.PapermillExecutionError, match="there is no parameter 'netwrok'"):
+        papermill.execute_notebook(
+            PROJECT / "notebooks/fig3.ipynb",
+            tmp_path / "out.ipynb",
+            {"netwrok": "krizhevsky"},
+            cwd=PROJECT / "notebooks",
+            progress_bar=False,
+        )
+
+
+def test_the_seconds_of_records_add_up_over_the_parts_of_the_work():
+    def record(seconds: float) -> Record:
+        made = Provenance("", False, {"torch": "2"}, "two cores", 0, seconds)
+        return Record("some", "share", 1.0, "%", made, spec="mini", data="shapes")
+
+    source = setting.source_of([record(seconds) for seconds in (1.0, 2.5, 4.0, 0.5, 3.0)])
+    assert source.provenance.seconds == 7.0
+    assert (source.network, source.pictures) == ("mini", "shapes")

@@ -15,7 +15,7 @@ from zfnet_lib.deconv import deconv
 from zfnet_lib.files import PROJECT, ZfnetError
 from zfnet_lib.paper import fig2, fig3, setting
 from zfnet_lib.paper.records import Provenance, Record
-from zfnet_lib.strongest import Hits
+from zfnet_lib.strongest import TopUnits
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_fig2_draws_maps_by_seed_and_layer_among_the_active_ones():
     def drawn(seed, layer="conv1"):
         score = torch.ones(40, 2)
         score[7, 1] = 0
-        return fig2.drawn_maps(Hits(layer, score, score, score, score), 5, seed)
+        return fig2.drawn_maps(TopUnits(layer, score, score, score, score), 5, seed)
 
     assert drawn(5) == drawn(5)
     assert len({tuple(drawn(seed)) for seed in range(6)}) == 6
@@ -142,7 +142,7 @@ def test_fig2_draws_maps_by_seed_and_layer_among_the_active_ones():
     assert all(7 not in drawn(seed) for seed in range(40))
     for maps in (0, -1):
         with pytest.raises(ZfnetError, match=f"{maps} maps of a layer cannot be drawn"):
-            fig2.drawn_maps(Hits("conv1", *4 * [torch.ones(40, 2)]), maps, 0)
+            fig2.drawn_maps(TopUnits("conv1", *4 * [torch.ones(40, 2)]), maps, 0)
 
 
 def test_fig3_agrees_with_the_paper():

@@ -1,11 +1,9 @@
-"""Where things live, that nothing half-written survives, and that a changed byte of what is stored is noticed."""
+"""Where things live; nothing half-written survives; damage is noticed; what is kept is computed again in time."""
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import itertools
-import json
 import os
 import shutil
 import subprocess
@@ -13,18 +11,22 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
+import nbformat
 import numpy as np
 import pytest
 import torch
-from layouts import class_folders
+from layouts import class_folders, write_picture
 
-from zfnet_lib import files
+from zfnet_lib import files, runner
 from zfnet_lib.architecture import MINI, Box
+from zfnet_lib.batches import training_preparation
 from zfnet_lib.browser.atlas import read_manifest, write_atlas
-from zfnet_lib.datasets import pack_dataset, pack_in_memory, whole_pack
-from zfnet_lib.datasets.opening import open_dataset
+from zfnet_lib.datasets import dataset_folder, open_dataset, pack_dataset, whole_pack
 from zfnet_lib.datasets.overlap import Overlap, Pair
 from zfnet_lib.files import (
     PACKAGE,
@@ -39,43 +41,45 @@ from zfnet_lib.files import (
     is_there,
     replacing,
     results_root,
-    sha256,
     storing,
 )
 from zfnet_lib.network import ConvNet
-from zfnet_lib.paper import records
+from zfnet_lib.paper import claims, records
+from zfnet_lib.paper.claims import stored
 from zfnet_lib.paper.fig4 import Development, Feature
 from zfnet_lib.paper.setting import Source
-from zfnet_lib.paper.trainings import read_epochs
+from zfnet_lib.paper.trainings import read_epochs, training_data
 from zfnet_lib.paper.transfer import extract
-from zfnet_lib.strongest import Block, Hits, Ranking, load_blocks, save_blocks, strongest
-from zfnet_lib.training import newest_state, save_state
+from zfnet_lib.strongest import Block, Ranking, TopUnits, load_blocks, save_blocks, strongest
+from zfnet_lib.training import SMOKE, StateError, newest_state, save_state, train
 from zfnet_lib.weights import load_network, save_network
+
+ledger = import_module("zfnet_lib.paper.claims.ledger")  # the function of that name hides the module
 
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_data_live_where_the_environment_says_and_otherwise_in_the_checkout(monkeypatch):
-    monkeypatch.setenv("ZFNET_DATA", "/somewhere/else")
-    assert data_root() == Path("/somewhere/else")
-    monkeypatch.setenv("ZFNET_DATA", "~/pictures")
-    assert data_root() == Path.home() / "pictures"
-    monkeypatch.setenv("ZFNET_DATA", "")
-    assert data_root() == PROJECT / "data"
-
-
-@pytest.mark.parametrize("variable", ["ZFNET_DATA", "ZFNET_RESULTS"])
-def test_the_home_of_nobody_is_refused(monkeypatch, variable):
-    monkeypatch.setenv(variable, "~no-such-user/place")
-    with pytest.raises(ZfnetError, match="~no-such-user/place: there is no such user here; write the folder out"):
-        data_root() if variable == "ZFNET_DATA" else results_root("tiny")
+def test_data_and_results_live_where_the_environment_says_and_otherwise_in_the_checkout(monkeypatch):
+    for variable, root, usual in (
+        ("ZFNET_DATA", data_root, PROJECT / "data"),
+        ("ZFNET_RESULTS", lambda: results_root("tiny").parent, PROJECT / "results"),
+        ("ZFNET_RESULTS", lambda: results_root("smoke").parent, PROJECT / "runs" / "results"),
+    ):
+        for given, place in (("/somewhere", Path("/somewhere")), ("~/here", Path.home() / "here"), ("", usual)):
+            monkeypatch.setenv(variable, given)
+            assert root() == place
+        monkeypatch.setenv(variable, "~no-such-user/place")
+        with pytest.raises(
+            ZfnetError, match="~no-such-user/place: there is no such user here; write the folder out"
+        ):
+            root()
 
 
 ALONE = """from zfnet_lib.__main__ import main
-from zfnet_lib.files import data_root, results_root, spot_root
-print(data_root(), results_root("tiny"), spot_root())
+from zfnet_lib.files import data_root, results_root, trained_root
+print(data_root(), results_root("tiny"), trained_root())
 for words in ("list", "run --profile smoke", "run fig1 --profile tiny", "book --profile tiny"):
     print(words, "ends with", main(words.split()))"""
 
@@ -96,29 +100,19 @@ def test_a_package_without_a_checkout_works_in_the_current_folder(tmp_path):
     assert names(installed) == ["zfnet_lib"] and names(here) == []
 
 
-def test_results_of_the_smoke_profile_are_not_among_the_committed_ones(monkeypatch, tmp_path):
-    monkeypatch.delenv("ZFNET_RESULTS", raising=False)
-    assert results_root("tiny") == PROJECT / "results" / "tiny"
-    assert PROJECT / "results" not in results_root("smoke").parents
-    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path))
-    assert results_root("smoke") == tmp_path / "smoke"
-
-
-def test_the_hash_is_the_standard_librarys(tmp_path):
-    path = tmp_path / "bytes"
-    path.write_bytes(bytes(range(256)) * 999)
-    assert sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def test_a_file_is_replaced_as_a_whole(tmp_path):
-    path = tmp_path / "new folder" / "number.txt"
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_file_or_a_folder_is_replaced_as_a_whole(tmp_path, folder):
+    path = tmp_path / "new folder" / "number"
+    inside = path / "inside" if folder else path
     for text in ("first", "second"):
         with replacing(path) as temporary:
-            temporary.write_text(text)
+            if folder:
+                temporary.mkdir()
+            (temporary / "inside" if folder else temporary).write_text(text)
             assert temporary.parent == path.parent
-            assert not path.exists() or path.read_text() == "first"
-        assert path.read_text() == text
-    assert names(path.parent) == ["number.txt"]
+            assert not path.exists() or inside.read_text() == "first"
+        assert inside.read_text() == text
+    assert names(path.parent) == ["number"]
 
 
 def test_writes_inside_one_another_leave_each_other_alone(tmp_path, monkeypatch):
@@ -128,16 +122,6 @@ def test_writes_inside_one_another_leave_each_other_alone(tmp_path, monkeypatch)
         with replacing(tmp_path / "inner") as inner:
             inner.write_text("inner")
     assert names(tmp_path) == ["inner", "outer"]
-
-
-def test_a_folder_is_replaced_as_a_whole(tmp_path):
-    path = tmp_path / "folder"
-    for name in ("old", "new"):
-        with replacing(path) as temporary:
-            temporary.mkdir()
-            (temporary / name).write_text(name)
-        assert names(path) == [name]
-    assert names(tmp_path) == ["folder"]
 
 
 @pytest.mark.parametrize("folder", [False, True])
@@ -155,20 +139,19 @@ def test_after_an_error_the_old_is_there_and_nothing_half_written(tmp_path, fold
     assert path.read_text() == "old"
 
 
-def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path):
-    sentence = r"^cannot write .*x: No space left on device; free space or choose another folder$"
-    with pytest.raises(ZfnetError, match=sentence), replacing(tmp_path / "x") as temporary:
-        temporary.write_text("half")
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    assert names(tmp_path) == []
-
-
-def test_a_file_in_the_place_of_a_folder_is_one_sentence(tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    for path in (tmp_path / "file" / "x", tmp_path / "file" / "deeper" / "x"):
-        sentence = r"^cannot write .*; free space or choose another folder$"
-        with pytest.raises(ZfnetError, match=sentence), replacing(path) as temporary:
-            temporary.write_text("never")
+def test_a_full_disk_is_one_sentence_and_errors_of_what_is_read_stay_what_they_are(tmp_path):
+    for error, expected in (
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), UnwritableError),
+        (FileNotFoundError(errno.ENOENT, "No such file", str(tmp_path / "absent")), FileNotFoundError),
+        (ConnectionResetError("the other side closed the connection"), ConnectionError),
+    ):
+        with pytest.raises(expected) as caught, replacing(tmp_path / "x") as temporary:
+            temporary.write_text("half")
+            raise error
+        assert names(tmp_path) == []
+        if expected is UnwritableError:
+            sentence = f"cannot write {tmp_path}/x: No space left on device; free space or choose another folder"
+            assert str(caught.value) == sentence
 
 
 def test_a_folder_that_must_not_be_made_is_one_sentence(tmp_path, monkeypatch):
@@ -181,19 +164,6 @@ def test_a_folder_that_must_not_be_made_is_one_sentence(tmp_path, monkeypatch):
     path = tmp_path / "data" / "weights" / "x"
     with pytest.raises(ZfnetError, match=r"^cannot write .*Permission denied"), replacing(path) as temporary:
         temporary.write_text("never")
-
-
-def test_errors_about_other_files_stay_what_they_are(tmp_path):
-    with pytest.raises(FileNotFoundError), replacing(tmp_path / "x"):
-        (tmp_path / "absent").read_text()
-    assert names(tmp_path) == []
-
-
-def test_errors_of_the_network_are_not_called_errors_of_writing(tmp_path):
-    with pytest.raises(ConnectionError), replacing(tmp_path / "x") as temporary:
-        temporary.write_text("half")
-        raise ConnectionResetError("the other side closed the connection")
-    assert names(tmp_path) == []
 
 
 # ---- processes that are killed, and that wait for one another -----------------------------------------------
@@ -292,17 +262,6 @@ def test_a_lock_is_seen_survives_the_replacing_of_its_folder_and_ends_with_its_p
     assert names(tmp_path) == ["folder"]
 
 
-def test_the_library_works_without_fcntl(tmp_path):
-    program = (
-        "import sys; sys.modules['fcntl'] = None\n"
-        "from pathlib import Path; import zfnet_lib; from zfnet_lib.files import alone, is_busy\n"
-        "folder = Path(sys.argv[1])\n"
-        "with alone(folder): assert is_busy(folder)\n"
-        "assert not is_busy(folder)\n"
-    )
-    subprocess.run([sys.executable, "-W", "ignore", "-c", program, tmp_path / "folder"], check=True, timeout=60)
-
-
 # ---- places that cannot be written --------------------------------------------------------------------------
 
 
@@ -339,11 +298,11 @@ def test_a_place_that_cannot_be_written_is_one_sentence(unwritable, write):
     assert not is_busy(unwritable / "x") and not is_there(unwritable / "x")
 
 
-def test_a_search_that_cannot_be_kept_is_made_all_the_same(unwritable, net):
+def test_a_search_that_cannot_be_kept_is_made_all_the_same(unwritable):
     pictures = open_dataset("shapes", n=4)
-    expected = strongest(net, pictures, 1, ["conv1"])
+    expected = strongest(NET, pictures, 1, ["conv1"])
     with pytest.warns(UserWarning, match=r"cannot write .*; the search goes on and is not kept"):
-        found = strongest(net, pictures, 1, ["conv1"], folder=unwritable / "searches")
+        found = strongest(NET, pictures, 1, ["conv1"], folder=unwritable / "searches")
     assert torch.equal(found["conv1"].score, expected["conv1"].score)
 
 
@@ -366,21 +325,17 @@ class Means:
         return {"mean": torch.stack([picture.float().mean((1, 2)) for picture in pictures])}
 
 
-@pytest.fixture(scope="module")
-def net() -> ConvNet:
-    return ConvNet(MINI).eval()
-
-
+NET = ConvNet(MINI).eval()
 MADE = records.Stopwatch().provenance()
 RECORD = records.Record("test", "errors", 12.5, "%", MADE)
-HITS = Hits("conv1", *(torch.arange(6).view(3, 2) for _ in range(4)))
+TOP = TopUnits("conv1", *(torch.arange(6).view(3, 2) for _ in range(4)))
 BLOCK = Block("conv1", 0, [1.0], [np.ones((3, 4, 4))], [], [Box(0, 0, 4, 4)], [], ["a.jpg"])
 FEATURE = Feature(0, np.ones((1, 4, 4, 3), np.uint8), [1.0], [2.0], ["a.jpg"], [(0, 0)])
 PAIR = Overlap("a train", "b val", (10, 10), 0.9, (Pair("x", "y", 0.95, False),))
 
 
 def atlas(folder: Path) -> Path:
-    return write_atlas(ConvNet(MINI).eval(), open_dataset("shapes", n=4), folder / "atlas", maps=1)
+    return write_atlas(NET, open_dataset("shapes", n=4), folder / "atlas", maps=1)
 
 
 def pack(folder: Path) -> Path:
@@ -406,7 +361,7 @@ RESULTS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object]]] = {
         lambda d: save_state(d, 1, {"w": torch.arange(9.0)}, {"state": {"loss": 0.25}}),
         lambda path: newest_state(path.parent),
     ),
-    "ranking": (lambda d: Ranking({"conv1": HITS}, 3, {}).save(d / "top.safetensors"), Ranking.load),
+    "ranking": (lambda d: Ranking({"conv1": TOP}, 3, {}).save(d / "top.safetensors"), Ranking.load),
     "mosaic": (lambda d: at(d / "blocks.npz", lambda path: save_blocks(path, [BLOCK], {})), load_blocks),
     "records": (lambda d: at(d / "a.jsonl", lambda path: records.append(path, [RECORD] * 3)), records.read),
     "epochs": (
@@ -447,53 +402,50 @@ def test_a_changed_byte_of_a_result_is_noticed_and_named(kind, data, tmp_path):
     assert read(path) is not None
 
 
-def features(folder: Path):
-    return extract(Means(), open_dataset("shapes", n=4), progress=False)["mean"].matrix()
+@pytest.fixture
+def pictures(data: Path, tmp_path: Path) -> str:
+    """A folder of twelve pictures; `data` is the data folder."""
+    class_folders(tmp_path / "pictures", ["cats", "dogs"], 6, "{}.png")
+    return f"folder:{tmp_path / 'pictures'}"
 
 
-def search(folder: Path):
-    pictures = pack_in_memory(open_dataset("shapes", n=4), 64)
-    return strongest(ConvNet(MINI).eval(), pictures, 1, ["conv1"], folder=folder / "searches")["conv1"].score
+def replace_pictures(name: str) -> None:
+    """Put other pixels, of the same size, under the same names."""
+    for seed, path in enumerate(sorted(Path(name.removeprefix("folder:")).rglob("*.png"))):
+        write_picture(path, 1000 + seed)
 
 
-def packed(folder: Path):
-    name = f"folder:{folder / 'pictures'}"
-    if not (folder / "pictures").exists():
-        class_folders(folder / "pictures", ["cat", "dog"], 2)
-    return pack_dataset(name, "train", 8, workers=0, progress=False).pictures.clone()
+def features(name: str) -> list:
+    return extract(Means(), open_dataset(name, "all"), progress=False)["mean"].matrix().tolist()
 
 
-@pytest.mark.parametrize(
-    ("compute", "place"), [(features, "data/features"), (search, "searches"), (packed, "data/packs")]
-)
-def test_a_damaged_cache_is_computed_again_with_a_word(compute, place, data, tmp_path):
-    expected = compute(tmp_path)
-    (folder,) = (tmp_path / place).iterdir()
+def search(name: str) -> list:
+    folder = data_root() / "searches"
+    return strongest(NET, open_dataset(name, "all"), 2, ["conv1"], folder=folder)["conv1"].score.tolist()
+
+
+def packed(name: str) -> list:
+    return pack_dataset(name, "all", 8, workers=0, progress=False).pictures.tolist()
+
+
+@pytest.mark.parametrize(("compute", "place"), [(features, "features"), (search, "searches"), (packed, "packs")])
+def test_a_damaged_cache_is_computed_again_with_a_word(compute, place, data, pictures):
+    expected = compute(pictures)
+    (kept,) = (path for path in (data / place).iterdir() if path.suffix != ".sha256")
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        assert torch.equal(compute(tmp_path), expected) and not said
-        for file in damages(folder):
-            assert torch.equal(compute(tmp_path), expected), file
+        assert compute(pictures) == expected and not said
+        for file in damages(kept):
+            assert compute(pictures) == expected, file
             assert said and all("damaged" in str(warning.message) for warning in said), file
             said.clear()
-            assert torch.equal(compute(tmp_path), expected) and not said
+            assert compute(pictures) == expected and not said
 
 
 def test_an_atlas_without_its_manifest_is_written_again(tmp_path):
     folder = atlas(tmp_path)
     (folder / "manifest.json").unlink()
     assert read_manifest(atlas(tmp_path))["network"] == "mini"
-
-
-def test_checkpoints_of_an_earlier_version_are_taken_up(tmp_path):
-    path = save_state(tmp_path, 1, {"w": torch.arange(9.0)}, {"state": 1})
-    (path / "SHA256SUMS").unlink()
-    assert newest_state(tmp_path).values == {"state": 1}
-    (path / "state.json").write_text(json.dumps({"state": 1, "sha256": sha256(path / "state.safetensors")}))
-    assert newest_state(tmp_path).values == {"state": 1}
-    (path / "state.json").write_text(json.dumps({"state": 1, "sha256": "0" * 64}))
-    with pytest.raises(ZfnetError, match="is damaged"):
-        newest_state(tmp_path)
 
 
 def test_what_was_stored_without_a_hash_is_believed_and_what_was_stored_with_one_is_not_when_a_file_lacks(tmp_path):
@@ -506,3 +458,96 @@ def test_what_was_stored_without_a_hash_is_believed_and_what_was_stored_with_one
     (tmp_path / "folder/inside").unlink()
     with pytest.raises(DamagedError, match=r"^inside is missing$"):
         check(tmp_path / "folder")
+
+
+# ---- freshness: pictures replaced under the same names, and other weights at the same path ----------------------
+
+
+def atlas_key(name: str) -> str:
+    folder = write_atlas(NET, open_dataset(name, "all"), data_root() / "atlas", maps=1)
+    return read_manifest(folder)["key"]
+
+
+@pytest.mark.parametrize("compute", [features, search, packed, atlas_key])
+def test_what_is_kept_is_computed_again_for_other_pictures(pictures, compute):
+    before = compute(pictures)
+    assert compute(pictures) == before
+    replace_pictures(pictures)
+    assert compute(pictures) != before
+
+
+def test_the_fingerprint_covers_the_pixels_of_what_no_archive_vouches_for(pictures):
+    unpacked = dataset_folder("caltech-101")
+    class_folders(unpacked, ["ant", "bee"], 2)
+    before = [open_dataset(name, "all").fingerprint for name in (pictures, "caltech-101")]
+    assert [open_dataset(name, "all").fingerprint for name in (pictures, "caltech-101")] == before
+    replace_pictures(pictures)
+    write_picture(unpacked / "bee/image_0002.jpg", 99)
+    after = [open_dataset(name, "all").fingerprint for name in (pictures, "caltech-101")]
+    assert all(np.array(before) != np.array(after))
+    (unpacked.parents[1] / "origin.json").write_text('{"archive": "the official zip"}')
+    before = open_dataset("caltech-101", "all").fingerprint
+    write_picture(unpacked / "bee/image_0002.jpg", 98)
+    assert open_dataset("caltech-101", "all").fingerprint == before
+
+
+@pytest.mark.parametrize("from_pack", [False, True])
+def test_a_training_does_not_go_on_with_other_pictures(pictures, tmp_path, from_pack):
+    def learn():
+        data = training_data(pictures, "train") if from_pack else open_dataset(pictures, "train")
+        spec = replace(MINI, classes=2)
+        net = ConvNet(spec, training_preparation(data, spec.image_size))
+        recipe = replace(SMOKE, batch=8, epochs=1)
+        list(train(net, data, recipe, folder=tmp_path / "training", resume=True))
+
+    learn()
+    learn()
+    replace_pictures(pictures)
+    with pytest.raises(StateError, match="holds a training with another data"):
+        learn()
+
+
+def test_a_notebook_runs_again(pictures, tmp_path, monkeypatch):
+    cell = nbformat.v4.new_code_cell('pictures: str = ""\nnetwork: str = ""', metadata={"tags": ["parameters"]})
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    (tmp_path / "notebooks").mkdir()
+    page = nbformat.v4.new_notebook(metadata={"kernelspec": kernel}, cells=[cell])
+    nbformat.write(page, tmp_path / "notebooks" / "page.ipynb")
+    (tmp_path / "_toc.yml").touch()
+    monkeypatch.setattr(runner, "PROJECT", tmp_path)
+    monkeypatch.setattr(runner, "state_hash", lambda: "unchanged")
+    monkeypatch.setattr(runner, "_execute", lambda source, executed, *rest: shutil.copy(source, executed) and "")
+    weights = save_network(NET, tmp_path / "weights", {})
+
+    def state() -> str:
+        named = {"pictures": pictures, "network": str(weights)}
+        (run,) = runner.run_notebooks(["page"], "tiny", named, out=tmp_path / "runs")
+        return run.state
+
+    assert [state(), state()] == ["done", "kept"]
+    replace_pictures(pictures)
+    assert [state(), state()] == ["done", "kept"]
+    save_network(ConvNet(MINI, seed=1), weights, {})
+    assert [state(), state()] == ["done", "kept"]
+
+
+def test_a_claim_is_measured_again(pictures, data, monkeypatch):
+    made = records.Provenance("c0ffee", False, {}, "a processor", 0, 1.0)
+    answer = [stored.counted("answer", 42, 7)]
+    monkeypatch.setenv("ZFNET_RESULTS", str(data / "results"))
+    monkeypatch.setattr(records.Stopwatch, "provenance", lambda *given: made)
+    monkeypatch.setitem(claims.TESTS, "input-range-128", ledger.Test(lambda at: None, measure=lambda at: answer))
+    monkeypatch.setattr(
+        ledger,
+        "Subject",
+        lambda profile: SimpleNamespace(name="net", seed=0, dataset=open_dataset(pictures, "all")),
+    )
+
+    def seconds() -> float:
+        return dict(claims.measure("tiny", ["input-range-128"]))["input-range-128"]
+
+    assert [seconds(), seconds()] == [1, 0]
+    replace_pictures(pictures)
+    assert [seconds(), seconds()] == [1, 0]
+    save_network(NET, data / "weights" / "net", {})
+    assert [seconds(), seconds()] == [1, 0]

@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
 from zfnet_lib.browser.live import read_upload
-from zfnet_lib.datasets.opening import open_dataset
+from zfnet_lib.datasets import open_dataset
 from zfnet_lib.images import (
     LONGEST,
     PictureError,
@@ -46,19 +46,8 @@ def numbered(height: int, width: int) -> Tensor:
 @pytest.mark.parametrize(
     ("image", "colour"),
     [
-        (Image.new("RGB", (5, 4), RED), RED),
-        (Image.new("RGBA", (5, 4), (*RED, 255)), RED),
-        (Image.new("RGBA", (5, 4), (*RED, 0)), GREY),
-        (Image.new("L", (5, 4), 77), (77, 77, 77)),
-        (Image.new("LA", (5, 4), (77, 0)), GREY),
         (Image.new("PA", (5, 4)), GREY),
         (Image.new("HSV", (5, 4), (0, 255, 200)), (200, 0, 0)),
-        (Image.new("LAB", (5, 4), (128, 128, 128)), (119, 119, 119)),
-        (Image.new("CMYK", (5, 4), (0, 255, 255, 0)), (255, 0, 0)),
-        (Image.new("I;16", (5, 4), 77 * 257), (77, 77, 77)),
-        (Image.new("I", (5, 4), 77 * 257), (77, 77, 77)),
-        (Image.new("F", (5, 4), 0.2), (51, 51, 51)),
-        (Image.new("1", (5, 4), 1), (255, 255, 255)),
         (Image.new("RGB", (5, 4), RED).quantize(), RED),
         (np.full((4, 5), 77, dtype=np.uint8), (77, 77, 77)),
         (np.full((4, 5, 3), RED, dtype=np.uint8), RED),
@@ -92,24 +81,18 @@ def test_other_forms_are_refused_with_what_is_allowed(wrong):
 
 @pytest.mark.parametrize("wrong", [Image.new("RGB", (0, 5)), Image.new("F", (5, 0)), "picture.png", 7])
 def test_what_is_no_picture_gets_one_sentence(wrong):
-    with pytest.raises(
-        PictureError, match=r"^a picture (is a PIL picture, an .*|has at least one pixel); given \w+$"
-    ):
+    sentence = r"^a picture (is a PIL picture, an .*|has at least one pixel); given \w+$"
+    with pytest.raises(PictureError, match=sentence):
         plain()([wrong])
+    with pytest.raises(PictureError, match=r"^there are no pictures to prepare; give at least one$"):
+        plain()([])
 
 
-def test_a_prepared_view_by_hand():
+@pytest.mark.parametrize("mean", [torch.full((3, 1, 1), 10.0), torch.arange(48.0).view(3, 4, 4)])
+def test_a_mean_is_subtracted_where_it_belongs(mean):
     # 4x6 has the right short side: columns 1-4 are its square, rows 1-2 and columns 2-3 its centre view.
-    picture = numbered(4, 6)
-    expected = (picture[:, 1:3, 2:4].float() - 10) / 4
-    assert torch.equal(plain(10, 4)(picture), expected[None])
-
-
-def test_a_mean_per_pixel_is_subtracted_where_it_belongs():
-    mean = torch.arange(48.0).view(3, 4, 4)
-    preparation = Preparation(4, 2, mean, torch.ones(3, 1, 1))
-    picture = numbered(4, 6)
-    expected = picture[:, 1:3, 2:4].float() - mean[:, 1:3, 1:3]
+    picture, preparation = numbered(4, 6), Preparation(4, 2, mean, torch.full((3, 1, 1), 4.0))
+    expected = (picture[:, 1:3, 2:4].float() - mean.expand(3, 4, 4)[:, 1:3, 1:3]) / 4
     assert torch.equal(preparation(picture), expected[None])
     assert torch.equal(preparation.visible(expected[None]), picture[None, :, 1:3, 2:4])
 
@@ -133,23 +116,16 @@ def test_lists_batches_and_single_pictures_are_prepared_alike():
     assert torch.equal(torch.cat([plain()(each) for each in pictures]), whole)
 
 
-def test_no_pictures_are_refused():
-    with pytest.raises(PictureError):
-        plain()([])
-
-
 def test_zero_is_the_mean():
     grey = Preparation.grey(224)
     assert (grey.short_side, grey.crop) == (256, 224)
     assert not grey(Image.new("RGB", (300, 260), (128, 128, 128))).any()
 
 
-def test_visible_undoes_the_normalisation_and_stays_in_range():
+def test_what_is_visible_stays_in_range():
     preparation = plain(100, 3)
-    x = preparation(numbered(4, 4))
-    assert torch.equal(preparation.visible(x), numbered(4, 4)[None, :, 1:3, 1:3])
-    assert preparation.visible(x + 1e6).unique().tolist() == [255]
-    assert preparation.visible(x - 1e6).unique().tolist() == [0]
+    assert preparation.visible(torch.full((1, 3, 2, 2), 1e6)).unique().tolist() == [255]
+    assert preparation.visible(torch.full((1, 3, 2, 2), -1e6)).unique().tolist() == [0]
 
 
 def test_another_size_keeps_the_proportion_and_interpolates_the_mean():
@@ -160,19 +136,13 @@ def test_another_size_keeps_the_proportion_and_interpolates_the_mean():
     assert plain(7).resized(20).mean.shape == (3, 1, 1)
 
 
-def test_resizing_measures_the_short_side_and_keeps_the_proportion():
-    picture = torch.zeros(3, 60, 90, dtype=torch.uint8)
-    assert resize_short_side(picture, 20).shape == (3, 20, 30)
-    assert resize_short_side(picture.mT, 120).shape == (3, 180, 120)
-    assert resize_short_side(picture, 60) is picture
-
-
 @given(st.integers(9, 70), st.integers(9, 70), st.integers(4, 40), st.sampled_from([(), (2,)]), st.integers(0))
 def test_resizing_gives_torchvisions_bytes(height, width, side, before, seed):
     random = torch.Generator().manual_seed(seed % 2**63)
     pictures = torch.randint(256, (*before, 3, height, width), generator=random, dtype=torch.uint8)
     expected = resize(pictures, [side], InterpolationMode.BICUBIC, antialias=True)
     assert torch.equal(resize_short_side(pictures, side), expected)
+    assert resize_short_side(pictures, min(height, width)) is pictures
 
 
 @given(st.integers(1, 9), st.integers(0, 6), st.integers(0, 6))
@@ -198,13 +168,7 @@ def test_a_view_larger_than_the_picture_is_refused():
         ten_views(torch.zeros(1, 3, 5, 9), 6)
 
 
-def test_a_picture_file_is_read_as_it_was_written(tmp_path):
-    Image.fromarray(numbered(4, 5).permute(1, 2, 0).numpy()).save(tmp_path / "picture.png")
-    assert torch.equal(read_picture(tmp_path / "picture.png"), numbered(4, 5))
-    assert torch.equal(read_picture(str(tmp_path / "picture.png")), numbered(4, 5))
-
-
-# ---- the table of picture files: what each becomes, by whichever door it enters ------------------------------
+# ---- the table of picture files: what each becomes, however it comes in ------------------------------
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
@@ -240,6 +204,7 @@ READ = {  # the first pixel, and height and width where they are of interest
     "grey.png": (encoded(Image.new("L", (4, 3), 77)), (77, 77, 77)),
     "colour.bmp": (encoded(Image.new("RGB", (4, 3), RED), "BMP"), RED),
     "colour.ppm": (encoded(Image.new("RGB", (4, 3), RED), "PPM"), RED),
+    "numbered.png": (encoded(Image.fromarray(numbered(4, 5).permute(1, 2, 0).numpy())), (0, 20, 40), (4, 5)),
     "wrongly-named.jpg": (encoded(Image.new("RGB", (4, 3), RED)), RED),
     "black-on-transparent.png": (encoded(Image.new("RGBA", (4, 3), (0, 0, 0, 0))), GREY),
     "opaque.png": (encoded(Image.new("RGBA", (4, 3), (*RED, 255))), RED),
@@ -320,7 +285,7 @@ def entering(folder: Path, name: str):
 
 
 @pytest.mark.parametrize("name", READ)
-def test_a_file_of_any_kind_becomes_three_colours_of_8_bits_by_every_door(folder, name):
+def test_a_file_of_any_kind_becomes_three_colours_of_8_bits_however_it_comes_in(folder, name):
     _, colour, *size = READ[name]
     for read in entering(folder, name):
         picture = read()
@@ -332,7 +297,7 @@ def test_a_file_of_any_kind_becomes_three_colours_of_8_bits_by_every_door(folder
 
 @pytest.mark.parametrize("name", REFUSED)
 @pytest.mark.filterwarnings("ignore:Image size")
-def test_a_file_that_is_no_picture_gets_one_sentence_by_every_door(folder, name):
+def test_a_file_that_is_no_picture_gets_one_sentence_however_it_comes_in(folder, name):
     for read in entering(folder, name):
         with pytest.raises(PictureError, match=rf"{name} .*{REFUSED[name][1]}") as caught:
             read()

@@ -6,20 +6,17 @@ import multiprocessing
 import os
 import resource
 import signal
-from pathlib import Path
 
 import pytest
 import torch
 
 from zfnet_lib.files import ZfnetError
-from zfnet_lib.machine import has_bf16, in_processes, place
+from zfnet_lib.machine import has_bf16, in_processes, own_device
 from zfnet_lib.paper.records import device_name
 
 
 @pytest.mark.parametrize(("flags", "answer"), [("sse avx512_bf16", True), ("sse avx2 fma", False), (None, None)])
-def test_bf16_instructions_are_read_from_the_processor(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str | None, answer: bool | None
-) -> None:
+def test_bf16_instructions_are_read_from_the_processor(tmp_path, monkeypatch, flags, answer):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     cpuinfo = tmp_path / "cpuinfo"
     if flags:
@@ -35,7 +32,7 @@ def squared(x: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("n", [0, 1, 3, 20])
-def test_processes_give_all_results_in_order_without_shared_memory(n: int) -> None:
+def test_processes_give_all_results_in_order_without_shared_memory(n: int):
     assert [int(found[0, 0]) for found in in_processes(squared, range(10), n)] == [x**2 for x in range(10)]
     assert not multiprocessing.active_children()
 
@@ -57,20 +54,16 @@ def killed(x: int) -> int:
     [
         (failing, ZeroDivisionError, "integer division"),
         (ending, ZfnetError, "a process that read pictures ended before its work, perhaps for lack of memory; "),
-        (
-            killed,
-            ZfnetError,
-            "a process that read pictures ended before its work, perhaps for lack of memory; ",
-        ),
+        (killed, ZfnetError, "a process that read pictures ended before its work, perhaps for lack of memory; "),
     ],
 )
-def test_what_goes_wrong_in_a_process_is_said_and_nobody_waits(job, error: type, sentence: str) -> None:
+def test_what_goes_wrong_in_a_process_is_said_and_nobody_waits(job, error: type, sentence: str):
     with pytest.raises(error, match=sentence):
         list(in_processes(job, range(40), 2))
     assert not multiprocessing.active_children()
 
 
-def test_processes_end_when_nobody_wants_the_rest() -> None:
+def test_processes_end_when_nobody_wants_the_rest():
     found = in_processes(squared, range(40), 2)
     next(found)
     assert len(multiprocessing.active_children()) == 2
@@ -79,12 +72,12 @@ def test_processes_end_when_nobody_wants_the_rest() -> None:
 
 
 @pytest.mark.parametrize("recent", [True, False])
-def test_apples_gpu_is_a_device(monkeypatch: pytest.MonkeyPatch, recent: bool) -> None:
+def test_apples_gpu_is_a_device(monkeypatch, recent: bool):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda major, minor: recent and major <= 14)
-    assert place() == "mps"
+    assert own_device() == "mps"
     assert has_bf16() is recent
     assert device_name("mps").endswith(", GPU")
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    assert place() == "cpu"
+    assert own_device() == "cpu"

@@ -19,7 +19,7 @@ from layouts import foreign_kernel
 
 from zfnet_lib import runner
 from zfnet_lib.__main__ import main
-from zfnet_lib.files import PACKAGE, ZfnetError, spot_root
+from zfnet_lib.files import PACKAGE, ZfnetError, trained_root
 from zfnet_lib.runner import notebook_names, publish_book, run_notebooks, state_hash, summary
 
 PARAMETERS = """profile: str = "tiny"  # smoke, tiny or paper
@@ -287,11 +287,11 @@ def test_a_disk_that_fills_up_is_one_sentence(project: Path, monkeypatch: pytest
 def test_live_trains_anew_what_smoke_trained_before(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZFNET_RESULTS", str(project / "results"))
     monkeypatch.setattr(runner, "_execute", pretend([]))
-    (spot_root() / "mini").mkdir(parents=True)
+    (trained_root() / "mini").mkdir(parents=True)
     list(run_notebooks(["one"], "smoke"))
-    assert (spot_root() / "mini").is_dir()
+    assert (trained_root() / "mini").is_dir()
     list(run_notebooks(["one"], "smoke", live=True))
-    assert not spot_root().exists()
+    assert not trained_root().exists()
 
 
 @pytest.mark.parametrize(
@@ -348,6 +348,6 @@ def test_the_state_follows_results_and_weights(tmp_path: Path, monkeypatch: pyte
         assert state_hash() == state_hash()
         seen.append(state_hash())
     assert len(set(seen)) == len(seen)
-    (spot_root() / "mini").mkdir(parents=True)
-    (spot_root() / "mini/meta.json").write_text("{}")
+    (trained_root() / "mini").mkdir(parents=True)
+    (trained_root() / "mini/meta.json").write_text("{}")
     assert state_hash() == seen[-1]  # or a run of `smoke` would never be kept

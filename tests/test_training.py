@@ -337,8 +337,8 @@ sys.path.insert(0, {tests!r})
 from pathlib import Path
 from torch import distributed
 from test_training import DISTRIBUTED, DATA, TINY_SPEC, network, run, without_dropout
-from zfnet_lib.machine import joined
-with joined():
+from zfnet_lib.machine import process_group
+with process_group():
     curve = []
     results = run(network(DATA, without_dropout(TINY_SPEC)), DISTRIBUTED, validation=DATA,
                   report=lambda progress: curve.append(progress.loss))

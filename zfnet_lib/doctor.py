@@ -19,11 +19,12 @@ from .architecture import MINI
 from .browser.atlas import MANIFEST, read_manifest
 from .datasets import DATASETS, dataset_entry, dataset_folder, open_pack, whole_pack
 from .files import PACKAGE, PROJECT, ZfnetError, check, data_root, is_left, results_root, sha256
-from .machine import has_bf16, place
+from .machine import has_bf16, own_device
 from .paper.records import device_name
 from .paper.setting import DATA, PROFILES, training_of
+from .paper.table3_4_6 import SOURCES
+from .paper.table5 import TRIED
 from .paper.trainings import RETRAINED, SHIPPED, queue, state
-from .paper.transferred import SOURCES, TRIED
 from .training import recipe_named
 from .weights import FETCHERS, CheckpointError, load_network, weights_folders
 
@@ -103,7 +104,7 @@ def programs() -> Iterator[Line]:
 def machine() -> Iterator[Line]:
     """Say what computes, with how much memory and disk, and whether it has bf16 instructions."""
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    yield "device", ", ".join(gpus) or device_name(place())
+    yield "device", ", ".join(gpus) or device_name(own_device())
     yield "cores", str(os.cpu_count())
     slow = "no: bfloat16, the recipes' precision, is emulated; --precision float32 may be many times faster"
     yield "bf16 instructions", {True: "yes", False: slow, None: "unknown"}[has_bf16()]

@@ -1,9 +1,8 @@
 """Where things live, and the one way in which files are written, locked, checked and cached.
 
-What is stored has its SHA-256 beside it: a file in `NAME.sha256`, a folder in its own `SHA256SUMS`. What has none
-was stored by an earlier version, or by hand, and is believed. What is being written is called
-`.NAME.MACHINE.PID.part`, the folder that it replaces for a moment `.NAME.MACHINE.PID.old`; the lock of a folder is
-`.NAME.lock` beside it.
+What is stored has its SHA-256 beside it: a file in `NAME.sha256`, a folder in its own `SHA256SUMS`; what has none
+is believed. What is being written is called `.NAME.MACHINE.PID.part`, the folder that it replaces for a moment
+`.NAME.MACHINE.PID.old`; the lock of a folder is `.NAME.lock` beside it.
 """
 
 from __future__ import annotations
@@ -25,23 +24,18 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 SUMS = "SHA256SUMS"
-"""The hashes of the files of a stored folder."""
-
 
 PACKAGE = Path(__file__).resolve().parent
-"""The folder of this package."""
+PROJECT = PACKAGE.parent
+"""Where `notebooks/`, `book/`, `results/` and `data/` lie: the checkout around this package, or else around the
+current folder, or else the current folder; never beside installed packages."""
+if not (PROJECT / "notebooks/fig1.ipynb").exists():
+    around = (Path.cwd(), *Path.cwd().parents)
+    PROJECT = next((folder for folder in around if (folder / "notebooks/fig1.ipynb").exists()), Path.cwd())
 
-
-def _project() -> Path:
-    """Return the checkout around this package, else that around the current folder, else the current folder."""
-    if (PACKAGE.parent / "notebooks/fig1.ipynb").exists():
-        return PACKAGE.parent
-    here = Path.cwd()
-    return next((folder for folder in (here, *here.parents) if (folder / "notebooks/fig1.ipynb").exists()), here)
-
-
-PROJECT = _project()
-"""Where `notebooks/`, `book/`, `results/` and `data/` lie: never beside installed packages."""
+_MACHINE = platform.node().partition(".")[0] or "machine"
+_LEFT = re.compile(r"\.(?P<name>.+?)(\.(?P<machine>[^.]+))?\.(?P<pid>\d+)\.(part|old)", re.DOTALL)
+_WRITING: set[str] = set()  # the names of what this process writes at the moment
 
 
 class ZfnetError(Exception):
@@ -57,57 +51,35 @@ class UnwritableError(ZfnetError):
 
 
 def data_root() -> Path:
-    """Return the folder of data sets, packs, weights and checkpoints.
-
-    The environment variable `ZFNET_DATA` names it; without one it is `data/` in the checkout, or in the current
-    folder where the package was installed without one.
-    """
-    return _folder_named("ZFNET_DATA") or PROJECT / "data"
+    """Return the folder of data sets, packs, weights and checkpoints: `ZFNET_DATA`, or `data/` in the checkout."""
+    given = os.environ.get("ZFNET_DATA")
+    return expanded(given) if given else PROJECT / "data"
 
 
 def results_root(profile: str) -> Path:
-    """Return the folder of stored records, weights and arrays of one profile.
-
-    Results of `smoke` are computed anew in every run and never committed; `ZFNET_RESULTS` names
-    another folder for any profile.
-    """
-    chosen = _folder_named("ZFNET_RESULTS")
-    return (chosen or PROJECT / ("runs/results" if profile == "smoke" else "results")) / profile
-
-
-def _folder_named(variable: str) -> Path | None:
-    """Return the folder that an environment variable names; None where it is not set."""
-    given = os.environ.get(variable)
-    return expanded(given) if given else None
+    """Return the folder of a profile's stored records, weights and arrays; `ZFNET_RESULTS` names another."""
+    usual = "runs/results" if profile == "smoke" else "results"  # those of smoke are never committed
+    given = os.environ.get("ZFNET_RESULTS")
+    return (expanded(given) if given else PROJECT / usual) / profile
 
 
 def expanded(path: str | Path) -> Path:
-    """Return a path with `~` and `~user` replaced by the home folder.
-
-    Raises:
-        ZfnetError: There is no such user.
-    """
+    """Return a path with `~` and `~user` replaced by the home folder."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
         raise ZfnetError(f"{path}: there is no such user here; write the folder out") from None
 
 
-def spot_root() -> Path:
+def trained_root() -> Path:
     """Return where the networks lie that `smoke` trained on the spot, for the next notebook of the same code."""
     return results_root("smoke") / "trained"
 
 
-def library_files() -> list[Path]:
-    """Return the files that this package is made of: what it computes depends on them."""
-    found = PACKAGE.rglob("*.*")
-    return sorted(path for path in found if path.is_file() and "__pycache__" not in path.parts)
-
-
 def library_hash() -> str:
-    """Return a hash of the files that this package is made of."""
+    """Return a hash of the files that this package is made of: what it computes depends on them."""
     digest = hashlib.sha256()
-    for path in library_files():
+    for path in sorted(path for path in PACKAGE.rglob("*.*") if path.is_file() and "__pycache__" not in path.parts):
         digest.update(str(path.relative_to(PACKAGE)).encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -124,13 +96,9 @@ def files_below(folder: Path) -> list[str]:
     seen, found = {here, *here.parents}, []
     for place, folders, files in os.walk(folder, followlinks=True):
         inner = Path(place).relative_to(folder).as_posix()
-        found += [("", file) if inner == "." else (inner, file) for file in files]
-        folders.sort()
-        for name in list(folders):
-            real = Path(place, name).resolve()
-            if real in seen:
-                folders.remove(name)
-            seen.add(real)
+        found += [("" if inner == "." else inner, file) for file in files]
+        real = {name: Path(place, name).resolve() for name in sorted(folders)}
+        folders[:] = [name for name, target in real.items() if not (target in seen or seen.add(target))]
     return [f"{inner}/{file}" if inner else file for inner, file in sorted(found)]
 
 
@@ -147,7 +115,7 @@ def stamp(folder: Path, files: Iterable[str]) -> str:
 
 
 def notice(sentence: str) -> None:
-    """Say once what does not stop a result: that a cache is damaged, or cannot be written."""
+    """Say what does not stop a result: that a cache is damaged, or cannot be written."""
     warnings.warn(sentence, stacklevel=3)
 
 
@@ -155,19 +123,8 @@ def notice(sentence: str) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` on success, remove it on any error.
 
-    A reader therefore sees the old file or the whole new one, never a part. Folders work as well as files: a kill
-    between their two renames leaves the old one aside, and `is_there` or the next write puts it back.
-
-    Raises:
-        UnwritableError: The folder cannot be written or the disk is full.
-
-    Example:
-        >>> import tempfile
-        >>> target = Path(tempfile.mkdtemp()) / "number.txt"
-        >>> with replacing(target) as temporary:
-        ...     _ = temporary.write_text("7")
-        >>> target.read_text(), len(list(target.parent.iterdir()))
-        ('7', 1)
+    A reader therefore sees the old file or folder or the whole new one, never a part. A place that cannot be
+    written, or a full disk, is an `UnwritableError`.
     """
     temporary = path.with_name(f".{path.name}.{_MACHINE}.{os.getpid()}.part")
     try:
@@ -177,16 +134,22 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         put(temporary, path)
     except (OSError, SafetensorError) as error:
-        if not _about_writing(error, path, temporary):
-            raise
-        raise _unwritable(path, error) from error
+        # Errors of the place that is written to, not of what is read meanwhile, or of a network.
+        full = isinstance(error, SafetensorError) or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+        place = None if full or error.filename is None else Path(os.fsdecode(error.filename))
+        if full or (place and (place == path or place in path.parents or place.is_relative_to(temporary))):
+            raise _unwritable(path, error) from error
+        raise
     finally:
         _WRITING.discard(temporary.name)
         _settle(temporary)
 
 
 def put(temporary: Path, path: Path) -> None:
-    """Rename what is written to its place; a folder that is there steps aside until then."""
+    """Rename what is written to its place; a folder that is there steps aside until then.
+
+    A kill between these two renames leaves the old folder aside, and `is_there` or the next write puts it back.
+    """
     aside = path.with_name(f".{path.name}.{_MACHINE}.{os.getpid()}.old")
     _WRITING.add(aside.name)
     try:
@@ -220,8 +183,7 @@ def seal(folder: Path, *names: str) -> None:
 def check(path: Path, *names: str) -> None:
     """Compare a stored file, or some or all files of a stored folder, with the hashes beside them.
 
-    Raises:
-        DamagedError: One differs, or the folder lacks it; the caller names the place and the repair.
+    A `DamagedError` says which file differs or is missing; the caller names the place and the repair.
     """
     if not is_there(path) or not _sums(path).is_file():
         return
@@ -229,11 +191,21 @@ def check(path: Path, *names: str) -> None:
     for line in _sums(path).read_text(errors="replace").splitlines():
         digest, _, name = line.partition("  ")
         known[name].append(digest)
-    for name, digests in {name: known[name] for name in names or known}.items():
+    for name in names or tuple(known):
         if name not in files:
             raise DamagedError(f"{name} is missing")
-        if sha256(files[name]) not in digests:
+        if sha256(files[name]) not in known[name]:
             raise DamagedError(f"the SHA-256 of {name} differs from the one in {_sums(path).name}")
+
+
+def _files(path: Path) -> dict[str, Path]:
+    """Return the files of a stored folder, or the stored file itself, by name."""
+    inside, root = (path.rglob("*"), path) if path.is_dir() else ((path,), path.parent)
+    return {file.relative_to(root).as_posix(): file for file in inside if file.is_file() and file != _sums(path)}
+
+
+def _sums(path: Path) -> Path:
+    return path / SUMS if path.is_dir() else path.with_name(f"{path.name}.sha256")
 
 
 def is_there(path: Path) -> bool:
@@ -256,6 +228,18 @@ def is_left(path: Path, anywhere: bool = False) -> bool:
     if not left or path.name in _WRITING or not (anywhere or left["machine"] == _MACHINE):
         return False
     return int(left["pid"]) == os.getpid() or not psutil.pid_exists(int(left["pid"]))
+
+
+def _settle(left: Path) -> None:
+    """Put back what was moved aside and has no successor; remove everything else that a write left."""
+    target = left.with_name(_LEFT.fullmatch(left.name)["name"])
+    with suppress(OSError):  # where nothing can be written nothing was left
+        if left.suffix == ".old" and left.exists() and not target.exists():
+            left.rename(target)
+        elif left.is_dir():
+            shutil.rmtree(left)
+        else:
+            left.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -288,35 +272,6 @@ def is_busy(folder: Path) -> bool:
         return isinstance(error, Timeout)
 
 
-_MACHINE = platform.node().partition(".")[0] or "machine"
-_LEFT = re.compile(r"\.(?P<name>.+?)(\.(?P<machine>[^.]+))?\.(?P<pid>\d+)\.(part|old)", re.DOTALL)
-_WRITING: set[str] = set()
-"""The names of what this process writes at the moment."""
-
-
-def _settle(left: Path) -> None:
-    """Put back what was moved aside and has no successor; remove everything else that a write left."""
-    target = left.with_name(_LEFT.fullmatch(left.name)["name"])
-    with suppress(OSError):  # where nothing can be written nothing was left
-        if left.suffix == ".old" and left.exists() and not target.exists():
-            left.rename(target)
-        elif left.is_dir():
-            shutil.rmtree(left)
-        else:
-            left.unlink(missing_ok=True)
-
-
-def _files(path: Path) -> dict[str, Path]:
-    """Return the files of a stored folder, or the stored file itself, by name."""
-    inside = path.rglob("*") if path.is_dir() else (path,)
-    root = path if path.is_dir() else path.parent
-    return {file.relative_to(root).as_posix(): file for file in inside if file.is_file() and file != _sums(path)}
-
-
-def _sums(path: Path) -> Path:
-    return path / SUMS if path.is_dir() else path.with_name(f"{path.name}.sha256")
-
-
 def _lock(folder: Path) -> FileLock:
     return FileLock(folder.with_name(f".{folder.name}.lock"), thread_local=False)
 
@@ -324,13 +279,3 @@ def _lock(folder: Path) -> FileLock:
 def _unwritable(path: Path, error: Exception) -> UnwritableError:
     reason = getattr(error, "strerror", None) or str(error)
     return UnwritableError(f"cannot write {path}: {reason}; free space or choose another folder")
-
-
-def _about_writing(error: Exception, path: Path, temporary: Path) -> bool:
-    """Tell errors of the place that is written to from those of what is read, or of a network."""
-    if isinstance(error, SafetensorError) or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-        return True
-    if error.filename is None:
-        return False
-    place = Path(os.fsdecode(error.filename))
-    return place == path or place in path.parents or place.is_relative_to(temporary)

@@ -1,9 +1,10 @@
-"""Pure image operations: reading, resizing, cropping, the ten views, and the preparation of section 3."""
+"""Pictures in and out: reading, resizing, the ten views, preparation (section 3), and projections on grey."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from torch.nn.functional import interpolate
 from .files import ZfnetError
 
 GREY = 128
-"""The grey that means 0 to a network whose mean is not known; what is transparent or beyond an edge shows it."""
+"""The grey that means 0: to a network whose mean is not known, in projections, beyond edges, where transparent."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 """What a picture's content may be, whatever its name ends in. Pillow would hand PostScript to another program."""
@@ -49,29 +50,31 @@ def as_picture(image: Image.Image | np.ndarray | Tensor) -> Tensor:
         PictureError: Another type or shape, no pixels, or values that are not finite.
     """
     if isinstance(image, Tensor):
-        if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3 or not image.numel():
-            raise PictureError(
-                f"a picture tensor is uint8 [3, h, w], not empty; given {str(image.dtype)[6:]} {list(image.shape)}"
-            )
+        if image.dtype != torch.uint8 or image.ndim != 3 or len(image) != 3 or not image.numel():
+            given = f"{str(image.dtype)[6:]} {list(image.shape)}"
+            raise PictureError(f"a picture tensor is uint8 [3, h, w], not empty; given {given}")
         return image
     if isinstance(image, np.ndarray):
-        if (
-            image.dtype != np.uint8
-            or image.ndim not in (2, 3)
-            or (image.ndim == 3 and image.shape[2] not in (3, 4))
-            or not image.size
-        ):
-            raise PictureError(
-                "a picture array is uint8 [h, w], [h, w, 3] or [h, w, 4], not empty; "
-                f"given {image.dtype} {list(image.shape)}"
-            )
+        grey_or_colour = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))
+        if image.dtype != np.uint8 or not grey_or_colour or not image.size:
+            given = f"{image.dtype} {list(image.shape)}"
+            raise PictureError(f"a picture array is uint8 [h, w], [h, w, 3] or [h, w, 4], not empty; given {given}")
         image = Image.fromarray(image)
     if not isinstance(image, Image.Image):
         raise PictureError(f"a picture is a PIL picture, an array or a tensor; given {type(image).__name__}")
     if 0 in image.size:
         raise PictureError(f"a picture has at least one pixel; given {image.width}x{image.height}")
     if image.mode == "F" or image.mode.startswith("I"):
-        image = Image.fromarray(_levels(image))
+        values = np.asarray(image, np.float32)
+        low, high = values.min(), values.max()
+        if not np.isfinite([low, high]).all():
+            raise PictureError("it holds NaN or infinite values")
+        if image.mode.startswith("I;16"):
+            low, high = 0, 65535
+        elif low >= 0 and high <= 65535:
+            low, high = 0, next(top for top in (1, 255, 65535) if high <= top)
+        levels = (values - low) * (255 / max(high - low, 1e-30))
+        image = Image.fromarray(np.rint(levels).astype(np.uint8))
     elif image.has_transparency_data:
         ground = Image.new("RGBA", image.size, (GREY, GREY, GREY, 255))
         image = Image.alpha_composite(ground, image.convert("RGBA"))
@@ -80,37 +83,23 @@ def as_picture(image: Image.Image | np.ndarray | Tensor) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
-def _levels(image: Image.Image) -> np.ndarray:
-    """Scale grey of more than 8 bits to uint8 [h, w], as `as_picture` says."""
-    values = np.asarray(image, np.float32)
-    low, high = values.min(), values.max()
-    if not np.isfinite([low, high]).all():
-        raise PictureError("it holds NaN or infinite values")
-    if image.mode.startswith("I;16"):
-        low, high = 0, 65535
-    elif low >= 0 and high <= 65535:
-        low, high = 0, next(top for top in (1, 255, 65535) if high <= top)
-    return np.rint((values - low) * (255 / max(high - low, 1e-30))).astype(np.uint8)
-
-
 def read_picture(file: str | Path | bytes, name: str = "") -> Tensor:
     """Read a picture of one of `FORMATS`, upright, as uint8 [3, h, w]; of several frames the first.
 
-    Transparency and grey of more than 8 bits become what `as_picture` says.
+    Transparency and grey of more than 8 bits become what `as_picture` says. A file that is missing, is no picture,
+    is damaged, or has more than `MOST` pixels is a `PictureError`.
 
     Args:
         file: Its path, or its content.
         name: What errors call it; the path by default.
-
-    Raises:
-        PictureError: The file is missing, is no picture, is damaged, or has more than `MOST` pixels.
     """
     name = name or str(file)
     try:
         with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS) as image:
             if image.width * image.height > MOST:
                 raise Image.DecompressionBombError
-            _turn_upright(image)
+            with suppress(Exception):  # damaged notes of the camera say nothing of the pixels, which are read next
+                ImageOps.exif_transpose(image, in_place=True)
             return as_picture(image)
     except FileNotFoundError:
         raise PictureError(f"there is no picture {name}; give the path of a JPEG or PNG file") from None
@@ -123,21 +112,10 @@ def read_picture(file: str | Path | bytes, name: str = "") -> Tensor:
     raise PictureError(f"{name} cannot be read as a picture ({reason}); convert it to JPEG or PNG, or leave it out")
 
 
-def _turn_upright(image: Image.Image) -> None:
-    try:
-        ImageOps.exif_transpose(image, in_place=True)
-    except Exception:  # a damaged note of the camera says nothing of the pixels; if those are, reading them tells
-        return
-
-
 def middle(height: int, width: int) -> tuple[int, int, int, int]:
     """Return top, left, height and width of what is looked at: all, or the middle of a very long picture.
 
     Its centre square needs no more, and resized as a whole a line of 30,000 pixels takes gigabytes.
-
-    Example:
-        >>> middle(300, 400), middle(1, 30_000)
-        ((0, 0, 300, 400), (0, 14995, 1, 10))
     """
     most = LONGEST * min(height, width)
     rows, columns = min(height, most), min(width, most)
@@ -145,14 +123,9 @@ def middle(height: int, width: int) -> tuple[int, int, int, int]:
 
 
 def resize_short_side(picture: Tensor, side: int) -> Tensor:
-    """Resize so that the shorter side measures `side` pixels (section 3: 256), antialiased bicubic.
+    """Resize uint8 [..., h, w] so that the shorter side has `side` pixels (section 3: 256), antialiased bicubic.
 
-    Args:
-        picture: uint8 [..., h, w]; of a very long one the `middle` is taken.
-        side: Pixels, at least 1.
-
-    Returns:
-        uint8 [..., h', w'] with min(h', w') = side.
+    Of a very long picture the `middle` is taken.
     """
     if min(picture.shape[-2:]) == side:
         return picture
@@ -235,40 +208,22 @@ class Preparation:
         return (squares.float() - self.mean.to(squares.device)) / self.scale.to(squares.device)
 
     def __call__(self, pictures: Tensor | Sequence) -> Tensor:
-        """Prepare pictures in the centre view.
-
-        Args:
-            pictures: uint8 [n, 3, h, w], one picture, or a sequence of pictures as `as_picture` takes.
+        """Prepare one or several pictures, as `as_picture` takes them, in the centre view.
 
         Returns:
             float32 [n, 3, crop, crop]; 0 is the mean.
         """
-        single = isinstance(pictures, Image.Image | np.ndarray) or (
-            isinstance(pictures, Tensor) and pictures.ndim == 3
-        )
-        if not single and len(pictures) == 0:
+        if isinstance(pictures, Image.Image | np.ndarray) or (isinstance(pictures, Tensor) and pictures.ndim == 3):
+            pictures = [pictures]
+        if not len(pictures):
             raise PictureError("there are no pictures to prepare; give at least one")
-        squares = torch.stack([self.square(picture) for picture in ([pictures] if single else pictures)])
+        squares = torch.stack([self.square(picture) for picture in pictures])
         return centre_square(self.normalise(squares), self.crop)
 
     def visible(self, x: Tensor) -> Tensor:
-        """Undo the normalisation of centre views so that they can be looked at.
-
-        Args:
-            x: float [n, 3, crop, crop], as prepared.
-
-        Returns:
-            uint8 [n, 3, crop, crop].
-        """
+        """Undo the normalisation of centre views [n, 3, crop, crop], so that they can be looked at: uint8."""
         mean = centre_square(self.mean, self.crop) if self.mean.shape[-1] > 1 else self.mean
         return (x.cpu() * self.scale + mean).round().clamp(0, 255).to(torch.uint8)
-
-
-# Projections as pictures on grey.
-
-GREY_LEVEL = 128
-SHARE = 99.0
-"""Percent of the values that stay unclipped."""
 
 
 class FigureError(ZfnetError, ValueError):
@@ -280,15 +235,12 @@ def robust_maximum(pixels: np.ndarray) -> float:
 
     A projection is 0 outside its receptive field, so zeros say nothing about its contrast.
 
-    Args:
-        pixels: Any shape.
-
     Example:
         >>> robust_maximum(np.array([0.0, 0.0, -2.0]))
         2.0
     """
     size = np.abs(pixels)[pixels != 0]
-    return float(np.percentile(size, SHARE)) if size.size else 1.0
+    return float(np.percentile(size, 99)) if size.size else 1.0
 
 
 def projection_image(pixels: np.ndarray, scale: float | None = None) -> np.ndarray:
@@ -296,9 +248,8 @@ def projection_image(pixels: np.ndarray, scale: float | None = None) -> np.ndarr
 
     Args:
         pixels: Finite values [3, h, w].
-        scale: The absolute value that reaches 1 or 255; what exceeds it is clipped. By default the 99th
-            percentile of the absolute values that are not 0 (`robust_maximum`), so that a few extreme pixels
-            do not leave the rest grey.
+        scale: The absolute value that reaches 1 or 255; what exceeds it is clipped. By default the
+            `robust_maximum`, so that a few extreme pixels do not leave the rest grey.
 
     Returns:
         uint8 [h, w, 3].
@@ -310,22 +261,16 @@ def projection_image(pixels: np.ndarray, scale: float | None = None) -> np.ndarr
         >>> projection_image(np.array([[[0.0, 2.0]], [[0.0, 0.0]], [[0.0, -9.0]]]), scale=2).tolist()
         [[[128, 128, 128], [255, 128, 1]]]
     """
-    pixels = require_pixels(pixels)
-    scale = robust_maximum(pixels) if scale is None else scale
-    if not scale > 0:
-        raise FigureError(f"the scale of a projection is a positive number; given {scale}")
-    signed = np.clip(pixels / scale, -1, 1)
-    return np.rint(GREY_LEVEL + (255 - GREY_LEVEL) * signed).astype(np.uint8).transpose(1, 2, 0)
-
-
-def require_pixels(pixels: np.ndarray) -> np.ndarray:
-    """Return a projection as float64 [3, h, w], or refuse it."""
     pixels = np.asarray(pixels, dtype=np.float64)
     if pixels.ndim != 3 or pixels.shape[0] != 3 or not pixels.size:
         raise FigureError(f"a projection is an array [3, h, w]; given {list(pixels.shape)}")
     if not np.isfinite(pixels).all():
         raise FigureError("the projection holds NaN or infinite values; project the unit again")
-    return pixels
+    scale = robust_maximum(pixels) if scale is None else scale
+    if not scale > 0:
+        raise FigureError(f"the scale of a projection is a positive number; given {scale}")
+    signed = np.clip(pixels / scale, -1, 1)
+    return np.rint(GREY + (255 - GREY) * signed).astype(np.uint8).transpose(1, 2, 0)
 
 
 def require_picture(picture: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from multiprocessing import parent_process
 from pathlib import Path
 from threading import Thread
@@ -22,20 +22,13 @@ from torch import distributed
 
 from .files import ZfnetError
 
-_TUNING = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, 2**31 - 1), "M_ARENA_MAX": (-8, 1)}
-"""glibc's names of the settings, their numbers, and their values."""
-
-BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
-"""Flags of processors that multiply bfloat16 themselves."""
-
 
 @contextmanager
 def threads(n: int, each: int | None = None) -> Iterator[ThreadPoolExecutor]:
     """Yield a pool of `n` threads; inside an operation each uses `each` cores, by default its share of torch's.
 
-    Parts of a batch that run side by side meet once a step. Threads inside every operation meet thousands of
-    times, and each time wait for the slowest: on two cores that other programs use too, that is several times
-    slower.
+    Parts of a batch that run side by side meet once a step; threads inside every operation meet thousands of times,
+    and each time wait for the slowest, which is several times slower on cores that other programs use too.
     """
     before = torch.get_num_threads()
     each = each or max(1, before // n)
@@ -60,10 +53,8 @@ def ahead(pool: Executor, job: Callable, parts: Iterable, depth: int) -> Iterato
 def in_processes(job: Callable, parts: Sequence, n: int) -> Iterator[Any]:
     """Yield job(part) of each part in order, computed by `n` processes up to two parts ahead, or here if n is 0.
 
-    Results come through pipes: no shared memory is needed, of which containers have little.
-
-    Raises:
-        ZfnetError: A process ended before its work; or whatever the job raises.
+    Results come through pipes: no shared memory is needed, of which containers have little. A process that ended
+    before its work is a `ZfnetError`.
     """
     n = min(n, len(parts))
     if n == 0 or len(parts) == 1:
@@ -93,8 +84,13 @@ def _worked(part: Any) -> bytes:
     return pickle.dumps(_job(part))  # as bytes: torch would pass tensors through shared memory
 
 
+def end_with_parent() -> None:
+    """Let this process, which `multiprocessing` started, end at once when the one that started it does."""
+    Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
+
+
 @contextmanager
-def joined() -> Iterator[None]:
+def process_group() -> Iterator[None]:
     """Join the processes that `torchrun` started, each with its own GPU if there are any; else do nothing.
 
     The first one alone prints; errors are told by all.
@@ -107,16 +103,14 @@ def joined() -> Iterator[None]:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     distributed.init_process_group("nccl" if on_gpus else "gloo")
     try:
-        with nullcontext() if is_first() else _quiet():
+        with ExitStack() as stack:
+            if not is_first():
+                nowhere = stack.enter_context(Path(os.devnull).open("w"))
+                stack.enter_context(redirect_stdout(nowhere))
+                stack.enter_context(redirect_stderr(nowhere))
             yield
     finally:
         distributed.destroy_process_group()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-        yield
 
 
 def is_first() -> bool:
@@ -124,22 +118,12 @@ def is_first() -> bool:
     return not distributed.is_initialized() or distributed.get_rank() == 0
 
 
-def end_with_parent() -> None:
-    """Let this process, which `multiprocessing` started, end at once when the one that started it does."""
-
-    def watch() -> None:
-        parent_process().join()
-        os._exit(1)
-
-    Thread(target=watch, daemon=True).start()
-
-
 def cores() -> int:
     """Return how many processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def place() -> str:
+def own_device() -> str:
     """Return this process's GPU, Nvidia's or Apple's, or the processor where there is none."""
     if torch.cuda.is_available():
         return f"cuda:{torch.cuda.current_device()}"
@@ -153,20 +137,17 @@ def has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool | None:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if torch.backends.mps.is_available():
         return torch.backends.mps.is_macos_or_newer(14, 0)
-    return not BF16.isdisjoint(cpuinfo.read_text().split()) if cpuinfo.exists() else None
+    flags = {"avx512_bf16", "amx_bf16", "bf16"}  # of processors that do
+    return not flags.isdisjoint(cpuinfo.read_text().split()) if cpuinfo.exists() else None
 
 
 def tune_allocator() -> bool:
-    """Tell glibc to keep freed memory for the next step instead of returning it to the system.
+    """Tell glibc to keep freed memory for the next step, and return whether there was a glibc to tell.
 
     Large tensors are otherwise mapped, zeroed page by page and unmapped at every operation; the arenas that glibc
     gives to threads are unmapped in the same way, so all threads use the one that is kept. Process-wide, so
     programs call it at their start; importing this package never does.
-
-    Returns:
-        Whether there was a glibc to tell.
     """
-    if not sys.platform.startswith("linux"):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return mallopt is not None and all(mallopt(number, value) for number, value in _TUNING.values())
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform.startswith("linux") else None
+    settings = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, 2**31 - 1), "M_ARENA_MAX": (-8, 1)}
+    return mallopt is not None and all(mallopt(number, value) for number, value in settings.values())

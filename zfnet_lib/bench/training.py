@@ -21,7 +21,7 @@ from ..architecture import ZFNET, ArchSpec
 from ..batches import Batch, Batches, training_preparation
 from ..datasets import DATASETS, open_dataset, pack_in_memory
 from ..images import Preparation
-from ..machine import has_bf16, place, threads
+from ..machine import has_bf16, own_device, threads
 from ..network import ConvNet
 from ..paper.records import Record, Stopwatch
 from ..training import PAPER, SGD, TINY, fitting_parts
@@ -60,7 +60,7 @@ def bench_train() -> Iterator[Record]:
                     for part in ("loader", "step", "both"):
                         settings = {"batch": batch, "steps": STEPS, "workers": workers, "precision": precision}
                         what = f"{side} pixels, {part}, {precision}"
-                        made = Stopwatch().provenance(device=place())
+                        made = Stopwatch().provenance(device=own_device())
                         record = partial(Record, "bench-train", what, provenance=made, parameters=settings)
                         record = partial(record, spec="zfnet")
                         unit = "times as fast as the plain one"
@@ -76,7 +76,7 @@ def bench_train() -> Iterator[Record]:
 
 def matrix_rate(precision: str, side: int = 2048) -> float:
     """Measure the floating point operations a second of one large matrix product."""
-    a = torch.ones(side, side, dtype=getattr(torch, precision), device=place())
+    a = torch.ones(side, side, dtype=getattr(torch, precision), device=own_device())
     return 2 * side**3 / min(seconds(lambda: a @ a) for _ in range(2 * ROUNDS))
 
 
@@ -117,13 +117,13 @@ class _Jpegs(Dataset):
 
 def _peer(spec: ArchSpec, files: list[Path], batch: int) -> tuple[Work, int]:
     """Return the plain training, and its best number of workers."""
-    net = plain_network(ConvNet(spec), spec.image_size, dropout=True).train().to(place())
+    net = plain_network(ConvNet(spec), spec.image_size, dropout=True).train().to(own_device())
     optimiser = torch.optim.SGD(net.parameters(), 1e-3, 0.9, weight_decay=5e-4)
     jpegs = _Jpegs(files, spec.image_size)
 
     def update(x: Tensor, labels: Tensor) -> None:
         optimiser.zero_grad()
-        F.cross_entropy(net(x.to(place())), labels.to(place())).backward()
+        F.cross_entropy(net(x.to(own_device())), labels.to(own_device())).backward()
         optimiser.step()
 
     def both(workers: int) -> None:
@@ -142,7 +142,7 @@ def _peer(spec: ArchSpec, files: list[Path], batch: int) -> tuple[Work, int]:
 @contextmanager
 def _ours(spec: ArchSpec, pack, batch: int, precision: str) -> Iterator[Work]:
     pack.labels = np.arange(len(pack)) % CLASSES
-    net = ConvNet(spec, training_preparation(pack, spec.image_size)).to(place())
+    net = ConvNet(spec, training_preparation(pack, spec.image_size)).to(own_device())
     recipe = replace(TINY, batch=batch, precision=precision)
     drawn = Batches(pack, net.preparation, size=batch, classes=CLASSES, device=net.device)
     parts = fitting_parts(batch, net.device)

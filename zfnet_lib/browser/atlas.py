@@ -22,7 +22,7 @@ from ..architecture import ArchSpec, receptive_field
 from ..files import SUMS, ZfnetError, check, storing
 from ..images import Preparation, projection_image, robust_maximum
 from ..network import ConvNet
-from ..strongest import Hits, Squares, blocks, rows_first, strongest
+from ..strongest import Squares, TopUnits, blocks, rows_first, strongest
 
 FORMAT, MANIFEST = 3, "manifest.json"
 
@@ -142,7 +142,7 @@ def _key(judge: ConvNet, part: ConvNet, dataset, name: str, maps: int, seed: int
 
 
 def _write_layer(
-    squares: Squares, hits: Hits, maps: int, seed: int, folder: Path, progress: bool
+    squares: Squares, hits: TopUnits, maps: int, seed: int, folder: Path, progress: bool
 ) -> dict[str, Any]:
     """Write a layer's sheets and its cover, and return what the manifest says of it."""
     net, labels = squares.net, squares.dataset.labels

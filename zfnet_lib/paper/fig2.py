@@ -20,7 +20,7 @@ from ..files import ZfnetError, results_root
 from ..images import FigureError, read_picture
 from ..network import ConvNet, Trace
 from ..strongest import Block as Block_from_strongest
-from ..strongest import Hits, Squares, blocks, fitted, load_blocks, patch, rows_first, save_blocks, strongest
+from ..strongest import Squares, TopUnits, blocks, fitted, load_blocks, patch, rows_first, save_blocks, strongest
 from ..weights import CheckpointError, load_network
 from .plots import DIVIDE, DPI, GAP, SIDE, WIDTH, Figure, Sheet, not_run, tile
 from .records import Provenance, Stopwatch
@@ -291,7 +291,7 @@ def _telling_window(maps: Tensor, side: int = 7) -> tuple[int, Tensor]:
     return best[1], best[2]
 
 
-def drawn_maps(hits: Hits, maps: int, seed: int) -> list[int]:
+def drawn_maps(hits: TopUnits, maps: int, seed: int) -> list[int]:
     """Draw maps that are active on k pictures; each layer draws anew."""
     if maps < 1:
         raise ZfnetError(f"{maps} maps of a layer cannot be drawn; choose at least 1")

@@ -21,12 +21,11 @@ from ..deconv import cut
 from ..files import results_root
 from ..images import GREY, projection_image
 from ..network import ConvNet
-from ..strongest import Block, Hits, Squares, blocks, strongest
+from ..strongest import Block, Squares, TopUnits, blocks, strongest
 from .fig2 import drawn_maps, whole_data
-from .records import Record, Stopwatch, read, store
+from .records import Record, Stopwatch, is_fresh, read, store
 from .setting import DATA, describe_pictures, network_of, profile_of, source_of
 from .tables import Table
-from .transferred import is_fresh
 
 SIDE = 48
 """Pixels to which pictures are resized before they are compared."""
@@ -260,7 +259,7 @@ Measured = Iterator[tuple[str, Any, str]]
 
 
 def _measured(
-    net: ConvNet, dataset: Dataset, squares: Squares, others: torch.Tensor, hits: Hits, maps: int, seed: int
+    net: ConvNet, dataset: Dataset, squares: Squares, others: torch.Tensor, hits: TopUnits, maps: int, seed: int
 ) -> Measured:
     """Yield quantity, values and unit of one layer."""
     chosen = list(blocks(net, squares, hits, drawn_maps(hits, maps, seed)))

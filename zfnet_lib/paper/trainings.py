@@ -45,9 +45,9 @@ from ..files import (
     library_hash,
     notice,
     results_root,
-    spot_root,
+    trained_root,
 )
-from ..machine import has_bf16, is_first, place
+from ..machine import has_bf16, is_first, own_device
 from ..network import ConvNet
 from ..training import RECIPES, SMOKE, TINY, EpochResult, OnPlateau, Progress, Recipe, saved_states, train
 from ..weights import CheckpointError, Stored, known_classes, load_network, read_meta, save_network
@@ -252,7 +252,7 @@ def epochs(
         notice(f"{len(exclude):,} pictures of {data.name} are left out: `zfnet overlap` found them in others too")
     if training.recipe.precision == "bfloat16" and not has_bf16():
         notice("this machine emulates bfloat16; --precision float32 may be many times faster")
-    net = _untrained(training, pictures, workers).to(place())
+    net = _untrained(training, pictures, workers).to(own_device())
     watch, first = records.Stopwatch(), is_first()
     if first and is_busy(training.folder):
         raise ZfnetError(f"another process trains {training.name}; wait for it, or choose another seed")
@@ -407,7 +407,7 @@ def train_from_scratch(each: int, fold: int) -> None:
 
 def _train_on_the_spot(training: Training) -> ConvNet:
     """Return a trained network; train it, and leave its records, unless this very code has done so."""
-    code, weights = f"{library_hash()}, torch {torch.__version__}", spot_root() / training.name / "weights"
+    code, weights = f"{library_hash()}, torch {torch.__version__}", trained_root() / training.name / "weights"
     left = (training.errors_file, training.epochs_file)
     with alone(weights.parent):
         try:

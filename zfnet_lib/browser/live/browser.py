@@ -11,7 +11,7 @@ import torch
 from ...architecture import Unit
 from ...datasets import Dataset
 from ...files import ZfnetError
-from ...machine import place
+from ...machine import own_device
 from ...network import ConvNet
 from ...paper.records import device_name
 from .occluder import OccluderPane
@@ -82,8 +82,8 @@ class LiveBrowser(widgets.VBox):
         here = f"It computes on {device_name(self.net.device)}"
         if self.net.device.type != "cpu":
             return f"{here}."
-        if place() != "cpu":
-            return f"{here}; there is a GPU here, and `net.to({place()!r})` before `live_browser` takes it."
+        if own_device() != "cpu":
+            return f"{here}; there is a GPU here, and `net.to({own_device()!r})` before `live_browser` takes it."
         return f"{here}; this kernel has no GPU."
 
 

@@ -17,7 +17,7 @@ from ...datasets import DATASETS, DENSE, Dataset, MissingDataError, dataset_fold
 from ...files import PROJECT, ZfnetError, data_root
 from ...network import ConvNet
 from ...paper.plots import tile
-from ...strongest import ARRAYS, Block, Hits, Squares, blocks, strongest
+from ...strongest import ARRAYS, Block, Squares, TopUnits, blocks, strongest
 from ..atlas import MANIFEST, SHOWN, read_manifest
 from .widgets import Message, PointedPicture, beside, in_a_row, labelled
 
@@ -58,7 +58,7 @@ class StrongestUnits:
     def __init__(self, net: ConvNet, dataset: Dataset):
         self.net, self.dataset = net, dataset
         self.squares = Squares(net, dataset)
-        self.hits: Mapping[str, Hits] = {}
+        self.hits: Mapping[str, TopUnits] = {}
         self.source = ""
 
     def read_atlas(self, place: Path | None = None) -> None:
@@ -114,7 +114,7 @@ class StrongestUnits:
         return f"{self.dataset.name} {self.dataset.split} ({self.dataset.fingerprint})"
 
     @torch.no_grad()
-    def _agrees(self, hits: Mapping[str, Hits]) -> bool:
+    def _agrees(self, hits: Mapping[str, TopUnits]) -> bool:
         """Tell whether this network gives a unit of the atlas the score that stands there."""
         layer = list(hits)[-1]
         found = hits[layer]
@@ -124,7 +124,7 @@ class StrongestUnits:
         return abs(float(maps[unit.map, unit.row, unit.column]) - score) <= AGREEING * score
 
 
-def _hits(layer: dict[str, Any]) -> Hits:
+def _hits(layer: dict[str, Any]) -> TopUnits:
     """Return what an atlas's manifest says of a layer as hits."""
     shape = (layer["maps"], SHOWN)
     values = {name: torch.full(shape, -1.0 if name == "score" else -1) for name in ARRAYS}
@@ -134,7 +134,7 @@ def _hits(layer: dict[str, Any]) -> Hits:
         found = (torch.tensor(entry["scores"]), torch.tensor(entry["images"]), places[:, 0], places[:, 1])
         for name, value in zip(ARRAYS, found, strict=True):
             values[name][map_, :n] = value
-    return Hits(layer["layer"], **values)
+    return TopUnits(layer["layer"], **values)
 
 
 TILE = 112

@@ -1,4 +1,4 @@
-"""The search for the strongest units: against a literal one, in shares, after kills, and on bad input."""
+"""The search for the strongest units: literal searches, any split and order, kills, damage, and bad input."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from fractions import Fraction
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +19,15 @@ from hypothesis import strategies as st
 from strategies import specs
 from torch import Tensor
 
-from zfnet_lib.architecture import MINI, ArchSpec
-from zfnet_lib.datasets import Dataset, pack_in_memory
-from zfnet_lib.datasets.opening import open_dataset
+from zfnet_lib.architecture import MINI, ArchSpec, Field
+from zfnet_lib.datasets import Dataset, open_dataset, pack_in_memory
 from zfnet_lib.datasets.samples import Sample
 from zfnet_lib.files import ZfnetError
 from zfnet_lib.images import PictureError, Preparation
 from zfnet_lib.network import ConvNet
-from zfnet_lib.strongest import ARRAYS, Hits, Ranking, strongest
-from zfnet_lib.training import saved_states
+from zfnet_lib.strongest import ARRAYS, CANDIDATE, Candidates, Crops, Ranking, TopUnits, strongest
+
+BROKEN = (2, 7, 8, 9, 10, 11)
 
 
 class Pictures(Dataset):
@@ -57,7 +59,7 @@ def noise(n: int, side: int = 64, seed: int = 3) -> Tensor:
 
 def content(ranking: Ranking) -> bytes:
     """Return everything that a ranking holds."""
-    arrays = [getattr(hits, name).numpy().tobytes() for hits in ranking.values() for name in ARRAYS]
+    arrays = [getattr(top, name).numpy().tobytes() for top in ranking.values() for name in ARRAYS]
     return b"".join(arrays) + repr((list(ranking), ranking.pictures, ranking.left_out)).encode()
 
 
@@ -91,7 +93,7 @@ def whole_numbers(spec: ArchSpec, side: int, rng: np.random.Generator) -> ConvNe
     return net
 
 
-# Against the literal search
+# ---- against a literal search --------------------------------------------------------------------------------
 
 
 @given(specs(normalised=False), st.integers(0, 10**6), st.integers(1, 5), st.data())
@@ -109,21 +111,15 @@ def test_strongest_equals_a_literal_search_with_ties(spec, seed, n, data):
         assert found(ranking, conv.name) == literal_search(net, pictures, images, conv.name, k)
 
 
-@pytest.mark.parametrize("batch", [1, 4, 32])
+@pytest.mark.parametrize("batch", [1, 32])
 def test_float32_scores_are_those_of_a_literal_search(batch):
     net, pictures = ConvNet(MINI, seed=1).eval(), noise(11)
     ranking = strongest(net, Pictures(pictures), 3, ["conv5", "conv2"], batch=batch)
     assert list(ranking) == ["conv5", "conv2"]
-    for layer, hits in ranking.items():
+    for layer, top in ranking.items():
         expected = torch.tensor(literal_search(net, pictures, list(range(11)), layer, 3))
-        assert hits.score.dtype == torch.float32
-        assert torch.allclose(hits.score, expected[..., 0], rtol=1e-4, atol=1e-7)
-
-
-def test_one_hit_a_picture_strongest_first():
-    hits = strongest(ConvNet(MINI).eval(), Pictures(noise(11)), 11, ["conv3"])["conv3"]
-    assert all(sorted(images) == list(range(11)) for images in hits.image.tolist())
-    assert (hits.score.diff(dim=1) <= 0).all()
+        assert top.score.dtype == torch.float32
+        assert torch.allclose(top.score, expected[..., 0], rtol=1e-4, atol=1e-7)
 
 
 def test_a_planted_pattern_is_found_in_all_nine():
@@ -140,12 +136,12 @@ def test_a_planted_pattern_is_found_in_all_nine():
     assert {unit.image: (2 * unit.row, 2 * unit.column) for unit in units} == places
 
 
-def repetitions(hits: Hits, windows: Tensor, short_side: int) -> int:
-    """Count pairs of hits of conv2 in one photograph that are too near, and hits where it has more than three."""
-    photograph, top, left, side = windows[hits.image].unbind(-1)
+def repetitions(units: TopUnits, windows: Tensor, short_side: int) -> int:
+    """Count pairs of units of conv2 in one photograph that are too near, and units where it has more than three."""
+    photograph, top, left, side = windows[units.image].unbind(-1)
     pixel = side / short_side
     rows, columns = (
-        start + pixel * (4 + 8 * place + 13.5) for start, place in ((top, hits.row), (left, hits.column))
+        start + pixel * (4 + 8 * place + 13.5) for start, place in ((top, units.row), (left, units.column))
     )
     count = 0
     for map_ in range(len(rows)):
@@ -158,7 +154,7 @@ def repetitions(hits: Hits, windows: Tensor, short_side: int) -> int:
     return count
 
 
-def test_photographs_give_varied_hits():
+def test_photographs_give_different_things():
     net, photos = ConvNet(MINI).eval(), open_dataset("photos", density=0.5)
     plain, varied = (strongest(net, photos, 9, ["conv2"], variety=v)["conv2"] for v in (False, True))
     windows, short_side = torch.tensor(photos.windows), net.preparation.short_side
@@ -166,13 +162,141 @@ def test_photographs_give_varied_hits():
     assert torch.equal(varied.score[:, 0], plain.score[:, 0]) and (varied.image >= 0).all()
 
 
-# The same bytes
+# ---- which candidates are chosen: a literal greedy search with exact fractions, and any split ------------------
+
+MAPS, NONE = 3, (-1, -1.0, -1, -1, -1)
+
+
+def drawn(rng: np.random.Generator, pictures: int, scores: int, side: int) -> np.ndarray:
+    """Return the candidate of every map in every picture; few different scores tie often."""
+    units = np.empty(MAPS * pictures, CANDIDATE)
+    units["map"], units["image"] = np.divmod(np.arange(len(units)), pictures)
+    units["score"] = rng.integers(0, scores, len(units)) / 7
+    units["row"], units["column"] = rng.integers(0, side, (2, len(units)))
+    return units
+
+
+def preparation(short_side: int, crop: int) -> Preparation:
+    return Preparation(short_side, crop, torch.zeros(3, 1, 1), torch.ones(3, 1, 1))
+
+
+@st.composite
+def searches(draw) -> tuple[np.ndarray, Crops | None, int, np.random.Generator]:
+    """Return candidates, crops of up to four photographs close to one another, k, and chance for splitting."""
+    rng = np.random.default_rng(draw(st.integers(0, 10**6)))
+    pictures, crops = draw(st.integers(1, 40)), None
+    units = drawn(rng, pictures, draw(st.sampled_from([1, 3, 30])), draw(st.integers(1, 7)))
+    if draw(st.booleans()):
+        photographs = rng.integers(0, rng.integers(1, 5), pictures)
+        sides = rng.integers(14, 101, pictures) if rng.random() < 0.7 else np.full(pictures, 28)
+        windows = np.stack([photographs, *rng.integers(0, 60, (2, pictures)), sides], axis=1)
+        field = Field(*(int(n) for n in rng.integers((1, 1, -6), (20, 5, 1))))
+        crops = Crops(windows, preparation(28, int(rng.integers(14, 29))), field)
+    return units, crops, draw(st.integers(1, 12)), rng
+
+
+def literally_chosen(units: np.ndarray, crops: Crops | None, k: int) -> list[list[tuple]]:
+    """Go through all candidates of each map, strongest first and earlier pictures first."""
+
+    def seen(unit: np.void) -> tuple[int, Fraction, Fraction, Fraction]:
+        """Return the photograph, and the centre and side of the field in the photograph's pixels."""
+        photograph, top, left, side = (int(n) for n in crops.windows[unit["image"]])
+        pixel = Fraction(side, crops.preparation.short_side)
+        margin = (crops.preparation.short_side - crops.preparation.crop) // 2
+        row, column = (
+            start
+            + pixel * (margin + crops.field.offset + crops.field.stride * int(n) + Fraction(crops.field.size, 2))
+            for start, n in ((top, unit["row"]), (left, unit["column"]))
+        )
+        return photograph, row, column, pixel * crops.field.size
+
+    def shows_something_else(unit: np.void, chosen: list) -> bool:
+        photograph, row, column, side = seen(unit)
+        same = [others for mine, *others in map(seen, chosen) if mine == photograph]
+        return len(same) < 3 and all(max(abs(row - r), abs(column - c)) >= max(side, s) / 2 for r, c, s in same)
+
+    table = []
+    for map_ in range(MAPS):
+        chosen: list = []
+        for unit in sorted((u for u in units if u["map"] == map_), key=lambda u: (-u["score"], u["image"])):
+            if len(chosen) < k and (crops is None or shows_something_else(unit, chosen)):
+                chosen.append(unit)
+        table.append([unit.tolist() for unit in chosen] + [NONE] * (k - len(chosen)))
+    return table
+
+
+def streamed(units: np.ndarray, crops: Crops | None, k: int, batch: int) -> Candidates:
+    """Take up candidates batch by batch as a search does: only those that exceed the bound."""
+    candidates, images = Candidates(MAPS, k, crops), np.unique(units["image"])
+    for start in range(0, len(images), batch):
+        part = units[np.isin(units["image"], images[start : start + batch])]
+        candidates.add(part[part["score"] > candidates.bound[part["map"]]])
+    return candidates
+
+
+@given(searches(), st.integers(1, 9))
+def test_what_is_chosen_equals_a_literal_greedy_search(search, batch):
+    units, crops, k, _ = search
+    assert streamed(units, crops, k, batch).strongest().tolist() == literally_chosen(units, crops, k)
+
+
+@given(searches(), st.integers(1, 4))
+def test_any_split_merges_to_the_same_bytes(search, shares):
+    units, crops, k, rng = search
+    share = rng.integers(0, shares, units["image"].max() + 1)
+    parts = [streamed(units[share[units["image"]] == n], crops, k, 3) for n in range(shares)]
+    merged = Candidates(MAPS, k, crops)
+    for n in rng.permutation(shares):
+        merged.add(parts[n].settle())
+    whole = streamed(units, crops, k, 5)
+    assert merged.settle().tobytes() == whole.settle().tobytes()
+    assert merged.strongest().tobytes() == whole.strongest().tobytes()
+
+
+def test_candidates_of_k_photographs_are_kept_however_many_there_are():
+    rng, k, each = np.random.default_rng(0), 4, 3
+    units = drawn(rng, 3000, 10**6, 5)
+    windows = np.stack([np.arange(3000) // each, *rng.integers(0, 50, (2, 3000)), np.full(3000, 28)], axis=1)
+    for crops, most in ((None, k), (Crops(windows, preparation(28, 28), Field(7, 2, 0)), k * each)):
+        candidates = streamed(units, crops, k, 16)
+        assert len(candidates.units) <= 2 * MAPS * most
+        kept = candidates.settle()
+        assert all(k <= len(list(group)) <= most for _, group in groupby(kept["map"]))
+
+
+def test_two_scales_of_one_thing_are_one_and_a_third_of_a_photograph_is_the_last():
+    """Half a field is 5 pixels in crops of 20, and 10 in those of 40."""
+    windows = {
+        "the strongest, its centre at (5, 5)": (0, 0, 0, 20),
+        "twice as large, its centre at (10, 14): 9 of 10 pixels away": (0, 0, 4, 40),
+        "5 columns away": (0, 0, 5, 20),
+        "4 rows away": (0, 4, 0, 20),
+        "far away": (0, 0, 60, 20),
+        "far away, the fourth": (0, 60, 0, 20),
+        "another photograph": (1, 0, 0, 20),
+    }
+    candidates = Candidates(1, 6, Crops(np.array(list(windows.values())), preparation(20, 20), Field(10, 1, 0)))
+    units = np.zeros(len(windows), CANDIDATE)
+    units["image"], units["score"] = np.arange(len(windows)), -np.arange(len(windows))
+    candidates.add(units)
+    assert candidates.strongest()["image"].tolist() == [[0, 2, 4, 6, -1, -1]]
+
+
+def test_activations_that_are_not_finite_are_refused():
+    net = ConvNet(MINI).eval()
+    net.conv1.bias.data[0] = torch.nan
+    with pytest.raises(ZfnetError, match=r"^the network gives NaN or infinite activations; load or train it again"):
+        strongest(net, Pictures(noise(2)), 1)
+
+
+# ---- the same bytes ------------------------------------------------------------------------------------------
 
 
 def test_threads_and_packs_change_no_byte():
     net, pictures = ConvNet(MINI).eval(), Pictures(noise(40))
     expected, before = content(strongest(net, pictures)), torch.get_num_threads()
     pack = pack_in_memory(pictures, 64)
+    pack.labels = np.ones((40, 20), np.int8)  # several of a picture, which are ignored
     try:
         torch.set_num_threads(3)
         assert content(strongest(net, pictures)) == expected
@@ -182,26 +306,19 @@ def test_threads_and_packs_change_no_byte():
         torch.set_num_threads(before)
 
 
-def test_several_labels_are_ignored():
-    net, pictures, pack = ConvNet(MINI).eval(), Pictures(noise(10)), pack_in_memory(Pictures(noise(10)), 64)
-    pack.labels = np.ones((10, 20), np.int8)
-    assert content(strongest(net, pack, 2)) == content(strongest(net, pictures, 2))
-
-
 PROCESSES = """
 import sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 import torch
 from torch import distributed
-from test_activations import BROKEN, MINI, ConvNet, Pictures, content, noise
+from test_strongest import BROKEN, MINI, ConvNet, Pictures, content, noise
 from zfnet_lib import strongest
-from zfnet_lib.machine import joined
-with joined():
+from zfnet_lib.machine import process_group
+with process_group():
     ranking = strongest(ConvNet(MINI).eval(), Pictures(noise(30), BROKEN), batch=4, folder=Path(sys.argv[1]))
     Path(sys.argv[1], f"found-{{distributed.get_rank()}}").write_bytes(content(ranking))
 """
-BROKEN = (2, 7, 8, 9, 10, 11)
 
 
 def test_two_processes_give_the_bytes_of_one(tmp_path):
@@ -213,7 +330,7 @@ def test_two_processes_give_the_bytes_of_one(tmp_path):
     assert [(tmp_path / f"found-{rank}").read_bytes() == expected for rank in (0, 1)] == [True, True]
 
 
-# Stop and continue
+# ---- stop and continue ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("stop", [0, 6, 15, 29])
@@ -233,7 +350,7 @@ CHILD = """
 import sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
-from test_activations import MINI, ConvNet, Pictures, noise
+from test_strongest import MINI, ConvNet, Pictures, noise
 from zfnet_lib import strongest
 class Slow(Pictures):
     def sample(self, i):
@@ -255,13 +372,13 @@ def test_kill_9_changes_no_byte(tmp_path):
     ranking = strongest(net, continued, batch=3, folder=tmp_path, every=0.0)
     assert content(ranking) == content(strongest(net, Pictures(noise(30)), batch=3))
     assert 0 < min(continued.read) <= 18
-    assert len(list(tmp_path.iterdir())) == 1 and not list(tmp_path.glob("*/.*"))
+    assert len(list(tmp_path.iterdir())) == 2 and not list(tmp_path.glob(".*"))
 
 
 def test_other_weights_pictures_and_arguments_begin_anew(tmp_path):
     net = ConvNet(MINI).eval()
     coarser = ConvNet(MINI, net.preparation.resized(56)).features().eval()
-    searches = [
+    kinds = [
         (net, noise(12), {}),
         (ConvNet(MINI, seed=1).eval(), noise(12), {}),
         (coarser, noise(12), {}),
@@ -271,25 +388,14 @@ def test_other_weights_pictures_and_arguments_begin_anew(tmp_path):
         (net, noise(12), {"rows": range(11)}),
         (net, noise(12), {"batch": 5}),
     ]
-    for network, pictures, options in searches:
+    for network, pictures, options in kinds:
         options = {"k": 3} | options
         kept = strongest(network, Pictures(pictures), **options, folder=tmp_path)
         assert content(kept) == content(strongest(network, Pictures(pictures), **options))
-    assert len(list(tmp_path.iterdir())) == len(searches)
+    assert len(list(tmp_path.glob("*.safetensors"))) == len(kinds)
 
 
-def test_a_damaged_state_costs_only_time(tmp_path):
-    net, options = ConvNet(MINI).eval(), {"k": 4, "batch": 3, "folder": tmp_path, "every": 0.0}
-    with pytest.raises(InterruptedError):
-        strongest(net, Pictures(noise(30), stop=20), **options)
-    newest = saved_states(next(tmp_path.iterdir()))[0]
-    (newest / "state.safetensors").write_bytes(b"")
-    assert content(strongest(net, Pictures(noise(30)), **options)) == content(
-        strongest(net, Pictures(noise(30)), 4, batch=3)
-    )
-
-
-# The file
+# ---- the file ------------------------------------------------------------------------------------------------
 
 
 def test_a_ranking_is_read_back_and_its_file_is_the_same_again(tmp_path):
@@ -301,18 +407,7 @@ def test_a_ranking_is_read_back_and_its_file_is_the_same_again(tmp_path):
     assert again.save(tmp_path / "again").read_bytes() == path.read_bytes()
 
 
-def test_a_damaged_ranking_is_refused(tmp_path):
-    path = strongest(ConvNet(MINI).eval(), Pictures(noise(4)), 2, ["conv1"]).save(tmp_path / "units.safetensors")
-    whole = path.read_bytes()
-    for damaged in (whole[:-1], whole[:-1] + bytes([whole[-1] ^ 1]), b"", None):
-        path.unlink() if damaged is None else path.write_bytes(damaged)
-        with pytest.raises(
-            ZfnetError, match=r"units.safetensors holds no strongest units \(.*\); compute them again$"
-        ):
-            Ranking.load(path)
-
-
-# Bad input
+# ---- bad input -----------------------------------------------------------------------------------------------
 
 
 def test_unreadable_pictures_are_named_left_out_and_counted():
@@ -320,11 +415,11 @@ def test_unreadable_pictures_are_named_left_out_and_counted():
     ranking = strongest(net, Pictures(pictures, BROKEN), 9, ["conv2"], batch=4)
     assert ranking.left_out == {i: f"{i}.png cannot be read" for i in BROKEN} and ranking.pictures == 8
     kept = [i for i in range(14) if i not in BROKEN]
-    hits = ranking["conv2"]
-    assert all(sorted(images) == [-1, *kept] for images in hits.image.tolist())
-    assert (hits.score[:, 8] == -1).all() and (hits.score[:, :8] >= 0).all() and len(hits.units(0)) == 8
+    top = ranking["conv2"]
+    assert all(sorted(images) == [-1, *kept] for images in top.image.tolist())
+    assert (top.score[:, 8] == -1).all() and (top.score[:, :8] >= 0).all() and len(top.units(0)) == 8
     alone = strongest(net, Pictures(pictures[kept]), 8, ["conv2"])["conv2"]
-    assert torch.allclose(hits.score[:, :8], alone.score, rtol=1e-5)
+    assert torch.allclose(top.score[:, :8], alone.score, rtol=1e-5)
 
 
 def test_only_unreadable_pictures_are_an_error():

@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 from dataclasses import replace
+from functools import partial
 from io import BytesIO
 from itertools import chain, count
 from pathlib import Path
@@ -159,60 +160,62 @@ def overlap(a: str, b: str) -> None:
 @click.option("--workers", type=int, default=0, help="decoding processes, where the data are not packed")
 def train(name, table, data, recipe, seed, each, resume, compiled, workers, **changes) -> None:
     """Train the architecture NAME by a recipe, or all that the tables compare."""
+    from tqdm import tqdm
+
     from .architecture import architecture
     from .machine import process_group, tune_allocator
-    from .paper.trainings import Training, lacks, measure_ensembles, queue, report
+    from .paper.trainings import Training, epochs, lacks, measure_ensembles, queue, report
     from .training import recipe_named
 
     if bool(name) == bool(table):
         raise click.UsageError("name an architecture of `zfnet list`, or a table by --table")
     tune_allocator()
-    how = {"workers": workers, "compiled": compiled}
     with process_group():
         recipe, stopped = recipe_named(recipe), []
         if name:
-            recipe = replace(recipe, **{key: value for key, value in changes.items() if value is not None})
-            training = Training(architecture(name).name, data, recipe, seed, each)
-            _follow(training, resume=resume, **how)
-            print(f"weights: {training.weights}\nrecord: {training.epochs_file}\nerrors: {training.errors_file}")
-            return
-        for training in queue(data, recipe):
-            if not lacks(training, data, recipe):
+            own = replace(recipe, **{key: value for key, value in changes.items() if value is not None})
+            trainings = [Training(architecture(name).name, data, own, seed, each)]
+        else:
+            trainings = queue(data, recipe)
+        for training in trainings:
+            if table and not lacks(training, data, recipe):
                 continue
+            how = {"resume": resume or bool(table), "workers": workers, "compiled": compiled}
             try:
-                _follow(training, resume=True, **how)
+                with tqdm(unit="update", desc=training.name, mininterval=1, delay=1) as bar:
+                    for epoch in epochs(training, **how, report=partial(_move, bar), notice=bar.write):
+                        bar.write(_told(epoch))
             except ZfnetError as error:
+                if name:
+                    raise
                 print(f"{training.name}: {error}", file=sys.stderr)
                 stopped.append(training.name)
-            for sentence in measure_ensembles(data, recipe):
+            for sentence in measure_ensembles(data, recipe) if table else ():
                 print(sentence)
-        print("\n".join(report(queue(data, recipe))))
+        if name:
+            print(f"weights: {training.weights}\nrecord: {training.epochs_file}\nerrors: {training.errors_file}")
+        else:
+            print("\n".join(report(trainings)))
         if stopped:
             raise ZfnetError(f"{len(stopped)} trainings stopped: {', '.join(stopped)}; their messages stand above")
 
 
-def _follow(training, **options) -> None:
-    """Train, with a bar over the updates and a line an epoch."""
-    from tqdm import tqdm
+def _move(bar, progress) -> None:
+    """Move the bar of a training to where it stands; a resumed one begins in the middle."""
+    if bar.total is None:
+        bar.total = progress.updates
+        bar.initial = bar.n = bar.last_print_n = progress.update - 1
+    bar.set_postfix(loss=f"{progress.loss:.3f}", rate=f"{progress.rate:g}", refresh=False)
+    bar.update(progress.update - bar.n)
 
-    from .paper.trainings import epochs
 
-    with tqdm(unit="update", desc=training.name, mininterval=1, delay=1) as bar:
-
-        def report(progress) -> None:
-            if bar.total is None:  # a resumed training begins in the middle
-                bar.total = progress.updates
-                bar.initial = bar.n = bar.last_print_n = progress.update - 1
-            bar.set_postfix(loss=f"{progress.loss:.3f}", rate=f"{progress.rate:g}", refresh=False)
-            bar.update(progress.update - bar.n)
-
-        for epoch in epochs(training, **options, report=report, notice=bar.write):
-            errors = ""
-            if epoch.top1 is not None:
-                errors = f"validation error {epoch.top1:.1f} % top-1, {epoch.top5:.1f} % top-5, "
-            stalled = "; it has stalled at ln(classes): another seed may not" if epoch.stalled else ""
-            speed = f"{epoch.images_per_second:.0f} images/s"
-            bar.write(f"epoch {epoch.epoch}: loss {epoch.loss:.3f}, {errors}{speed}{stalled}")
+def _told(epoch) -> str:
+    """Say in a line what an epoch brought."""
+    errors = ""
+    if epoch.top1 is not None:
+        errors = f"validation error {epoch.top1:.1f} % top-1, {epoch.top5:.1f} % top-5, "
+    stalled = "; it has stalled at ln(classes): another seed may not" if epoch.stalled else ""
+    return f"epoch {epoch.epoch}: loss {epoch.loss:.3f}, {errors}{epoch.images_per_second:.0f} images/s{stalled}"
 
 
 @zfnet.command()

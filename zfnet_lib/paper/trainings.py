@@ -241,9 +241,9 @@ def epochs(
             return data
         named = ", ".join(data.names[row] for row in list(lost)[:5]) + (" …" if len(lost) > 5 else "")
         notice(f"pictures of {data.name} {data.split} that cannot be read are left out: {len(lost)}, {named}")
-        kept, all_ = np.setdiff1d(np.arange(len(data)), list(lost)), data.index
-        files, boxes = (values and tuple(values[row] for row in kept) for values in (all_.files, all_.boxes))
-        index = Index(all_.classes, files, all_.labels[kept], boxes)
+        whole, kept = data.index, np.setdiff1d(np.arange(len(data)), list(lost))
+        files, boxes = (values and tuple(values[row] for row in kept) for values in (whole.files, whole.boxes))
+        index = Index(whole.classes, files, whole.labels[kept], boxes)
         return PictureFiles(data.name, data.split, data.root, index, data.origin)
 
     pictures = training_pictures(training, readable)

@@ -217,17 +217,9 @@ FOLDERS = {
     "linked pictures": ("cats/1.jpg -> ../../elsewhere/2.jpg, ../elsewhere/2.jpg", {"cats": 1}, ""),
     "a link to its class": ("cats/1.jpg, cats/again -> ., dogs/2.jpg", {"cats": 1, "dogs": 1}, ""),
     "a link to all classes": ("cats/1.jpg, cats/again -> .., dogs/2.jpg", {"cats": 1, "dogs": 1}, ""),
-    "a link in circles": (
-        "cats/1.jpg, cats/a/up -> .., dogs/b/c/up -> ../.., dogs/2.jpg",
-        {"cats": 1, "dogs": 1},
-        "",
-    ),
+    "a link in circles": ("a/1.jpg, a/b/up -> .., dogs/b/c/up -> ../.., dogs/2.jpg", {"a": 1, "dogs": 1}, ""),
     "a class that is a circle": ("cats/1.jpg, all -> ., up -> ..", {"cats": 1}, ""),
-    "two links to one place": (
-        "cats/a -> ../../elsewhere, cats/b -> ../../elsewhere, ../elsewhere/1.jpg",
-        {"cats": 1},
-        "",
-    ),
+    "two links to one place": ("cats/a -> ../../here, cats/b -> ../../here, ../here/1.jpg", {"cats": 1}, ""),
     "a class called train": ("bus/1.jpg, train/2.jpg", {"bus": 1, "train": 1}, ""),
 }
 
@@ -249,10 +241,7 @@ DIVISIONS = {
     "val before test": ("train/a/1.jpg, train/b/2.jpg, test/a/3.jpg, test/a/4.jpg, val/b/5.jpg", {"a": 0, "b": 1}),
     "a class is missing": ("train/a/1.jpg, train/b/2.jpg, val/b/3.jpg", {"a": 0, "b": 1}),
     "a class is empty": ("train/a/1.jpg, train/b/2.jpg, val/a/, val/b/3.jpg", {"a": 0, "b": 1}),
-    "hidden ones": (
-        "train/a/1.jpg, train/b/2.jpg, val/b/3.jpg, val/__MACOSX/, val/.a/, __MACOSX/",
-        {"a": 0, "b": 1},
-    ),
+    "hidden ones": ("train/a/1.jpg, train/b/2.jpg, val/b/3.jpg, val/__MACOSX/, val/.a/, .git/", {"a": 0, "b": 1}),
 }
 
 
@@ -272,24 +261,18 @@ def test_layouts_of_divided_folders_have_the_classes_of_the_training_folder(tmp_
 
 REFUSED = {
     "nothing": ("notes.txt", "has no class folders; give each class a folder of pictures"),
-    "an empty class": (
-        "cats/1.jpg, dogs/",
-        "the class folder .*dogs holds no picture; add .jpg, .jpeg, .png files or",
-    ),
+    "an empty class": ("cats/1.jpg, dogs/", "class folder .*dogs holds no picture; add .jpg, .jpeg, .png files or"),
     "only hidden pictures": ("cats/1.jpg, dogs/._2.jpg", "the class folder .*dogs holds no picture"),
     "train alone": (
         "train/cats/1.jpg, train/dogs/2.jpg",
-        "has train where class .*, or give one .*, folder:.*/train, to",
+        "has train where class .*, or give one .*, folder:.*/train",
     ),
     "train alone, no classes": ("train/1.jpg, train/2.jpg", "has train where class folders are expected"),
     "train and others": ("train/cats/1.jpg, images/2.jpg", "has train where class folders are expected"),
     "train and testing": ("train/1.jpg, testing/2.jpg", "has testing, train where .* division train and val"),
     "capitals": ("Train/cats/1.jpg, Val/cats/2.jpg", "has Train, Val where class folders are expected"),
     "no train": ("test/cats/1.jpg, valid/cats/2.jpg", "has test, valid where class folders are expected"),
-    "strangers": (
-        "train/cats/1.jpg, val/cats/2.jpg, val/snakes/3.jpg",
-        "val has classes that .*train lacks: snakes",
-    ),
+    "strangers": ("train/cats/1.jpg, val/cats/2.jpg, val/snakes/3.jpg", "has classes that .*train lacks: snakes"),
     "no pictures to validate": ("train/cats/1.jpg, val/2.jpg", "no class folder in .*val holds a picture"),
 }
 

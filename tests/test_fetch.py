@@ -90,9 +90,7 @@ def test_an_archive_at_hand(data, tiny):
 def test_an_unknown_archive_is_refused(data, tmp_path, tiny):
     other = tmp_path / "other.tar"
     other.write_bytes(b"something")
-    with pytest.raises(
-        DataError, match=r"other.tar \(sha256 .*is no known archive of tiny-imagenet, .* a small one"
-    ):
+    with pytest.raises(DataError, match=r"other.tar \(sha256 .*is no known archive of tiny-.*: a small one"):
         fetch_dataset("tiny-imagenet", other)
     with pytest.raises(DataError, match="there is no archive /no/where; give the path of a file after --from"):
         fetch_dataset("tiny-imagenet", Path("/no/where"))
@@ -138,9 +136,7 @@ def test_a_download_continues_where_it_stopped(tmp_path, server):
     archive = Archive("bytes", sha256(server.content), url=server.url, size=5000)
     path = tmp_path / "downloads/bytes.tar"
     for megabytes in ("0.0", "0.0"):
-        with pytest.raises(
-            DataError, match=f"stopped after {megabytes} MB .*run the same command again to continue"
-        ):
+        with pytest.raises(DataError, match=f"after {megabytes} MB .*run the same command again to continue"):
             download(archive, path, progress=False)
         assert not path.exists()
     assert download(archive, path, progress=False).read_bytes() == server.content
@@ -177,9 +173,7 @@ def test_what_cannot_be_fetched(data, name, sentence):
 def test_a_full_disk_is_noticed_before(data, tiny, monkeypatch):
     path, _ = tiny
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("usage", (), {"free": 0}))
-    with pytest.raises(
-        DataError, match=r"unpacking tiny-imagenet needs 1.00B and .* has 0.00B free; free space, or"
-    ):
+    with pytest.raises(DataError, match=r"unpacking tiny-imagenet needs 1.00B and .* has 0.00B free; free space"):
         fetch_dataset("tiny-imagenet", path)
     with pytest.raises(DataError, match=r"packing needs 5\.40GB"):
         require_room(data / "not/there", 5_400_000_000, "packing")

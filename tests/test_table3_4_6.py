@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from ledgers import CALTECH, JITTER, NOVEL, OWN, curve, scratch, tried
 
+from zfnet_lib.datasets import open_dataset
 from zfnet_lib.images import FigureError
 from zfnet_lib.paper import fig7, table3_4_6, table5
+from zfnet_lib.paper.table3_4_6 import Source, Trial
 
 
 @pytest.fixture
@@ -68,3 +70,25 @@ def test_what_ships_fills_table_5():
     ours = ("zfnet-tiny softmax", "zfnet-tiny logistic", "hog softmax")
     assert sum(won[way] for way in ours) >= len(classes)
     assert f"over {len(classes)} classes" in found.verdict
+
+
+def test_a_source_is_measured_on_every_fold(data, monkeypatch):
+    monkeypatch.setattr(table3_4_6, "undivided", lambda name: open_dataset(name, "val", n=700))
+    trials = (Trial("pixels", "svm", 15), Trial("pixels", "softmax", 15))
+    svm, softmax = table3_4_6.transfer_records(Source("pixels", "shapes-transfer", trials))
+    assert len(svm.parameters["folds"]) == svm.n == 5 and len(softmax.parameters["decays"]) == 5
+    assert (svm.parameters["classes"], svm.parameters["dimensions"]) == (10, 3072)
+    assert svm.value > 15 and softmax.value > 15  # chance is 10 %
+
+
+def test_several_objects_are_scored_class_by_class(data, monkeypatch):
+    monkeypatch.setattr(table5, "training_data", lambda name, split: open_dataset(name, split, n=180))
+    found = list(table5.several_records("shapes-scenes", (("hog", "hog"), ("pixels", "pixels"))))
+    scored = [record for record in found if record.quantity == table5.PRECISION]
+    assert {(record.spec, record.parameters["loss"]) for record in scored} == {
+        (source, loss) for source in ("hog", "pixels") for loss in table5.LOSSES
+    }
+    assert all(0 < record.value <= 100 and record.n >= table5.ENOUGH for record in scored)
+    (gain,) = (record for record in found if record.quantity == table5.GAIN)  # scenes show several objects
+    assert (gain.parameters["by"], gain.parameters["shown"]) == (table5.BY_LOSS, table5.SEVERAL)
+    assert gain.parameters["low"] <= gain.value <= gain.parameters["high"]

@@ -17,7 +17,7 @@ from PIL import Image
 from zfnet_lib.architecture import MINI, Box
 from zfnet_lib.images import FigureError, projection_image, robust_maximum
 from zfnet_lib.occlusion import Occlusion
-from zfnet_lib.paper import fig2, fig3, fig6, plots, table12
+from zfnet_lib.paper import curves, fig2, fig3, fig6, plots
 from zfnet_lib.paper.plots import Figure, Sheet, filters, grid, heat, picture_grid, tile
 
 GREY = 128
@@ -56,7 +56,7 @@ FORMULA = r"$\frac{$x of $5^2$"
         lambda: picture_grid([[PICTURE]], [FORMULA], ["x"], FORMULA),
         lambda: filters({FORMULA: rng.normal(size=(4, 3, 7, 7))}, FORMULA),
         lambda: fig6.draw([fig6_row(FORMULA)], FORMULA),
-        lambda: table12.curves(
+        lambda: curves.curves(
             {FORMULA: [{"epoch": 1, "loss": 1.0, "top1": 50.0, "rms": {"conv1": (0.1, 0.1)}}]}, 16
         ),
     ],

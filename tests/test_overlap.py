@@ -13,7 +13,7 @@ from PIL import Image
 from zfnet_lib.datasets import DataError, Dataset, Sample, open_dataset, pack_in_memory
 from zfnet_lib.datasets.overlap import MIDDLE, SCALES, Overlap, aligned_correlation, find_overlap, overlap_path
 from zfnet_lib.images import as_picture
-from zfnet_lib.paper import cards
+from zfnet_lib.paper import setting
 
 CHANGES = {
     "encoded anew": {"quality": 40},
@@ -144,13 +144,13 @@ def test_blank_pictures_match_nothing():
 
 
 def test_overlaps_are_counted_beside_what_the_paper_recalls(data):
-    rows = {row["second"]: row for row in cards.overlaps("tiny").rows}
+    rows = {row["second"]: row for row in setting.overlaps("tiny").rows}
     assert rows["caltech-101 all"]["paper"] == "44 (recalled)"
     assert rows["caltech-101 all"]["pairs"] > 0 and rows["voc-2012 trainval"]["paper"] == ""
     assert "imagenet-samples val" not in rows
     found = Overlap("tiny-imagenet train", "caltech-101 all", (9, 7), 0.8, ())
     found.save(data / "overlap" / "tiny-imagenet-train--caltech-101-all.json")
-    rows = {row["second"]: row for row in cards.overlaps("tiny").rows}
+    rows = {row["second"]: row for row in setting.overlaps("tiny").rows}
     assert (rows["caltech-101 all"]["pairs"], rows["caltech-101 all"]["compared"]) == (0, "9 with 7")
     assert len(rows) > 1
-    assert cards.overlaps("smoke").rows == []
+    assert setting.overlaps("smoke").rows == []

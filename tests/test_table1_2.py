@@ -5,8 +5,7 @@ import json
 import pytest
 
 from zfnet_lib.architecture import STEMS, TABLE_2
-from zfnet_lib.datasets.overlap import Overlap
-from zfnet_lib.paper import curves, records, setting, table1_2
+from zfnet_lib.paper import curves, records, table1_2
 
 
 @pytest.fixture
@@ -97,24 +96,6 @@ def test_the_plot_shows_the_paper_and_what_was_run():
     depth, width = table1_2.depth_and_width(points).axes
     assert [list(line.get_xdata()) for line in depth.lines] == [[8, 4], [8]]
     assert [list(line.get_ydata()) for line in width.lines] == [[38.4, 71.3], [70.0]]
-
-
-def test_without_any_training_the_curves_say_not_run():
-    left, *_ = curves.curves({"zfnet": []}, 200).axes
-    assert "not run" in [text.get_text() for text in left.texts]
-
-
-def test_overlaps_are_counted_beside_what_the_paper_recalls(results, data):
-    rows = {row["second"]: row for row in setting.overlaps("tiny").rows}
-    assert rows["caltech-101 all"]["paper"] == "44 (recalled)"
-    assert rows["caltech-101 all"]["pairs"] > 0 and rows["voc-2012 trainval"]["paper"] == ""
-    assert "imagenet-samples val" not in rows
-    found = Overlap("tiny-imagenet train", "caltech-101 all", (9, 7), 0.8, ())
-    found.save(data / "overlap" / "tiny-imagenet-train--caltech-101-all.json")
-    rows = {row["second"]: row for row in setting.overlaps("tiny").rows}
-    assert (rows["caltech-101 all"]["pairs"], rows["caltech-101 all"]["compared"]) == (0, "9 with 7")
-    assert len(rows) > 1
-    assert setting.overlaps("smoke").rows == []
 
 
 def test_precisions_are_compared_as_far_as_both_went(results):

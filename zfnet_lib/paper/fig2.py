@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -39,19 +38,19 @@ class Mosaics:
         return self.layers.get(layer, [])
 
 
-def measure(at: Setting, top: Mapping[str, Any], maps: int = 6, seed: int = 0) -> Mosaics:
+def measure(at: Setting, found: Mapping, maps: int = 6, seed: int = 0) -> Mosaics:
     """Project the strongest units of some maps of each layer, and cut out the patches that caused them."""
     squares = Squares(at.net, at.dataset)
-    layers = {name: list(blocks(at.net, squares, hits, drawn_maps(hits, maps, seed))) for name, hits in top.items()}
+    layers = {name: list(blocks(at.net, squares, top, drawn_maps(top, maps, seed))) for name, top in found.items()}
     return Mosaics(layers, at.source(seed))
 
 
-def drawn_maps(hits, maps: int, seed: int) -> list[int]:
+def drawn_maps(top, maps: int, seed: int) -> list[int]:
     """Draw maps of a layer, with a draw of its own, among those that are active on k pictures."""
     if maps < 1:
         raise ZfnetError(f"{maps} maps of a layer cannot be drawn; choose at least 1")
-    active = (hits.score > 0).all(1).nonzero().flatten()
-    generator = torch.Generator().manual_seed(crc32(f"{seed} {hits.layer}".encode()))
+    active = (top.score > 0).all(1).nonzero().flatten()
+    generator = torch.Generator().manual_seed(crc32(f"{seed} {top.layer}".encode()))
     order = torch.randperm(len(active), generator=generator)
     return sorted(active[order[:maps]].tolist())
 

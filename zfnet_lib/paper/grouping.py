@@ -171,13 +171,13 @@ def group_records(net: ConvNet, network: str, pictures: str, maps: int, seed: in
         # A hundred pictures among whose patches a projection's own one is looked for.
         others = squares[np.linspace(0, len(dataset) - 1, 100).round().astype(int).tolist()]
         seen = net.preparation.visible(others)
-        for layer, hits in strongest(net, dataset).items():
-            chosen = list(blocks(net, squares, hits, drawn_maps(hits, maps, seed)))
-            full = hits.image[(hits.image >= 0).all(1) & (hits.score > 0).all(1)].numpy()
+        for layer, top in strongest(net, dataset).items():
+            chosen = list(blocks(net, squares, top, drawn_maps(top, maps, seed)))
+            full = top.image[(top.image >= 0).all(1) & (top.score > 0).all(1)].numpy()
             measured = [
                 *_alike(chosen, seed),
                 (ENTROPY, entropy(dataset.labels[full]), "bits"),
-                (CHANCE, entropy_by_chance(len(dataset.classes), hits.image.shape[1]), "bits"),
+                (CHANCE, entropy_by_chance(len(dataset.classes), top.image.shape[1]), "bits"),
                 (FOUND, [100 * found for block in chosen for found in finds(block, seen)], "%"),
                 (EXTENT, [extent(one) for block in chosen for one in block.projections], "pixels"),
             ]

@@ -77,7 +77,7 @@ def numbers_of(stored: Stored, native: bool = False) -> Numbers:
     """
     if not stored.file.exists() and stored.profile != "smoke":
         names = {name for name in (OURS, THEIRS) if weights_of(run_of(stored.profile, name, 0, native))}
-        _require(stored.profile, native, names, f"then `{stored.command}`; {stored.cost}")
+        _require(stored.profile, native, names, f"then {stored.again}")
     return stored.numbers
 
 

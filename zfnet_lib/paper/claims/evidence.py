@@ -349,7 +349,7 @@ class Stored:
         return f"{length} on {self.epochs('zfnet')[-1]['provenance']['device']}"
 
     def epochs(self, name: str, clip: str = "all", needed: bool = True) -> list[dict[str, Any]]:
-        """Return the record of the first training of a network: a line an epoch; none raises, where it is needed."""
+        """Return the record of the first training of a network: a line an epoch. It may be `needed`."""
         lines = read_epochs(training_of(self.profile, name, clip=clip).epochs_file)
         if needed and not lines:
             raise NotRun(self.training(name, clip))

@@ -1,4 +1,4 @@
-"""The registry of the paper's claims (`claims.toml`), the verdicts that records give, and the measuring of records."""
+"""The registry of the paper's claims (`claims.toml`): judging them by records, measuring, and the ledger shown."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Claim:
 
     @property
     def agreement(self) -> tuple[str, str]:
-        """Whether the paper's own numbers agree with the claim, in a word, and the arithmetic; empty without any."""
+        """Whether the paper's own numbers agree with the claim, in a word, and the arithmetic on them."""
         if not self.printed:
             return "", ""
         agrees, arithmetic = self.printed(**self.thresholds)

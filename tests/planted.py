@@ -14,32 +14,31 @@ from zfnet_lib.datasets import Dataset, Sample, mask_box
 from zfnet_lib.images import Preparation
 from zfnet_lib.network import ConvNet
 from zfnet_lib.paper import records
-from zfnet_lib.paper.claims import TESTS, Finding
-from zfnet_lib.paper.claims.stored import Measured
-from zfnet_lib.paper.claims.subject import Scale, Subject
+from zfnet_lib.paper.claims import CLAIMS, Finding, Number
+from zfnet_lib.paper.claims.evidence import Scale, Subject
 from zfnet_lib.paper.setting import training_of
 
 
-def number(quantity: str, value: float, half: float = 0.0, unit: str = "", **place) -> Measured:
+def number(quantity: str, value: float, half: float = 0.0, unit: str = "", **place) -> Number:
     """Return a number with an interval of `half` on both sides."""
-    return Measured(quantity, value, value - half, value + half, 9, unit, None, place)
+    return Number(value, value - half, value + half, 9, unit, None, quantity, place)
 
 
-def plant(claim: str, *found: Measured, profile: str = "tiny") -> None:
+def plant(claim: str, *found: Number, profile: str = "tiny") -> None:
     """Store numbers as the record of a claim."""
     made = records.Stopwatch()
-    file = TESTS[claim].stored(profile, claim).file
-    records.store(file, [each.record(f"claim {claim}", "net", "data", made, 0) for each in found])
+    file = CLAIMS[claim].stored(profile).file
+    records.store(file, [each.record(claim, "net", "data", made, 0) for each in found])
 
 
-def judged(claim: str, *found: Measured, profile: str = "tiny") -> Finding:
+def judged(claim: str, *found: Number, profile: str = "tiny") -> Finding:
     """Store numbers and judge the claim by them."""
     if found:
         plant(claim, *found, profile=profile)
-    return TESTS[claim].judge(TESTS[claim].stored(profile, claim))
+    return CLAIMS[claim].finding(profile)
 
 
-def verdict_of(claim: str, *found: Measured) -> str:
+def verdict_of(claim: str, *found: Number) -> str:
     """Return the verdict alone."""
     return judged(claim, *found).verdict
 

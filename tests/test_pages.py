@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 import pytest
+from zfnet_lib.paper.claims.ledger import ledger
 
 from zfnet_lib.paper.claims import TESTS, Finding, Number, about, pages
-from zfnet_lib.paper.claims.ledger import ledger
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The paper's numbers, errors, open questions (`paper.json`) and its claims (`claims.json`) as data."""
+"""The paper's numbers, errors and open questions (`paper.json`) as data."""
 
 from __future__ import annotations
 
@@ -45,54 +45,10 @@ class Ambiguity:
     code: str
 
 
-@dataclass(frozen=True)
-class Claim:
-    """One checkable claim of the paper, with what would decide it, stated before anything was measured.
-
-    Attributes:
-        id: Its short name.
-        section, place: Where it stands; the place is a figure or table, or nothing.
-        quote: The paper's words.
-        statement: What can be tested.
-        evidence: The numbers that the paper prints for it, or that it prints none.
-        statistic: What is measured.
-        verdicts: By verdict, the threshold that gives it.
-    """
-
-    id: str
-    section: str
-    place: str
-    quote: str
-    statement: str
-    evidence: str
-    statistic: str
-    verdicts: dict[str, str]
-
-
 @cache
 def contents() -> dict[str, Any]:
     """Return everything in `paper.json`: tables, hyperparameters, architecture, figures, errata …."""
     return json.loads((files(__package__) / "paper.json").read_text(encoding="utf-8"))
-
-
-@cache
-def claims() -> tuple[Claim, ...]:
-    """Return the paper's claims, in the order of its sections.
-
-    Example:
-        >>> len(claims()), claims()[0].id
-        (60, 'unpooling-switches-preserve-structure')
-    """
-    listed = json.loads((files(__package__) / "claims.json").read_text(encoding="utf-8"))["claims"]
-    same = ("id", "section", "quote", "statement", "statistic", "verdicts")
-    return tuple(
-        Claim(
-            **{field: entry[field] for field in same},
-            place=entry["figure_or_table"] or "",
-            evidence=entry["paper_evidence"],
-        )
-        for entry in listed
-    )
 
 
 def errata() -> tuple[Erratum, ...]:
@@ -154,3 +110,24 @@ def own_rows(table: str) -> list[dict[str, Any]]:
         38.4
     """
     return [row for row in contents()["tables"][table]["rows"] if row.get("ours", True)]
+
+
+def cell(table: int, row: str, column: str, base: str = "") -> float:
+    """Return one printed number: of Table 1 to 6, the row by the beginning of its label, the column.
+
+    Args:
+        base: In Table 2, which network the row changes: `ours` or `krizhevsky`.
+
+    Example:
+        >>> cell(2, "Removed layers 6,7", "val_top5")
+        22.4
+    """
+    for each in contents()["tables"][f"table_{table}"]["rows"]:
+        if each["label"].startswith(row) and base in each.get("base_model", ""):
+            return each["values"][column]
+    raise LookupError(f"Table {table} has no row {row!r}")
+
+
+def hyperparameter(name: str) -> Any:
+    """Return what the paper's text states, such as `epochs`."""
+    return next(each["value"] for each in contents()["hyperparameters"] if each["id"] == name)

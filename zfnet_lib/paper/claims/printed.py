@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from ..numbers import contents
+from ..numbers import cell, contents, hyperparameter
 
 
 class Printed(NamedTuple):
@@ -19,30 +19,6 @@ class Printed(NamedTuple):
 
     consistent: bool
     arithmetic: str
-
-
-def cell(table: int, row: str, column: str, base: str = "") -> float:
-    """Return one printed number.
-
-    Args:
-        table: 1 to 6.
-        row: The beginning of its label.
-        column: Its column.
-        base: In Table 2, which network the row changes.
-
-    Example:
-        >>> cell(2, "Removed layers 6,7", "val_top5")
-        22.4
-    """
-    for each in contents()["tables"][f"table_{table}"]["rows"]:
-        if each["label"].startswith(row) and base in each.get("base_model", ""):
-            return each["values"][column]
-    raise LookupError(f"Table {table} has no row {row!r}")
-
-
-def hyperparameter(name: str) -> Any:
-    """Return what the paper's text states, such as `epochs`."""
-    return next(each["value"] for each in contents()["hyperparameters"] if each["id"] == name)
 
 
 def _rise(row: str, column: str = "val_top5", base: str = "krizhevsky") -> float:

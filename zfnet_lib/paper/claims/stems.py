@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from math import pi
 
 import numpy as np
@@ -31,6 +30,24 @@ from ..fig5 import (
 )
 from ..setting import at_hand, describe_pictures, training_of, weights_of
 from ..trainings import NATIVE, Training, training_data
+from .evidence import (
+    SEEDS,
+    UNTESTABLE,
+    Finding,
+    NotRun,
+    Number,
+    Numbers,
+    Stored,
+    Subject,
+    above,
+    at_least,
+    below,
+    counted,
+    difference,
+    every,
+    over_seeds,
+    verdict,
+)
 from .stimuli import MADE, answers, grating
 
 OURS, THEIRS = "zfnet", "krizhevsky"
@@ -101,13 +118,58 @@ def native_pictures(at: Subject) -> Dataset:
 
 
 def first_layer(net: ConvNet, pictures: Dataset, rows: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the filters of layer 1 [maps, 3, k, k], and the largest activation of each over some pictures [maps]."""
+    """Return the filters of layer 1 [maps, 3, k, k], and how far pictures excite each [maps]."""
     first = net.spec.convs[0].name
     hits = strongest(net.features(first), pictures, 1, [first], rows=rows)[first]
     return net.get_submodule(first).weight.detach().numpy(), hits.score[:, 0].numpy()
 
 
-def preferred(at: Subject) -> Iterator[Measured]:
+def _require(profile: str, native: bool, names: set[str], then: str = "") -> None:
+    """Refuse where one of the two stems is missing, and say what trains it."""
+    missing = [run_of(profile, name, 0, native).command for name in (OURS, THEIRS) if name not in names]
+    if missing:
+        raise NotRun(", ".join([*(f"`{command}`" for command in missing), *([then] if then else [])]))
+
+
+def numbers_of(stored: Stored, native: bool = False) -> Numbers:
+    """Return what is stored of both stems; where nothing is, name the trainings that are missing too."""
+    if not stored.file.exists() and stored.profile != "smoke":
+        names = {name for name in (OURS, THEIRS) if weights_of(run_of(stored.profile, name, 0, native))}
+        _require(stored.profile, native, names, f"then {stored.again}")
+    return stored.numbers
+
+
+def by_seed(found: Numbers, quantity: str, name: str, **place) -> list[float]:
+    """Return a quantity of one architecture, a value a training; nothing of one that was not at hand."""
+    try:
+        return [number.value for number in found.by("seed", quantity, network=name, **place).values()]
+    except NotRun:
+        return []
+
+
+def lead(found: Numbers, quantity: str, unit: str = "", **place) -> Number:
+    """Return how far a quantity of the smaller stem exceeds that of the larger one."""
+    return difference(*(by_seed(found, quantity, name, **place) for name in (OURS, THEIRS)), unit)
+
+
+def shown(found: Numbers, *quantities: str) -> dict[str, Number]:
+    """Return quantities of every architecture that has them, by what they are called in print."""
+    return {
+        f"{name}: {quantity}": over_seeds(by_seed(found, quantity, name), number.unit)
+        for quantity in quantities
+        for name, number in found.by("network", quantity).items()
+    }
+
+
+def with_seeds(note: str, n: int) -> str:
+    """Add on how many trainings a verdict rests, where they are too few."""
+    return f"{note} {n} of {SEEDS} seeds." if n < SEEDS else note
+
+
+# ---- preferred frequencies ----------------------------------------------------------------------------------
+
+
+def preferred(at: Subject) -> Iterator[Number]:
     """Find the frequency that each live filter of layer 1 prefers."""
     pictures = native_pictures(at)
     rows = np.unique(np.linspace(0, len(pictures) - 1, min(MOST, len(pictures))).round().astype(int)).tolist()
@@ -126,10 +188,23 @@ def preferred(at: Subject) -> Iterator[Measured]:
             ("in half of the sampling frequency", np.median(peaks) * 2 * net.spec.convs[0].stride, ""),
         ):
             found = counted(quantity, value, len(peaks), unit, network=name, seed=seed)
-            yield replace(found, data=describe_pictures(pictures))
+            yield found._replace(data=describe_pictures(pictures))
 
 
-def sampled(at: Subject) -> Iterator[Measured]:
+def few_mid_frequencies(stored: Stored) -> Finding:
+    found = numbers_of(stored, native=True)
+    ours, theirs = (by_seed(found, MIDDLE, name) for name in (OURS, THEIRS))
+    less = difference(theirs, ours, "points")
+    fewer = all(a < b for a, b in zip(theirs, ours, strict=False)) if less.n >= SEEDS else None
+    numbers = {"middle third, 11x11 less 7x7": less} | shown(found, MIDDLE, DIP)
+    note = with_seeds("Thirds of the logarithms of 1/32 to 1/2 cycle a pixel.", less.n)
+    return Finding(verdict(every([below(less, 0), fewer]), at_least(less, 0)), numbers, note)
+
+
+# ---- aliases of the stride ----------------------------------------------------------------------------------
+
+
+def sampled(at: Subject) -> Iterator[Number]:
     """Look for the sampling grids in projections of layer 2, and for aliases among what its maps answer to."""
     pictures = native_pictures(at)
     names = (OURS, THEIRS) if at.profile == "smoke" else (OURS, THEIRS, *CROSSED)
@@ -143,10 +218,10 @@ def sampled(at: Subject) -> Iterator[Measured]:
                     found = counted(EXCESS, grid(shown, period).excess, len(shown), "times", **place)
                 except SpectrumError:
                     continue  # the windows of layer 2 are too small for this grid
-                yield replace(found, data=describe_pictures(pictures))
+                yield found._replace(data=describe_pictures(pictures))
         aliased = answers_to_aliases(net)
         share = counted(ALIASES, 100 * aliased.mean(), len(aliased), "%", network=name, seed=seed)
-        yield replace(share, data=MADE)
+        yield share._replace(data=MADE)
 
 
 def answers_to_aliases(net: ConvNet) -> np.ndarray:
@@ -169,7 +244,34 @@ def answers_to_aliases(net: ConvNet) -> np.ndarray:
     return (to_fast.gather(0, best[None])[0] >= ALIAS * most)[most > 0].numpy()
 
 
-def information(at: Subject) -> Iterator[Measured]:
+def stride_aliases(stored: Stored, peak: float) -> Finding:
+    found = numbers_of(stored, native=True)
+
+    def excess(name: str, weights: str = "trained") -> list[float]:
+        return by_seed(found, EXCESS, name, weights=weights, grid="layer 1")
+
+    numbers = {
+        "excess, stride 4": over_seeds(excess(THEIRS), "times"),
+        "over random weights": difference(excess(THEIRS), excess(THEIRS, "untrained"), "times"),
+        "over stride 2": difference(excess(THEIRS), excess(OURS), "times"),
+    }
+    strong, learnt, more = (above(*each) for each in zip(numbers.values(), (peak, 0, 0), strict=True))
+    note, follows, n = "At the grid of layer 1.", None, numbers["over stride 2"].n
+    crossed = [excess(name) for name in CROSSED]
+    if all(crossed):
+        control = numbers["7x7 with stride 4 over 11x11 with stride 2"] = difference(*crossed, "times")
+        follows = above(control, 0)
+    else:
+        commands = (f"`{run_of(stored.profile, name, 0, True).command}`" for name in CROSSED)
+        note += f" The crossed stems were not trained: {', '.join(commands)}."
+    holds, fails = every([strong, learnt, more, follows]), False in (learnt, follows)
+    return Finding(verdict(holds, fails), numbers | shown(found, ALIASES), with_seeds(note, n))
+
+
+# ---- what a linear decoder gives back -----------------------------------------------------------------------
+
+
+def information(at: Subject) -> Iterator[Number]:
     """Decode pictures from layers 1 and 2 of both stems, and read classes out of them."""
     rows = np.array(at.rows)
     parts = np.delete(rows, np.s_[::4]), rows[::4]  # to learn from, and held out
@@ -192,7 +294,7 @@ def information(at: Subject) -> Iterator[Measured]:
 def decoded(
     net: ConvNet, layer: str, pooled: bool, x: Tensor, held_out: Tensor, seed: int = 0
 ) -> tuple[float, float]:
-    """Return the share of variance of held-out pictures that a linear decoder gives back: of all, of high frequencies.
+    """Return which share of the variance of held-out pictures a linear decoder gives back, in all and at high frequencies.
 
     The pixels of a cell are read from the 3x3 cells around it by ridge regression, learnt at 200 places a picture.
     Where `pooled`, the maps are averaged over each cell, so that all networks give one number a map.
@@ -203,7 +305,7 @@ def decoded(
     begin = round(middle - (side - 1) / 2) + side  # of the first cell that has others all around it
 
     def parts(x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield what is read around the inner cells [n, features, rows, columns], and the pixels that they cover."""
+        """Yield what is read around the inner cells [n, features, rows, columns], and the pixels beneath them."""
         for part in x.split(16):
             with torch.inference_mode():
                 maps = net.features(layer).trace(part)[layer].maps
@@ -248,7 +350,31 @@ def high_energy(pictures: np.ndarray) -> float:
     return float(energies(pictures * fade[:, None] * fade, side)[:, radii(side) >= HIGH].sum())
 
 
-def faulty(at: Subject) -> Iterator[Measured]:
+def retains_information(stored: Stored, much: float) -> Finding:
+    found = numbers_of(stored)
+    numbers = {
+        f"{layer}, {compared}, {band} frequencies: R2": lead(found, R2, layer=layer, band=band, compared=compared)
+        for layer in CELL
+        for compared in (EQUAL, RAW)
+        for band in ("all", "high")
+    }
+    probes = {f"{layer}: accuracy of a probe": lead(found, ACCURACY, "points", layer=layer) for layer in CELL}
+    leads = [numbers[f"{layer}, {EQUAL}, all frequencies: R2"] for layer in CELL]
+    more = [above(number, 0) for number in leads]
+    enough = [number.value >= much or None for number in leads]
+    kept = [number.low is not None and below(number, 0) is not True for number in probes.values()]
+    note = (
+        "7x7 less 11x11. A linear decoder of 3x3 cells, 4 pixels wide in layer 1 and 8 in layer 2; high are "
+        "frequencies above 1/8 cycle a pixel. The probe reads means of quarters."
+    )
+    holds = every([*more, *enough, *kept])
+    return Finding(verdict(holds, False in more), numbers | probes, with_seeds(note, leads[0].n))
+
+
+# ---- dead and distinctive filters ---------------------------------------------------------------------------
+
+
+def faulty(at: Subject) -> Iterator[Number]:
     """Count the filters of layer 1 that are silent, faint, or resemble noise."""
     nets = lower_layers(at.profile)
     unbound = at_hand(training_of(at.profile, THEIRS, clip="none")) if at.profile != "smoke" else None
@@ -258,7 +384,23 @@ def faulty(at: Subject) -> Iterator[Measured]:
             yield counted(f"{kind} filters", which.sum(), len(filters), network=name, seed=seed)
 
 
-def distinctive(at: Subject) -> Iterator[Measured]:
+def fewer_dead(stored: Stored) -> Finding:
+    found, quantities = numbers_of(stored), [f"{kind} filters" for kind in KINDS]
+    numbers = shown(found, *quantities)
+    ours, theirs = (
+        list(zip(*(by_seed(found, each, name) for each in quantities[:2]), strict=True)) for name in (OURS, THEIRS)
+    )
+    note = f"Silent: no picture excites it; faint: its RMS is below {FAINT:.0%} of the median."
+    if not any(map(any, ours + theirs)):
+        return Finding(UNTESTABLE, numbers, f"Neither stem has a silent or a faint filter. {note}")
+    pairs = list(zip(ours, theirs, strict=False))
+    fewer = [all(a <= b for a, b in zip(*pair, strict=True)) and pair[0] != pair[1] for pair in pairs]
+    decided = len(fewer) >= SEEDS
+    answer = verdict(all(fewer) if decided else None, decided and not any(fewer))
+    return Finding(answer, numbers, with_seeds(note, len(fewer)))
+
+
+def distinctive(at: Subject) -> Iterator[Number]:
     """Compare the live filters of layer 1 with one another, and count the directions that their answers span."""
     for (name, seed), net in lower_layers(at.profile).items():
         filters, largest = first_layer(net, at.dataset, at.rows)
@@ -292,15 +434,10 @@ def largest_cosines(filters: np.ndarray) -> np.ndarray:
     return torch.maximum(best, best.T).fill_diagonal_(0).amax(1).numpy()
 
 
-def by_seed(found: Numbers, quantity: str, name: str, **place) -> list[float]:
-    """Return a quantity of one architecture, a value a training; nothing of one that was not at hand."""
-    try:
-        return [number.value for number in found.by("seed", quantity, network=name, **place).values()]
-    except NotRun:
-        return []
-
-
-def _require(profile: str, native: bool, names: set[str], then: str = "") -> None:
-    missing = [run_of(profile, name, 0, native).command for name in (OURS, THEIRS) if name not in names]
-    if missing:
-        raise NotRun(", ".join([*(f"`{command}`" for command in missing), *([then] if then else [])]))
+def more_distinctive(stored: Stored) -> Finding:
+    found = numbers_of(stored)
+    alike, rank = lead(found, COSINE, "cosine"), lead(found, RANK, "points")
+    numbers = {"largest cosine, 7x7 less 11x11": alike, "effective rank, 7x7 less 11x11": rank}
+    note = f"Filters resampled to {COMMON} pixels and shifted by up to {SHIFT}; rectified answers at random places."
+    holds = every([below(alike, 0), above(rank, 0)])
+    return Finding(verdict(holds), numbers | shown(found, COSINE, RANK), with_seeds(note, alike.n))

@@ -39,7 +39,7 @@ def answers(net: ConvNet, layer: str, x: Tensor) -> Tensor:
 
 
 def grating(side: int, frequency: float, angle: float, phase: float) -> Tensor:
-    """Return a grey sinusoidal grating [3, side, side]: cycles a pixel, direction of `_along`, phase at the centre."""
+    """Return a grey grating [3, side, side]: cycles a pixel, direction as of `_along`, phase at the centre."""
     wave = torch.cos(2 * pi * frequency * _along(side, angle) + phase)
     return (sqrt(2) * CONTRAST * wave).float().expand(3, side, side)
 
@@ -102,7 +102,7 @@ def together(parts: list[Tensor]) -> Tensor:
 
 @cache
 def bank(height: int, width: int) -> Tensor:
-    """Return transfer functions whose squares add up to 1: above, octaves by directions, below [14, height, width]."""
+    """Return transfer functions whose squares add up to 1: above, octaves by directions, below [14, h, w]."""
     down, across = np.meshgrid(np.fft.fftfreq(height), np.fft.fftfreq(width), indexing="ij")
     radius, angle = np.hypot(down, across), np.arctan2(down, across)
     # Each lets everything below an edge pass, nothing from twice that on, and falls like a cosine in between.

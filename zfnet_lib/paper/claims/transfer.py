@@ -146,7 +146,7 @@ def places(stored: Stored) -> list[Place]:
 # ---- section 5.2: pre-trained features beside other methods ---------------------------------------------------
 
 
-def best_caltech_101(stored: Stored, margin: float) -> Finding:
+def best_caltech_101(stored: Stored, **_: float) -> Finding:
     at, numbers = places(stored)[0], {}
     with suppress(NotRun):
         own = at.tried("fc7", "softmax")
@@ -236,7 +236,9 @@ def fewer(curve: dict[int, OverFolds], rival: OverFolds, most: int) -> Number:
     ours = {each: one.number() for each, one in curve.items()}
 
     def times(reached: str, passed: str) -> float:
-        return most / next((each for each, one in ours.items() if getattr(one, reached) > getattr(other, passed)), inf)
+        return most / next(
+            (each for each, one in ours.items() if getattr(one, reached) > getattr(other, passed)), inf
+        )
 
     if n < FOLDS:
         return Number(times("value", "value"), None, None, n, "times")
@@ -282,12 +284,15 @@ def features_matter_more(stored: Stored, ratio: float) -> Finding:
         [at.tried(name.partition(",")[0], classifier, source=source) for classifier in CLASSIFIERS]
         for name, source in sources.items()
     ]
-    accuracies, n = np.array([[one.mean for one in row] for row in tried]), min(one.n for row in tried for one in row)
+    accuracies, n = (
+        np.array([[one.mean for one in row] for row in tried]),
+        min(one.n for row in tried for one in row),
+    )
     by_features, by_classifier, rest = two_way(accuracies)
-    share = 100 / (by_features + by_classifier + rest)
+    whole = by_features + by_classifier + rest
     numbers = {
-        "by features": exact(share * by_features, "% of the variance", n),
-        "by classifier": exact(share * by_classifier, "% of the variance", n),
+        "by features": exact(100 * by_features / whole, "% of the variance", n),
+        "by classifier": exact(100 * by_classifier / whole, "% of the variance", n),
         "largest difference of the classifiers": exact(float(np.ptp(accuracies, axis=1).max()), "points", n),
     }
     note = f"{', '.join(sources)}, each with SVM and softmax, on {at.data} with {at.most} a class."
@@ -310,7 +315,8 @@ def printed_representation(ratio: float) -> tuple[bool, str]:
     classifiers = [
         abs(cell(6, f"SVM ({layer})", key) - cell(6, f"Softmax ({layer})", key)) for layer in (5, 7) for key in SETS
     ]
-    least, most = min(_printed_margins(table, "Bo")[-1] for table in SIZES), max(classifiers)
+    features = [cell(table, "ImageNet-pretr", each[-1]) - cell(table, "Bo", each[-1]) for table, each in SIZES.items()]
+    least, most = min(features), max(classifiers)
     return least > most, f"classifiers differ by at most {most:.1f}, features by at least {least:.1f} points"
 
 

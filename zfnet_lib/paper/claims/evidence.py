@@ -241,7 +241,7 @@ class Numbers:
         return self._of(quantity, place)[0]
 
     def by(self, key: str, quantity: str, **place: Any) -> dict[Any, Number]:
-        """Return the numbers of one quantity by a parameter, such as the layer; raise NotRun where there is none."""
+        """Return the numbers of one quantity by a parameter, such as the layer; raise NotRun without any."""
         return {record.parameters[key]: _number(record) for record in self._of(quantity, place, key)}
 
     def _of(self, quantity: str, place: dict[str, Any], *keys: str) -> list[Record]:

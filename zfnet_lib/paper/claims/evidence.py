@@ -236,6 +236,10 @@ class Numbers:
         """Return the number of one place; raise NotRun where it is not in the file."""
         return _number(self.record(quantity, **place))
 
+    def named(self, *quantities: str) -> dict[str, Number]:
+        """Return several numbers of the file by their names."""
+        return {quantity: self.one(quantity) for quantity in quantities}
+
     def record(self, quantity: str, **place: Any) -> Record:
         """Return the record of one place; raise NotRun where it is not in the file."""
         return self._of(quantity, place)[0]

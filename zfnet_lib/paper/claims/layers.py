@@ -20,9 +20,9 @@ from ..evolution import projected
 from ..fig2 import drawn_maps
 from ..invariance import EXACT
 from ..setting import at_hand, training_of
+from .deconvnet import lone_signal, traces
 from .finding import SEEDS, UNTESTABLE, Finding, above, every, rising, verdict
-from .hiding import energies
-from .method import lone_signal, traces
+from .occlusion import energies
 from .stored import Measured, Stored, counted, measured
 from .subject import Subject
 

@@ -54,15 +54,14 @@ from .stimuli import MADE, answers, colour_edges, corners, gratings, scrambled
 
 UPPER = ("conv2", "conv3", "conv4", "conv5")
 
+# How far pictures are moved: 1 to 16 of 112 pixels, 0.8 to 1.25 times, to 30 degrees; and how far to look for the
+# strongest units again.
 STEPS = {
     "shift": tuple(sign * pixels / 112 for pixels in (1, 2, 4, 8, 16) for sign in (-1, 1)),
     "scale": (0.8, 0.9, 1.1, 1.25),
     "turn": (-30.0, -20.0, -10.0, 10.0, 20.0, 30.0),
 }
-"""How far pictures are moved: 1 to 16 of 112 pixels, 0.8 to 1.25 times, to 30 degrees."""
-
 MOVES = {"shift": 8 / 112, "scale": 1.25, "turn": 20.0}
-"""The moves after which the strongest units are looked for again."""
 
 PREFER, SCRAMBLED = "maps that prefer corners or coloured edges", "kept under scrambling"
 INDEX, RANKS = "index of invariance", "rank correlation of the index with the layer"
@@ -254,9 +253,10 @@ def moved(at: Subject) -> Iterator[Number]:
         def maxima(squares: Tensor, layer=layer, maps=maps) -> np.ndarray:
             return answers(at.net, layer, at.net.prepare(squares))[range(len(maps)), maps].numpy()
 
+        before = maxima(squares)
         for way, step in MOVES.items():
             views = torch.stack([transformed(each, at.net.preparation, **{way: step}) for each in squares])
-            kept = 100 * (maxima(views) / maxima(squares))
+            kept = 100 * (maxima(views) / before)
             yield measured("maximum kept", kept, "%", np.median, layer=layer, way=way)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from math import pi
 
 import numpy as np
@@ -15,19 +16,7 @@ from ...datasets import Dataset, MissingDataError
 from ...network import ConvNet
 from ...strongest import strongest
 from ...weights import CheckpointError, load_network
-from .. import evolution
-from ..fig5 import (
-    FAINT,
-    MOST,
-    SpectrumError,
-    dip,
-    energies,
-    faults,
-    grid,
-    largest_and_shown,
-    peak_frequencies,
-    radii,
-)
+from .. import evolution, fig5
 from ..setting import at_hand, describe_pictures, training_of, weights_of
 from ..trainings import NATIVE, Training, training_data
 from .evidence import (
@@ -51,38 +40,24 @@ from .evidence import (
 from .stimuli import MADE, answers, grating
 
 OURS, THEIRS = "zfnet", "krizhevsky"
-CROSSED = ("krizhevsky-7x7", "zfnet-11x11")
-"""Small filters with stride 4, and large ones with stride 2."""
-
+CROSSED = ("krizhevsky-7x7", "zfnet-11x11")  # small filters with stride 4, large ones with stride 2
 ALEXNET = "alexnet-imagenet"
-LARGER = "caltech-101"
-"""What `tiny` asks about frequencies: Tiny-ImageNet's pictures are enlarged and hold no high ones."""
+LARGER = "caltech-101"  # what `tiny` asks about frequencies: enlarged pictures of Tiny-ImageNet hold no high ones
 
-RANGE = (1 / 32, 1 / 2)
-"""Cycles a pixel, whose logarithms are cut into thirds."""
-
-CELL = {"conv1": 4, "conv2": 8}
-"""Pixels of a cell that is decoded: from one position to the next in the coarser stem, by layer."""
-
-ALIAS = 0.5
-"""Share of the answer to a slow grating from which on the answer to the fast one is that to its alias."""
-
-HIGH = 1 / 8
-"""Cycles a pixel from which on frequencies are high: half of the frequency at which a stride of 4 samples."""
-
-EQUAL, RAW = "equal dimension", "as it is"
-COMMON, SHIFT = 11, 2
-"""Pixels to which filters are resampled before they are compared, and by which they are shifted to fit."""
+RANGE = (1 / 32, 1 / 2)  # cycles a pixel, whose logarithms are cut into thirds
+ALIAS = 0.5  # share of the answer to a slow grating from which on that to the fast one is an answer to its alias
+CELL = {"conv1": 4, "conv2": 8}  # pixels of a cell that is decoded: the step between positions of the coarser stem
+HIGH = 1 / 8  # cycles a pixel from which on frequencies are high: half of what a stride of 4 samples at
+COMMON, SHIFT = 11, 2  # pixels to which filters are resampled to be compared, and by which they are shifted to fit
 
 KINDS = ("silent", "faint", "noisy")
-UNBOUND = f"{THEIRS}, not renormalised"
+EQUAL, RAW = "equal dimension", "as it is"
 MIDDLE, DIP = "filters in the middle third", "dip of the preferred frequencies"
 EXCESS, ALIASES = "excess at the grid", "maps that answer to aliases"
 R2, ACCURACY = "R2 of the decoder", "accuracy of a linear probe"
 COSINE, RANK = "largest cosine with another filter", "effective rank of the answers"
 
-Networks = dict[tuple[str, int], ConvNet]
-"""The lower two layers of trained networks, by architecture and seed."""
+Networks = dict[tuple[str, int], ConvNet]  # the lower two layers of trained networks, by architecture and seed
 
 
 def run_of(profile: str, name: str, seed: int = 0, native: bool = False) -> Training:
@@ -91,22 +66,30 @@ def run_of(profile: str, name: str, seed: int = 0, native: bool = False) -> Trai
     return Training(name, LARGER, NATIVE, seed) if native and profile == "tiny" else own
 
 
+def missing(profile: str, native: bool) -> list[str]:
+    """Return the commands that train those of the two stems that were not trained yet; `smoke` trains its own."""
+    if profile == "smoke":
+        return []
+    runs = ([run_of(profile, name, seed, native) for seed in range(SEEDS)] for name in (OURS, THEIRS))
+    return [f"`{each[0].command}`" for each in runs if not any(map(weights_of, each))]
+
+
 def lower_layers(profile: str, names: Iterable[str] = (OURS, THEIRS), native: bool = False) -> Networks:
     """Return layers 1 and 2 of trained stems, of all seeds at hand; `smoke` trains one seed of each."""
+    if commands := missing(profile, native):
+        raise NotRun(", ".join(commands))
     seeds = range(1 if profile == "smoke" else SEEDS)
     nets = {(name, seed): at_hand(run_of(profile, name, seed, native)) for name in names for seed in seeds}
-    found = {key: net.features(net.spec.convs[1].name) for key, net in nets.items() if net}
-    _require(profile, native, {name for name, _ in found})
-    return found
+    return {key: net.features(net.spec.convs[1].name) for key, net in nets.items() if net}
 
 
 def alexnet(profile: str) -> Networks:
     """Return ImageNet's AlexNet, a column beside native stems; nothing in `smoke`, or where it is not here."""
-    try:
-        net = load_network(ALEXNET) if profile != "smoke" else None
-    except CheckpointError:
-        net = None
-    return {(ALEXNET, 0): net.features(net.spec.convs[1].name)} if net else {}
+    if profile != "smoke":
+        with suppress(CheckpointError):
+            net = load_network(ALEXNET)
+            return {(ALEXNET, 0): net.features(net.spec.convs[1].name)}
+    return {}
 
 
 def native_pictures(at: Subject) -> Dataset:
@@ -118,24 +101,17 @@ def native_pictures(at: Subject) -> Dataset:
 
 
 def first_layer(net: ConvNet, pictures: Dataset, rows: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the filters of layer 1 [maps, 3, k, k], and how far pictures excite each [maps]."""
+    """Return the filters of layer 1 [maps, 3, k, k], and which are silent, faint or like noise, bool [3, maps]."""
     first = net.spec.convs[0].name
-    hits = strongest(net.features(first), pictures, 1, [first], rows=rows)[first]
-    return net.get_submodule(first).weight.detach().numpy(), hits.score[:, 0].numpy()
-
-
-def _require(profile: str, native: bool, names: set[str], then: str = "") -> None:
-    """Refuse where one of the two stems is missing, and say what trains it."""
-    missing = [run_of(profile, name, 0, native).command for name in (OURS, THEIRS) if name not in names]
-    if missing:
-        raise NotRun(", ".join([*(f"`{command}`" for command in missing), *([then] if then else [])]))
+    largest = strongest(net.features(first), pictures, 1, [first], rows=rows)[first].score[:, 0].numpy()
+    filters = net.get_submodule(first).weight.detach().numpy()
+    return filters, np.stack(fig5.faults(filters, largest))
 
 
 def numbers_of(stored: Stored, native: bool = False) -> Numbers:
     """Return what is stored of both stems; where nothing is, name the trainings that are missing too."""
-    if not stored.file.exists() and stored.profile != "smoke":
-        names = {name for name in (OURS, THEIRS) if weights_of(run_of(stored.profile, name, 0, native))}
-        _require(stored.profile, native, names, f"then {stored.again}")
+    if not stored.file.exists() and (commands := missing(stored.profile, native)):
+        raise NotRun(", ".join([*commands, f"then {stored.again}"]))
     return stored.numbers
 
 
@@ -172,10 +148,10 @@ def with_seeds(note: str, n: int) -> str:
 def preferred(at: Subject) -> Iterator[Number]:
     """Find the frequency that each live filter of layer 1 prefers."""
     pictures = native_pictures(at)
-    rows = np.unique(np.linspace(0, len(pictures) - 1, min(MOST, len(pictures))).round().astype(int)).tolist()
+    rows = np.unique(np.linspace(0, len(pictures) - 1, min(fig5.MOST, len(pictures))).round().astype(int)).tolist()
     for (name, seed), net in (lower_layers(at.profile, native=True) | alexnet(at.profile)).items():
-        filters, largest = first_layer(net, pictures, rows)
-        peaks = peak_frequencies(filters[~np.any(faults(filters, largest), axis=0)])
+        filters, faults = first_layer(net, pictures, rows)
+        peaks = fig5.peak_frequencies(filters[~faults.any(0)])
         if not peaks.size:
             continue  # where nothing is live, nothing is preferred
         low, high = np.log(RANGE)
@@ -183,7 +159,7 @@ def preferred(at: Subject) -> Iterator[Number]:
         middle = (np.exp(low + third) <= peaks) & (peaks < np.exp(high - third))
         for quantity, value, unit in (
             (MIDDLE, 100 * middle.mean(), "%"),
-            (DIP, dip(np.log(np.clip(peaks, *RANGE))), ""),
+            (DIP, fig5.dip(np.log(np.clip(peaks, *RANGE))), ""),
             ("median preferred frequency", np.median(peaks), "cycles a pixel"),
             ("in half of the sampling frequency", np.median(peaks) * 2 * net.spec.convs[0].stride, ""),
         ):
@@ -211,12 +187,12 @@ def sampled(at: Subject) -> Iterator[Number]:
     for (name, seed), net in (lower_layers(at.profile, names, native=True) | alexnet(at.profile)).items():
         first, begun = net.spec.convs[0], ConvNet(net.spec, net.preparation, seed).eval()
         for weights, each in (("trained", net), ("untrained", begun)):
-            _, shown = largest_and_shown(each, pictures)
+            _, shown = fig5.largest_and_shown(each, pictures)
             for where, period in {"layer 1": first.stride, "pool 1": first.stride * first.pool.stride}.items():
                 place = {"grid": where, "network": name, "seed": seed, "weights": weights}
                 try:
-                    found = counted(EXCESS, grid(shown, period).excess, len(shown), "times", **place)
-                except SpectrumError:
+                    found = counted(EXCESS, fig5.grid(shown, period).excess, len(shown), "times", **place)
+                except fig5.SpectrumError:
                     continue  # the windows of layer 2 are too small for this grid
                 yield found._replace(data=describe_pictures(pictures))
         aliased = answers_to_aliases(net)
@@ -294,7 +270,7 @@ def information(at: Subject) -> Iterator[Number]:
 def decoded(
     net: ConvNet, layer: str, pooled: bool, x: Tensor, held_out: Tensor, seed: int = 0
 ) -> tuple[float, float]:
-    """Return which share of the variance of held-out pictures a linear decoder gives back, in all and at high frequencies.
+    """Return the share of held-out pictures' variance that is decoded: of all frequencies, and of the high ones.
 
     The pixels of a cell are read from the 3x3 cells around it by ridge regression, learnt at 200 places a picture.
     Where `pooled`, the maps are averaged over each cell, so that all networks give one number a map.
@@ -347,7 +323,7 @@ def high_energy(pictures: np.ndarray) -> float:
     """Return the energy of pictures [n, 3, s, s] at high frequencies, edges faded out."""
     side = pictures.shape[-1]
     fade = np.hanning(side + 2)[1:-1]
-    return float(energies(pictures * fade[:, None] * fade, side)[:, radii(side) >= HIGH].sum())
+    return float(fig5.energies(pictures * fade[:, None] * fade, side)[:, fig5.radii(side) >= HIGH].sum())
 
 
 def retains_information(stored: Stored, much: float) -> Finding:
@@ -377,10 +353,11 @@ def retains_information(stored: Stored, much: float) -> Finding:
 def faulty(at: Subject) -> Iterator[Number]:
     """Count the filters of layer 1 that are silent, faint, or resemble noise."""
     nets = lower_layers(at.profile)
-    unbound = at_hand(training_of(at.profile, THEIRS, clip="none")) if at.profile != "smoke" else None
-    for (name, seed), net in (nets | ({(UNBOUND, 0): unbound} if unbound else {})).items():
-        filters, largest = first_layer(net, at.dataset, at.rows)
-        for kind, which in zip(KINDS, faults(filters, largest), strict=True):
+    if at.profile != "smoke" and (net := at_hand(training_of(at.profile, THEIRS, clip="none"))):
+        nets[f"{THEIRS}, not renormalised", 0] = net
+    for (name, seed), net in nets.items():
+        filters, faults = first_layer(net, at.dataset, at.rows)
+        for kind, which in zip(KINDS, faults, strict=True):
             yield counted(f"{kind} filters", which.sum(), len(filters), network=name, seed=seed)
 
 
@@ -390,7 +367,7 @@ def fewer_dead(stored: Stored) -> Finding:
     ours, theirs = (
         list(zip(*(by_seed(found, each, name) for each in quantities[:2]), strict=True)) for name in (OURS, THEIRS)
     )
-    note = f"Silent: no picture excites it; faint: its RMS is below {FAINT:.0%} of the median."
+    note = f"Silent: no picture excites it; faint: its RMS is below {fig5.FAINT:.0%} of the median."
     if not any(map(any, ours + theirs)):
         return Finding(UNTESTABLE, numbers, f"Neither stem has a silent or a faint filter. {note}")
     pairs = list(zip(ours, theirs, strict=False))
@@ -403,8 +380,8 @@ def fewer_dead(stored: Stored) -> Finding:
 def distinctive(at: Subject) -> Iterator[Number]:
     """Compare the live filters of layer 1 with one another, and count the directions that their answers span."""
     for (name, seed), net in lower_layers(at.profile).items():
-        filters, largest = first_layer(net, at.dataset, at.rows)
-        kept = filters[~np.any(faults(filters, largest), axis=0)]
+        filters, faults = first_layer(net, at.dataset, at.rows)
+        kept = filters[~faults.any(0)]
         if len(kept) > 1:
             yield counted(COSINE, largest_cosines(kept).mean(), len(kept), "cosine", network=name, seed=seed)
         first = net.spec.convs[0].name

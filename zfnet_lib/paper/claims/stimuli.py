@@ -15,20 +15,11 @@ from torch import Tensor
 
 from ...network import ConvNet
 
-MADE = "stimuli made in code"
-"""What records say of the pictures."""
-
-CONTRAST = 60.0
-"""Root mean square of a stimulus, in grey levels: about that of photographs less their mean."""
-
-FREQUENCIES = (1 / 32, 1 / 16, 1 / 8, 1 / 4)
-"""Of the gratings, in cycles a pixel."""
-
-COLOURS = ((1, -1, 0), (-1, -1, 2), (2, -1, -1), (-1, 2, -1))
-"""Differences of colour without a difference of brightness: red to green, blue to yellow, red to cyan …."""
-
-OCTAVES, ORIENTATIONS = 3, 4
-"""Bands whose statistics a scrambled texture keeps: octaves from 1/4 cycle a pixel downwards."""
+MADE = "stimuli made in code"  # what records say of the pictures
+CONTRAST = 60.0  # in grey levels: about that of photographs less their mean
+FREQUENCIES = (1 / 32, 1 / 16, 1 / 8, 1 / 4)  # of the gratings, in cycles a pixel
+COLOURS = ((1, -1, 0), (-1, -1, 2), (2, -1, -1), (-1, 2, -1))  # differences of colour without one of brightness
+OCTAVES, ORIENTATIONS = 3, 4  # whose statistics a scrambled texture keeps: octaves from 1/4 cycle a pixel downwards
 
 
 def answers(net: ConvNet, layer: str, x: Tensor) -> Tensor:

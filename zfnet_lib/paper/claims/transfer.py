@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from itertools import pairwise
 from math import hypot, inf, sqrt
 from statistics import mean, stdev
@@ -16,31 +15,13 @@ import numpy as np
 
 from ...datasets import DATASETS
 from ...files import results_root
+from .. import transferred
 from ..numbers import cell, contents, hyperparameter
 from ..records import Record
 from ..sanity import rank_correlation
 from ..setting import profile_of, training_of
-from ..transferred import (
-    ACCURACY,
-    BY_FEATURES,
-    BY_LOSS,
-    FOLDS,
-    GAIN,
-    LAYERS,
-    ONE,
-    PLACE,
-    SEVERAL,
-    SOURCES,
-    Source,
-    Trial,
-    scratch_accuracies,
-    scratch_trainings,
-    several_file,
-)
+from ..transferred import FOLDS, GAIN, LAYERS, ONE, PLACE, SEVERAL
 from .evidence import (
-    FAILS,
-    HOLDS,
-    UNDECIDED,
     UNTESTABLE,
     Finding,
     NotRun,
@@ -62,42 +43,20 @@ SIZES = {3: ("train_15", "train_30"), 4: ("train_15", "train_30", "train_45", "t
 """Columns of Table 6, and of Tables 3 and 4."""
 
 
-# ---- quantities over folds -----------------------------------------------------------------------------------
+# ---- what was tried on another data set ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class OverFolds:
-    """A mean over the paper's folds, its standard error, and the values where the record keeps them.
-
-    Example:
-        >>> over_folds([50.0, 60.0]) - over_folds([40.0, 50.0])  # of the same folds
-        OverFolds(mean=10.0, error=0.0, n=2, values=(10.0, 10.0))
-        >>> over_folds([50.0, 60.0]) - OverFolds(40, 12.0, 5)
-        OverFolds(mean=15.0, error=13.0, n=2, values=())
-    """
-
-    mean: float
-    error: float
-    n: int
-    values: tuple[float, ...] = ()
-
-    def __sub__(self, other: OverFolds) -> OverFolds:
-        if len(self.values) == len(other.values) > 0:
-            return over_folds([a - b for a, b in zip(self.values, other.values, strict=True)])
-        return OverFolds(self.mean - other.mean, hypot(self.error, other.error), min(self.n, other.n))
-
-    def number(self, unit: str = "points", less: float = 0.0) -> Number:
-        """Return it with twice its standard error; with fewer folds than the paper's the spread is unknown."""
-        value, margin = self.mean - less, 2 * self.error
-        if self.n < FOLDS:
-            return Number(value, None, None, self.n, unit)
-        return Number(value, value - margin, value + margin, self.n, unit)
+def over_folds(values: Sequence[float], unit: str = "points") -> Number:
+    """Return the mean over folds with twice its standard error; of fewer than the paper's the spread is unknown."""
+    if len(values) < FOLDS:
+        return Number(mean(values), None, None, len(values), unit)
+    margin = 2 * stdev(values) / sqrt(len(values))
+    return Number(mean(values), mean(values) - margin, mean(values) + margin, len(values), unit)
 
 
-def over_folds(values: Sequence[float]) -> OverFolds:
-    """Return values, one a fold, as one quantity."""
-    error = stdev(values) / sqrt(len(values)) if len(values) > 1 else inf
-    return OverFolds(mean(values), error, len(values), tuple(values))
+def less(some: Sequence[float], others: Sequence[float]) -> list[float]:
+    """Return by how much accuracies exceed others, fold by fold, as far as both go."""
+    return [one - other for one, other in zip(some, others, strict=False)]
 
 
 class Place:
@@ -106,36 +65,31 @@ class Place:
     def __init__(self, stored: Stored, data: str):
         self.stored, self.data, self.network = stored, data, profile_of(stored.profile).network
         self.untrained = f"{self.network}, untrained"
-        self.sizes, self.curve = (
-            sorted({trial.each for trial in source.trials})
-            for name in ("hog", self.network)
-            for source in SOURCES[stored.profile]
-            if (source.name, source.data) == (name, data)
-        )  # training pictures a class of the tables, and of Fig. 7
+        trials = {each.name: each.trials for each in transferred.SOURCES[stored.profile] if each.data == data}
+        # Training pictures a class: of the tables, of Fig. 7, and the most.
+        self.sizes, self.curve = (sorted({each.each for each in trials[name]}) for name in ("hog", self.network))
         self.most = self.sizes[-1]
 
     def record(self, layer: str, classifier: str, each: int = 0, source: str = "") -> Record:
         """Return the record of a trial: by default of the profile's network, with the most pictures a class."""
         table = 3 + PLACE[self.stored.profile].index(self.data)
         again = f"`zfnet run table{table} --profile {self.stored.profile} --live`; about an hour on two cores"
-        path = f"transfer/{Source(source or self.network, self.data, ()).record}"
-        return self.stored.read(path, again).record(ACCURACY, **asdict(Trial(layer, classifier, each or self.most)))
+        path = f"transfer/{transferred.Source(source or self.network, self.data, ()).record}"
+        trial = {"layer": layer, "classifier": classifier, "each": each or self.most}
+        return self.stored.read(path, again).record(transferred.ACCURACY, **trial)
 
-    def tried(self, layer: str, classifier: str, each: int = 0, source: str = "") -> OverFolds:
-        """Return the accuracy of a trial, as `record` takes it."""
-        record = self.record(layer, classifier, each, source)
-        if "folds" in record.parameters:
-            return over_folds(record.parameters["folds"])
-        return OverFolds(record.value, (record.spread or 0) / sqrt(record.n), record.n)
+    def tried(self, layer: str, classifier: str, each: int = 0, source: str = "") -> list[float]:
+        """Return the accuracies of a trial, as `record` takes it, one a fold."""
+        return self.record(layer, classifier, each, source).parameters["folds"]
 
-    def scratch(self, each: int) -> OverFolds:
-        """Return the accuracy of the trainings from scratch."""
-        values = scratch_accuracies(self.stored.profile, self.data, each)
+    def scratch(self, each: int) -> list[float]:
+        """Return the accuracies of the trainings from scratch, one a fold."""
+        values = transferred.scratch_accuracies(self.stored.profile, self.data, each)
         if not values:
-            first, *_, last = scratch_trainings(self.stored.profile, self.data, each)
+            first, *_, last = transferred.scratch_trainings(self.stored.profile, self.data, each)
             pictures = FOLDS * first.recipe.epochs * each * DATASETS[self.data].classes
             raise NotRun(f"`{first.command}`, and so on to `--seed {last.seed}`; {self.stored.learning(pictures)}")
-        return over_folds(values)
+        return values
 
 
 def places(stored: Stored) -> list[Place]:
@@ -151,9 +105,9 @@ def best_caltech_101(stored: Stored, **_: float) -> Finding:
     with suppress(NotRun):
         own = at.tried("fc7", "softmax")
         numbers = {
-            f"{at.data}, softmax (7), {at.most} a class": own.number("%"),
-            "above hog": (own - at.tried("hog", "svm", source="hog")).number(),
-            "above the printed 86.5": own.number(less=cell(3, "ImageNet-pretrained", "train_30")),
+            f"{at.data}, softmax (7), {at.most} a class": over_folds(own, "%"),
+            "above hog": over_folds(less(own, at.tried("hog", "svm", source="hog"))),
+            "above the printed 86.5": over_folds(less(own, FOLDS * [cell(3, "ImageNet-pretrained", "train_30")])),
         }
     return Finding(UNTESTABLE, numbers, "It needs a network pre-trained on ImageNet 2012, cleared of the overlap.")
 
@@ -166,10 +120,11 @@ def printed_caltech_101(margin: float) -> tuple[bool, str]:
 
 def best_caltech_256(stored: Stored) -> Finding:
     at = places(stored)[-1]
-    margins = [at.tried("fc7", "softmax", n) - at.tried("hog", "svm", n, "hog") for n in at.sizes]
-    numbers = {f"{n} a class, above hog": one.number() for n, one in zip(at.sizes, margins, strict=True)}
+    margins = {n: less(at.tried("fc7", "softmax", n), at.tried("hog", "svm", n, "hog")) for n in at.sizes}
+    numbers = {f"{n} a class, above hog": over_folds(margin) for n, margin in margins.items()}
     positive = [above(number, 0) for number in numbers.values()]
-    largest = [above((margins[0] - other).number(), 0) for other in margins[1:]]
+    first, *others = margins.values()
+    largest = [above(over_folds(less(first, other)), 0) for other in others]
     note = (
         f"The order alone, on {at.data} for Caltech-256 and with HOG for the other methods; the printed values "
         f"need a network pre-trained on ImageNet 2012."
@@ -185,14 +140,17 @@ def printed_caltech_256() -> tuple[bool, str]:
 def beats_scratch(stored: Stored, wide: float) -> Finding:
     numbers, shrinks, unrun = {}, [], []
     for at in places(stored):
-        margins, missing = {}, {}
+        margins, missing = [], {}
         for each in at.sizes:
             try:
-                margins[each] = at.tried("fc7", "softmax", each) - at.scratch(each)
+                own, scratch = at.tried("fc7", "softmax", each), at.scratch(each)
             except NotRun as reason:
                 missing[str(each)] = reason
-        numbers |= {f"{at.data}, {each} a class": margin.number() for each, margin in margins.items()}
-        shrinks += [above((less - more).number(), 0) for less, more in pairwise(margins.values())]
+                continue
+            margins.append(less(own, scratch))
+            lead = mean(own) - mean(scratch)  # of all folds, where fewer were trained from scratch
+            numbers[f"{at.data}, {each} a class"] = over_folds(margins[-1])._replace(value=lead)
+        shrinks += [above(over_folds(less(few, many)), 0) for few, many in pairwise(margins)]
         if missing:
             unrun.append(f"On {at.data}, {', '.join(missing)} a class: {next(iter(missing.values()))}.")
     if not numbers:
@@ -211,7 +169,7 @@ def printed_scratch(wide: float) -> tuple[bool, str]:
     return shrinks, "; ".join(map(_signed, margins))
 
 
-def few_beat_many(stored: Stored, ratio: float, close: float) -> Finding:
+def few_beat_many(stored: Stored, enough: float, few: float) -> Finding:
     at, missing = places(stored)[-1], ""
     curve = {each: at.tried("fc7", "softmax", each) for each in at.curve}
     rivals = {name: at.tried(name, "svm", source=name) for name in ("hog", "pixels")}
@@ -221,28 +179,26 @@ def few_beat_many(stored: Stored, ratio: float, close: float) -> Finding:
     except NotRun as unrun:
         missing = f" Not run, from scratch: {unrun}."
     numbers = {
-        f"{name} ({rival.mean:.1f} % with {at.most} a class), passed with": fewer(curve, rival, at.most)
+        f"{name} ({mean(rival):.1f} % with {at.most} a class), passed with": fewer(curve, rival, at.most)
         for name, rival in rivals.items()
     }
-    holds = every([*(at_least(number, ratio) for number in numbers.values()), None if missing else True])
-    fails = some(below(number, close) for number in numbers.values())
+    holds = every([*(at_least(number, enough) for number in numbers.values()), None if missing else True])
+    fails = some(below(number, few) for number in numbers.values())
     note = f"Times fewer pictures, on {at.data} for Caltech-256; 0 where it is never passed.{missing}"
     return Finding(verdict(holds, fails), numbers, note)
 
 
-def fewer(curve: dict[int, OverFolds], rival: OverFolds, most: int) -> Number:
+def fewer(curve: dict[int, list[float]], rival: list[float], most: int) -> Number:
     """Return how many times fewer pictures than `most` a curve needs to pass a rival; 0 where it never does."""
-    n, other = min(rival.n, *(one.n for one in curve.values())), rival.number()
-    ours = {each: one.number() for each, one in curve.items()}
+    ours, other = {each: over_folds(values) for each, values in curve.items()}, over_folds(rival)
+    n = min(number.n for number in (*ours.values(), other))
 
-    def times(reached: str, passed: str) -> float:
-        return most / next(
-            (each for each, one in ours.items() if getattr(one, reached) > getattr(other, passed)), inf
-        )
+    def times(edge: str, passed: str) -> float:
+        enough = (each for each, one in ours.items() if getattr(one, edge) > getattr(other, passed))
+        return most / next(enough, inf)
 
-    if n < FOLDS:
-        return Number(times("value", "value"), None, None, n, "times")
-    return Number(times("value", "value"), times("low", "high"), times("high", "low"), n, "times")
+    interval = (times("low", "high"), times("high", "low")) if n >= FOLDS else (None, None)
+    return Number(times("value", "value"), *interval, n, "times")
 
 
 def trains_quickly(stored: Stored, faster: float, slow: float, close: float) -> Finding:
@@ -257,9 +213,9 @@ def trains_quickly(stored: Stored, faster: float, slow: float, close: float) -> 
         "seconds": exact(seconds, "s", record.n),
         "faster than the whole training": exact(whole / seconds, "times", record.n),
         "fewer parameters": exact(sum(spec.parameters().values()) / few, "times"),
-        "above a linear SVM": (at.tried("fc7", "softmax") - at.tried("fc7", "svm")).number(),
+        "above a linear SVM": over_folds(less(at.tried("fc7", "softmax"), at.tried("fc7", "svm"))),
     }
-    numbers |= {f"accuracy, {n} a class": at.tried("fc7", "softmax", n).number("%") for n in at.sizes}
+    numbers |= {f"accuracy, {n} a class": over_folds(at.tried("fc7", "softmax", n), "%") for n in at.sizes}
     quick = whole >= faster * seconds if machine == other else None
     note = (
         f"On {machine}, the choice of the weight decay included. Without loss of convergence is read as: no more "
@@ -285,8 +241,8 @@ def features_matter_more(stored: Stored, ratio: float) -> Finding:
         for name, source in sources.items()
     ]
     accuracies, n = (
-        np.array([[one.mean for one in row] for row in tried]),
-        min(one.n for row in tried for one in row),
+        np.array([[mean(one) for one in row] for row in tried]),
+        min(len(one) for row in tried for one in row),
     )
     by_features, by_classifier, rest = two_way(accuracies)
     whole = by_features + by_classifier + rest
@@ -315,7 +271,9 @@ def printed_representation(ratio: float) -> tuple[bool, str]:
     classifiers = [
         abs(cell(6, f"SVM ({layer})", key) - cell(6, f"Softmax ({layer})", key)) for layer in (5, 7) for key in SETS
     ]
-    features = [cell(table, "ImageNet-pretr", each[-1]) - cell(table, "Bo", each[-1]) for table, each in SIZES.items()]
+    features = [
+        cell(table, "ImageNet-pretr", each[-1]) - cell(table, "Bo", each[-1]) for table, each in SIZES.items()
+    ]
     least, most = min(features), max(classifiers)
     return least > most, f"classifiers differ by at most {most:.1f}, features by at least {least:.1f} points"
 
@@ -343,11 +301,11 @@ def pascal_less_well(stored: Stored, margin: float, classes: int) -> Finding:
     note, smaller = "The arithmetic holds against [27].", None
     try:
         found = _several(stored)
-        one, many = gains = [found.one(GAIN, by=BY_FEATURES, shown=shown) for shown in (ONE, SEVERAL)]
+        one, many = gains = [found.one(GAIN, by=transferred.BY_FEATURES, shown=shown) for shown in (ONE, SEVERAL)]
         numbers |= {f"features above hog, {shown}": gain for shown, gain in zip((ONE, SEVERAL), gains, strict=True)}
         value, half = one.value - many.value, hypot(one.high - one.low, many.high - many.low) / 2
-        less = Number(value, value - half, value + half, min(one.n, many.n), one.unit)
-        numbers["less on several objects by"], smaller = less, above(less, 0)
+        lost = Number(value, value - half, value + half, min(one.n, many.n), one.unit)
+        numbers["less on several objects by"], smaller = lost, above(lost, 0)
     except NotRun as unrun:
         note += f" Not run, the gain on several objects: {unrun}."
     arithmetic, _ = printed_pascal(margin, classes)
@@ -362,10 +320,10 @@ def printed_pascal(margin: float, classes: int) -> tuple[bool, str]:
 
 def several_losses(stored: Stored) -> Finding:
     found, numbers = _several(stored), {}
-    classes = found.record(GAIN, by=BY_LOSS, shown=SEVERAL).parameters["classes"]
+    classes = found.record(GAIN, by=transferred.BY_LOSS, shown=SEVERAL).parameters["classes"]
     for shown in (SEVERAL, ONE):
         with suppress(NotRun):  # scenes of `shapes` always show several
-            numbers[shown] = found.one(GAIN, by=BY_LOSS, shown=shown)
+            numbers[shown] = found.one(GAIN, by=transferred.BY_LOSS, shown=shown)
     note = f"Mean over {', '.join(classes)}: classes that enough pictures of several objects show."
     return Finding(verdict(above(numbers[SEVERAL], 0)), numbers, note)
 
@@ -376,16 +334,16 @@ def several_losses(stored: Stored) -> Finding:
 def more_with_layer(stored: Stored) -> Finding:
     at = places(stored)[0]
 
-    def tried(source: str = "") -> tuple[dict[str, OverFolds], dict[str, Number]]:
+    def tried(source: str = "") -> tuple[dict[str, list[float]], dict[str, Number]]:
         """Return by layer what an SVM reads, and what each layer from 2 to 5 adds to the one beneath."""
         own = {layer: at.tried(layer, "svm", source=source) for layer in LAYERS}
-        return own, {f"step {a[-1]} to {b[-1]}": (own[b] - own[a]).number() for a, b in pairwise(LAYERS[:5])}
+        return own, {f"step {a[-1]} to {b[-1]}": over_folds(less(own[b], own[a])) for a, b in pairwise(LAYERS[:5])}
 
     own, steps = tried()
-    numbers = {f"SVM ({layer[-1]})": one.number("%") for layer, one in own.items()} | steps
-    rho = rank_correlation(np.arange(5), np.array([own[layer].mean for layer in LAYERS[:5]]))
+    numbers = {f"SVM ({layer[-1]})": over_folds(one, "%") for layer, one in own.items()} | steps
+    rho = rank_correlation(np.arange(5), np.array([mean(own[layer]) for layer in LAYERS[:5]]))
     numbers["Spearman with the layer, 1 to 5"] = exact(rho, "rho")
-    note, control = f"The peak is layer {max(own, key=lambda layer: own[layer].mean)[-1]}.", None
+    note, control = f"The peak is layer {max(own, key=lambda layer: mean(own[layer]))[-1]}.", None
     try:
         _, untrained = tried(at.untrained)
         numbers |= {f"{name}, untrained": step for name, step in untrained.items()}
@@ -405,14 +363,14 @@ def printed_rising() -> tuple[bool, str]:
 def all_layers_best(stored: Stored) -> Finding:
     at_all = places(stored)
     numbers = {
-        f"{at.data}, {name}": (at.tried("fc7", name) - at.tried("conv5", name)).number()
+        f"{at.data}, {name}": over_folds(less(at.tried("fc7", name), at.tried("conv5", name)))
         for at in at_all
         for name in CLASSIFIERS
     }
-    fewer = any(number.low is None for number in numbers.values()) or len(at_all) < 2
-    best = every(above(number, 0) for number in numbers.values())
+    enough = all(number.n >= FOLDS for number in numbers.values()) and len(at_all) > 1
+    best = every(above(number, 0) for number in numbers.values()) is True
     note = "Layer 7 less layer 5; the paper asks for one set near the pre-training and one far."
-    return Finding(UNDECIDED if fewer else HOLDS if best else FAILS, numbers, note)
+    return Finding(verdict(best if enough else None), numbers, note)
 
 
 def printed_all_layers() -> tuple[bool, str]:
@@ -421,7 +379,7 @@ def printed_all_layers() -> tuple[bool, str]:
 
 
 def _several(stored: Stored) -> Numbers:
-    path = several_file(stored.profile).relative_to(results_root(stored.profile))
+    path = transferred.several_file(stored.profile).relative_to(results_root(stored.profile))
     return stored.read(str(path), f"`zfnet run table5 --profile {stored.profile} --live`; a minute")
 
 

@@ -242,13 +242,13 @@ def printed_without_3_4(times: float) -> tuple[bool, str]:
 
 
 def without_both(stored: Stored) -> Finding:
-    errors = {name: stored.errors(name) for name in (BOTH, BASE, CONVS, DENSE)}
+    errors = {name: stored.errors(name) for name in (BASE, CONVS, DENSE, BOTH)}
     seeds = list(zip(*([one["val5"] for one in found] for found in errors.values()), strict=False))
 
     def interaction(scale, unit: str = "") -> Number:
         """Return rise(both) - rise(convolutions) - rise(dense) on a scale, seed by seed."""
         scaled = ([scale(error) for error in four] for four in seeds)
-        return over_seeds([both + base - convs - dense for both, base, convs, dense in scaled], unit)
+        return over_seeds([both + base - convs - dense for base, convs, dense, both in scaled], unit)
 
     points = interaction(lambda error: error, "points")
     odds = interaction(lambda error: log(error / (100 - error)))

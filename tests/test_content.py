@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,7 +20,7 @@ from zfnet_lib.datasets import dataset_folder, pack_dataset
 from zfnet_lib.datasets.opening import open_dataset
 from zfnet_lib.network import ConvNet
 from zfnet_lib.paper import claims, records
-from zfnet_lib.paper.claims import stored
+from zfnet_lib.paper.claims import evidence, registry
 from zfnet_lib.paper.trainings import training_data
 from zfnet_lib.paper.transfer import Pixels, extract
 from zfnet_lib.strongest import strongest
@@ -29,7 +28,6 @@ from zfnet_lib.training import SMOKE, StateError, train
 from zfnet_lib.weights import save_network
 
 NET = ConvNet(MINI).eval()
-ledger = import_module("zfnet_lib.paper.claims.ledger")  # the function of that name hides the module
 
 
 @pytest.fixture
@@ -140,12 +138,13 @@ def test_a_notebook_runs_again(pictures: str, tmp_path: Path, monkeypatch: pytes
 
 def test_a_claim_is_measured_again(pictures: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = records.Provenance("c0ffee", False, {}, "a processor", 0, 1.0)
-    answer = [stored.counted("answer", 42, 7)]
+    answer = [evidence.counted("answer", 42, 7)]
     monkeypatch.setenv("ZFNET_RESULTS", str(data / "results"))
     monkeypatch.setattr(records.Stopwatch, "provenance", lambda *given: made)
-    monkeypatch.setitem(claims.TESTS, "input-range-128", ledger.Test(lambda at: None, measure=lambda at: answer))
+    claim = replace(claims.CLAIMS["input-range-128"], measure=lambda at: answer)
+    monkeypatch.setitem(claims.CLAIMS, "input-range-128", claim)
     monkeypatch.setattr(
-        ledger,
+        registry,
         "Subject",
         lambda profile: SimpleNamespace(name="net", seed=0, dataset=open_dataset(pictures, "all")),
     )

@@ -236,12 +236,16 @@ class Numbers:
         """Return the number of one place; raise NotRun where it is not in the file."""
         return _number(self.record(quantity, **place))
 
+    def named(self, *quantities: str) -> dict[str, Number]:
+        """Return several numbers of the file by their names."""
+        return {quantity: self.one(quantity) for quantity in quantities}
+
     def record(self, quantity: str, **place: Any) -> Record:
         """Return the record of one place; raise NotRun where it is not in the file."""
         return self._of(quantity, place)[0]
 
     def by(self, key: str, quantity: str, **place: Any) -> dict[Any, Number]:
-        """Return the numbers of one quantity by a parameter, such as the layer; raise NotRun where there is none."""
+        """Return the numbers of one quantity by a parameter, such as the layer; raise NotRun without any."""
         return {record.parameters[key]: _number(record) for record in self._of(quantity, place, key)}
 
     def _of(self, quantity: str, place: dict[str, Any], *keys: str) -> list[Record]:

@@ -110,6 +110,13 @@ class Finding:
 Truth = bool | None
 
 
+def apart(number: Number, other: Number) -> Truth:
+    """Tell whether a number exceeds another one, their intervals apart."""
+    if None in (number.low, number.high, other.low, other.high):
+        return None
+    return True if number.low > other.high else False if number.high <= other.low else None
+
+
 def above(number: Number, level: float) -> Truth:
     """Tell whether a number lies above a level, its whole interval included.
 
@@ -117,16 +124,12 @@ def above(number: Number, level: float) -> Truth:
         >>> above(exact(2), 1), above(exact(1), 1), above(Number(2), 1), above(Number(2, 0.5, 3), 1)
         (True, False, None, None)
     """
-    if number.low is None or number.high is None:
-        return None
-    return True if number.low > level else False if number.high <= level else None
+    return apart(number, exact(level))
 
 
 def below(number: Number, level: float) -> Truth:
     """Tell whether a number lies below a level, its whole interval included."""
-    if number.low is None or number.high is None:
-        return None
-    return True if number.high < level else False if number.low >= level else None
+    return apart(exact(level), number)
 
 
 def at_least(number: Number, level: float) -> Truth:
@@ -138,13 +141,6 @@ def at_least(number: Number, level: float) -> Truth:
 def rising(numbers: Iterable[Number]) -> Truth:
     """Tell whether each number exceeds the one before, their intervals apart: no where one clearly does not."""
     return every(apart(after, before) for before, after in pairwise(numbers))
-
-
-def apart(number: Number, other: Number) -> Truth:
-    """Tell whether a number exceeds another one, their intervals apart."""
-    if None in (number.low, number.high, other.low, other.high):
-        return None
-    return True if number.low > other.high else False if number.high <= other.low else None
 
 
 def every(truths: Iterable[Truth]) -> Truth:
@@ -237,25 +233,21 @@ class Numbers:
         return _number(self.record(quantity, **place))
 
     def named(self, *quantities: str) -> dict[str, Number]:
-        """Return several numbers of the file by their names."""
+        """Return several numbers by their names."""
         return {quantity: self.one(quantity) for quantity in quantities}
-
-    def record(self, quantity: str, **place: Any) -> Record:
-        """Return the record of one place; raise NotRun where it is not in the file."""
-        return self._of(quantity, place)[0]
 
     def by(self, key: str, quantity: str, **place: Any) -> dict[Any, Number]:
         """Return the numbers of one quantity by a parameter, such as the layer; raise NotRun without any."""
         return {record.parameters[key]: _number(record) for record in self._of(quantity, place, key)}
 
+    def record(self, quantity: str, **place: Any) -> Record:
+        """Return the record of one place; raise NotRun where it is not in the file."""
+        return self._of(quantity, place)[0]
+
     def _of(self, quantity: str, place: dict[str, Any], *keys: str) -> list[Record]:
-        found = [
-            record
-            for record in self.records
-            if record.quantity == quantity
-            and place.items() <= record.parameters.items()
-            and record.parameters.keys() >= {*keys}
-        ]
+        found = [record for record in self.records if record.quantity == quantity]
+        found = [record for record in found if place.items() <= record.parameters.items()]
+        found = [record for record in found if record.parameters.keys() >= {*keys}]
         if not found:
             where = ", ".join([*(f"{key} {value}" for key, value in place.items()), *map("by {}".format, keys)])
             raise NotRun(f"{self.again}; the record at hand holds no {quantity!r} ({where})")

@@ -69,12 +69,10 @@ def covered(at: Subject) -> list[Covered]:
 
 
 class Contribution(NamedTuple):
-    """How the losses of one unit go with what lies under the square: rank correlations over its places.
+    """How the losses of one unit go with what lies under the square: rank correlations over its places, and a hit.
 
-    Attributes:
-        projection, edges: With the energy of the unit's projection, and of the picture's gradient.
-        exchanged: With the energy of the projection of the next unit of the list.
-        hit: Whether the square of the largest loss, grown by half a side, covers the place with most energy.
+    They are with the energy of its projection, of the picture's gradient, and of the next unit's projection; a hit
+    is where the square of the largest loss, grown by half a side, covers the place with most energy.
     """
 
     projection: float

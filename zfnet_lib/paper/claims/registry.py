@@ -272,21 +272,10 @@ def _values(claim: Claim, finding: Finding) -> dict[str, Any]:
         for name, number in finding.numbers.items()
     }
     agrees, arithmetic = claim.agreement
-    return {
-        "claim": claim.id,
-        "section": claim.section,
-        "statement": claim.statement,
-        "statistic": claim.statistic,
-        "numbers": numbers,
-        "n": finding.n,
-        "thresholds": claim.verdicts,
-        "verdict": finding.verdict,
-        "note": finding.note,
-        "paper": {"consistent": agrees == "consistent", "arithmetic": arithmetic} if agrees else None,
-        "basis": finding.basis,
-        "record": finding.record,
-        "page": claim.page,
-    }
+    paper = {"consistent": agrees == "consistent", "arithmetic": arithmetic} if agrees else None
+    said = {key: getattr(claim, key) for key in ("section", "statement", "statistic", "page")}
+    found = {key: getattr(finding, key) for key in ("n", "verdict", "note", "basis", "record")}
+    return {"claim": claim.id, **said, "numbers": numbers, "thresholds": claim.verdicts, **found, "paper": paper}
 
 
 # ---- the ledger as readers see it ----------------------------------------------------------------------------

@@ -16,22 +16,10 @@ from ...architecture import Box, Conv, Unit, receptive_field
 from ...network import ConvNet
 from ...strongest import patch, strongest
 from ...training import FIGURE_4_OF
+from .. import grouping
 from ..evolution import crossing
 from ..fig2 import drawn_maps
 from ..fig4 import ALIGNMENT, LARGEST, NEARNESS, PROBE
-from ..grouping import (
-    CHANCE,
-    DESCRIPTORS,
-    ENTROPY,
-    EXTENT,
-    FOUND,
-    LIKE,
-    MORE_THAN_RANDOM,
-    RANDOM,
-    VARY,
-    entropy,
-    likeness,
-)
 from ..invariance import TRANSFORMATIONS, Transformation, invariance, transformed
 from ..sanity import rank_correlation
 from .evidence import (
@@ -78,7 +66,7 @@ def _trained(found: Numbers, quantity: str) -> dict[str, Number]:
 
 
 def resembles_its_piece(stored: Stored, near: float, far: float, chance: float, share: float) -> Finding:
-    retrieved, extent = (_trained(stored.numbers, quantity) for quantity in (FOUND, EXTENT))
+    retrieved, extent = (_trained(stored.numbers, quantity) for quantity in (grouping.FOUND, grouping.EXTENT))
     levels = {"conv2": near, "conv3": near, "conv4": far, "conv5": far}
     small = {layer: number for layer, number in extent.items() if layer in ("conv1", "conv2", "conv3")}
     holds = [at_least(retrieved[layer], level) for layer, level in levels.items()]
@@ -91,9 +79,10 @@ def resembles_its_piece(stored: Stored, near: float, far: float, chance: float, 
 
 def strong_grouping(stored: Stored, share: float) -> Finding:
     numbers, alike, many = {}, [], []
-    for name in DESCRIPTORS:
+    for name in grouping.DESCRIPTORS:
         within, random, above_random = (
-            _trained(stored.numbers, quantity.format(name)) for quantity in (LIKE, RANDOM, MORE_THAN_RANDOM)
+            _trained(stored.numbers, quantity.format(name))
+            for quantity in (grouping.LIKE, grouping.RANDOM, grouping.MORE_THAN_RANDOM)
         )
         alike += [above(within[layer], random[layer].value) for layer in UPPER]
         many += [at_least(above_random[layer], share) for layer in UPPER]
@@ -102,19 +91,21 @@ def strong_grouping(stored: Stored, share: float) -> Finding:
 
 
 def patches_vary_more(stored: Stored, share: float) -> Finding:
-    by_name = {name: _trained(stored.numbers, VARY.format(name)) for name in DESCRIPTORS}
+    by_name = {name: _trained(stored.numbers, grouping.VARY.format(name)) for name in grouping.DESCRIPTORS}
     numbers = {f"{layer}, {name}": found[layer] for name, found in by_name.items() for layer in UPPER}
     return Finding(verdict(every(at_least(number, share) for number in numbers.values())), numbers)
 
 
 def class_specific(stored: Stored) -> Finding:
-    trained, untrained = (stored.numbers.by("layer", ENTROPY, weights=each) for each in ("trained", "untrained"))
+    trained, untrained = (
+        stored.numbers.by("layer", grouping.ENTROPY, weights=each) for each in ("trained", "untrained")
+    )
     falls, anyway = (
         every(apart(by[a], by[b]) for a, b in pairwise(("conv2", "conv3", "conv4"))) for by in (trained, untrained)
     )
     numbers = {layer: trained[layer] for layer in UPPER}
     numbers |= {f"{layer}, random weights": untrained[layer] for layer in UPPER}
-    numbers["by chance"] = next(iter(_trained(stored.numbers, CHANCE).values()))
+    numbers["by chance"] = next(iter(_trained(stored.numbers, grouping.CHANCE).values()))
     fails = apart(trained["conv3"], trained["conv4"]) is False
     return Finding(verdict(every([falls, anyway is not True]), fails), numbers)
 
@@ -290,12 +281,12 @@ def coherent(at: Subject) -> Iterator[Number]:
         for kind, hits in ranked.items():
             units = [hits.units(map_) for map_ in drawn_maps(hits, at.scale.maps, at.seed)]
             patches = [seen_by(at, layer, group) for group in units]
-            for name, describe in DESCRIPTORS.items():
+            for name, describe in grouping.DESCRIPTORS.items():
                 described = np.array([[describe(one / 255) for one in group] for group in patches])
-                alike = likeness(described, at.seed).within
+                alike = grouping.likeness(described, at.seed).within
                 yield measured(ALIKE.format(name), alike, "cosine", layer=layer, of=kind)
             labels = at.dataset.labels[[[unit.image for unit in group] for group in units]]
-            yield measured(LABELS, entropy(labels), "bits", layer=layer, of=kind)
+            yield measured(LABELS, grouping.entropy(labels), "bits", layer=layer, of=kind)
 
 
 def seen_by(at: Subject, layer: str, units: Sequence[Unit]) -> list[np.ndarray]:

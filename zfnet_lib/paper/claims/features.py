@@ -87,8 +87,8 @@ def resembles_its_piece(stored: Stored, near: float, far: float, chance: float, 
     numbers = {f"{layer}: own patch found": retrieved[layer] for layer in levels}
     numbers |= {f"{layer}: side that holds 90 %": number for layer, number in small.items()}
     note = (
-        f"A wide margin is read as {far} % in layers 4 and 5; well below the image as half of its {stored.side} "
-        f"pixels, for 90 % of the energy. Shared switches are not in the record."
+        f"A wide margin is read as {far:g} % in layers 4 and 5; well below the image as under {share:g} of its "
+        f"{stored.side} pixels, for 90 % of the energy. Shared switches are not in the record."
     )
     return Finding(verdict(every(holds), fails), numbers, note)
 

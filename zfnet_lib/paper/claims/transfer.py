@@ -219,7 +219,7 @@ def trains_quickly(stored: Stored, faster: float, slow: float, close: float) -> 
     quick = whole >= faster * seconds if machine == other else None
     note = (
         f"On {machine}, the choice of the weight decay included. Without loss of convergence is read as: no more "
-        f"than a point below a linear SVM on the same features, as in Table 6, layer 7."
+        f"than {close:g} point below a linear SVM on the same features, as in Table 6, layer 7."
     )
     if machine != other:
         note += f" The whole training ran on another machine, {other}; the test asks for the same."

@@ -62,7 +62,8 @@ def covered(at: Subject) -> list[Covered]:
             activity = 1 - seen.activity.flatten() / float(maps[seen.map].sum())
             log = seen.probability.flatten().clamp(min=1e-9).log()
             energy = energies(at, x, [Unit(0, layer, *strongest_unit(maps, seen.map))])[0]
-            middles = centres(seen.activity.shape, seen.size, seen.stride)
+            corners = torch.meshgrid(*(torch.arange(n) * seen.stride for n in seen.activity.shape), indexing="ij")
+            middles = torch.stack([each.flatten() for each in corners]) + seen.size // 2
             found = Covered(row, seen, middles, activity.numpy(), (log.max() - log).numpy(), energy)
             at.kept["covered"].append(found)
     return at.kept["covered"]
@@ -136,12 +137,6 @@ def evidence_ratios(at: Subject, layer: str) -> list[float]:
 def sizes(side: int) -> tuple[int, int]:
     """Return side and step of the square in pixels."""
     return max(round(SIDE * side), 2), max(round(STEP * side), 1)
-
-
-def centres(shape: Sequence[int], size: int, stride: int) -> Tensor:
-    """Return rows and columns of the centres of squares in a grid of places, int64 [2, places]."""
-    rows, columns = torch.meshgrid(*(torch.arange(n) * stride + size // 2 for n in shape), indexing="ij")
-    return torch.stack([rows.flatten(), columns.flatten()])
 
 
 def covered_at(x: Tensor, corners: Sequence[tuple[int, int]], size: int) -> Tensor:
@@ -267,7 +262,7 @@ def local_structure(stored: Stored, times: float, flipped: float, places: float)
         no_worse.append(below(right["object"], right["background"].value))
     numbers |= {"pictures flipped": found.one(FLIPPED), "places that flip": found.one(FLIPS)}
     holds += [above(numbers["pictures flipped"], flipped), below(numbers["places that flip"], places)]
-    note = "A sizeable share is read as a quarter of the pictures, few positions as less than half; boxes."
+    note = "Objects are where their boxes are."
     return Finding(verdict(every(holds), some(no_worse) is True), numbers, note)
 
 

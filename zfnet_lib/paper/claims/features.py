@@ -86,11 +86,7 @@ def resembles_its_piece(stored: Stored, near: float, far: float, chance: float, 
     fails = some(below(retrieved[layer], chance) for layer in levels) is True
     numbers = {f"{layer}: own patch found": retrieved[layer] for layer in levels}
     numbers |= {f"{layer}: side that holds 90 %": number for layer, number in small.items()}
-    note = (
-        f"A wide margin is read as {far:g} % in layers 4 and 5; well below the image as under {share:g} of its "
-        f"{stored.side} pixels, for 90 % of the energy. Shared switches are not in the record."
-    )
-    return Finding(verdict(every(holds), fails), numbers, note)
+    return Finding(verdict(every(holds), fails), numbers)
 
 
 def strong_grouping(stored: Stored, share: float) -> Finding:
@@ -102,8 +98,7 @@ def strong_grouping(stored: Stored, share: float) -> Finding:
         alike += [above(within[layer], random[layer].value) for layer in UPPER]
         many += [at_least(above_random[layer], share) for layer in UPPER]
         numbers |= {f"{layer}, {name}: maps above the 95 % level": above_random[layer] for layer in UPPER}
-    note = "Descriptors of shape (HOG) and colour; an independent network was not asked."
-    return Finding(verdict(every(alike + many), False in alike), numbers, note)
+    return Finding(verdict(every(alike + many), False in alike), numbers)
 
 
 def patches_vary_more(stored: Stored, share: float) -> Finding:
@@ -141,8 +136,7 @@ def _crossings(found: Numbers, level: float) -> dict[str, dict[str, Number]]:
 def converge_early(stored: Stored, level: float, early: float) -> Finding:
     crossings = _crossings(stored.numbers, level)
     numbers = {f"{layer}, {what}": crossings[what][layer] for layer in ("conv1", "conv2") for what in crossings}
-    holds = all(number.value <= early for number in numbers.values())
-    return Finding(verdict(holds), numbers, "One training; the filters' own cosine is not in the record.")
+    return Finding(verdict(all(number.value <= early for number in numbers.values())), numbers)
 
 
 def develop_late(stored: Stored, level: float, late: float) -> Finding:
@@ -151,8 +145,7 @@ def develop_late(stored: Stored, level: float, late: float) -> Finding:
     rises = [curve == sorted(curve) and curve[-1] > curve[0] for curve in curves]
     after = [found["conv5"].value > late for found in crossings.values()]
     numbers = {f"{layer}, {what}": number for what, found in crossings.items() for layer, number in found.items()}
-    note = "One training, whose rate falls at 58 and 83 %; no moment between epochs 40 and 64."
-    return Finding(verdict(all(rises + after), not any(after) or not any(rises)), numbers, note)
+    return Finding(verdict(all(rises + after), not any(after) or not any(rises)), numbers)
 
 
 def jumps(stored: Stored, changed: float, few: float) -> Finding:
@@ -163,12 +156,11 @@ def jumps(stored: Stored, changed: float, few: float) -> Finding:
     mean = float(np.average([number.value for number in by_layer.values()], weights=steps))
     numbers = {"all layers": exact(mean, "%", sum(steps) // 10)} | by_layer
     distinct = all(same[layer].value > other[layer].value for layer in by_layer)
-    note = "Shares of the tenth of the steps that change appearance most, layer by layer."
-    return Finding(verdict(mean >= changed and distinct, mean < few), numbers, note)
+    return Finding(verdict(mean >= changed and distinct, mean < few), numbers)
 
 
-def until_converged(stored: Stored) -> Finding:
-    gains, begin = {}, 40  # the epoch of Fig. 4 nearest to 60 % of the training
+def until_converged(stored: Stored, begin: int) -> Finding:
+    gains = {}
     for layer in ("conv1", "conv2", "conv5", "fc6", "fc7"):
         curve = stored.numbers.by("epoch", PROBE, layer=layer)
         before, after = curve[begin], curve[max(curve)]
@@ -177,12 +169,8 @@ def until_converged(stored: Stored) -> Finding:
         gain = after.value - before.value
         gains[layer] = Number(gain, gain - margin, gain + margin, after.n, "points")
     lower, upper = ([above(gains[layer], 0) for layer in each] for each in (list(gains)[:2], list(gains)[2:]))
-    note = (
-        f"From epoch {begin} to 64 of {FIGURE_4_OF}, the moments nearest to 60 and 100 %. Part of the gain "
-        f"belongs to the last fall of the rate; transfer was not followed."
-    )
     holds = every([*upper, *(gained is not True for gained in lower)])
-    return Finding(verdict(holds, all(gained is False for gained in upper)), gains, note)
+    return Finding(verdict(holds, all(gained is False for gained in upper)), gains)
 
 
 # ---- what layers answer to stimuli and scrambled textures ----------------------------------------------------
@@ -223,11 +211,7 @@ def edges_then_textures(stored: Stored, majority: float) -> Finding:
     kept = found.by("layer", SCRAMBLED)
     numbers = {f"layer 2: {PREFER}": share, "with random weights": control}
     numbers |= {f"{layer}: {SCRAMBLED}": number for layer, number in kept.items()}
-    note = (
-        "To gratings of one contrast. Squares of 75 pixels on grey, scrambled to the same histograms of pixels and "
-        "of oriented filters of three octaves; the map's maximum before and after."
-    )
-    return Finding(verdict(every([above(share, majority), apart(kept["conv3"], kept["conv4"])])), numbers, note)
+    return Finding(verdict(every([above(share, majority), apart(kept["conv3"], kept["conv4"])])), numbers)
 
 
 # ---- what stays when pictures are moved ----------------------------------------------------------------------
@@ -288,8 +272,7 @@ def invariance_grows(stored: Stored, level: float, least: int) -> Finding:
     grows = [every([above(ranks[way], level), above(more[way], 0)]) for way in ranks]
     holds = True if grows.count(True) >= least else None if len(grows) - grows.count(False) >= least else False
     fails = sum(above(number, 0) is False for number in ranks.values()) >= least
-    note = "1 less the mean distance of all steps, in that from other pictures; contrast was not changed."
-    return Finding(verdict(holds, fails), numbers, note)
+    return Finding(verdict(holds, fails), numbers)
 
 
 # ---- section 6: maps beside random directions ----------------------------------------------------------------
@@ -350,7 +333,6 @@ def far_from_random(stored: Stored) -> Finding:
         numbers |= {f"{layer}, {maps[of]}: alike in shape": number for of, number in alike.items()}
         numbers |= {f"{layer}, {maps[of]}: entropy of labels": number for of, number in labels.items()}
     special = every(leads[COMBINED])
-    note = "Likeness by HOG of the patches; nobody was at hand to name shuffled groups."
-    if special is not True:
-        note += " Somewhere random combinations are not clearly less coherent: maps are no special axes there."
-    return Finding(verdict(every([*leads["untrained"], special]), False in leads["untrained"]), numbers, note)
+    note = "Somewhere random combinations are not clearly less coherent: maps are no special axes there."
+    answer = verdict(every([*leads["untrained"], special]), False in leads["untrained"])
+    return Finding(answer, numbers, "" if special else note)

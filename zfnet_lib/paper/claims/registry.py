@@ -52,6 +52,7 @@ class Claim:
         evidence: The numbers that the paper prints for it, or that it prints none.
         statistic: What is measured.
         holds, fails, untestable: What gives these verdicts; `{name}` stands for a threshold.
+        note: What was read in some way, simplified or left out, whatever the verdict; with thresholds as well.
         judge: Takes what is stored and the thresholds by name; numbers and verdict.
         thresholds: By name, stated beforehand.
         page: The notebook that shows the figure or table.
@@ -73,6 +74,7 @@ class Claim:
     judge: Callable[..., Finding]
     thresholds: Mapping[str, float]
     untestable: str = "not needed: the test is possible at reduced scale"
+    note: str = ""
     place: str = ""
     page: str = ""
     measure: Callable[[Subject], Iterator[Number]] | None = None
@@ -85,9 +87,14 @@ class Claim:
     @property
     def verdicts(self) -> dict[str, str]:
         """By verdict, the sentence with the thresholds that give it."""
-        shown = {name: re.sub(r"e([+-])0", r"e\1", f"{value:g}") for name, value in self.thresholds.items()}
         sentences = {HOLDS: self.holds, FAILS: self.fails, UNTESTABLE: self.untestable}
-        return {word: sentence.format(**shown) for word, sentence in sentences.items()}
+        return {word: self._stated(sentence) for word, sentence in sentences.items()}
+
+    def _stated(self, sentence: str) -> str:
+        """Put the thresholds into a sentence."""
+        return sentence.format(
+            **{name: re.sub(r"e([+-])0", r"e\1", f"{value:g}") for name, value in self.thresholds.items()}
+        )
 
     @property
     def first(self) -> str:
@@ -116,6 +123,7 @@ class Claim:
             found = self.judge(stored, **self.thresholds)
         except NotRun as unrun:
             return Finding(NOT_RUN, {}, str(unrun))
+        found = replace(found, note=f"{self._stated(self.note)} {found.note}".strip())
         if not found.numbers:
             return found
         file, basis = stored.file, DRAWINGS if (profile, self.basis) == ("smoke", PICTURES) else self.basis

@@ -78,8 +78,8 @@ def lower_layers(profile: str, names: Iterable[str] = (OURS, THEIRS), native: bo
     """Return layers 1 and 2 of trained stems, of all seeds at hand; `smoke` trains one seed of each."""
     if commands := missing(profile, native):
         raise NotRun(", ".join(commands))
-    seeds = range(1 if profile == "smoke" else SEEDS)
-    nets = {(name, seed): at_hand(run_of(profile, name, seed, native)) for name in names for seed in seeds}
+    trained = range(1 if profile == "smoke" else SEEDS)
+    nets = {(name, seed): at_hand(run_of(profile, name, seed, native)) for name in names for seed in trained}
     return {key: net.features(net.spec.convs[1].name) for key, net in nets.items() if net}
 
 
@@ -137,9 +137,9 @@ def shown(found: Numbers, *quantities: str) -> dict[str, Number]:
     }
 
 
-def with_seeds(note: str, n: int) -> str:
-    """Add on how many trainings a verdict rests, where they are too few."""
-    return f"{note} {n} of {SEEDS} seeds." if n < SEEDS else note
+def seeds(n: int) -> str:
+    """Say on how many trainings a verdict rests, where they are too few."""
+    return f"{n} of {SEEDS} seeds." if n < SEEDS else ""
 
 
 # ---- preferred frequencies ----------------------------------------------------------------------------------
@@ -173,8 +173,7 @@ def few_mid_frequencies(stored: Stored) -> Finding:
     less = difference(theirs, ours, "points")
     fewer = all(a < b for a, b in zip(theirs, ours, strict=False)) if less.n >= SEEDS else None
     numbers = {"middle third, 11x11 less 7x7": less} | shown(found, MIDDLE, DIP)
-    note = with_seeds("Thirds of the logarithms of 1/32 to 1/2 cycle a pixel.", less.n)
-    return Finding(verdict(every([below(less, 0), fewer]), at_least(less, 0)), numbers, note)
+    return Finding(verdict(every([below(less, 0), fewer]), at_least(less, 0)), numbers, seeds(less.n))
 
 
 # ---- aliases of the stride ----------------------------------------------------------------------------------
@@ -232,16 +231,16 @@ def stride_aliases(stored: Stored, peak: float) -> Finding:
         "over stride 2": difference(excess(THEIRS), excess(OURS), "times"),
     }
     strong, learnt, more = (above(*each) for each in zip(numbers.values(), (peak, 0, 0), strict=True))
-    note, follows, n = "At the grid of layer 1.", None, numbers["over stride 2"].n
+    note, follows = seeds(numbers["over stride 2"].n), None
     crossed = [excess(name) for name in CROSSED]
     if all(crossed):
         control = numbers["7x7 with stride 4 over 11x11 with stride 2"] = difference(*crossed, "times")
         follows = above(control, 0)
     else:
         commands = (f"`{run_of(stored.profile, name, 0, True).command}`" for name in CROSSED)
-        note += f" The crossed stems were not trained: {', '.join(commands)}."
+        note = f"The crossed stems were not trained: {', '.join(commands)}. {note}".strip()
     holds, fails = every([strong, learnt, more, follows]), False in (learnt, follows)
-    return Finding(verdict(holds, fails), numbers | shown(found, ALIASES), with_seeds(note, n))
+    return Finding(verdict(holds, fails), numbers | shown(found, ALIASES), note)
 
 
 # ---- what a linear decoder gives back -----------------------------------------------------------------------
@@ -339,12 +338,7 @@ def retains_information(stored: Stored, much: float) -> Finding:
     more = [above(number, 0) for number in leads]
     enough = [number.value >= much or None for number in leads]
     kept = [number.low is not None and below(number, 0) is not True for number in probes.values()]
-    note = (
-        "7x7 less 11x11. A linear decoder of 3x3 cells, 4 pixels wide in layer 1 and 8 in layer 2; high are "
-        "frequencies above 1/8 cycle a pixel. The probe reads means of quarters."
-    )
-    holds = every([*more, *enough, *kept])
-    return Finding(verdict(holds, False in more), numbers | probes, with_seeds(note, leads[0].n))
+    return Finding(verdict(every([*more, *enough, *kept]), False in more), numbers | probes, seeds(leads[0].n))
 
 
 # ---- dead and distinctive filters ---------------------------------------------------------------------------
@@ -367,14 +361,13 @@ def fewer_dead(stored: Stored) -> Finding:
     ours, theirs = (
         list(zip(*(by_seed(found, each, name) for each in quantities[:2]), strict=True)) for name in (OURS, THEIRS)
     )
-    note = f"Silent: no picture excites it; faint: its RMS is below {fig5.FAINT:.0%} of the median."
     if not any(map(any, ours + theirs)):
-        return Finding(UNTESTABLE, numbers, f"Neither stem has a silent or a faint filter. {note}")
+        return Finding(UNTESTABLE, numbers, "Neither stem has a silent or a faint filter.")
     pairs = list(zip(ours, theirs, strict=False))
     fewer = [all(a <= b for a, b in zip(*pair, strict=True)) and pair[0] != pair[1] for pair in pairs]
     decided = len(fewer) >= SEEDS
     answer = verdict(all(fewer) if decided else None, decided and not any(fewer))
-    return Finding(answer, numbers, with_seeds(note, len(fewer)))
+    return Finding(answer, numbers, seeds(len(fewer)))
 
 
 def distinctive(at: Subject) -> Iterator[Number]:
@@ -415,6 +408,5 @@ def more_distinctive(stored: Stored) -> Finding:
     found = numbers_of(stored)
     alike, rank = lead(found, COSINE, "cosine"), lead(found, RANK, "points")
     numbers = {"largest cosine, 7x7 less 11x11": alike, "effective rank, 7x7 less 11x11": rank}
-    note = f"Filters resampled to {COMMON} pixels and shifted by up to {SHIFT}; rectified answers at random places."
     holds = every([below(alike, 0), above(rank, 0)])
-    return Finding(verdict(holds), numbers | shown(found, COSINE, RANK), with_seeds(note, alike.n))
+    return Finding(verdict(holds), numbers | shown(found, COSINE, RANK), seeds(alike.n))

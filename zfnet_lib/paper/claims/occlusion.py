@@ -31,23 +31,14 @@ BATCH = 16
 
 
 class Covered(NamedTuple):
-    """One picture covered place by place.
+    """One picture covered place by place."""
 
-    Attributes:
-        row: In the data set.
-        seen: What the network sees.
-        centres: Rows and columns of the squares' centres, int64 [2, places].
-        activity, probability: How far both fall at each place [places]: the activity as a share of that of the
-            whole picture; the log of the probability from its largest value, as only differences count.
-        energy: [H, W], of the projection of the strongest unit of the strongest top map.
-    """
-
-    row: int
+    row: int  # in the data set
     seen: Occlusion
-    centres: Tensor
-    activity: np.ndarray
-    probability: np.ndarray
-    energy: Tensor
+    centres: Tensor  # of the squares: rows and columns, int64 [2, places]
+    activity: np.ndarray  # [places], how far it falls, as a share of that of the whole picture
+    probability: np.ndarray  # [places], how far its log falls from the largest: only differences count
+    energy: Tensor  # [H, W], of the projection of the strongest unit of the strongest top map
 
 
 def covered(at: Subject) -> list[Covered]:
@@ -70,16 +61,12 @@ def covered(at: Subject) -> list[Covered]:
 
 
 class Contribution(NamedTuple):
-    """How the losses of one unit go with what lies under the square: rank correlations over its places, and a hit.
+    """How the losses of one unit go with what lies under the square: rank correlations over its places."""
 
-    They are with the energy of its projection, of the picture's gradient, and of the next unit's projection; a hit
-    is where the square of the largest loss, grown by half a side, covers the place with most energy.
-    """
-
-    projection: float
-    edges: float
-    exchanged: float
-    hit: bool
+    projection: float  # with the energy of its own projection
+    edges: float  # with that of the picture's gradient
+    exchanged: float  # with that of the next unit's projection
+    hit: bool  # whether the square of the largest loss, grown by half a side, covers the place with most energy
 
 
 def contributions(at: Subject, layer: str, count: int) -> list[Contribution]:

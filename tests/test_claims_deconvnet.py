@@ -164,16 +164,12 @@ def test_losses_are_those_of_pictures_covered_one_by_one():
     at = coloured()
     one = occlusion.covered(at)[0]
     assert one.activity.min() == pytest.approx(0, abs=1e-5) and one.activity.max() == pytest.approx(1)
+    assert one.centres.T[:2].tolist() == [[3, 3], [3, 5]]  # a square of 6 pixels at every second one
     views = occlusion.covered_at(at.x([one.row])[0], [(0, 0), (12, 4)], one.seen.size)
     assert not views[1, :, 12 : 12 + one.seen.size, 4 : 4 + one.seen.size].any() and views[1, :, :12].any()
     unit = Unit(0, "conv1", one.seen.map, 1, 1)
     literal = [float(at.net.trace(view[None])["conv1"].maps[0, one.seen.map, 1, 1]) for view in views]
     assert occlusion.activations(at, views, [unit, unit]).tolist() == pytest.approx(literal)
-
-
-def test_squares_lie_on_a_grid():
-    rows, columns = occlusion.centres((2, 3), 5, 4)
-    assert rows.tolist() == [2, 2, 2, 6, 6, 6] and columns.tolist() == [2, 6, 10, 2, 6, 10]
 
 
 def test_regions_are_the_smallest_that_hold_their_share():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -245,9 +246,7 @@ def undone(trace: Trace, layer: str, signal: Tensor) -> Tensor:
 
 
 def _through_norm(norm: Norm, maps: Tensor, signal: Tensor) -> Tensor:
-    def normalised(x: Tensor) -> Tensor:
-        return contrast_normalise(x, norm.size, norm.alpha, norm.beta, norm.k)
-
+    normalised = partial(contrast_normalise, size=norm.size, alpha=norm.alpha, beta=norm.beta, k=norm.k)
     return torch.autograd.functional.vjp(normalised, maps.detach(), signal)[1]
 
 

@@ -45,27 +45,17 @@ class NotRun(ZfnetError):  # noqa: N818 (the verdict's own words)
 
 
 class Number(NamedTuple):
-    """A value with its 95 % interval and, where it was measured, what it is and where.
-
-    Attributes:
-        value: The number.
-        low, high: Its interval; None where its spread is unknown. An exact number is its own interval.
-        n: What it rests on: maps, pictures, trainings ….
-        unit: `%`, `cosine` ….
-        spread: Standard deviation over n.
-        quantity, place: What it is; the layer, variant … that it belongs to.
-        data: The pictures, where they are not those that the other claims look at.
-    """
+    """A value with its 95 % interval and, where it was measured, what it is and where."""
 
     value: float
-    low: float | None = None
+    low: float | None = None  # None where the spread is unknown; an exact number is its own interval
     high: float | None = None
-    n: int = 1
+    n: int = 1  # maps, pictures, trainings … that it rests on
     unit: str = ""
-    spread: float | None = None
+    spread: float | None = None  # standard deviation over n
     quantity: str = ""
-    place: Mapping[str, Any] = {}
-    data: str = ""
+    place: Mapping[str, Any] = {}  # layer, variant … that it belongs to; never changed
+    data: str = ""  # the pictures, where they are not those that the other claims look at
 
     def __str__(self) -> str:
         unit = f" {self.unit}" if self.unit else ""
@@ -83,15 +73,12 @@ class Number(NamedTuple):
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of one claim: the verdict, the numbers by name, and what was simplified, is missing or failed.
-
-    `basis` says what the numbers rest on, `record` where they lie; the ledger fills them in.
-    """
+    """What was found of one claim."""
 
     verdict: str
     numbers: Mapping[str, Number]
-    note: str = ""
-    basis: str = ""
+    note: str = ""  # what was simplified, is missing, or has to be run
+    basis: str = ""  # what the numbers rest on, and the record where they lie: the ledger fills them in
     record: str = ""
 
     @property
@@ -118,12 +105,7 @@ def apart(number: Number, other: Number) -> Truth:
 
 
 def above(number: Number, level: float) -> Truth:
-    """Tell whether a number lies above a level, its whole interval included.
-
-    Example:
-        >>> above(exact(2), 1), above(exact(1), 1), above(Number(2), 1), above(Number(2, 0.5, 3), 1)
-        (True, False, None, None)
-    """
+    """Tell whether a number lies above a level, its whole interval included."""
     return apart(number, exact(level))
 
 
@@ -156,14 +138,7 @@ def some(truths: Iterable[Truth]) -> Truth:
 
 
 def verdict(holds: Truth, fails: Truth | Literal["otherwise"] = "otherwise") -> str:
-    """Return the verdict: between thresholds that hold and that fail, a claim is undecided.
-
-    Without a second threshold a claim does not hold wherever *holds* is clearly missed.
-
-    Example:
-        >>> verdict(True), verdict(False), verdict(None), verdict(False, False)
-        ('holds', 'does not hold', 'undecided', 'undecided')
-    """
+    """Return the verdict: undecided between two thresholds; without the second one, only where *holds* is open."""
     if holds:
         return HOLDS
     return FAILS if (holds is False if fails == "otherwise" else fails) else UNDECIDED
@@ -182,13 +157,7 @@ def counted(quantity: str, value: float, n: int, unit: str = "", **place: Any) -
 def measured(
     quantity: str, values: Sequence[float], unit: str = "", middle=np.mean, seed: int = 0, **place: Any
 ) -> Number:
-    """Return the mean, or the median, of values with its bootstrap interval; values that are NaN are left out.
-
-    Example:
-        >>> found = measured("share", [0.0, 1.0] * 50, layer="conv1")
-        >>> found.value, found.n, round(found.low, 1), round(found.high, 1)
-        (0.5, 100, 0.4, 0.6)
-    """
+    """Return the mean, or the median, of values with its bootstrap interval; NaN is left out."""
     kept = np.asarray(values, float)
     kept = kept[np.isfinite(kept)]
     if not kept.size:
@@ -205,16 +174,7 @@ def over_seeds(values: Sequence[float], unit: str = "") -> Number:
 
 
 def difference(some: Sequence[float], others: Sequence[float], unit: str = "") -> Number:
-    """Return mean(some) - mean(others) of trainings with twice its standard error.
-
-    With fewer than `SEEDS` of a kind the spread counts as unknown.
-
-    Example:
-        >>> difference([3.0, 5.0], [1.0, 1.0])[:4]
-        (3.0, None, None, 2)
-        >>> difference([3.0, 4.0, 5.0], [1.0, 1.0, 1.0]).low
-        1.8452994616207485
-    """
+    """Return mean(some) - mean(others) of trainings with twice its standard error, unknown below `SEEDS`."""
     lead, n = mean(some) - mean(others), min(len(some), len(others))
     if n < SEEDS:
         return Number(lead, None, None, n, unit)
@@ -267,15 +227,11 @@ def _number(record: Record) -> Number:
 
 @dataclass(frozen=True)
 class Stored:
-    """What is stored for a profile, as judges read it.
-
-    `path` is the record of the claim at hand below the profile's results, `again` what writes it and how long that
-    takes.
-    """
+    """What is stored for a profile, as judges read it."""
 
     profile: str
-    path: str = ""
-    again: str = ""
+    path: str = ""  # the record of the claim at hand, below the profile's results
+    again: str = ""  # what writes it, and how long that takes
 
     @property
     def numbers(self) -> Numbers:

@@ -31,23 +31,14 @@ BATCH = 16
 
 
 class Covered(NamedTuple):
-    """One picture covered place by place.
+    """One picture covered place by place."""
 
-    Attributes:
-        row: In the data set.
-        seen: What the network sees.
-        centres: Rows and columns of the squares' centres, int64 [2, places].
-        activity, probability: How far both fall at each place [places]: the activity as a share of that of the
-            whole picture; the log of the probability from its largest value, as only differences count.
-        energy: [H, W], of the projection of the strongest unit of the strongest top map.
-    """
-
-    row: int
+    row: int  # in the data set
     seen: Occlusion
-    centres: Tensor
-    activity: np.ndarray
-    probability: np.ndarray
-    energy: Tensor
+    centres: Tensor  # of the squares: rows and columns, int64 [2, places]
+    activity: np.ndarray  # [places], how far it falls, as a share of that of the whole picture
+    probability: np.ndarray  # [places], how far its log falls from the largest: only differences count
+    energy: Tensor  # [H, W], of the projection of the strongest unit of the strongest top map
 
 
 def covered(at: Subject) -> list[Covered]:
@@ -62,23 +53,20 @@ def covered(at: Subject) -> list[Covered]:
             activity = 1 - seen.activity.flatten() / float(maps[seen.map].sum())
             log = seen.probability.flatten().clamp(min=1e-9).log()
             energy = energies(at, x, [Unit(0, layer, *strongest_unit(maps, seen.map))])[0]
-            middles = centres(seen.activity.shape, seen.size, seen.stride)
+            corners = torch.meshgrid(*(torch.arange(n) * seen.stride for n in seen.activity.shape), indexing="ij")
+            middles = torch.stack([each.flatten() for each in corners]) + seen.size // 2
             found = Covered(row, seen, middles, activity.numpy(), (log.max() - log).numpy(), energy)
             at.kept["covered"].append(found)
     return at.kept["covered"]
 
 
 class Contribution(NamedTuple):
-    """How the losses of one unit go with what lies under the square: rank correlations over its places, and a hit.
+    """How the losses of one unit go with what lies under the square: rank correlations over its places."""
 
-    They are with the energy of its projection, of the picture's gradient, and of the next unit's projection; a hit
-    is where the square of the largest loss, grown by half a side, covers the place with most energy.
-    """
-
-    projection: float
-    edges: float
-    exchanged: float
-    hit: bool
+    projection: float  # with the energy of its own projection
+    edges: float  # with that of the picture's gradient
+    exchanged: float  # with that of the next unit's projection
+    hit: bool  # whether the square of the largest loss, grown by half a side, covers the place with most energy
 
 
 def contributions(at: Subject, layer: str, count: int) -> list[Contribution]:
@@ -136,12 +124,6 @@ def evidence_ratios(at: Subject, layer: str) -> list[float]:
 def sizes(side: int) -> tuple[int, int]:
     """Return side and step of the square in pixels."""
     return max(round(SIDE * side), 2), max(round(STEP * side), 1)
-
-
-def centres(shape: Sequence[int], size: int, stride: int) -> Tensor:
-    """Return rows and columns of the centres of squares in a grid of places, int64 [2, places]."""
-    rows, columns = torch.meshgrid(*(torch.arange(n) * stride + size // 2 for n in shape), indexing="ij")
-    return torch.stack([rows.flatten(), columns.flatten()])
 
 
 def covered_at(x: Tensor, corners: Sequence[tuple[int, int]], size: int) -> Tensor:
@@ -267,7 +249,7 @@ def local_structure(stored: Stored, times: float, flipped: float, places: float)
         no_worse.append(below(right["object"], right["background"].value))
     numbers |= {"pictures flipped": found.one(FLIPPED), "places that flip": found.one(FLIPS)}
     holds += [above(numbers["pictures flipped"], flipped), below(numbers["places that flip"], places)]
-    note = "A sizeable share is read as a quarter of the pictures, few positions as less than half; boxes."
+    note = "Objects are where their boxes are."
     return Finding(verdict(every(holds), some(no_worse) is True), numbers, note)
 
 

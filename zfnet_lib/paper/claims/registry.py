@@ -42,26 +42,7 @@ ARITHMETIC, PICTURES, DRAWINGS = "exact arithmetic", "real pictures", "drawings"
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim of the paper: what it says, what is measured, which thresholds decide, who judges.
-
-    Attributes:
-        id: Its short name.
-        section, place: Where it stands; the place is a figure or table, or nothing.
-        quote: The paper's words.
-        statement: What can be tested.
-        evidence: The numbers that the paper prints for it, or that it prints none.
-        statistic: What is measured.
-        holds, fails, untestable: What gives these verdicts; `{name}` stands for a threshold.
-        note: What was read in some way, simplified or left out, whatever the verdict; with thresholds as well.
-        judge: Takes what is stored and the thresholds by name; numbers and verdict.
-        thresholds: By name, stated beforehand.
-        page: The notebook that shows the figure or table.
-        measure: Computes the claim's own record; None where another part's record, or arithmetic, decides.
-        printed: Takes the thresholds; whether the paper's own numbers agree, and the arithmetic on them.
-        record, command, cost: Another part's record below the profile's results, what writes it, and in how long
-            in `tiny` on two cores.
-        basis: What the statistic rests on.
-    """
+    """One claim of the paper, as its entry in `claims.toml` states it; the head of that file says how."""
 
     id: str
     section: str
@@ -204,10 +185,7 @@ class Ledger:
 
 
 def ledger(profile: str, names: Sequence[str] = (), live: bool = False) -> Ledger:
-    """Judge the paper's claims, or those of some names, by what is stored for a profile.
-
-    With `live` the records of those that have one of their own are computed first.
-    """
+    """Judge claims, all by default, by what is stored for a profile; `live` first measures their own records."""
     profile_of(profile)
     if live:
         deque(measure(profile, names), maxlen=0)
@@ -215,12 +193,7 @@ def ledger(profile: str, names: Sequence[str] = (), live: bool = False) -> Ledge
 
 
 def about(page: str, profile: str) -> Ledger:
-    """Return the claims that a notebook is about.
-
-    Example:
-        >>> print(about("browse", "tiny").summary)
-        The paper makes no claim here that is tested.
-    """
+    """Return the claims that a notebook is about."""
     return Ledger(profile, tuple((each, each.finding(profile)) for each in CLAIMS.values() if each.page == page))
 
 
@@ -362,12 +335,7 @@ def _cells(claim: Claim, finding: Finding) -> dict[str, str]:
 
 
 def cell_text(text: str) -> str:
-    """Return text as it has to stand in a cell of a Markdown table.
-
-    Example:
-        >>> cell_text("|<Ax, y>| & more")
-        '\\\\|&lt;Ax, y&gt;\\\\| &amp; more'
-    """
+    """Return text as it has to stand in a cell of a Markdown table."""
     for sign, written in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", r"\|"), ("*", r"\*")):
         text = text.replace(sign, written)
     return text

@@ -80,10 +80,8 @@ def resembles_its_piece(stored: Stored, near: float, far: float, chance: float, 
 def strong_grouping(stored: Stored, share: float) -> Finding:
     numbers, alike, many = {}, [], []
     for name in grouping.DESCRIPTORS:
-        within, random, above_random = (
-            _trained(stored.numbers, quantity.format(name))
-            for quantity in (grouping.LIKE, grouping.RANDOM, grouping.MORE_THAN_RANDOM)
-        )
+        quantities = (grouping.LIKE, grouping.RANDOM, grouping.MORE_THAN_RANDOM)
+        within, random, above_random = (_trained(stored.numbers, each.format(name)) for each in quantities)
         alike += [above(within[layer], random[layer].value) for layer in UPPER]
         many += [at_least(above_random[layer], share) for layer in UPPER]
         numbers |= {f"{layer}, {name}: maps above the 95 % level": above_random[layer] for layer in UPPER}
@@ -97,12 +95,9 @@ def patches_vary_more(stored: Stored, share: float) -> Finding:
 
 
 def class_specific(stored: Stored) -> Finding:
-    trained, untrained = (
-        stored.numbers.by("layer", grouping.ENTROPY, weights=each) for each in ("trained", "untrained")
-    )
-    falls, anyway = (
-        every(apart(by[a], by[b]) for a, b in pairwise(("conv2", "conv3", "conv4"))) for by in (trained, untrained)
-    )
+    kinds = ("trained", "untrained")
+    trained, untrained = (stored.numbers.by("layer", grouping.ENTROPY, weights=each) for each in kinds)
+    falls, anyway = (every(apart(by[a], by[b]) for a, b in pairwise(UPPER[:3])) for by in (trained, untrained))
     numbers = {layer: trained[layer] for layer in UPPER}
     numbers |= {f"{layer}, random weights": untrained[layer] for layer in UPPER}
     numbers["by chance"] = next(iter(_trained(stored.numbers, grouping.CHANCE).values()))

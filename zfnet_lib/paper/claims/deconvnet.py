@@ -186,12 +186,10 @@ def by_flipped_filters(y: Tensor, weight: Tensor, conv: Conv) -> Tensor:
 def backpropagating(at: Subject) -> Iterator[Number]:
     """Compare projections with the exact gradient, and undo both differences."""
     for layer in at.layers:
-        units = at.units(layer)[:: at.scale.units][:20]
-        x = at.x([unit.image for unit in units])
-        placed = [unit._replace(image=i) for i, unit in enumerate(units)]
-        ours, gradient = (projections(at.net, x, placed, way) for way in ("deconvnet", GRADIENT))
+        units, x = at.pictures_of(at.units(layer)[:: at.scale.units][:20])
+        ours, gradient = (projections(at.net, x, units, way) for way in ("deconvnet", GRADIENT))
         yield measured("cosine", [_cosine(*pair) for pair in zip(ours, gradient, strict=True)], layer=layer)
-        errors = undone_errors(at.net, x, placed)
+        errors = undone_errors(at.net, x, units)
         yield measured("both undone, difference", errors, "of the norm", np.max, layer=layer)
 
 

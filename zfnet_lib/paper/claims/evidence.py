@@ -411,6 +411,10 @@ class Subject:
         """Return prepared pictures [n, 3, crop, crop]."""
         return self.net.prepare(self.squares(rows)).contiguous(memory_format=torch.channels_last)
 
+    def pictures_of(self, units: Sequence[Unit]) -> tuple[list[Unit], Tensor]:
+        """Return units with the prepared picture of each; `image` counts in these."""
+        return [unit._replace(image=i) for i, unit in enumerate(units)], self.x([unit.image for unit in units])
+
     def objects(self, rows: Sequence[int]) -> Tensor:
         """Return where the labelled objects are, bool [n, crop, crop]: masks where there are any, else boxes."""
         return torch.stack([self._object(row) for row in rows])

@@ -83,10 +83,9 @@ def outside_shares(at: Subject, maps: Sequence[int]) -> dict[int, float]:
     """Return by map of the top layer the median share of energy outside the object, less that of the area."""
     hits, shares = at.hits[at.layers[-1]], {}
     for map_ in maps:
-        units = hits.units(map_)
-        rows = [unit.image for unit in units]
-        shown = energies(at, at.x(rows), [unit._replace(image=i) for i, unit in enumerate(units)])
-        shares[map_] = float(np.median(outside(shown, at.objects(rows))))
+        units, x = at.pictures_of(hits.units(map_))
+        inside = at.objects([unit.image for unit in hits.units(map_)])
+        shares[map_] = float(np.median(outside(energies(at, x, units), inside)))
     return shares
 
 
@@ -204,7 +203,8 @@ def coverage(at: Subject, layer: str) -> np.ndarray:
     """Return unit by unit the percentage of the object in the smallest square with 90 % of its projection."""
     shares = []
     for unit in at.units(layer):
-        energy = energies(at, at.x([unit.image]), [unit._replace(image=0)])[0].double().numpy()
+        placed, x = at.pictures_of([unit])
+        energy = energies(at, x, placed)[0].double().numpy()
         side, top, left = grouping.smallest_square(energy, SHARE)
         inside = at.objects([unit.image])[0]
         # NaN where no object is marked

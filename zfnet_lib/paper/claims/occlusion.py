@@ -74,7 +74,7 @@ def contributions(at: Subject, layer: str, count: int) -> list[Contribution]:
     key = f"{layer} {count}"
     if key in at.kept:
         return at.kept[key]
-    found, (units, x) = [], _own_pictures(at, layer, count)
+    found, (units, x) = [], at.pictures_of(_some(at, layer, count))
     size, stride = sizes(x.shape[-1])
     corners = list(product(range(0, x.shape[-1] - size + 1, stride), repeat=2))
     shown = energies(at, x, units)
@@ -185,11 +185,10 @@ def matched_ratio(values: np.ndarray, inside: np.ndarray, edges: np.ndarray) -> 
     return float(within / beyond) if beyond else float("nan")
 
 
-def _own_pictures(at: Subject, layer: str, count: int) -> tuple[list[Unit], Tensor]:
-    """Return strong units of a layer, evenly drawn, and the picture of each."""
+def _some(at: Subject, layer: str, count: int) -> list[Unit]:
+    """Return strong units of a layer, evenly drawn."""
     units = at.units(layer)
-    units = units[:: max(len(units) // count, 1)][:count]
-    return [unit._replace(image=i) for i, unit in enumerate(units)], at.x([unit.image for unit in units])
+    return units[:: max(len(units) // count, 1)][:count]
 
 
 # ---- the object ----------------------------------------------------------------------------------------------
@@ -366,7 +365,7 @@ def corresponds(stored: Stored, hits: float, keeps: float) -> Finding:
 
 def kept(at: Subject, layer: str) -> tuple[np.ndarray, np.ndarray]:
     """Return what units keep where only their projection's region is seen, and only a random one as large."""
-    units, x = _own_pictures(at, layer, at.scale.few // 2)
+    units, x = at.pictures_of(_some(at, layer, at.scale.few // 2))
     rng = np.random.default_rng(at.seed)
     masks = torch.from_numpy(np.stack([region(each, MOST) for each in energies(at, x, units)]))
     moved = [mask.roll(tuple(rng.integers(1, x.shape[-1], 2).tolist()), (0, 1)) for mask in masks]

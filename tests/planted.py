@@ -14,70 +14,52 @@ from zfnet_lib.datasets import Dataset, Sample, mask_box
 from zfnet_lib.images import Preparation
 from zfnet_lib.network import ConvNet
 from zfnet_lib.paper import records
-from zfnet_lib.paper.claims import TESTS, Finding
-from zfnet_lib.paper.claims.stored import Measured
-from zfnet_lib.paper.claims.subject import Scale, Subject
+from zfnet_lib.paper.claims import CLAIMS, Finding, Number
+from zfnet_lib.paper.claims.evidence import Scale, Subject
 from zfnet_lib.paper.setting import training_of
 
 
-def number(quantity: str, value: float, half: float = 0.0, unit: str = "", **place) -> Measured:
+def number(quantity: str, value: float, half: float = 0.0, unit: str = "", n: int = 9, **place) -> Number:
     """Return a number with an interval of `half` on both sides."""
-    return Measured(quantity, value, value - half, value + half, 9, unit, None, place)
+    return Number(value, value - half, value + half, n, unit, None, quantity, place)
 
 
-def plant(claim: str, *found: Measured, profile: str = "tiny") -> None:
-    """Store numbers as the record of a claim."""
-    made = records.Stopwatch()
-    file = TESTS[claim].stored(profile, claim).file
-    records.store(file, [each.record(f"claim {claim}", "net", "data", made, 0) for each in found])
-
-
-def judged(claim: str, *found: Measured, profile: str = "tiny") -> Finding:
-    """Store numbers and judge the claim by them."""
+def judged(claim: str, *found: Number, profile: str = "tiny") -> Finding:
+    """Store numbers as the record of a claim, and judge it."""
     if found:
-        plant(claim, *found, profile=profile)
-    return TESTS[claim].judge(TESTS[claim].stored(profile, claim))
+        made = records.Stopwatch()
+        file = CLAIMS[claim].stored(profile).file
+        records.store(file, [each.record(claim, "net", "data", made, 0) for each in found])
+    return CLAIMS[claim].finding(profile)
 
 
-def verdict_of(claim: str, *found: Measured) -> str:
+def verdict_of(claim: str, *found: Number) -> str:
     """Return the verdict alone."""
     return judged(claim, *found).verdict
 
 
+RMS = {"conv1": [0.04, 0.1], "conv2": [0.01, 0.03]}
+
+
 def plant_training(
-    name: str,
-    seed: int = 0,
-    clip: str = "all",
-    views: str = "random",
-    train=10.0,
-    val1=50.0,
-    val5=25.0,
-    rms=None,
-    seconds=3600.0,
+    name: str, seed=0, clip="all", views="random", train=10.0, val1=50.0, val5=25.0, rms=RMS
 ) -> None:
     """Leave what a finished training of `tiny` leaves: an epoch's line and its errors."""
     run = training_of("tiny", name, seed, clip, views)
-    epoch = {
-        "rms": rms or {"conv1": [0.04, 0.1], "conv2": [0.01, 0.03]},
-        "seconds": seconds,
-        "images_per_second": 80.0,
-    }
     run.epochs_file.parent.mkdir(parents=True, exist_ok=True)
+    epoch = {"rms": rms, "seconds": 3600.0, "images_per_second": 80.0}
+    run.epochs_file.write_text(json.dumps({"epoch": epoch, "provenance": {"device": "two cores"}}) + "\n")
     made = records.Stopwatch().provenance()
-    line = {"epoch": epoch, "provenance": {"device": "two cores"}}
-    run.epochs_file.write_text(json.dumps(line) + "\n")
-    quantities = {"train top-1 error": train, "val top-1 error": val1, "val top-5 error": val5}
-    found = [
-        records.Record("training", quantity, value, "%", made, parameters={"views": 1})
-        for quantity, value in quantities.items()
-    ]
+    errors = {"train top-1 error": train, "val top-1 error": val1, "val top-5 error": val5}
+    facts = {"parameters": {"views": 1}}
+    found = [records.Record("training", name, value, "%", made, **facts) for name, value in errors.items()]
     records.store(run.errors_file, found)
 
 
-def plant_seeds(name: str, errors: list[float], key: str = "val5", clip: str = "all", **others) -> None:
+def plant_seeds(name: str, errors: list[float], key: str = "val5", **others) -> None:
     """Leave a training a seed, each with its error."""
     for seed, error in enumerate(errors):
-        plant_training(name, seed, clip, **{key: error}, **others)
+        plant_training(name, seed, **{key: error}, **others)
 
 
 SIDE, SQUARE = 32, 6
@@ -138,3 +120,8 @@ def small(net: ConvNet, dataset: Dataset) -> Subject:
     at.net, at.dataset, at.scale = net.eval(), dataset, Scale(pictures=12, maps=4, units=3, few=6)
     at.right = at.few
     return at
+
+
+def shown(found) -> dict[tuple, Number]:
+    """Return measured numbers by quantity and place."""
+    return {(each.quantity, *each.place.values()): each for each in found}

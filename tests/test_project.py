@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from zfnet_lib.files import PROJECT
-from zfnet_lib.paper.claims import TESTS
+from zfnet_lib.paper.claims import CLAIMS
 
 LIBRARY = PROJECT / "zfnet_lib"
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
@@ -132,7 +132,7 @@ def test_notebooks_tell_their_story_in_one_form(path: Path) -> None:
     assert exercises.count("```{dropdown} Answer\n") == 2 and "\n## " not in exercises
 
 
-@pytest.mark.parametrize("page", sorted({test.page for test in TESTS.values()} & {path.stem for path in TOLD}))
+@pytest.mark.parametrize("page", sorted({claim.page for claim in CLAIMS.values()} & {path.stem for path in TOLD}))
 def test_a_notebook_shows_the_claims_that_are_tested_by_it(page: str) -> None:
     cells = json.loads((PROJECT / f"notebooks/{page}.ipynb").read_text())["cells"]
     assert any(f'claims.about("{page}", profile)' in "".join(cell["source"]) for cell in cells)

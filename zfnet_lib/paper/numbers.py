@@ -1,42 +1,18 @@
-"""The paper's numbers, errors, open questions (`paper.json`) and its claims (`claims.json`) as data."""
+"""The paper's numbers, errors and open questions (`paper.json`) as data."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from types import SimpleNamespace
 from typing import Any
 
 
-@dataclass(frozen=True)
-class Claim:
-    """One checkable claim of the paper, with what would decide it, stated before anything was measured."""
-
-    id: str
-    section: str
-    place: str  # a figure or table, or nothing
-    quote: str
-    statement: str  # what can be tested
-    evidence: str  # the numbers that the paper prints for it, or that it prints none
-    statistic: str
-    verdicts: dict[str, str]  # by verdict, the threshold that gives it
-
-
 @cache
 def contents() -> dict[str, Any]:
     """Return everything in `paper.json`: tables, hyperparameters, architecture, figures, errata …."""
     return json.loads((files(__package__) / "paper.json").read_text(encoding="utf-8"))
-
-
-@cache
-def claims() -> tuple[Claim, ...]:
-    """Return the paper's claims, in the order of its sections."""
-    listed = json.loads((files(__package__) / "claims.json").read_text(encoding="utf-8"))["claims"]
-    renamed = {"place": "figure_or_table", "evidence": "paper_evidence"}
-    fields = [(name, renamed.get(name, name)) for name in Claim.__dataclass_fields__]
-    return tuple(Claim(**{name: entry[key] or "" for name, key in fields}) for entry in listed)
 
 
 def errata() -> list[SimpleNamespace]:

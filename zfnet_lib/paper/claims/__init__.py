@@ -1,20 +1,18 @@
 """The claims of the paper, each with a statistic, a threshold stated beforehand and the verdict that follows."""
 
-from .finding import VERDICTS, Finding, Number
-from .ledger import TESTS, Entry, Ledger, ledger, measurable, measure
-from .pages import About, about
-from .showing import basis, report, table
+from .evidence import VERDICTS, Finding, Number
+from .registry import CLAIMS, Claim, Ledger, about, basis, figure, ledger, measurable, measure, report, table
 
 __all__ = [
-    "TESTS",
+    "CLAIMS",
     "VERDICTS",
-    "About",
-    "Entry",
+    "Claim",
     "Finding",
     "Ledger",
     "Number",
     "about",
     "basis",
+    "figure",
     "ledger",
     "measurable",
     "measure",

@@ -1,0 +1,444 @@
+"""What claims are judged by: numbers with intervals, stored records, and the network and pictures to measure on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from itertools import pairwise
+from math import sqrt
+from pathlib import Path
+from statistics import mean, median, stdev
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...architecture import MINI, Unit
+from ...batches import squares_of
+from ...datasets import DATASETS, Dataset, open_dataset
+from ...datasets.overlap import Overlap
+from ...evaluation import probabilities
+from ...files import ZfnetError, results_root
+from ...images import centre_square
+from ...network import ConvNet
+from ...strongest import Ranking, strongest
+from .. import records
+from ..fig2 import drawn_maps
+from ..records import Record, Stopwatch
+from ..setting import DATA, network_of, profile_of, training_of
+from ..trainings import read_epochs, training_data
+
+HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
+UNTESTABLE, NOT_RUN = "not testable here", "not run"
+VERDICTS = (HOLDS, FAILS, UNDECIDED, UNTESTABLE, NOT_RUN)
+
+SEEDS = 3
+"""Trainings of a network from which on their spread can decide anything."""
+
+SPLITS = {"train top-1 error": "train", "val top-1 error": "val1", "val top-5 error": "val5"}
+
+
+class NotRun(ZfnetError):  # noqa: N818 (the verdict's own words)
+    """A claim whose numbers were not computed yet; the message says what computes them."""
+
+
+class Number(NamedTuple):
+    """A value with its 95 % interval and, where it was measured, what it is and where."""
+
+    value: float
+    low: float | None = None  # None where the spread is unknown; an exact number is its own interval
+    high: float | None = None
+    n: int = 1  # maps, pictures, trainings … that it rests on
+    unit: str = ""
+    spread: float | None = None  # standard deviation over n
+    quantity: str = ""
+    place: Mapping[str, Any] = {}  # layer, variant … that it belongs to; never changed
+    data: str = ""  # the pictures, where they are not those that the other claims look at
+
+    def __str__(self) -> str:
+        unit = f" {self.unit}" if self.unit else ""
+        if self.low is None or self.high is None or self.low == self.high:
+            return f"{self.value:.3g}{unit}"
+        return f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g}){unit}"
+
+    def record(self, claim: str, spec: str, data: str, watch: Stopwatch, seed: int, **parameters: Any) -> Record:
+        """Return it as a record, whose parameters hold the interval too; another `network` is in its place."""
+        place = dict(self.place) | {"low": self.low, "high": self.high} | parameters
+        made, spec = watch.provenance(seed), self.place.get("network", spec)
+        facts = {"n": self.n, "spread": self.spread, "parameters": place, "spec": spec, "data": self.data or data}
+        return Record(f"claim {claim}", self.quantity, self.value, self.unit, made, **facts)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found of one claim."""
+
+    verdict: str
+    numbers: Mapping[str, Number]
+    note: str = ""  # what was simplified, is missing, or has to be run
+    basis: str = ""  # what the numbers rest on, and the record where they lie: the ledger fills them in
+    record: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The numbers in one line."""
+        return "; ".join(f"{name} {number}" for name, number in self.numbers.items())
+
+    @property
+    def n(self) -> str:
+        """What they rest on, from the least to the most."""
+        sizes = sorted({number.n for number in self.numbers.values()})
+        return "" if not sizes else f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
+
+
+# Statements about numbers are true, false, or None: open, because the interval reaches to both sides.
+Truth = bool | None
+
+
+def apart(number: Number, other: Number) -> Truth:
+    """Tell whether a number exceeds another one, their intervals apart."""
+    if None in (number.low, number.high, other.low, other.high):
+        return None
+    return True if number.low > other.high else False if number.high <= other.low else None
+
+
+def above(number: Number, level: float) -> Truth:
+    """Tell whether a number lies above a level, its whole interval included."""
+    return apart(number, exact(level))
+
+
+def below(number: Number, level: float) -> Truth:
+    """Tell whether a number lies below a level, its whole interval included."""
+    return apart(exact(level), number)
+
+
+def at_least(number: Number, level: float) -> Truth:
+    """Tell whether a number reaches a level, its whole interval included."""
+    truth = below(number, level)
+    return None if truth is None else not truth
+
+
+def rising(numbers: Iterable[Number]) -> Truth:
+    """Tell whether each number exceeds the one before, their intervals apart: no where one clearly does not."""
+    return every(apart(after, before) for before, after in pairwise(numbers))
+
+
+def every(truths: Iterable[Truth]) -> Truth:
+    """Return whether all statements are true: no where one is false, open where one is open."""
+    found = list(truths)
+    return False if False in found else None if None in found else True
+
+
+def some(truths: Iterable[Truth]) -> Truth:
+    """Return whether any statement is true: open where none is and one is open."""
+    found = list(truths)
+    return True if True in found else None if None in found else False
+
+
+def verdict(holds: Truth, fails: Truth | Literal["otherwise"] = "otherwise") -> str:
+    """Return the verdict: undecided between two thresholds; without the second one, only where *holds* is open."""
+    if holds:
+        return HOLDS
+    return FAILS if (holds is False if fails == "otherwise" else fails) else UNDECIDED
+
+
+def exact(value: float, unit: str = "", n: int = 1) -> Number:
+    """Return a number without an error."""
+    return Number(value, value, value, n, unit)
+
+
+def counted(quantity: str, value: float, n: int, unit: str = "", **place: Any) -> Number:
+    """Return a number that has no error: a count over all n, or the statistic of one training."""
+    return exact(float(value), unit, n)._replace(quantity=quantity, place=place)
+
+
+def measured(
+    quantity: str, values: Sequence[float], unit: str = "", middle=np.mean, seed: int = 0, **place: Any
+) -> Number:
+    """Return the mean, or the median, of values with its bootstrap interval; NaN is left out."""
+    kept = np.asarray(values, float)
+    kept = kept[np.isfinite(kept)]
+    if not kept.size:
+        return counted(quantity, float("nan"), 0, unit, **place)
+    drawn = np.random.default_rng(seed).integers(0, kept.size, (1000, kept.size))
+    low, high = map(float, np.quantile(middle(kept[drawn], axis=1), (0.025, 0.975)))
+    spread = float(kept.std(ddof=1)) if kept.size > 1 else None
+    return Number(float(middle(kept)), low, high, kept.size, unit, spread, quantity, place)
+
+
+def over_seeds(values: Sequence[float], unit: str = "") -> Number:
+    """Return the mean over trainings with twice its standard error; of fewer than `SEEDS` the spread is unknown."""
+    return difference(values, [0.0] * len(values), unit)
+
+
+def difference(some: Sequence[float], others: Sequence[float], unit: str = "") -> Number:
+    """Return mean(some) - mean(others) of trainings with twice its standard error, unknown below `SEEDS`."""
+    lead, n = mean(some) - mean(others), min(len(some), len(others))
+    if n < SEEDS:
+        return Number(lead, None, None, n, unit)
+    margin = 2 * sqrt(stdev(some) ** 2 / len(some) + stdev(others) ** 2 / len(others))
+    return Number(lead, lead - margin, lead + margin, n, unit)
+
+
+class Numbers:
+    """The records of one file, to be asked for by quantity and place; `again` says what measures them again."""
+
+    def __init__(self, found: Sequence[Record], again: str):
+        self.records, self.again = list(found), again
+
+    def one(self, quantity: str, **place: Any) -> Number:
+        """Return the number of one place; raise NotRun where it is not in the file."""
+        return _number(self.record(quantity, **place))
+
+    def named(self, *quantities: str) -> dict[str, Number]:
+        """Return several numbers by their names."""
+        return {quantity: self.one(quantity) for quantity in quantities}
+
+    def by(self, key: str, quantity: str, **place: Any) -> dict[Any, Number]:
+        """Return the numbers of one quantity by a parameter, such as the layer; raise NotRun without any."""
+        return {record.parameters[key]: _number(record) for record in self._of(quantity, place, key)}
+
+    def record(self, quantity: str, **place: Any) -> Record:
+        """Return the record of one place; raise NotRun where it is not in the file."""
+        return self._of(quantity, place)[0]
+
+    def _of(self, quantity: str, place: dict[str, Any], *keys: str) -> list[Record]:
+        found = [record for record in self.records if record.quantity == quantity]
+        found = [record for record in found if place.items() <= record.parameters.items()]
+        found = [record for record in found if record.parameters.keys() >= {*keys}]
+        if not found:
+            where = ", ".join([*(f"{key} {value}" for key, value in place.items()), *map("by {}".format, keys)])
+            raise NotRun(f"{self.again}; the record at hand holds no {quantity!r} ({where})")
+        return found
+
+
+def _number(record: Record) -> Number:
+    """Return a record's number; without a stored interval it follows from spread and n."""
+    low, high = record.parameters.get("low"), record.parameters.get("high")
+    if low is None and record.spread is not None and record.n > 1:
+        margin = 1.96 * record.spread / sqrt(record.n)
+        low, high = record.value - margin, record.value + margin
+    if low is None and record.spread is None:
+        low = high = record.value
+    return Number(record.value, low, high, record.n, record.unit)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What is stored for a profile, as judges read it."""
+
+    profile: str
+    path: str = ""  # the record of the claim at hand, below the profile's results
+    again: str = ""  # what writes it, and how long that takes
+
+    @property
+    def numbers(self) -> Numbers:
+        """The numbers of the claim's record; raises NotRun where it is not there."""
+        return self.read(self.path, self.again)
+
+    def read(self, path: str, again: str) -> Numbers:
+        """Return the numbers of any record below the profile's results; raise NotRun where it is not there."""
+        found = records.read(results_root(self.profile) / path)
+        if not found:
+            raise NotRun(again)
+        return Numbers(found, again)
+
+    @property
+    def file(self) -> Path:
+        """Where the claim's record lies."""
+        return results_root(self.profile) / self.path
+
+    @property
+    def data(self) -> str:
+        """What the profile trains on."""
+        return training_of(self.profile, "zfnet").data
+
+    @property
+    def classes(self) -> int:
+        """How many classes that has."""
+        return DATASETS[self.data].classes
+
+    @property
+    def side(self) -> int:
+        """Pixels of the side that the profile's networks take."""
+        return training_of(self.profile, "zfnet").spec(2).image_size
+
+    def errors(self, name: str, clip: str = "all", views: str = "random") -> list[dict[str, float]]:
+        """Return a network's errors in percent with one view, a mapping a seed: `train`, `val1`, `val5`."""
+        first = training_of(self.profile, name, clip=clip, views=views)
+        paths = sorted(first.errors_file.parent.glob(f"{first.name.removesuffix('0')}*.jsonl"))
+        if not paths:
+            raise NotRun(self.training(name, clip, views=views))
+        return [
+            {SPLITS[r.quantity]: r.value for r in found if r.quantity in SPLITS and r.parameters["views"] == 1}
+            for found in map(records.read, paths)
+        ]
+
+    def training(self, name: str, clip: str = "all", seeds: int = 1, views: str = "random") -> str:
+        """Say what trains a network, and how long that takes."""
+        command = training_of(self.profile, name, clip=clip, views=views).command
+        each = " for each of the seeds 0 to " + str(seeds - 1) if seeds > 1 else ""
+        return f"`{command}`{each}; {self.taking(self.hours(name) * seeds)}"
+
+    def learning(self, pictures: int) -> str:
+        """Say how long Fig. 3's network takes to learn from so many pictures, reckoned from its own training."""
+        rates = [line["epoch"]["images_per_second"] for line in self.epochs("zfnet", needed=False)]
+        return self.taking(pictures / median(rates) / 3600 if rates else 0)
+
+    def hours(self, name: str) -> float:
+        """Reckon how long a training takes from that of Fig. 3's network and the work of both; 0 if unknown."""
+        lines = self.epochs("zfnet", needed=False)
+        work = {each: sum(training_of(self.profile, each).spec(200).macs().values()) for each in (name, "zfnet")}
+        return sum(line["epoch"]["seconds"] for line in lines) / 3600 * work[name] / work["zfnet"]
+
+    def taking(self, hours: float) -> str:
+        """Say a duration on the machine that trained Fig. 3's network; 0 where it cannot be reckoned."""
+        if not hours:
+            return "no training here to reckon the hours from"
+        length = f"about {hours:.1f} h" if hours >= 0.1 else "minutes"
+        return f"{length} on {self.epochs('zfnet')[-1]['provenance']['device']}"
+
+    def epochs(self, name: str, clip: str = "all", needed: bool = True) -> list[dict[str, Any]]:
+        """Return the record of the first training of a network: a line an epoch. It may be `needed`."""
+        lines = read_epochs(training_of(self.profile, name, clip=clip).epochs_file)
+        if needed and not lines:
+            raise NotRun(self.training(name, clip))
+        return lines
+
+    def runs(self, name: str, clip: str = "all") -> list[list[dict[str, Any]]]:
+        """Return the records of all finished trainings of a network, one a seed."""
+        trainings = (training_of(self.profile, name, seed, clip) for seed in range(SEEDS + 2))
+        found = [read_epochs(each.epochs_file) for each in trainings if each.errors_file.exists()]
+        if not found:
+            raise NotRun(self.training(name, clip))
+        return found
+
+    def overlaps(self) -> list[Overlap]:
+        """Return which training pictures also stand in a transfer data set."""
+        found = [Overlap.load(path) for path in sorted((results_root(self.profile) / "overlap").glob("*.json"))]
+        if not found:
+            raise NotRun("`zfnet overlap A B` with the training data and a transfer data set; minutes")
+        return found
+
+
+class Scale(NamedTuple):
+    """How much is measured: pictures that are ranked, maps of each layer, units of each map, pictures covered."""
+
+    pictures: int
+    maps: int
+    units: int
+    few: int
+
+
+SCALES = {"smoke": Scale(128, 6, 3, 16), "tiny": Scale(4000, 50, 9, 200), "paper": Scale(20_000, 50, 9, 300)}
+
+
+class Subject:
+    """A network and pictures, both as a profile has them; `seed` is that of every draw and of random weights."""
+
+    def __init__(self, profile: str, seed: int = 0):
+        self.profile, self.seed, self.scale = profile_of(profile).name, seed, SCALES[profile]
+        self.kept: dict = {}  # what takes long and serves several claims
+
+    @cached_property
+    def net(self) -> ConvNet:
+        """The profile's network, whole."""
+        return network_of(self.profile).eval()
+
+    @cached_property
+    def name(self) -> str:
+        """What it is called."""
+        return profile_of(self.profile).network
+
+    @cached_property
+    def untrained(self) -> Subject:
+        """The same pictures, with random weights in the same architecture."""
+        return self.seen_by(ConvNet(self.net.spec, self.net.preparation, self.seed))
+
+    def enlarged(self, side: int) -> Subject:
+        """Return the same pictures at a larger size, seen by the convolutions alone."""
+        return self.seen_by(self.net.features(side=max(side, self.net.preparation.crop)))
+
+    def seen_by(self, net: ConvNet) -> Subject:
+        """Return the same pictures with another network."""
+        other = Subject(self.profile, self.seed)
+        other.net, other.dataset, other.scale, other.rows = net.eval(), self.dataset, self.scale, self.rows
+        return other
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The validation pictures of what the network was trained on."""
+        if self.name == MINI.name:
+            drawn = open_dataset(DATA[self.profile], "val")
+            drawn.sample = cache(drawn.sample)  # drawing takes longer than looking
+            return drawn
+        return training_data(DATA[self.profile], "val")
+
+    @cached_property
+    def rows(self) -> list[int]:
+        """The pictures that are looked through, drawn by seed."""
+        order = np.random.default_rng(self.seed).permutation(len(self.dataset))
+        return sorted(order[: self.scale.pictures].tolist())
+
+    @property
+    def few(self) -> list[int]:
+        """The first of `rows` in the order of the draw, evenly spread over them."""
+        return self.rows[:: max(len(self.rows) // self.scale.few, 1)][: self.scale.few]
+
+    @property
+    def layers(self) -> list[str]:
+        """The convolutional layers, from the picture upwards."""
+        return [conv.name for conv in self.net.spec.convs]
+
+    @cached_property
+    def hits(self) -> Ranking:
+        """The strongest units of every map over `rows`."""
+        return strongest(self.net.features(), self.dataset, 9, rows=self.rows)
+
+    def units(self, layer: str) -> list[Unit]:
+        """Return the strongest units of some maps of a layer, drawn by seed; `image` counts in the data set."""
+        hits = self.hits[layer]
+        maps = drawn_maps(hits, self.scale.maps, self.seed)
+        return [unit for map_ in maps for unit in hits.units(map_)[: self.scale.units]]
+
+    def squares(self, rows: Sequence[int]) -> Tensor:
+        """Return pictures, uint8 [n, 3, short_side, short_side]."""
+        return squares_of(self.dataset, rows, self.net.preparation)
+
+    def x(self, rows: Sequence[int]) -> Tensor:
+        """Return prepared pictures [n, 3, crop, crop]."""
+        return self.net.prepare(self.squares(rows)).contiguous(memory_format=torch.channels_last)
+
+    def pictures_of(self, units: Sequence[Unit]) -> tuple[list[Unit], Tensor]:
+        """Return units with the prepared picture of each; `image` counts in these."""
+        return [unit._replace(image=i) for i, unit in enumerate(units)], self.x([unit.image for unit in units])
+
+    def objects(self, rows: Sequence[int]) -> Tensor:
+        """Return where the labelled objects are, bool [n, crop, crop]: masks where there are any, else boxes."""
+        return torch.stack([self._object(row) for row in rows])
+
+    @cached_property
+    def with_object(self) -> list[int]:
+        """The `rows` whose object covers a part of the picture, less than half of it."""
+        return [row for row in self.rows if 0.02 < float(self._object(row).float().mean()) < 0.5]
+
+    @cached_property
+    def right(self) -> list[int]:
+        """Those of them that the network classifies correctly."""
+        labels, found = torch.as_tensor(self.dataset.labels), set()
+        for part in torch.tensor(self.rows).split(64):
+            answers = probabilities(self.net, self.squares(part.tolist())).argmax(1)
+            found |= {*part[answers == labels[part]].tolist()}
+        return [row for row in self.with_object if row in found]
+
+    def _object(self, row: int) -> Tensor:
+        preparation = self.net.preparation
+        sample = self.dataset.sample(row).squared(preparation.short_side)
+        mask = sample.mask
+        if mask is None:
+            mask = torch.zeros(preparation.short_side, preparation.short_side, dtype=torch.bool)
+            left, top, right, bottom = (round(edge) for edge in sample.box or (0, 0, 0, 0))
+            mask[top:bottom, left:right] = True
+        return centre_square(mask, preparation.crop)

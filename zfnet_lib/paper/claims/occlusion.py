@@ -1,0 +1,421 @@
+"""Section 4.2: does the network look at the object, and does a projection show what its unit hangs on?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from skimage.filters import gaussian, sobel
+from torch import Tensor
+from torch.nn import functional as F
+
+from ...architecture import Box, Unit, input_window
+from ...deconv import cut, deconv_units, strongest_unit
+from ...occlusion import Occlusion, occlude
+from ..sanity import rank_correlation
+from .evidence import Finding, Number, Stored, Subject, above, at_least, below, every, measured, some, verdict
+
+SIDE, STEP = 1 / 5, 1 / 14
+"""Of the square that covers parts, and its step, as shares of the picture."""
+
+MOST = 0.8
+"""Share of a projection's energy that its region holds."""
+
+EXPLAINED = 0.8
+"""Share of the variance of the drops that maps have to explain."""
+
+BATCH = 16
+
+
+class Covered(NamedTuple):
+    """One picture covered place by place."""
+
+    row: int  # in the data set
+    seen: Occlusion
+    centres: Tensor  # of the squares: rows and columns, int64 [2, places]
+    activity: np.ndarray  # [places], how far it falls, as a share of that of the whole picture
+    probability: np.ndarray  # [places], how far its log falls from the largest: only differences count
+    energy: Tensor  # [H, W], of the projection of the strongest unit of the strongest top map
+
+
+def covered(at: Subject) -> list[Covered]:
+    """Cover the pictures that the network classifies correctly, as many as the scale says."""
+    if "covered" not in at.kept:
+        layer, at.kept["covered"] = at.layers[-1], []
+        for row in at.right[: at.scale.few]:
+            x = at.x([row])
+            seen = occlude(at.net, x[0], int(at.dataset.labels[row]), *sizes(x.shape[-1]))
+            with torch.inference_mode():
+                maps = at.net.features(layer).trace(x)[layer].maps[0]
+            activity = 1 - seen.activity.flatten() / float(maps[seen.map].sum())
+            log = seen.probability.flatten().clamp(min=1e-9).log()
+            energy = energies(at, x, [Unit(0, layer, *strongest_unit(maps, seen.map))])[0]
+            corners = torch.meshgrid(*(torch.arange(n) * seen.stride for n in seen.activity.shape), indexing="ij")
+            middles = torch.stack([each.flatten() for each in corners]) + seen.size // 2
+            found = Covered(row, seen, middles, activity.numpy(), (log.max() - log).numpy(), energy)
+            at.kept["covered"].append(found)
+    return at.kept["covered"]
+
+
+class Contribution(NamedTuple):
+    """How the losses of one unit go with what lies under the square: rank correlations over its places."""
+
+    projection: float  # with the energy of its own projection
+    edges: float  # with that of the picture's gradient
+    exchanged: float  # with that of the next unit's projection
+    hit: bool  # whether the square of the largest loss, grown by half a side, covers the place with most energy
+
+
+def contributions(at: Subject, layer: str, count: int) -> list[Contribution]:
+    """Cover pictures place by place and follow strong units of a layer, each in its own picture."""
+    key = f"{layer} {count}"
+    if key in at.kept:
+        return at.kept[key]
+    found, (units, x) = [], at.pictures_of(_some(at, layer, count))
+    size, stride = sizes(x.shape[-1])
+    corners = list(product(range(0, x.shape[-1] - size + 1, stride), repeat=2))
+    shown = energies(at, x, units)
+    for i, unit in enumerate(units):
+        field = input_window(at.net.spec, layer, unit.row, unit.column, *x.shape[2:])
+        places = [
+            place
+            for place, (top, left) in enumerate(corners)
+            if field.top - size < top < field.bottom and field.left - size < left < field.right
+        ]
+        views = torch.cat([x[i : i + 1], covered_at(x[i], [corners[place] for place in places], size)])
+        values = activations(at, views, [unit] * len(views))
+        losses = (values[0] - values[1:]).numpy()
+        edges = torch.from_numpy(sobel(x[i].mean(0).numpy()) ** 2)
+        under = (
+            F.avg_pool2d(each[None].double(), size, stride).flatten() for each in (shown[i], edges, shown[i - 1])
+        )
+        alike = (rank_correlation(losses, each.numpy()[places] * size**2) for each in under)
+        peak = np.unravel_index(smoothed(shown[i]).argmax(), shown[i].shape)
+        lowest = corners[places[losses.argmax()]]
+        hit = max(abs(corner + size / 2 - place) for corner, place in zip(lowest, peak, strict=True)) <= size
+        found.append(Contribution(*alike, bool(hit)))
+    at.kept[key] = found
+    return found
+
+
+def evidence_ratios(at: Subject, layer: str) -> list[float]:
+    """Return picture by picture how much more energy projections have on the class's evidence than elsewhere.
+
+    The evidence is the fifth of the picture where the class loses most. Elsewhere the places are weighted so that
+    they have as many edges. The projections are those of the strongest units of the picture's four strongest maps.
+    """
+    ratios = []
+    for one in covered(at):
+        x = at.x([one.row])
+        with torch.inference_mode():
+            maps = at.net.features(layer).trace(x)[layer].maps[0]
+        chosen = maps.flatten(1).amax(1).argsort(descending=True)[:4].tolist()
+        energy = smoothed(energies(at, x, [Unit(0, layer, *strongest_unit(maps, map_)) for map_ in chosen]).mean(0))
+        losses = torch.from_numpy(one.probability).view(1, 1, *one.seen.activity.shape).float()
+        evidence = F.interpolate(losses, energy.shape, mode="bilinear")[0, 0].numpy()
+        edges = gaussian(sobel(x[0].mean(0).numpy()).astype(float), sigma=2)
+        ratios.append(matched_ratio(energy, evidence > np.quantile(evidence, 0.8), edges))
+    return ratios
+
+
+def sizes(side: int) -> tuple[int, int]:
+    """Return side and step of the square in pixels."""
+    return max(round(SIDE * side), 2), max(round(STEP * side), 1)
+
+
+def covered_at(x: Tensor, corners: Sequence[tuple[int, int]], size: int) -> Tensor:
+    """Return a picture [3, H, W] once for every corner, with a grey square there."""
+    views = x.repeat(len(corners), 1, 1, 1).contiguous(memory_format=torch.channels_last)
+    for view, (top, left) in zip(views, corners, strict=True):
+        view[:, top : top + size, left : left + size] = 0
+    return views
+
+
+def activations(at: Subject, x: Tensor, units: Sequence[Unit]) -> Tensor:
+    """Return the activation of unit i in picture i."""
+    net, found = at.net.features(units[0].layer), []
+    for start in range(0, len(x), BATCH):
+        with torch.inference_mode():
+            maps = net.trace(x[start : start + BATCH])[units[0].layer].maps
+        found += [maps[i, unit.map, unit.row, unit.column] for i, unit in enumerate(units[start : start + BATCH])]
+    return torch.stack(found)
+
+
+def energies(at: Subject, x: Tensor, units: Sequence[Unit]) -> Tensor:
+    """Return the energy of each unit's projection over its whole picture [units, H, W]."""
+    shown, side = deconv_units(at.net.features(), x, units), x.shape[-1]
+    whole = [Box(-box.top, -box.left, side - box.top, side - box.left) for box in shown.boxes]
+    return torch.stack([cut(*pair).square().sum(0) for pair in zip(shown.projections, whole, strict=True)])
+
+
+def smoothed(energy: Tensor) -> np.ndarray:
+    """Return energy averaged over about a fortieth of the picture, so that pixels become regions."""
+    return gaussian(energy.numpy().astype(float), sigma=energy.shape[-1] / 40)
+
+
+def region(energy: Tensor, share: float) -> np.ndarray:
+    """Return the smallest set of places that holds a share of the smoothed energy: bool [H, W]."""
+    values = smoothed(energy)
+    order = np.argsort(values, axis=None)[::-1]
+    held = np.cumsum(values.ravel()[order])
+    chosen = np.zeros(values.size, bool)
+    chosen[order[: int(np.searchsorted(held, share * held[-1])) + 1]] = True
+    return chosen.reshape(values.shape)
+
+
+def matched_ratio(values: np.ndarray, inside: np.ndarray, edges: np.ndarray) -> float:
+    """Return the mean of values inside a region over that outside, at places as rich in edges; all are [H, W].
+
+    Places are sorted into ten classes by their edges; outside each class weighs as much as inside. The ratio
+    is NaN where there is nothing to compare.
+
+    Example:
+        >>> inside = np.arange(100).reshape(10, 10) % 2 == 0
+        >>> round(matched_ratio(1.0 + inside, inside, np.arange(100.0).reshape(10, 10)), 6)
+        2.0
+    """
+    classes = np.digitize(edges, np.quantile(edges, np.linspace(0.1, 0.9, 9)))
+    pairs = [(inside & (classes == each), ~inside & (classes == each)) for each in range(10)]
+    shared = [(here, there) for here, there in pairs if here.any() and there.any()]
+    within = sum(here.sum() * values[here].mean() for here, _ in shared)
+    beyond = sum(here.sum() * values[there].mean() for here, there in shared)
+    return float(within / beyond) if beyond else float("nan")
+
+
+def _some(at: Subject, layer: str, count: int) -> list[Unit]:
+    """Return strong units of a layer, evenly drawn."""
+    units = at.units(layer)
+    return units[:: max(len(units) // count, 1)][:count]
+
+
+# ---- the object ----------------------------------------------------------------------------------------------
+
+MORE_ON_OBJECT, AREA = "pictures that lose more on the object", "area under the ROC curve"
+LOG_DROP = "drop of the log probability, object less background"
+
+
+def object_covered(at: Subject) -> Iterator[Number]:
+    from sklearn.metrics import roc_auc_score
+
+    differences, areas = [], []
+    for one in covered(at):
+        inside, drops = at.objects([one.row])[0][tuple(one.centres)].numpy(), one.probability
+        if 0 < inside.sum() < inside.size:
+            differences.append(drops[inside].mean() - drops[~inside].mean())
+            areas.append(roc_auc_score(inside, drops))
+    yield measured(LOG_DROP, differences, "nats")
+    yield measured(MORE_ON_OBJECT, 100 * (np.array(differences) > 0), "%")
+    yield measured(AREA, areas)
+
+
+def object_matters(stored: Stored, share: float, area: float, chance: float) -> Finding:
+    numbers = stored.numbers.named(MORE_ON_OBJECT, AREA, LOG_DROP)
+    holds = every([at_least(numbers[MORE_ON_OBJECT], share), above(numbers[AREA], area)])
+    note = "Boxes below half of the picture, one side of the square."
+    return Finding(verdict(holds, below(numbers[AREA], chance) is True), numbers, note)
+
+
+FLIPPED, FLIPS = "pictures flipped by some square", "places that flip, where any does"
+
+
+def object_alone(at: Subject) -> Iterator[Number]:
+    """Show the object alone and the background alone, on grey and on blur; count what single squares flip."""
+    labels = torch.as_tensor(at.dataset.labels)
+    for fill in ("grey", "blur"):
+        for shown in ("both", "object", "background"):
+            right = []
+            for part in torch.tensor(at.with_object).split(64):
+                x, inside = at.x(part.tolist()), at.objects(part.tolist())[:, None]
+                if shown != "both":
+                    ground = blurred(x) if fill == "blur" else torch.zeros_like(x)
+                    x = torch.where(inside if shown == "object" else ~inside, x, ground)
+                right += (_answers(at, x) == labels[part]).tolist()
+            yield measured("accuracy", 100 * np.array(right), "%", shown=shown, fill=fill)
+    flips = np.array([(one.seen.label != one.seen.target).float().mean().item() for one in covered(at)])
+    yield measured(FLIPPED, 100 * (flips > 0), "%")
+    yield measured(FLIPS, 100 * flips[flips > 0], "%")
+
+
+def local_structure(stored: Stored, times: float, flipped: float, places: float) -> Finding:
+    found, numbers, holds, no_worse = stored.numbers, {}, [], []
+    for fill in ("grey", "blur"):
+        right = found.by("shown", "accuracy", fill=fill)
+        numbers |= {f"{shown}, {fill}: right": number for shown, number in right.items()}
+        holds.append(at_least(right["object"], times * right["background"].high))
+        no_worse.append(below(right["object"], right["background"].value))
+    numbers |= {"pictures flipped": found.one(FLIPPED), "places that flip": found.one(FLIPS)}
+    holds += [above(numbers["pictures flipped"], flipped), below(numbers["places that flip"], places)]
+    note = "Objects are where their boxes are."
+    return Finding(verdict(every(holds), some(no_worse) is True), numbers, note)
+
+
+def two_objects(at: Subject) -> Iterator[Number]:
+    """Set two pictures and two pieces of background side by side; cover one that the network names."""
+    pairs = np.random.default_rng(at.seed).choice(at.right, (20 * at.scale.few, 2))
+    labels, turned = torch.as_tensor(at.dataset.labels), {"object": [], "background": []}
+    for part in np.array_split(pairs, max(len(pairs) // 64, 1)):
+        x, first, second = composites(at, part), labels[part[:, 0]], labels[part[:, 1]]
+        named = (_answers(at, x) == first) & (first != second)
+        half = x.shape[-1] // 2
+        for what, left in (("object", 0), ("background", half)) if named.any() else ():
+            covering = x[named]
+            covering[..., :half, left : left + half] = 0
+            turned[what] += (_answers(at, covering) == second[named]).tolist()
+    for what, found in turned.items():
+        yield measured("answers turned to the other object", 100 * np.array(found, float), "%", covered=what)
+
+
+def flips_to_other(stored: Stored, share: float, times: float, near: float) -> Finding:
+    found = stored.numbers.by("covered", "answers turned to the other object")
+    turned, control = found["object"], found["background"]
+    holds = every([above(turned, share), at_least(turned, times * control.high)])
+    note = "Composites: two pictures and two pieces of background, each a quarter; the first picture is named."
+    numbers = {f"{what} covered": number for what, number in found.items()}
+    return Finding(verdict(holds, below(turned, near * control.value + 1) is True), numbers, note)
+
+
+def blurred(x: Tensor, side: int = 33) -> Tensor:
+    """Average over squares, rows first and then columns; beyond the edge nothing counts."""
+    rows = F.avg_pool2d(x, (side, 1), 1, (side // 2, 0), count_include_pad=False)
+    return F.avg_pool2d(rows, (1, side), 1, (0, side // 2), count_include_pad=False)
+
+
+def composites(at: Subject, pairs: np.ndarray) -> Tensor:
+    """Set first and second pictures, halved, into opposite corners, and pieces of background into the others.
+
+    Such a piece is the corner of a picture that shows least of its object.
+    """
+    half = at.net.preparation.crop // 2
+    first, second = (F.interpolate(at.x(rows.tolist()), (half, half), mode="area") for rows in pairs.T)
+    ground = []
+    for row in np.roll(pairs[:, 0], 1).tolist():
+        x, inside = at.x([row])[0], at.objects([row])[0].float()
+        halves = (slice(0, half), slice(x.shape[-1] - half, x.shape[-1]))
+        rows, columns = min(product(halves, halves), key=lambda corner: float(inside[corner].sum()))
+        ground.append(x[:, rows, columns])
+    ground = torch.stack(ground)
+    return torch.cat([torch.cat([first, ground], 3), torch.cat([ground.flip(3), second], 3)], 2)
+
+
+def _answers(at: Subject, x: Tensor) -> Tensor:
+    with torch.inference_mode():
+        return at.net(x.contiguous(memory_format=torch.channels_last)).argmax(1)
+
+
+# ---- the strongest map and the projection --------------------------------------------------------------------
+
+ON, OFF = "drop of the activity, on the region", "drop of the activity, elsewhere"
+LEAD, THRICE = "on the region less elsewhere", "on the region less three times elsewhere"
+LOWEST = "pictures whose lowest activity lies in the region"
+
+
+def activity_where_shown(at: Subject) -> Iterator[Number]:
+    on, off, lowest = [], [], []
+    for one in covered(at):
+        inside, drops = region(one.energy, MOST)[tuple(one.centres.numpy())], one.activity
+        if 0 < inside.sum() < inside.size:
+            on.append(100 * drops[inside].mean())
+            off.append(100 * drops[~inside].mean())
+            lowest.append(100 * bool(inside[drops.argmax()]))
+    on, off = np.array(on), np.array(off)
+    yield measured(ON, on, "%", np.median)
+    yield measured(OFF, off, "%", np.median)
+    yield measured(LEAD, on - off, "points", np.median)
+    yield measured(THRICE, on - 3 * off, "points", np.median)
+    yield measured(LOWEST, lowest, "%")
+
+
+def activity_falls(stored: Stored, drop: float, lowest: float) -> Finding:
+    numbers = stored.numbers.named(ON, THRICE, LOWEST, LEAD, OFF)
+    holds = [at_least(numbers[ON], drop), at_least(numbers[THRICE], 0), at_least(numbers[LOWEST], lowest)]
+    note = f"The region is the smallest that holds {MOST:.0%} of the smoothed energy; elsewhere is all of the rest."
+    return Finding(verdict(every(holds), above(numbers[LEAD], 0) is False), numbers, note)
+
+
+KEPT, OVER_RANDOM = "kept by the region alone", "region above random regions"
+
+
+def corresponding(at: Subject) -> Iterator[Number]:
+    """Ask of units of layers 2 to 5 where they lose most, and what their projection's region alone keeps."""
+    for layer in at.layers[1:]:
+        found = contributions(at, layer, at.scale.few)
+        yield measured("hits", 100 * np.array([one.hit for one in found]), "%", layer=layer)
+        for name in ("projection", "exchanged"):
+            values = [getattr(one, name) for one in found]
+            yield measured("rank correlation", values, "rho", np.median, layer=layer, projection=name)
+        own, random = kept(at, layer)
+        yield measured(KEPT, 100 * own, "%", np.median, layer=layer)
+        yield measured(OVER_RANDOM, 100 * (own - random), "points", np.median, layer=layer)
+
+
+def corresponds(stored: Stored, hits: float, keeps: float) -> Finding:
+    found, numbers, truths = stored.numbers, {}, []
+    for layer in ("conv3", "conv4", "conv5"):
+        hit, kept, gain = (found.one(name, layer=layer) for name in ("hits", KEPT, OVER_RANDOM))
+        numbers |= {f"{layer}: hits": hit, f"{layer}: kept by the region": kept, f"{layer}: above random": gain}
+        truths += [above(hit, hits), above(kept, keeps), above(gain, 0)]
+    exchanged = found.by("layer", "rank correlation", projection="exchanged")
+    numbers |= {f"{layer}: rho, exchanged": number for layer, number in exchanged.items() if layer != "conv2"}
+    note = "Single units, each the strongest of its map in its picture; a hit is a square grown by half a side."
+    return Finding(verdict(every(truths)), numbers, note)
+
+
+def kept(at: Subject, layer: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return what units keep where only their projection's region is seen, and only a random one as large."""
+    units, x = at.pictures_of(_some(at, layer, at.scale.few // 2))
+    rng = np.random.default_rng(at.seed)
+    masks = torch.from_numpy(np.stack([region(each, MOST) for each in energies(at, x, units)]))
+    moved = [mask.roll(tuple(rng.integers(1, x.shape[-1], 2).tolist()), (0, 1)) for mask in masks]
+    views = (x, x * masks[:, None], x * torch.stack(moved)[:, None])
+    full, own, random = (activations(at, view, units).double().numpy() for view in views)
+    return own / full, random / full
+
+
+APART, NEEDED = "pictures whose lowest places lie apart", "maps that explain 80 % of the drops"
+AGREE = "correlation of the two losses"
+
+
+def evidence_apart(at: Subject) -> Iterator[Number]:
+    """Compare where the strongest top map and where the class lose most."""
+    apart, correlations, maps = [], [], []
+    for number, one in enumerate(covered(at)):
+        size, middles = one.seen.size, one.centres.T
+        distance = middles[one.activity.argmax()] - middles[one.probability.argmax()]
+        apart.append(bool(distance.abs().max() > size))
+        correlations.append(rank_correlation(one.activity, one.probability))
+        if number < at.scale.few // 4:
+            views = covered_at(at.x([one.row])[0], (middles - size // 2).tolist(), size)
+            with torch.inference_mode():
+                sums = [at.net.features().convolved(part).sum((2, 3)) for part in views.split(BATCH)]
+            maps.append(explaining(torch.cat(sums).double().numpy(), one.probability))
+    yield measured(APART, 100 * np.array(apart), "%")
+    yield measured(AGREE, correlations, "rho", np.median)
+    yield measured(NEEDED, maps, "maps", np.median)
+
+
+def evidence_elsewhere(stored: Stored, apart: float, together: float) -> Finding:
+    numbers = stored.numbers.named(APART, NEEDED, AGREE)
+    holds = every([at_least(numbers[APART], apart), above(numbers[NEEDED], 1)])
+    return Finding(verdict(holds, below(numbers[APART], together) is True), numbers)
+
+
+def explaining(features: np.ndarray, values: np.ndarray, most: int = 12) -> int:
+    """Return how many features [n, d], each the best beside those before it, explain most of the variance.
+
+    Example:
+        >>> features = np.random.default_rng(0).normal(size=(50, 9))
+        >>> explaining(features, features[:, 3]), explaining(features, features[:, 3] + features[:, 5])
+        (1, 2)
+    """
+    features, values = features - features.mean(0), values - values.mean()
+    chosen, left = [], values
+    while len(chosen) < most and (left**2).sum() > (1 - EXPLAINED) * (values**2).sum():
+        fit = np.abs(left @ features) / np.maximum(np.linalg.norm(features, axis=0), 1e-9)
+        fit[chosen] = -1
+        chosen.append(int(fit.argmax()))
+        weights, *_ = np.linalg.lstsq(features[:, chosen], values, rcond=None)
+        left = values - features[:, chosen] @ weights
+    return len(chosen)

@@ -1,17 +1,12 @@
 """Sizes, parameters and multiply-accumulates of the named networks, counted from their published layer tables.
 
 Nothing of the library takes part: layers are typed from the papers, positions are counted one by one.
-`python tests/golden.py` writes `golden.json`, from which tests are generated.
 """
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
-FILE = Path(__file__).with_name("golden.json")
-
 # Name, filters, side, stride, padding, groups; a pool is its name alone (3x3, stride 2); a dense layer has a width.
+DENSE = [("fc6", 4096), ("fc7", 4096), ("fc8", 1000)]
 FIG_3 = [
     ("conv1", 96, 7, 2, 0, 1),
     ("pool1",),
@@ -21,9 +16,7 @@ FIG_3 = [
     ("conv4", 384, 3, 1, 1, 1),
     ("conv5", 256, 3, 1, 1, 1),
     ("pool5",),
-    ("fc6", 4096),
-    ("fc7", 4096),
-    ("fc8", 1000),
+    *DENSE,
 ]
 REPLICA = [
     ("conv1", 96, 11, 4, 0, 1),
@@ -34,9 +27,7 @@ REPLICA = [
     ("conv4", 384, 3, 1, 1, 2),
     ("conv5", 256, 3, 1, 1, 2),
     ("pool5",),
-    ("fc6", 4096),
-    ("fc7", 4096),
-    ("fc8", 1000),
+    *DENSE,
 ]
 
 
@@ -90,7 +81,7 @@ def positions(side: int, kernel: int, stride: int, padding: int) -> int:
 def count(image_size: int, layers: list[tuple]) -> dict[str, dict]:
     """Walk up the layers; every filter has a weight for each value it sees, and a bias."""
     maps, side = 3, image_size
-    shapes, parameters, macs = {"input": [maps, side, side]}, {}, {}
+    shapes, parameters, macs = {"input": (maps, side, side)}, {}, {}
     for name, *numbers in layers:
         if not numbers:
             side = positions(side, 3, 2, 0)
@@ -104,14 +95,9 @@ def count(image_size: int, layers: list[tuple]) -> dict[str, dict]:
             weights = filters * (maps // groups) * kernel * kernel
             maps = filters
             parameters[name], macs[name] = weights + filters, weights * side * side
-        shapes[name] = [maps, side, side]
+        shapes[name] = (maps, side, side)
     return {"shapes": shapes, "parameters": parameters, "macs": macs}
 
 
 def table() -> dict[str, dict]:
     return {name: count(*network) for name, network in LAYERS.items()}
-
-
-if __name__ == "__main__":
-    rows = (f' "{name}": {json.dumps(counts)}' for name, counts in table().items())
-    FILE.write_text("{\n" + ",\n".join(rows) + "\n}\n")

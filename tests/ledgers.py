@@ -7,7 +7,7 @@ from dataclasses import replace
 from statistics import mean, stdev
 
 from zfnet_lib.paper import records
-from zfnet_lib.paper.transferred import ACCURACY, SOURCES, Source
+from zfnet_lib.paper.table3_4_6 import ACCURACY, SOURCES, Source
 
 
 def record(quantity, value, unit="", **facts):

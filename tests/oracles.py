@@ -183,24 +183,12 @@ def captum(method: type, twin: nn.Module, x: Tensor, unit: tuple) -> Tensor:
         return method(twin).attribute(x.clone(), target=unit)
 
 
-def alone(maps: Tensor, unit: tuple) -> Tensor:
-    """Return maps [1, maps, h, w] in which one unit keeps its activation."""
-    signal = torch.zeros_like(maps)
-    signal[0][unit] = maps[0][unit]
-    return signal
-
-
 def cut_from_wide(image: Tensor, box: Box) -> Tensor:
     """Cut a box out of the picture in the middle of a much larger field of zeros."""
     reach = 400
     wide = image.new_zeros(3, image.shape[1] + 2 * reach, image.shape[2] + 2 * reach)
     wide[:, reach:-reach, reach:-reach] = image
     return wide[:, reach + box.top : reach + box.bottom, reach + box.left : reach + box.right]
-
-
-def strongest_unit(maps: Tensor) -> tuple[int, ...]:
-    """Return map, row and column of the largest activation of the first picture."""
-    return tuple(int(n) for n in torch.unravel_index(maps[0].argmax(), maps.shape[1:]))
 
 
 def close(found: Tensor, expected: Tensor, tolerance: float = 1e-10) -> bool:

@@ -10,7 +10,7 @@ from PIL import Image
 from zfnet_lib.__main__ import main
 from zfnet_lib.architecture import MINI, Box
 from zfnet_lib.browser.atlas import MANIFEST, SHOWN, TILE, read_manifest, write_atlas
-from zfnet_lib.datasets.opening import open_dataset
+from zfnet_lib.datasets import open_dataset
 from zfnet_lib.files import ZfnetError, seal
 from zfnet_lib.images import projection_image
 from zfnet_lib.network import ConvNet

@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 from ledgers import curve, record, training
 
 from zfnet_lib.__main__ import main
+from zfnet_lib.datasets import open_dataset, pack_in_memory
 from zfnet_lib.evaluation import Errors
 from zfnet_lib.files import PROJECT
 from zfnet_lib.images import FigureError
-from zfnet_lib.paper import claims, numbers, records, spot
+from zfnet_lib.paper import claims, numbers, records, trainings
 from zfnet_lib.paper.claims import finding, showing, stored, verdicts
 from zfnet_lib.paper.claims.finding import FAILS, HOLDS, NOT_RUN, UNDECIDED, UNTESTABLE, Number
 from zfnet_lib.paper.claims.stored import NotRun, Stored
-from zfnet_lib.paper.trainings import Training
-from zfnet_lib.training import SMOKE, EpochResult
+from zfnet_lib.training import EpochResult
 
 module = import_module("zfnet_lib.paper.claims.ledger")  # the function of that name hides the module
 
@@ -173,16 +173,15 @@ def test_errors_and_epochs_are_those_of_all_seeds(results):
 
 def test_a_training_on_the_spot_leaves_what_the_ledger_reads(tmp_path, monkeypatch):
     monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path))
-    pictures = SimpleNamespace(
-        name="shapes", split="train", classes=("a", "b"), fingerprint="f", labels=np.zeros(4)
-    )
-    held_out = SimpleNamespace(**vars(pictures) | {"split": "val"})
-    monkeypatch.setattr(spot, "_begun", lambda name, seed: (SimpleNamespace(), pictures))
-    monkeypatch.setattr(spot, "training_data", lambda name, split: held_out)
-    monkeypatch.setattr(spot, "train", lambda *a, **k: iter([replace(EPOCH, epoch=n) for n in (1, 2)]))
-    monkeypatch.setattr(spot, "errors", lambda net, data: ERRORS[data.split])
-    for _ in range(2):  # the second training replaces what the first one left
-        spot._train(Training("zfnet", "shapes", SMOKE, seed=1))
+    pictures = {split: pack_in_memory(open_dataset("shapes", split, n=16), 64) for split in ERRORS}
+    monkeypatch.setattr(trainings, "training_data", lambda name, split: pictures[split])
+    monkeypatch.setattr(trainings, "train", lambda *a, **k: iter([replace(EPOCH, epoch=n) for n in (1, 2)]))
+    monkeypatch.setattr(trainings, "errors", lambda net, data, views, rows: ERRORS[data.split])
+    for code in "ab":  # the second training replaces what the first one left
+        monkeypatch.setattr(trainings, "library_hash", lambda code=code: code)
+        trainings.trained.cache_clear()
+        trainings.trained("zfnet", seed=1)
+    trainings.trained.cache_clear()
     at = Stored("smoke")
     assert at.errors("zfnet") == [{"train": 10.0, "val1": 20.0, "val5": 5.0}]
     assert [line["epoch"]["epoch"] for line in at.runs("zfnet")[0]] == [1, 2]

@@ -8,7 +8,7 @@ import torch
 from planted import Coloured, colour_net, coloured, judged, number, small, verdict_of
 
 from zfnet_lib.architecture import MINI, ZFNET, Box, Unit, receptive_field
-from zfnet_lib.datasets.opening import open_dataset
+from zfnet_lib.datasets import open_dataset
 from zfnet_lib.network import ConvNet
 from zfnet_lib.paper import invariance
 from zfnet_lib.paper.claims import coherence, layers, probing, stimuli

@@ -7,7 +7,7 @@ from oracles import lively
 from planted import SIDE, coloured, judged, number, small, verdict_of
 
 from zfnet_lib.architecture import KRIZHEVSKY, MINI, ZFNET, Conv, Pool, Unit
-from zfnet_lib.datasets.opening import open_dataset
+from zfnet_lib.datasets import open_dataset
 from zfnet_lib.deconv import project
 from zfnet_lib.network import ConvNet, Stage, Trace
 from zfnet_lib.paper.claims import backprop, hiding, method, occluded

@@ -7,7 +7,7 @@ import pytest
 from planted import judged, number, plant_seeds, plant_training, small, verdict_of
 
 from zfnet_lib.architecture import MINI
-from zfnet_lib.datasets.opening import open_dataset
+from zfnet_lib.datasets import open_dataset
 from zfnet_lib.files import results_root
 from zfnet_lib.network import ConvNet
 from zfnet_lib.paper import claims, numbers, records

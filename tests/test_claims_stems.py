@@ -11,7 +11,7 @@ from planted import judged, number, small, verdict_of
 from scipy.optimize import linprog
 
 from zfnet_lib.architecture import KRIZHEVSKY, MINI, ZFNET, Conv
-from zfnet_lib.datasets.opening import open_dataset
+from zfnet_lib.datasets import open_dataset
 from zfnet_lib.files import ZfnetError
 from zfnet_lib.network import ConvNet
 from zfnet_lib.paper import claims

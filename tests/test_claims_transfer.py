@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ledgers import CALTECH, JITTER, NOVEL, OWN, UNTRAINED, curve, record, scratch, training, tried
 
-from zfnet_lib.paper import claims, records, transferred
+from zfnet_lib.paper import claims, records, table5
 from zfnet_lib.paper.claims import folds, transfer
 from zfnet_lib.paper.claims.finding import FAILS, HOLDS, NOT_RUN, UNDECIDED, UNTESTABLE, Number
+from zfnet_lib.paper.table3_4_6 import LAYERS
 from zfnet_lib.paper.transfer import average_precision, precision_gain
-from zfnet_lib.paper.transferred import LAYERS
 
 
 @pytest.fixture
@@ -246,14 +246,14 @@ def test_a_downloaded_network_decides_nothing(results):
     ("gain", "half", "expected"), [(3, 2, HOLDS), (2, 3, UNDECIDED), (-2, 3, UNDECIDED), (-3, 2, FAILS)]
 )
 def test_another_loss_must_help_where_several_objects_are_shown(results, gain, half, expected):
-    by = transferred.BY_LOSS
-    records.store(results / "transfer" / "several--voc-2012.jsonl", gains((by, transferred.SEVERAL, gain, half)))
+    by = table5.BY_LOSS
+    records.store(results / "transfer" / "several--voc-2012.jsonl", gains((by, table5.SEVERAL, gain, half)))
     found = judged("multi-label-loss-would-help")
-    assert (found.verdict, list(found.numbers)) == (expected, [transferred.SEVERAL])
-    both = gains((by, transferred.SEVERAL, gain, half), (by, transferred.ONE, -50, 1))
+    assert (found.verdict, list(found.numbers)) == (expected, [table5.SEVERAL])
+    both = gains((by, table5.SEVERAL, gain, half), (by, table5.ONE, -50, 1))
     records.store(results / "transfer" / "several--voc-2012.jsonl", both)
     found = judged("multi-label-loss-would-help")
-    assert (found.verdict, found.numbers[transferred.ONE].value) == (expected, -50)
+    assert (found.verdict, found.numbers[table5.ONE].value) == (expected, -50)
 
 
 @pytest.mark.parametrize(
@@ -261,8 +261,8 @@ def test_another_loss_must_help_where_several_objects_are_shown(results, gain, h
 )
 def test_features_must_gain_less_where_several_objects_are_shown(results, one, many, expected):
     if one is not None:
-        by = transferred.BY_FEATURES
-        found = gains((by, transferred.ONE, one, 3), (by, transferred.SEVERAL, many, 4))
+        by = table5.BY_FEATURES
+        found = gains((by, table5.ONE, one, 3), (by, table5.SEVERAL, many, 4))
         records.store(results / "transfer" / "several--voc-2012.jsonl", found)
     found = judged("pascal-transfers-less-well")
     assert found.verdict == expected
@@ -277,7 +277,7 @@ def gains(*rows):
     """Return records of Table 5's gains: by what, on what, how much, half the interval."""
     return [
         record(
-            transferred.GAIN,
+            table5.GAIN,
             value,
             n=100,
             parameters={
@@ -317,13 +317,13 @@ def test_pictures_of_one_object_are_told_from_those_of_several():
     labels = np.full((60, 3), -1, np.int8)
     labels[:20, 0] = labels[20:40, 1] = 1
     labels[40:, :] = 1
-    apart = {shown: (some.tolist(), classes) for shown, some, classes in transferred._kinds(labels, alike=False)}
+    apart = {shown: (some.tolist(), classes) for shown, some, classes in table5.kinds(labels, alike=False)}
     assert apart == {
-        transferred.ONE: (list(range(40)), [0, 1]),
-        transferred.SEVERAL: (list(range(40, 60)), [0, 1, 2]),
+        table5.ONE: (list(range(40)), [0, 1]),
+        table5.SEVERAL: (list(range(40, 60)), [0, 1, 2]),
     }
-    assert {shown: classes for shown, _, classes in transferred._kinds(labels, alike=True)} == {
-        transferred.ONE: [0, 1],
-        transferred.SEVERAL: [0, 1],
+    assert {shown: classes for shown, _, classes in table5.kinds(labels, alike=True)} == {
+        table5.ONE: [0, 1],
+        table5.SEVERAL: [0, 1],
     }
-    assert list(transferred._kinds(labels[:40], alike=True)) == []
+    assert list(table5.kinds(labels[:40], alike=True)) == []

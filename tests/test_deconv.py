@@ -1,4 +1,4 @@
-"""The deconvnet against loops, against autograd and against captum."""
+"""The deconvnet, and what the paper argues against, compared with loops, autograd and captum."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from itertools import product
 
 import pytest
 import torch
-from captum.attr import Deconvolution
+from captum.attr import Deconvolution, GuidedBackprop
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from oracles import (
-    alone,
     captum,
     close,
     cut_from_wide,
@@ -24,18 +23,17 @@ from oracles import (
     picture,
     pool_by_loops,
     sequential,
-    strongest_unit,
+    starts,
     unpool_by_loops,
 )
 from strategies import active_units, cases, shaped
-from torch import nn
 from torch.nn import functional as F
 from torchvision.models import alexnet
 
 from zfnet_lib.adapt import adapt
-from zfnet_lib.architecture import KRIZHEVSKY, MINI, ZFNET, Box, Norm, SpecError, Unit
-from zfnet_lib.deconv import cut, deconv, deconv_units, descend, project, unpool
-from zfnet_lib.network import InputError
+from zfnet_lib.architecture import KRIZHEVSKY, MINI, ZFNET, Box, Pool, SpecError, Unit
+from zfnet_lib.deconv import alone, cut, deconv, deconv_units, descend, places, project, strongest_unit, unpool
+from zfnet_lib.network import InputError, Stage
 
 many = settings(max_examples=60, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 
@@ -77,19 +75,6 @@ def test_unpooling_is_the_adjoint_of_gathering_and_equals_the_loops(data, height
     assert close(unpooled, unpool_by_loops(v, switches, (height, width)), 1e-14)
 
 
-@given(st.data(), st.integers(4, 9), st.integers(4, 9))
-def test_overwriting_keeps_the_last_value_in_row_major_order(data, height, width):
-    _, switches = pool_by_loops(data.draw(shaped(1, 2, height, width)), 3, 2)
-    values = data.draw(shaped(*switches.shape))
-    expected = torch.zeros(1, 2, height * width, dtype=torch.float64)
-    for m, i, j in product(*map(range, values.shape[1:])):
-        expected[0, m, switches[0, m, i, j]] = values[0, m, i, j]
-    found = unpool(values, switches, (height, width), sharing="overwrite")
-    assert torch.equal(found.flatten(2), expected)
-    shared = any(len(set(each.flatten().tolist())) < each.numel() for each in switches[0])
-    assert torch.equal(found, unpool(values, switches, (height, width))) != shared
-
-
 # ---- the literal method -------------------------------------------------------------------------------------
 
 
@@ -121,33 +106,6 @@ def test_whole_signals_equal_autograd_too(case, data):
     maps = dict(layers_by_autograd(case.net, x))[layer]
     (expected,) = torch.autograd.grad(maps, x, signal)
     assert close(project(trace, layer, signal), expected)
-
-
-@settings(many, max_examples=30)
-@given(cases(), st.data())
-def test_the_pooled_unit_that_a_switch_belongs_to_gives_the_same_picture(case, data):
-    trace = case.net.trace(case.x)
-    pooling = [conv for conv in case.net.spec.convs if conv.pool and not (conv.norm and conv.norm.before_pool)]
-    assume(pooling)
-    conv = data.draw(st.sampled_from(pooling))
-    stage = trace[conv.name]
-    pooled = stage.maps.flatten(2).gather(2, stage.switches.flatten(2)).view_as(stage.switches)
-    above = data.draw(active_units(pooled))
-    below = (above[0], *divmod(int(stage.switches[0][above]), stage.maps.shape[-1]))
-    shown = project(trace, conv.name, unpool(alone(pooled, above), stage.switches, stage.maps.shape[-2:]))
-    assert torch.equal(shown, deconv(trace, conv.name, below))
-    expected, _ = deconv_by_autograd(case.net, case.x, conv.pool_name, above)
-    assert close(shown, expected)
-
-
-def test_a_projection_of_the_papers_network_is_mostly_not_zero():
-    net = lively(MINI)
-    trace = net.trace(picture(64, 64))
-    for layer in trace.net.spec.convs:
-        maps = trace[layer.name].maps
-        units = [divmod(place, maps[0, 0].numel()) for place in maps.flatten().topk(5).indices.tolist()]
-        found = [deconv(trace, layer.name, (m, *divmod(place, maps.shape[-1]))) for m, place in units]
-        assert all(each.any() for each in found)
 
 
 @settings(max_examples=25)
@@ -195,7 +153,7 @@ def traces():
 @pytest.mark.parametrize("network", ["zfnet", "krizhevsky", "alexnet"])
 def test_at_224_pixels_a_unit_of_every_layer_equals_captums_deconvolution(traces, network, layer):
     trace = traces[network]
-    unit = strongest_unit(trace[layer].maps)
+    unit = strongest_unit(trace[layer].maps[0])
     twin = sequential(trace.net, layer, 224)
     assert close(twin(trace.x), trace[layer].maps, 1e-12)
     expected = captum(Deconvolution, twin, trace.x, unit) * trace[layer].maps[0][unit]
@@ -214,14 +172,76 @@ def test_at_224_pixels_units_in_the_last_corner_equal_autograd(traces, network):
         assert close(deconv(trace, layer, unit), expected)
 
 
-def test_captum_on_torchvisions_own_modules_gives_the_same(traces):
-    torch.manual_seed(0)
-    module = alexnet().double().eval()
-    layers = [nn.ReLU() if isinstance(each, nn.ReLU) else each for each in module.features[:12]]
-    trace = traces["alexnet"]
-    unit = strongest_unit(trace["conv5"].maps)
-    expected = captum(Deconvolution, nn.Sequential(*layers), trace.x, unit) * trace["conv5"].maps[0][unit]
-    assert close(deconv(trace, "conv5", unit), expected)
+# ---- what the paper argues against --------------------------------------------------------------------------
+
+
+@given(cases(normalised=False), st.data())
+def test_guided_projections_equal_captums_and_masked_ones_the_gradient(case, data):
+    side = min(case.x.shape[-2:])
+    trace = case.net.trace(case.x[..., :side, :side].contiguous())
+    layer = data.draw(st.sampled_from(sorted(trace.stages)))
+    unit = data.draw(active_units(trace[layer].maps))
+    signal = alone(trace[layer].maps, unit)
+    guided = captum(GuidedBackprop, sequential(case.net, layer, side), trace.x, unit)
+    assert close(project(trace, layer, signal, rectify="both"), guided * trace[layer].maps[0][unit])
+    gradient, _ = deconv_by_autograd(case.net, trace.x, layer, unit, relu=F.relu)
+    assert close(project(trace, layer, signal, rectify="mask"), gradient)
+
+
+@given(cases(), st.data(), st.floats(-3, 3), st.floats(-3, 3))
+def test_without_rectification_a_projection_is_linear(case, data, a, b):
+    trace = case.net.trace(case.x)
+    layer = data.draw(st.sampled_from(sorted(trace.stages)))
+    one, two = (data.draw(shaped(*trace[layer].maps.shape)) for _ in range(2))
+
+    def shown(signal):
+        return project(trace, layer, signal, rectify="none")
+
+    parts = torch.stack([a * shown(one), b * shown(two)])
+    assert (shown(a * one + b * two) - parts.sum(dim=0)).abs().max() <= 1e-12 * parts.abs().max()
+
+
+def test_the_paths_differ_and_only_the_papers_is_the_default():
+    trace = lively(MINI).trace(picture(64, 64))
+    signal = alone(trace["conv5"].maps, strongest_unit(trace["conv5"].maps[0]))
+    papers = project(trace, "conv5", signal)
+    assert torch.equal(papers, project(trace, "conv5", signal, switches="recorded", sharing="add", rectify="relu"))
+    ways = {"rectify": ("none", "mask", "both"), "switches": ("centre", "random"), "sharing": ("overwrite",)}
+    others = [{kind: way} for kind, each in ways.items() for way in each]
+    shown = [papers, *(project(trace, "conv5", signal, **other) for other in others)]
+    for i, j in product(range(7), range(7)):
+        assert close(shown[i], shown[j], 1e-3) == (i == j)
+
+
+GEOMETRIES = [(Pool(3, 2), (6, 8)), (Pool(3, 2, ceil=False), (6, 7)), (Pool(2, 2), (5, 4)), (Pool(2, 1), (3, 4))]
+
+
+@pytest.mark.parametrize(("pool", "side"), GEOMETRIES)
+def test_other_switches_are_the_centre_or_any_place_of_their_regions_also_of_truncated_ones(pool, side):
+    maps = picture(*side)
+    pooled, switches = pool_by_loops(maps, pool.size, pool.stride, pool.ceil)
+    spans = [
+        [range(first, min(first + pool.size, n)) for first in starts(n, pool.size, pool.stride, 0, pool.ceil)]
+        for n in side
+    ]
+    regions = product(*map(enumerate, spans))
+    every = {(i, j, *at) for (i, down), (j, across) in regions for at in product(down, across)}
+    reached = set()
+    for kind, seed in (("centre", 0), *(("random", seed) for seed in range(40))):
+        chosen = places(Stage(maps, switches, pooled), pool, kind, torch.Generator().manual_seed(seed))
+        for _, m, i, j in product(*map(range, chosen.shape)):
+            at = divmod(int(chosen[0, m, i, j]), side[1])
+            if kind == "centre":
+                assert at == tuple(span[(len(span) - 1) // 2] for span in (spans[0][i], spans[1][j]))
+            else:
+                reached.add((i, j, *at))
+    assert reached == every
+
+
+def test_random_switches_follow_the_seed():
+    trace = lively(MINI).trace(picture(64, 64))
+    one, again, other = (project(trace, "conv3", trace["conv3"].maps, switches="random", seed=n) for n in (5, 5, 6))
+    assert torch.equal(one, again) and not torch.equal(one, other)
 
 
 # ---- cutting ---------------------------------------------------------------------------------------------
@@ -239,8 +259,9 @@ def test_cutting_leaves_zeros_beyond_the_edges(data, top, left, side):
 
 def test_descending_keeps_what_arrives_at_every_layer():
     trace = lively(MINI).trace(picture(64, 64))
-    signal = alone(trace["conv4"].maps, strongest_unit(trace["conv4"].maps))
+    signal = alone(trace["conv4"].maps, strongest_unit(trace["conv4"].maps[0]))
     steps = descend(trace, "conv4", signal)
+    assert not steps["pixels"].requires_grad
     assert list(steps) == ["conv4", "conv3", "conv2", "conv1", "pixels"]
     assert torch.equal(steps["conv4"], signal)
     assert torch.equal(steps["pixels"], project(trace, "conv4", signal))
@@ -275,23 +296,6 @@ def test_two_runs_give_the_same_bytes():
     assert here["digest"] != hashlib.sha256(b"").hexdigest()
 
 
-def test_a_projection_carries_no_gradient_and_leaves_the_trace_alone():
-    trace = lively(MINI).trace(picture(64, 64))
-    before = [stage.maps.clone() for stage in trace.stages.values()]
-    shown = deconv(trace, "conv5", (0, 0, 0))
-    assert not shown.requires_grad
-    assert all(torch.equal(a, b.maps) for a, b in zip(before, trace.stages.values(), strict=True))
-
-
-def test_biases_and_normalisation_take_no_part_on_the_way_down():
-    net = lively(replace(MINI, convs=(replace(MINI.convs[0], norm=Norm(alpha=10.0)), *MINI.convs[1:])))
-    trace = net.trace(picture(64, 64))
-    before = deconv(trace, "conv2", strongest_unit(trace["conv2"].maps))
-    for conv in net.spec.convs:
-        net.get_submodule(conv.name).bias.data += 1
-    assert torch.equal(deconv(trace, "conv2", strongest_unit(trace["conv2"].maps)), before)
-
-
 @pytest.mark.parametrize(
     ("layer", "unit", "sentence"),
     [
@@ -311,15 +315,19 @@ def test_units_that_do_not_exist_get_one_sentence(layer, unit, sentence):
         deconv_units(net, x, [Unit(0, "conv1", 0, 0, 0), Unit(0, layer, *unit)])
 
 
-def test_pictures_and_signals_that_do_not_exist_get_one_sentence():
+def test_pictures_signals_and_ways_that_do_not_exist_get_one_sentence():
     net, x = lively(MINI), picture(64, 64)
+    trace = net.trace(x, upto="conv2")
     for image in (1, -1):
         with pytest.raises(SpecError, match=f"^there is no picture {image}; the batch holds 1$"):
             deconv_units(net, x, [Unit(image, "conv1", 0, 0, 0)])
     for batch in (0, -1):
         with pytest.raises(InputError, match=f"^{batch} units cannot be projected together; give batch=1 or more"):
             deconv_units(net, x, [Unit(0, "conv1", 0, 0, 0)], batch=batch)
-    with pytest.raises(SpecError, match=r"a signal on conv5 has shape \[1, 32, 3, 3\], given \[1, 32, 3, 4\]"):
-        project(net.trace(x), "conv5", torch.zeros(1, 32, 3, 4))
+    with pytest.raises(SpecError, match=r"a signal on conv2 has shape \[1, 32, 6, 6\], given \[1, 32, 6, 7\]"):
+        project(trace, "conv2", torch.zeros(1, 32, 6, 7))
     with pytest.raises(SpecError, match=r"^this trace stops before conv3; .* without `upto`$"):
-        deconv(net.trace(x, upto="conv2"), "conv3", (0, 0, 0))
+        deconv(trace, "conv3", (0, 0, 0))
+    for typo in ({"rectify": "rely"}, {"switches": "recored"}, {"sharing": "ad"}):
+        with pytest.raises(SpecError, match=f"^there is no way '{next(iter(typo.values()))}' to project; choose "):
+            project(trace, "conv2", trace["conv2"].maps, **typo)

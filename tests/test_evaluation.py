@@ -121,7 +121,7 @@ def test_what_cannot_be_evaluated_gets_one_sentence():
         errors(net, Squares(DATA.pictures, np.arange(70) % 10))
     with torch.no_grad():
         net.fc8.bias.fill_(torch.nan)
-    with pytest.raises(EvaluationError, match="probabilities that are no numbers"):
+    with pytest.raises(EvaluationError, match="the probabilities of small are not finite"):
         errors(net, DATA)
 
 

@@ -10,6 +10,7 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -94,37 +95,24 @@ def test_an_unknown_archive_is_refused(data, tmp_path, tiny):
     ):
         fetch_dataset("tiny-imagenet", other)
     with pytest.raises(DataError, match="there is no archive /no/where; give the path of a file after --from"):
-        fetch_dataset("tiny-imagenet", tmp_path.__class__("/no/where"))
+        fetch_dataset("tiny-imagenet", Path("/no/where"))
     assert list(data.iterdir()) == []
 
 
-def test_a_wrong_number_of_pictures_leaves_nothing(data, tiny):
+def test_archives_of_something_else_leave_nothing(data, tmp_path, tiny):
     path, expect = tiny
     expect(images={"train": 7})
     with pytest.raises(DataError, match="tiny-imagenet train has 6 pictures instead of 7; bring the archive again"):
         fetch_dataset("tiny-imagenet", path, progress=False)
-    assert list(data.iterdir()) == []
-
-
-def test_an_archive_of_something_else(data, tmp_path, tiny):
-    _, expect = tiny
     class_folders(tmp_path / "birds", ["owl"], 1)
     path = tar_of(tmp_path / "birds", tmp_path / "birds.tar", "w")
     expect(sha256=sha256(path.read_bytes()))
     with pytest.raises(DataError, match="has no folder tiny-imagenet-200"):
         fetch_dataset("tiny-imagenet", path, progress=False)
+    assert list(data.iterdir()) == []
 
 
-def test_download(data, tiny, server):
-    path, expect = tiny
-    server.content = path.read_bytes()
-    expect(url=server.url, size=len(server.content))
-    fetch_dataset("tiny-imagenet", progress=False)
-    assert len(open_dataset("tiny-imagenet")) == 3
-    assert list((data / "downloads").iterdir()) == []
-
-
-def test_of_two_fetches_at_once_one_waits(data, tiny, server):
+def test_of_two_fetches_at_once_one_downloads_and_one_waits(data, tiny, server):
     path, expect = tiny
     server.content = path.read_bytes()
     expect(url=server.url, size=len(server.content))
@@ -133,6 +121,7 @@ def test_of_two_fetches_at_once_one_waits(data, tiny, server):
     assert folders == [data / "tiny-imagenet/tiny-imagenet-200"] * 2
     assert server.requests == [None]
     assert sorted(entry.name for entry in data.iterdir()) == ["downloads", "tiny-imagenet"]
+    assert len(open_dataset("tiny-imagenet")) == 3 and list((data / "downloads").iterdir()) == []
 
 
 def test_a_download_that_is_here_is_believed_only_with_its_hash(tmp_path, server):
@@ -165,23 +154,9 @@ def test_a_server_that_cannot_continue_begins_anew(tmp_path, server):
     archive = Archive("bytes", sha256(server.content), url=server.url, size=1000)
     (tmp_path / "file.part").write_bytes(b"xyz")
     assert download(archive, tmp_path / "file", progress=False).read_bytes() == server.content
-
-
-def test_a_download_with_another_hash_is_removed(tmp_path, server):
-    server.content = b"something else"
-    with pytest.raises(
-        DataError, match="gave a file with another hash than the table's; it was removed, try again"
-    ):
-        download(Archive("bytes", "0" * 64, url=server.url), tmp_path / "file", progress=False)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_no_network(tmp_path):
-    archive = Archive("bytes", "0" * 64, url="http://127.0.0.1:9/file.tar")
-    with pytest.raises(
-        DataError, match=r"stopped after 0.0 MB .*bring the file another way and give it with --from"
-    ):
-        download(archive, tmp_path / "file", progress=False)
+    with pytest.raises(DataError, match="with another hash than the table's; it was removed, try again"):
+        download(replace(archive, sha256="0" * 64), tmp_path / "other", progress=False)
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize(
@@ -221,16 +196,15 @@ def member(name: str, **changes) -> tarfile.TarInfo:
 @pytest.mark.parametrize(
     ("bad", "sentence"),
     [
-        (member("../evil"), "holds '../evil', a path that leaves its folder; it was not unpacked"),
-        (member("a/../../evil"), "a path that leaves its folder"),
-        (member("/tmp/evil"), "a path that leaves its folder"),
-        (member("C:\\evil"), "a path that leaves its folder"),
+        (member("../evil"), r"bad.tar.gz must not be unpacked: '../evil' would be .* outside the destination"),
+        (member("a/../../evil"), "outside the destination"),
+        (member("link", type=tarfile.SYMTYPE, linkname="/etc/passwd"), "'link' is a link to an absolute path"),
         (
-            member("link", type=tarfile.SYMTYPE, linkname="/etc/passwd"),
-            "holds 'link', a link or device; only plain",
+            member("up", type=tarfile.SYMTYPE, linkname="../../secret"),
+            "'up' would link to .* outside",
         ),
-        (member("hard", type=tarfile.LNKTYPE, linkname="good"), "holds 'hard', a link or device"),
-        (member("device", type=tarfile.CHRTYPE), "holds 'device', a link or device"),
+        (member("hard", type=tarfile.LNKTYPE, linkname="../secret"), "'hard' would link to .* outside"),
+        (member("device", type=tarfile.CHRTYPE), "'device' is a special file"),
     ],
 )
 def test_tar_archives_that_must_not_be_unpacked(tmp_path, bad, sentence):
@@ -251,11 +225,13 @@ def test_zip_archives(tmp_path):
     assert (tmp_path / "good/a/b.txt").read_text() == "hello"
     link = zipfile.ZipInfo("link")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
-    for bad, sentence in ((link, "a link or device"), ("../evil", "a path that leaves its folder")):
-        with zipfile.ZipFile(path, "w") as content:
+    with zipfile.ZipFile(path, "w") as content:
+        for bad in (link, "../evil", "/tmp/evil"):
             content.writestr(bad, "/etc/passwd")
-        with pytest.raises(DataError, match=sentence):
-            unpack(path, tmp_path / "bad", progress=False)
+    unpack(path, tmp_path / "bad/folder", progress=False)
+    inside = {file.relative_to(tmp_path / "bad/folder") for file in (tmp_path / "bad").rglob("*") if file.is_file()}
+    assert inside == {Path("link"), Path("evil"), Path("tmp/evil")}
+    assert not (tmp_path / "bad/folder/link").is_symlink()
 
 
 def test_an_encrypted_zip_is_refused(tmp_path):
@@ -337,12 +313,8 @@ def test_imagenets_official_archives(data, tmp_path, monkeypatch):
     assert open_dataset("imagenet").labels.tolist() == [0, 1, 1]
     assert open_dataset("imagenet", "train")[1].name == "train/n02/n02_1.JPEG"
     assert {entry.name for entry in (data / "imagenet").iterdir()} == {"train", "val", "meta.bin", "origin.json"}
-
-
-def test_a_damaged_imagenet_archive(data, tmp_path, monkeypatch):
-    imagenet_archives(tmp_path / "official", monkeypatch)
-    monkeypatch.setitem(DATASETS, "imagenet", replace(DATASETS["imagenet"], room=1))
+    (data / "imagenet").rename(data / "other")
     (tmp_path / "official/ILSVRC2012_img_val.tar").write_bytes(b"cut short")
     with pytest.raises(DataError, match=r"holds a damaged archive: The archive ILSVRC2012_img_val.tar"):
         fetch_dataset("imagenet", tmp_path / "official")
-    assert list(data.iterdir()) == []
+    assert [entry.name for entry in data.iterdir()] == ["other"]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -14,7 +15,8 @@ from PIL import Image
 
 from zfnet_lib.architecture import ARCHITECTURES, KRIZHEVSKY, MINI, ZFNET, ArchSpec, Box, Conv, Dense, Pool
 from zfnet_lib.images import FigureError, projection_image, robust_maximum
-from zfnet_lib.paper import fig1, fig2, fig3, fig6, table12
+from zfnet_lib.occlusion import Occlusion
+from zfnet_lib.paper import curves, fig1, fig2, fig3, fig6
 from zfnet_lib.paper.plots import SMALL, Figure, picture_grid, tile, unit_figure
 
 GREY = 128
@@ -137,8 +139,8 @@ EPOCH = {"epoch": 1, "loss": 1.0, "top1": 50.0, "rms": {"conv1": (0.1, 0.1)}}
         lambda: fig1.descent(PICTURE, some_levels(), FORMULA),
         lambda: fig2.mosaic([(0, projections(9, 11), patches(9, 11))], FORMULA),
         lambda: picture_grid([[PICTURE]], [FORMULA], ["x"], FORMULA),
-        lambda: fig6.occlusion([fig6_row(FORMULA)], FORMULA),
-        lambda: table12.curves({FORMULA: [EPOCH]}, 16),
+        lambda: fig6.draw([fig6_row(FORMULA)], FORMULA),
+        lambda: curves.curves({FORMULA: [EPOCH]}, 16),
     ],
 )
 def test_names_are_no_formulas(drawn):
@@ -149,9 +151,9 @@ def test_names_are_no_formulas(drawn):
 
 
 def fig6_row(name: str) -> fig6.Row:
-    maps = np.ones((3, 3))
-    labels, box = maps.astype(int), (0, 0, 9, 9)
-    return fig6.Row(name, PICTURE[:, :40], box[:3], maps, projections(4, 9), box, maps, labels, [name] * 2, 1)
+    maps = torch.ones(3, 3)
+    seen = Occlusion(maps, maps, maps.long(), map=0, target=1, size=9, stride=2)
+    return fig6.Row(name, None, PICTURE[:, :40], seen, projections(4, 9), Box(0, 0, 9, 9), [name] * 2)
 
 
 def test_the_same_figure_twice_is_the_same_bytes():

@@ -26,8 +26,7 @@ from zfnet_lib import files, runner
 from zfnet_lib.architecture import MINI, Box
 from zfnet_lib.batches import training_preparation
 from zfnet_lib.browser.atlas import read_manifest, write_atlas
-from zfnet_lib.datasets import dataset_folder, pack_dataset, whole_pack
-from zfnet_lib.datasets.opening import open_dataset
+from zfnet_lib.datasets import dataset_folder, open_dataset, pack_dataset, whole_pack
 from zfnet_lib.datasets.overlap import Overlap, Pair
 from zfnet_lib.files import (
     PACKAGE,

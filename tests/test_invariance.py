@@ -34,9 +34,6 @@ def net() -> ConvNet:
     return ConvNet(TINY_SPEC, seed=3).eval()
 
 
-# ------------------------------------------------------------------------------------------------------- pictures
-
-
 @given(st.integers(20, 90), st.integers(20, 90), st.integers(0, 9))
 def test_a_picture_that_is_not_moved_is_prepared_as_always(height, width, seed):
     (picture,) = noise(1, height, width, seed)
@@ -85,9 +82,6 @@ def test_every_pixel_comes_from_where_geometry_says(shift, scale, turn):
     assert compared > 10
 
 
-# ------------------------------------------------------------------------------------------------------ distances
-
-
 def test_distances_equal_literal_loops(net):
     shown = noise(3)
     found = invariance(net, shown, transformations=SOME)
@@ -112,8 +106,7 @@ def test_a_picture_that_looks_the_same_upside_down_does_not_move(net):
     one, other = noise(2)
     symmetric = ((one.int() + one.flip(1, 2).int()) // 2).to(torch.uint8)
     turned = invariance(net, [symmetric, other], transformations=SOME).sweeps[1]
-    assert all((values[:, 0] == 0).all() for values in turned.distances.values())
-    assert all(values[0, 1] == 0 for values in turned.distances.values())
+    assert all((values[:, 0] == 0).all() and values[0, 1] == 0 for values in turned.distances.values())
     assert turned.distances["conv1"][1, 1] > 0.3
 
 
@@ -130,10 +123,8 @@ def test_the_share_beyond_the_edge_is_counted(net):
 
 def test_labels_are_the_given_ones_or_the_network_s_answers(net):
     shown = noise(2)
-    answers = net(net.prepare(shown)).argmax(1).tolist()
-    found = invariance(net, shown, transformations=SOME)
-    assert found.answered and list(found.labels) == answers
-    given_ = invariance(net, shown, [3, 1], SOME)
+    found, given_ = invariance(net, shown, transformations=SOME), invariance(net, shown, [3, 1], SOME)
+    assert found.answered and list(found.labels) == net(net.prepare(shown)).argmax(1).tolist()
     assert not given_.answered and given_.labels == (3, 1)
     expected = net(net.prepare(shown)).softmax(1)[[0, 1], [3, 1]].detach().numpy()
     assert np.allclose(given_.sweeps[0].probabilities[:, 1], expected)
@@ -161,9 +152,6 @@ def test_bad_input_gets_one_sentence(net, features, pictures, labels, sentence):
     assert sentence in str(error.value) and "\n" not in str(error.value)
 
 
-# ------------------------------------------------------------------------------------------------------ experiment
-
-
 @pytest.fixture(scope="module")
 def result() -> robustness.Robustness:
     return robustness.measure("smoke")
@@ -178,13 +166,9 @@ def test_the_experiment_follows_the_classes_of_five_pictures(result):
         assert all((values[:, still] == 0).all() for values in sweep.distances.values())
     assert [row["layer"] for row in result.by_layer.rows] == list(result.found.layers)
     assert "picture's class" in result.basis and "mirror image" in result.basis
-    assert "mini" in str(result.source)
-
-
-def test_the_table_holds_the_means(result):
     row = result.by_layer.rows[2]
-    assert row["scale"] == round(float(result.found.sweeps[1].distances["conv3"].mean()), 3)
-    assert row["scale"] != row["scale random"]
+    assert row["scale"] == round(float(result.found.sweeps[1].distances["conv3"].mean()), 3) != row["scale random"]
+    assert "mini" in str(result.source)
 
 
 def test_a_network_without_classifier_says_so_in_one_sentence(monkeypatch):
@@ -192,7 +176,7 @@ def test_a_network_without_classifier_says_so_in_one_sentence(monkeypatch):
     monkeypatch.setattr("zfnet_lib.paper.setting.network_of", lambda profile, network: features)
     result = robustness.measure("smoke", count=2)
     assert "There is no classifier here: conv5 is the highest layer" in result.basis
-    assert len(robustness.sweeps(result.found.sweeps, result.found.ends, result.views).axes) == 9
+    assert len(robustness.draw(result).axes) == 9
 
 
 def test_pictures_of_other_classes_are_followed_by_the_network_s_answers():
@@ -230,11 +214,8 @@ def test_pictures_are_spread_over_the_classes_or_over_the_data_set():
     assert robustness.spread(Labelled([0] * 10), 5) == [0, 2, 4, 6, 8]
 
 
-# --------------------------------------------------------------------------------------------------------- figure
-
-
 def test_the_figure_draws_every_distance_and_probability(result):
-    figure = robustness.sweeps(result.found.sweeps, result.found.ends, result.views)
+    figure = robustness.draw(result)
     panels = np.array(figure.axes).reshape(3, 4)
     for line, sweep in zip(panels, result.found.sweeps, strict=True):
         assert len(line[0].images) == 20
@@ -250,6 +231,5 @@ def test_the_figure_draws_every_distance_and_probability(result):
 
 
 def test_more_pictures_than_can_be_told_apart_are_refused(result):
-    many = [replace(sweep, filled=np.zeros((7, 2))) for sweep in result.found.sweeps]
     with pytest.raises(FigureError, match="6 pictures can be told apart; given 7"):
-        robustness.sweeps(many, result.found.ends, result.views)
+        robustness.draw(result._replace(pictures=noise(7)))

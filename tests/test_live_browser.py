@@ -33,8 +33,7 @@ from zfnet_lib.browser.live import (
 )
 from zfnet_lib.browser.live.strongest import at_hand, pictures_named
 from zfnet_lib.browser.live.widgets import LARGEST
-from zfnet_lib.datasets import pack_in_memory
-from zfnet_lib.datasets.opening import open_dataset
+from zfnet_lib.datasets import open_dataset, pack_in_memory
 from zfnet_lib.deconv import cut, deconv
 from zfnet_lib.files import PROJECT, ZfnetError, alone
 from zfnet_lib.network import ConvNet

@@ -17,7 +17,7 @@ from zfnet_lib.__main__ import main
 from zfnet_lib.architecture import MINI
 from zfnet_lib.batches import BatchError, Batches
 from zfnet_lib.bench import peers
-from zfnet_lib.datasets.opening import open_dataset
+from zfnet_lib.datasets import open_dataset
 from zfnet_lib.images import Preparation
 from zfnet_lib.network import ConvNet
 from zfnet_lib.paper.trainings import Training, excluded_rows, training_data

@@ -1,4 +1,4 @@
-"""The convnet: what it computes, how it starts, what it refuses."""
+"""The convnet: how it normalises, what it computes, how it starts, what it refuses."""
 
 from __future__ import annotations
 
@@ -8,13 +8,89 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from oracles import close, contrast_by_loops, filter_by_loops, layers_by_autograd, lively, picture, pool_by_loops
-from PIL import Image
-from strategies import cases
+from strategies import cases, shaped
+from torch.nn import functional as F
 
-from zfnet_lib.architecture import KRIZHEVSKY, MINI, ZFNET, ArchSpec, Conv, Dense, Norm, Pool, SpecError
-from zfnet_lib.images import Preparation
-from zfnet_lib.network import ConvNet, InputError
+from zfnet_lib.architecture import KRIZHEVSKY, MINI, ArchSpec, Conv, Dense, Norm, Pool, SpecError
+from zfnet_lib.network import ConvNet, InputError, contrast_normalise
+
+# ---- contrast normalisation ---------------------------------------------------------------------------------
+
+constants = st.tuples(
+    st.sampled_from([1, 3, 5, 7]),
+    st.sampled_from([1e-4, 1e-2, 1.0]),
+    st.sampled_from([0.5, 0.75, 1.0]),
+    st.sampled_from([1.0, 2.0]),
+)
+
+
+@given(st.data(), st.integers(1, 9), constants)
+def test_normalisation_equals_the_loops_also_with_fewer_maps_than_the_window(data, maps, numbers):
+    x = 50 * data.draw(shaped(2, maps, 2, 3))
+    assert close(contrast_normalise(x, *numbers), contrast_by_loops(x, *numbers), 1e-12)
+
+
+def test_the_defaults_are_the_papers_constants():
+    x = 50 * torch.randn(1, 8, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    expected = contrast_by_loops(x, 5, 1e-4, 0.75, 2.0)
+    assert close(contrast_normalise(x), expected, 1e-12)
+    assert not close(contrast_normalise(x, k=1.0), expected, 1e-2)
+
+
+@given(st.data(), st.integers(1, 12), st.sampled_from([torch.contiguous_format, torch.channels_last]))
+def test_normalisation_equals_torch_in_float32_forward_and_backward(data, maps, layout):
+    x = (90 * data.draw(shaped(3, maps, 4, 5))).float().contiguous(memory_format=layout).requires_grad_()
+    grad = data.draw(shaped(3, maps, 4, 5)).float()
+    ours = contrast_normalise(x)
+    theirs = F.local_response_norm(x, 5, 1e-4, 0.75, 2.0)
+    assert close(ours, theirs, 1e-5)
+    assert close(torch.autograd.grad(ours, x, grad)[0], torch.autograd.grad(theirs, x, grad)[0], 1e-5)
+
+
+@given(st.data(), st.integers(1, 7), constants)
+def test_the_derivative_equals_differences(data, maps, numbers):
+    x = (3 * data.draw(shaped(2, maps, 1, 2))).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: contrast_normalise(x, *numbers), (x,))
+
+
+def test_the_derivative_takes_gradients_without_memory_of_their_own():
+    x = torch.randn(2, 6, 3, 3, dtype=torch.float64, requires_grad=True)
+    spread = torch.autograd.grad(contrast_normalise(x).sum(), x)[0]
+    whole = torch.autograd.grad(contrast_normalise(x), x, torch.ones_like(x))[0]
+    assert torch.equal(spread, whole)
+
+
+def test_layouts_and_batches_do_not_change_the_values():
+    x = 90 * torch.randn(4, 9, 6, 7, generator=torch.Generator().manual_seed(0))
+    whole = contrast_normalise(x)
+    last = contrast_normalise(x.contiguous(memory_format=torch.channels_last))
+    assert last.is_contiguous(memory_format=torch.channels_last)
+    assert close(last, whole, 1e-6)
+    assert torch.equal(torch.cat([contrast_normalise(each[None]) for each in x]), whole)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_few_bits_cost_no_more_than_their_own_rounding(kind):
+    x = (60 * torch.randn(2, 8, 3, 3, generator=torch.Generator().manual_seed(0))).to(kind).requires_grad_()
+    exact = x.detach().double().requires_grad_()
+    found, expected = contrast_normalise(x), F.local_response_norm(exact, 5, 1e-4, 0.75, 2.0)
+    gradients = [torch.autograd.grad(each.sum(), given)[0] for each, given in ((found, x), (expected, exact))]
+    assert found.dtype == gradients[0].dtype == kind
+    assert close(found.double(), expected, torch.finfo(kind).eps)
+    assert close(gradients[0].double(), gradients[1], torch.finfo(kind).eps)
+
+
+def test_the_input_is_left_as_it_was_and_none_gives_none():
+    x = torch.randn(2, 6, 3, 3)
+    before = x.clone()
+    assert contrast_normalise(x).shape == before.shape
+    assert torch.equal(x, before)
+    assert contrast_normalise(x[:0]).shape == (0, 6, 3, 3)
+
+
+# ---- what it computes ---------------------------------------------------------------------------------------
 
 SMALL_FIG_3 = ArchSpec(
     "small",
@@ -36,17 +112,13 @@ SMALL_REPLICA = ArchSpec(
     classes=4,
     image_size=18,
 )
-BOTH = pytest.mark.parametrize("spec", [SMALL_FIG_3, SMALL_REPLICA], ids=lambda spec: spec.name)
 
 
 def weights(net):
     return {name: value.clone() for name, value in net.state_dict().items()}
 
 
-# ---- what it computes ---------------------------------------------------------------------------------------
-
-
-@BOTH
+@pytest.mark.parametrize("spec", [SMALL_FIG_3, SMALL_REPLICA], ids=lambda spec: spec.name)
 def test_every_stage_equals_the_loops(spec):
     net, below = lively(spec), picture(18, 18, n=2)
     trace = net.trace(below)
@@ -66,21 +138,14 @@ def test_every_stage_equals_the_loops(spec):
         if conv.norm and not conv.norm.before_pool:
             below = contrast_by_loops(below, 5, 1e-2, 0.75, 2.0)
         assert close(stage.output, below, 1e-12)
-
-
-@BOTH
-def test_the_classifier_is_rectified_products_in_sequence(spec):
-    net, x = lively(spec), picture(18, 18, n=3)
-    trace = net.trace(x)
-    below = trace["conv2"].output.flatten(1)
+    below = below.flatten(1)
     for dense in spec.dense:
         module = net.get_submodule(dense.name)
         below = (below @ module.weight.T + module.bias).clamp(min=0)
         assert close(trace[dense.name].maps, below, 1e-12)
         assert trace[dense.name].switches is None
-    logits = below @ net.fc8.weight.T + net.fc8.bias
-    assert close(trace.logits, logits, 1e-12)
-    assert torch.equal(net(x), trace.logits)
+    assert close(trace.logits, below @ net.fc8.weight.T + net.fc8.bias, 1e-12)
+    assert torch.equal(net(picture(18, 18, n=2)), trace.logits)
 
 
 @given(cases())
@@ -105,19 +170,16 @@ def test_a_trace_may_stop_early_and_is_the_same_up_to_there():
 # ---- how it starts ------------------------------------------------------------------------------------------
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_seed_others():
-    one, again, other = (weights(ConvNet(MINI, seed=seed)) for seed in (5, 5, 6))
-    for name, value in one.items():
-        assert torch.equal(value, again[name])
-        assert name.endswith("bias") or not torch.equal(value, other[name])
-
-
-def test_building_a_network_leaves_the_global_generators_alone():
+def test_the_same_seed_gives_the_same_bytes_and_the_global_generators_stay_as_they_were():
     torch.manual_seed(0)
     np.random.seed(0)
     states = torch.get_rng_state(), np.random.get_state()[1].copy()
-    net = ConvNet(MINI, seed=9)
-    net.trace(torch.zeros(1, 3, 64, 64))
+    one, again, other = (weights(ConvNet(MINI, seed=seed)) for seed in (5, 5, 6))
+    layers = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
+    assert list(one) == [f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")]
+    for name, value in one.items():
+        assert torch.equal(value, again[name])
+        assert name.endswith("bias") or not torch.equal(value, other[name])
     assert torch.equal(torch.get_rng_state(), states[0])
     assert (np.random.get_state()[1] == states[1]).all()
 
@@ -130,23 +192,6 @@ def test_weights_have_the_specs_deviations_and_biases_are_zero():
         assert module.weight.std().item() == pytest.approx(layer.std, rel=4 / n**0.5)
         assert abs(module.weight.mean().item()) < 4 * layer.std / n**0.5
         assert not module.bias.any()
-
-
-def test_parameters_have_the_papers_names():
-    names = [f"{layer}.{kind}" for layer in ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
-             for kind in ("weight", "bias")]  # fmt: skip
-    assert list(ConvNet(MINI).state_dict()) == names
-
-
-def test_a_narrow_network_starts_with_the_activations_of_the_wide_one():
-    x = picture(64, 64, n=4).float()
-    narrow, wide = (ConvNet(spec.features()).trace(x) for spec in (MINI, ZFNET))
-    for layer in ("conv1", "conv2", "conv3", "conv4", "conv5"):
-        scales = [trace[layer].maps.square().mean().sqrt().item() for trace in (narrow, wide)]
-        assert scales[0] == pytest.approx(scales[1], rel=0.35)
-
-
-# ---- filter renormalisation ---------------------------------------------------------------------------------
 
 
 def test_filters_by_hand_are_scaled_back_to_a_tenth():
@@ -179,21 +224,13 @@ def test_renormalisation_touches_convolutions_beyond_the_radius_alone():
         assert torch.allclose(new, old.clamp(max=0.1), rtol=1e-12)
         assert torch.equal(value[old <= 0.1], before[name][old <= 0.1])
         assert torch.allclose(value / new.view(-1, 1, 1, 1), before[name] / old.view(-1, 1, 1, 1), rtol=1e-12)
-
-
-def test_renormalisation_takes_chosen_layers_and_another_radius():
-    net = lively(MINI)
     before = weights(net)
     net.renormalise(("conv2",), radius=0.01)
-    changed = {name for name, value in weights(net).items() if not torch.equal(value, before[name])}
-    assert changed == {"conv2.weight"}
+    assert [name for name, value in weights(net).items() if not torch.equal(value, before[name])] == [
+        "conv2.weight"
+    ]
     rms = net.conv2.weight.square().mean(dim=(1, 2, 3)).sqrt()
     assert torch.allclose(rms, torch.full_like(rms, 0.01), rtol=1e-12)
-    with pytest.raises(SpecError, match=r"'fc6' of mini has no maps"):
-        net.renormalise(("fc6",))
-
-
-# ---- dropout ------------------------------------------------------------------------------------------------
 
 
 def test_training_drops_half_of_layers_6_and_7_and_doubles_the_rest():
@@ -225,17 +262,6 @@ def test_dropout_is_off_in_evaluation_and_in_traces():
     assert net.training
 
 
-def test_dropout_follows_its_own_generator_and_leaves_the_global_one_alone():
-    net, x, state = lively(MINI).train(), picture(64, 64), torch.get_rng_state()
-    one, again, other = (net(x, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
-    assert torch.equal(one, again)
-    assert not torch.equal(one, other)
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-# ---- features alone -----------------------------------------------------------------------------------------
-
-
 def test_features_share_the_weights():
     net = lively(MINI)
     part = net.features()
@@ -259,30 +285,6 @@ def test_features_run_at_any_size_that_fits(case):
     square = picture(classifier.image_size, classifier.image_size)
     assert close(net(square), net.trace(square).logits, 1e-12)
     assert all(stage.maps.shape[1:] == shapes[layer] for layer, stage in trace.stages.items())
-
-
-def test_features_say_that_there_is_no_classifier():
-    with pytest.raises(InputError, match=r"^mini has no classifier here; use `net.trace.x.` for its maps, or .*$"):
-        ConvNet(MINI).features()(torch.zeros(1, 3, 64, 64))
-
-
-# ---- preparation --------------------------------------------------------------------------------------------
-
-
-def test_a_network_prepares_pictures_of_any_kind():
-    net = ConvNet(MINI, Preparation(72, 64, torch.full((3, 1, 1), 100.0), torch.full((3, 1, 1), 2.0)))
-    grey = Image.new("L", (90, 80), 120)
-    for given_ in (grey, [grey], [grey.convert("RGBA")], torch.full((1, 3, 80, 90), 120, dtype=torch.uint8)):
-        x = net.prepare(given_)
-        assert x.shape == (1, 3, 64, 64)
-        assert (x == 10).all()
-        assert net(x).shape == (1, 16)
-
-
-def test_without_a_mean_the_preparation_is_grey_and_keeps_the_papers_proportion():
-    preparation = ConvNet(replace(MINI, image_size=112)).preparation
-    assert (preparation.short_side, preparation.crop) == (128, 112)
-    assert preparation.mean.unique().tolist() == [128]
 
 
 # ---- what it refuses ----------------------------------------------------------------------------------------
@@ -311,51 +313,43 @@ def test_inputs_of_another_form_get_one_sentence(x, sentence):
             run(x)
 
 
+X = torch.zeros(1, 3, 64, 64)
+
+
+@pytest.mark.parametrize(
+    ("ask", "sentence"),
+    [
+        *((lambda bad=bad: NET.trace(X + bad), "the input holds NaN or infinite values; prepare .*")
+          for bad in (float("nan"), float("inf"), -float("inf"))),
+        (lambda: NET.features()(X), "mini has no classifier here; use `net.trace.x.` for its maps, or .*"),
+        (lambda: NET.trace(X, upto="conv9"), "mini has no layer 'conv9'; its layers are conv1, .*fc8"),
+        (lambda: NET.trace(X)["conv9"], "mini has no layer 'conv9'; .*"),
+        (lambda: NET.trace(X, upto="conv3")["conv4"], "this trace stops before conv4; .* again without `upto`"),
+        (lambda: NET.trace(X, upto="fc8"), "fc8 .*`trace.logits`"),
+        (lambda: NET.trace(X)["fc8"], "fc8 .*`trace.logits`"),
+        (lambda: NET.renormalise(("fc6",)), "layer 'fc6' of mini has no maps; .*"),
+        (lambda: contrast_normalise(X, size=4), "the window of contrast normalisation has an odd size; given 4"),
+        (lambda: ConvNet(KRIZHEVSKY.resized(conv2=255)), "conv2 of .* cannot be split into 2 groups"),
+    ],
+)  # fmt: skip
+def test_what_a_network_cannot_do_gets_one_sentence(ask, sentence):
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        ask()
+
+
+def test_the_smallest_input_works_and_autocast_chooses_the_type_itself():
+    side = MINI.smallest()
+    assert NET.features().trace(torch.zeros(1, 3, side, side + 3))["conv5"].output.shape[-2:] == (1, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert NET(X.bfloat16()).isfinite().all()
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
 def test_pictures_are_prepared_in_the_type_of_the_weights(dtype):
     net = ConvNet(MINI).to(dtype).eval()
     x = net.prepare(torch.full((1, 3, 80, 90), 120, dtype=torch.uint8))
-    assert x.dtype == dtype and x.unique().item() == -8
+    assert x.dtype == dtype and x.shape == (1, 3, 64, 64) and x.unique().item() == -8
     assert net.trace(x).logits.dtype == net(x).dtype == dtype
-
-
-def test_autocast_chooses_the_type_itself():
-    with torch.autocast("cpu", torch.bfloat16):
-        assert NET(torch.zeros(1, 3, 64, 64, dtype=torch.bfloat16)).isfinite().all()
-
-
-def test_values_that_are_not_finite_are_refused():
-    for value in (float("nan"), float("inf"), -float("inf")):
-        x = torch.zeros(2, 3, 64, 64)
-        x[1, 2, 3, 4] = value
-        with pytest.raises(InputError, match=r"^the input holds NaN or infinite values; prepare the picture again"):
-            NET.trace(x)
-
-
-def test_the_smallest_input_of_the_sentence_works():
-    side = ZFNET.smallest()
-    net = ConvNet(ZFNET.scaled(1 / 24)).features()
-    assert net.trace(torch.zeros(1, 3, side, side + 3))["conv5"].output.shape[-2:] == (1, 1)
-    with pytest.raises(SpecError, match=f"too small for zfnet.*; it needs {side}$"):
-        net.trace(torch.zeros(1, 3, side - 1, side))
-
-
-def test_layers_that_a_trace_cannot_reach_get_one_sentence():
-    x = torch.zeros(1, 3, 64, 64)
-    with pytest.raises(SpecError, match=r"^mini has no layer 'conv9'; its layers are conv1, .*fc8$"):
-        NET.trace(x, upto="conv9")
-    with pytest.raises(SpecError, match=r"^mini has no layer 'conv9'"):
-        NET.trace(x)["conv9"]
-    with pytest.raises(SpecError, match=r"^this trace stops before conv4; trace the picture again without `upto`$"):
-        NET.trace(x, upto="conv3")["conv4"]
-    for ask in (lambda: NET.trace(x, upto="fc8"), lambda: NET.trace(x)["fc8"]):
-        with pytest.raises(SpecError, match=r"fc8 .*`trace.logits`"):
-            ask()
-
-
-def test_groups_that_do_not_divide_are_refused_when_a_network_is_built():
-    with pytest.raises(SpecError, match=r"cannot be split into 2 groups"):
-        ConvNet(KRIZHEVSKY.resized(conv2=255))
 
 
 def test_a_trace_can_be_differentiated_where_its_input_asks_for_it():

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from zfnet_lib.__main__ import main
-from zfnet_lib.datasets.opening import open_dataset
+from zfnet_lib.datasets import open_dataset
 from zfnet_lib.files import PROJECT
 from zfnet_lib.weights import CheckpointError, load_network
 

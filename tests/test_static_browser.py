@@ -19,7 +19,7 @@ from playwright.sync_api import expect
 from zfnet_lib.architecture import MINI
 from zfnet_lib.browser.atlas import MANIFEST, SHOWN, TILE, read_manifest, write_atlas
 from zfnet_lib.browser.pages import NETWORKS, PAGE, write_browser
-from zfnet_lib.datasets.opening import open_dataset
+from zfnet_lib.datasets import open_dataset
 from zfnet_lib.files import PROJECT, ZfnetError
 from zfnet_lib.network import ConvNet
 

@@ -20,8 +20,7 @@ from strategies import specs
 from torch import Tensor
 
 from zfnet_lib.architecture import MINI, ArchSpec, Field
-from zfnet_lib.datasets import Dataset, pack_in_memory
-from zfnet_lib.datasets.opening import open_dataset
+from zfnet_lib.datasets import Dataset, open_dataset, pack_in_memory
 from zfnet_lib.datasets.samples import Sample
 from zfnet_lib.files import ZfnetError
 from zfnet_lib.images import PictureError, Preparation

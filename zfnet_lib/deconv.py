@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .architecture import Box, Conv, Pool, Shape, SpecError, Unit, receptive_field
+from .architecture import Box, Pool, SpecError, Unit, receptive_field
 from .fast.windows import project_units
 from .network import ConvNet, InputError, Stage, Trace
 
 Switches = Literal["recorded", "centre", "random"]
 Sharing = Literal["add", "overwrite"]
 Rectify = Literal["relu", "none", "mask", "both"]
-
-
-@dataclass(frozen=True)
-class Projections:
-    """Projections of many units, each cut to its receptive field.
-
-    Attributes:
-        projections: One [3, size, size] a unit, `size` being its layer's receptive field; 0 beyond the picture.
-        boxes: One a unit: the field's place in the prepared picture; near the border it reaches over the edge.
-    """
-
-    projections: list[Tensor]
-    boxes: list[Box]
 
 
 def unpool(values: Tensor, switches: Tensor, size: Sequence[int], sharing: Sharing = "add") -> Tensor:
@@ -59,6 +45,30 @@ def unpool(values: Tensor, switches: Tensor, size: Sequence[int], sharing: Shari
         for region in range(values.shape[2]):
             flat.scatter_(2, switches[..., region : region + 1], values[..., region : region + 1])
     return flat.unflatten(2, size)
+
+
+def _downwards(trace, layer, signal, switches="recorded", sharing="add", rectify="relu", seed=0):
+    """Yield what arrives at each layer's rectified maps, before it is rectified there, and last at the `pixels`."""
+    convs = trace.net.spec.features(layer).convs
+    generator = torch.Generator().manual_seed(seed)
+    for conv, below in zip(reversed(convs), [*reversed(convs[:-1]), None], strict=True):
+        yield conv.name, signal
+        # Rectify, whatever was active on the way up.
+        if rectify in ("relu", "both"):
+            signal = F.relu(signal)
+        if rectify in ("mask", "both"):
+            signal = signal * (trace[conv.name].maps > 0)
+        # Filter with the transposed weights; the padding of the way up is cut off, uncovered positions stay 0.
+        weight = trace.net.get_submodule(conv.name).weight
+        signal = F.conv_transpose2d(signal, weight, stride=conv.stride, groups=conv.groups)
+        size = (trace[below.name].output if below else trace.x).shape[-2:]
+        bottom, right = (conv.padding + n - m for n, m in zip(size, signal.shape[-2:], strict=True))
+        signal = F.pad(signal, (-conv.padding, right, -conv.padding, bottom))
+        # Unpool to the layer beneath; its contrast normalisation is skipped.
+        if below and below.pool:
+            stage = trace[below.name]
+            signal = unpool(signal, places(stage, below.pool, switches, generator), stage.maps.shape[-2:], sharing)
+    yield "pixels", signal
 
 
 @torch.no_grad()
@@ -92,29 +102,30 @@ def project(
 
     Raises:
         SpecError: No such layer, one without maps, or a signal of another shape than its maps.
+
+    Example:
+        >>> from zfnet_lib import MINI, ConvNet
+        >>> trace = ConvNet(MINI).trace(torch.randn(1, 3, 64, 64))
+        >>> project(trace, "conv2", trace["conv2"].maps, rectify="both").shape
+        torch.Size([1, 3, 64, 64])
     """
-    for below in _downwards(trace, layer, signal, switches, sharing, rectify, seed):
-        arrived = below
-    return arrived
+    maps = trace[trace.net.spec.conv(layer).name].maps
+    if signal.shape != maps.shape:
+        raise SpecError(f"a signal on {layer} has shape {list(maps.shape)}, given {list(signal.shape)}")
+    for kind, value in ((Switches, switches), (Sharing, sharing), (Rectify, rectify)):
+        if value not in get_args(kind):
+            raise SpecError(f"there is no way {value!r} to project; choose one of {', '.join(get_args(kind))}")
+    return dict(_downwards(trace, layer, signal, switches, sharing, rectify, seed))["pixels"]
 
 
 @torch.no_grad()
 def arrivals(trace: Trace, layer: str, signal: Tensor) -> dict[str, Tensor]:
-    """Project a signal as `project` does and keep what arrives at every layer, before it is rectified there.
-
-    Returns:
-        By layer from `layer` downwards: the signal on its maps [n, maps, h, w]; last `pixels`.
-    """
-    names = [conv.name for conv in _convs_downwards(trace, layer)] + ["pixels"]
-    return dict(zip(names, _downwards(trace, layer, signal, "recorded", "add", "relu", 0), strict=True))
+    """Project a signal; return what arrives at every layer, before it is rectified there, and at the `pixels`."""
+    return dict(_downwards(trace, layer, signal))
 
 
 def descend(trace: Trace, layer: str, signal: Tensor) -> dict[str, Tensor]:
-    """Project a signal as `project` does and keep what every layer hands on (Fig. 1).
-
-    Returns:
-        By layer from `layer` downwards: the rectified signal on its maps [n, maps, h, w]; last `pixels`.
-    """
+    """Project a signal; return what every layer hands on, rectified, and what arrives at the `pixels` (Fig. 1)."""
     found = arrivals(trace, layer, signal)
     return {name: values if name == "pixels" else F.relu(values) for name, values in found.items()}
 
@@ -134,9 +145,15 @@ def deconv(trace: Trace, layer: str, unit: tuple[int, int, int]) -> Tensor:
 
     Raises:
         SpecError: No such layer or unit.
+
+    Example:
+        >>> from zfnet_lib import MINI, ConvNet
+        >>> trace = ConvNet(MINI).trace(torch.randn(1, 3, 64, 64))
+        >>> deconv(trace, "conv5", strongest_unit(trace["conv5"].maps[0])).shape
+        torch.Size([1, 3, 64, 64])
     """
-    maps = _maps(trace, layer)
-    _check_unit(layer, tuple(maps.shape[1:]), *unit)
+    maps = trace[trace.net.spec.conv(layer).name].maps
+    _check_unit(layer, maps.shape[1:], unit)
     return project(trace, layer, alone(maps, unit))
 
 
@@ -149,15 +166,20 @@ def alone(maps: Tensor, unit: tuple[int, int, int]) -> Tensor:
 
 
 def strongest_unit(maps: Tensor, map_: int | None = None) -> tuple[int, int, int]:
-    """Return map, row and column of the largest of the values [maps, h, w], of equal ones the first.
-
-    Args:
-        maps: A layer's maps of one picture.
-        map_: Which map; by default the one with the largest value.
-    """
+    """Return map, row and column of the first of the largest values of [maps, h, w], on request of one map."""
     if map_ is None:
         map_ = int(maps.amax((1, 2)).argmax())
     return map_, *divmod(int(maps[map_].argmax()), maps.shape[2])
+
+
+class Projections(NamedTuple):
+    """Projections of many units, each [3, size, size], cut to its receptive field, and the boxes of these fields.
+
+    Near the border a box reaches over the edge of the prepared picture; there the projection is 0.
+    """
+
+    projections: list[Tensor]
+    boxes: list[Box]
 
 
 def deconv_units(net: ConvNet, x: Tensor, units: Sequence[Unit], batch: int | None = None) -> Projections:
@@ -194,7 +216,7 @@ def deconv_units(net: ConvNet, x: Tensor, units: Sequence[Unit], batch: int | No
     for unit in units:
         if not 0 <= unit.image < len(x):
             raise SpecError(f"there is no picture {unit.image}; the batch holds {len(x)}")
-        _check_unit(unit.layer, shapes[net.spec.conv(unit.layer).name], *unit[2:])
+        _check_unit(unit.layer, shapes[net.spec.conv(unit.layer).name], unit[2:])
     boxes = [receptive_field(net.spec, unit.layer).box(unit.row, unit.column) for unit in units]
     return Projections(project_units(net, x.to(net.device), units, batch), boxes)
 
@@ -207,85 +229,24 @@ def cut(image: Tensor, box: Box) -> Tensor:
     return F.pad(inside, [max(margin, 0) for margin in margins])
 
 
-def _downwards(trace, layer, signal, switches, sharing, rectify, seed):
-    """Yield the signal at each layer's rectified maps, before it is rectified, and last at the pixels."""
-    _check_way(switches, sharing, rectify)
-    _check_signal(layer, signal, _maps(trace, layer))
-    generator = torch.Generator().manual_seed(seed)
-    convs = _convs_downwards(trace, layer)
-    for conv, below in zip(convs, [*convs[1:], None], strict=True):
-        yield signal
-        signal = _rectified(signal, trace[conv.name].maps, rectify)
-        stage = trace[below.name] if below else None
-        beneath = stage.output if stage else trace.x
-        signal = _filtered(trace.net, conv, signal, beneath.shape[-2:])
-        if below and below.pool:
-            shifted = places(stage, below.pool, switches, generator)
-            signal = unpool(signal, shifted, stage.maps.shape[-2:], sharing)
-    yield signal
-
-
-def _convs_downwards(trace: Trace, layer: str) -> list[Conv]:
-    convs = trace.net.spec.convs
-    return list(convs[convs.index(trace.net.spec.conv(layer)) :: -1])
-
-
-def _maps(trace: Trace, layer: str) -> Tensor:
-    return trace[trace.net.spec.conv(layer).name].maps
-
-
-def _rectified(signal: Tensor, maps: Tensor, rectify: Rectify) -> Tensor:
-    if rectify in ("relu", "both"):
-        signal = F.relu(signal)
-    if rectify in ("mask", "both"):
-        signal = signal * (maps > 0)
-    return signal
-
-
-def _filtered(net: ConvNet, conv: Conv, signal: Tensor, size: torch.Size) -> Tensor:
-    """Filter with the transposed weights; zeros of the forward padding are cut off, uncovered pixels stay 0."""
-    weight = net.get_submodule(conv.name).weight
-    below = F.conv_transpose2d(signal, weight, stride=conv.stride, groups=conv.groups)
-    rows, columns = (conv.padding + n - m for n, m in zip(size, below.shape[-2:], strict=True))
-    return F.pad(below, (-conv.padding, columns, -conv.padding, rows))
-
-
 def places(stage: Stage, pool: Pool, switches: Switches, generator: torch.Generator) -> Tensor:
     """Return a layer's recorded switches, or the centre or a random place of the same regions."""
     if switches == "recorded":
         return stage.switches
-    height, width = stage.maps.shape[-2:]
-    shape = stage.switches.shape
-    rows = _along(pool, height, shape, 2, switches, generator)
-    columns = _along(pool, width, shape, 3, switches, generator)
-    return (rows * width + columns).to(stage.maps.device)
-
-
-def _along(pool: Pool, size: int, shape, axis: int, switches: Switches, generator: torch.Generator) -> Tensor:
-    """Pick one position in each region along one axis; truncated regions at the end are shorter."""
-    first = torch.arange(shape[axis]) * pool.stride
-    length = (first + pool.size).clamp(max=size) - first
-    view = [1, 1, 1, 1]
-    view[axis] = -1
-    first, length = first.view(view), length.view(view)
-    if switches == "centre":
-        return (first + (length - 1) // 2).expand(shape)
-    return first + (torch.rand(shape, generator=generator) * length).long()
-
-
-def _check_way(switches: Switches, sharing: Sharing, rectify: Rectify) -> None:
-    for kind, value in ((Switches, switches), (Sharing, sharing), (Rectify, rectify)):
-        if value not in get_args(kind):
-            raise SpecError(f"there is no way {value!r} to project; choose one of {', '.join(get_args(kind))}")
-
-
-def _check_signal(layer: str, signal: Tensor, maps: Tensor) -> None:
-    if signal.shape != maps.shape:
-        raise SpecError(f"a signal on {layer} has shape {list(maps.shape)}, given {list(signal.shape)}")
-
-
-def _check_unit(layer: str, limits: Shape, map_: int, row: int, column: int) -> None:
-    if not all(0 <= n < limit for n, limit in zip((map_, row, column), limits, strict=True)):
-        raise SpecError(
-            f"{layer} has no unit ({map_}, {row}, {column}); it has {limits[0]} maps of {limits[1]}x{limits[2]}"
+    shape, along = stage.switches.shape, []
+    for axis in (2, 3):
+        first = torch.arange(shape[axis]) * pool.stride
+        length = (first + pool.size).clamp(max=stage.maps.shape[axis]) - first  # the last regions may be truncated
+        first, length = (each.view(-1, *[1] * (3 - axis)) for each in (first, length))
+        chosen = (
+            (length - 1) // 2 if switches == "centre" else (torch.rand(shape, generator=generator) * length).long()
         )
+        along.append((first + chosen).expand(shape))
+    rows, columns = along
+    return (rows * stage.maps.shape[3] + columns).to(stage.maps.device)
+
+
+def _check_unit(layer: str, shape: Sequence[int], unit: tuple[int, int, int]) -> None:
+    if not all(0 <= n < limit for n, limit in zip(unit, shape, strict=True)):
+        maps, rows, columns = shape
+        raise SpecError(f"{layer} has no unit {tuple(unit)}; it has {maps} maps of {rows}x{columns}")

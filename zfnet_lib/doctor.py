@@ -22,8 +22,9 @@ from .files import PACKAGE, PROJECT, ZfnetError, check, data_root, is_left, resu
 from .machine import has_bf16, own_device
 from .paper.records import device_name
 from .paper.setting import DATA, PROFILES, training_of
+from .paper.table3_4_6 import SOURCES
+from .paper.table5 import TRIED
 from .paper.trainings import RETRAINED, SHIPPED, queue, state
-from .paper.transferred import SOURCES, TRIED
 from .training import recipe_named
 from .weights import FETCHERS, CheckpointError, load_network, weights_folders
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,31 +73,35 @@ def errors(
 
 
 def tallies(nets, data, views: int = 1, *, rows: Sequence[int] | None = None, progress: bool = False) -> np.ndarray:
-    """Return for each class how many pictures there are, and how many are wrong at top 1 and at top 5.
-
-    Returns:
-        int64 [classes, 3]; tallies of parts of a data set add up.
-    """
+    """Return how many pictures each class has, and how many are wrong at top 1 and at top 5: int64 [classes, 3]."""
     nets = [net.eval() for net in ([nets] if isinstance(nets, ConvNet) else nets)]
-    classes = _classes(nets, views)
-    labels = labels_of(data, classes)
+    if views not in (1, 10):
+        raise EvaluationError(f"views = {views}; the paper's are 1 (the centre) or 10 (corners, centre, mirrors)")
+    classes, *others = sorted({net.spec.classes for net in nets}) or [0]
+    if others or not classes:
+        counts = ", ".join(map(str, [classes, *others])) if nets else "no"
+        raise EvaluationError(
+            f"networks of {counts} classes cannot be evaluated together; choose networks with the same classifier"
+        )
+    labels, device = labels_of(data, classes), nets[0].device
     rows = torch.arange(len(labels)) if rows is None else torch.as_tensor(rows, dtype=torch.int64)
-    tally = np.zeros((classes, 3), np.int64)
 
-    def ranked(part: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        return labels[part].numpy(), ranks(_averaged(nets, data, part, views), labels[part]).numpy()
+    def ranked(part: Tensor) -> Tensor:
+        total = sum(probabilities(net, squares_of(data, part, net.preparation), views) for net in nets)
+        if not total.isfinite().all():
+            raise EvaluationError(f"the probabilities of {nets[0].spec.name} are not finite; train it again")
+        return ranks(total / len(nets), labels[part])
 
-    for label, rank in _mapped(ranked, rows.split(BATCH), nets[0].device, progress):
-        np.add.at(tally, label, np.stack([rank >= 0, rank >= 1, rank >= 5], axis=1))
+    tally, parts = np.zeros((classes, 3), np.int64), rows.split(BATCH)
+    with threads(min(torch.get_num_threads(), 16 if device.type == "cpu" else 4)) as pool:
+        found = tqdm(pool.map(ranked, parts), total=len(parts), unit=" batches", disable=not progress)
+        for part, rank in zip(parts, found, strict=True):
+            np.add.at(tally, labels[part].numpy(), np.stack([rank >= k for k in (0, 1, 5)], axis=1))
     return tally
 
 
 def summary(tally: np.ndarray, views: int = 1) -> Errors:
-    """Return the errors that tallies amount to.
-
-    Raises:
-        EvaluationError: No pictures.
-    """
+    """Return the errors that tallies amount to."""
     n, wrong1, wrong5 = tally.sum(0).tolist()
     if not n:
         raise EvaluationError("there are no pictures to evaluate on; choose another data set or split")
@@ -107,14 +111,7 @@ def summary(tally: np.ndarray, views: int = 1) -> Errors:
 
 
 def ranks(probabilities: Tensor, labels: Tensor) -> Tensor:
-    """Return how many classes come before the label; of equal ones the earlier class comes first.
-
-    Args:
-        probabilities: [n, classes].
-        labels: int64 [n].
-
-    Returns:
-        int64 [n].
+    """Return how many classes come before the label, int64 [n]; of equal ones the earlier class comes first.
 
     Example:
         >>> ranks(torch.tensor([[0.5, 0.3, 0.2], [0.2, 0.4, 0.4]]), torch.tensor([1, 2])).tolist()
@@ -127,47 +124,9 @@ def ranks(probabilities: Tensor, labels: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def probabilities(net: ConvNet, squares: Tensor, views: int = 1) -> Tensor:
-    """Return the softmax of each picture, averaged over its views (section 3).
-
-    Args:
-        net: A network with a classifier.
-        squares: uint8 [n, 3, short_side, short_side], squares of its preparation.
-        views: 1 or 10.
-
-    Returns:
-        float32 [n, classes], on the CPU.
-    """
-    weight = next(net.parameters())
+    """Return the softmax of each square, averaged over its views (section 3): float32 [n, classes], on the CPU."""
     crop = net.preparation.crop
-    x = net.preparation.normalise(squares.to(weight.device))
+    x = net.preparation.normalise(squares.to(net.device))
     x = ten_views(x, crop).flatten(0, 1) if views == 10 else centre_square(x, crop)
-    logits = net(x.to(weight.dtype, memory_format=torch.channels_last)).float()
+    logits = net(x.to(net.dtype, memory_format=torch.channels_last)).float()
     return logits.softmax(1).unflatten(0, (views, len(squares))).mean(0).cpu()
-
-
-def _averaged(nets: Sequence[ConvNet], data, rows: Tensor, views: int) -> Tensor:
-    """Return the mean probabilities of all networks, in their order."""
-    total = sum(probabilities(net, squares_of(data, rows, net.preparation), views) for net in nets)
-    if not total.isfinite().all():
-        raise EvaluationError(f"{nets[0].spec.name} gives probabilities that are no numbers; train it again")
-    return total / len(nets)
-
-
-def _mapped(run: Callable, parts: Sequence[Tensor], device: torch.device, progress: bool):
-    """Yield run(part) of each part, several at a time."""
-    n = min(torch.get_num_threads(), 16 if device.type == "cpu" else 4)
-    with threads(n) as pool:
-        yield from tqdm(pool.map(run, parts), total=len(parts), unit=" batches", disable=not progress)
-
-
-def _classes(nets: Sequence[ConvNet], views: int) -> int:
-    """Return the classes that all networks share."""
-    if views not in (1, 10):
-        raise EvaluationError(f"views = {views}; the paper's are 1 (the centre) or 10 (corners, centre, mirrors)")
-    counts = {net.spec.classes for net in nets}
-    if len(counts) != 1 or counts == {0}:
-        raise EvaluationError(
-            f"networks of {', '.join(map(str, sorted(counts))) or 'no'} classes cannot be evaluated together; "
-            f"choose networks with the same classifier"
-        )
-    return counts.pop()

@@ -1,4 +1,4 @@
-"""Contrast normalisation across feature maps, exact and fast, with its derivative in closed form."""
+"""The convnet, built from its spec; a forward pass as a value; contrast normalisation, exact and fast."""
 
 from __future__ import annotations
 
@@ -13,26 +13,23 @@ from .architecture import ArchSpec, Conv, Dense, SpecError
 from .files import ZfnetError
 from .images import Preparation
 
+RADIUS = 0.1
+"""The fixed radius of section 3: no convolution filter keeps a larger root mean square."""
+
 CACHED = 2**17
-"""Values that are treated at a time on the CPU."""
+"""Values that contrast normalisation treats at a time, so that they stay in a processor's cache."""
+
+
+class InputError(ZfnetError, ValueError):
+    """An input that the network cannot take."""
 
 
 def contrast_normalise(x: Tensor, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0) -> Tensor:
     r"""Divide each value by the energy of its neighbouring maps (section 2, step iv; constants of [18]).
 
     $y_i = x_i \, d_i^{-\beta}$ with $d_i = k + \frac{\alpha}{size} \sum_{|j - i| \le size/2} x_j^2$, the same as
-    `torch.nn.functional.local_response_norm(x, size, alpha, beta, k)`, several times faster.
-
-    Args:
-        x: [n, maps, h, w], floating point.
-        size: Number of neighbouring maps in the sum, odd.
-        alpha, beta, k: Constants.
-
-    Returns:
-        [n, maps, h, w].
-
-    Raises:
-        ValueError: An even `size`.
+    `torch.nn.functional.local_response_norm(x, size, alpha, beta, k)`, several times faster; x is
+    [n, maps, h, w], `size` odd.
 
     Example:
         >>> contrast_normalise(torch.ones(1, 1, 1, 1), alpha=10.0, beta=1.0).item()
@@ -47,11 +44,11 @@ class _ContrastNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
         ctx.save_for_backward(x)
-        ctx.constants = size, alpha / size, beta, k
+        ctx.constants = size, alpha, beta, k
         y = torch.empty_like(x)
         for part, out in zip(_parts(x), _parts(y), strict=True):
             part = _wide(part)
-            out.copy_(_power(_energy(part, *ctx.constants), beta).mul_(part))
+            out.copy_(_energy(part, *ctx.constants)[1].mul_(part))
         return y
 
     @staticmethod
@@ -62,10 +59,10 @@ class _ContrastNorm(torch.autograd.Function):
         result = torch.empty_like(x)
         for part, g, out in zip(_parts(x), _parts(grad), _parts(result), strict=True):
             part = _wide(part)
-            energy = _energy(part, *ctx.constants)
-            scaled = _power(energy, beta).mul_(_wide(g))
+            energy, scale = _energy(part, *ctx.constants)
+            scaled = scale.mul_(_wide(g))
             across = _window_sum((scaled * part).div_(energy), size)
-            out.copy_(scaled.addcmul_(across, part, value=-2 * alpha * beta))
+            out.copy_(scaled.addcmul_(across, part, value=-2 * (alpha / size) * beta))
         return result, None, None, None, None
 
 
@@ -74,21 +71,18 @@ def _parts(x: Tensor):
     return x.split(max(1, CACHED // max(1, x[:1].numel()))) if x.device.type == "cpu" else (x,)
 
 
-def _energy(x: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
-    return _window_sum(x * x, size).mul_(alpha).add_(k)
-
-
 def _wide(x: Tensor) -> Tensor:
     """Return x in float32 where it has fewer bits; mixed operations are slow on the CPU."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def _power(energy: Tensor, beta: float) -> Tensor:
-    """Return energy^-beta; at 0.75 two roots are cheaper than a power."""
+def _energy(x: Tensor, size: int, alpha: float, beta: float, k: float) -> tuple[Tensor, Tensor]:
+    """Return d and d^-beta; at 0.75 two roots are cheaper than a power."""
+    energy = _window_sum(x * x, size).mul_(alpha / size).add_(k)
     if beta != 0.75:
-        return energy.pow(-beta)
+        return energy, energy.pow(-beta)
     root = energy.rsqrt()
-    return root.sqrt().mul_(root)
+    return energy, root.sqrt().mul_(root)
 
 
 def _window_sum(x: Tensor, size: int) -> Tensor:
@@ -98,16 +92,6 @@ def _window_sum(x: Tensor, size: int) -> Tensor:
         total[:, shift:] += x[:, :-shift]
         total[:, :-shift] += x[:, shift:]
     return total
-
-
-# The convnet, built from its spec, and a forward pass as a value.
-
-RADIUS = 0.1
-"""The fixed radius of section 3: no convolution filter keeps a larger root mean square."""
-
-
-class InputError(ZfnetError, ValueError):
-    """An input that the network cannot take."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +144,7 @@ class ConvNet(nn.Module):
         seed: Of the initial weights.
 
     Example:
-        >>> from zfnet_lib.specs import MINI
+        >>> from zfnet_lib import MINI
         >>> net = ConvNet(MINI)
         >>> net(torch.zeros(2, 3, 64, 64)).shape
         torch.Size([2, 16])
@@ -170,9 +154,14 @@ class ConvNet(nn.Module):
         super().__init__()
         self.spec = spec
         self.preparation = preparation or Preparation.grey(spec.image_size)
-        fan_in = spec.fan_in()
-        for layer in spec.layers:
-            self.add_module(layer.name, _module(layer, fan_in[layer.name]))
+        for name, fan_in in spec.fan_in().items():
+            layer = spec[name]
+            if isinstance(layer, Dense):
+                self.add_module(name, Linear(fan_in, layer.units))
+            else:
+                below = fan_in * layer.groups // layer.kernel**2
+                sizes = (below, layer.maps, layer.kernel, layer.stride, layer.padding)
+                self.add_module(name, Conv2d(*sizes, groups=layer.groups))
         self.initialise(seed)
 
     @torch.no_grad()
@@ -185,11 +174,7 @@ class ConvNet(nn.Module):
             module.bias.zero_()
 
     def prepare(self, pictures) -> Tensor:
-        """Turn uint8 pictures [n, 3, h, w], or a list of PIL pictures, into the network's input.
-
-        Returns:
-            [n, 3, crop, crop] on the network's device, of its weights' type; 0 is the mean.
-        """
+        """Turn uint8 [n, 3, h, w] or PIL pictures into the network's input [n, 3, crop, crop]; 0 is the mean."""
         return self.preparation(pictures).to(self.device, self.dtype)
 
     @property
@@ -205,26 +190,30 @@ class ConvNet(nn.Module):
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return the logits [n, classes] of prepared pictures [n, 3, image_size, image_size].
 
-        Args:
-            x: Prepared pictures.
-            generator: Draws what dropout drops in training; torch's global one by default.
-
-        Raises:
-            InputError: Wrong shape, or a network without a classifier.
+        The generator draws what dropout drops in training; by default it is torch's global one.
         """
-        self._require_classifier()
+        if not self.spec.classes:
+            raise InputError(
+                f"{self.spec.name} has no classifier here; use `net.trace(x)` for its maps, "
+                f"or load a network that has one"
+            )
         self.check(x)
         x = self.convolved(x).flatten(1)
         for dense in self.spec.dense:
-            x = self._rectified(dense, x)
-            if self.training and dense.dropout:
-                x = _dropped(x, dense.dropout, generator)
+            x = F.relu(self.get_submodule(dense.name)(x))
+            if self.training and dense.dropout:  # the others grow, so that the expected sum stays (section 3)
+                kept = 1 - dense.dropout
+                x = x * torch.empty_like(x).bernoulli_(kept, generator=generator).div_(kept)
         return self.fc8(x)
 
     def convolved(self, x: Tensor) -> Tensor:
         """Return what the last convolutional layer hands on, [n, maps, h, w], without keeping what lies below."""
         for conv in self.spec.convs:
-            x = self._output(conv, x)
+            x = self.filtered(conv, x)
+            if conv.norm and conv.norm.before_pool:
+                x = _pooled(conv, _normalised(conv, F.relu(x)))
+            else:  # the maxima are rectified instead of the maps: a quarter of the work
+                x = output(conv, F.relu(_pooled(conv, x)))
         return x
 
     def trace(self, x: Tensor, upto: str | None = None) -> Trace:
@@ -247,23 +236,30 @@ class ConvNet(nn.Module):
         stages, below, logits = {}, x, None
         with torch.set_grad_enabled(torch.is_grad_enabled() and x.requires_grad):
             for layer in layers:
-                if isinstance(layer, Conv):
-                    stage = self._stage(layer, below)
-                else:
-                    maps = self._rectified(layer, below.flatten(1))
-                    stage = Stage(maps, None, maps)
-                stages[layer.name] = stage
-                below = stage.output
+                stages[layer.name] = self._stage(layer, below)
+                below = stages[layer.name].output
             if upto is None and self.spec.classes:
                 logits = self.fc8(below.flatten(1))
         return Trace(self, x, stages, logits)
 
-    def features(self, upto: str = "", side: int = 0) -> ConvNet:
-        """Return the convolutional part alone, sharing these weights; it runs at any input size.
+    def _stage(self, layer: Conv | Dense, x: Tensor) -> Stage:
+        """Compute a layer (section 2): filter, rectify, pool and keep the switches, normalise."""
+        if isinstance(layer, Dense):
+            maps = F.relu(self.get_submodule(layer.name)(x.flatten(1)))
+            return Stage(maps, None, maps)
+        maps = F.relu(self.filtered(layer, x))
+        values, switches = pooled(layer, maps)
+        return Stage(maps, switches, output(layer, values))
 
-        Args:
-            upto: Its last layer; all by default.
-            side: Prepare pictures for an input of this size; that of the whole network by default.
+    def filtered(self, conv: Conv, x: Tensor) -> Tensor:
+        """Return a layer's pre-activations; right and bottom are padded as far as the last filters reach."""
+        right, bottom = conv.overhang(x.shape[-1]), conv.overhang(x.shape[-2])
+        return self.get_submodule(conv.name)(F.pad(x, (0, right, 0, bottom)) if right or bottom else x)
+
+    def features(self, upto: str = "", side: int = 0) -> ConvNet:
+        """Return the convolutional part alone, up to one of its layers, sharing these weights; any input size fits.
+
+        It prepares pictures for an input of `side` pixels, by default as the whole network does.
         """
         part = ConvNet.__new__(ConvNet)
         nn.Module.__init__(part)
@@ -275,23 +271,14 @@ class ConvNet(nn.Module):
 
     @torch.no_grad()
     def renormalise(self, layers: tuple[str, ...] | None = None, radius: float = RADIUS) -> None:
-        """Scale every convolution filter whose root mean square exceeds `radius` back to it (section 3).
-
-        Args:
-            layers: Convolutional layers to treat; all by default.
-            radius: The paper's 10^-1.
-        """
+        """Scale every convolution filter, or some layers', whose RMS exceeds `radius` back to it (section 3)."""
         for conv in self.spec.convs if layers is None else map(self.spec.conv, layers):
             weight = self.get_submodule(conv.name).weight
             rms = weight.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
             weight.mul_((radius / rms).clamp(max=1))
 
     def layers_upto(self, upto: str | None = None) -> tuple[Conv | Dense, ...]:
-        """Return the layers from the picture up to one with rectified outputs, `conv1` to `fc7`.
-
-        Raises:
-            SpecError: No such layer, or `fc8`, whose outputs are the logits.
-        """
+        """Return the layers from the picture up to one with rectified outputs, `conv1` to `fc7`."""
         layers = self.spec.convs + self.spec.dense
         if upto is None:
             return layers
@@ -300,52 +287,21 @@ class ConvNet(nn.Module):
             raise SpecError(f"{upto} gives the logits: trace without `upto` and read `trace.logits`")
         return layers[: layers.index(last) + 1]
 
-    def _stage(self, conv: Conv, x: Tensor) -> Stage:
-        """Compute a layer and keep its rectified maps and its switches."""
-        maps = self._rectified(conv, _overhung(conv, x))
-        values, switches = pooled(conv, maps)
-        return Stage(maps, switches, output(conv, values))
-
-    def _output(self, conv: Conv, x: Tensor) -> Tensor:
-        """Compute what the next layer sees, the same as `_stage(conv, x).output`.
-
-        Where the pool follows directly, the maxima are rectified instead of the maps: a quarter of the work.
-        """
-        x = self.get_submodule(conv.name)(_overhung(conv, x))
-        if conv.norm and conv.norm.before_pool:
-            x = _normalised(conv, F.relu(x))
-            return F.max_pool2d(x, *_pooling(conv)) if conv.pool else x
-        x = F.relu(F.max_pool2d(x, *_pooling(conv)) if conv.pool else x)
-        return _normalised(conv, x) if conv.norm else x
-
-    def _rectified(self, layer: Conv | Dense, x: Tensor) -> Tensor:
-        return F.relu(self.get_submodule(layer.name)(x))
-
-    def _require_classifier(self) -> None:
-        if not self.spec.classes:
-            raise InputError(
-                f"{self.spec.name} has no classifier here; use `net.trace(x)` for its maps, "
-                f"or load a network that has one"
-            )
-
     def check(self, x: Tensor, anywhere: bool = False) -> None:
         """Refuse another form or type; unless `anywhere`, also another size than the classifier takes."""
+        own, given = (str(dtype).removeprefix("torch.") for dtype in (self.dtype, x.dtype))
         if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point():
             raise InputError(
-                f"{self.spec.name} takes prepared pictures, float [n, 3, h, w]; given {str(x.dtype)[6:]} "
+                f"{self.spec.name} takes prepared pictures, float [n, 3, h, w]; given {given} "
                 f"{list(x.shape)}; `net.prepare` makes them from uint8 pictures"
             )
         if x.dtype != self.dtype and not torch.is_autocast_enabled(x.device.type):
-            own, given = (str(dtype)[6:] for dtype in (self.dtype, x.dtype))
             raise InputError(
                 f"{self.spec.name} computes in {own}, given {given}; turn the pictures into {own} "
                 f"by `x.to(net.dtype)`, or the network into {given} by `net.to(x.dtype)`"
             )
-        shapes = self.spec.shapes(*x.shape[-2:])
-        top = self.spec.convs[-1]
-        name = top.pool_name if top.pool else top.name
-        if not anywhere and shapes[name] != self.spec.shapes()[name]:
-            size = self.spec.image_size
+        shapes, size, top = self.spec.shapes(*x.shape[-2:]), self.spec.image_size, list(self.spec.steps())[-1]
+        if not anywhere and shapes[top] != self.spec.shapes()[top]:
             raise InputError(
                 f"the classifier of {self.spec.name} takes pictures of {size}x{size}, given "
                 f"{x.shape[-2]}x{x.shape[-1]}; `net.features()` runs its convolutions at any size"
@@ -353,7 +309,7 @@ class ConvNet(nn.Module):
 
 
 def require_finite(x: Tensor) -> None:
-    """Refuse pictures with values that are no numbers."""
+    """Refuse pictures with values that are not finite."""
     if x.numel() and not all(bound.isfinite() for bound in x.aminmax()):
         raise InputError("the input holds NaN or infinite values; prepare the picture again with `net.prepare`")
 
@@ -362,7 +318,7 @@ def pooled(conv: Conv, maps: Tensor) -> tuple[Tensor, Tensor | None]:
     """Pool a layer's rectified maps and keep the switches; a layer without a pool passes them on."""
     if conv.norm and conv.norm.before_pool:
         maps = _normalised(conv, maps)
-    return F.max_pool2d(maps, *_pooling(conv), return_indices=True) if conv.pool else (maps, None)
+    return _pooled(conv, maps, return_indices=True) if conv.pool else (maps, None)
 
 
 def output(conv: Conv, values: Tensor) -> Tensor:
@@ -370,44 +326,23 @@ def output(conv: Conv, values: Tensor) -> Tensor:
     return _normalised(conv, values) if conv.norm and not conv.norm.before_pool else values
 
 
-class _Undrawn:
-    """Leaves weights to `ConvNet.initialise`, as torch's `skip_init` does, which imports sympy: a second."""
-
-    def reset_parameters(self) -> None:
-        pass
-
-
-class Conv2d(_Undrawn, nn.Conv2d):
-    """Filters."""
-
-
-class Linear(_Undrawn, nn.Linear):
-    """Units that are connected to all below."""
-
-
-def _module(layer: Conv | Dense, fan_in: int) -> nn.Module:
-    if isinstance(layer, Dense):
-        return Linear(fan_in, layer.units)
-    channels = fan_in * layer.groups // layer.kernel**2
-    return Conv2d(channels, layer.maps, layer.kernel, layer.stride, layer.padding, groups=layer.groups)
-
-
-def _overhung(conv: Conv, x: Tensor) -> Tensor:
-    """Pad right and bottom as far as the last filters reach beyond the maps."""
-    right, bottom = conv.overhang(x.shape[-1]), conv.overhang(x.shape[-2])
-    return F.pad(x, (0, right, 0, bottom)) if right or bottom else x
-
-
-def _pooling(conv: Conv) -> tuple[int, int, int, int, bool]:
-    """Return size, stride, padding, dilation and ceil mode, as `F.max_pool2d` takes them."""
-    return conv.pool.size, conv.pool.stride, 0, 1, conv.pool.ceil
-
-
-def _dropped(x: Tensor, share: float, generator: torch.Generator | None) -> Tensor:
-    """Set a share of the units to 0 and scale the others so that the expected sum stays (section 3)."""
-    return x * torch.empty_like(x).bernoulli_(1 - share, generator=generator).div_(1 - share)
+def _pooled(conv: Conv, x: Tensor, return_indices: bool = False):
+    pool = conv.pool
+    return F.max_pool2d(x, pool.size, pool.stride, 0, 1, pool.ceil, return_indices) if pool else x
 
 
 def _normalised(conv: Conv, x: Tensor) -> Tensor:
-    norm = conv.norm
-    return contrast_normalise(x, norm.size, norm.alpha, norm.beta, norm.k)
+    return contrast_normalise(x, conv.norm.size, conv.norm.alpha, conv.norm.beta, conv.norm.k)
+
+
+class Conv2d(nn.Conv2d):
+    """Filters, whose weights `ConvNet.initialise` draws: torch's `skip_init` would import sympy, for a second."""
+
+    def reset_parameters(self) -> None:
+        """Draw nothing."""
+
+
+class Linear(nn.Linear):
+    """Units that are connected to all below, as undrawn as `Conv2d`."""
+
+    reset_parameters = Conv2d.reset_parameters

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import NamedTuple
@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from .deconv import strongest_unit
 from .fast.occlusion import Part, covered
 from .files import ZfnetError
 from .machine import threads
-from .network import ConvNet, Trace, output, pooled
+from .network import ConvNet, output, pooled
 
 TOGETHER = 1024
 """Squares, about, that the fully connected layers answer together."""
-
 
 SIZE, STRIDE = 50 / 224, 6 / 224
 """Side and step of the square, as shares of the picture's shorter side."""
@@ -54,18 +54,12 @@ class Occlusion:
 
 
 class Drop(NamedTuple):
-    """Where a class loses most.
-
-    Attributes:
-        row, column: Place of the square.
-        inside: Whether it touches the object there.
-        share: Share of all places where it does.
-    """
+    """Where a class loses most: the square's place there, and whether it touches the object."""
 
     row: int
     column: int
     inside: bool
-    share: float
+    share: float  # of all places those where the square touches the object
 
 
 @torch.no_grad()
@@ -106,54 +100,79 @@ def occlude(
         InputError: Not one prepared picture.
 
     Example:
-        >>> from zfnet_lib.specs import MINI
+        >>> from zfnet_lib import MINI
         >>> seen = occlude(ConvNet(MINI), torch.randn(3, 64, 64), size=16, stride=10)
         >>> seen.activity.shape, seen.probability.shape, seen.label.shape
         (torch.Size([5, 5]), torch.Size([5, 5]), torch.Size([5, 5]))
         >>> [i * seen.stride for i in range(5)]  # the last square ends before row 56 of 64
         [0, 10, 20, 30, 40]
     """
-    x = _one_picture(net, x)
-    size, stride, corners = _squares(x.shape[-2:], size, stride)
+    spec, last, given = net.spec, net.spec.convs[-1], list(x.shape)
+    x = x[None] if x.ndim == 3 else x
+    if x.ndim != 4 or x.shape[:2] != (1, 3):
+        raise OcclusionError(f"occlusion takes one prepared picture, [3, h, w] or [1, 3, h, w]; given {given}")
+    x = x.to(net.device, net.dtype, memory_format=torch.channels_last)
+    height, width = x.shape[-2:]
+    side = min(height, width)
+    size = max(1, round(SIZE * side)) if size is None else size
+    stride = max(1, round(STRIDE * side)) if stride is None else stride
+    if not 1 <= size <= side:
+        fits = f"a picture of {height}x{width}; choose a size from 1 to {side}"
+        raise OcclusionError(f"a square of {size} pixels does not fit {fits}")
+    if stride < 1:
+        raise OcclusionError(f"the square cannot move by {stride} pixels; choose a stride of at least 1")
     trace = net.trace(x)
-    map_, target = _watched_map(trace, map_), _watched_class(trace, label)
-    parts = covered(trace, corners, size, _colour(x, fill), incremental)
-    last, found = net.spec.convs[-1], []
+    map_ = strongest_unit(trace[last.name].maps[0])[0] if map_ is None else map_
+    if not 0 <= map_ < last.maps:
+        raise OcclusionError(f"{last.name} has no map {map_}; choose one from 0 to {last.maps - 1}")
+    if label is not None and not spec.classes:
+        raise OcclusionError(f"{spec.name} has no classifier here, so no class {label}; leave the label out")
+    target = int(trace.logits.argmax()) if label is None and spec.classes else label
+    if target is not None and not 0 <= target < spec.classes:
+        raise OcclusionError(f"{spec.name} has no class {target}; choose one from 0 to {spec.classes - 1}")
+    colour = x.new_tensor(fill)
+    if colour.shape not in ((), (3,)):
+        raise OcclusionError(
+            f"a square is filled with one value or three, one a channel; given {list(colour.shape)}"
+        )
+
+    corners = tuple(range(0, n - size + 1, stride) for n in (height, width))
+    parts = covered(trace, corners, size, colour.expand(3)[:, None, None], incremental)
 
     @torch.no_grad()
     def watch(part: Part) -> tuple[Tensor, Tensor]:
         maps = part.maps()
-        top = output(last, pooled(last, maps)[0]) if net.spec.classes else maps[:, :0]
+        top = output(last, pooled(last, maps)[0]) if spec.classes else maps[:, :0]
         return maps[:, map_].sum((1, 2)), top.flatten(1)
 
-    n = torch.get_num_threads() if net.device.type == "cpu" else 1
+    sheets: list[list[Part]] = [[]]  # about as many squares at a time as the fully connected layers answer together
+    for part in parts:
+        if sum(each.n for each in sheets[-1]) >= TOGETHER:
+            sheets.append([])
+        sheets[-1].append(part)
+    n, found = torch.get_num_threads() if net.device.type == "cpu" else 1, []
     with threads(n) as pool, tqdm(total=prod(map(len, corners)), unit=" places", disable=not progress) as bar:
-        for sheet in _sheets(parts):
+        for sheet in sheets:
             seen = []
             for each in pool.map(watch, sheet):
                 seen.append(each)
                 bar.update(len(each[0]))
             activity, top = map(torch.cat, zip(*seen, strict=True))
             found.append((activity, *_answers(net, top, target)))
+    # Parts come in the order of their size: sort their squares row by row.
+    places = [(torch.tensor(part.rows)[:, None] << 32) + torch.tensor(part.columns) for part in parts]
+    order = torch.cat([each.flatten() for each in places]).argsort()
     activity, *answers = (
-        torch.cat(each)[_order(parts)].view(*map(len, corners)).cpu() for each in zip(*found, strict=True)
+        torch.cat(each)[order].view(*map(len, corners)).cpu() for each in zip(*found, strict=True)
     )
-    probability, answer = answers or (None, None)
-    return Occlusion(activity, probability, answer, map_, target, size, stride)
+    return Occlusion(activity, *(answers or (None, None)), map_, target, size, stride)
 
 
 def largest_drop(probability: Tensor, mask: Tensor, size: int, stride: int) -> Drop:
     """Say whether covering an object costs its class most (section 4.2).
 
-    The centre of a square lies in the object's mask grown by half a square where the square touches the object.
-
-    Args:
-        probability: [rows, columns], as from `occlude`; of equal drops the first counts.
-        mask: bool [H, W], the object's pixels in the same picture.
-        size, stride: As given to `occlude`.
-
-    Raises:
-        OcclusionError: The mask is of a picture with other places for the square.
+    `probability` [rows, columns], `size` and `stride` are an `Occlusion`'s, `mask` bool [H, W] marks the object's
+    pixels in the same picture. Of equal drops the first counts.
 
     Example:
         >>> mask = torch.zeros(8, 8, dtype=torch.bool)
@@ -169,83 +188,6 @@ def largest_drop(probability: Tensor, mask: Tensor, size: int, stride: int) -> D
         )
     row, column = divmod(int(probability.argmin()), probability.shape[1])
     return Drop(row, column, bool(touching[row, column]), touching.float().mean().item())
-
-
-def _one_picture(net: ConvNet, given: Tensor) -> Tensor:
-    """Return the picture as [1, 3, H, W], where and as precise as the network is."""
-    x = given[None] if given.ndim == 3 else given
-    if x.ndim != 4 or x.shape[:2] != (1, 3):
-        raise OcclusionError(
-            f"occlusion takes one prepared picture, [3, h, w] or [1, 3, h, w]; given {list(given.shape)}"
-        )
-    weight = next(net.parameters())
-    return x.to(weight.device, weight.dtype, memory_format=torch.channels_last)
-
-
-def _squares(sides: Sequence[int], size: int | None, stride: int | None) -> tuple[int, int, tuple[range, range]]:
-    """Return the square's side and step, and the first rows and first columns of all its places."""
-    side = min(sides)
-    size = max(1, round(SIZE * side)) if size is None else size
-    stride = max(1, round(STRIDE * side)) if stride is None else stride
-    if not 1 <= size <= side:
-        raise OcclusionError(
-            f"a square of {size} pixels does not fit a picture of {sides[0]}x{sides[1]}; "
-            f"choose a size from 1 to {side}"
-        )
-    if stride < 1:
-        raise OcclusionError(f"the square cannot move by {stride} pixels; choose a stride of at least 1")
-    rows, columns = (range(0, n - size + 1, stride) for n in sides)
-    return size, stride, (rows, columns)
-
-
-def _watched_map(trace: Trace, map_: int | None) -> int:
-    """Return the map asked for, or the one with the largest value."""
-    last = trace.net.spec.convs[-1]
-    if map_ is None:
-        return int(trace[last.name].maps[0].amax((1, 2)).argmax())
-    if not 0 <= map_ < last.maps:
-        raise OcclusionError(f"{last.name} has no map {map_}; choose one from 0 to {last.maps - 1}")
-    return map_
-
-
-def _watched_class(trace: Trace, label: int | None) -> int | None:
-    """Return the class asked for, or the network's own first answer."""
-    spec = trace.net.spec
-    if label is None:
-        return int(trace.logits.argmax()) if spec.classes else None
-    if not spec.classes:
-        raise OcclusionError(f"{spec.name} has no classifier here, so no class {label}; leave the label out")
-    if not 0 <= label < spec.classes:
-        raise OcclusionError(f"{spec.name} has no class {label}; choose one from 0 to {spec.classes - 1}")
-    return label
-
-
-def _colour(x: Tensor, fill: float | Sequence[float]) -> Tensor:
-    """Return the value of the covered pixels in each channel."""
-    colour = x.new_tensor(fill)
-    if colour.shape not in ((), (3,)):
-        raise OcclusionError(
-            f"a square is filled with one value or three, one a channel; given {list(colour.shape)}"
-        )
-    return colour.expand(3)[:, None, None]
-
-
-def _sheets(parts: Iterable[Part]) -> Iterator[list[Part]]:
-    """Yield parts, about as many squares at a time as the fully connected layers answer together."""
-    sheet: list[Part] = []
-    for part in parts:
-        sheet.append(part)
-        if sum(map(len, sheet)) >= TOGETHER:
-            yield sheet
-            sheet = []
-    if sheet:
-        yield sheet
-
-
-def _order(parts: Iterable[Part]) -> Tensor:
-    """Return where the squares of all parts are found row by row."""
-    corners = [(torch.tensor(part.rows)[:, None] << 32) + torch.tensor(part.columns) for part in parts]
-    return torch.cat([each.flatten() for each in corners]).argsort()
 
 
 def _answers(net: ConvNet, top: Tensor, target: int | None) -> tuple[Tensor, ...]:

@@ -18,13 +18,13 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from ..architecture import ZFNET, ArchSpec
-from ..batches import Batches, training_preparation
+from ..batches import Batch, Batches, training_preparation
 from ..datasets import DATASETS, open_dataset, pack_in_memory
 from ..images import Preparation
 from ..machine import has_bf16, own_device, threads
 from ..network import ConvNet
 from ..paper.records import Record, Stopwatch
-from ..training import PAPER, TINY, Descent, fitting_parts
+from ..training import PAPER, SGD, TINY, fitting_parts
 from .peers import compare, plain_network, seconds
 
 BATCHES = {112: 128, 224: 32}
@@ -147,10 +147,15 @@ def _ours(spec: ArchSpec, pack, batch: int, precision: str) -> Iterator[Work]:
     drawn = Batches(pack, net.preparation, size=batch, classes=CLASSES, device=net.device)
     parts = fitting_parts(batch, net.device)
     with threads(parts) as pool:
-        descent = Descent(net, recipe, parts, pool)
+        sgd = SGD(net, recipe, parts, pool)
+
+        def update(one: Batch) -> None:
+            list(pool.map(sgd.gradients, range(parts), one.split(parts), [1] * parts))
+            sgd.step(1e-3)
+
         fixed = next(drawn.epoch(1))
         yield {
             "loader": lambda: [None for _ in islice(drawn.epoch(1), STEPS)],
-            "step": lambda: [descent.update(fixed, 1, 1e-3) for _ in range(STEPS)],
-            "both": lambda: [descent.update(one, 1, 1e-3) for one in islice(drawn.epoch(1), STEPS)],
+            "step": lambda: [update(fixed) for _ in range(STEPS)],
+            "both": lambda: [update(one) for one in islice(drawn.epoch(1), STEPS)],
         }

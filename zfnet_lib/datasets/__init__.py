@@ -1,17 +1,25 @@
 """Data sets: one table (`DATASETS`), one opener (`open_dataset`), their fetching and packing."""
 
 from .fetch import fetch_dataset
-from .opening import dataset_entry, dataset_folder, file_name, open_dataset, open_to_look, splits_of
+from .folders import DENSE
 from .pack import Pack, open_pack, pack_dataset, pack_in_memory, whole_pack
-from .photos import DENSE
-from .samples import Box, DataError, Dataset, MissingDataError, Pooled, Sample, mask_box
-from .table import DATASETS, Archive, DatasetEntry
+from .samples import DataError, Dataset, MissingDataError, Pooled, Sample, mask_box
+from .table import (
+    DATASETS,
+    Archive,
+    DatasetEntry,
+    dataset_entry,
+    dataset_folder,
+    file_name,
+    open_dataset,
+    open_to_look,
+    splits_of,
+)
 
 __all__ = [
     "DATASETS",
     "DENSE",
     "Archive",
-    "Box",
     "DataError",
     "Dataset",
     "DatasetEntry",

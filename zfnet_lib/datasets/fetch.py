@@ -1,4 +1,4 @@
-"""Room on the disk, and archives unpacked onto it safely."""
+"""Fetching data sets: from the official address with resume, or from an archive at hand; unpacked safely."""
 
 from __future__ import annotations
 
@@ -6,111 +6,24 @@ import http.client
 import json
 import lzma
 import shutil
-import stat
 import tarfile
 import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
-from typing import IO
+from pathlib import Path
 
 from tqdm import tqdm
 
 from ..files import alone, data_root, is_there, replacing, sha256
-from .opening import dataset_entry, dataset_folder, read_index
 from .samples import DataError
-from .table import Archive, DatasetEntry
+from .table import Archive, DatasetEntry, dataset_entry, dataset_folder, read_index
 
-_DAMAGE = (
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    lzma.LZMAError,
-    zlib.error,
-    EOFError,
-    FileExistsError,
-    NotADirectoryError,
-    IsADirectoryError,
-    NotImplementedError,  # a way of compressing that Python does not know
-)
+DAMAGE = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, NotImplementedError)
+"""What damaged archives raise, the last one where Python does not know how they are compressed …"""
+CLASH = (FileExistsError, NotADirectoryError, IsADirectoryError)
+"""… and those in which a file and a folder have one name."""
 
-
-def require_room(folder: Path, needed: int, what: str) -> None:
-    """Check that a disk has room before anything is written to it.
-
-    Args:
-        folder: Where it will be written; it need not exist yet.
-        needed: Bytes.
-        what: The subject of the error's sentence.
-
-    Raises:
-        DataError: The disk has less free.
-    """
-    place = next(path for path in (folder, *folder.parents) if path.exists())
-    free = shutil.disk_usage(place).free
-    if free < needed:
-        raise DataError(
-            f"{what} needs {tqdm.format_sizeof(needed, 'B')} and {place} has {tqdm.format_sizeof(free, 'B')} free; "
-            "free space, or name another folder in ZFNET_DATA"
-        )
-
-
-def unpack(archive: Path, folder: Path, *, progress: bool = True) -> None:
-    """Unpack a tar archive of any compression, or a zip, into a folder.
-
-    Only plain files are ever written, with the names they have inside the folder and no other rights or owners.
-
-    Args:
-        archive: The file to unpack.
-        folder: Where to; a fresh folder, which the caller removes on errors.
-        progress: Show a progress bar.
-
-    Raises:
-        DataError: The archive is damaged, or holds a link, a device or a path that leaves the folder.
-    """
-    files = _zip_files(archive) if zipfile.is_zipfile(archive) else _tar_files(archive)
-    try:
-        for name, stream in tqdm(files, f"unpacking {archive.name}", unit=" files", disable=not progress):
-            _check_member(archive, name, stream)
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with stream, target.open("wb") as file:
-                shutil.copyfileobj(stream, file)
-    except _DAMAGE as error:
-        raise DataError(f"{archive} is damaged ({error}); bring it again") from error
-
-
-def _check_member(archive: Path, name: str, stream: IO[bytes] | None) -> None:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:
-        raise DataError(f"{archive} holds {name!r}, a path that leaves its folder; it was not unpacked")
-    if stream is None:
-        raise DataError(f"{archive} holds {name!r}, a link or device; only plain files are unpacked")
-
-
-def _tar_files(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
-    """Yield name and content of what is no folder; content None stands for links and devices."""
-    with tarfile.open(archive, "r|*") as tar:
-        for member in tar:
-            if not member.isdir():
-                yield member.name, tar.extractfile(member) if member.isreg() else None
-
-
-def _zip_files(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
-    """Yield name and content of what is no folder; content None stands for links and devices."""
-    with zipfile.ZipFile(archive) as content:
-        for member in content.infolist():
-            if member.flag_bits & 1:
-                raise DataError(f"{archive} is encrypted; bring it without a password")
-            if not member.is_dir():
-                plain = stat.S_IFMT(member.external_attr >> 16) in (0, stat.S_IFREG)
-                yield member.filename, content.open(member) if plain else None
-
-
-# Fetching data sets: from the official address with resume, or from an archive at hand.
-
-BLOCK = 1 << 20
 TIMEOUT = 60
 """Seconds without a byte after which a download counts as interrupted."""
 
@@ -131,66 +44,65 @@ def fetch_dataset(name: str, source: Path | None = None, *, progress: bool = Tru
         DataError: An unknown name or archive, an interrupted download, a full disk, a damaged archive.
     """
     entry, target = dataset_entry(name), data_root() / name
-    if not is_there(target):
-        with alone(target):
-            if not is_there(target):  # the process that was waited for may have brought it
-                _bring(entry, target, source, progress)
+    if is_there(target):
+        return dataset_folder(name)
+    with alone(target):
+        if is_there(target):  # the process that was waited for has brought it
+            return dataset_folder(name)
+        if name == "imagenet":
+            _arrange_imagenet(entry, target, source)
+        elif not entry.archives:
+            raise DataError(f"{name} needs no fetching: its pictures are {entry.layout}")
+        elif source is not None:
+            _install(entry, _recognised(entry, source), source, target, progress)
+        elif not entry.archives[0].url:
+            raise DataError(f"{name} has no public address; give its archive with: zfnet fetch {name} --from FILE")
+        else:
+            archive, folder = entry.archives[0], data_root() / "downloads"
+            require_room(folder, archive.size + entry.room, f"fetching {name}")
+            path = download(archive, folder / archive.url.rpartition("/")[2], progress=progress)
+            _install(entry, archive, path, target, progress)
+            path.unlink()
     return dataset_folder(name)
 
 
-def _bring(entry: DatasetEntry, target: Path, source: Path | None, progress: bool) -> None:
-    name = entry.name
-    if name == "imagenet":
-        _arrange_imagenet(entry, target, source)
-    elif not entry.archives:
-        raise DataError(f"{name} needs no fetching: its pictures are {entry.layout}")
-    elif source is not None:
-        _install(entry, _recognised(entry, source), source, target, progress)
-    else:
-        path = _downloaded(entry, progress)
-        _install(entry, entry.archives[0], path, target, progress)
-        path.unlink()
-
-
-def _recognised(entry: DatasetEntry, source: Path) -> Archive:
-    """Tell by its hash which of a data set's archives a file is."""
-    if not source.is_file():
-        raise DataError(f"there is no archive {source}; give the path of a file after --from")
-    digest = sha256(source)
-    for archive in entry.archives:
-        if archive.sha256 == digest:
-            return archive
-    known = "; ".join(f"{archive.title} ({archive.sha256[:12]}…)" for archive in entry.archives)
-    raise DataError(
-        f"{source} (sha256 {digest[:12]}…) is no known archive of {entry.name}, which are: {known}; "
-        f"unpack it yourself to {data_root() / entry.name} as {entry.layout} if you trust it"
-    )
-
-
-def _downloaded(entry: DatasetEntry, progress: bool) -> Path:
-    archive = entry.archives[0]
-    if not archive.url:
+def require_room(folder: Path, needed: int, what: str) -> None:
+    """Check that a disk has so many bytes free before anything is written to it."""
+    place = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    if free < needed:
         raise DataError(
-            f"{entry.name} has no public address; give its archive with: zfnet fetch {entry.name} --from FILE"
+            f"{what} needs {tqdm.format_sizeof(needed, 'B')} and {place} has {tqdm.format_sizeof(free, 'B')} free; "
+            "free space, or name another folder in ZFNET_DATA"
         )
-    folder = data_root() / "downloads"
-    require_room(folder, archive.size + entry.room, f"fetching {entry.name}")
-    return download(archive, folder / archive.url.rpartition("/")[2], progress=progress)
+
+
+def unpack(archive: Path, folder: Path, *, progress: bool = True) -> None:
+    """Unpack a tar archive of any compression, or a zip, into a fresh folder, and nothing outside it."""
+    if not hasattr(tarfile, "data_filter"):
+        raise DataError("this Python cannot unpack archives safely; take 3.11.4 or a later one")
+    bar = {"desc": f"unpacking {archive.name}", "unit": " files", "disable": not progress}
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as content:
+                if any(member.flag_bits & 1 for member in content.infolist()):
+                    raise DataError(f"{archive} is encrypted; bring it without a password")
+                for member in tqdm(content.infolist(), **bar):
+                    content.extract(member, folder)
+        else:
+            with tarfile.open(archive, "r|*") as tar:
+                tar.extractall(folder, tqdm(tar, **bar), filter="data")
+    except tarfile.FilterError as error:
+        raise DataError(f"{archive} must not be unpacked: {error}") from error
+    except (*DAMAGE, *CLASH) as error:
+        raise DataError(f"{archive} is damaged ({error}); bring it again") from error
 
 
 def download(archive: Archive, path: Path, *, progress: bool = True) -> Path:
     """Download an archive, continuing where an earlier attempt stopped; one that is here is checked.
 
-    Args:
-        archive: Address, size and hash.
-        path: Where to; until it is whole and checked it is called `<name>.part`.
-        progress: Show a progress bar.
-
-    Returns:
-        `path`.
-
-    Raises:
-        DataError: The download was interrupted (what came is kept), or its hash is wrong (it is removed).
+    Until it is whole and checked it is called `<name>.part`. What came is kept when it stops, and removed where
+    its hash is wrong.
     """
     part = path.with_name(f"{path.name}.part")
     if path.exists():
@@ -224,32 +136,42 @@ def _continue(archive: Archive, part: Path, progress: bool) -> None:
             desc=part.stem, total=whole or None, initial=start, unit="B", unit_scale=True, disable=not progress
         )
         with part.open("ab" if start else "wb") as file, bar:
-            while block := response.read(BLOCK):
+            while block := response.read(1 << 20):
                 bar.update(file.write(block))
     if part.stat().st_size < whole:
         raise http.client.IncompleteRead(b"", whole - part.stat().st_size)
+
+
+def _recognised(entry: DatasetEntry, source: Path) -> Archive:
+    """Tell by its hash which of a data set's archives a file is."""
+    if not source.is_file():
+        raise DataError(f"there is no archive {source}; give the path of a file after --from")
+    digest = sha256(source)
+    for archive in entry.archives:
+        if archive.sha256 == digest:
+            return archive
+    known = "; ".join(f"{archive.title} ({archive.sha256[:12]}…)" for archive in entry.archives)
+    raise DataError(
+        f"{source} (sha256 {digest[:12]}…) is no known archive of {entry.name}, which are: {known}; "
+        f"unpack it yourself to {data_root() / entry.name} as {entry.layout} if you trust it"
+    )
 
 
 def _install(entry: DatasetEntry, archive: Archive, path: Path, target: Path, progress: bool) -> None:
     """Unpack beside the target, check, and rename: the data set is there as a whole or not at all."""
     require_room(target, entry.room, f"unpacking {entry.name}")
     with replacing(target) as temporary:
-        unpacked = temporary / "unpacked"
+        unpacked, folder = temporary / "unpacked", temporary / entry.folder
         unpack(path, unpacked, progress=progress)
         if archive.inner:
             unpack(next(unpacked.rglob(archive.inner)), unpacked, progress=progress)
-        _place(entry, unpacked, temporary / entry.folder)
+        found = [path for path in unpacked.rglob(folder.name) if path.is_dir()]  # however deep the archive has it
+        if not found:
+            raise DataError(f"the archive of {entry.name} has no folder {folder.name}; bring another archive")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        min(found, key=lambda path: len(path.parts)).rename(folder)
         shutil.rmtree(unpacked)
         _finish(entry, archive, temporary)
-
-
-def _place(entry: DatasetEntry, unpacked: Path, folder: Path) -> None:
-    """Move the folder that holds the pictures to where the table says, however deep the archive had it."""
-    found = [path for path in unpacked.rglob(folder.name) if path.is_dir()]
-    if not found:
-        raise DataError(f"the archive of {entry.name} has no folder {folder.name}; bring another archive")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    min(found, key=lambda path: len(path.parts)).rename(folder)
 
 
 def _finish(entry: DatasetEntry, archive: Archive, temporary: Path) -> None:

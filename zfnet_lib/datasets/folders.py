@@ -1,16 +1,21 @@
-"""Data sets of picture files: one reader for each layout, and the data set that they fill."""
+"""Data sets of picture files: a reader for each layout, and the photographs inside installed packages."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from torch import Tensor
 
+from ..architecture import Box
 from ..files import files_below, notice, stamp
 from ..images import read_picture
-from .samples import Box, DataError, Dataset, Sample, check_labels
+from .samples import DataError, Dataset, Sample, check_labels
 
 VAL_SHARE = 0.1
 """Share of each class that validates where a data set has no split of its own."""
@@ -38,8 +43,7 @@ VOC_CLASSES = (
 # fmt: on
 
 
-@dataclass(frozen=True)
-class Index:
+class Index(NamedTuple):
     """What a reader finds: class names, files relative to the folder, labels, and boxes where they are known."""
 
     classes: tuple[str, ...]
@@ -47,69 +51,46 @@ class Index:
     labels: np.ndarray
     boxes: tuple[Box, ...] | None = None
 
-    def part(self, rows: np.ndarray) -> Index:
-        """Return the index of some pictures."""
-        boxes = None if self.boxes is None else tuple(self.boxes[row] for row in rows)
-        return Index(self.classes, tuple(self.files[row] for row in rows), self.labels[rows], boxes)
-
-
-Reader = Callable[[Path, str], Index]
-"""Reads the index of a split from a data set's folder."""
-
 
 class PictureFiles(Dataset):
-    """A data set of picture files.
-
-    Args:
-        name: What it is opened by.
-        split: Which part of it.
-        root: The folder that the index's files lie in.
-        index: Files, labels, classes.
-        origin: Which archive they were unpacked from; empty for pictures of one's own.
-    """
+    """A data set of picture files in a folder; without an origin they are pictures of one's own."""
 
     def __init__(self, name: str, split: str, root: Path, index: Index, origin: str = ""):
         self.name, self.split, self.root, self.index, self.origin = name, split, root, index, origin
-        self.names, self.classes, self.labels = (
-            index.files,
-            index.classes,
-            check_labels(index.labels, len(index.classes)),
-        )
+        self.names, self.classes = index.files, index.classes
+        self.labels = check_labels(index.labels, len(index.classes))
 
     def content(self) -> str:
         """Return which archive was verified; else a hash that differs when a file was replaced."""
         return self.origin if self.origin not in ("", BY_HAND) else stamp(self.root, self.names)
 
     def sample(self, i: int) -> Sample:
-        """Read picture i.
-
-        Raises:
-            PictureError: The file is damaged.
-        """
-        label = self.labels[i] if self.multilabel else int(self.labels[i])
-        box = None if self.index.boxes is None else self.index.boxes[i]
-        return Sample(read_picture(self.root / self.names[i]), label, box, name=self.names[i])
+        """Read picture i."""
+        box = self.index.boxes and self.index.boxes[i]
+        return Sample(read_picture(self.root / self.names[i]), self.label(i), box, name=self.names[i])
 
 
 def scan_classes(root: Path, folders: Sequence[str], names: Sequence[str], whole: bool = True) -> Index:
-    """Find the pictures of class folders; say once what is left out.
+    """Find the pictures of class folders, in the order of the labels; say once what is left out.
 
-    Args:
-        root: The folder that holds the class folders.
-        folders: Class folders in the order of the labels.
-        names: A readable name for each.
-        whole: Whether a class without pictures is an error.
-
-    Raises:
-        DataError: A class folder is missing or holds no picture.
+    Where the split must be `whole`, a class without pictures is an error.
     """
     if not folders:
         raise DataError(f"{root} has no class folders; give each class a folder of pictures in it")
-    files, labels, left_out = [], [], _beside(root) if folders != ["."] else []
+
+    def pictures(folder: str) -> list[str]:
+        within = "" if folder == "." else f"{folder}/"
+        return [within + file for file in files_below(root / folder) if _is_picture(file)]
+
+    files, labels, left_out = [], [], []
+    if folders != ["."]:  # beside the class folders: loose pictures, and those of hidden folders
+        beside = sorted(path.name for path in root.iterdir())
+        left_out += [file for name in beside if _is_hidden(name) for file in pictures(name)]
+        left_out += [name for name in beside if _is_picture(name) and (root / name).is_file()]
     for label, folder in enumerate(folders):
         if whole and not (root / folder).is_dir():
             raise DataError(f"{root} lacks the class folder {folder}; unpack the data again")
-        found = _pictures(root, folder)
+        found = pictures(folder)
         kept = [file for file in found if not _is_hidden(file)]
         if whole and not kept:
             raise DataError(
@@ -127,19 +108,6 @@ def scan_classes(root: Path, folders: Sequence[str], names: Sequence[str], whole
             f"{len(left_out)}, such as {left_out[0]}"
         )
     return Index(tuple(names), tuple(files), np.array(labels, np.int64))
-
-
-def _pictures(root: Path, folder: str) -> list[str]:
-    """Return the picture files below a folder of `root`, hidden ones too, relative to `root`."""
-    within = "" if folder == "." else f"{folder}/"
-    return [within + file for file in files_below(root / folder) if _is_picture(file)]
-
-
-def _beside(root: Path) -> list[str]:
-    """Return the pictures in `root` that are in no class folder: loose ones, and those of hidden folders."""
-    names = sorted(entry.name for entry in root.iterdir())
-    hidden = [file for name in names if _is_hidden(name) for file in _pictures(root, name)]
-    return hidden + [name for name in names if _is_picture(name) and (root / name).is_file()]
 
 
 def _is_picture(file: str) -> bool:
@@ -166,11 +134,6 @@ def divided(index: Index, split: str) -> Index:
     """Return the "train" or "val" part, or "all", of a data set that has no split of its own.
 
     A tenth of each class validates, one picture at least, drawn with a fixed seed.
-
-    Example:
-        >>> index = Index(("a",), tuple(f"{i}.png" for i in range(20)), np.zeros(20, int))
-        >>> len(divided(index, "train").files), len(divided(index, "val").files)
-        (18, 2)
     """
     if split == "all":
         return index
@@ -183,15 +146,12 @@ def divided(index: Index, split: str) -> Index:
     for label in range(len(index.classes)):
         members = rng.permutation(np.flatnonzero(index.labels == label))
         chosen[members[: max(round(VAL_SHARE * len(members)), 1)]] = True
-    return index.part(np.flatnonzero(chosen if split == "val" else ~chosen))
+    rows = np.flatnonzero(chosen if split == "val" else ~chosen)
+    return Index(index.classes, tuple(index.files[row] for row in rows), index.labels[rows])
 
 
 def held_out(root: Path) -> str:
-    """Return the folder beside `train` that validates; nothing where the pictures are not divided yet.
-
-    Raises:
-        DataError: Folders that are called like splits, but are not `train` and one to validate.
-    """
+    """Return the folder beside `train` that validates; nothing where the pictures are not divided yet."""
     folders = class_folders(root)
     found = [name for name in VALIDATION if name in folders]
     if "train" in folders and found:
@@ -226,11 +186,8 @@ def _read_parts(root: Path, split: str, names: Callable[[list[str]], list[str]],
     strangers = set(class_folders(root / place)) - set(folders)
     if strangers:
         raise DataError(f"{root / place} has classes that {root}/train lacks: {', '.join(sorted(strangers))}")
-    return _beneath(place, scan_classes(root / place, folders, names(folders), whole=place == "train"))
-
-
-def _beneath(folder: str, index: Index) -> Index:
-    return Index(index.classes, tuple(f"{folder}/{file}" for file in index.files), index.labels)
+    found = scan_classes(root / place, folders, names(folders), whole=place == "train")
+    return found._replace(files=tuple(f"{place}/{file}" for file in found.files))
 
 
 def read_imagenet(root: Path, split: str) -> Index:
@@ -252,15 +209,15 @@ def read_tiny_imagenet(root: Path, split: str) -> Index:
     folders = sorted((root / "wnids.txt").read_text().split())
     names = tuple(words[wnid].split(",")[0] for wnid in folders)
     if split == "train":
-        return _beneath(split, scan_classes(root / split, folders, names))
+        found = scan_classes(root / split, folders, names)
+        return found._replace(files=tuple(f"train/{file}" for file in found.files))
     labels = {wnid: label for label, wnid in enumerate(folders)}
     rows = [line.split("\t") for line in (root / "val/val_annotations.txt").read_text().splitlines()]
     boxes = tuple(
-        (float(left), float(top), float(right) + 1, float(bottom) + 1) for *_, left, top, right, bottom in rows
+        Box(float(top), float(left), float(bottom) + 1, float(right) + 1) for *_, left, top, right, bottom in rows
     )
-    return Index(
-        names, tuple(f"val/images/{row[0]}" for row in rows), np.array([labels[row[1]] for row in rows]), boxes
-    )
+    files = tuple(f"val/images/{row[0]}" for row in rows)
+    return Index(names, files, np.array([labels[row[1]] for row in rows]), boxes)
 
 
 def read_caltech_101(root: Path, split: str) -> Index:
@@ -293,6 +250,110 @@ def read_samples(root: Path, split: str) -> Index:
     files = [name for name in names if _is_picture(name) and not _is_hidden(name)]
     names = tuple(Path(file).stem.partition("_")[2].replace("_", " ") for file in files)
     return Index(names, tuple(files), np.arange(len(files)))
+
+
+# The photographs inside the scikit-image and scikit-learn wheels, cut into squares.
+
+PHOTOGRAPHS = {
+    "astronaut": "skimage/data/astronaut.png",
+    "cat": "skimage/data/chelsea.png",
+    "coffee": "skimage/data/coffee.png",
+    "motorcycle": "skimage/data/motorcycle_left.png",
+    "rocket": "skimage/data/rocket.jpg",
+    "temple": "sklearn/datasets/images/china.jpg",
+    "dahlia": "sklearn/datasets/images/flower.jpg",
+    "galaxies": "skimage/data/hubble_deep_field.jpg",
+    "cameraman": "skimage/data/camera.png",
+    "coins": "skimage/data/coins.png",
+    "moon": "skimage/data/moon.png",
+    "bricks": "skimage/data/brick.png",
+    "gravel": "skimage/data/gravel.png",
+    "grass": "skimage/data/grass.png",
+}
+"""Name and place of each photograph, colour first; drawings, print, microscopy and medicine are left out."""
+
+SCALES = (1.0, 0.6, 0.36)
+"""Sides of the squares as shares of the photograph's shorter side."""
+
+DENSE = 3.0
+"""Density of the crops in which the strongest units are looked for: some 900."""
+
+
+def wheel_path(place: str) -> Path:
+    """Return where a file that lies inside an installed package is; nothing is ever downloaded."""
+    package, _, inside = place.partition("/")
+    spec = find_spec(package)
+    path = Path(spec.submodule_search_locations[0]) / inside if spec else Path(place)
+    if not path.is_file():
+        raise DataError(
+            f"the installed {package} lacks {inside}; reinstall it: pip install --force-reinstall zfnet-lib"
+        )
+    return path
+
+
+def square_grid(height: int, width: int, side: int, density: float) -> list[tuple[int, int]]:
+    """Return top left corners of squares that cover a photograph evenly, `density` of them a length of their side.
+
+    Example:
+        >>> square_grid(100, 200, 100, 1)
+        [(0, 0), (0, 100)]
+    """
+
+    def starts(length: int) -> list[int]:
+        count = 1 + round((length - side) / side * density)
+        gap = (length - side) / max(count - 1, 1)
+        return [round(gap * k) for k in range(count)] if count > 1 else [(length - side) // 2]
+
+    return [(top, left) for top in starts(height) for left in starts(width)]
+
+
+class Photos(Dataset):
+    """The photographs as squares: of each the centre square, then grids of crops at three scales.
+
+    With a density of 1 the crops overlap little; 4 gives some thousand.
+    """
+
+    def __init__(self, name: str = "photos", split: str = "val", *, density: float = 1.0):
+        if density <= 0:
+            raise DataError(f"the density of crops is positive; given {density}")
+        self.name, self.split = name, split
+        self.classes = tuple(PHOTOGRAPHS)
+        self.windows = []  # photograph, and top, left and side of the crop in its pixels
+        for label, photograph in enumerate(self.photographs):
+            height, width = photograph.shape[1:]
+            short = min(height, width)
+            found = [((height - short) // 2, (width - short) // 2, short)]
+            for side in (round(scale * short) for scale in SCALES):
+                found += [(*corner, side) for corner in square_grid(height, width, side, density)]
+            self.windows += [(label, *window) for window in dict.fromkeys(found)]
+        self.labels = np.array([label for label, *_ in self.windows])
+
+    @cached_property
+    def photographs(self) -> tuple[Tensor, ...]:
+        """The whole photographs, uint8 [3, h, w]."""
+        return tuple(read_picture(wheel_path(place)) for place in PHOTOGRAPHS.values())
+
+    def photograph(self, i: int) -> int:
+        """Return the index of the photograph that crop i was cut from."""
+        return self.windows[i][0]
+
+    def sample(self, i: int) -> Sample:
+        """Cut crop i."""
+        label, top, left, side = self.windows[i]
+        picture = self.photographs[label][:, top : top + side, left : left + side].contiguous()
+        return Sample(picture, label, name=self.names[i])
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Photograph and crop: width x height + left + top."""
+        return [f"{self.classes[label]} {side}x{side}+{left}+{top}" for label, top, left, side in self.windows]
+
+    def content(self) -> str:
+        """Return the hash of the photographs."""
+        digest = hashlib.sha256()
+        for photograph in self.photographs:
+            digest.update(photograph.numpy().data)
+        return digest.hexdigest()
 
 
 # Readable names of the classes of `mini-imagenet-novel`, whose folders carry WordNet numbers.

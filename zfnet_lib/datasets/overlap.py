@@ -21,7 +21,9 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from ..files import PROJECT, check, data_root, storing
-from . import DataError, Dataset, Pack, file_name, pack_in_memory
+from .pack import Pack, pack_in_memory
+from .samples import DataError, Dataset
+from .table import file_name
 
 SIDE, THUMBNAIL, MIDDLE = 32, 16, 24
 """Pixels: of the pictures compared, of the thumbnails, and of the middle that is looked for."""
@@ -52,28 +54,16 @@ class Pair:
 
 @dataclass(frozen=True)
 class Overlap:
-    """Which pictures of a first data set are also in a second one.
+    """Which pictures of a first data set are also in a second one."""
 
-    Attributes:
-        first: Name and split of the data set that is trained on.
-        second: Name and split of the one that is tested on.
-        compared: Number of pictures of each.
-        threshold: Correlation from which a pair counts.
-        pairs: The strongest first.
-    """
-
-    first: str
-    second: str
-    compared: tuple[int, int]
-    threshold: float
-    pairs: tuple[Pair, ...]
+    first: str  # name and split of the data set that is trained on
+    second: str  # name and split of the one that is tested on
+    compared: tuple[int, int]  # number of pictures of each
+    threshold: float  # correlation from which a pair counts
+    pairs: tuple[Pair, ...]  # the strongest first
 
     def rows_in(self, dataset: Dataset) -> np.ndarray:
-        """Return the rows of the first data set, or of a pack of it, that training leaves out.
-
-        Raises:
-            DataError: Another data set.
-        """
+        """Return the rows of the first data set, or of a pack of it, that training leaves out."""
         if _title(dataset) != self.first:
             raise DataError(f"this overlap leaves pictures of {self.first} out; given {_title(dataset)}")
         names = {pair.first for pair in self.pairs}
@@ -102,11 +92,7 @@ class Overlap:
 
     @classmethod
     def load(cls, path: Path) -> Overlap:
-        """Read what `save` wrote.
-
-        Raises:
-            DataError: It is missing or damaged.
-        """
+        """Read what `save` wrote."""
         try:
             check(path)
             fields = json.loads(path.read_text())
@@ -142,43 +128,29 @@ def find_overlap(
     workers: int | None = None,
     progress: bool = True,
 ) -> Overlap:
-    """Find the pictures that two data sets share (section 5.2).
+    """Find the pictures that two data sets share, the most alike first (section 5.2).
 
-    Args:
-        first: What is trained on; its pictures are the ones to leave out.
-        second: What is tested on. The time grows with the product of both sizes.
-        threshold: Correlation in (0, 1] from which a pair counts.
-        workers: Decoding processes for data sets that are no packs; by default one a core.
-        progress: Show progress bars.
-
-    Returns:
-        The pairs, the strongest first.
-
-    Raises:
-        DataError: A threshold out of range.
+    The first is trained on: its pictures are the ones to leave out. The time grows with the product of both sizes.
+    Data sets that are no packs are decoded by `workers` processes, by default one a core.
     """
     if not 0 < threshold <= 1:
         raise DataError(f"the threshold lies above 0 and at most at 1; given {threshold}")
-    (a, names_a), (b, names_b) = (_small(dataset, workers, progress) for dataset in (first, second))
+    small = [
+        dataset if isinstance(dataset, Pack) else pack_in_memory(dataset, SIDE, workers=workers, progress=progress)
+        for dataset in (first, second)
+    ]
+    a, b = (torch.cat([pack.batch(rows, SIDE) for rows in torch.arange(len(pack)).split(CLOSE)]) for pack in small)
     found: dict[tuple[int, int], Pair] = {}
     for mirrored in (False, True):
         shown = b.flip(-1) if mirrored else b
         for rows, columns in _candidates(a, shown, progress):
             values = aligned_correlation(a[rows], shown[columns])
             for row, column, value in zip(rows.tolist(), columns.tolist(), values.tolist(), strict=True):
-                pair = Pair(names_a[row], names_b[column], round(value, 4), mirrored)
+                pair = Pair(small[0].names[row], small[1].names[column], round(value, 4), mirrored)
                 if value >= threshold:
                     found[row, column] = max(pair, found.get((row, column), pair), key=lambda p: p.correlation)
     pairs = sorted(found.values(), key=lambda pair: (-pair.correlation, pair.first, pair.second))
     return Overlap(_title(first), _title(second), (len(a), len(b)), threshold, tuple(pairs))
-
-
-def _small(dataset: Dataset, workers: int | None, progress: bool) -> tuple[Tensor, list[str]]:
-    """Return all pictures of a data set at `SIDE` pixels, uint8, and their names."""
-    if not isinstance(dataset, Pack):
-        dataset = pack_in_memory(dataset, SIDE, workers=workers, progress=progress)
-    parts = [dataset.batch(rows, SIDE) for rows in torch.arange(len(dataset)).split(CLOSE)]
-    return torch.cat(parts), list(dataset.names)
 
 
 def _candidates(a: Tensor, b: Tensor, progress: bool) -> Iterator[tuple[Tensor, Tensor]]:
@@ -186,23 +158,17 @@ def _candidates(a: Tensor, b: Tensor, progress: bool) -> Iterator[tuple[Tensor, 
     blocks = [_thumbnails(part) for part in a.split(COLUMNS)]
     with tqdm(desc="comparing", total=len(b), unit=" pictures", disable=not progress) as bar:
         for start in range(0, len(b), ROWS):
-            thumbnails = _thumbnails(b[start : start + ROWS])
-            values, rows = _most_similar(thumbnails, blocks)
-            columns, place = (values > PROMISING).nonzero(as_tuple=True)
+            thumbnails, values, rows = _thumbnails(b[start : start + ROWS]), [], []
+            for k, block in enumerate(blocks):
+                best = (thumbnails @ block.T).topk(min(CANDIDATES, len(block)))
+                values.append(best.values)
+                rows.append(best.indices + k * COLUMNS)
+            best = torch.cat(values, 1).topk(min(CANDIDATES, len(a)))
+            columns, place = (best.values > PROMISING).nonzero(as_tuple=True)
             if len(columns):
-                yield from zip(rows[columns, place].split(CLOSE), (start + columns).split(CLOSE), strict=True)
+                alike = torch.cat(rows, 1).gather(1, best.indices)[columns, place]
+                yield from zip(alike.split(CLOSE), (start + columns).split(CLOSE), strict=True)
             bar.update(len(thumbnails))
-
-
-def _most_similar(thumbnails: Tensor, blocks: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return for each thumbnail the largest correlations with those of all blocks, and their rows there."""
-    values, rows = [], []
-    for k, block in enumerate(blocks):
-        best = (thumbnails @ block.T).topk(min(CANDIDATES, len(block)))
-        values.append(best.values)
-        rows.append(best.indices + k * COLUMNS)
-    best = torch.cat(values, 1).topk(min(CANDIDATES, sum(len(block) for block in blocks)))
-    return best.values, torch.cat(rows, 1).gather(1, best.indices)
 
 
 def _thumbnails(pictures: Tensor) -> Tensor:
@@ -214,12 +180,7 @@ def _thumbnails(pictures: Tensor) -> Tensor:
 def aligned_correlation(a: Tensor, b: Tensor) -> Tensor:
     """Return how well the middle of each picture `b` is found in picture `a`, over scales and shifts.
 
-    Args:
-        a: uint8 [n, 3, 32, 32].
-        b: uint8 [n, 3, 32, 32].
-
-    Returns:
-        float32 [n] in [-1, 1]: the largest normalised correlation, local means removed.
+    Of uint8 [n, 3, 32, 32] and the same, float32 [n] in [-1, 1]: the largest correlation, local means removed.
     """
     a, b, size = _details(a), _details(b), max(SCALES)
     edge = (SIDE - MIDDLE) // 2

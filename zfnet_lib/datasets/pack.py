@@ -1,8 +1,7 @@
 """Packs: a data set decoded once into one memory-mapped array of squares, from which training reads slices.
 
-Pictures are stored at their own size where that is small (Tiny-ImageNet: 64 pixels, a quarter of the disk that
-128 would take) and enlarged as they are read: a batch of 128 costs about 5 ms on two cores, a hundredth of a
-training step.
+Pictures are stored at their own size where that is small and enlarged as they are read: a batch of 128 costs about
+5 ms on two cores, a hundredth of a training step.
 """
 
 from __future__ import annotations
@@ -20,12 +19,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..architecture import Box
 from ..files import alone, check, data_root, is_there, notice, put, seal
 from ..images import PictureError, resize_short_side
 from ..machine import cores, in_processes
 from .fetch import require_room
-from .opening import dataset_entry, file_name, open_dataset
-from .samples import Box, DataError, Dataset, MissingDataError, Sample, check_labels
+from .samples import DataError, Dataset, MissingDataError, Sample, check_labels
+from .table import dataset_entry, file_name, open_dataset
 
 INDEX = "index.json"
 
@@ -35,35 +35,20 @@ CHUNK = 256
 
 @dataclass(frozen=True)
 class PackIndex:
-    """What a pack holds beside its pixels; stored as `index.json`.
+    """What a pack holds beside its pixels; stored as `index.json`."""
 
-    Attributes:
-        name: The data set.
-        split: Its part.
-        origin: Which archive it was unpacked from.
-        classes: Readable class names.
-        source: Fingerprint of the data set that was packed.
-        side: Side of the squares in pixels.
-        rows: Which pictures of the data set these are.
-        names: Their names.
-        labels: Their labels.
-        boxes: Their boxes, moved along with the crop, or None where unknown.
-        left_out: Row and reason of every picture that could not be read.
-        content: Hash of the pixels.
-    """
-
-    name: str
-    split: str
-    origin: str
-    classes: list[str]
-    source: str
-    side: int
-    rows: list[int] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)
-    labels: list = field(default_factory=list)
-    boxes: list[Box | None] = field(default_factory=list)
-    left_out: list[tuple[int, str]] = field(default_factory=list)
-    content: str = ""
+    name: str  # the data set
+    split: str  # its part
+    origin: str  # which archive it was unpacked from
+    classes: list[str]  # readable class names
+    source: str  # fingerprint of the data set that was packed
+    side: int  # side of the squares in pixels
+    rows: list[int] = field(default_factory=list)  # which pictures of the data set these are
+    names: list[str] = field(default_factory=list)  # their names
+    labels: list = field(default_factory=list)  # their labels
+    boxes: list[list[float] | None] = field(default_factory=list)  # left, top, right, bottom in the square
+    left_out: list[tuple[int, str]] = field(default_factory=list)  # row and reason of what cannot be read
+    content: str = ""  # hash of the pixels
 
     @classmethod
     def begun(cls, dataset: Dataset, side: int) -> PackIndex:
@@ -74,11 +59,6 @@ class PackIndex:
         """Append the rows of a chunk."""
         for key, values in chunk.items():
             getattr(self, key).extend(values)
-
-    @property
-    def next_row(self) -> int:
-        """The first picture of the data set that is still to come."""
-        return len(self.rows) + len(self.left_out)
 
 
 class Pack(Dataset):
@@ -102,9 +82,11 @@ class Pack(Dataset):
 
     def sample(self, i: int) -> Sample:
         """Return square i."""
-        label = self.labels[i] if self.multilabel else int(self.labels[i])
         box = self.index.boxes[i]
-        return Sample(self.pictures[i], label, box and tuple(box), name=self.names[i])
+        if box:
+            left, top, right, bottom = box
+            box = Box(top, left, bottom, right)
+        return Sample(self.pictures[i], self.label(i), box, name=self.names[i])
 
     def content(self) -> str:
         """Return the hash of the pixels."""
@@ -115,15 +97,7 @@ class Pack(Dataset):
         return resize_short_side(self.pictures[rows], self.index.side if side is None else side)
 
     def mean(self, side: int | None = None, rows: Sequence[int] | None = None) -> Tensor:
-        """Return the per-pixel mean (section 3) over some or all squares.
-
-        Args:
-            side: Pixels; by default the pack's own.
-            rows: The training pictures; by default all.
-
-        Returns:
-            float32 [3, side, side] in [0, 255].
-        """
+        """Return the per-pixel mean (section 3) over some or all squares, float32 [3, side, side] in [0, 255]."""
         rows = torch.arange(len(self)) if rows is None else torch.as_tensor(rows)
         side = self.index.side if side is None else side
         total = np.zeros((3, side, side), np.int64)
@@ -132,39 +106,25 @@ class Pack(Dataset):
         return torch.from_numpy(total / len(rows)).float()
 
     def verify(self) -> None:
-        """Compare the pixels with the hash that was taken when they were packed.
-
-        Raises:
-            DataError: They differ.
-        """
+        """Compare the pixels with the hash that was taken when they were packed; a second a gigabyte."""
         if _content(self.pictures) != self.index.content:
-            raise DataError(f"the pack of {self.name} {self.split} is damaged; {_again(self.name, self.split)}")
+            folder = f"{data_root() / 'packs'}/{file_name(self.name)}-{self.split}-…"
+            raise DataError(
+                f"the pack of {self.name} {self.split} is damaged; remove {folder} and run: zfnet pack {self.name}"
+            )
 
 
-def pack_folder(name: str, split: str, side: int) -> Path:
-    """Return where a pack lies: `<data root>/packs/<name>-<split>-<side>`."""
-    return data_root() / "packs" / f"{file_name(name)}-{split}-{side}"
-
-
-def _side(name: str, side: int | None) -> int:
+def _place(name: str, split: str, side: int | None) -> tuple[Path, int]:
+    """Return where a pack lies, `<data root>/packs/<name>-<split>-<side>`, and its side."""
     if side is None:
-        return 256 if name.startswith("folder:") else dataset_entry(name).side
+        side = 256 if name.startswith("folder:") else dataset_entry(name).side
     if side < 2:  # torch resizes to one pixel by no rule
         raise DataError(f"the side of a pack is at least 2 pixels; given {side}")
-    return side
-
-
-def _again(name: str, split: str) -> str:
-    return f"remove {data_root() / 'packs'}/{file_name(name)}-{split}-… and run: zfnet pack {name}"
+    return data_root() / "packs" / f"{file_name(name)}-{split}-{side}", side
 
 
 def pack_dataset(
-    name: str,
-    split: str = "train",
-    side: int | None = None,
-    *,
-    workers: int | None = None,
-    progress: bool = True,
+    name: str, split: str = "train", side: int | None = None, *, workers: int | None = None, progress: bool = True
 ) -> Pack:
     """Decode a data set into a pack, or continue where an earlier attempt stopped; one that is there is checked.
 
@@ -185,8 +145,7 @@ def pack_dataset(
         DataError: Missing data, a full disk, or not one picture that can be read.
         UnwritableError: The data folder cannot be written.
     """
-    side, dataset = _side(name, side), open_dataset(name, split)
-    folder = pack_folder(name, split, side)
+    (folder, side), dataset = _place(name, split, side), open_dataset(name, split)
     if not _is_packed(folder, dataset):
         try:
             with alone(folder.parent):
@@ -219,23 +178,42 @@ def _is_packed(folder: Path, dataset: Dataset) -> bool:
 
 
 def _make(dataset: Dataset, side: int, folder: Path, workers: int | None, progress: bool) -> None:
-    draft = _Draft(folder.with_name(f".{folder.name}.part"), PackIndex.begun(dataset, side))
-    needed = (len(dataset) - draft.index.next_row) * 3 * side * side
-    require_room(folder, needed, f"packing {dataset.name} {dataset.split} at {side} pixels")
-    for squares, chunk in _chunks(dataset, side, draft.index.next_row, workers, progress):
-        draft.append(squares, chunk)
-    draft.finish(folder)
+    """Pack beside the place, and move there what is whole.
+
+    The pixels of a chunk are written before the line that notes it. Whoever continues takes up the chunks that are
+    noted, and cuts off what was written after the last of them.
+    """
+    draft, index = folder.with_name(f".{folder.name}.part"), PackIndex.begun(dataset, side)
+    pictures, notes, title = draft / "pictures.bin", draft / "chunks.jsonl", json.dumps([index.source, side]) + "\n"
+    draft.mkdir(parents=True, exist_ok=True)
+    lines = notes.read_text().splitlines(keepends=True) if notes.exists() else []
+    lines = [line for line in lines if line.endswith("\n")] if lines[:1] == [title] else [title]
+    for line in lines[1:]:
+        index.extend(json.loads(line))
+    notes.write_text("".join(lines))
+    pictures.touch()
+    os.truncate(pictures, len(index.rows) * 3 * side**2)
+    done = len(index.rows) + len(index.left_out)
+    room = (len(dataset) - done) * 3 * side**2
+    require_room(folder, room, f"packing {dataset.name} {dataset.split} at {side} pixels")
+    for squares, chunk in _chunks(dataset, side, done, workers, progress):
+        with pictures.open("ab") as file:
+            file.write(squares.numpy().data)
+        with notes.open("a") as file:
+            file.write(json.dumps(chunk) + "\n")
+        index.extend(chunk)
+    if not index.rows:
+        raise DataError(f"{index.name} {index.split} has no picture that can be read: {index.left_out[0][1]}")
+    content = _content(_mapped(pictures, len(index.rows), side))
+    (draft / INDEX).write_text(json.dumps(asdict(replace(index, content=content))))
+    seal(draft, INDEX)  # the hash of the pixels stands in the index
+    put(draft, folder)
+    (folder / notes.name).unlink()
 
 
 def open_pack(name: str, split: str = "train", side: int | None = None) -> Pack:
-    """Open a pack that `pack_dataset` made; the data set itself need not be there.
-
-    Raises:
-        MissingDataError: It has not been packed.
-        DataError: The pack is truncated or damaged.
-    """
-    side = _side(name, side)
-    folder = pack_folder(name, split, side)
+    """Open a pack that `pack_dataset` made; the data set itself need not be there."""
+    folder, side = _place(name, split, side)
     if not is_there(folder):
         raise MissingDataError(
             f"{name} {split} is not packed at {side} pixels in {folder.parent}; run: zfnet pack {name}"
@@ -244,29 +222,25 @@ def open_pack(name: str, split: str = "train", side: int | None = None) -> Pack:
 
 
 def whole_pack(folder: Path) -> Pack:
-    """Open a pack and check every pixel, which takes a second a gigabyte.
-
-    Raises:
-        DataError: It is missing or damaged.
-    """
+    """Open a pack and check every pixel."""
     pack = _opened(folder)
     pack.verify()
     return pack
 
 
 def _opened(folder: Path) -> Pack:
-    index = _read_index(folder)
+    if not is_there(folder):
+        raise MissingDataError(f"{folder} is no pack")
+    try:
+        check(folder, INDEX)
+        index = PackIndex(**json.loads((folder / INDEX).read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"the pack {folder} is damaged ({error}); remove it and pack again") from error
     return Pack(index, _mapped(folder / "pictures.bin", len(index.rows), index.side))
 
 
-def pack_in_memory(dataset: Dataset, side: int, *, workers: int = 0, progress: bool = False) -> Pack:
-    """Pack a small data set without touching the disk.
-
-    Args:
-        dataset: Any data set.
-        side: Pixels.
-        workers: Decoding processes; 0 decodes here.
-        progress: Show a progress bar.
+def pack_in_memory(dataset: Dataset, side: int, *, workers: int | None = 0, progress: bool = False) -> Pack:
+    """Pack a small data set without touching the disk; without workers it is decoded here.
 
     Example:
         >>> pack = pack_in_memory(open_dataset("shapes", n=4), 32)
@@ -287,10 +261,15 @@ def _chunks(
     """Decode in the data set's order."""
     parts = [range(i, min(i + CHUNK, len(dataset))) for i in range(start, len(dataset), CHUNK)]
     job, workers = partial(_decoded, dataset, side), cores() if workers is None else workers
-    title = f"packing {dataset.name} {dataset.split}"
-    with tqdm(
-        desc=title, total=len(dataset), initial=start, unit=" pictures", delay=1, disable=not progress
-    ) as bar:
+    bar = tqdm(
+        desc=f"packing {dataset.name} {dataset.split}",
+        total=len(dataset),
+        initial=start,
+        unit=" pictures",
+        delay=1,
+        disable=not progress,
+    )
+    with bar:
         for squares, chunk in in_processes(job, parts, workers):
             yield torch.from_numpy(squares), chunk
             bar.update(len(chunk["rows"]) + len(chunk["left_out"]))
@@ -310,59 +289,9 @@ def _decoded(dataset: Dataset, side: int, rows: range) -> tuple[np.ndarray, dict
         chunk["rows"].append(row)
         chunk["names"].append(sample.name)
         chunk["labels"].append(dataset.labels[row].tolist())
-        chunk["boxes"].append(sample.box)
+        box = sample.box
+        chunk["boxes"].append(box and [box.left, box.top, box.right, box.bottom])
     return squares[: len(chunk["rows"])], chunk
-
-
-class _Draft:
-    """A pack in the making: pixels, and a line of notes for each chunk whose pixels are written."""
-
-    def __init__(self, folder: Path, index: PackIndex):
-        self.folder, self.index = folder, index
-        self.pictures, self.notes = folder / "pictures.bin", folder / "chunks.jsonl"
-        self.title = json.dumps([index.source, index.side])
-        folder.mkdir(parents=True, exist_ok=True)
-        lines = self.notes.read_text().splitlines(keepends=True) if self.notes.exists() else []
-        if not lines or lines[0].strip() != self.title:
-            lines = [self.title + "\n"]
-        self._continue([line for line in lines if line.endswith("\n")])
-
-    def _continue(self, lines: list[str]) -> None:
-        """Take up the chunks that are noted, and cut off what was written after the last of them."""
-        for line in lines[1:]:
-            self.index.extend(json.loads(line))
-        self.notes.write_text("".join(lines))
-        self.pictures.touch()
-        os.truncate(self.pictures, len(self.index.rows) * 3 * self.index.side**2)
-
-    def append(self, squares: Tensor, chunk: dict) -> None:
-        """Write the pixels of a chunk, then its notes."""
-        with self.pictures.open("ab") as file:
-            file.write(squares.numpy().data)
-        with self.notes.open("a") as file:
-            file.write(json.dumps(chunk) + "\n")
-        self.index.extend(chunk)
-
-    def finish(self, folder: Path) -> None:
-        """Write the index and move the pack to its place."""
-        index = self.index
-        if not index.rows:
-            raise DataError(f"{index.name} {index.split} has no picture that can be read: {index.left_out[0][1]}")
-        content = _content(_mapped(self.pictures, len(index.rows), index.side))
-        (self.folder / INDEX).write_text(json.dumps(asdict(replace(index, content=content))))
-        seal(self.folder, INDEX)  # the hash of the pixels stands in the index
-        put(self.folder, folder)
-        (folder / self.notes.name).unlink()
-
-
-def _read_index(folder: Path) -> PackIndex:
-    if not is_there(folder):
-        raise MissingDataError(f"{folder} is no pack")
-    try:
-        check(folder, INDEX)
-        return PackIndex(**json.loads((folder / INDEX).read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"the pack {folder} is damaged ({error}); remove it and pack again") from error
 
 
 def _mapped(path: Path, n: int, side: int) -> Tensor:

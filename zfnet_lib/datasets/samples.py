@@ -13,11 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from ..architecture import Box
 from ..files import ZfnetError
 from ..images import middle, resize_short_side
-
-Box = tuple[float, float, float, float]
-"""Left, top, right, bottom in pixels; right and bottom lie just outside."""
 
 
 class DataError(ZfnetError, ValueError):
@@ -59,13 +57,16 @@ class Sample:
     def cropped(self, top: int, left: int, height: int, width: int) -> Sample:
         """Cut a rectangle out; the box is clipped to it and is dropped where nothing of it remains."""
         window = (..., slice(top, top + height), slice(left, left + width))
-        mask = None if self.mask is None else self.mask[window]
-        return replace(self, picture=self.picture[window], mask=mask, box=_clip(self.box, top, left, height, width))
+        mask, box = None if self.mask is None else self.mask[window], self.box
+        if box is not None:
+            inside = Box(box.top - top, box.left - left, box.bottom - top, box.right - left).clipped(height, width)
+            box = inside if inside.bottom > inside.top and inside.right > inside.left else None
+        return replace(self, picture=self.picture[window], mask=mask, box=box)
 
     def mirrored(self) -> Sample:
         """Exchange left and right."""
-        width = self.picture.shape[-1]
-        box = None if self.box is None else (width - self.box[2], self.box[1], width - self.box[0], self.box[3])
+        width, box = self.picture.shape[-1], self.box
+        box = box and box._replace(left=width - box.right, right=width - box.left)
         mask = None if self.mask is None else self.mask.flip(-1)
         return replace(self, picture=self.picture.flip(-1), mask=mask, box=box)
 
@@ -73,59 +74,32 @@ class Sample:
         """Resize the shorter side to `side` pixels and keep the centre square (section 3).
 
         Example:
-            >>> sample = Sample(torch.zeros(3, 40, 60, dtype=torch.uint8), 0, box=(20, 0, 30, 40))
+            >>> sample = Sample(torch.zeros(3, 40, 60, dtype=torch.uint8), 0, box=Box(0, 20, 40, 30))
             >>> square = sample.squared(20)
             >>> tuple(square.picture.shape), square.box
-            ((3, 20, 20), (5.0, 0.0, 10.0, 20.0))
+            ((3, 20, 20), Box(top=0.0, left=5.0, bottom=20.0, right=10.0))
         """
         whole = self.cropped(*middle(*self.picture.shape[-2:]))
         h, w = whole.picture.shape[-2:]
-        picture = resize_short_side(whole.picture, side)
+        picture, mask, box = resize_short_side(whole.picture, side), whole.mask, whole.box
         rows, columns = picture.shape[-2:]
-        mask = None
-        if whole.mask is not None:
-            mask = interpolate(whole.mask[None, None].byte(), (rows, columns), mode="nearest")[0, 0].bool()
-        box = None
-        if whole.box is not None:
+        if mask is not None:
+            mask = interpolate(mask[None, None].byte(), (rows, columns), mode="nearest")[0, 0].bool()
+        if box is not None:
             x, y = columns / w, rows / h
-            box = (whole.box[0] * x, whole.box[1] * y, whole.box[2] * x, whole.box[3] * y)
+            box = Box(box.top * y, box.left * x, box.bottom * y, box.right * x)
         resized = replace(whole, picture=picture, mask=mask, box=box)
         return resized.cropped((rows - side) // 2, (columns - side) // 2, side, side)
 
 
-def _clip(box: Box | None, top: int, left: int, height: int, width: int) -> Box | None:
-    if box is None:
-        return None
-    x0, x1 = (min(max(x - left, 0), width) for x in box[::2])
-    y0, y1 = (min(max(y - top, 0), height) for y in box[1::2])
-    return (x0, y0, x1, y1) if x1 > x0 and y1 > y0 else None
-
-
 def mask_box(mask: Tensor) -> Box | None:
-    """Return the smallest box around the true pixels of a mask [h, w], or None if there are none.
-
-    Example:
-        >>> mask = torch.zeros(5, 8, dtype=torch.bool)
-        >>> mask[1:3, 2:7] = True
-        >>> mask_box(mask)
-        (2.0, 1.0, 7.0, 3.0)
-    """
-    rows, columns = torch.nonzero(mask.any(1)).flatten(), torch.nonzero(mask.any(0)).flatten()
-    if not len(rows):
-        return None
-    return (float(columns[0]), float(rows[0]), float(columns[-1]) + 1, float(rows[-1]) + 1)
+    """Return the smallest box around the true pixels of a mask [h, w], or None if there are none."""
+    rows, columns = torch.nonzero(mask.any(1)).flatten().tolist(), torch.nonzero(mask.any(0)).flatten().tolist()
+    return Box(rows[0], columns[0], rows[-1] + 1, columns[-1] + 1) if rows else None
 
 
 def check_labels(labels: np.ndarray, classes: int) -> np.ndarray:
-    """Return the labels if they fit the number of classes.
-
-    Raises:
-        DataError: A label that belongs to no class.
-
-    Example:
-        >>> check_labels(np.array([0, 1]), 2)
-        array([0, 1])
-    """
+    """Return the labels if they fit the number of classes."""
     several = labels.ndim == 2
     low, high = (-1, 1) if several else (0, classes - 1)
     if several and labels.shape[1] != classes:
@@ -138,23 +112,14 @@ def check_labels(labels: np.ndarray, classes: int) -> np.ndarray:
 
 
 class Dataset(torch.utils.data.Dataset):
-    """A map-style data set of `Sample`s; each kind of data gives `sample` and the attributes.
+    """A map-style data set of `Sample`s; each kind of data gives `sample` and the attributes."""
 
-    Attributes:
-        name: The name it was opened by.
-        split: Which part of it.
-        classes: Readable class names.
-        labels: int64 [n], or int8 [n, classes] where pictures have several labels.
-        names: The pictures' names, known without reading them.
-        origin: Which archive it was unpacked from; empty for data that come with the code.
-    """
-
-    origin: str = ""
-    names: Sequence[str]
-    name: str
+    name: str  # what it was opened by
     split: str
-    classes: tuple[str, ...]
-    labels: np.ndarray
+    classes: tuple[str, ...]  # readable names
+    labels: np.ndarray  # int64 [n], or int8 [n, classes] where pictures have several labels
+    names: Sequence[str]  # the pictures' names, known without reading them
+    origin: str = ""  # which archive it was unpacked from; empty for data that come with the code
 
     def sample(self, i: int) -> Sample:
         """Read or draw the picture at 0 <= i < len(self)."""
@@ -172,6 +137,10 @@ class Dataset(torch.utils.data.Dataset):
             raise IndexError(f"{self.name} {self.split} has {len(self)} pictures; there is no number {i}")
         return self.sample(int(i) % len(self))
 
+    def label(self, i: int) -> int | np.ndarray:
+        """Return the label of a picture as a `Sample` holds it."""
+        return self.labels[i] if self.multilabel else int(self.labels[i])
+
     @property
     def multilabel(self) -> bool:
         """Whether a picture can have several labels."""
@@ -185,15 +154,8 @@ class Dataset(torch.utils.data.Dataset):
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
 
 
-# Several splits of a data set as one.
-
-
 class Pooled(Dataset):
-    """The pictures of several splits, one after the other; folds are drawn anew from all of them.
-
-    Args:
-        parts: Splits with the same classes.
-    """
+    """The pictures of several splits with the same classes, one after the other."""
 
     def __init__(self, parts: Sequence[Dataset]):
         self.parts, first = parts, parts[0]
@@ -213,18 +175,14 @@ class Pooled(Dataset):
         squares, begin = torch.empty(len(rows), 3, side, side, dtype=torch.uint8), 0
         for part, end in zip(self.parts, self.ends, strict=True):
             here = (rows >= begin) & (rows < end)
-            if here.any():
-                squares[here] = _squares(part, rows[here] - begin, side)
+            if here.any() and hasattr(part, "batch"):  # a pack
+                squares[here] = part.batch(rows[here] - begin, side)
+            elif here.any():
+                own = [part.sample(i).squared(side).picture for i in (rows[here] - begin).tolist()]
+                squares[here] = torch.stack(own)
             begin = end
         return squares
 
     def content(self) -> str:
         """Return what identifies the parts."""
         return " ".join(part.fingerprint for part in self.parts)
-
-
-def _squares(part: Dataset, rows: Tensor, side: int) -> Tensor:
-    """Return squares of one split: of a pack at once, of another picture by picture."""
-    if hasattr(part, "batch"):
-        return part.batch(rows, side)
-    return torch.stack([part.sample(int(i)).squared(side).picture for i in rows])

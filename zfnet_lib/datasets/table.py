@@ -1,69 +1,52 @@
-"""The one table of data sets: what they hold, where they come from, how they are laid out."""
+"""The one table of data sets, and what opens them: adding a data set is adding an entry to `DATASETS`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from ..files import data_root, expanded
 from . import folders
-from .folders import Reader
+from .folders import BY_HAND, Index, Photos, PictureFiles, held_out, read_folder
+from .samples import DataError, Dataset, MissingDataError
+from .shapes import FAMILIES, SPLITS, Shapes
 
 GB = 10**9
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A file that a data set is unpacked from.
+    """A file that a data set is unpacked from."""
 
-    Attributes:
-        title: What it is.
-        sha256: Its hash.
-        images: Pictures a split that it holds, where it is not the whole data set.
-        url: Its official address; empty for an archive that has to be at hand.
-        size: Bytes.
-        inner: An archive inside this one that holds the pictures.
-    """
-
-    title: str
-    sha256: str
-    images: Mapping[str, int] = field(default_factory=dict)
-    url: str = ""
-    size: int = 0
-    inner: str = ""
+    title: str  # what it is
+    sha256: str  # its hash
+    images: Mapping[str, int] = field(default_factory=dict)  # pictures a split, where it lacks some
+    url: str = ""  # its official address; empty for an archive that has to be at hand
+    size: int = 0  # bytes
+    inner: str = ""  # an archive inside this one that holds the pictures
 
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """One data set.
+    """One data set."""
 
-    Attributes:
-        name: What it is opened by.
-        title: What it is called in print.
-        classes: Number of classes.
-        images: Pictures a split. "all" stands for a data set without an official split: a tenth of each
-            class then validates.
-        licence: Terms of use in short.
-        source: The official page.
-        layout: Where the pictures lie in their folder.
-        side: Side in pixels to pack it at: its own where that is below the paper's 256.
-        folder: The folder inside its place below the data root.
-        room: Bytes on disk once unpacked.
-        reader: Reads its index.
-        archives: The official archive first, then others that are accepted.
-    """
-
-    name: str
-    title: str
-    classes: int
-    images: Mapping[str, int]
-    licence: str
-    source: str
-    layout: str
-    side: int = 256
-    folder: str = ""
-    room: int = 0
-    reader: Reader | None = None
-    archives: tuple[Archive, ...] = ()
+    name: str  # what it is opened by
+    title: str  # what it is called in print
+    classes: int  # number of classes
+    images: Mapping[str, int]  # pictures a split; of "all", without an official split, a tenth validates
+    licence: str  # in short
+    source: str  # the official page
+    layout: str  # where the pictures lie in their folder
+    side: int = 256  # side in pixels to pack it at: its own where that is below the paper's 256
+    folder: str = ""  # the folder inside its place below the data root
+    room: int = 0  # bytes on disk once unpacked
+    reader: Callable[[Path, str], Index] | None = None  # of a data set of files: one of `folders`
+    made: Callable[..., Dataset] | None = None  # of others: makes it from its name, a split and options
+    archives: tuple[Archive, ...] = ()  # the official archive first, then others that are accepted
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -230,38 +213,131 @@ _ENTRIES = (
         licence="public domain, CC0 or CC BY 2.0",
         source="scikit-image, scikit-learn",
         layout="inside the installed packages",
+        made=Photos,
     ),
-    DatasetEntry(
-        name="shapes",
-        title="shapes: procedural pictures of 16 kinds of objects",
-        classes=16,
-        images={"train": 4096, "val": 1024},
-        licence="part of this project",
-        source="zfnet_lib.datasets.shapes",
-        layout="drawn on demand",
-        side=64,
-    ),
-    DatasetEntry(
-        name="shapes-transfer",
-        title="shapes: 10 other kinds of objects",
-        classes=10,
-        images={"train": 4096, "val": 1024},
-        licence="part of this project",
-        source="zfnet_lib.datasets.shapes",
-        layout="drawn on demand",
-        side=64,
-    ),
-    DatasetEntry(
-        name="shapes-scenes",
-        title="shapes: scenes of two to four objects",
-        classes=16,
-        images={"train": 4096, "val": 1024},
-        licence="part of this project",
-        source="zfnet_lib.datasets.shapes",
-        layout="drawn on demand",
-        side=64,
+    *(
+        DatasetEntry(
+            name=name,
+            title=title,
+            classes=len(FAMILIES[name]),
+            images=SPLITS,
+            licence="part of this project",
+            source="zfnet_lib.datasets.shapes",
+            layout="drawn on demand",
+            side=64,
+            made=Shapes,
+        )
+        for name, title in (
+            ("shapes", "shapes: procedural pictures of 16 kinds of objects"),
+            ("shapes-transfer", "shapes: 10 other kinds of objects"),
+            ("shapes-scenes", "shapes: scenes of two to four objects"),
+        )
     ),
 )
 
 DATASETS: dict[str, DatasetEntry] = {entry.name: entry for entry in _ENTRIES}
 """Every data set by name; the opener takes `folder:PATH` besides."""
+
+
+def dataset_entry(name: str) -> DatasetEntry:
+    """Return a data set's entry in the table."""
+    if name not in DATASETS:
+        raise DataError(f"there is no data set {name!r}; known are {', '.join(DATASETS)}, and folder:PATH")
+    return DATASETS[name]
+
+
+def dataset_folder(name: str) -> Path:
+    """Return where a fetched data set lies: `<data root>/<name>/…`."""
+    return data_root() / name / dataset_entry(name).folder
+
+
+def splits_of(name: str) -> tuple[str, ...]:
+    """Return the splits that a data set, or `folder:PATH`, can be opened by."""
+    root = _own_folder(name)
+    if root is None:
+        return dataset_entry(name).splits
+    return ("train", "val") if held_out(root) else ("train", "val", "all")
+
+
+def file_name(name: str) -> str:
+    """Return what files about a data set are called: of `folder:PATH` a name that tells it from other folders."""
+    root = _own_folder(name)
+    if root is None:
+        return name
+    root = root.resolve()
+    return f"folder-{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
+
+
+def _own_folder(name: str) -> Path | None:
+    """Return the folder that `folder:PATH` names; None for other names."""
+    kind, _, path = name.partition(":")
+    if kind != "folder" or not path:
+        return None
+    root = expanded(path)
+    if not root.is_dir():
+        raise DataError(f"there is no folder {root}; give folder:PATH with one folder of pictures a class in it")
+    return root
+
+
+def open_dataset(name: str, split: str = "val", **options) -> Dataset:
+    """Open a data set by its name.
+
+    Args:
+        name: A key of `DATASETS`, or `folder:PATH` for pictures of your own in one folder a class.
+        split: "train" or "val" as a rule; the entry's `splits` says which there are.
+        **options: Of the drawn and cut data sets: `size`, `n`, `seed` of shapes, `density` of photos.
+
+    Returns:
+        A map-style data set whose items unpack as a uint8 picture [3, h, w] and a label.
+
+    Raises:
+        DataError: An unknown name, split or option.
+        MissingDataError: The data set has not been fetched.
+
+    Example:
+        >>> shapes = open_dataset("shapes", "train", size=32)
+        >>> picture, label = shapes[3]
+        >>> tuple(picture.shape), shapes.classes[label]
+        ((3, 32, 32), 'face')
+    """
+    splits, root = splits_of(name), _own_folder(name)
+    if split not in splits:
+        raise DataError(f"{name} has no split {split!r}; its splits are {', '.join(splits)}")
+    if root:
+        return PictureFiles(name, split, root, read_folder(root, split))
+    entry = dataset_entry(name)
+    parameters = inspect.signature(entry.made).parameters.values() if entry.made else ()
+    known = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    if strange := set(options).difference(known):
+        named = ", ".join(known) or "none"
+        raise DataError(f"{name} has no option {min(strange)!r}; its options: {named}")
+    if entry.made:
+        return entry.made(name, split, **options)
+    root = dataset_folder(name)
+    if not root.is_dir():
+        raise MissingDataError(
+            f"{name} is not at {root}; bring it with: zfnet fetch {name} "
+            f"(or, with an archive at hand: zfnet fetch {name} --from FILE)"
+        )
+    note = data_root() / name / "origin.json"
+    origin = json.loads(note.read_text())["archive"] if note.exists() else BY_HAND
+    return PictureFiles(name, split, root, read_index(entry, root, split), origin)
+
+
+def open_to_look(name: str, **options) -> Dataset:
+    """Open the pictures that figures and browsers look at: those for validation, of an undivided folder all."""
+    whole = _own_folder(name) and "all" in splits_of(name)
+    return open_dataset(name, "all" if whole else "val", **options)
+
+
+def read_index(entry: DatasetEntry, root: Path, split: str) -> Index:
+    """Read which pictures a fetched data set holds; what is not laid out as the table says is refused."""
+    try:
+        return entry.reader(root, split)
+    except (FileNotFoundError, NotADirectoryError, KeyError, IndexError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        reason = f"{error.filename} is missing" if isinstance(error, OSError) else f"bad entry {error}"
+        raise DataError(
+            f"{root} is not laid out as {entry.layout}: {reason}; remove the folder and fetch {entry.name} again"
+        ) from error

@@ -1,15 +1,15 @@
 """The last maps of a network while squares cover its picture, computed from what the squares change.
 
 Every layer is filtered once for the picture as it is. Under a square the filters see the *changes* beneath alone,
-which are zero outside a small window, and what they give is added to the stored pre-activations.
-
+which are zero outside a small window, and what they give is added to the stored pre-activations. Rows and columns
+are independent, so all is planned along one axis; squares that stand side by side are computed together, in windows
+that are equally wide in a layer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import product
 from math import prod
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..architecture import Band, Conv, Step, Stretch, bands, share
+from ..architecture import ArchSpec, Conv, Pool
 from ..network import ConvNet, Trace, output, pooled
 
 NEAR, FAR = 6 * 2**20, 2**28
@@ -34,24 +34,143 @@ WORTH = 0.7
 OUTSIDE = -(2**40)
 """A position that stays negative whatever is added."""
 
+
+class Stretch(NamedTuple):
+    """Windows of one width along one axis of a map with `side` positions: one for each square, or one for all.
+
+    The last of their positions may lie beyond the map.
+    """
+
+    first: tuple[int, ...]
+    width: int
+    side: int
+
+
 Windows = tuple[Stretch, Stretch]
 """Windows of rows and windows of columns, each with each."""
 
 
-@dataclass(frozen=True)
-class Part:
-    """Squares that are computed together: each of the rows with each of the columns.
+class Change(NamedTuple):
+    """What squares side by side change in one convolutional layer, along one axis."""
 
-    Attributes:
-        rows, columns: First row, first column of the squares.
-        maps: Computes the last rectified maps [n, maps, h, w] under each square.
+    below: Stretch  # the inputs that change, and with them some that do not
+    padding: int  # zeros to put before and behind them
+    maps: Stretch  # the pre-activations that change
+    field: Stretch  # the pre-activations that the next layer's changed inputs depend on; in the last layer all
+    output: Stretch  # what changes for the next layer
+    taps: int  # products that one filter takes for one square, those with padding left out
+
+
+class Band(NamedTuple):
+    """Squares side by side: the pixels they cover, and what they change in each convolutional layer."""
+
+    squares: Stretch
+    changes: tuple[Change, ...]
+
+
+@lru_cache(maxsize=32)
+def bands(spec: ArchSpec, side: int, corners: tuple[int, ...], size: int, room: int) -> tuple[Band, ...]:
+    """Divide squares along one axis into the bands that cost least, and follow what each band changes.
+
+    Many squares in a band share windows that must be wide enough for all; few call every filter more often.
+    `corners` are the first rows (or columns) of the squares, ascending; in a band of rows and a like band of
+    columns a layer may have no more values than there is `room` for.
+
+    Example:
+        >>> from zfnet_lib import ZFNET
+        >>> (band,) = bands(ZFNET, 224, (96,), 50, room=2**22)
+        >>> [change.output.width for change in band.changes]
+        [15, 6, 8, 10, 13]
+    """
+    squares, layers, fan_in = [(corner, corner + size) for corner in corners], [], spec.fan_in()
+    below = side, squares
+    for conv in spec.convs:
+        pool = conv.pool if conv is not spec.convs[-1] else None
+        maps = above = _reached(conv, *below)
+        if pool:
+            above = _reached(pool, *maps)
+        elif conv is spec.convs[-1]:  # the last maps are wanted whole
+            above = maps[0], [(0, maps[0])] * len(squares)
+        layers.append((conv, pool, below, maps, above))
+        below = above
+    best: list[tuple[int, tuple[Band, ...]]] = [(0, ())]
+    for end in range(1, len(corners) + 1):
+        options = []
+        for start in reversed(range(end)):
+            n, cost, values, changes = end - start, 0, 0, []
+            for conv, pool, *where in layers:
+                change = _change(conv, pool, *((side, spans[start:end]) for side, spans in where))
+                # As if the other axis were like this one.
+                products = n * change.taps**2 + FIXED * conv.kernel**2
+                cost += conv.maps * fan_in[conv.name] * products // conv.kernel**2
+                values = max(values, conv.maps * (n * change.field.width) ** 2)
+                changes.append(change)
+            if options and values > room:
+                break
+            band = Band(Stretch(tuple(corners[start:end]), size, side), tuple(changes))
+            options.append((best[start][0] + cost, (*best[start][1], band)))
+        best.append(min(options, key=lambda option: option[0]))
+    return best[-1][1]
+
+
+def _reached(step: Conv | Pool, side: int, spans: list[tuple[int, int]]) -> tuple[int, list[tuple[int, int]]]:
+    """Return the side of a step's output, and what sees each span; where nothing does, a position that stays."""
+    above, found = step.side(side), []
+    for span in spans:
+        first, end = step.reaches(*span)
+        first = min(max(first, 0), above - 1)
+        found.append((first, max(min(end, above), first + 1)))
+    return above, found
+
+
+def _change(conv: Conv, pool: Pool | None, below: tuple, maps: tuple, above: tuple) -> Change:
+    """Give squares windows of equal width, each where its own changes begin; all are (side, spans)."""
+    maps, field = (
+        Stretch(tuple(first for first, _ in spans), max(end - first for first, end in spans), side)
+        for side, spans in (maps, above)
+    )
+    output = field
+    if pool:
+        read = [pool.reads(first, first + output.width) for first in output.first]
+        field = Stretch(tuple(first for first, _ in read), read[0][1] - read[0][0], maps.side)
+    # What the filters of `maps` see, less the positions at either end that no square changes.
+    side, spans = below
+    seen = [conv.reads(first, first + maps.width) for first in maps.first]
+    before = min(span[0] - first for (first, _), span in zip(seen, spans, strict=True))
+    behind = min(end - span[1] for (_, end), span in zip(seen, spans, strict=True))
+    padding = max(min(before, behind), 0)
+    width = seen[0][1] - seen[0][0] - 2 * padding
+    taps = maps.width * conv.kernel - 2 * sum(range(padding, 0, -conv.stride))
+    changed = Stretch(tuple(first + padding for first, _ in seen), width, side)
+    return Change(changed, padding, maps, field, output, taps)
+
+
+def share(spec: ArchSpec, rows: Sequence[Band], columns: Sequence[Band]) -> float:
+    """Return how many multiply-accumulates the changes take in all convolutions, as a share of whole passes."""
+    part, whole, fan_in = 0.0, 0, spec.fan_in()
+    for i, conv in enumerate(spec.convs):
+        weights, taps, positions = conv.maps * fan_in[conv.name], 1, 1
+        for axis in (rows, columns):
+            taps *= sum(len(band.squares.first) * band.changes[i].taps for band in axis)
+            positions *= sum(len(band.squares.first) * band.changes[i].maps.side for band in axis)
+        part += weights * taps / conv.kernel**2
+        whole += weights * positions
+    return part / whole
+
+
+class Part(NamedTuple):
+    """Squares that are computed together: each of the rows with each of the columns, by their first ones.
+
+    `maps` computes the last rectified maps [n, maps, h, w] under each square.
     """
 
     rows: tuple[int, ...]
     columns: tuple[int, ...]
     maps: Callable[[], Tensor]
 
-    def __len__(self) -> int:
+    @property
+    def n(self) -> int:
+        """How many squares."""
         return len(self.rows) * len(self.columns)
 
 
@@ -64,38 +183,33 @@ def covered(
 ) -> list[Part]:
     """Divide the places of a square into parts that can be computed side by side, the largest first.
 
-    Args:
-        trace: A forward pass of one picture.
-        corners: First rows and first columns of the squares, ascending.
-        size: Side of the squares in pixels.
-        fill: [3, 1, 1], the value of the covered pixels.
-        incremental: Whether to compute the changes alone; by default where that is less work.
+    The trace is of one picture; `corners` are the first rows and the first columns of the squares, ascending, and
+    `fill` [3, 1, 1] covers them. By default the changes alone are computed where that is less work.
     """
     spec, sides = trace.net.spec, trace.x.shape[-2:]
     room = NEAR if trace.x.device.type == "cpu" else FAR
-    rows, columns = (
-        bands(spec, side, tuple(each), size, FIXED, room) for side, each in zip(sides, corners, strict=True)
-    )
+    rows, columns = (bands(spec, side, tuple(each), size, room) for side, each in zip(sides, corners, strict=True))
     if incremental is None:
         incremental = share(spec, rows, columns) < WORTH
     net = deepcopy(trace.net.features()).to(memory_format=torch.channels_last)
     if not incremental:
-        return list(_whole(net, trace, corners, size, fill, room))
-    layers, pixels = _layers(net, trace), Table.of(trace.x)
+        n = max(1, room // max(prod(stage.maps.shape) for stage in trace.stages.values()))
+        together = [tuple(corners[1][start : start + n]) for start in range(0, len(corners[1]), n)]
+        return [
+            Part((row,), part, partial(_passed, net, trace.x, row, part, size, fill))
+            for row, part in product(corners[0], together)
+        ]
+    layers, below = [], trace.x
+    for conv in net.spec.convs:
+        before, above = net.filtered(conv, below), trace[conv.name].output
+        layers.append(Layer(conv, net.get_submodule(conv.name).weight, Table.of(before), Table.of(above)))
+        below = above
+    pixels = Table.of(trace.x)
     parts = [
         Part(row.squares.first, column.squares.first, partial(_changed, layers, pixels, fill, row, column))
         for row, column in product(rows, columns)
     ]
-    return sorted(parts, key=len, reverse=True)
-
-
-def _whole(net: ConvNet, trace: Trace, corners, size: int, fill: Tensor, room: int) -> Iterator[Part]:
-    """Yield parts that are forward passes of covered pictures, as many as there is room for."""
-    rows, columns = corners
-    n = max(1, room // max(prod(stage.maps.shape) for stage in trace.stages.values()))
-    for row, start in product(rows, range(0, len(columns), n)):
-        part = tuple(columns[start : start + n])
-        yield Part((row,), part, partial(_passed, net, trace.x, row, part, size, fill))
+    return sorted(parts, key=lambda part: part.n, reverse=True)
 
 
 def _passed(net: ConvNet, x: Tensor, row: int, columns: Sequence[int], size: int, fill: Tensor) -> Tensor:
@@ -105,25 +219,11 @@ def _passed(net: ConvNet, x: Tensor, row: int, columns: Sequence[int], size: int
         picture[:, row : row + size, column : column + size] = fill
     *lower, last = net.spec.convs
     x = net.features(lower[-1].name).convolved(x) if lower else x
-    return F.relu_(_filtered(net, last, x))
-
-
-def _filtered(net: ConvNet, conv: Conv, x: Tensor) -> Tensor:
-    """Return the pre-activations of a layer."""
-    overhang = (0, conv.overhang(x.shape[-1]), 0, conv.overhang(x.shape[-2]))
-    return net.get_submodule(conv.name)(F.pad(x, overhang))
-
-
-# ---- the changes alone --------------------------------------------------------------------------------------
+    return F.relu_(net.filtered(last, x))
 
 
 class Table:
-    """Windows of maps: a row for each of their positions, and a last row for whatever lies outside.
-
-    Args:
-        rows: [positions + 1, maps].
-        windows: Which.
-    """
+    """Windows of maps as [positions + 1, maps]: a row for each position, and a last one for all that is outside."""
 
     def __init__(self, rows: Tensor, windows: Windows):
         self.rows, self.windows = rows, windows
@@ -176,14 +276,7 @@ def _shape(windows: Windows) -> tuple[int, int, int]:
 
 
 class Layer(NamedTuple):
-    """A convolution, and what it computes on the picture as it is.
-
-    Attributes:
-        conv: The layer.
-        weight: Its filters.
-        before: The pre-activations.
-        output: What the next layer sees.
-    """
+    """A convolution, its filters, and what it computes on the picture as it is: pre-activations and output."""
 
     conv: Conv
     weight: Tensor
@@ -191,40 +284,27 @@ class Layer(NamedTuple):
     output: Table
 
 
-def _layers(net: ConvNet, trace: Trace) -> list[Layer]:
-    layers, below = [], trace.x
-    for conv in net.spec.convs:
-        before, above = _filtered(net, conv, below), trace[conv.name].output
-        layers.append(Layer(conv, net.get_submodule(conv.name).weight, Table.of(before), Table.of(above)))
-        below = above
-    return layers
-
-
 def _changed(layers: Sequence[Layer], pixels: Table, fill: Tensor, rows: Band, columns: Band) -> Tensor:
     """Return the last rectified maps: from layer to layer, follow what changes."""
-    *lower, last = zip(layers, rows.steps, columns.steps, strict=True)
     at = rows.squares, columns.squares
     change = fill - pixels.taken(at).maps
-    for layer, row, column in lower:
-        maps = _rectified(layer, row, column, change, at)
-        at = row.output, column.output
-        change = output(layer.conv, pooled(layer.conv, maps)[0]) - layer.output.taken(at).maps
-    return _rectified(*last, change, at)
-
-
-def _rectified(layer: Layer, row: Step, column: Step, change: Tensor, at: Windows) -> Tensor:
-    """Filter what changes beneath, add it to what is stored, and rectify."""
-    below, padding, maps, field, *_ = zip(row, column, strict=True)
-    change = _moved(change, at, below)
-    change = F.conv2d(change, layer.weight, None, layer.conv.stride, padding, groups=layer.conv.groups)
-    before = layer.before.taken(field)
-    before.add(change, maps)
-    return F.relu_(before.maps)
+    for layer, *both in zip(layers, rows.changes, columns.changes, strict=True):
+        below, padding, maps, field, above, _ = zip(*both, strict=True)
+        # Filter what changes beneath, add it to what is stored, and rectify.
+        change = _moved(change, at, below)
+        change = F.conv2d(change, layer.weight, None, layer.conv.stride, padding, groups=layer.conv.groups)
+        before = layer.before.taken(field)
+        before.add(change, maps)
+        rectified = F.relu_(before.maps)
+        if layer is not layers[-1]:
+            at = above
+            change = output(layer.conv, pooled(layer.conv, rectified)[0]) - layer.output.taken(at).maps
+    return rectified
 
 
 def _moved(change: Tensor, at: Windows, to: Windows) -> Tensor:
     """Lay changes into other windows, with zeros where they have none and beyond the map."""
-    if at == to and all(stretch.inside for stretch in at):
+    if at == to and all(max(stretch.first) + stretch.width <= stretch.side for stretch in at):
         return change
     table = Table(change.new_zeros(prod(_shape(to)) + 1, change.shape[1]), to)
     table.add(change, at)

@@ -1,13 +1,12 @@
-"""One layer's filters, forwards and transposed, on windows.
+"""The deconvnet confined to windows: what each unit can see, and nothing else, on the way up and down.
 
-Over many positions windows of one size are filtered as usual. Over few, reading the filters takes longer than
-applying them to one window; there windows of all sizes share one matrix product.
+A window is cut out of every map just as the map's borders cut it. Windows of one form, that is of the same sizes
+and with the same zeros left of the padding, run through filters and pools together, like small pictures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import groupby
 from math import prod
@@ -17,20 +16,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..architecture import ArchSpec, Conv, Unit, receptive_field, steps_below
+from ..architecture import ArchSpec, Conv, Span, Unit, receptive_field, spans
 from ..machine import threads
 from ..network import ConvNet, Trace, output, pooled, require_finite
+
+NEAR, FAR = 2**23, 2**28
+"""Bytes of one layer's maps that are computed at a time: few stay near a processor, many occupy a GPU."""
+
+TOGETHER = 4
+"""Times as many units that share the products of the upper layers, whose filters are read once for all of them."""
+
+FEW = 36
+"""Positions in the windows of a layer that counts as an upper one."""
 
 LANES = 16
 """Numbers that a processor multiplies at once."""
 
 
 class Filters:
-    """The filters of a convolutional layer, on tensors [n, maps, h, w] of windows.
+    """The filters of a convolutional layer, forwards and transposed, on windows [n, maps, h, w].
 
-    Args:
-        conv: The layer.
-        module: Its weights and biases.
+    Over many positions windows of one size are filtered as usual. Over few, reading the filters takes longer than
+    applying them to one window; there windows of all sizes share one matrix product.
     """
 
     def __init__(self, conv: Conv, module: nn.Conv2d):
@@ -104,87 +111,15 @@ class Filters:
         return pixels[..., : pixels.shape[2] - more, : pixels.shape[3] - more]
 
 
-# The deconvnet confined to windows: what each unit can see, and nothing else, on the way up and down.
-#
-# A window is cut out of every map just as the map's borders cut it. Windows of one form, that is of the same sizes
-# and with the same zeros left of the padding, run through filters and pools together, like small pictures of their
-# own.
-
-NEAR, FAR = 2**23, 2**28
-"""Bytes of one layer's maps that are computed at a time: few stay near a processor, many occupy a GPU."""
-
-TOGETHER = 4
-"""Times as many units that share the products of the upper layers, whose filters are read once for all of them."""
-
-FEW = 36
-"""Positions in the windows of a layer that counts as an upper one."""
-
-
-class Span(NamedTuple):
-    """The positions of a map, along one axis, that a filter or pool above it reads for one unit.
-
-    Attributes:
-        start, size: The positions that exist; at least one.
-        before, after: Zeros read in front of and behind them; negative where not even the last position is read.
-    """
-
-    start: int
-    size: int
-    before: int
-    after: int
-
-
-def spans(spec: ArchSpec, layer: str, sides: dict[str, int], position: int) -> dict[str, Span]:
-    """Return what every filter and pool beneath a unit reads for it, along one axis.
-
-    Args:
-        spec: The architecture.
-        layer: `conv1` ….
-        sides: Of `input` and of every layer and pool beneath.
-        position: The unit's row or column.
-
-    Returns:
-        By the name of the filter or pool that reads, from the layer down to `conv1`.
-
-    Example:
-        >>> from zfnet_lib.specs import ZFNET
-        >>> spans(ZFNET, "conv3", {"input": 224, "conv1": 110, "pool1": 55, "conv2": 26, "pool2": 13}, 0)["conv3"]
-        Span(start=0, size=2, before=1, after=0)
-    """
-    steps = list(steps_below(spec, layer))
-    sources = ["input", *(name for name, *_ in steps[:-1])]
-    first, end, found = position, position + 1, {}
-    for source, (name, kernel, stride, padding) in zip(reversed(sources), reversed(steps), strict=True):
-        low, high = first * stride - padding, (end - 1) * stride - padding + kernel
-        first = min(max(low, 0), sides[source] - 1)
-        end = max(min(high, sides[source]), first + 1)
-        found[name] = Span(first, end - first, first - low, high - end)
-    return found
-
-
-Form = tuple[tuple[int, ...], ...]
-
-
-@dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     """What one unit reads beneath it, by the name of the filter or pool that reads."""
 
     rows: dict[str, Span]
     columns: dict[str, Span]
 
-    @property
-    def form(self) -> Form:
-        """Everything but the place."""
-        return tuple(span[1:] for axis in (self.rows, self.columns) for span in axis.values())
-
-    def margins(self, reader: str) -> tuple[int, int, int, int]:
-        """Return the zeros that are read on the left, on the right, above and below."""
-        row, column = self.rows[reader], self.columns[reader]
-        return column.before, column.after, row.before, row.after
-
-    def positions(self, reader: str) -> int:
-        """Return how many positions are read."""
-        return self.rows[reader].size * self.columns[reader].size
+    def form(self) -> tuple[tuple[int, ...], ...]:
+        """Return everything but the place."""
+        return tuple(span[1:] for axis in self for span in axis.values())
 
     def cut(self, maps: Tensor, reader: str) -> Tensor:
         """Cut what is read out of whole maps [..., h, w]."""
@@ -195,32 +130,26 @@ class Window:
 class Windows:
     """The windows of all units of one layer in pictures of one size.
 
-    Args:
-        spec: The architecture.
-        layer: `conv1` ….
-        height, width: Of the pictures.
-
     Attributes:
+        readers: By the name of what is read, the filter or pool that reads it.
         lower, upper: Its layers, from the picture upwards: those with many positions in a window, those with few.
         values: How many the largest maps in any window have.
     """
 
     def __init__(self, spec: ArchSpec, layer: str, height: int, width: int):
-        shapes = spec.shapes(height, width)
+        shapes, steps = spec.shapes(height, width), spec.steps(layer)
         self.layer, self.field = layer, receptive_field(spec, layer)
         self.rows, self.columns = (
-            [spans(spec, layer, {name: shape[axis] for name, shape in shapes.items()}, i) for i in range(side)]
-            for axis, side in enumerate(shapes[layer][1:], start=1)
+            [spans(steps, [shape[axis] for shape in shapes.values()], i) for i in range(shapes[layer][axis])]
+            for axis in (1, 2)
         )
-        readers = list(reversed(self.rows[0]))
-        self.readers = dict(zip(["input", *readers], readers, strict=False))
-        widest = Window(
-            *(max(axis, key=lambda spans: spans[readers[0]].size) for axis in (self.rows, self.columns))
-        )
-        self.values = max(shapes[source][0] * widest.positions(reader) for source, reader in self.readers.items())
-        convs = spec.convs[: spec.convs.index(spec.conv(layer)) + 1]
-        large = [n for n, conv in enumerate(convs[:-1]) if widest.positions(self.readers[conv.name]) > FEW]
-        above = large[-1] + 1 if large else 0
+        self.readers = dict(zip(["input", *steps], steps, strict=False))
+        first = next(iter(steps))
+        widest = [max(axis, key=lambda read: read[first].size) for axis in (self.rows, self.columns)]
+        positions = {below: prod(axis[reader].size for axis in widest) for below, reader in self.readers.items()}
+        self.values = max(shapes[below][0] * n for below, n in positions.items())
+        convs = spec.features(layer).convs
+        above = max((n for n, conv in enumerate(convs[:-1], 1) if positions[conv.name] > FEW), default=0)
         self.lower, self.upper = convs[:above], convs[above:]
 
     def of(self, unit: Unit) -> Window:
@@ -235,51 +164,51 @@ class Windows:
         return F.pad(pixels, (left, right, top, bottom)).contiguous()
 
 
-@dataclass
 class Group:
     """Units of one layer whose windows have one form, on their way up and down.
 
     Attributes:
-        units, windows: One a unit.
         now: [units, maps, h, w]: what the way has reached, maps upwards and signals downwards.
         switches: By layer, its switches and the size of its maps.
     """
 
-    units: list[Unit]
-    windows: list[Window]
-    now: Tensor | None = None
-    switches: dict[str, tuple[Tensor, torch.Size]] = field(default_factory=dict)
-
-    def cut(self, x: Tensor, reader: str) -> Tensor:
-        """Cut what the lowest filters read for each unit out of pictures [n, 3, H, W]."""
-        pairs = zip(self.units, self.windows, strict=True)
-        parts = torch.stack([window.cut(x[unit.image], reader) for unit, window in pairs])
-        return parts.contiguous(memory_format=torch.channels_last)
+    def __init__(self, units: list[Unit], windows: Windows):
+        self.units, self.windows, self.all = units, [windows.of(unit) for unit in units], windows
+        self.now: Tensor | None = None
+        self.switches: dict[str, tuple[Tensor, torch.Size]] = {}
 
     def padded(self, conv: Conv, sign: int = 1) -> Tensor:
         """Add the zeros that a layer's filters read, or take them away again."""
-        margins = [sign * n for n in self.windows[0].margins(conv.name)]
+        row, column = (axis[conv.name] for axis in self.windows[0])
+        margins = [sign * n for n in (column.before, column.after, row.before, row.after)]
         return F.pad(self.now, margins) if any(margins) else self.now
 
-    def rise(self, conv: Conv, filtered: Tensor) -> None:
+    def cut(self, x: Tensor) -> None:
+        """Begin with what the lowest filters read for each unit in pictures [n, 3, H, W]."""
+        pairs, reader = zip(self.units, self.windows, strict=True), self.all.readers["input"]
+        parts = torch.stack([window.cut(x[unit.image], reader) for unit, window in pairs])
+        self.now = parts.contiguous(memory_format=torch.channels_last)
+        require_finite(self.now)
+
+    def up(self, conv: Conv, filtered: Tensor) -> None:
         """Rectify, pool and normalise what a layer's filters give; the top layer only rectifies."""
         self.now = filtered.relu_()
-        if conv.name != self.units[0].layer:
+        if conv.name != self.all.layer:
             values, switches = pooled(conv, self.now)
             if conv.pool:
                 self.switches[conv.name] = switches, self.now.shape[2:]
             self.now = output(conv, values)
 
-    def recall(self, trace: Trace, windows: Windows) -> None:
-        """Take the activations and switches from a forward pass of the whole picture."""
-        maps = trace[windows.layer].maps[0]
+    def take_from(self, trace: Trace) -> None:
+        """Take the activations and switches from a forward pass of the whole picture instead."""
+        maps = trace[self.all.layer].maps[0]
         self.now = torch.stack([maps[:, unit.row, unit.column] for unit in self.units])[..., None, None]
-        for layer, pool in windows.readers.items():
+        for layer, pool in self.all.readers.items():
             if layer in trace.stages and trace[layer].switches is not None:
                 width, places = trace[layer].maps.shape[-1], []
                 for window in self.windows:
                     row, column = window.rows[pool], window.columns[pool]
-                    switches = window.cut(trace[layer].switches[0], windows.readers[pool])
+                    switches = window.cut(trace[layer].switches[0], self.all.readers[pool])
                     places.append((switches // width - row.start) * column.size + switches % width - column.start)
                 self.switches[layer] = torch.stack(places), torch.Size((row.size, column.size))
 
@@ -299,62 +228,44 @@ class Group:
             self.now = flat.unflatten(1, size).permute(0, 3, 1, 2)
         return self.now.relu_()
 
-    def sink(self, conv: Conv, filtered: Tensor) -> None:
+    def down(self, conv: Conv, filtered: Tensor) -> None:
         """Keep what a layer's transposed filters give at the positions that exist."""
         self.now = filtered
         self.now = self.padded(conv, sign=-1)
 
 
+@torch.no_grad()
 def project_units(net: ConvNet, x: Tensor, units: Sequence[Unit], batch: int | None = None) -> list[Tensor]:
-    """Project many units, each through its window, in batches that run side by side.
+    """Project units, `batch` of one form at a time, each through its window, in batches that run side by side.
 
-    Args:
-        net: The network.
-        x: Pictures [n, 3, H, W] that it takes, on its device.
-        units: Units that exist.
-        batch: Units of one form that are projected together; by default as many as stay near the processor.
-
-    Returns:
-        For each unit [3, size, size], `size` being its layer's receptive field; 0 beyond the picture.
+    For each unit [3, size, size], `size` being its layer's receptive field; 0 beyond the picture.
     """
     filters = {conv.name: Filters(conv, net.get_submodule(conv.name)) for conv in net.spec.convs}
     room, workers = (NEAR, torch.get_num_threads()) if x.device.type == "cpu" else (FAR, 1)
     layers = [conv.name for conv in net.spec.convs if conv.name in {unit.layer for unit in units}]
     windows = {layer: Windows(net.spec, layer, *x.shape[-2:]) for layer in layers}
     shown: dict[int, Tensor] = {}
-    for seen, own in _seen(net, x, units, layers):
+    every = [(x, list(range(len(units))))]
+    if x.dtype == torch.float64:
+        # Over a flat area activations tie, and the first of them is the switch. Products in float64 round the same
+        # sum differently near the end of a matrix, so that other ones tie in a window than in the picture. Here,
+        # where results are checked, the picture decides. In float32 every window is passed forward alone: faster.
+        images = {image: [i for i, unit in enumerate(units) if unit.image == image] for image, *_ in units}
+        every = ((net.trace(x[image : image + 1], layers[-1]), own) for image, own in images.items())
+    for seen, own in every:
         jobs = []
         for layer in reversed(layers):  # the longest jobs first
-            values = windows[layer].values * x.element_size()
-            size = max(1, room // values) if batch is None else batch
-            forms = {i: windows[layer].of(units[i]).form for i in own if units[i].layer == layer}
-            parts = _batches(forms, size, workers)
-            jobs += [partial(_project, filters, windows[layer], seen, units, each) for each in parts]
+            size = max(1, room // (windows[layer].values * x.element_size())) if batch is None else batch
+            forms = {i: windows[layer].of(units[i]).form() for i in own if units[i].layer == layer}
+            for parts in _batches(forms, size, workers):
+                jobs.append(partial(_project, filters, windows[layer], seen, units, parts))
         with threads(max(1, min(workers, len(jobs)))) as pool:
             for found in pool.map(lambda job: job(), jobs):
                 shown |= found
     return [shown[i] for i in range(len(units))]
 
 
-@torch.no_grad()
-def _seen(
-    net: ConvNet, x: Tensor, units: Sequence[Unit], layers: list[str]
-) -> Iterator[tuple[Tensor | Trace, list[int]]]:
-    """Yield what units see, and which of them: the pictures, or in float64 one whole forward pass a picture.
-
-    Over a flat area activations tie, and the first of them is the switch. Products in float64 round the same sum
-    differently near the end of a matrix, so that other ones tie in a window than in the picture. There, where
-    results are checked, the picture decides. In float32 every window has a pass of its own, which is much faster.
-    """
-    if x.dtype != torch.float64:
-        yield x, list(range(len(units)))
-        return
-    for image in {unit.image for unit in units}:
-        own = [i for i, unit in enumerate(units) if unit.image == image]
-        yield net.trace(x[image : image + 1], layers[-1]), own
-
-
-def _batches(forms: dict[int, Form], size: int, workers: int) -> Iterator[list[list[int]]]:
+def _batches(forms: dict[int, tuple], size: int, workers: int) -> Iterator[list[list[int]]]:
     """Divide units evenly into batches, neighbours in form, and each batch into parts of one form."""
     ordered = sorted(forms, key=forms.get)
     count = min(len(ordered), workers * -(-len(ordered) // (size * TOGETHER * workers)))
@@ -372,39 +283,28 @@ def _project(
     units: Sequence[Unit],
     parts: list[list[int]],
 ) -> dict[int, Tensor]:
-    """Project a batch of one layer's units; each part of it has one form."""
-    groups = [Group([units[i] for i in part], [windows.of(units[i]) for i in part]) for part in parts]
+    """Project a batch of one layer's units, up and down through their windows; each part of it has one form."""
+    groups = [Group([units[i] for i in part], windows) for part in parts]
     if isinstance(seen, Trace):
         for group in groups:
-            group.recall(seen, windows)
+            group.take_from(seen)
     else:
-        _climb(filters, windows, seen, groups)
+        for group in groups:
+            group.cut(seen)
+            for conv in windows.lower:
+                group.up(conv, filters[conv.name].forwards(group.padded(conv)))
+        for conv in windows.upper:
+            filtered = filters[conv.name].forwards_together([group.padded(conv) for group in groups])
+            for group, maps in zip(groups, filtered, strict=True):
+                group.up(conv, maps)
     for group in groups:
         group.single_out()
-    _descend(filters, windows, groups)
-    pixels = (each for group in groups for each in windows.framed(group.now, group.units[0]))
-    return dict(zip((i for part in parts for i in part), pixels, strict=True))
-
-
-def _climb(filters: dict[str, Filters], windows: Windows, x: Tensor, groups: list[Group]) -> None:
-    """Run the network on the windows up to their units."""
-    for group in groups:
-        group.now = group.cut(x, windows.readers["input"])
-        require_finite(group.now)
-        for conv in windows.lower:
-            group.rise(conv, filters[conv.name].forwards(group.padded(conv)))
-    for conv in windows.upper:
-        filtered = filters[conv.name].forwards_together([group.padded(conv) for group in groups])
-        for group, maps in zip(groups, filtered, strict=True):
-            group.rise(conv, maps)
-
-
-def _descend(filters: dict[str, Filters], windows: Windows, groups: list[Group]) -> None:
-    """Send the signals down to the pixels as `deconv` does."""
     for conv in reversed(windows.upper):
         signals = filters[conv.name].transposed_together([group.rectified(conv) for group in groups])
         for group, signal in zip(groups, signals, strict=True):
-            group.sink(conv, signal)
+            group.down(conv, signal)
     for group in groups:
         for conv in reversed(windows.lower):
-            group.sink(conv, filters[conv.name].transposed(group.rectified(conv)))
+            group.down(conv, filters[conv.name].transposed(group.rectified(conv)))
+    pixels = (each for group in groups for each in windows.framed(group.now, group.units[0]))
+    return dict(zip((i for part in parts for i in part), pixels, strict=True))

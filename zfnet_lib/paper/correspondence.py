@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,8 @@ from ..datasets.shapes import Shapes
 from ..files import ZfnetError
 from ..images import Preparation
 from ..network import ConvNet
-from .plots import BLUE, NORMAL, ORANGE, SMALL, VERMILION, Figure
+from ..strongest import rows_first
+from .plots import BLUE, ORANGE, VERMILION, Figure, plain
 from .records import Stopwatch
 from .setting import Setting, Source, network_of, profile_of
 from .tables import Note, Table
@@ -34,6 +35,14 @@ EASY_HEAD = (0.12, 0.24), (0.9, 0.8)
 
 RANDOM, SAME = "random place", "one random place for all"
 
+RECALLED = {
+    "left eye": ("0.069 ± 0.007", "0.068 ± 0.013"),
+    "right eye": ("0.067 ± 0.007", "0.069 ± 0.015"),
+    "nose": ("0.079 ± 0.017", "0.069 ± 0.011"),
+    RANDOM: ("0.107 ± 0.017", "0.073 ± 0.014"),
+}
+"""The arXiv version's table for layers 5 and 7, dogs, as it is remembered."""
+
 Places = dict[str, np.ndarray]
 """By part: row and column of its centre in each picture, [n, 2], as shares of the picture's centre square."""
 
@@ -42,23 +51,14 @@ class CorrespondenceError(ZfnetError, ValueError):
     """Pictures, masks or groups that cannot be compared."""
 
 
-@dataclass(frozen=True)
-class Correspondence:
-    """How alike the changes are that hiding a part makes in different pictures.
+class Correspondence(NamedTuple):
+    """How alike the changes are that hiding a part makes in different pictures; arrays [layers, parts, groups]."""
 
-    Attributes:
-        layers, parts: What the axes count; the layers from the picture upwards.
-        delta: float64 [layers, parts, groups]: mean over the pairs of a group of the share of features whose
-            changes differ in sign; 0 is full consistency, 1 the opposite.
-        chance: The same shape, for pairs whose signs are as frequent but fall anywhere.
-        changed: The same shape: mean share of the features that change at all.
-    """
-
-    layers: tuple[str, ...]
+    layers: tuple[str, ...]  # from the picture upwards
     parts: tuple[str, ...]
-    delta: np.ndarray
-    chance: np.ndarray
-    changed: np.ndarray
+    delta: np.ndarray  # mean over pairs of the share of features whose changes differ in sign; 0: full consistency
+    chance: np.ndarray  # the same for signs that are as frequent but fall anywhere
+    changed: np.ndarray  # mean share of the features that change at all
 
     @property
     def relative(self) -> np.ndarray:
@@ -69,169 +69,14 @@ class Correspondence:
         return np.divide(self.delta, self.chance, out=np.ones_like(self.delta), where=self.chance > 0)
 
 
-def easy_face_places(n: int, seed: int = 0) -> Places:
-    """Return the parts of n aligned faces, and random places on their heads."""
-    (top, left), (bottom, right) = EASY_HEAD
-    heads = np.random.default_rng(seed).uniform((top, left), (bottom, right), (n, 2))
-    parts = {part: np.tile(place, (n, 1)) for part, place in EASY_FACE.items()}
-    return parts | _random_places(heads)
-
-
-def drawn_face_places(shapes: Shapes, rows: Sequence[int], seed: int = 0) -> Places:
-    """Return the eyes and the mouth of drawn faces, and random places on their heads.
-
-    Args:
-        shapes: Pictures of the family `shapes`.
-        rows: Which of them; all show a face.
-        seed: Of the random places.
-
-    Raises:
-        CorrespondenceError: A picture without a face, or one in which a part is hidden.
-    """
-    rng = np.random.default_rng(seed)
-    found = {part: [] for part in ("left eye", "right eye", "mouth")}
-    heads = []
-    for row in rows:
-        shown = shapes.objects(row)[0]
-        eyes, mouth = (_pixels(shown.parts.get(part)) for part in ("eyes", "mouth"))
-        if not len(eyes) or not len(mouth):
-            raise CorrespondenceError(f"{shapes.names[row]} shows no face with eyes and mouth; choose others")
-        left = eyes[:, 1] < eyes[:, 1].mean()
-        for part, pixels in zip(found, (eyes[left], eyes[~left], mouth), strict=True):
-            found[part].append(pixels.mean(0) / shapes.size)
-        head = _pixels(shown.mask)
-        heads.append(head[rng.integers(len(head))] / shapes.size)
-    return {part: np.array(places) for part, places in found.items()} | _random_places(np.array(heads))
-
-
-def squares(centres: np.ndarray, preparation: Preparation, side: float = SIDE) -> Tensor:
-    """Return masks of squares around places of the prepared view; near the edge they are moved inside.
-
-    Args:
-        centres: [n, 2], row and column as shares of the picture's centre square.
-        preparation: Of the network.
-        side: As a share of the centre square.
-
-    Returns:
-        bool [n, crop, crop].
-
-    Example:
-        >>> squares(np.array([[0.5, 0.25]]), Preparation.grey(7), 0.25)[0].sum(0).tolist()
-        [0, 2, 2, 0, 0, 0, 0]
-    """
-    crop, width = preparation.crop, max(round(side * preparation.short_side), 1)
-    margin = (preparation.short_side - crop) // 2
-    first = np.rint(np.asarray(centres) * preparation.short_side - margin - width / 2).clip(0, crop - width)
-    inside = torch.arange(crop) - torch.from_numpy(first)[..., None]
-    rows, columns = ((inside >= 0) & (inside < width)).unbind(1)
-    return rows[:, :, None] & columns[:, None, :]
-
-
-@torch.no_grad()
-def correspondence(
-    net: ConvNet, x: Tensor, masks: Mapping[str, Tensor], layers: Sequence[str] = (), group: int = GROUP
-) -> Correspondence:
-    """Hide a part in each picture and compare the changes of the features between the pictures of a group.
-
-    With x_i the rectified maps of a layer and x~_i those of the masked picture, e_i = x_i - x~_i, and Delta is the
-    mean of H(sign e_i, sign e_j) over i != j; H is the Hamming distance divided by the number of features.
-
-    Args:
-        net: Any network.
-        x: Prepared pictures [n, 3, H, W]; every `group` of them in turn are compared.
-        masks: By part: bool [n, H, W]; what is true becomes the mean.
-        layers: The highest layer with maps and, where there is one, the highest fully connected one by default.
-        group: At least 2.
-
-    Raises:
-        CorrespondenceError: Pictures that make no whole groups, or masks of another shape.
-        SpecError: No such layer.
-    """
-    if group < 2 or not len(x) or len(x) % group:
-        raise CorrespondenceError(f"pictures are compared in groups of at least 2: {len(x)} make none of {group}")
-    for part, mask in masks.items():
-        if mask.shape != (len(x), *x.shape[2:]) or mask.dtype != torch.bool:
-            wanted = [len(x), *x.shape[2:]]
-            raise CorrespondenceError(
-                f"the mask {part!r} is bool {wanted}; given {str(mask.dtype)[6:]} {list(mask.shape)}"
-            )
-    layers = tuple(layers) or _top_layers(net)
-    result = np.empty((3, len(layers), len(masks), len(x) // group))
-    for number, rows in enumerate(torch.arange(len(x)).split(group)):
-        seen = _features(net, x[rows], layers)
-        for place, mask in enumerate(masks.values()):
-            hidden = _features(net, masked(x[rows], mask[rows]), layers)
-            for level, layer in enumerate(layers):
-                result[:, level, place, number] = _compared(_signs(seen[layer] - hidden[layer]))
-    return Correspondence(layers, tuple(masks), *result)
-
-
-def masked(x: Tensor, mask: Tensor) -> Tensor:
-    """Hide a part of prepared pictures [n, 3, H, W] by the mean, where the mask [n, H, W] is true."""
-    return x.masked_fill(mask[:, None].to(x.device), 0)
-
-
-def _top_layers(net: ConvNet) -> tuple[str, ...]:
-    """Return the counterparts of the paper's layers 5 and 7."""
-    return tuple(layers[-1].name for layers in (net.spec.convs, net.spec.dense) if layers)
-
-
-def _features(net: ConvNet, x: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-    highest = max(map(net.layers_upto, layers), key=len)[-1].name
-    trace = net.trace(x.to(net.device), upto=highest)
-    return {layer: trace[layer].maps.flatten(1).cpu() for layer in layers}  # Apple's GPUs lack float64
-
-
-def _signs(change: Tensor) -> Tensor:
-    """Return -1, 0 or 1 of each change; what rounding could have made counts as no change."""
-    return torch.where(change.abs() > ROUNDING * change.abs().max(), change.sign(), 0)
-
-
-def _compared(signs: Tensor) -> tuple[float, float, float]:
-    """Return of [n, features] the mean distance of two rows, that by chance, and the share of changes."""
-    others = ~torch.eye(len(signs), dtype=torch.bool, device=signs.device)
-    distances = (signs[:, None] != signs[None]).double().mean(-1)
-    shares = torch.stack([(signs == sign).double().mean(-1) for sign in (-1, 0, 1)])
-    by_chance = 1 - shares.T @ shares
-    changed = (signs != 0).double().mean()
-    return distances[others].mean().item(), by_chance[others].mean().item(), changed.item()
-
-
-def _random_places(heads: np.ndarray) -> Places:
-    """Return another random place in each picture, and one for all pictures of a group."""
-    return {RANDOM: heads, SAME: np.repeat(heads[::GROUP], GROUP, axis=0)[: len(heads)]}
-
-
-def _pixels(mask: Tensor | None) -> np.ndarray:
-    """Return row and column of the middle of each true pixel, [pixels, 2]."""
-    return np.argwhere(mask.numpy()) + 0.5 if mask is not None else np.empty((0, 2))
-
-
-# Correspondence: whether hiding the same part changes the features of different pictures in the same way.
-
-RECALLED = {
-    "left eye": ("0.069 ± 0.007", "0.068 ± 0.013"),
-    "right eye": ("0.067 ± 0.007", "0.069 ± 0.015"),
-    "nose": ("0.079 ± 0.017", "0.069 ± 0.011"),
-    RANDOM: ("0.107 ± 0.017", "0.073 ± 0.014"),
-}
-"""The arXiv version's table for layers 5 and 7, dogs, as it is remembered."""
-
-
-@dataclass(frozen=True)
-class Parts:
-    """How consistently a network treats the parts of faces.
-
-    Attributes:
-        found: Distances by layer, part and group of five pictures.
-        shown: One row for each picture of the first group: as it is, then with each part hidden; uint8 [h, w, 3].
-        table: Delta of every part and layer, beside the arXiv version's as recalled.
-        verdict: In how many groups the parts are below the random places.
-        source: What it was computed from.
-    """
+class Parts(NamedTuple):
+    """How consistently a network treats the parts of faces."""
 
     found: Correspondence
-    shown: list[tuple[np.ndarray, ...]]
+    net: ConvNet
+    x: Tensor  # the prepared pictures
+    masks: dict[str, Tensor]  # by part: what of them is hidden
+    shown: list[list[np.ndarray]]  # each picture of the first group as it is, then with each part hidden
     table: Table
     verdict: Note
     source: Source
@@ -240,30 +85,67 @@ class Parts:
 def measure(profile: str, pictures: str = "", network: str = "", groups: int = 12, seed: int = 0) -> Parts:
     """Hide eyes, nose or a random place in faces and compare the changes (after the arXiv version, as recalled).
 
-    Args:
-        profile: `smoke`, `tiny` or `paper`.
-        pictures: `caltech-101` (its aligned `Faces_easy`) or `shapes` (its drawn faces). By default `shapes` in
-            `smoke`, otherwise `caltech-101` where it is at hand, else `shapes`; the result says which.
-        network: Weights; the profile's by default.
-        groups: Of five pictures each.
-        seed: Of the random places.
-
-    Raises:
-        ZfnetError: Pictures without known parts, or fewer of them.
+    The pictures are `caltech-101` (its aligned `Faces_easy`) or `shapes` (its drawn faces): by default `shapes` in
+    `smoke`, otherwise `caltech-101` where it is at hand. `seed` draws the random places.
     """
     watch, net = Stopwatch(), network_of(profile, network)
-    dataset, rows, places = _faces(net, pictures or _at_hand(profile), groups, seed)
+    dataset, rows, places = faces(net, pictures or _at_hand(profile), groups, seed)
     x = net.prepare([dataset[row].picture for row in rows])
     masks = {part: squares(centres, net.preparation) for part, centres in places.items()}
     found = correspondence(net, x, masks)
     first = [x[:GROUP], *(masked(x[:GROUP], mask[:GROUP]) for mask in masks.values())]
-    return Parts(
-        found,
-        list(zip(*(_seen(net, pictures) for pictures in first), strict=True)),
-        _table(found),
-        _verdict(found),
-        Setting(network or profile_of(profile).network, net, dataset, watch).source(seed),
-    )
+    looks = zip(*(net.preparation.visible(one) for one in first), strict=True)
+    shown = [[rows_first(picture) for picture in row] for row in looks]
+    source = Setting(network or profile_of(profile).network, net, dataset, watch).source(seed)
+    return Parts(found, net, x, masks, shown, _table(found), _verdict(found), source)
+
+
+@torch.no_grad()
+def correspondence(
+    net: ConvNet, x: Tensor, masks: Mapping[str, Tensor], layers: Sequence[str] = (), group: int = GROUP
+) -> Correspondence:
+    """Hide a part in prepared pictures and compare the changes of the features between the pictures of a group.
+
+    With x_i the rectified maps of a layer and x~_i those of the masked picture, e_i = x_i - x~_i, and Delta is the
+    mean of H(sign e_i, sign e_j) over i != j; H is the Hamming distance divided by the number of features. Masks
+    are bool [n, H, W]. By default the highest layer with maps and the highest fully connected one are compared.
+    """
+    if group < 2 or not len(x) or len(x) % group:
+        raise CorrespondenceError(f"pictures are compared in groups of at least 2: {len(x)} make none of {group}")
+    wanted = [len(x), *x.shape[2:]]
+    for part, mask in masks.items():
+        if list(mask.shape) != wanted or mask.dtype != torch.bool:
+            given = f"{str(mask.dtype)[6:]} {list(mask.shape)}"
+            raise CorrespondenceError(f"the mask {part!r} is bool {wanted}; given {given}")
+    layers = tuple(layers) or tuple(each[-1].name for each in (net.spec.convs, net.spec.dense) if each)
+    highest = max(map(net.layers_upto, layers), key=len)[-1].name
+
+    def features(x: Tensor) -> list[Tensor]:
+        trace = net.trace(x.to(net.device), upto=highest)
+        return [trace[layer].maps.flatten(1).cpu() for layer in layers]  # Apple's GPUs lack float64
+
+    result = np.empty((3, len(layers), len(masks), len(x) // group))
+    for number, rows in enumerate(torch.arange(len(x)).split(group)):
+        seen = features(x[rows])
+        for place, mask in enumerate(masks.values()):
+            for level, hidden in enumerate(features(masked(x[rows], mask[rows]))):
+                result[:, level, place, number] = _compared(seen[level] - hidden)
+    return Correspondence(layers, tuple(masks), *result)
+
+
+def masked(x: Tensor, mask: Tensor) -> Tensor:
+    """Hide a part of prepared pictures [n, 3, H, W] by the mean, where the mask [n, H, W] is true."""
+    return x.masked_fill(mask[:, None].to(x.device), 0)
+
+
+def _compared(change: Tensor) -> tuple[float, float, float]:
+    """Return of [n, features] the mean distance of two rows' signs, that by chance, and the share of changes."""
+    signs = torch.where(change.abs() > ROUNDING * change.abs().max(), change.sign(), 0)
+    others = ~torch.eye(len(signs), dtype=torch.bool)
+    distances = (signs[:, None] != signs[None]).double().mean(-1)
+    shares = torch.stack([(signs == sign).double().mean(-1) for sign in (-1, 0, 1)])
+    by_chance = 1 - shares.T @ shares
+    return distances[others].mean().item(), by_chance[others].mean().item(), (signs != 0).double().mean().item()
 
 
 def _at_hand(profile: str) -> str:
@@ -275,7 +157,7 @@ def _at_hand(profile: str) -> str:
         return "shapes"
 
 
-def _faces(net: ConvNet, pictures: str, groups: int, seed: int) -> tuple[Dataset, list[int], Places]:
+def faces(net: ConvNet, pictures: str, groups: int, seed: int) -> tuple[Dataset, list[int], Places]:
     """Open a data set and find faces in it, the pictures of a group far apart: neighbours often show one person."""
     if pictures not in ("caltech-101", "shapes"):
         raise ZfnetError(f"the parts of {pictures!r} are not known; choose caltech-101 (Faces_easy) or shapes")
@@ -292,7 +174,55 @@ def _faces(net: ConvNet, pictures: str, groups: int, seed: int) -> tuple[Dataset
     return dataset, chosen, places
 
 
+def easy_face_places(n: int, seed: int = 0) -> Places:
+    """Return the parts of n aligned faces, and random places on their heads."""
+    heads = np.random.default_rng(seed).uniform(*EASY_HEAD, (n, 2))
+    return {part: np.tile(place, (n, 1)) for part, place in EASY_FACE.items()} | _random_places(heads)
+
+
+def drawn_face_places(shapes: Shapes, rows: Sequence[int], seed: int = 0) -> Places:
+    """Return the eyes and the mouth of drawn faces, and random places on their heads."""
+    rng = np.random.default_rng(seed)
+    found = {part: [] for part in ("left eye", "right eye", "mouth")}
+    heads = []
+    for row in rows:
+        shown = shapes.objects(row)[0]
+        masks = (shown.parts.get("eyes"), shown.parts.get("mouth"), shown.mask)
+        if not all(mask is not None and mask.any() for mask in masks):
+            raise CorrespondenceError(f"{shapes.names[row]} shows no face with eyes and mouth; choose others")
+        eyes, mouth, head = (np.argwhere(mask.numpy()) + 0.5 for mask in masks)  # the middles of their pixels
+        left = eyes[:, 1] < eyes[:, 1].mean()
+        for part, pixels in zip(found, (eyes[left], eyes[~left], mouth), strict=True):
+            found[part].append(pixels.mean(0) / shapes.size)
+        heads.append(head[rng.integers(len(head))] / shapes.size)
+    return {part: np.array(places) for part, places in found.items()} | _random_places(np.array(heads))
+
+
+def _random_places(heads: np.ndarray) -> Places:
+    """Return another random place in each picture, and one for all pictures of a group."""
+    return {RANDOM: heads, SAME: np.repeat(heads[::GROUP], GROUP, axis=0)[: len(heads)]}
+
+
+def squares(centres: np.ndarray, preparation: Preparation, side: float = SIDE) -> Tensor:
+    """Return masks [n, crop, crop] of squares around places of the prepared view; near the edge they move inside.
+
+    Centres [n, 2] and side count in shares of the picture's centre square.
+
+    >>> squares(np.array([[0.5, 0.25]]), Preparation.grey(7), 0.25)[0].sum(0).tolist()
+    [0, 2, 2, 0, 0, 0, 0]
+    """
+    crop, width = preparation.crop, max(round(side * preparation.short_side), 1)
+    margin = (preparation.short_side - crop) // 2
+    first = np.rint(np.asarray(centres) * preparation.short_side - margin - width / 2).clip(0, crop - width)
+    inside = torch.arange(crop) - torch.from_numpy(first)[..., None]
+    rows, columns = ((inside >= 0) & (inside < width)).unbind(1)
+    return rows[:, :, None] & columns[:, None, :]
+
+
 def _table(found: Correspondence) -> Table:
+    def spread(values: np.ndarray) -> str:
+        return f"{values.mean():.3f}" + (f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else "")
+
     columns = {
         "layer": "Layer",
         "part": "Hidden",
@@ -301,28 +231,25 @@ def _table(found: Correspondence) -> Table:
         "changed": "Changed, %",
         "paper": "Δ in the arXiv version, dogs (recalled)",
     }
-    rows = []
-    for i, layer in enumerate(found.layers):
-        for j, part in enumerate(found.parts):
-            rows.append(
-                {
-                    "layer": layer,
-                    "part": part,
-                    "delta": _spread(found.delta[i, j]),
-                    "relative": _spread(found.relative[i, j]),
-                    "changed": round(100 * float(found.changed[i, j].mean()), 1),
-                    "paper": RECALLED.get(part, ("", ""))[int(layer.startswith("fc"))],
-                }
-            )
+    rows = [
+        {
+            "layer": layer,
+            "part": part,
+            "delta": spread(found.delta[i, j]),
+            "relative": spread(found.relative[i, j]),
+            "changed": round(100 * float(found.changed[i, j].mean()), 1),
+            "paper": RECALLED.get(part, ("", ""))[int(layer.startswith("fc"))],
+        }
+        for i, layer in enumerate(found.layers)
+        for j, part in enumerate(found.parts)
+    ]
     return Table(columns, rows)
 
 
 def _verdict(found: Correspondence) -> Note:
     """Count the groups in which the parts are treated more consistently than random places."""
-    parts = [place for place, part in enumerate(found.parts) if part not in (RANDOM, SAME)]
-    sentences = []
-    for level, layer in enumerate(found.layers):
-        delta, relative = found.delta[level], found.relative[level]
+    parts, sentences = [part not in (RANDOM, SAME) for part in found.parts], []
+    for layer, delta, relative in zip(found.layers, found.delta, found.relative, strict=True):
         below, by_chance, controlled = (
             int((values[parts] < values[found.parts.index(other)]).sum())
             for values, other in ((delta, RANDOM), (relative, RANDOM), (relative, SAME))
@@ -335,53 +262,29 @@ def _verdict(found: Correspondence) -> Note:
     return Note(" ".join(sentences))
 
 
-def _spread(values: np.ndarray) -> str:
-    return f"{values.mean():.3f}" + (f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else "")
+CONTROLS = {RANDOM: (VERMILION, "s"), SAME: (ORANGE, "^")}
+"""How the controls are drawn; the parts are blue dots."""
 
 
-def _seen(net: ConvNet, x: Tensor) -> np.ndarray:
-    """Return prepared pictures as they look, uint8 [n, h, w, 3]."""
-    return net.preparation.visible(x).permute(0, 2, 3, 1).numpy()
-
-
-# How consistently the features of different pictures change when a part is hidden.
-
-STYLES = ((VERMILION, "s"), (ORANGE, "^"))
-"""Of the controls, which come last; the parts are blue dots."""
-
-
-def deltas(layers: Sequence[str], parts: Sequence[str], delta: np.ndarray, relative: np.ndarray) -> Figure:
-    """Draw Delta of every group, and its mean, for each part; beside it Delta divided by what chance gives.
-
-    Args:
-        layers: Their names.
-        parts: Their names; the last two are the controls.
-        delta: [layers, parts, groups].
-        relative: The same as a share of what chance gives.
-    """
-    figure = Figure(0.3 + 2.5 * len(layers))
-    panels = figure.subplots(len(layers), 2, squeeze=False)
-    styles = [(BLUE, "o")] * (len(parts) - len(STYLES)) + list(STYLES)
-    for level, (layer, line) in enumerate(zip(layers, panels, strict=True)):
-        for axes, values, title in (
-            (line[0], delta[level], f"{layer}: Δ"),
-            (line[1], relative[level], f"{layer}: Δ / Δ by chance"),
-        ):
-            for place, (own, (colour, marker)) in enumerate(zip(values, styles, strict=True)):
+def draw(found: Correspondence) -> Figure:
+    """Draw Delta of every group, and its mean, for each part; beside it Delta divided by what chance gives."""
+    figure = Figure(0.3 + 2.5 * len(found.layers))
+    panels = figure.subplots(len(found.layers), 2, squeeze=False)
+    for layer, line, *both in zip(found.layers, panels, found.delta, found.relative, strict=True):
+        for axes, values, title in zip(line, both, (f"{layer}: Δ", f"{layer}: Δ / Δ by chance"), strict=True):
+            for place, (part, own) in enumerate(zip(found.parts, values, strict=True)):
+                colour, marker = CONTROLS.get(part, (BLUE, "o"))
                 beside = place + np.linspace(-0.22, 0.22, len(own)) if len(own) > 1 else [place]
                 axes.plot(beside, own, marker, color=colour, markersize=3.5, alpha=0.7, markeredgewidth=0)
                 axes.hlines(own.mean(), place - 0.34, place + 0.34, color=colour, linewidth=2)
-            axes.set_xticks(range(len(parts)), [_wrapped(part) for part in parts])
-            axes.set_title(title, fontsize=NORMAL, loc="left")
-            axes.tick_params(labelsize=SMALL)
-            axes.spines[["top", "right"]].set_visible(False)
-            axes.grid(axis="y", linewidth=0.4, alpha=0.5)
+            axes.set_xticks(range(len(found.parts)), [_wrapped(part) for part in found.parts])
+            plain(axes, title)
     figure.tight_layout()
     return figure
 
 
 def _wrapped(words: str) -> str:
-    """Set at most two words on a line."""
+    """Set at most two words on a line; two words stand below each other."""
     parts = words.split()
     lines = [" ".join(parts[start : start + 2]) for start in range(0, len(parts), 2)]
     return "\n".join(lines if len(parts) > 2 else parts)

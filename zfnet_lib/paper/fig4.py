@@ -1,128 +1,119 @@
-"""What Fig. 4 shows, and its files: projections as 8-bit arrays, and every number as a record."""
+"""Fig. 4: how features develop in training: strongest units at its moments, when layers settle, what jumps."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
+from zlib import crc32
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
+import torch
 from safetensors.numpy import load_file, save_file
+from torch import Tensor
+from torch.nn import functional as F
 
-from ..architecture import MINI
-from ..datasets import Dataset
-from ..files import ZfnetError, check, results_root, sha256, storing
-from ..images import FigureError, projection_image, require_picture, robust_maximum
+from ..architecture import MINI, Unit
+from ..batches import squares_of, training_preparation
+from ..deconv import deconv_units
+from ..files import ZfnetError, check, is_there, results_root, sha256, storing
+from ..images import projection_image, robust_maximum
+from ..machine import threads
 from ..network import ConvNet
-from ..training import FIGURE_4_OF
+from ..strongest import fitted, strongest
+from ..training import FIGURE_4_EPOCHS, FIGURE_4_OF, SMOKE, train
+from ..weights import load_network
 from . import records
-from .evolution import LayerEvolution, Snapshots, Strand, answers, cka, crossing, evolve, probe, summaries
-from .plots import DPI, GREY, HEAT, NORMAL, SMALL, VERMILION, WIDTH, Figure, Sheet, not_run, resized
-from .records import Provenance, Record, Stopwatch, store
+from .plots import DPI, GREY, HEAT, NORMAL, SMALL, VERMILION, WIDTH, Figure, Sheet, not_run, plain, resized
+from .records import Provenance, Record, Stopwatch
 from .setting import DATA, Source, profile_of, training_of
-from .spot import developing
 from .tables import Note, Table
-from .trainings import excluded_rows, training_data
+from .trainings import Training, excluded_rows, training_data
 
 INDEX, PROJECTIONS, NUMBERS = "index.json", "projections.safetensors", "numbers.jsonl"
 
 ALIGNMENT = "alignment of the answers with the last ones"
 NEARNESS = "mean cosine of the last units' projections with the last ones"
 PROBE = "accuracy of a linear probe"
-KINDS = ("same unit", "same picture", "other picture")
-"""What becomes of a map's strongest unit from one moment to the next, in the order of `evolution`'s numbers."""
 LARGEST = "share of changes of picture among the tenth of the steps that change appearance most"
+
+KINDS = ("same unit", "same picture", "other picture")
+KEPT, MOVED, JUMPED = range(len(KINDS))
+"""What became of a map's strongest unit from one moment to the next."""
 
 PAPER = {"conv1": "a few epochs", "conv2": "a few epochs", "conv4": "40-50 epochs", "conv5": "40-50 epochs"}
 """When lower and upper layers settle according to section 4, whose layers we take to be 1, 2 and 4, 5."""
 
+SCALES = {"smoke": (1024, 1024, 512), "tiny": (5_000, 10_000, 5_000), "paper": (50_000, 50_000, 10_000)}
+"""Training pictures that are searched, training pictures that probes learn from, validation pictures that judge."""
 
-@dataclass(frozen=True)
-class Feature:
-    """One map at all moments.
+ANSWERED = 512
+"""Validation pictures on whose answers settling is judged."""
 
-    Attributes:
-        map: Its number.
-        pictures: uint8 [moments, s, s, 3]: the projection of its strongest unit, 0 at grey, each at a contrast of
-            its own; the receptive field, or the whole picture where that is smaller.
-        contrasts: The value that reaches full contrast, one a moment.
-        scores: The unit's activation.
-        names: The training picture that it comes from.
-        places: Its row and column.
-    """
+
+def snapshots(folder: Path) -> dict[int, ConvNet]:
+    """Return the networks that a training saved at the epochs of Fig. 4."""
+    saved = {epoch: Path(folder) / "snapshots" / f"epoch-{epoch:02d}-of-{FIGURE_4_OF}" for epoch in FIGURE_4_EPOCHS}
+    if missing := [str(epoch) for epoch, one in saved.items() if not is_there(one)]:
+        raise ZfnetError(
+            f"{folder} lacks the snapshots of epochs {', '.join(missing)} of {FIGURE_4_OF}; train to the end: "
+            f"zfnet train NETWORK --data DATA --recipe RECIPE --resume"
+        )
+    return {epoch: load_network(one) for epoch, one in saved.items()}
+
+
+class Feature(NamedTuple):
+    """One map at all moments."""
 
     map: int
-    pictures: np.ndarray
-    contrasts: list[float]
-    scores: list[float]
-    names: list[str]
-    places: list[tuple[int, int]]
+    pictures: np.ndarray  # uint8 [moments, s, s, 3]: its strongest unit's projection, each at its own contrast
+    contrasts: list[float]  # the value that reaches full contrast
+    scores: list[float]  # the unit's activation
+    names: list[str]  # the training picture that it comes from
+    places: list[tuple[int, int]]  # its row and column
 
     @property
     def changes(self) -> list[bool]:
         """Whether the unit comes from another picture than at the moment before; never at the first one."""
-        return [False, *(name != before for before, name in zip(self.names, self.names[1:], strict=False))]
+        return [False, *(name != before for before, name in pairwise(self.names))]
+
+
+class LayerEvolution(NamedTuple):
+    """One layer at all moments."""
+
+    features: list[Feature]  # of the maps that are shown
+    steps: np.ndarray  # int8 [moments - 1, maps]: KEPT, MOVED or JUMPED
+    likeness: np.ndarray  # [moments - 1, maps]: cosine of the projections before and after; NaN where one is 0
+    nearness: np.ndarray  # [moments, maps]: cosine of the last unit's projection then and in the end; 0 where it
+    # was not active yet, NaN where it never is
 
 
 @dataclass(frozen=True)
 class Development:
-    """Fig. 4: features at several moments of a training, and when they settle. Empty where it was not run.
+    """Fig. 4: features at several moments of a training, and when they settle; empty where it was not run."""
 
-    Attributes:
-        epochs: The moments, in epochs of the paper's 70.
-        features: By layer.
-        numbers: Records of settling, probes and jumps.
-        source: What it was computed from, or how to compute it.
-    """
-
-    epochs: Sequence[int]
+    epochs: Sequence[int]  # of the paper's 70
     features: dict[str, list[Feature]]
     numbers: list[Record]
-    source: Source | Note
+    source: Source | Note  # what it was computed from, or how to compute it
 
-    def block(self, layer: str) -> list[tuple[int, np.ndarray, list[bool]]]:
-        """Return (map, pictures, changes) of a layer's maps, as `figures.fig4.block` takes them.
-
-        Raises:
-            ZfnetError: No such layer.
-        """
-        if self.features and layer not in self.features:
-            raise ZfnetError(f"layer {layer!r} was not followed; here are {', '.join(self.features)}")
-        return [(feature.map, feature.pictures, feature.changes) for feature in self.features.get(layer, [])]
-
-    @property
-    def alignment(self) -> dict[str, list[float]]:
-        """By layer: how far its answers are what they are in the end, at each moment."""
-        return self._curves(ALIGNMENT)
-
-    @property
-    def nearness(self) -> dict[str, list[float]]:
-        """By layer: how far projections are what they are in the end, at each moment."""
-        return self._curves(NEARNESS)
-
-    @property
-    def probes(self) -> dict[str, list[float]]:
-        """By layer: accuracy of linear probes in percent, at each moment."""
-        return self._curves(PROBE)
+    def curves(self, quantity: str) -> dict[str, list[float]]:
+        """Return by layer the value of `ALIGNMENT`, `NEARNESS` or `PROBE` at each moment."""
+        curves: dict[str, list[float]] = {}
+        for record in self.numbers:
+            if record.quantity == quantity:
+                curves.setdefault(record.parameters["layer"], []).append(record.value)
+        return curves
 
     @property
     def settled(self) -> Table:
         """From when on each layer stays at 0.9 of what it becomes."""
-        nearness = self.nearness
-        rows = [
-            {
-                "layer": layer,
-                "answers": crossing(self.epochs, values),
-                "projections": crossing(self.epochs, nearness[layer]),
-                "share": f"{crossing(self.epochs, values) / FIGURE_4_OF:.0%}",
-                "paper": PAPER.get(layer),
-            }
-            for layer, values in self.alignment.items()
-        ]
         columns = {
             "layer": "Layer",
             "answers": f"Answers, from epoch (of {FIGURE_4_OF})",
@@ -130,6 +121,11 @@ class Development:
             "projections": "Projections, from epoch",
             "paper": "Paper",
         }
+        nearness, rows = self.curves(NEARNESS), []
+        for layer, values in self.curves(ALIGNMENT).items():
+            answers, projections = (crossing(self.epochs, each) for each in (values, nearness[layer]))
+            cells = layer, answers, f"{answers / FIGURE_4_OF:.0%}", projections, PAPER.get(layer)
+            rows.append(dict(zip(columns, cells, strict=True)))
         return Table(columns, rows)
 
     @property
@@ -148,34 +144,22 @@ class Development:
 
     def save(self, folder: Path, parameters: dict[str, Any]) -> None:
         """Write the result to a folder as a whole; `parameters` are what it was asked for with."""
-        arrays = {
-            f"{layer}.{one.map}": np.ascontiguousarray(one.pictures)  # safetensors writes memory as it lies
-            for layer, found in self.features.items()
-            for one in found
-        }
-        features = {
-            layer: [{key: value for key, value in vars(one).items() if key != "pictures"} for one in found]
-            for layer, found in self.features.items()
-        }
+        arrays, features = {}, {}
+        for layer, found in self.features.items():
+            features[layer] = [feature._asdict() for feature in found]
+            for values in features[layer]:
+                # safetensors writes memory as it lies
+                arrays[f"{layer}.{values['map']}"] = np.ascontiguousarray(values.pop("pictures"))
+        index = {"parameters": parameters, "epochs": list(self.epochs), "source": asdict(self.source)}
         with storing(folder) as temporary:
             temporary.mkdir()
             save_file(arrays, temporary / PROJECTIONS)
             records.store(temporary / NUMBERS, self.numbers)
-            index = {
-                "parameters": parameters,
-                "epochs": list(self.epochs),
-                "source": asdict(self.source),
-                "features": features,
-            }
-            (temporary / INDEX).write_text(json.dumps(index, indent=1) + "\n")
+            (temporary / INDEX).write_text(json.dumps(index | {"features": features}, indent=1) + "\n")
 
     @classmethod
     def load(cls, folder: Path, parameters: dict[str, Any]) -> Development | None:
-        """Read what `save` wrote; None where there is nothing, or a result for other parameters.
-
-        Raises:
-            ZfnetError: It is damaged.
-        """
+        """Read what `save` wrote; None where there is nothing, or a result for other parameters."""
         try:
             check(folder)
             if not (folder / INDEX).exists():
@@ -197,305 +181,318 @@ class Development:
                 f"{folder} is damaged ({error}); restore it, or remove it and compute it again"
             ) from error
 
-    def _curves(self, quantity: str) -> dict[str, list[float]]:
-        curves: dict[str, list[float]] = {}
-        for record in self.numbers:
-            if record.quantity == quantity:
-                curves.setdefault(record.parameters["layer"], []).append(record.value)
-        return curves
-
-
-# Figure 4: how features develop in training, from the snapshots that one training left.
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How many pictures Fig. 4 rests on, drawn with seed 0.
-
-    Attributes:
-        searched: Training pictures in which the strongest units are looked for.
-        learnt: Training pictures from which the linear probes learn.
-        judged: Validation pictures on which the probes are judged.
-        answered: Validation pictures on whose answers settling is judged.
-    """
-
-    searched: int
-    learnt: int
-    judged: int
-    answered: int = 512
-
-
-SCALES = {
-    "smoke": Scale(1024, 1024, 512),
-    "tiny": Scale(5_000, 10_000, 5_000),
-    "paper": Scale(50_000, 50_000, 10_000),
-}
-
 
 def measure(profile: str, maps: int = 6, seed: int = 0, live: bool = False) -> Development:
-    """Follow the features of the network of Fig. 3 through its training (Fig. 4).
+    """Follow the network of Fig. 3 through its training; `maps` of each layer are drawn by seed to be shown.
 
     `smoke` trains on the spot and stores the numbers. The other profiles return what is stored; with `live` they
     compute it from the snapshots that the training left on this machine, and store it.
-
-    Args:
-        profile: `smoke`, `tiny` or `paper`.
-        maps: Maps shown of each layer, drawn with `seed` among those that are active in the end.
-        seed: Of the draw.
-        live: Compute even what is stored.
-
-    Raises:
-        ZfnetError: Unknown profile, a stored result that is damaged, or with `live` snapshots or data that are
-            not here.
     """
-    parameters = {"maps": maps, "seed": seed}
-    folder = results_root(profile_of(profile).name) / "evolution"
+    folder, parameters = results_root(profile_of(profile).name) / "evolution", {"maps": maps, "seed": seed}
     if profile == "smoke":
-        found = _followed(profile, developing(MINI.name), f"{MINI.name}, trained on the spot", None, **parameters)
-        store(folder / NUMBERS, found.numbers)
+        found = follow(profile, developing(), f"{MINI.name}, trained on the spot", **parameters)
+        records.store(folder / NUMBERS, found.numbers)
         return found
     training = training_of(profile, "zfnet")
     if not live:
-        return Development.load(folder, parameters) or _not_run(profile, parameters)
-    searches = training.folder / "searches"
-    found = _followed(profile, Snapshots(training.folder), training.name, searches, **parameters)
+        computing = f"`zfnet run fig4 --profile {profile} --live -p maps={maps} -p seed={seed}`"
+        missing = f"Not run. `{training.command}` leaves the snapshots, {computing} looks at them."
+        return Development.load(folder, parameters) or Development((), {}, [], Note(missing))
+    nets, searches = snapshots(training.folder), training.folder / "searches"
+    found = follow(profile, nets, training.name, **parameters, searches=searches)
     found.save(folder, parameters)
     return found
 
 
-def _not_run(profile: str, parameters: dict[str, int]) -> Development:
-    settings = "".join(f" -p {name}={value}" for name, value in parameters.items())
-    training = f"`{training_of(profile, 'zfnet').command}`"
-    computing = f"`zfnet run fig4 --profile {profile} --live{settings}`"
-    return Development((), {}, [], Note(f"Not run. {training} leaves the snapshots, {computing} looks at them."))
+@cache
+def developing() -> dict[int, ConvNet]:
+    """Train `MINI` by the recipe `SMOKE` and return it at the epochs of Fig. 4."""
+    data = training_data(DATA["smoke"], "train")
+    spec = Training(MINI.name, data.name, SMOKE).spec(len(data.classes))
+    net = ConvNet(spec, training_preparation(data, spec.image_size))
+    with TemporaryDirectory() as folder:
+        for _ in train(net, data, SMOKE, folder=Path(folder), snapshots=True):
+            pass
+        return snapshots(Path(folder))
 
 
-def _followed(
-    profile: str, nets: Mapping[int, ConvNet], title: str, searches: Path | None, maps: int, seed: int
+def follow(
+    profile: str, nets: Mapping[int, ConvNet], title: str, maps: int, seed: int, searches: Path | None = None
 ) -> Development:
-    """Compute all of Fig. 4 from one network at several moments."""
-    watch, scale = Stopwatch(), SCALES[profile]
+    """Compute all of Fig. 4 from one network at several moments, by epoch; `searches` keeps those of the units."""
+    watch = Stopwatch()
     data, held_out = (training_data(DATA[profile], split) for split in ("train", "val"))
     kept, rest = np.setdiff1d(np.arange(len(data)), excluded_rows(data)), np.arange(len(held_out))
-    searched, learnt, judged = _drawn(kept, scale.searched), _drawn(kept, scale.learnt), _drawn(rest, scale.judged)
+    searched, learnt, judged = (
+        np.sort(np.random.default_rng(0).permutation(rows)[:n])
+        for rows, n in zip((kept, kept, rest), SCALES[profile], strict=True)
+    )
     bare = {epoch: net.features() for epoch, net in nets.items()}
     layers = evolve(list(bare.values()), data, rows=searched, maps=maps, seed=seed, folder=searches)
-    values = [
-        *_settling(layers, bare, held_out, judged[: scale.answered]),
-        *_probes(nets, (data, learnt), (held_out, judged)),
-        *_jumps(layers),
-    ]
+    some = judged[:ANSWERED]
+    given = {epoch: answers(net, held_out, some) for epoch, net in bare.items()}
+    values = [*settling(layers, given)]
+    for epoch, net in nets.items():
+        learning, judging = summaries(net, data, learnt), summaries(net, held_out, judged)
+        for layer, features in learning.items():
+            both = features.numpy(), data.labels[learnt], judging[layer].numpy(), held_out.labels[judged]
+            values.append((PROBE, probe(*both), "%", len(judged), {"layer": layer, "epoch": epoch}))
+    values += stepping(layers)
     pictures = (
         f"{len(searched):,} of {data.name} {data.split} ({data.fingerprint}); probes learn from {len(learnt):,} of "
         f"the same and are judged on {len(judged):,} of {held_out.name} {held_out.split} ({held_out.fingerprint})"
     )
     source = Source(title, pictures, watch.provenance(seed))
-    facts = {"provenance": source.provenance, "spec": title, "data": pictures}
-    return Development(
-        list(nets),
-        {layer: [_feature(strand, data.names) for strand in found.strands] for layer, found in layers.items()},
-        [Record("evolution", **value, **facts) for value in values],
-        source,
-    )
+    numbers = [
+        Record("evolution", quantity, value, unit, source.provenance, n, None, None, parameters, title, pictures)
+        for quantity, value, unit, n, parameters in values
+    ]
+    return Development(list(nets), {layer: found.features for layer, found in layers.items()}, numbers, source)
 
 
-def _drawn(rows: np.ndarray, n: int) -> np.ndarray:
-    return np.sort(np.random.default_rng(0).permutation(rows)[:n])
+def evolve(
+    nets: Sequence[ConvNet],
+    dataset,
+    *,
+    rows: Sequence[int] | None = None,
+    maps: int = 6,
+    seed: int = 0,
+    folder: Path | None = None,
+) -> dict[str, LayerEvolution]:
+    """Follow the strongest unit of every map through one network at several moments, by layer (Fig. 4).
+
+    `maps` of each layer are drawn by seed among those that are active in the end; a `folder` keeps the searches.
+    """
+    found, layers = [strongest(net, dataset, 1, rows=rows, folder=folder) for net in nets], {}
+    for layer in found[-1]:
+        hits = [ranking[layer] for ranking in found]
+        units = [[hit.units(map_)[0] for map_ in range(len(hit.score))] for hit in hits]
+        # The last units are projected at every moment as well: from when on do they look as in the end?
+        both = [projected(net, dataset, own + units[-1]) for net, own in zip(nets, units, strict=True)]
+        shown, lasting = zip(*(pixels.chunk(2) for pixels in both), strict=True)
+        nearness = np.stack([_cosine(pixels, lasting[-1]) for pixels in lasting])
+        steps = [
+            [KEPT if one == other else MOVED if one.image == other.image else JUMPED for one, other in pairs]
+            for pairs in (zip(before, after, strict=True) for before, after in pairwise(units))
+        ]
+        active = (hits[-1].score[:, 0] > 0).nonzero().flatten()
+        features = []
+        for map_ in sorted(active[torch.randperm(len(active), generator=_generator(seed, layer))[:maps]].tolist()):
+            pixels, own = [one[map_].numpy() for one in shown], [each[map_] for each in units]
+            pictures = np.stack([projection_image(one) for one in pixels])
+            scores = [float(hit.score[map_, 0]) for hit in hits]
+            names, places = [dataset.names[unit.image] for unit in own], [(unit.row, unit.column) for unit in own]
+            features.append(Feature(map_, pictures, [robust_maximum(one) for one in pixels], scores, names, places))
+        nearness = np.where(np.isnan(nearness) & np.isfinite(nearness[-1]), 0, nearness)
+        likeness = np.stack([_cosine(before, after) for before, after in pairwise(shown)])
+        layers[layer] = LayerEvolution(features, np.array(steps, np.int8), likeness, nearness)
+    return layers
 
 
-def _feature(strand: Strand, names: Sequence[str]) -> Feature:
-    pixels = [projection.numpy() for projection in strand.projections]
-    return Feature(
-        strand.map,
-        np.stack([projection_image(each) for each in pixels]),
-        [robust_maximum(each) for each in pixels],
-        strand.scores,
-        [names[unit.image] for unit in strand.units],
-        [(unit.row, unit.column) for unit in strand.units],
-    )
+def projected(net: ConvNet, dataset, units: Sequence[Unit]) -> Tensor:
+    """Project units of one layer over a data set: [n, 3, s, s], receptive fields or, if smaller, whole pictures."""
+    images = sorted({unit.image for unit in units})
+    x = net.prepare(squares_of(dataset, images, net.preparation))
+    shown = deconv_units(net, x, [unit._replace(image=images.index(unit.image)) for unit in units])
+    pairs = zip(shown.projections, shown.boxes, strict=True)
+    return torch.stack([fitted(projection.cpu(), box, x.shape[-1])[0] for projection, box in pairs])
 
 
-def _settling(
-    layers: dict[str, LayerEvolution], nets: Mapping[int, ConvNet], held_out: Dataset, rows: np.ndarray
-) -> Iterator[dict[str, Any]]:
-    given = {epoch: answers(net, held_out, rows) for epoch, net in nets.items()}
+def settling(layers: Mapping[str, LayerEvolution], given: Mapping[int, Mapping[str, Tensor]]) -> Iterator[tuple]:
+    """Yield how far answers (`given`, by epoch and layer) and projections are what they are at the last moment.
+
+    A value is the quantity, value, unit, n and parameters of a record.
+    """
     last = given[max(given)]
     for layer, found in layers.items():
         maps = int(np.isfinite(found.nearness[-1]).sum())
-        for (epoch, each), near in zip(given.items(), found.settled, strict=True):
-            place = {"layer": layer, "epoch": epoch}
-            yield _value(ALIGNMENT, cka(each[layer], last[layer]), "CKA", len(rows), place)
-            yield _value(NEARNESS, float(near), "cosine", maps, place)
+        for (epoch, each), nearness in zip(given.items(), found.nearness, strict=True):
+            n, moment = len(each[layer]) // POSITIONS, {"layer": layer, "epoch": epoch}
+            yield ALIGNMENT, cka(each[layer], last[layer]), "CKA", n, moment
+            yield NEARNESS, float(np.nanmean(nearness)), "cosine", maps, moment
 
 
-def _probes(
-    nets: Mapping[int, ConvNet], learnt: tuple[Dataset, np.ndarray], judged: tuple[Dataset, np.ndarray]
-) -> Iterator[dict[str, Any]]:
-    labels, expected = (data.labels[rows] for data, rows in (learnt, judged))
-    for epoch, net in nets.items():
-        features, held_out = summaries(net, *learnt), summaries(net, *judged)
-        for layer in features:
-            accuracy = probe(features[layer].numpy(), labels, held_out[layer].numpy(), expected)
-            yield _value(PROBE, accuracy, "%", len(expected), {"layer": layer, "epoch": epoch})
-
-
-def _jumps(layers: dict[str, LayerEvolution]) -> Iterator[dict[str, Any]]:
+def stepping(layers: Mapping[str, LayerEvolution]) -> Iterator[tuple]:
+    """Yield how often strongest units stay, move and jump, how alike the projections are, and which differ most."""
     for layer, found in layers.items():
-        steps = int(np.isfinite(found.likeness).sum())
+        finite = np.isfinite(found.likeness)
+        likeness, steps = found.likeness[finite], found.steps[finite]
         for number, kind in enumerate(KINDS):
-            place = {"layer": layer, "kind": kind}
-            yield _value("share of steps", found.share(number), "%", steps, place)
-            if found.share(number):
-                yield _value("median cosine", found.typical_likeness(number), "cosine", steps, place)
-        yield _value(LARGEST, found.jumps_among_largest, "%", steps, {"layer": layer})
+            own, change = steps == number, {"layer": layer, "kind": kind}
+            yield "share of steps", 100 * float(own.mean()), "%", len(steps), change
+            if own.any():
+                yield "median cosine", float(np.median(likeness[own])), "cosine", len(steps), change
+        largest = steps[likeness <= np.quantile(likeness, 0.1)]
+        yield LARGEST, 100 * float((largest == JUMPED).mean()), "%", len(steps), {"layer": layer}
 
 
-def _value(quantity: str, value: float, unit: str, n: int, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Return what a record says beside where it comes from."""
-    return {"quantity": quantity, "value": value, "unit": unit, "n": n, "parameters": parameters}
+# What layers answer, and how that is compared.
+
+POSITIONS = 8
+"""Positions a map and picture at which answers are compared."""
 
 
-# Fig. 4: features at the moments of a training, and curves of when they settle.
+def answers(net: ConvNet, dataset, rows: Sequence[int], seed: int = 0) -> dict[str, Tensor]:
+    """Return by layer what it answers at some positions of pictures, [pictures * positions, maps].
 
-OF = 70
-"""The paper's epochs, whose shares of a training the moments are."""
-MARGIN, SPACE, LABEL, EPOCHS = 0.05, 0.25, 0.55, 0.22
-"""Inches: around the maps, between columns of them, for a map's number, and for the line of epochs."""
-GAP = 0.04
-"""Inches between moments; a bar in it marks a change of picture."""
-LARGEST_OF_FIG4 = 0.84
-"""Inches of a picture's side at most."""
-MARKERS = "osD^vPX"
-
-
-class Row(NamedTuple):
-    """One map at all moments.
-
-    Attributes:
-        map: The map's number.
-        pictures: uint8 [moments, s, s, 3]: its projections on grey.
-        changes: Whether the strongest unit comes from another picture than at the moment before.
+    The positions are drawn by seed, the same for every network of one architecture.
     """
 
-    map: int
-    pictures: np.ndarray
-    changes: Sequence[bool]
+    def at_positions(layer: str, maps: Tensor) -> Tensor:
+        places = torch.randint(maps[0, 0].numel(), (POSITIONS,), generator=_generator(seed, layer))
+        return maps.flatten(2)[:, :, places].transpose(1, 2).flatten(0, 1)
+
+    return _reduced(net.features(), dataset, rows, at_positions)
 
 
-def block(rows: Sequence[Row | tuple], epochs: Sequence[int], title: str, columns: int = 1) -> Figure:
-    """Draw one block of Fig. 4: a row a map, from left to right the moments of the training.
+def summaries(net: ConvNet, dataset, rows: Sequence[int]) -> dict[str, Tensor]:
+    """Return by layer features for a linear probe [pictures, 4 * maps]: means over the quarters of a picture.
+
+    Of fully connected layers these are the units, [pictures, units].
+    """
+
+    def by_quarters(layer: str, maps: Tensor) -> Tensor:
+        return (F.adaptive_avg_pool2d(maps, 2) if maps.ndim == 4 else maps).flatten(1)
+
+    return _reduced(net, dataset, rows, by_quarters)
+
+
+def _reduced(
+    net: ConvNet, dataset, rows: Sequence[int], reduce: Callable[[str, Tensor], Tensor]
+) -> dict[str, Tensor]:
+    """Pass pictures through a network, several batches at a time, and keep `reduce(layer, maps)` of every layer."""
+    layers = [layer.name for layer in net.layers_upto()]
+
+    @torch.inference_mode()
+    def run(part: Tensor) -> list[Tensor]:
+        x = net.prepare(squares_of(dataset, part, net.preparation))
+        trace = net.trace(x.contiguous(memory_format=torch.channels_last))
+        return [reduce(layer, trace[layer].maps).cpu() for layer in layers]
+
+    with threads(torch.get_num_threads(), each=1) as pool:
+        parts = list(pool.map(run, torch.as_tensor(rows).split(16)))
+    return {layer: torch.cat(kept) for layer, kept in zip(layers, zip(*parts, strict=True), strict=True)}
+
+
+def _generator(seed: int, layer: str) -> torch.Generator:
+    """Return the random numbers of one layer, whatever other layers draw."""
+    return torch.Generator().manual_seed(crc32(f"{seed} {layer}".encode()))
+
+
+def _cosine(a: Tensor, b: Tensor) -> np.ndarray:
+    """Return the cosine of each pair of projections [n, ...]; NaN where one is 0."""
+    a, b = (values.flatten(1).double() for values in (a, b))
+    return ((a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))).numpy()
+
+
+def cka(x: Tensor, y: Tensor) -> float:
+    """Return the linear centred kernel alignment |yᵀx|² / (|xᵀx| |yᵀy|) of two layers' answers [examples, maps].
+
+    >>> x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
+    >>> cka(x, 3 * x.flip(1)), cka(x, torch.tensor([[1.0], [-1.0], [1.0], [-1.0]]))
+    (1.0, 0.0)
+    """
+    x, y = (values.double() - values.double().mean(0) for values in (x, y))
+    return float((y.T @ x).square().sum() / ((x.T @ x).norm() * (y.T @ y).norm()))
+
+
+def probe(features: np.ndarray, labels: np.ndarray, held_out: np.ndarray, expected: np.ndarray) -> float:
+    """Train a linear classifier on features [n, d] and labels [n]; return its accuracy on others in percent."""
+    from sklearn.linear_model import RidgeClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    # Ridge regression: quick, with one solution, and the same for all layers. The penalty is 0.3 of the pictures:
+    # weights shrink as if so large a share had a feature of its own.
+    classifier = make_pipeline(StandardScaler(), RidgeClassifier(alpha=0.3 * len(labels)))
+    return 100 * float(classifier.fit(features, labels).score(held_out, expected))
+
+
+def crossing(shares: Sequence[float], values: Sequence[float], level: float = 0.9) -> float:
+    """Return the first of the shares of training from which on a curve stays at a level or above.
+
+    >>> crossing([1, 2, 5, 10], [0.2, 0.95, 0.8, 1.0])
+    10
+    """
+    reached = shares[-1]
+    for share, value in zip(reversed(shares), reversed(values), strict=True):
+        if not value >= level:
+            break
+        reached = share
+    return reached
+
+
+MARGIN, SPACE, LABEL, GAP = 0.05, 0.25, 0.55, 0.04
+"""Inches: around the maps, between columns of them, for a map's number, and between moments."""
+
+
+def draw(result: Development, layer: str, columns: int = 1) -> Figure:
+    """Draw one block of Fig. 4: a row a map, from left to right the moments; `columns` maps stand side by side.
 
     A bar in front of a projection says that the strongest unit comes from another picture than before.
-
-    Args:
-        rows: One a map; none where it was not run.
-        epochs: The moments, in epochs of the paper's 70.
-        title: The layer.
-        columns: Maps side by side.
-
-    Raises:
-        FigureError: A row without a picture and a mark for every moment.
     """
-    rows = [Row(*row) for row in rows]
-    if not rows:
+    title = f"Layer {layer.removeprefix('conv')}"
+    if not result.features:
         return not_run(title)
+    if layer not in result.features:
+        raise ZfnetError(f"layer {layer!r} was not followed; here are {', '.join(result.features)}")
+    features, epochs = result.features[layer], result.epochs
     width = (WIDTH - 2 * MARGIN - (columns - 1) * SPACE) / columns
-    side = min((width - LABEL) / len(epochs) - GAP, LARGEST_OF_FIG4)
-    lines = -(-len(rows) // columns)
-    top = Sheet.HEAD + EPOCHS
-    sheet = Sheet(top + lines * (side + GAP) + 0.24, title)
-    for place, row in enumerate(rows):
-        line, column = place % lines, place // lines
+    side = min((width - LABEL) / len(epochs) - GAP, 0.84)
+    lines, top = -(-len(features) // columns), Sheet.HEAD + 0.22
+    below = top + lines * (side + GAP)
+    sheet = Sheet(below + 0.24, title)
+    for number, feature in enumerate(features):
+        column, line = divmod(number, lines)
         x, y = MARGIN + column * (width + SPACE), top + line * (side + GAP)
+        sheet.text(x, y + side / 2, f"map {feature.map}", across="left")
         if line == 0:
-            _epochs(sheet, x + LABEL, side, epochs)
-        _row(sheet, x, y, side, row, len(epochs))
-    _key(sheet, top + lines * (side + GAP) + 0.1)
+            sheet.text(x + LABEL - 0.08, Sheet.HEAD + 0.08, "epoch", colour=GREY, across="right")
+        moments = zip(epochs, feature.pictures, feature.changes, strict=True)
+        for moment, (epoch, picture, changed) in enumerate(moments):
+            left = x + LABEL + moment * (side + GAP)
+            if line == 0:
+                sheet.text(left + side / 2, Sheet.HEAD + 0.08, str(epoch))
+            sheet.picture(resized(picture, round(side * DPI)), left, y, side, side)
+            if changed:
+                sheet.box(left - GAP + 0.005, y, GAP - 0.01, side, VERMILION, "none", level=3)
+    sheet.box(MARGIN + 0.02, below + 0.03, GAP - 0.01, 0.14, VERMILION, "none")
+    words = "the strongest unit comes from another picture than at the moment before"
+    sheet.text(MARGIN + 0.12, below + 0.1, words, colour=GREY, across="left")
     return sheet.figure
 
 
-def curves(
-    epochs: Sequence[int],
-    answers: Mapping[str, Sequence[float]],
-    projections: Mapping[str, Sequence[float]],
-    probes: Mapping[str, Sequence[float]],
-) -> Figure:
-    """Draw when layers settle, and what a linear classifier reads from them.
-
-    Args:
-        epochs: The moments, in epochs of the paper's 70; none where it was not run.
-        answers: By layer, alignment of the answers with the last ones, 0 to 1.
-        projections: By layer, mean cosine of projections with the last ones, -1 to 1.
-        probes: By layer, percent of the pictures whose class a linear probe names.
-    """
-    if not epochs:
+def draw_settling(result: Development) -> Figure:
+    """Draw when layers settle, and what a linear classifier reads from them."""
+    if not result.epochs:
         return not_run("When layers settle")
+    curves = {
+        "Answers settle": ("alignment with the last (CKA)", result.curves(ALIGNMENT)),
+        "Projections settle": ("cosine with the last", result.curves(NEARNESS)),
+        "Linear probes": ("accuracy, %", result.curves(PROBE)),
+    }
+    epochs, names = result.epochs, list(result.curves(PROBE))
+    shades = matplotlib.colormaps[HEAT](np.linspace(0, 0.92, len(names)))
     figure = Figure(3.3)
     panels = figure.subplots(1, 3)
-    names = list(probes | answers)
-    shades = matplotlib.colormaps[HEAT](np.linspace(0, 0.92, len(names)))
-    style = {
-        name: {"color": shade, "marker": marker, "markersize": 4, "linewidth": 1.4, "label": name}
-        for name, shade, marker in zip(names, shades, MARKERS * 9, strict=False)
-    }
-    titles = (
-        ("Answers settle", "alignment with the last (CKA)", answers),
-        ("Projections settle", "cosine with the last", projections),
-        ("Linear probes", "accuracy, %", probes),
-    )
-    for axes, (title, label, lines) in zip(panels, titles, strict=True):
+    # Where the next epoch is too near on the logarithmic axis, none is written.
+    following = [*epochs[1:], epochs[-1] * 2]
+    ticks = [str(epoch) if after / epoch > 1.4 else "" for epoch, after in zip(epochs, following, strict=True)]
+    for axes, (title, (label, lines)) in zip(panels, curves.items(), strict=True):
+        plain(axes, title)
         for name, values in lines.items():
-            axes.plot(epochs, values, **style[name])
-        _dress(axes, title, label, epochs)
+            number = names.index(name)
+            style = {"color": shades[number], "marker": "osD^vPX"[number % 7], "markersize": 4, "linewidth": 1.4}
+            axes.plot(epochs, values, label=name, **style)
+        axes.set_xlabel(f"epoch (of {FIGURE_4_OF})", fontsize=NORMAL)
+        axes.set_ylabel(label, fontsize=NORMAL)
+        axes.set_xscale("log")
+        axes.set_xticks(epochs, ticks)
+        axes.minorticks_off()
     for axes in panels[:2]:
         axes.set_ylim(min(0, *axes.get_ylim()), 1.04)
         axes.axhline(0.9, color=GREY, linewidth=1, linestyle="--")
-    figure.legend(
-        *panels[2].get_legend_handles_labels(), loc="lower center", ncols=len(names), fontsize=SMALL, frameon=False
-    )
+    handles = panels[2].get_legend_handles_labels()
+    figure.legend(*handles, loc="lower center", ncols=len(names), fontsize=SMALL, frameon=False)
     figure.tight_layout(rect=(0, 0.08, 1, 1))
     return figure
-
-
-def _epochs(sheet: Sheet, x: float, side: float, epochs: Sequence[int]) -> None:
-    """Write the moments above a column of maps."""
-    sheet.text(x - 0.08, Sheet.HEAD + 0.08, "epoch", colour=GREY, across="right")
-    for moment, epoch in enumerate(epochs):
-        sheet.text(x + moment * (side + GAP) + side / 2, Sheet.HEAD + 0.08, str(epoch))
-
-
-def _row(sheet: Sheet, x: float, y: float, side: float, row: Row, moments: int) -> None:
-    if len(row.pictures) != moments or len(row.changes) != moments:
-        raise FigureError(
-            f"map {row.map} has {len(row.pictures)} pictures and {len(row.changes)} marks for {moments} moments"
-        )
-    sheet.text(x, y + side / 2, f"map {row.map}", across="left")
-    for moment, (picture, changed) in enumerate(zip(row.pictures, row.changes, strict=True)):
-        left = x + LABEL + moment * (side + GAP)
-        sheet.picture(resized(require_picture(picture), round(side * DPI)), left, y, side, side)
-        if changed:
-            sheet.box(left - GAP + 0.005, y, GAP - 0.01, side, VERMILION, "none", level=3)
-
-
-def _key(sheet: Sheet, y: float) -> None:
-    sheet.box(MARGIN + 0.02, y - 0.07, GAP - 0.01, 0.14, VERMILION, "none")
-    words = "the strongest unit comes from another picture than at the moment before"
-    sheet.text(MARGIN + 0.12, y, words, colour=GREY, across="left")
-
-
-def _dress(axes: Axes, title: str, label: str, epochs: Sequence[int]) -> None:
-    axes.set_title(title, fontsize=NORMAL, loc="left")
-    axes.set_xlabel(f"epoch (of {OF})", fontsize=NORMAL)
-    axes.set_ylabel(label, fontsize=NORMAL)
-    axes.set_xscale("log")
-    axes.set_xticks(epochs, _apart(epochs))
-    axes.minorticks_off()
-    axes.tick_params(labelsize=SMALL)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", linewidth=0.4, alpha=0.5)
-
-
-def _apart(epochs: Sequence[int]) -> list[str]:
-    """Return what is written at each moment; nothing where the next one is too near on the scale."""
-    following = [*epochs[1:], epochs[-1] * 2]
-    return [str(epoch) if after / epoch > 1.4 else "" for epoch, after in zip(epochs, following, strict=True)]

@@ -23,10 +23,9 @@ from ..images import GREY, projection_image
 from ..network import ConvNet
 from ..strongest import Block, Squares, TopUnits, blocks, strongest
 from .fig2 import drawn_maps, whole_data
-from .records import Record, Stopwatch, read, store
+from .records import Record, Stopwatch, is_fresh, read, store
 from .setting import DATA, describe_pictures, network_of, profile_of, source_of
 from .tables import Table
-from .transferred import is_fresh
 
 SIDE = 48
 """Pixels to which pictures are resized before they are compared."""

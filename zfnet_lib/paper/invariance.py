@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import cos, radians, sin
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from matplotlib.ticker import MultipleLocator
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..datasets import Dataset
 from ..files import ZfnetError
-from ..images import FigureError, Preparation, as_picture, centre_square, require_picture, resize_short_side
+from ..images import FigureError, Preparation, as_picture, centre_square, resize_short_side
 from ..network import ConvNet, Trace
-from .plots import BLUE, GREEN, NORMAL, ORANGE, PURPLE, SKY, SMALL, VERMILION, Figure
+from ..strongest import rows_first
+from .plots import BLUE, GREEN, NORMAL, ORANGE, PURPLE, SKY, SMALL, VERMILION, Figure, plain, resized
 from .setting import Source, opened
 from .tables import Note, Table
 
@@ -31,19 +32,12 @@ class InvarianceError(ZfnetError, ValueError):
 
 @dataclass(frozen=True)
 class Transformation:
-    """One way to move a picture, in steps.
-
-    Attributes:
-        name: What it is called in print.
-        unit: What the steps count.
-        way: The argument of `transformed` that takes a step.
-        steps: From the first to the last; one of them leaves the picture as it is.
-    """
+    """One way to move a picture, in steps."""
 
     name: str
-    unit: str
-    way: str
-    steps: tuple[float, ...]
+    unit: str  # what the steps count
+    way: str  # the argument of `transformed` that takes a step
+    steps: tuple[float, ...]  # one of them leaves the picture as it is
 
 
 TRANSFORMATIONS = (
@@ -56,40 +50,22 @@ TRANSFORMATIONS = (
 """The ranges of the arXiv version's figure, as recalled: 60 of 224 pixels up and down, 1.8 times, all round."""
 
 
-@dataclass(frozen=True)
-class Sweep:
-    """What one transformation does to n pictures in s steps.
-
-    Attributes:
-        transformation: Which.
-        distances: By layer [n, s]: the Euclidean distance between the features of the picture and of the
-            transformed picture, divided by the picture's mean distance from the other pictures; 0 is no change,
-            1 as much as another picture.
-        probabilities: [n, s] of each picture's class, or None without a classifier.
-        filled: [n, s]: share of the view that lies beyond the picture's edge, filled with its mirror image.
-    """
+class Sweep(NamedTuple):
+    """What one transformation does to n pictures in s steps."""
 
     transformation: Transformation
-    distances: dict[str, np.ndarray]
-    probabilities: np.ndarray | None
-    filled: np.ndarray
+    distances: dict[str, np.ndarray]  # by layer [n, s]: 0 is no change, 1 as much as another picture
+    probabilities: np.ndarray | None  # [n, s] of each picture's class; None without a classifier
+    filled: np.ndarray  # [n, s]: share of the view beyond the picture's edge, filled with its mirror image
 
 
-@dataclass(frozen=True)
-class Invariance:
-    """Sweeps through all transformations.
-
-    Attributes:
-        sweeps: One a transformation.
-        layers: All layers with rectified outputs, from the picture upwards.
-        labels: The classes whose probability is followed, one a picture; None without a classifier.
-        answered: Whether these are the network's own first answers to the pictures as they are.
-    """
+class Invariance(NamedTuple):
+    """Sweeps through all transformations."""
 
     sweeps: tuple[Sweep, ...]
-    layers: tuple[str, ...]
-    labels: tuple[int, ...] | None
-    answered: bool
+    layers: tuple[str, ...]  # all with rectified outputs, from the picture upwards
+    labels: tuple[int, ...] | None  # the classes whose probability is followed
+    answered: bool  # whether these are the network's own first answers
 
     @property
     def ends(self) -> tuple[str, str]:
@@ -97,32 +73,69 @@ class Invariance:
         return self.layers[0], self.layers[-1]
 
 
-def transformed(
-    picture, preparation: Preparation, shift: float = 0.0, scale: float = 1.0, turn: float = 0.0
-) -> Tensor:
-    """Move a picture before it is cropped, so that the view shows what lay outside it.
+class Robustness(NamedTuple):
+    """What transformations do to some pictures."""
 
-    What lies beyond the picture's edge is filled with its mirror image.
+    found: Invariance
+    pictures: list[Tensor]
+    views: dict[str, list[list[np.ndarray]]]  # by transformation [pictures, 4]: uint8 [h, w, 3], at four steps
+    names: list[str]  # of the pictures
+    by_layer: Table  # mean distances of all layers, beside those of the same network with random weights
+    basis: Note  # what the distances count in, whose probability is followed, and what fills the view
+    net: ConvNet
+    source: Source
 
-    Args:
-        picture: As `as_picture` takes it.
-        preparation: Of the network; its view stays where it is.
-        shift: Downwards, as a share of the view's side.
-        scale: Enlargement about the centre.
-        turn: Clockwise, degrees.
 
-    Returns:
-        uint8 [3, short_side, short_side], the square that the preparation's view is cut from.
+def measure(profile: str, pictures: str = "", network: str = "", count: int = 5, seed: int = 0) -> Robustness:
+    """Translate, scale and rotate pictures; follow features and answer (the arXiv version's figure, as recalled).
 
-    Example:
-        >>> picture = torch.arange(27, dtype=torch.uint8).view(3, 3, 3)
-        >>> transformed(picture, Preparation.grey(3), turn=90)[0].tolist()
-        [[6, 3, 0], [7, 4, 1], [8, 5, 2]]
+    The pictures come from `count` classes that lie evenly in the list; `seed` draws the random weights that the
+    network is compared with.
     """
-    whole = resize_short_side(as_picture(picture), preparation.short_side).float()
-    grid = _sources(whole, preparation, shift, scale, turn)
-    values = F.grid_sample(whole[None], grid, "bicubic", "reflection", align_corners=False)
-    return values[0].round().clamp(0, 255).to(torch.uint8)
+    at = opened(profile, pictures, network, whole=True)
+    net, dataset, rows = at.net, at.dataset, spread(at.dataset, count)
+    shown = [dataset[row].picture for row in rows]
+    known = not dataset.multilabel and len(dataset.classes) == net.spec.classes
+    found = invariance(net, shown, [int(dataset.labels[row]) for row in rows] if known else None)
+    untrained = invariance(ConvNet(net.spec, net.preparation, seed).eval(), shown)
+    columns, table = {"layer": "Layer"}, [{"layer": layer} for layer in found.layers]
+    views: dict[str, list[list[np.ndarray]]] = {}
+    for ours, theirs in zip(found.sweeps, untrained.sweeps, strict=True):
+        name, way, steps = ours.transformation.name, ours.transformation.way, ours.transformation.steps
+        columns |= {name: name.capitalize(), f"{name} random": "… with random weights"}
+        for row in table:
+            row[name] = round(float(ours.distances[row["layer"]].mean()), 3)
+            row[f"{name} random"] = round(float(theirs.distances[row["layer"]].mean()), 3)
+        four = [steps[place] for place in np.linspace(0, len(steps) - 1, 4).round().astype(int)]
+        squares = [[transformed(one, net.preparation, **{way: step}) for step in four] for one in shown]
+        views[name] = [[rows_first(centre_square(one, net.preparation.crop)) for one in row] for row in squares]
+    followed = (
+        f"There is no classifier here: {found.ends[1]} is the highest layer, and there are no probabilities."
+        if found.labels is None
+        else "The probability is that of the network's own first answer to the picture as it is."
+        if found.answered
+        else "The probability is that of the picture's class."
+    )
+    filled = 100 * max(sweep.filled.max() for sweep in found.sweeps)
+    basis = Note(
+        f"Distances are shares of the picture's mean distance from the other pictures. {followed} "
+        f"Up to {filled:.0f} % of a view lie beyond the picture's edge and are filled with its mirror image."
+    )
+    names = [dataset.names[row] for row in rows]
+    return Robustness(found, shown, views, names, Table(columns, table), basis, net, at.source(seed))
+
+
+def spread(dataset: Dataset, count: int) -> list[int]:
+    """Return the first picture of each of `count` classes that lie evenly in the list.
+
+    Where there are fewer classes, the pictures themselves are taken evenly.
+    """
+    if not 1 <= count <= len(dataset):
+        raise ZfnetError(f"{dataset.name} has {len(dataset)} pictures; choose 1 to {len(dataset)}, not {count}")
+    labels = dataset.labels.argmax(1) if dataset.multilabel else dataset.labels
+    _, first = np.unique(labels, return_index=True)
+    rows = first if count <= len(first) else np.arange(len(dataset))
+    return rows[np.arange(count) * len(rows) // count].tolist()
 
 
 @torch.no_grad()
@@ -132,61 +145,46 @@ def invariance(
     labels: Sequence[int] | None = None,
     transformations: Sequence[Transformation] = TRANSFORMATIONS,
 ) -> Invariance:
-    """Follow the features of every layer, and the class's probability, while pictures are transformed.
+    """Follow every layer's features, and the probability of a class, while pictures are transformed.
 
-    Args:
-        net: Any network.
-        pictures: At least two, each as `as_picture` takes it.
-        labels: Their classes; by default the network's own first answers.
-        transformations: Ways to move the pictures.
-
-    Raises:
-        InvarianceError: Fewer than two pictures, pictures that are all alike, or labels that do not fit.
+    A distance is the Euclidean one between the features of a picture and of the transformed picture, divided by the
+    picture's mean distance from the others. By default the classes are the network's own first answers.
     """
     if len(pictures) < 2:
         raise InvarianceError(f"distances count in those between pictures: give at least 2, not {len(pictures)}")
-    pictures = [resize_short_side(as_picture(picture), net.preparation.short_side) for picture in pictures]
+    preparation = net.preparation
+    pictures = [resize_short_side(as_picture(picture), preparation.short_side) for picture in pictures]
     trace = net.trace(net.prepare(pictures))
-    chosen = _labels(trace, labels)
-    originals = _features(trace)
-    apart = {layer: _apart(layer, features) for layer, features in originals.items()}
-    sweeps = tuple(_sweep(net, pictures, chosen, one, originals, apart) for one in transformations)
-    return Invariance(sweeps, tuple(originals), chosen, labels is None)
-
-
-def _sweep(net, pictures, labels, transformation, originals, apart) -> Sweep:
-    """Take all pictures through the steps of one transformation."""
-    distances = {layer: [] for layer in originals}
-    probabilities, filled = [], []
-    for step in transformation.steps:
-        way = {transformation.way: step}
-        squares = torch.stack([transformed(picture, net.preparation, **way) for picture in pictures])
-        trace = net.trace(centre_square(net.preparation.normalise(squares), net.preparation.crop).to(net.device))
-        for layer, features in _features(trace).items():
-            moved = (features - originals[layer]).norm(dim=1, dtype=torch.float64) / apart[layer]
-            distances[layer].append(moved.cpu().numpy())
-        if labels is not None:
-            probabilities.append(trace.logits.softmax(1).cpu().numpy()[range(len(labels)), labels])
-        filled.append([_filled(picture, net.preparation, **way) for picture in pictures])
-    return Sweep(
-        transformation,
-        {layer: np.stack(moved, axis=1) for layer, moved in distances.items()},
-        np.stack(probabilities, axis=1) if probabilities else None,
-        np.array(filled).T,
-    )
+    chosen, originals, apart, sweeps = _labels(trace, labels), _features(trace), {}, []
+    for layer, features in originals.items():
+        total = torch.cdist(features, features, compute_mode=EXACT).double().sum(1)
+        if not total.all():
+            raise InvarianceError(f"the pictures have the same features in {layer}; give pictures that differ")
+        apart[layer] = total / (len(pictures) - 1)
+    for one in transformations:
+        distances, probabilities, filled = {layer: [] for layer in originals}, [], []
+        for step in one.steps:
+            way = {one.way: step}
+            squares = torch.stack([transformed(picture, preparation, **way) for picture in pictures])
+            trace = net.trace(centre_square(preparation.normalise(squares), preparation.crop).to(net.device))
+            for layer, features in _features(trace).items():
+                moved = (features - originals[layer]).norm(dim=1, dtype=torch.float64) / apart[layer]
+                distances[layer].append(moved.cpu().numpy())
+            if chosen is not None:
+                probabilities.append(trace.logits.softmax(1).cpu().numpy()[range(len(chosen)), chosen])
+            grids = [_sources(picture, preparation, **way)[0].permute(2, 0, 1) for picture in pictures]
+            beyond = [(centre_square(grid, preparation.crop).abs() > 1).any(0) for grid in grids]
+            filled.append([float(pixels.double().mean()) for pixels in beyond])
+        moved = {layer: np.stack(steps, axis=1) for layer, steps in distances.items()}
+        sweeps.append(
+            Sweep(one, moved, np.stack(probabilities, axis=1) if probabilities else None, np.array(filled).T)
+        )
+    return Invariance(tuple(sweeps), tuple(originals), chosen, labels is None)
 
 
 def _features(trace: Trace) -> dict[str, Tensor]:
-    """Return the rectified maps of every layer as vectors [n, features], where float64 exists: on the processor."""
+    """Return the rectified maps of every layer as vectors [n, features], on the processor: there float64 exists."""
     return {layer: stage.maps.flatten(1).cpu() for layer, stage in trace.stages.items()}
-
-
-def _apart(layer: str, features: Tensor) -> Tensor:
-    """Return each picture's mean distance from the others, [n]."""
-    apart = torch.cdist(features, features, compute_mode=EXACT).double().sum(1) / (len(features) - 1)
-    if not apart.all():
-        raise InvarianceError(f"the pictures have the same features in {layer}; give pictures that differ")
-    return apart
 
 
 def _labels(trace: Trace, labels: Sequence[int] | None) -> tuple[int, ...] | None:
@@ -199,18 +197,27 @@ def _labels(trace: Trace, labels: Sequence[int] | None) -> tuple[int, ...] | Non
     if labels is None:
         return tuple(trace.logits.argmax(1).tolist())
     if len(labels) != n or not all(0 <= label < spec.classes for label in labels):
-        raise InvarianceError(
-            f"{n} pictures take {n} labels from 0 to {spec.classes - 1}; "
-            f"given {', '.join(map(str, labels)) or 'none'}"
-        )
+        given = ", ".join(map(str, labels)) or "none"
+        raise InvarianceError(f"{n} pictures take {n} labels from 0 to {spec.classes - 1}; given {given}")
     return tuple(int(label) for label in labels)
 
 
-def _filled(picture, preparation: Preparation, **way: float) -> float:
-    """Return the share of the view that lies beyond the picture's edge."""
-    whole = resize_short_side(as_picture(picture), preparation.short_side)
-    grid = centre_square(_sources(whole, preparation, **way)[0].permute(2, 0, 1), preparation.crop)
-    return float((grid.abs() > 1).any(0).double().mean())
+def transformed(
+    picture, preparation: Preparation, shift: float = 0.0, scale: float = 1.0, turn: float = 0.0
+) -> Tensor:
+    """Shift a picture down by a share of the view's side, enlarge it about the centre, turn it clockwise.
+
+    It is moved before it is cropped, so that the view shows what lay outside it: uint8 [3, short_side, short_side],
+    the square that the view is cut from. What lies beyond the picture's edge is filled with its mirror image.
+
+    >>> picture = torch.arange(27, dtype=torch.uint8).view(3, 3, 3)
+    >>> transformed(picture, Preparation.grey(3), turn=90)[0].tolist()
+    [[6, 3, 0], [7, 4, 1], [8, 5, 2]]
+    """
+    whole = resize_short_side(as_picture(picture), preparation.short_side).float()
+    grid = _sources(whole, preparation, shift, scale, turn)
+    values = F.grid_sample(whole[None], grid, "bicubic", "reflection", align_corners=False)
+    return values[0].round().clamp(0, 255).to(torch.uint8)
 
 
 def _sources(whole: Tensor, preparation: Preparation, shift=0.0, scale=1.0, turn=0.0) -> Tensor:
@@ -222,114 +229,6 @@ def _sources(whole: Tensor, preparation: Preparation, shift=0.0, scale=1.0, turn
     down = [-s / height, c / height, (top - 2 * shift * preparation.crop) / height - 1]
     return F.affine_grid(torch.tensor([[across, down]]), [1, 3, side, side], align_corners=False)
 
-
-# Invariance: how features and answer follow a picture that is moved, enlarged or turned.
-
-
-@dataclass(frozen=True)
-class Robustness:
-    """What transformations do to some pictures.
-
-    Attributes:
-        found: Distances and probabilities, step by step.
-        views: By name of the transformation: [pictures, 4] uint8 [h, w, 3], the view at four of its steps.
-        names: Of the pictures.
-        by_layer: Mean distances of all layers, beside those of the same network with random weights.
-        basis: What the distances count in, whose probability is followed, and what fills the view.
-        source: What it was computed from.
-    """
-
-    found: Invariance
-    views: dict[str, list[list[np.ndarray]]]
-    names: list[str]
-    by_layer: Table
-    basis: Note
-    source: Source
-
-
-def measure(profile: str, pictures: str = "", network: str = "", count: int = 5, seed: int = 0) -> Robustness:
-    """Translate, scale and rotate pictures; follow features and answer (the arXiv version's figure, as recalled).
-
-    Args:
-        profile: `smoke`, `tiny` or `paper`.
-        pictures: A data set; the profile's by default.
-        network: Weights; the profile's by default.
-        count: How many pictures, from classes that lie evenly in its list; the paper shows five.
-        seed: Of the random weights that the network is compared with.
-
-    Raises:
-        ZfnetError: Unknown profile or data set, or another number of pictures than it can give.
-    """
-    chosen = opened(profile, pictures, network, whole=True)
-    net, dataset = chosen.net, chosen.dataset
-    rows = spread(dataset, count)
-    shown = [dataset[row].picture for row in rows]
-    known = not dataset.multilabel and len(dataset.classes) == net.spec.classes
-    found = invariance(net, shown, [int(dataset.labels[row]) for row in rows] if known else None)
-    untrained = invariance(ConvNet(net.spec, net.preparation, seed).eval(), shown)
-    return Robustness(
-        found,
-        {sweep.transformation.name: _views(net, shown, sweep.transformation) for sweep in found.sweeps},
-        [dataset.names[row] for row in rows],
-        _by_layer(found, untrained),
-        _basis(net, found),
-        chosen.source(seed),
-    )
-
-
-def spread(dataset: Dataset, count: int) -> list[int]:
-    """Return the first picture of each of `count` classes that lie evenly in the list.
-
-    Where there are fewer classes, the pictures themselves are taken evenly.
-
-    Raises:
-        ZfnetError: More pictures than there are.
-    """
-    if not 1 <= count <= len(dataset):
-        raise ZfnetError(f"{dataset.name} has {len(dataset)} pictures; choose 1 to {len(dataset)}, not {count}")
-    labels = dataset.labels.argmax(1) if dataset.multilabel else dataset.labels
-    _, first = np.unique(labels, return_index=True)
-    rows = first if count <= len(first) else np.arange(len(dataset))
-    return rows[np.arange(count) * len(rows) // count].tolist()
-
-
-def _views(net: ConvNet, pictures, transformation: Transformation) -> list[list[np.ndarray]]:
-    """Return what the network sees at four steps, evenly from the first to the last."""
-    preparation, steps = net.preparation, transformation.steps
-    some = [steps[place] for place in np.linspace(0, len(steps) - 1, 4).round().astype(int)]
-    squares = [[transformed(one, preparation, **{transformation.way: step}) for step in some] for one in pictures]
-    return [[centre_square(square, preparation.crop).permute(1, 2, 0).numpy() for square in row] for row in squares]
-
-
-def _by_layer(found: Invariance, untrained: Invariance) -> Table:
-    columns, rows = {"layer": "Layer"}, [{"layer": layer} for layer in found.layers]
-    for ours, theirs in zip(found.sweeps, untrained.sweeps, strict=True):
-        name = ours.transformation.name
-        columns |= {name: name.capitalize(), f"{name} random": "… with random weights"}
-        for row in rows:
-            row[name] = round(float(ours.distances[row["layer"]].mean()), 3)
-            row[f"{name} random"] = round(float(theirs.distances[row["layer"]].mean()), 3)
-    return Table(columns, rows)
-
-
-def _basis(net: ConvNet, found: Invariance) -> Note:
-    """Say what the numbers mean."""
-    top = found.ends[1]
-    followed = (
-        f"There is no classifier here: {top} is the highest layer, and there are no probabilities."
-        if found.labels is None
-        else "The probability is that of the network's own first answer to the picture as it is."
-        if found.answered
-        else "The probability is that of the picture's class."
-    )
-    filled = 100 * max(sweep.filled.max() for sweep in found.sweeps)
-    return Note(
-        f"Distances are shares of the picture's mean distance from the other pictures. {followed} "
-        f"Up to {filled:.0f} % of a view lie beyond the picture's edge and are filled with its mirror image."
-    )
-
-
-# Features and answers while pictures are moved, enlarged and turned (the arXiv version's figure, as recalled).
 
 STYLES = (
     (BLUE, "-"),
@@ -344,58 +243,43 @@ THUMB, GAP, BAR = 76, 6, 10
 """Pixels of a small picture's side, between them, and of the bar in the colour of its line."""
 
 
-def sweeps(found: Sequence, ends: tuple[str, str], views: Mapping[str, Sequence[Sequence[np.ndarray]]]) -> Figure:
-    """Draw for each transformation what the network sees, distances at two layers, and the class's probability.
-
-    Args:
-        found: `invariance.Sweep`s.
-        ends: The lowest and the highest layer.
-        views: By name of the transformation: for each picture some views, uint8 [h, w, 3].
-
-    Raises:
-        FigureError: More pictures than can be told apart.
-    """
-    pictures = len(found[0].filled)
-    if pictures > len(STYLES):
-        raise FigureError(f"{len(STYLES)} pictures can be told apart; given {pictures}")
-    curves = 2 if found[0].probabilities is None else 3
-    figure = Figure(0.3 + 2.45 * len(found))
-    panels = figure.subplots(len(found), 1 + curves, squeeze=False, width_ratios=[0.37 * curves, *[1] * curves])
-    highest = max(1.0, *(sweep.distances[layer].max() for sweep in found for layer in ends))
-    for line, sweep in zip(panels, found, strict=True):
-        _pictures(line[0], views[sweep.transformation.name], sweep.transformation.name)
-        drawn = [(f"{layer}: distance", sweep.distances[layer], highest) for layer in ends]
+def draw(result: Robustness) -> Figure:
+    """Draw for each transformation what the network sees, distances at two layers, and the class's probability."""
+    found = result.found
+    if len(result.pictures) > len(STYLES):
+        raise FigureError(f"{len(STYLES)} pictures can be told apart; given {len(result.pictures)}")
+    curves = 2 if found.labels is None else 3
+    figure = Figure(0.3 + 2.45 * len(found.sweeps))
+    panels = figure.subplots(
+        len(found.sweeps), 1 + curves, squeeze=False, width_ratios=[0.37 * curves, *[1] * curves]
+    )
+    highest = max(1.0, *(sweep.distances[layer].max() for sweep in found.sweeps for layer in found.ends))
+    for line, sweep in zip(panels, found.sweeps, strict=True):
+        way = sweep.transformation
+        _draw_views(line[0], result.views[way.name], way.name)
+        drawn = [(f"{layer}: distance", sweep.distances[layer], highest) for layer in found.ends]
         drawn += [("probability", sweep.probabilities, 1.0)][: curves - 2]
         for axes, (title, values, top) in zip(line[1:], drawn, strict=True):
             for own, (colour, style) in zip(values, STYLES, strict=False):
-                axes.plot(sweep.transformation.steps, own, color=colour, linestyle=style, linewidth=1.5)
+                axes.plot(way.steps, own, color=colour, linestyle=style, linewidth=1.5)
             axes.set_ylim(-0.04, 1.04 * top)
-            _label(axes, title, sweep.transformation.unit)
+            plain(axes, title)
+            axes.set_xlabel(way.unit, fontsize=SMALL)
+            if way.unit == "degrees":
+                axes.xaxis.set_major_locator(MultipleLocator(90))
     figure.tight_layout()
     return figure
 
 
-def _pictures(axes, views: Sequence[Sequence[np.ndarray]], title: str) -> None:
+def _draw_views(axes, views: Sequence[Sequence[np.ndarray]], title: str) -> None:
     """Set the views of each picture in a row, after a bar in its colour."""
-    for row, (own, (colour, style)) in enumerate(zip(views, STYLES, strict=False)):
-        top = row * (THUMB + GAP)
-        axes.plot([-BAR, -BAR], [top, top + THUMB], color=colour, linestyle=style, linewidth=2.4)
-        for column, view in enumerate(own):
-            left = column * (THUMB + GAP)
-            small = Image.fromarray(require_picture(view)).resize((THUMB, THUMB), Image.Resampling.LANCZOS)
-            axes.imshow(np.asarray(small), extent=(left, left + THUMB, top + THUMB, top))
     side = THUMB + GAP
+    for row, (own, (colour, style)) in enumerate(zip(views, STYLES, strict=False)):
+        axes.plot([-BAR, -BAR], [row * side, row * side + THUMB], color=colour, linestyle=style, linewidth=2.4)
+        for column, view in enumerate(own):
+            place = column * side, column * side + THUMB, row * side + THUMB, row * side
+            axes.imshow(resized(view, THUMB), extent=place)
     axes.set(xlim=(-2 * BAR, side * len(views[0])), ylim=(side * len(views), -GAP), aspect="equal")
     axes.set_axis_off()
     axes.set_anchor("W")
     axes.set_title(title, fontsize=NORMAL, loc="left")
-
-
-def _label(axes, title: str, unit: str) -> None:
-    axes.set_title(title, fontsize=NORMAL, loc="left")
-    axes.set_xlabel(unit, fontsize=SMALL)
-    axes.tick_params(labelsize=SMALL)
-    if unit == "degrees":
-        axes.xaxis.set_major_locator(MultipleLocator(90))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", linewidth=0.4, alpha=0.5)

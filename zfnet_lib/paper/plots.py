@@ -29,6 +29,7 @@ SMALL, NORMAL, TITLE = 8, 9, 11
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 BLUE, VERMILION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
+PALETTE = (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW)
 INK, GREY, PALE = "#222222", "#666666", "#DDDDDD"
 HEAT = "viridis"
 """The colour map of everything from 0 upwards."""
@@ -119,6 +120,14 @@ class Sheet:
             vmin=0,
             vmax=top,
         )
+
+
+def plain(axes, title: str) -> None:
+    """Give axes the book's look: a title at the left, small numbers, faint lines across, no frame."""
+    axes.set_title(title, fontsize=NORMAL, loc="left")
+    axes.tick_params(labelsize=SMALL)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", linewidth=0.4, alpha=0.5)
 
 
 def not_run(title: str) -> Figure:

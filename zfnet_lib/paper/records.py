@@ -168,3 +168,9 @@ def read(path: Path) -> list[Record]:
                 f"{path}, line {number} is no record ({error}); remove the line or restore the file"
             ) from error
     return records
+
+
+def is_fresh(path: Path) -> bool:
+    """Tell whether this very code made the records of a file, for a notebook before this one."""
+    now, found = Stopwatch().provenance(), read(path)
+    return bool(found) and not now.dirty and found[0].provenance.commit == now.commit != ""

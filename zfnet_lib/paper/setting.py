@@ -16,8 +16,7 @@ from ..network import ConvNet
 from ..training import recipe_named
 from ..weights import known_classes, load_network
 from .records import Provenance, Record, Stopwatch
-from .spot import trained
-from .trainings import SHIPPED, Training, performed
+from .trainings import SHIPPED, Training, performed, trained
 
 
 @dataclass(frozen=True)

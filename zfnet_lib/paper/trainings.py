@@ -6,20 +6,19 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
 from ..architecture import MINI, NARROW, STEMS, TABLE_2, ArchSpec, architecture
-from ..batches import squares_of, training_preparation
+from ..batches import squares_of, training_preparation, unreadable
 from ..datasets import (
     DATASETS,
     Dataset,
@@ -31,14 +30,27 @@ from ..datasets import (
     pack_dataset,
     pack_in_memory,
 )
+from ..datasets.folders import Index, PictureFiles
 from ..datasets.overlap import known_overlaps
-from ..deconv import project
+from ..deconv import alone as unit_alone
+from ..deconv import project, strongest_unit
 from ..evaluation import Errors, errors
-from ..files import UnwritableError, ZfnetError, alone, data_root, is_busy, is_there, notice, results_root
+from ..files import (
+    UnwritableError,
+    ZfnetError,
+    alone,
+    data_root,
+    is_busy,
+    is_there,
+    library_hash,
+    notice,
+    results_root,
+    trained_root,
+)
 from ..machine import has_bf16, is_first, own_device
-from ..network import ConvNet, Trace
-from ..training import RECIPES, TINY, EpochResult, OnPlateau, Progress, Recipe, saved_states, train
-from ..weights import Stored, known_classes, load_network, read_meta, save_network
+from ..network import ConvNet
+from ..training import RECIPES, SMOKE, TINY, EpochResult, OnPlateau, Progress, Recipe, saved_states, train
+from ..weights import CheckpointError, Stored, known_classes, load_network, read_meta, save_network
 from . import records
 from .transfer import MOST, choose_decay, fit_softmax, per_class_accuracy, protocol_folds
 
@@ -53,19 +65,14 @@ TRAIN_SAMPLE = 10_000
 class Training:
     """One training, named so that everybody who runs it means the same.
 
-    Attributes:
-        network: A named architecture.
-        data: A data set; its split `train` is trained on, `val` is evaluated on.
-        recipe: How.
-        seed: Of weights, order, views and dropout.
-        each: So many pictures a class, those of the fold `seed` (section 5.2); 0 trains on the split `train`, and
-            on all but a tenth of data without one. Without validation pictures the rate falls as in `TINY`.
+    Of data with splits `train` is trained on and `val` evaluated on, of others all but a tenth and that tenth; with
+    `each`, so many pictures a class of the fold `seed` (5.2). Without validation the rate falls as in `TINY`.
     """
 
-    network: str
+    network: str  # a named architecture
     data: str
     recipe: Recipe
-    seed: int = 0
+    seed: int = 0  # of weights, order, views and dropout
     each: int = 0
 
     def __post_init__(self) -> None:
@@ -77,15 +84,15 @@ class Training:
             object.__setattr__(self, "recipe", replace(self.recipe, anneal=TINY.anneal))
 
     @property
-    def altered(self) -> tuple[str, ...]:
+    def altered(self) -> dict[str, Any]:
         """What was changed in the recipe."""
-        named = RECIPES.get(self.recipe.name, self.recipe)
-        return tuple(key for key in ALTERED if getattr(self.recipe, key) != getattr(named, key))
+        named, own = (vars(recipe) for recipe in (RECIPES.get(self.recipe.name, self.recipe), self.recipe))
+        return {key: own[key] for key in ALTERED if own[key] != named[key]}
 
     @property
     def name(self) -> str:
         """For example `zfnet-tiny-imagenet-tiny-seed0`; what is altered in the recipe is part of it."""
-        changes = "".join(f"-{key}-{getattr(self.recipe, key)}" for key in self.altered)
+        changes = "".join(f"-{key}-{value}" for key, value in self.altered.items())
         data = self.data.replace(":", "-").replace("/", "-")
         each = f"-{self.each}-a-class" if self.each else ""
         return f"{self.network}{changes}-{data}{each}-{self.recipe.name}-seed{self.seed}"
@@ -93,10 +100,9 @@ class Training:
     @property
     def command(self) -> str:
         """What performs it, or goes on with it."""
-        changes = "".join(f" --{key} {getattr(self.recipe, key)}" for key in self.altered)
-        each = f" --each {self.each}" if self.each else ""
-        seed = f" --seed {self.seed}" if self.seed else ""
-        return f"zfnet train {self.network} --data {self.data} --recipe {self.recipe.name}{changes}{each}{seed}"
+        more = self.altered | {key: getattr(self, key) for key in ("each", "seed") if getattr(self, key)}
+        changes = "".join(f" --{key} {value}" for key, value in more.items())
+        return f"zfnet train {self.network} --data {self.data} --recipe {self.recipe.name}{changes}"
 
     @property
     def folder(self) -> Path:
@@ -126,97 +132,6 @@ class Training:
         return replace(spec, image_size=112) if self.recipe.name == "tiny" else spec
 
 
-def epochs(
-    training: Training,
-    *,
-    resume: bool = False,
-    workers: int = 0,
-    compiled: bool = False,
-    report: Callable[[Progress], None] | None = None,
-    notice: Callable[[str], None] = lambda sentence: None,
-) -> Iterator[EpochResult]:
-    """Perform a training; leave a line of its record an epoch, and at the end the weights and their errors.
-
-    The weights are saved whenever the end is reached; epochs and errors that have a record, shipped ones too, are
-    not recorded again.
-
-    Under `torchrun` every process calls this; the first one writes.
-
-    Args:
-        training: What to train.
-        resume: Continue where an earlier call stopped.
-        workers: Processes that decode pictures where the data set is not packed.
-        compiled: Run the convolutional layers through `torch.compile`.
-        report: Called after every update.
-        notice: Called with a sentence about what is left out, or what a checkpoint lacked.
-
-    Raises:
-        ZfnetError: Data that are missing, or what `training.train` raises.
-    """
-    if workers < 0:
-        raise ZfnetError(f"{workers} decoding processes are impossible; 0 decodes in this one")
-    lesson = lesson_of(training)
-    data, exclude = lesson.data, lesson.exclude
-    for pictures in (data, lesson.validation):
-        if isinstance(pictures, Pack):
-            pictures.verify()  # a second a gigabyte, before hours that would rest on damaged pixels
-    if lesson.overlapping:
-        notice(
-            f"{lesson.overlapping:,} pictures of {data.name} are left out: `zfnet overlap` found them in others too"
-        )
-    if training.recipe.precision == "bfloat16" and not has_bf16():
-        notice("this machine emulates bfloat16; --precision float32 may be many times faster")
-    spec = training.spec(len(data.classes))
-    net = ConvNet(spec, training_preparation(data, spec.image_size, exclude), seed=training.seed)
-    net.to(own_device())
-    watch, first = records.Stopwatch(), is_first()
-    if first and is_busy(training.folder):
-        raise ZfnetError(f"another process trains {training.name}; wait for it, or choose another seed")
-    with alone(training.folder) if first else nullcontext():
-        for epoch in train(
-            net,
-            data,
-            training.recipe,
-            validation=lesson.validation if lesson.rows is None else None,
-            folder=training.folder,
-            resume=resume,
-            seed=training.seed,
-            exclude=exclude,
-            snapshots=True,
-            workers=workers,
-            compiled=compiled,
-            report=report,
-            notice=notice,
-        ):
-            if first:
-                record_epoch(training, epoch, lesson, watch.provenance(training.seed, net.device))
-            yield epoch
-        if first:
-            made = watch.provenance(training.seed, net.device)
-            last = _line(training, epoch, lesson, made)
-            facts = {key: last[key] for key in ("training", "data", "recipe", "seed", "epoch")}
-            save_network(net, training.weights, facts | {"classes": list(data.classes)})
-            if not training.errors_file.exists():
-                _measure(training, net, lesson)
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """What a training learns from, and what its errors are measured on.
-
-    Attributes:
-        data, exclude: Pictures, and which of them are not learnt from.
-        validation, rows: Pictures, and which of them are for errors; all, after every epoch too, where None.
-        overlapping: How many are left out because they stand in another data set, to be tested on.
-    """
-
-    data: Dataset
-    exclude: np.ndarray
-    validation: Dataset
-    rows: np.ndarray | None = None
-    overlapping: int = 0
-
-
 def performed(training: Training, left: Literal["errors_file", "weights"] = "errors_file") -> Training:
     """Return a training, or the same one in float32 where only that has left errors, or weights; both learn alike.
 
@@ -226,25 +141,33 @@ def performed(training: Training, left: Literal["errors_file", "weights"] = "err
     return other if is_there(getattr(other, left)) and not is_there(getattr(training, left)) else training
 
 
-def lesson_of(training: Training) -> Lesson:
-    """Return a training's pictures: the splits of its data, or a fold of data that have none (section 5.2).
+# The pictures of a training.
 
-    Raises:
-        ZfnetError: Missing data, or too few pictures of a class.
-    """
+
+class Pictures(NamedTuple):
+    """What a training learns from, and what its errors are measured on."""
+
+    data: Dataset
+    exclude: np.ndarray  # rows that are not learnt from
+    validation: Dataset
+    rows: np.ndarray | None  # those for errors; None: all, after every epoch too
+
+
+def training_pictures(training: Training, readable: Callable[[Dataset], Dataset] = lambda data: data) -> Pictures:
+    """Return a training's pictures: the splits of its data, or a fold of data that have none (section 5.2)."""
+    if not training.each and has_splits(training.data):
+        data, validation = (readable(training_data(training.data, split)) for split in ("train", "val"))
+        return Pictures(data, excluded_rows(data), validation, None)
     if training.each:
-        data = undivided(training.data)
-        fold = protocol_folds(data, max(training.each, MOST[training.data]), count=training.seed + 1)[training.seed]
+        data = readable(undivided(training.data))
+        most = max(training.each, MOST[training.data])
+        fold = protocol_folds(data, most, count=training.seed + 1)[training.seed]
         kept, tested = fold.train(training.each), fold.test
-    elif has_splits(training.data):
-        data = training_data(training.data, "train")
-        exclude = excluded_rows(data)
-        return Lesson(data, exclude, training_data(training.data, "val"), None, len(exclude))
     else:
-        data = training_data(training.data, "all")
+        data = readable(training_data(training.data, "all"))
         order = np.random.default_rng(0).permutation(len(data))
         kept, tested = order[len(order) // 10 :], np.sort(order[: len(order) // 10])
-    return Lesson(data, np.setdiff1d(np.arange(len(data)), kept), data, tested)
+    return Pictures(data, np.setdiff1d(np.arange(len(data)), kept), data, tested)
 
 
 def has_splits(data: str) -> bool:
@@ -253,11 +176,7 @@ def has_splits(data: str) -> bool:
 
 
 def undivided(name: str) -> Dataset:
-    """Return the pictures of which the folds of section 5.2 are drawn; several splits are pooled.
-
-    Raises:
-        ZfnetError: Missing data, or data without such folds.
-    """
+    """Return the pictures of which the folds of section 5.2 are drawn; several splits are pooled."""
     if name not in MOST:
         raise ZfnetError(f"{name} has a split of its own for training; leave out --each")
     if name.startswith("shapes"):
@@ -293,72 +212,149 @@ def excluded_rows(data: Dataset) -> np.ndarray:
     return np.unique(np.concatenate(rows)) if rows else np.empty(0, np.int64)
 
 
-def read_epochs(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a training's record, one an epoch.
+# One training after the other.
 
-    Raises:
-        ZfnetError: A line is damaged.
+
+def epochs(
+    training: Training,
+    *,
+    resume: bool = False,
+    workers: int = 0,
+    compiled: bool = False,
+    report: Callable[[Progress], None] | None = None,
+    notice: Callable[[str], None] = lambda sentence: None,
+) -> Iterator[EpochResult]:
+    """Perform a training, or go on with it; leave a line of its record an epoch, and at the end weights and errors.
+
+    Epochs and errors that have a record, shipped ones too, are not recorded again. Under `torchrun` every process
+    calls this; the first one writes. Arguments are those of `train`; `notice` hears what is left out, too.
     """
-    try:
-        return [json.loads(line) for line in records.read_lines(path)]
-    except json.JSONDecodeError as error:
-        raise ZfnetError(f"{path} is damaged ({error}); restore it, or remove it and train again") from error
+    if workers < 0:
+        raise ZfnetError(f"{workers} decoding processes are impossible; 0 decodes in this one")
+
+    def readable(data: Dataset) -> Dataset:
+        if isinstance(data, Pack):
+            data.verify()  # a second a gigabyte, before hours that would rest on damaged pixels
+        # packing left out what cannot be read; of pictures that are not packed that is done here
+        lost = unreadable(data, workers) if isinstance(data, PictureFiles) else {}
+        if not lost:
+            return data
+        named = ", ".join(data.names[row] for row in list(lost)[:5]) + (" …" if len(lost) > 5 else "")
+        notice(f"pictures of {data.name} {data.split} that cannot be read are left out: {len(lost)}, {named}")
+        kept, all_ = np.setdiff1d(np.arange(len(data)), list(lost)), data.index
+        files, boxes = (values and tuple(values[row] for row in kept) for values in (all_.files, all_.boxes))
+        index = Index(all_.classes, files, all_.labels[kept], boxes)
+        return PictureFiles(data.name, data.split, data.root, index, data.origin)
+
+    pictures = training_pictures(training, readable)
+    data, exclude, validation, rows = pictures
+    if rows is None and len(exclude):
+        notice(f"{len(exclude):,} pictures of {data.name} are left out: `zfnet overlap` found them in others too")
+    if training.recipe.precision == "bfloat16" and not has_bf16():
+        notice("this machine emulates bfloat16; --precision float32 may be many times faster")
+    net = _untrained(training, pictures, workers).to(own_device())
+    watch, first = records.Stopwatch(), is_first()
+    if first and is_busy(training.folder):
+        raise ZfnetError(f"another process trains {training.name}; wait for it, or choose another seed")
+    with alone(training.folder) if first else nullcontext():
+        drawn = {"seed": training.seed, "exclude": exclude, "workers": workers, "compiled": compiled}
+        kept = {"folder": training.folder, "resume": resume, "snapshots": True}
+        judged = validation if rows is None else None
+        for epoch in train(
+            net, data, training.recipe, validation=judged, **drawn, **kept, report=report, notice=notice
+        ):
+            made = watch.provenance(training.seed, net.device)
+            line = _line(training, epoch, pictures, made)
+            if first:
+                _record_epoch(training, line)
+            yield epoch
+        if first:
+            facts = {key: line[key] for key in ("training", "data", "recipe", "seed", "epoch")}
+            save_network(net, training.weights, facts | {"classes": list(data.classes)})
+            if not training.errors_file.exists():
+                records.append(training.errors_file, _measured(training, net, pictures, (1, 10)))
 
 
-def record_epoch(training: Training, epoch: EpochResult, lesson: Lesson, made: records.Provenance) -> None:
-    """Add an epoch's line to a training's record unless an earlier call wrote it."""
-    lines = read_epochs(training.epochs_file)
-    if any(line["epoch"]["epoch"] == epoch.epoch for line in lines):
-        return
-    lines.append(_line(training, epoch, lesson, made))
-    records.write_lines(training.epochs_file, (json.dumps(line, sort_keys=True) for line in lines))
+def _untrained(training: Training, pictures: Pictures, workers: int = 0) -> ConvNet:
+    spec = training.spec(len(pictures.data.classes))
+    preparation = training_preparation(pictures.data, spec.image_size, pictures.exclude, workers)
+    return ConvNet(spec, preparation, seed=training.seed)
 
 
-def _line(training: Training, epoch: EpochResult, lesson: Lesson, made: records.Provenance) -> dict[str, Any]:
-    recipe = {key: value for key, value in training.recipe.to_dict().items() if key != "expected"}
+def _line(training: Training, epoch: EpochResult, pictures: Pictures, made: records.Provenance) -> dict[str, Any]:
+    """Return what an epoch leaves in a training's record."""
+    data = pictures.data
     return {
         "training": training.name,
         "network": training.network,
-        "data": f"{lesson.data.name} {lesson.data.split} ({lesson.data.fingerprint})",
-        "excluded": len(lesson.exclude),
-        "recipe": recipe,
+        "data": f"{data.name} {data.split} ({data.fingerprint})",
+        "excluded": len(pictures.exclude),
+        "recipe": training.recipe.to_dict(),
         "seed": training.seed,
         "epoch": asdict(epoch),
         "provenance": asdict(made),
     }
 
 
-def _measure(training: Training, net: ConvNet, lesson: Lesson) -> None:
-    """Measure the errors of Table 2: one view, ten views, and on training pictures."""
-    data = lesson.data
-    kept = np.setdiff1d(np.arange(len(data)), lesson.exclude)
+def _record_epoch(training: Training, line: dict[str, Any]) -> None:
+    """Add an epoch's line to a training's record unless an earlier call wrote it."""
+    lines = read_epochs(training.epochs_file)
+    if all(line["epoch"]["epoch"] != before["epoch"]["epoch"] for before in lines):
+        lines.append(line)
+        records.write_lines(training.epochs_file, (json.dumps(each, sort_keys=True) for each in lines))
+
+
+def read_epochs(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a training's record, one an epoch."""
+    try:
+        return [json.loads(line) for line in records.read_lines(path)]
+    except json.JSONDecodeError as error:
+        raise ZfnetError(f"{path} is damaged ({error}); restore it, or remove it and train again") from error
+
+
+def _measured(training: Training, net: ConvNet, pictures: Pictures, views: Sequence[int]) -> list[records.Record]:
+    """Measure the errors of Table 2, on held-out and on training pictures; of a fold averaged over classes too."""
+    data, exclude, validation, rows = pictures
+    kept = np.setdiff1d(np.arange(len(data)), exclude)
     sample = np.sort(np.random.default_rng(0).permutation(kept)[:TRAIN_SAMPLE])
-    held_out = lesson.validation.split if lesson.rows is None else "test"
-    trained_on = data.split if lesson.rows is None else "train"
-    measured = []
-    for part, views, pictures, rows in (
-        (held_out, 1, lesson.validation, lesson.rows),
-        (held_out, 10, lesson.validation, lesson.rows),
-        (trained_on, 1, data, sample),
-    ):
+    held_out, learnt = (validation.split, data.split) if rows is None else ("test", "train")
+    settings = {"networks": [training.name], "recipe": training.recipe.name, "clip": training.recipe.clip}
+    found = []
+    for part, n, dataset, chosen in (*((held_out, n, validation, rows) for n in views), (learnt, 1, data, sample)):
         watch = records.Stopwatch()
-        found = errors(net, pictures, views, rows=rows)
+        measured = errors(net, dataset, n, rows=chosen)
         made = watch.provenance(training.seed, net.device)
-        measured += training_records(training, found, pictures, made, part)
-    records.append(training.errors_file, measured)
+        found += error_records(measured, dataset, made, settings, training.network, part)
+        if training.each:
+            mean = float(np.nanmean(measured.per_class))
+            found.append(replace(found[-1], quantity=f"{part} mean per-class error", value=mean))
+    return found
+
+
+def error_records(
+    found: Errors, data: Dataset, made: records.Provenance, settings: dict[str, Any], spec: str = "", part: str = ""
+) -> list[records.Record]:
+    """Return the records of errors over a part of the pictures; the settings name the `networks`."""
+    told = {"spec": spec, "data": f"{data.name} {data.split} ({data.fingerprint})"}
+    told |= {"n": found.n, "parameters": settings | {"views": found.views}}
+    return [
+        records.Record("training", f"{part or data.split} {top} error", value, "%", made, **told)
+        for top, value in (("top-1", found.top1), ("top-5", found.top5))
+    ]
+
+
+def recorded_errors(path: Path, views: int = 1, networks: Sequence[str] = ()) -> dict[str, float]:
+    """Return the errors that a file records by quantity, in percent; of one ensemble where `networks` names it."""
+    return {
+        record.quantity: record.value
+        for record in records.read(path)
+        if record.parameters.get("views", 1) == views
+        and (not networks or record.parameters["networks"] == sorted(networks))
+    }
 
 
 def require_same_classes(weights: str, net: ConvNet, data: Dataset) -> None:
-    """Check that a network was trained on the classes of a data set, as far as its weights tell.
-
-    Args:
-        weights: Name or folder, as `load_network` takes it.
-        net: The network that was loaded.
-        data: What it is to be evaluated on.
-
-    Raises:
-        ZfnetError: Another number of classes, or other names.
-    """
+    """Refuse data of other classes than those that weights were trained on, as far as the weights tell."""
     ours, theirs = known_classes(weights), data.classes
     repair = "evaluate it on the data that it was trained on"
     if net.spec.classes not in (0, len(theirs)):
@@ -370,73 +366,75 @@ def require_same_classes(weights: str, net: ConvNet, data: Dataset) -> None:
             raise ZfnetError(f"class {number} is {our!r} to {weights} and {their!r} in {data.name}; {repair}")
 
 
-def training_records(
-    training: Training, found: Errors, data: Dataset, made: records.Provenance, part: str
-) -> list[records.Record]:
-    """Return the records of a training's errors, with `each` averaged over classes too, as in section 5.2.
+# What `smoke` trains on the spot: narrow networks on `shapes`. The first notebook that needs one trains it; the
+# others take it up, as long as the library stays as it is.
 
-    Args:
-        training: Of the network.
-        found: Its errors.
-        data: Measured on these pictures.
-        made: Where the numbers come from.
-        part: Which pictures: `train`, `val` or `test`.
-    """
-    settings = {"networks": [training.name], "recipe": training.recipe.name, "clip": training.recipe.clip}
-    measured = error_records(found, data, made, settings, training.network, part)
-    if training.each:
-        mean = float(np.nanmean(found.per_class))
-        measured.append(replace(measured[-1], quantity=f"{part} mean per-class error", value=mean))
-    return measured
+SCRATCH_EPOCHS = 40
+"""Over few pictures; the training error is near zero then, or the loss is still at ln(classes)."""
 
 
-def error_records(
-    found: Errors, data: Dataset, made: records.Provenance, settings: dict[str, Any], spec: str = "", part: str = ""
-) -> list[records.Record]:
-    """Return the records of a network's errors, or of an ensemble's.
+class Trained(NamedTuple):
+    """A network trained on the spot, its epochs as dicts, and its errors in percent, one view as in Table 2."""
 
-    Args:
-        found: The errors.
-        data: Measured on these pictures.
-        made: Where the numbers come from.
-        settings: Names of the `networks`, and what else belongs to the numbers.
-        spec: The architecture, where it is one.
-        part: Which pictures; the data's split by default.
-    """
-    return [
-        records.Record(
-            "training",
-            f"{part or data.split} {top} error",
-            value,
-            "%",
-            made,
-            n=found.n,
-            parameters=settings | {"views": found.views},
-            spec=spec,
-            data=f"{data.name} {data.split} ({data.fingerprint})",
-        )
-        for top, value in (("top-1", found.top1), ("top-5", found.top5))
-    ]
+    net: ConvNet
+    epochs: list[dict[str, Any]]
+    train: float
+    val1: float
+    val5: float
+
+
+@cache
+def trained(name: str, seed: int = 0, clip: str = "all", precision: str = SMOKE.precision) -> Trained:
+    """Train a narrow network by the recipe `SMOKE`."""
+    training = Training(name, "shapes", replace(SMOKE, clip=clip, precision=precision), seed)
+    net, found = _train_on_the_spot(training), recorded_errors(training.errors_file)
+    epochs = [line["epoch"] for line in read_epochs(training.epochs_file)]
+    return Trained(
+        net, epochs, *(found[key] for key in ("train top-1 error", "val top-1 error", "val top-5 error"))
+    )
+
+
+def scratch_training(each: int, fold: int) -> Training:
+    """Return what trains from scratch on a fold of the second set of objects, with so many pictures a class."""
+    return Training(MINI.name, "shapes-transfer", replace(SMOKE, epochs=SCRATCH_EPOCHS), fold, each)
+
+
+@cache
+def train_from_scratch(each: int, fold: int) -> None:
+    """Train `MINI` on a fold of the second set of objects, with so many pictures a class, and leave its errors."""
+    _train_on_the_spot(scratch_training(each, fold))
+
+
+def _train_on_the_spot(training: Training) -> ConvNet:
+    """Return a trained network; train it, and leave its records, unless this very code has done so."""
+    code, weights = f"{library_hash()}, torch {torch.__version__}", trained_root() / training.name / "weights"
+    left = (training.errors_file, training.epochs_file)
+    with alone(weights.parent):
+        try:
+            net = load_network(weights)  # damaged ones are trained again
+            if read_meta(weights)["record"].get("code") == code and all(map(Path.exists, left)):
+                return net
+        except CheckpointError:
+            pass
+        pictures, watch = training_pictures(training), records.Stopwatch()
+        data, exclude, validation, rows = pictures
+        net, lines = _untrained(training, pictures), []
+        how = {"validation": validation if rows is None else None, "seed": training.seed, "exclude": exclude}
+        for epoch in train(net, data, training.recipe, **how):
+            lines.append(
+                json.dumps(_line(training, epoch, pictures, watch.provenance(training.seed)), sort_keys=True)
+            )
+        records.write_lines(training.epochs_file, lines)
+        records.store(training.errors_file, _measured(training, net, pictures, (1,)))
+        return load_network(save_network(net, weights, {"code": code}))
 
 
 # The trainings that Tables 1 and 2 and Fig. 5 rest on, in the order in which they are worth having.
 
-Member = tuple[str, int]
-"""A network of an ensemble: architecture and seed."""
-
 WIDE = "zfnet-maps-512-1024-512"
-FIVE: tuple[Member, ...] = tuple(("zfnet", seed) for seed in range(5))
-
-TABLE_1: tuple[tuple[Member, ...], ...] = (
-    (("krizhevsky", 0),),
-    (("zfnet", 0),),
-    FIVE,
-    ((WIDE, 0),),
-    (*FIVE, (WIDE, 0)),
-)
-"""The networks whose probabilities each row of Table 1 averages: one, one, (a), (b), and (a) with (b)."""
-
-State = Literal["ran", "runs", "begun", "stored", "to come"]
+FIVE = tuple(("zfnet", seed) for seed in range(5))
+TABLE_1 = ((("krizhevsky", 0),), (("zfnet", 0),), FIVE, ((WIDE, 0),), (*FIVE, (WIDE, 0)))
+"""The networks, each with its seed, whose probabilities each row of Table 1 averages: one, one, (a), (b), both."""
 
 
 def queue(data: str, recipe: Recipe) -> list[Training]:
@@ -446,23 +444,21 @@ def queue(data: str, recipe: Recipe) -> list[Training]:
     of Fig. 3's network and of Krizhevsky's; then second seeds of the rest.
 
     Example:
-        >>> from zfnet_lib.recipes import TINY
+        >>> from zfnet_lib.training import TINY
         >>> [training.name for training in queue("tiny-imagenet", TINY)][2:4]
         ['zfnet-clip-none-tiny-imagenet-tiny-seed0', 'krizhevsky-without-3-4-6-7-tiny-imagenet-tiny-seed0']
     """
-
-    def seeds(name: str, *numbers: int) -> list[Training]:
-        return [Training(name, data, recipe, seed) for seed in numbers]
-
-    base = seeds("zfnet", 0) + seeds("krizhevsky", 0)
-    base.append(Training("zfnet", data, replace(recipe, clip="none"), 0))
-    others = [*sorted(TABLE_2.keys() - {"zfnet", "krizhevsky"}, key=_cost), *STEMS]
-    first = [training for name in others for training in seeds(name, 0)]
-    second = [training for name in others for training in seeds(name, 1)]
-    return base + first + seeds("zfnet", 1, 2, 3, 4) + seeds("krizhevsky", 1, 2) + second
+    rows = sorted(
+        TABLE_2.keys() - {"zfnet", "krizhevsky"}, key=lambda row: (sum(TABLE_2[row].macs().values()), row)
+    )
+    others = [*rows, *STEMS]
+    wanted = [("zfnet", 0), ("krizhevsky", 0), *((name, 0) for name in others)]
+    wanted += [*FIVE[1:], ("krizhevsky", 1), ("krizhevsky", 2), *((name, 1) for name in others)]
+    trainings = [Training(name, data, recipe, seed) for name, seed in wanted]
+    return [*trainings[:2], Training("zfnet", data, replace(recipe, clip="none")), *trainings[2:]]
 
 
-def state(training: Training) -> State:
+def state(training: Training) -> Literal["ran", "runs", "begun", "stored", "to come"]:
     """Return how far a training has come on this machine; where only its record is here, it is `stored`."""
     recorded = training.errors_file.exists()
     if recorded and is_there(training.weights):
@@ -474,6 +470,14 @@ def state(training: Training) -> State:
     return "stored" if recorded else "to come"
 
 
+def report(trainings: Sequence[Training]) -> Iterator[str]:
+    """Yield a line for each training: its state, its error where it ran, and its name."""
+    for training in trainings:
+        error = recorded_errors(training.errors_file).get("val top-1 error")
+        shown = " " * 8 if error is None else f"{error:6.1f} %"
+        yield f"{state(training):8}{shown}  {training.name}"
+
+
 def lacks(training: Training, data: str, recipe: Recipe) -> bool:
     """Tell whether Tables 1 and 2 lack what a training leaves: errors, or weights for an ensemble of Table 1."""
     if state(training) == "stored":
@@ -482,266 +486,166 @@ def lacks(training: Training, data: str, recipe: Recipe) -> bool:
 
 
 def measure_ensembles(data: str, recipe: Recipe) -> Iterator[str]:
-    """Measure the ensembles of Table 1 whose networks are all at hand and that have no record yet.
-
-    Yields:
-        A sentence about each.
-    """
+    """Measure the ensembles of Table 1 that are at hand and have no record yet; yield a sentence about each."""
     for trainings in _unmeasured(data, recipe):
         if not all(is_there(training.weights) for training in trainings):
             continue
-        names = sorted(training.name for training in trainings)
+        settings = {"networks": sorted(training.name for training in trainings), "recipe": recipe.name}
         watch, pictures = records.Stopwatch(), training_data(data, "val")
         found = errors([load_network(training.weights) for training in trainings], pictures)
-        made = watch.provenance(0)
-        records.append(
-            _ensembles(recipe), error_records(found, pictures, made, {"networks": names, "recipe": recipe.name})
-        )
-        yield f"ensemble of {len(names)}: top-1 error {found.top1:.2f} %, top-5 error {found.top5:.2f} %"
+        records.append(ensembles_file(recipe.name), error_records(found, pictures, watch.provenance(0), settings))
+        yield f"ensemble of {len(trainings)}: top-1 error {found.top1:.2f} %, top-5 error {found.top5:.2f} %"
 
 
-def _ensembles(recipe: Recipe) -> Path:
-    return results_root(recipe.name) / "errors" / "ensembles.jsonl"
+def ensembles_file(recipe: str) -> Path:
+    """Return the file of the errors of Table 1's ensembles."""
+    return results_root(recipe) / "errors" / "ensembles.jsonl"
 
 
 def _unmeasured(data: str, recipe: Recipe) -> Iterator[list[Training]]:
     """Yield the ensembles of Table 1 that have no record."""
-    known = [record.parameters["networks"] for record in records.read(_ensembles(recipe))]
     for members in TABLE_1:
         trainings = [Training(name, data, recipe, seed) for name, seed in members]
-        if len(trainings) > 1 and sorted(training.name for training in trainings) not in known:
+        names = [training.name for training in trainings]
+        if len(trainings) > 1 and not recorded_errors(ensembles_file(recipe.name), networks=names):
             yield trainings
-
-
-def report(trainings: Sequence[Training]) -> Iterator[str]:
-    """Yield a line for each training: its state, its error where it ran, and its name."""
-    for training in trainings:
-        found = [r for r in records.read(training.errors_file) if r.quantity == "val top-1 error"]
-        error = f"{found[0].value:6.1f} %" if found else " " * 8
-        yield f"{state(training):8}{error}  {training.name}"
-
-
-def _cost(name: str) -> tuple[int, str]:
-    return sum(TABLE_2[name].macs().values()), name
 
 
 # The trained weights that come with the project: made small, and measured against the training they come from.
 
-DATA = "tiny-imagenet"
 TOLERANCE = 0.1
 """Points of top-1 error that the stored weights may differ by from the trained ones."""
 
 NATIVE = replace(TINY, epochs=60)
 """Of the stems that learn from pictures of more pixels than Tiny-ImageNet's: fewer pictures, more often."""
 
-PICTURES, UNITS = 64, 8
-"""Validation pictures on which projections are compared, and units of each layer of each."""
 
-
-@dataclass(frozen=True)
-class Shipped:
-    """One entry of the table of shipped weights.
-
-    Attributes:
-        training: Where they come from.
-        upto: The last layer that ships; all layers where it is empty.
-        stored: How they lie on the disk.
-        good_for: What they are good for, in words.
-    """
+class Shipped(NamedTuple):
+    """Weights that ship from a training."""
 
     training: Training
-    upto: str
+    upto: str  # the last layer that ships; all layers where it is empty
     stored: Stored
     good_for: str
 
 
-SHIPPED = {
-    "zfnet-tiny": Shipped(
-        Training("zfnet", DATA, TINY),
-        "",
-        "int8",
-        "projections, strongest units, occlusion and transfer on a laptop; not a classifier to rely on",
-    ),
-    "krizhevsky-tiny": Shipped(
-        Training("krizhevsky", DATA, TINY), "conv2", "float16", "comparing the first two layers (Fig. 5)"
-    ),
-    "zfnet-tiny-not-renormalised": Shipped(
-        Training("zfnet", DATA, replace(TINY, clip="none")), "conv2", "float16", "filters that dominate (Fig. 5a)"
-    ),
-    "zfnet-caltech-101-stem": Shipped(
-        Training("zfnet", "caltech-101", NATIVE), "conv2", "float16", "stems at native resolution (Fig. 5)"
-    ),
-    "krizhevsky-caltech-101-stem": Shipped(
-        Training("krizhevsky", "caltech-101", NATIVE), "conv2", "float16", "stems at native resolution (Fig. 5)"
-    ),
-}
-"""All weights that ship from a training, by name; `load_network` takes these names."""
+class Retrained(NamedTuple):
+    """A shipped softmax on the convolutions of weights that are fetched (section 5.2)."""
 
-
-@dataclass(frozen=True)
-class Retrained:
-    """A shipped softmax on the convolutions of weights that are fetched (section 5.2).
-
-    Attributes:
-        base: The weights that it stands on.
-        data: What its classes are from; a tenth of each class is held out.
-        good_for: What it is good for, in words.
-    """
-
-    base: str
-    data: str
+    base: str  # the weights that it stands on
+    data: str  # what its classes are from; a tenth of each class is held out
     good_for: str
 
 
-RETRAINED = {
-    "alexnet-caltech-101": Retrained(
-        "alexnet-imagenet",
-        "caltech-101",
-        "a classifier on ImageNet's features, whole: occlusion on photographs (Fig. 6)",
-    )
+STEM = "conv2", "float16", "stems at native resolution (Fig. 5)"
+PROJECTIONS = "projections, strongest units, occlusion and transfer on a laptop; not a classifier to rely on"
+FEATURES = "a classifier on ImageNet's features, whole: occlusion on photographs (Fig. 6)"
+ZFNET_RUN, KRIZHEVSKY_RUN, UNCLIPPED_RUN = queue("tiny-imagenet", TINY)[:3]
+
+SHIPPED = {
+    "zfnet-tiny": Shipped(ZFNET_RUN, "", "int8", PROJECTIONS),
+    "krizhevsky-tiny": Shipped(KRIZHEVSKY_RUN, "conv2", "float16", "comparing the first two layers (Fig. 5)"),
+    "zfnet-tiny-not-renormalised": Shipped(UNCLIPPED_RUN, "conv2", "float16", "filters that dominate (Fig. 5a)"),
+    "zfnet-caltech-101-stem": Shipped(Training("zfnet", "caltech-101", NATIVE), *STEM),
+    "krizhevsky-caltech-101-stem": Shipped(Training("krizhevsky", "caltech-101", NATIVE), *STEM),
 }
+"""All weights that ship from a training, by name; `load_network` takes these names."""
+
+RETRAINED = {"alexnet-caltech-101": Retrained("alexnet-imagenet", "caltech-101", FEATURES)}
 """All softmaxes that ship, by name."""
 
 
 def ship(name: str) -> Iterator[str]:
-    """Store weights under `results/`: of a finished training, with how far they are from it, or a new softmax.
-
-    Args:
-        name: A key of `SHIPPED` or of `RETRAINED`.
-
-    Yields:
-        A sentence about each measurement.
-
-    Raises:
-        ZfnetError: Unknown name, missing data or weights, a training that has not ended, or errors that differ
-            by more than `TOLERANCE`.
-    """
+    """Store weights under `results/`: of a finished training, or a new softmax; yield a sentence a measurement."""
     if name not in SHIPPED | RETRAINED:
         raise ZfnetError(f"{name!r} is not shipped; shipped are {', '.join(SHIPPED | RETRAINED)}")
-    measured = _ship_softmax(name) if name in RETRAINED else _ship_training(name)
-    for record in measured:
+    for record in _ship_softmax(name) if name in RETRAINED else _ship_training(name):
         yield f"{record.quantity}: {record.value:.2f} {record.unit}"
 
 
 def _ship_softmax(name: str) -> list[records.Record]:
     """Train a softmax on frozen features, store it without what it stands on, and measure the stored network."""
-    entry, root, watch = RETRAINED[name], results_root(TINY.name), records.Stopwatch()
-    data, held_out = (training_data(entry.data, split) for split in ("train", "val"))
-    whole = retrain(load_network(entry.base), data, progress=True)
+    base, source, good_for = RETRAINED[name]
+    root, watch = results_root(TINY.name), records.Stopwatch()
+    data, held_out = (training_data(source, split) for split in ("train", "val"))
+    whole = retrain(load_network(base), data, progress=True)
     facts = {
         "data": f"{data.name} {data.split} ({len(data)} pictures, {data.fingerprint})",
         "classes": list(data.classes),
-        "good_for": entry.good_for,
+        "good_for": good_for,
         "provenance": asdict(watch.provenance(0)),
     }
-    folder = save_network(whole, root / "weights" / name, facts, "float16", entry.base)
-    stored, measured = load_network(folder), []
-    for views in (1, 10):
-        watch = records.Stopwatch()
-        found = errors(stored, held_out, views, progress=True)
-        measured += error_records(found, held_out, watch.provenance(), {"networks": [name]}, entry.base)
+    stored = load_network(save_network(whole, root / "weights" / name, facts, "float16", base))
+    measured = _stored_errors(name, stored, held_out, base)
     records.store(root / "errors" / f"{name}.jsonl", measured)
     return measured
 
 
 def _ship_training(name: str) -> list[records.Record]:
-    """Store the weights of a training that has ended, unless that loses too much."""
-    entry = SHIPPED[name]
-    training, root = performed(entry.training, "weights"), results_root(entry.training.recipe.name)
+    """Store the weights of a training that has ended, unless that loses too much, and measure how much it does."""
+    run, upto, kind, good_for = SHIPPED[name]
+    training, root = performed(run, "weights"), results_root(run.recipe.name)
     if not all(map(is_there, (training.weights, training.errors_file, training.epochs_file))):
         raise ZfnetError(f"{training.name} has not ended; run: {training.command} --resume")
-    trained = load_network(training.weights)
-    part = trained.features(entry.upto) if entry.upto else trained
-    facts = read_meta(training.weights)["record"] | {
-        "stored": entry.stored,
-        "good_for": entry.good_for,
-        "excluded": read_epochs(training.epochs_file)[-1]["excluded"],
-        "provenance": read_epochs(training.epochs_file)[-1]["provenance"],
-    }
+    whole, last = load_network(training.weights), read_epochs(training.epochs_file)[-1]
+    part = whole.features(upto) if upto else whole
+    facts = read_meta(training.weights)["record"] | {"stored": kind, "good_for": good_for}
+    facts |= {key: last[key] for key in ("excluded", "provenance")}
     with TemporaryDirectory() as folder:
-        stored = load_network(save_network(part, Path(folder) / name, facts, entry.stored))
+        stored = load_network(save_network(part, Path(folder) / name, facts, kind))
     validation = training_data(training.data, "val")
-    measured = list(projection_records(name, part, stored, validation))
-    if not entry.upto:
-        measured += _error_records(name, training, stored, validation)
-    save_network(part, root / "weights" / name, facts, entry.stored)
-    records.store(root / "errors" / f"{name}.jsonl", measured)
-    return measured
-
-
-def _error_records(name: str, training: Training, stored: ConvNet, validation: Dataset) -> list[records.Record]:
-    """Measure the stored network with one view and ten, and require what the training recorded."""
-    measured = []
-    for views in (1, 10):
-        watch = records.Stopwatch()
-        found = errors(stored, validation, views)
-        measured += error_records(found, validation, watch.provenance(), {"networks": [name]}, training.network)
-    before = {
-        (record.quantity, record.parameters["views"]): record.value for record in records.read(training.errors_file)
-    }
-    for record in measured:
-        expected = before[record.quantity, record.parameters["views"]]
+    measured = list(_projection_records(name, part, stored, validation))
+    for record in () if upto else _stored_errors(name, stored, validation, training.network):
+        expected = recorded_errors(training.errors_file, record.parameters["views"])[record.quantity]
         if abs(record.value - expected) > TOLERANCE:
             raise ZfnetError(
                 f"{record.quantity} of the stored weights is {record.value:.2f} %, of the trained ones "
                 f"{expected:.2f} %; store them with more bits"
             )
+        measured.append(record)
+    save_network(part, root / "weights" / name, facts, kind)
+    records.store(root / "errors" / f"{name}.jsonl", measured)
     return measured
 
 
-def projection_records(
+def _stored_errors(name: str, net: ConvNet, data: Dataset, spec: str) -> list[records.Record]:
+    """Measure a stored network with one view and with ten."""
+    measured = []
+    for views in (1, 10):
+        watch = records.Stopwatch()
+        found = errors(net, data, views, progress=True)
+        measured += error_records(found, data, watch.provenance(), {"networks": [name]}, spec)
+    return measured
+
+
+def _projection_records(
     name: str, trained: ConvNet, stored: ConvNet, validation: Dataset
 ) -> Iterator[records.Record]:
-    """Measure how far the projections of stored weights are from those of the trained ones.
+    """Measure how far the projections of stored weights are from those of the trained ones, in percent of the norm.
 
     Once with the switches of the trained network for both, and once with its own for each: rounding moves some
-    maxima of nearly equal values to another place. Units are the largest of their maps, of maps drawn by seed.
-
-    Yields:
-        For each layer and kind of switches the median of the relative norms of the differences, in percent.
+    maxima of nearly equal values to another place. Units are the largest of eight maps drawn by seed.
     """
-    watch, rows = records.Stopwatch(), torch.arange(min(PICTURES, len(validation)))
+    watch, rows = records.Stopwatch(), torch.arange(min(64, len(validation)))
+    data = f"{validation.name} {validation.split} ({validation.fingerprint})"
     x = trained.prepare(squares_of(validation, rows, trained.preparation))
     ours, theirs = (net.features().trace(x) for net in (trained, stored))
     for conv in trained.spec.convs:
+        maps, generator = ours[conv.name].maps, torch.Generator().manual_seed(0)
         differences: dict[str, list[float]] = {"the same switches": [], "switches of their own": []}
-        for signal in _signals(ours, conv.name):
+        for _ in range(8):
+            drawn = torch.randint(maps.shape[1], (len(maps),), generator=generator).tolist()
+            units = [strongest_unit(one, map_) for one, map_ in zip(maps, drawn, strict=True)]
+            signal = torch.cat([unit_alone(one[None], unit) for one, unit in zip(maps, units, strict=True)])
             expected = project(ours, conv.name, signal)
-            same = project(replace(ours, net=stored), conv.name, signal)
-            own = project(theirs, conv.name, signal)
+            same, own = project(replace(ours, net=stored), conv.name, signal), project(theirs, conv.name, signal)
             for kind, found in zip(differences, (same, own), strict=True):
                 norms = (found - expected).flatten(1).norm(dim=1) / expected.flatten(1).norm(dim=1)
                 differences[kind] += norms[norms.isfinite()].tolist()
         for kind, values in differences.items():
-            yield records.Record(
-                "shipping",
-                f"median difference of {conv.name}'s projections, {kind}",
-                100 * median(values),
-                "% of the norm",
-                watch.provenance(),
-                n=len(values),
-                spec=name,
-                data=f"{validation.name} {validation.split} ({validation.fingerprint})",
-            )
-
-
-def _signals(trace: Trace, layer: str) -> Iterator[torch.Tensor]:
-    """Yield signals on a layer's maps: in each picture the largest unit of one map, drawn by seed."""
-    maps = trace[layer].maps
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(UNITS):
-        chosen = torch.randint(maps.shape[1], (len(maps),), generator=generator)
-        flat = maps[torch.arange(len(maps)), chosen].flatten(1)
-        signal = torch.zeros_like(maps)
-        value, place = flat.max(1)
-        row, column = place // maps.shape[-1], place % maps.shape[-1]
-        signal[torch.arange(len(maps)), chosen, row, column] = value
-        yield signal
-
-
-# Section 5.2 as a whole network: the layers of a trained one kept as they are, and a new softmax on top.
-
-BATCH = 32
+            quantity, made = f"median difference of {conv.name}'s projections, {kind}", watch.provenance()
+            told = {"n": len(values), "spec": name, "data": data}
+            yield records.Record("shipping", quantity, 100 * median(values), "% of the norm", made, **told)
 
 
 def retrain(net: ConvNet, dataset: Dataset, progress: bool = False) -> ConvNet:
@@ -750,43 +654,28 @@ def retrain(net: ConvNet, dataset: Dataset, progress: bool = False) -> ConvNet:
     Features are divided by one number, their root mean square length over the data set, which then becomes part
     of the weights: the network stays one of convolutions and a softmax. A fifth of the pictures chooses the decay.
 
-    Args:
-        net: The network; its classifier, where it has one, is left out.
-        dataset: Pictures with one label each.
-        progress: Show a bar.
-
-    Returns:
-        A network for the data set's classes, in evaluation mode, with the same convolutions and preparation.
-
     Example:
         >>> from zfnet_lib import MINI, open_dataset
-        >>> few = open_dataset("shapes", "val", n=32)
-        >>> whole = retrain(ConvNet(MINI), few)
+        >>> whole = retrain(ConvNet(MINI), open_dataset("shapes", "val", n=32))
         >>> [layer.name for layer in whole.layers_upto()][-1], whole.spec.classes
         ('conv5', 16)
     """
-    convs = net.features().eval()
-    x, classes = handed_on(convs, dataset, progress), len(dataset.classes)
+    convs, parts = net.features().eval(), torch.arange(len(dataset)).split(32)
+    with torch.no_grad():
+        x = torch.cat(
+            [
+                convs.convolved(convs.prepare([dataset[i].picture for i in part.tolist()])).flatten(1).cpu()
+                for part in tqdm(parts, dataset.name, unit="batch", disable=not progress)
+            ]
+        )
     length = x.square().sum(1).mean().sqrt()
-    x, labels = x / length, np.asarray(dataset.labels)
+    x, labels, classes = x / length, np.asarray(dataset.labels), len(dataset.classes)
     targets = F.one_hot(torch.from_numpy(labels), classes).float()
-
-    def score(logits: Tensor, judged: NDArray[np.int64]) -> float:
-        return per_class_accuracy(labels[judged], logits.argmax(1).numpy())
-
-    weight, bias = fit_softmax(x, targets, choose_decay(x, targets, score))
+    decay = choose_decay(
+        x, targets, lambda logits, rows: per_class_accuracy(labels[rows], logits.argmax(1).numpy())
+    )
+    weight, bias = fit_softmax(x, targets, decay)
     spec = replace(convs.spec, classes=classes, name=f"{convs.spec.name}-{dataset.name}")
     whole = ConvNet(spec, convs.preparation)
     whole.load_state_dict(convs.state_dict() | {"fc8.weight": weight / length, "fc8.bias": bias})
     return whole.eval()
-
-
-@torch.no_grad()
-def handed_on(convs: ConvNet, dataset: Dataset, progress: bool = False) -> Tensor:
-    """Return what the last convolutional layer hands on for every picture of a data set: float32 [n, d]."""
-    starts = tqdm(range(0, len(dataset), BATCH), dataset.name, unit="batch", disable=not progress)
-    parts = []
-    for start in starts:
-        pictures = [dataset[i].picture for i in range(start, min(start + BATCH, len(dataset)))]
-        parts.append(convs.convolved(convs.prepare(pictures)).flatten(1).cpu())
-    return torch.cat(parts)

@@ -19,7 +19,7 @@ from ...batches import training_preparation
 from ...datasets import DATASETS, Dataset
 from ...files import ZfnetError, data_root, is_busy, results_root
 from ...network import ConvNet
-from ...paper import table12 as drawings
+from ...paper import curves as drawings
 from ...paper.plots import grid_of_filters
 from ...paper.trainings import Training, read_epochs, training_data
 from ...training import RECIPES, SMOKE, TENSORS, VALUES, Progress, Recipe, saved_states, train

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ...architecture import receptive_field
 from ...network import ConvNet
-from ..evolution import probe, summaries
+from ..fig4 import probe, summaries
 from ..fig5 import energies, radii
 from .finding import Finding, above, below, every, verdict
 from .stems import lead, lower_layers, numbers_of, with_seeds

@@ -8,8 +8,7 @@ from math import sqrt
 import numpy as np
 
 from ...training import FIGURE_4_OF
-from ..evolution import crossing
-from ..fig4 import ALIGNMENT, LARGEST, NEARNESS, PROBE
+from ..fig4 import ALIGNMENT, LARGEST, NEARNESS, PROBE, crossing
 from .finding import Finding, Number, above, every, exact, verdict
 from .stored import Numbers, Stored
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..evolution import answers
+from ..fig4 import answers
 from ..fig5 import FAINT, faults
 from ..setting import at_hand, training_of
 from .finding import SEEDS, UNTESTABLE, Finding, Number, above, below, every, verdict

@@ -11,7 +11,7 @@ from statistics import mean, stdev
 from ...datasets import DATASETS
 from ..records import Record
 from ..setting import profile_of
-from ..transferred import ACCURACY, FOLDS, PLACE, SOURCES, Source, Trial, scratch_accuracies, scratch_trainings
+from ..table3_4_6 import ACCURACY, FOLDS, PLACE, SOURCES, Source, Trial, scratch_accuracies, scratch_trainings
 from .finding import Number
 from .stored import NotRun, Stored
 

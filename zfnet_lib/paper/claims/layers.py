@@ -16,8 +16,8 @@ from ...architecture import Box, receptive_field
 from ...deconv import cut, descend
 from ...network import Trace
 from .. import grouping
-from ..evolution import projected
 from ..fig2 import drawn_maps
+from ..fig4 import projected
 from ..invariance import EXACT
 from ..setting import at_hand, training_of
 from .finding import SEEDS, UNTESTABLE, Finding, above, every, rising, verdict

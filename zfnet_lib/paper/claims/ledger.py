@@ -12,9 +12,8 @@ from typing import Any
 from ...files import PROJECT, ZfnetError
 from ...weights import weights_hash
 from .. import numbers, records
-from ..records import Stopwatch
+from ..records import Stopwatch, is_fresh
 from ..setting import describe_pictures, profile_of, training_of
-from ..transferred import is_fresh
 from . import (
     backprop,
     coherence,

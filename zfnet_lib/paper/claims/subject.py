@@ -147,6 +147,6 @@ class Subject:
         mask = sample.mask
         if mask is None:
             mask = torch.zeros(preparation.short_side, preparation.short_side, dtype=torch.bool)
-            left, top, right, bottom = (round(edge) for edge in sample.box or (0, 0, 0, 0))
+            top, left, bottom, right = (round(edge) for edge in sample.box or (0, 0, 0, 0))
             mask[top:bottom, left:right] = True
         return centre_square(mask, preparation.crop)

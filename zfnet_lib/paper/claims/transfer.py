@@ -15,7 +15,8 @@ import numpy as np
 from ...files import results_root
 from ..sanity import rank_correlation
 from ..setting import training_of
-from ..transferred import BY_FEATURES, BY_LOSS, FOLDS, GAIN, LAYERS, ONE, SEVERAL, several_file
+from ..table3_4_6 import FOLDS, LAYERS
+from ..table5 import BY_FEATURES, BY_LOSS, GAIN, ONE, SEVERAL, several_file
 from .finding import (
     FAILS,
     HOLDS,

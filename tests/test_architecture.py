@@ -1,0 +1,319 @@
+"""Architectures as data: sizes and counts against ones made without the library, receptive fields by gradients."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from math import sqrt
+
+import golden
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import lively, margins, picture, starts
+from strategies import along, specs
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from zfnet_lib.architecture import (
+    ARCHITECTURES,
+    KRIZHEVSKY,
+    MINI,
+    NARROW,
+    TABLE_2,
+    ZFNET,
+    ArchSpec,
+    Box,
+    Conv,
+    Dense,
+    Norm,
+    Pool,
+    SpecError,
+    architecture,
+    input_window,
+    receptive_field,
+    receptive_fields,
+)
+from zfnet_lib.deconv import deconv
+from zfnet_lib.network import ConvNet
+
+# ---- sizes and counts ---------------------------------------------------------------------------------------
+
+
+def test_named_architectures_have_the_counts_of_their_published_tables():
+    totals = {
+        "zfnet": 62_357_608,
+        "zfnet-maps-512-1024-512": 107_627_624,
+        "zfnet-fc-2048": 28_848_232,
+        "zfnet-fc-8192": 154_542_184,
+        "zfnet-fc-8192-maps-512-1024-512": 237_560_936,
+        "krizhevsky": 60_965_224,
+    }
+    assert {name: sum(TABLE_2[name].parameters().values()) for name in totals} == totals
+    expected = golden.table()
+    assert list(ARCHITECTURES) == list(expected) and list(TABLE_2) == list(expected)[:12]
+    for name, spec in ARCHITECTURES.items():
+        found = {"shapes": spec.shapes(), "parameters": spec.parameters(), "macs": spec.macs()}
+        assert (spec.name, found) == (name, expected[name])
+
+
+@pytest.mark.parametrize("spec", [MINI, KRIZHEVSKY.scaled(1 / 6, image_size=112)], ids=lambda spec: spec.name)
+def test_counts_are_those_of_the_built_network(spec):
+    net = ConvNet(spec)
+    for layer, number in spec.parameters().items():
+        assert number == sum(p.numel() for p in net.get_submodule(layer).parameters())
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net(torch.zeros(1, 3, spec.image_size, spec.image_size))
+    assert 2 * sum(spec.macs().values()) == counter.get_total_flops()
+
+
+@given(
+    st.integers(1, 90), st.integers(1, 7), st.integers(1, 4), st.integers(0, 3), st.booleans(), st.integers(1, 3)
+)
+def test_sides_are_counted_one_by_one(side, kernel, stride, padding, ceil, step):
+    conv, pool = Conv("conv1", 1, kernel, stride, padding, ceil=ceil), Pool(kernel, min(step, kernel), ceil)
+    fits = side + 2 * padding >= kernel
+    assert conv.side(side) == (len(starts(side, kernel, stride, padding, ceil)) if fits else 0)
+    if side >= kernel:
+        assert pool.side(side) == len(starts(side, kernel, pool.stride, 0, ceil))
+
+
+def test_the_overhang_of_layer_1_is_one_pixel_at_224_and_three_in_krizhevskys_network():
+    assert [ZFNET.conv(f"conv{i}").overhang(n) for i, n in ((1, 224), (2, 55), (3, 13))] == [1, 0, 0]
+    assert KRIZHEVSKY.conv("conv1").overhang(224) == 3
+    assert replace(ZFNET.conv("conv1"), ceil=False).overhang(224) == 0
+
+
+@given(specs(), st.integers(0, 20), st.integers(0, 20))
+def test_shapes_are_those_of_a_forward_pass(spec, more_rows, more_columns):
+    height, width = spec.smallest() + more_rows, spec.smallest() + more_columns
+    stages = lively(spec).trace(picture(height, width)).stages
+    shapes = spec.shapes(height, width)
+    for conv in spec.convs:
+        assert shapes[conv.name] == stages[conv.name].maps.shape[1:]
+        if conv.pool:
+            assert shapes[conv.pool_name] == stages[conv.name].output.shape[1:]
+
+
+@given(specs())
+def test_the_smallest_input_fits_and_one_pixel_less_is_refused_with_its_size(spec):
+    side = spec.smallest()
+    assert min(min(shape) for shape in spec.shapes(side).values()) == 1
+    if side > 1:
+        with pytest.raises(SpecError, match=f"{side - 1}x{side} pixels is too small for generated; .* {side}$"):
+            spec.shapes(side - 1, side)
+
+
+# ---- other architectures from one ---------------------------------------------------------------------------
+
+
+def test_narrow_networks_start_with_deviations_matched_to_their_fan_in():
+    # By hand: all maps and units are an eighth; fc6 sees 256 maps of 6x6, then 32 of 1x1.
+    expected = {layer: 0.01 * sqrt(8) for layer in ("conv2", "conv3", "conv4", "conv5", "fc7", "fc8")}
+    expected |= {"conv1": 0.01, "fc6": 0.01 * sqrt(256 * 36 / 32)}
+    assert {layer.name: layer.std for layer in MINI.layers} == pytest.approx(expected, rel=1e-12)
+    assert {layer.std for factor in (1, 2) for layer in ZFNET.scaled(factor).layers} == {0.01}
+
+
+def test_narrow_networks_drop_so_few_units_that_the_noise_of_a_sum_stays_the_wide_ones():
+    def noise(dense):  # the variance that dropout adds to a sum over equal units, as a share of its square
+        return dense.dropout / (1 - dense.dropout) / dense.units
+
+    assert [noise(dense) for dense in MINI.dense] == pytest.approx([noise(dense) for dense in ZFNET.dense])
+    assert [spec.dense[0].dropout for spec in (MINI, ZFNET.scaled(2))] == pytest.approx([1 / 9, 0.5])
+
+
+@pytest.mark.parametrize("name", TABLE_2)
+def test_every_row_of_table_2_can_be_scaled_as_mini_is(name):
+    narrow = TABLE_2[name].scaled(NARROW, image_size=64)
+    assert list(narrow.fan_in()) == [layer.name for layer in TABLE_2[name].layers]
+    assert narrow.conv("conv1").maps == 12
+    assert all(conv.maps % conv.groups == 0 for conv in narrow.convs)
+
+
+def test_normalisation_stands_after_the_pool_in_fig_3_and_before_it_in_krizhevskys_network():
+    for spec, before in ((ZFNET, False), (KRIZHEVSKY, True)):
+        assert [conv.norm for conv in spec.convs] == [Norm(5, 1e-4, 0.75, 2.0, before_pool=before)] * 2 + [None] * 3
+
+
+@given(st.one_of(specs(), st.sampled_from(list(ARCHITECTURES.values()))))
+def test_a_spec_survives_json(spec):
+    assert ArchSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+# ---- what is refused ----------------------------------------------------------------------------------------
+
+FIRST, TOP = MINI.convs[0], MINI.dense[0]
+
+
+def with_first(**changes):
+    return replace(MINI, convs=(replace(FIRST, **changes), *MINI.convs[1:]))
+
+
+@pytest.mark.parametrize("name", ["/x", "a/b", "..", "a..b", ".", "", "conv 1", "a\\b", "é", "a\n", "-x", 7, None])
+def test_a_layer_is_named_as_a_file_may_be(name):
+    for ask in (lambda: with_first(name=name), lambda: replace(MINI, dense=(replace(TOP, name=name),))):
+        with pytest.raises(SpecError, match=r"^a layer cannot be called .*; give it letters, digits, '_' and .*$"):
+            ask()
+    assert [with_first(name=name)[name].kernel for name in ("conv1_2", "features.0", "A9")] == [7, 7, 7]
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        ("conv", "maps", 0), ("conv", "maps", -3), ("conv", "maps", 2.5), ("conv", "kernel", 0),
+        ("conv", "stride", 0), ("conv", "stride", "2"), ("conv", "padding", -1), ("conv", "groups", 0),
+        ("conv", "kernel", 10**9), ("conv", "std", float("nan")), ("conv", "std", -0.1), ("conv", "std", None),
+        ("pool", "size", 0), ("pool", "stride", 0), ("pool", "stride", 4), ("norm", "size", 4),
+        ("norm", "size", 0), ("norm", "alpha", float("inf")), ("norm", "beta", "x"), ("norm", "k", 0),
+        ("dense", "units", 0), ("dense", "dropout", 1), ("spec", "classes", -1), ("spec", "image_size", 0),
+        ("spec", "image_size", 64.0), ("spec", "softmax_std", float("nan")),
+    ],
+)  # fmt: skip
+def test_numbers_that_no_network_can_have_are_refused(part, name, value):
+    with pytest.raises(SpecError, match=r"^[^\n]*\bgive [^\n]*$"):
+        match part:
+            case "conv":
+                with_first(**{name: value})
+            case "pool" | "norm":
+                with_first(**{part: replace(getattr(FIRST, part), **{name: value})})
+            case "dense":
+                replace(MINI, dense=(replace(TOP, **{name: value}),))
+            case "spec":
+                replace(MINI, **{name: value})
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"convs": [{"name": "conv1"}]},
+        {"convs": [{**MINI.to_dict()["convs"][0], "maps": "many"}]},
+        {"colour": "red"},
+        {"dense": 3},
+        {"convs": None},
+    ],
+)
+def test_values_that_are_no_architecture_are_refused(damage):
+    with pytest.raises(SpecError, match=r"no architecture of zfnet_lib"):
+        ArchSpec.from_dict(MINI.to_dict() | damage)
+
+
+@pytest.mark.parametrize(
+    ("ask", "sentence"),
+    [
+        (
+            lambda: ZFNET["conv9"],
+            "zfnet has no layer 'conv9'; its layers are conv1, conv2, conv3, conv4, conv5, fc6, fc7, fc8",
+        ),
+        (
+            lambda: ZFNET.conv("fc6"),
+            "layer 'fc6' of zfnet has no maps; choose one of conv1, conv2, conv3, conv4, conv5",
+        ),
+        (lambda: ZFNET.without("conv6"), "zfnet has no layer 'conv6'; .*"),
+        (lambda: ZFNET.without("fc8"), "the softmax layer fc8 stays; `features.*"),
+        (lambda: ZFNET.resized(fc9=3), "zfnet has no layer 'fc9'; .*"),
+        (lambda: ZFNET.resized(fc6=0), "fc6=0: .* a positive width; .*"),
+        (lambda: ZFNET.resized(fc8=5), "fc8=5: .*`classes` sets fc8's"),
+        (lambda: ZFNET.scaled(1, image_size=0), "image_size of zfnet-x1 is 0; give a whole number from 1 .*"),
+        (lambda: KRIZHEVSKY.scaled(0.3), "conv2 of .*: 29 to 76 maps cannot be split into 2 groups"),
+        (lambda: KRIZHEVSKY.resized(conv1=97).fan_in(), "conv2 of .*: 97 to 256 maps cannot be split .*"),
+        (
+            lambda: replace(MINI, dense=(Dense("fc8", 3),)),
+            "mini has two layers called 'fc8'; give each a name of .*",
+        ),
+        (lambda: replace(MINI, convs=()), "mini has no convolution; give it at least one"),
+        (lambda: MINI.shapes(0, 64), "an input of 0x64 pixels is too small for mini; it needs 44"),
+        (lambda: architecture("zfent"), "there is no architecture 'zfent'; known are krizhevsky, .*mini"),
+        (
+            lambda: input_window(ZFNET, "conv5", 13, 0),
+            "conv5 has no unit at row 13, column 0; rows end at 12, columns at 12",
+        ),
+        (lambda: input_window(ZFNET, "conv5", 0, -1), "conv5 has no unit at row 0, column -1; rows end at 12, .*"),
+        (
+            lambda: receptive_field(ZFNET, "fc6"),
+            "zfnet has no maps 'fc6'; choose one of conv1, pool1, conv2, pool2, conv3, conv4, conv5, pool5",
+        ),
+        (lambda: input_window(ZFNET, "pool3", 0, 0), "zfnet has no maps 'pool3'; choose .*"),
+    ],
+)
+def test_what_does_not_exist_or_fit_gets_one_sentence(ask, sentence):
+    with pytest.raises(SpecError, match=f"^{sentence}$"):
+        ask()
+
+
+# ---- what a unit sees ---------------------------------------------------------------------------------------
+
+
+def averaging_twin(spec: ArchSpec, x: Tensor) -> dict[str, Tensor]:
+    """Run a twin that hides nothing: filters of ones, averages for maxima, no rectification; one map is enough."""
+    found = {}
+    for conv in spec.convs:
+        x = F.pad(x, [side for n in (x.shape[-1], x.shape[-2]) for side in margins(n, conv)])
+        x = F.conv2d(x, x.new_ones(1, 1, conv.kernel, conv.kernel), stride=conv.stride)
+        found[conv.name] = x
+        if conv.pool:
+            x = F.avg_pool2d(x, conv.pool.size, conv.pool.stride, ceil_mode=conv.pool.ceil)
+            found[conv.pool_name] = x
+    return found
+
+
+def bounds(gradient: Tensor) -> Box | None:
+    """Return the smallest box around everything in [..., h, w] that is not 0."""
+    seen = gradient.ne(0).flatten(0, -3).any(dim=0)
+    rows, columns = (seen.any(dim=axis).nonzero().flatten().tolist() for axis in (1, 0))
+    return Box(rows[0], columns[0], rows[-1] + 1, columns[-1] + 1) if rows else None
+
+
+@given(specs(), st.integers(0, 17), st.integers(0, 17), st.data())
+def test_windows_equal_the_gradients_of_an_averaging_twin(spec, more_rows, more_columns, data):
+    height, width = spec.smallest() + more_rows, spec.smallest() + more_columns
+    x = torch.ones(1, 1, height, width, dtype=torch.float64, requires_grad=True)
+    found = averaging_twin(spec, x)
+    layer = data.draw(st.sampled_from(sorted(found)))
+    row, column = (data.draw(along(n)) for n in found[layer].shape[2:])
+    (gradient,) = torch.autograd.grad(found[layer][0, 0, row, column], x)
+    assert input_window(spec, layer, row, column, height, width) == bounds(gradient)
+
+
+@pytest.fixture(scope="module")
+def bright() -> ConvNet:
+    """The paper's geometry, narrow; with weights that are not negative every map lives, so maxima decide alone."""
+    net = lively(ZFNET.scaled(1 / 24).features())
+    for parameter in net.parameters():
+        parameter.data.abs_()
+    return net
+
+
+@pytest.mark.parametrize("layer", ["conv1", "conv2", "conv3", "conv4", "conv5"])
+def test_at_224_pixels_gradients_and_projections_fill_or_keep_to_the_window(bright, layer):
+    x = picture(224, 224, n=8).abs().requires_grad_()
+    trace = bright.trace(x, upto=layer)
+    maps = trace[layer].maps
+    last = maps.shape[-1] - 1
+    for row, column in ((0, 0), (last, 0), (0, last), (last, last), (last // 2, last // 2 + 1)):
+        window = input_window(ZFNET, layer, row, column)
+        (gradient,) = torch.autograd.grad(maps[:, :, row, column].sum(), x, retain_graph=True)
+        assert bounds(gradient) == window
+        shown = bounds(deconv(trace, layer, (int(maps[0, :, row, column].argmax()), row, column)))
+        assert shown[0] >= window.top and shown[1] >= window.left
+        assert shown[2] <= window.bottom and shown[3] <= window.right
+
+
+def test_fields_are_the_designed_and_the_known_ones():
+    fields = {name: (field.size, field.stride) for name, field in receptive_fields(ZFNET).items()}
+    assert fields == {
+        "conv1": (7, 2), "pool1": (11, 4), "conv2": (27, 8), "pool2": (43, 16),
+        "conv3": (75, 16), "conv4": (107, 16), "conv5": (139, 16), "pool5": (171, 32),
+    }  # fmt: skip
+    fields = [receptive_field(KRIZHEVSKY, f"conv{i}") for i in range(1, 6)]
+    assert [(field.size, field.stride) for field in fields] == [(11, 4), (51, 8), (99, 16), (131, 16), (163, 16)]
+
+
+def test_units_that_see_only_zeros_beyond_the_picture_have_an_empty_window():
+    # Over 12 pixels conv1 has 8 rows, and the last filter of conv2 begins at row 8.
+    spec = ArchSpec("beyond", (Conv("conv1", 1, 5), Conv("conv2", 1, 1, stride=2)), (), 0, image_size=12)
+    top, left, bottom, right = input_window(spec, "conv2", 4, 0)
+    assert bottom <= top
+    assert (left, right) == (0, 5)

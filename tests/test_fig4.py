@@ -1,0 +1,314 @@
+"""Figure 4: features at several moments against literal searches and projections, stored files and drawings."""
+
+from dataclasses import replace
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from drawings import assert_legible, words
+from pictures import TINY_SPEC, texture_classes
+from torch.nn import functional as F
+
+from zfnet_lib.architecture import receptive_field
+from zfnet_lib.batches import squares_of, training_preparation
+from zfnet_lib.datasets import open_dataset, pack_in_memory
+from zfnet_lib.deconv import deconv
+from zfnet_lib.files import ZfnetError, results_root
+from zfnet_lib.images import projection_image
+from zfnet_lib.network import ConvNet, Trace
+from zfnet_lib.paper import fig4
+from zfnet_lib.paper.fig4 import ALIGNMENT, JUMPED, KEPT, MOVED, NEARNESS, PROBE, Development, Feature
+from zfnet_lib.training import FIGURE_4_EPOCHS
+from zfnet_lib.weights import save_network
+
+DATA = texture_classes(24, 4)
+DATA.names = [f"texture {n}" for n in range(24)]
+EPOCHS = (1, 20, 64)
+
+
+def moments(count: int = 3) -> list[ConvNet]:
+    """Networks of one architecture whose weights move a little from moment to moment."""
+    spec = TINY_SPEC.features("conv3")
+    preparation = training_preparation(DATA, 64)
+    nets = [ConvNet(spec, preparation, seed=0) for _ in range(count)]
+    for number, net in enumerate(nets):
+        generator = torch.Generator().manual_seed(number)
+        with torch.no_grad():
+            for conv in spec.convs:
+                weight = net.get_submodule(conv.name).weight
+                weight += 0.6 * number * conv.std * torch.randn(weight.shape, generator=generator)
+    return nets
+
+
+@pytest.fixture(scope="module")
+def followed():
+    nets = moments()
+    return nets, fig4.evolve(nets, DATA, maps=3)
+
+
+@cache
+def traced(net: ConvNet) -> Trace:
+    """One pass of all pictures; networks are compared by identity."""
+    return net.trace(net.prepare(DATA.pictures))
+
+
+def literal(net: ConvNet, layer: str) -> np.ndarray:
+    """Picture, row and column of the largest activation of each map."""
+    maps = traced(net)[layer].maps.detach()
+    flat = maps.permute(1, 0, 2, 3).flatten(1).argmax(1)
+    return np.stack(np.unravel_index(flat.numpy(), (maps.shape[0], *maps.shape[2:])), axis=1)
+
+
+def window(net: ConvNet, layer: str, map_: int, place: np.ndarray) -> torch.Tensor:
+    """The literal projection of a unit, cut to its field, zeros beyond the picture."""
+    image, row, column = place.tolist()
+    trace = net.trace(net.prepare(DATA.pictures[image : image + 1]))
+    whole = deconv(trace, layer, (map_, row, column))[0]
+    box = receptive_field(net.spec, layer).box(row, column)
+    if box.bottom - box.top >= whole.shape[-1]:
+        return whole
+    top, left, size = box.top + 99, box.left + 99, box.bottom - box.top
+    return F.pad(whole, (99, 99, 99, 99))[:, top : top + size, left : left + size]
+
+
+def angle(a: torch.Tensor, b: torch.Tensor) -> float:
+    a, b = a.double().flatten(), b.double().flatten()
+    return float(a @ b / (a.norm() * b.norm()))
+
+
+@pytest.mark.parametrize("layer", ["conv1", "conv2", "conv3"])
+def test_steps_likeness_and_nearness_are_those_of_literal_searches_and_projections(followed, layer):
+    nets, found = followed
+    places = [literal(net, layer) for net in nets]
+    for (before, after), steps in zip(pairwise(places), found[layer].steps, strict=True):
+        for one, other, step in zip(before, after, steps, strict=True):
+            assert step == (KEPT if (one == other).all() else MOVED if one[0] == other[0] else JUMPED)
+    assert JUMPED in np.concatenate([each.steps.ravel() for each in found.values()])
+    for map_ in range(2):
+        shown = [window(net, layer, map_, place[map_]) for net, place in zip(nets, places, strict=True)]
+        likeness = [angle(one, other) for one, other in pairwise(shown)]
+        assert found[layer].likeness[:, map_] == pytest.approx(likeness, abs=1e-4, nan_ok=True)
+        lasting = [window(net, layer, map_, places[-1][map_]) for net in nets]
+        nearness = np.nan_to_num([angle(each, shown[-1]) for each in lasting])
+        assert found[layer].nearness[:, map_] == pytest.approx(nearness, abs=1e-4)
+
+
+def test_features_hold_units_scores_and_projections(followed):
+    nets, found = followed
+    for layer, each in found.items():
+        assert len(each.features) == min(3, nets[0].spec.conv(layer).maps)
+        for feature in each.features:
+            assert len(feature.pictures) == len(feature.contrasts) == len(feature.scores) == 3
+            place = literal(nets[1], layer)[feature.map]
+            assert (feature.names[1], *feature.places[1]) == (f"texture {place[0]}", *place[1:])
+            expected = projection_image(window(nets[1], layer, feature.map, place).detach().numpy())
+            assert np.abs(feature.pictures[1].astype(int) - expected).max() <= 1
+            assert feature.changes == [False, *(a != b for a, b in pairwise(feature.names))]
+
+
+def test_a_network_that_does_not_change_neither_moves_nor_jumps():
+    net = moments(1)[0]
+    for each in fig4.evolve([net, net], DATA, rows=range(8)).values():
+        assert (each.steps == KEPT).all() and each.nearness[np.isfinite(each.nearness)] == pytest.approx(1)
+        assert each.likeness[np.isfinite(each.likeness)] == pytest.approx(1)
+
+
+def test_maps_that_were_not_active_yet_are_far_and_those_that_never_are_do_not_count():
+    nets = moments(2)
+    with torch.no_grad():
+        for net, map_ in ((nets[0], 0), (nets[0], 1), (nets[1], 1)):
+            net.conv1.weight[map_], net.conv1.bias[map_] = 0, -1
+    found = fig4.evolve(nets, DATA)["conv1"]
+    assert found.nearness[:, 0] == pytest.approx([0, 1])
+    assert np.isnan(found.nearness[:, 1]).all() and np.isnan(found.likeness[0, :2]).all()
+    assert all(feature.map != 1 for feature in found.features)
+    given = {epoch: fig4.answers(net, DATA, range(8)) for epoch, net in zip((1, 64), nets, strict=True)}
+    values = {(name, place["epoch"]): value for name, value, _, _, place in fig4.settling({"conv1": found}, given)}
+    assert [values[name, 64] for name in (NEARNESS, ALIGNMENT)] == pytest.approx([1, 1])
+    assert values[NEARNESS, 1] < 0.99 > values[ALIGNMENT, 1]
+
+
+def test_shares_and_the_largest_changes_by_hand():
+    steps = np.array([[KEPT] * 6 + [MOVED] * 2 + [JUMPED] * 12 + [JUMPED]])
+    likeness = np.array([[0.9] * 6 + [0.5] * 2 + [0.05, 0.01] + [0.2] * 10 + [np.nan]])
+    layers = {"conv1": fig4.LayerEvolution([], steps, likeness, np.ones((2, 21)))}
+    assert [value for _, value, *_ in fig4.stepping(layers)] == [30, 0.9, 10, 0.5, 60, 0.2, 100]
+    likeness[0, 0] = -0.3
+    assert [*fig4.stepping(layers)][-1][1] == 50
+
+
+def test_alignment_is_that_of_centred_gram_matrices():
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(40, n, generator=generator, dtype=torch.float64) for n in (5, 7))
+    centre = torch.eye(40, dtype=torch.float64) - 1 / 40
+    one, other = (centre @ (values @ values.T) @ centre for values in (x, y))
+    expected = (one * other).sum() / (one.norm() * other.norm())
+    assert fig4.cka(x, y) == pytest.approx(float(expected))
+    turned, _ = torch.linalg.qr(torch.randn(5, 5, generator=generator, dtype=torch.float64))
+    assert fig4.cka(x, 3 * x @ turned + 1) == pytest.approx(1)
+
+
+def test_answers_are_taken_at_the_same_positions_of_every_network():
+    one, other = moments(2)
+    rows = [3, 7, 11]
+    found, again = fig4.answers(one, DATA, rows), fig4.answers(other, DATA, rows)
+    for conv in one.spec.convs:
+        maps = traced(one)[conv.name].maps.detach().flatten(2)[rows]
+        seen = found[conv.name].unflatten(0, (3, -1))
+        places = [int((maps[0].T - each).abs().sum(1).argmin()) for each in seen[0]]
+        assert torch.allclose(seen, maps[:, :, places].transpose(1, 2), atol=1e-4)
+        maps = traced(other)[conv.name].maps.detach().flatten(2)[rows]
+        assert torch.allclose(again[conv.name].unflatten(0, (3, -1)), maps[:, :, places].transpose(1, 2), atol=1e-4)
+
+
+def test_summaries_are_means_over_quarters_and_units():
+    net = ConvNet(TINY_SPEC, training_preparation(DATA, 64))
+    found = fig4.summaries(net, DATA, [0, 5])
+    trace = net.trace(net.prepare(squares_of(DATA, [0, 5], net.preparation)))
+    maps = trace["conv2"].maps.detach().numpy()
+    halves = slice(0, -(-maps.shape[2] // 2)), slice(maps.shape[2] // 2, None)  # they share the middle of odd maps
+    means = [maps[:, :, a, b].mean((2, 3)) for a in halves for b in halves]
+    assert np.allclose(found["conv2"].numpy(), np.stack(means, 2).reshape(2, -1), atol=1e-4)
+    assert torch.allclose(found["fc7"], trace["fc7"].maps, atol=1e-4)
+    assert list(found) == ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"]
+
+
+def test_a_probe_separates_what_can_be_separated():
+    rng = np.random.default_rng(0)
+    labels = np.arange(300) % 3
+    features = np.eye(3)[labels] * 4 + rng.normal(size=(300, 3))
+    useless = np.column_stack([rng.normal(size=(300, 5)), np.full(300, 7.0)])
+    train, test = slice(0, 200), slice(200, 300)
+    assert fig4.probe(features[train], labels[train], features[test], labels[test]) > 95
+    assert 15 < fig4.probe(useless[train], labels[train], useless[test], labels[test]) < 52
+
+
+@pytest.mark.parametrize(("curve", "epoch"), [((0.95, 0.97, 1), 1), ((0.95, 0.5, 1), 5), ((0, 0.5, np.nan), 5)])
+def test_a_curve_that_falls_back_has_not_crossed(curve, epoch):
+    assert fig4.crossing([1, 2, 5], curve) == epoch
+
+
+def test_snapshots_are_read_in_order_and_missing_ones_named(tmp_path):
+    spec = replace(TINY_SPEC.features("conv1"), name="begun")
+
+    def save(epochs):
+        for epoch in epochs:
+            save_network(ConvNet(spec, seed=epoch), tmp_path / "snapshots" / f"epoch-{epoch:02d}-of-70", {})
+
+    save(FIGURE_4_EPOCHS[:-2])
+    with pytest.raises(ZfnetError, match="lacks the snapshots of epochs 40, 64 of 70; train to the end"):
+        fig4.snapshots(tmp_path)
+    save(FIGURE_4_EPOCHS[-2:])
+    found = fig4.snapshots(tmp_path)
+    assert list(found) == list(FIGURE_4_EPOCHS)
+    assert torch.equal(found[20].conv1.weight, ConvNet(spec, seed=20).conv1.weight)
+
+
+# ---- the whole figure, stored and drawn
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch, data):
+    """Empty folders of results and of data."""
+    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path / "results"))
+
+
+@pytest.fixture(scope="module")
+def development():
+    """Fig. 4 of a network at three moments, on few pictures."""
+    pack = pack_in_memory(open_dataset("shapes", "train", n=96), 64)
+    nets = {epoch: ConvNet(TINY_SPEC, training_preparation(pack, 64), seed=0) for epoch in EPOCHS}
+    with torch.no_grad():
+        for epoch, net in nets.items():
+            generator = torch.Generator().manual_seed(epoch)
+            for weight in (net.conv1.weight, net.conv2.weight):
+                weight += 0.01 * epoch / 64 * torch.randn(weight.shape, generator=generator)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fig4, "training_data", lambda name, split: pack)
+        patch.setattr(fig4, "SCALES", {"smoke": (16, 64, 32)})
+        return fig4.follow("smoke", nets, "mini", maps=2, seed=0)
+
+
+def test_a_development_has_every_layer_at_every_moment_in_curves_and_tables(development):
+    layers = [conv.name for conv in TINY_SPEC.convs]
+    assert list(development.epochs) == list(EPOCHS) and list(development.features) == layers
+    for layer, features in development.features.items():
+        assert all(len(feature.pictures) == 3 for feature in features)
+        assert all(name.startswith("shapes/train/") for feature in features for name in feature.names)
+        assert development.curves(ALIGNMENT)[layer][-1] == pytest.approx(1)
+        assert development.curves(NEARNESS)[layer][-1] == pytest.approx(1)
+    probes = development.curves(PROBE)
+    assert list(probes) == [*layers, "fc6", "fc7"]
+    assert all(0 <= value <= 100 for values in probes.values() for value in values)
+    assert "16 of shapes train" in str(development.source)
+    rows = {row["layer"]: row for row in development.settled.rows}
+    assert rows["conv5"]["paper"] == "40-50 epochs"
+    assert rows["conv1"]["share"] == f"{rows['conv1']['answers'] / 70:.0%}"
+    for row in development.jumps.rows:
+        assert sum(row[f"{kind} %"] for kind in fig4.KINDS) == pytest.approx(100, abs=0.1)
+
+
+def test_a_stored_development_is_read_back_and_only_for_its_parameters(development, results):
+    folder, parameters = results_root("tiny") / "evolution", {"maps": 2, "seed": 0}
+    assert Development.load(folder, parameters) is None
+    development.save(folder, parameters)
+    found = fig4.measure("tiny", maps=2)
+    assert found.numbers == development.numbers and found.source == development.source
+    for layer, features in development.features.items():
+        for one, other in zip(features, found.features[layer], strict=True):
+            assert (one.pictures == other.pictures).all()
+            assert (one.names, one.scores, one.changes) == (other.names, other.scores, other.changes)
+    assert "-p maps=3 -p seed=0" in fig4.measure("tiny", maps=3).source
+    (folder / "projections.safetensors").write_bytes(b"half")
+    with pytest.raises(ZfnetError, match=r"is damaged \(the SHA-256 of projections.safetensors differs"):
+        fig4.measure("tiny", maps=2)
+
+
+def test_what_was_not_run_names_its_commands_and_draws(results):
+    found = fig4.measure("tiny")
+    assert "`zfnet train zfnet --data tiny-imagenet --recipe tiny`" in found.source
+    assert "`zfnet run fig4 --profile tiny --live -p maps=6 -p seed=0`" in found.source
+    assert found.settled.rows == found.jumps.rows == []
+    assert all("not run" in words(figure) for figure in (fig4.draw(found, "conv1"), fig4.draw_settling(found)))
+    with pytest.raises(ZfnetError, match="zfnet-tiny-imagenet-tiny-seed0 lacks the snapshots of epochs 1, 2, 5"):
+        fig4.measure("tiny", live=True)
+
+
+def drawable(layer: str, count: int, side: int, epochs=(1, 2, 5, 10, 20, 30, 40, 64)) -> Development:
+    rng = np.random.default_rng(0)
+    features = []
+    for number in range(10, 10 + count):
+        shown = np.stack([projection_image(rng.normal(size=(3, side, side))) for _ in epochs])
+        features.append(Feature(number, shown, [], [], rng.choice(["a", "b"], len(epochs)).tolist(), []))
+    return Development(epochs, {layer: features}, [], None)
+
+
+@pytest.mark.parametrize(("layer", "count", "side", "columns"), [("conv3", 6, 75, 1), ("conv1", 5, 7, 2)])
+def test_letters_are_legible_inside_the_page_and_never_overlap(layer, count, side, columns):
+    assert_legible(fig4.draw(drawable(layer, count, side), layer, columns))
+
+
+def test_a_block_has_a_row_a_map_and_a_bar_a_change():
+    result = drawable("conv2", 3, 27, (1, 2, 5, 64))
+    figure = fig4.draw(result, "conv2")
+    written = words(figure)
+    assert written[0] == "Layer 2" and {"map 10", "map 11", "map 12"} < set(written)
+    assert [word for word in written if word.isdigit()] == ["1", "2", "5", "64"]
+    (axes,) = figure.axes
+    assert len(axes.images) == 12
+    bars = len(axes.patches) - 1  # one explains them
+    assert bars == sum(sum(feature.changes) for feature in result.features["conv2"]) > 0
+    shown = np.asarray(axes.images[5].get_array())
+    assert (shown[0, 0] == result.features["conv2"][1].pictures[1][0, 0]).all()
+    with pytest.raises(ZfnetError, match="layer 'conv9' was not followed; here are conv2"):
+        fig4.draw(result, "conv9")
+
+
+def test_curves_are_drawn_with_the_values_measured(development):
+    panels = fig4.draw_settling(development).axes
+    for axes, quantity in zip(panels, (ALIGNMENT, NEARNESS, PROBE), strict=True):
+        curves = list(development.curves(quantity).values())
+        assert [list(line.get_ydata()) for line in axes.lines[: len(curves)]] == curves
+        assert list(axes.lines[0].get_xdata()) == list(EPOCHS)

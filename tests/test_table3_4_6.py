@@ -1,0 +1,70 @@
+"""Tables 3 to 6 and Fig. 7 from the records that ship, and from none."""
+
+from __future__ import annotations
+
+import pytest
+from ledgers import CALTECH, JITTER, NOVEL, OWN, curve, scratch, tried
+
+from zfnet_lib.images import FigureError
+from zfnet_lib.paper import fig7, table3_4_6, table5
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """An empty folder of results of `tiny`."""
+    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path))
+    return tmp_path / "tiny"
+
+
+def test_without_records_every_table_says_what_brings_them(results):
+    for number, table in ((3, table3_4_6.table3), (4, table3_4_6.table4), (5, table5.table5)):
+        shown = table("tiny").table.markdown()
+        assert f"`zfnet run table{number} --profile tiny --live`" in shown
+    assert table3_4_6.table6("tiny").verdict.count("not run.") == 3
+    found = fig7.fig7("tiny")
+    assert (found.curves, found.verdict, found.notes) == ({}, "Not run.", "Nothing is stored here yet.")
+    with pytest.raises(FigureError, match="at least one curve"):
+        fig7.few_shot(found.curves, found.printed, found.data)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "word"), [(40.2, "(undecided)"), (50.0, "by 10.0 points (holds)"), (30.0, "(does not hold)")]
+)
+def test_pretraining_is_judged_by_both_spreads(results, accuracy, word):
+    tried(results, OWN, CALTECH, {("fc7", "softmax", n): accuracy for n in (15, 30)})
+    scratch(results, CALTECH, 30, [40 + shift for shift in JITTER])
+    found = table3_4_6.table3("tiny")
+    assert word in found.verdict and "From scratch with 15 a class: not run." in found.verdict
+    rows = {row["label"]: row for row in found.table.rows}
+    assert rows["From scratch"] == {"label": "From scratch", "15": "not run", "30": "40.0 ± 0.2 (n = 5)"}
+    assert rows[f"`{OWN}`, softmax (7)"]["30"] == f"{accuracy:.1f} ± 0.2"
+    assert rows["ImageNet-pretrained convnet (paper)"]["30"] == "86.5 ± 0.5"
+
+
+def test_fig_7_finds_how_few_pictures_are_enough(results):
+    curve(results, lambda n: 20.0 + n)
+    found = fig7.fig7("tiny")
+    assert list(found.curves) == [f"`{OWN}`", f"`{OWN}, untrained`", "`hog`", "`pixels`", "from scratch"]
+    assert found.verdict == f"With 15 a class, `{OWN}` beats the best of the others, 30.0 % with up to 60 a class."
+    ours, theirs = fig7.few_shot(found.curves, found.printed, found.data).axes
+    assert len(ours.containers) == 5 and len(theirs.lines) == len(found.printed) == 4
+
+
+def test_layers_rise_or_do_not(results):
+    rising = {(layer, "svm", 60): 10.0 + 5 * n for n, layer in enumerate(table3_4_6.LAYERS)}
+    tried(results, OWN, NOVEL, rising)
+    tried(results, OWN, CALTECH, {(layer, "svm", 30): 10.0 for layer in table3_4_6.LAYERS})
+    verdict = table3_4_6.table6("tiny").verdict
+    assert "rises with every layer from 1 to 5 (10.0 to 30.0 %)" in verdict
+    assert "does not rise with every layer from 1 to 5" in verdict
+
+
+def test_what_ships_fills_table_5():
+    found = table5.table5("tiny")
+    *classes, means, won = found.table.rows
+    assert means["zfnet-tiny softmax"] == pytest.approx(
+        sum(row["zfnet-tiny softmax"] for row in classes) / len(classes), abs=0.1
+    )
+    ours = ("zfnet-tiny softmax", "zfnet-tiny logistic", "hog softmax")
+    assert sum(won[way] for way in ours) >= len(classes)
+    assert f"over {len(classes)} classes" in found.verdict

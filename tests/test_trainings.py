@@ -1,0 +1,342 @@
+"""Named trainings: their queue, what they leave, the weights that ship, and what `smoke` trains on the spot."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from zfnet_lib import files, weights
+from zfnet_lib.__main__ import main
+from zfnet_lib.architecture import MINI, STEMS, TABLE_2
+from zfnet_lib.datasets import open_dataset, open_pack, pack_dataset, pack_in_memory
+from zfnet_lib.evaluation import errors
+from zfnet_lib.files import ZfnetError, alone, trained_root
+from zfnet_lib.network import ConvNet
+from zfnet_lib.paper import cards, records, trainings
+from zfnet_lib.paper.trainings import Training, epochs, performed, queue, state, training_data
+from zfnet_lib.training import SMOKE, TINY, EpochResult, saved_states
+from zfnet_lib.weights import load_network, save_network
+
+
+@pytest.fixture
+def results(data, tmp_path, monkeypatch):
+    """An empty folder of results."""
+    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path / "results"))
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def stripes(tmp_path):
+    """A folder data set of two classes, just large enough for a batch."""
+    rng = np.random.default_rng(0)
+    for split, n in (("train", 34), ("val", 3)):
+        for label in ("rows", "columns"):
+            folder = tmp_path / "stripes" / split / label
+            folder.mkdir(parents=True)
+            for i in range(n):
+                picture = rng.integers(0, 90, (64, 64, 3), dtype=np.uint8)
+                picture[(slice(None, None, 8) if label == "rows" else (slice(None), slice(None, None, 8)))] += 150
+                Image.fromarray(picture).save(folder / f"{i}.png")
+    return f"folder:{tmp_path / 'stripes'}"
+
+
+def test_the_order_is_base_runs_cheapest_rows_stems_then_seeds():
+    queued = queue("tiny-imagenet", TINY)
+    names = [(t.network, t.recipe.clip, t.seed) for t in queued]
+    assert names[:3] == [("zfnet", "all", 0), ("krizhevsky", "all", 0), ("zfnet", "none", 0)]
+    costs = [sum(TABLE_2[name].macs().values()) for name, *_ in names[3:13]]
+    assert costs == sorted(costs) and len(costs) == 10
+    assert [name for name, *_ in names[13:15]] == list(STEMS)
+    assert names[15:21] == [("zfnet", "all", s) for s in (1, 2, 3, 4)] + [("krizhevsky", "all", s) for s in (1, 2)]
+    assert {(name, seed) for name, _, seed in names[21:]} == {(name, 1) for name, *_ in names[3:15]}
+    assert len({t.name for t in queued}) == len(queued) == 33
+    assert {member for row in trainings.TABLE_1 for member in row} <= {(t.network, t.seed) for t in queued}
+    assert [len(row) for row in trainings.TABLE_1] == [1, 1, 5, 1, 6]
+
+
+def test_states(results):
+    training = Training("zfnet", "tiny-imagenet", TINY)
+    assert state(training) == "to come"
+    with alone(training.folder):
+        assert state(training) == "runs"
+    assert state(training) == "to come"
+    made = records.Stopwatch().provenance()
+    records.append(training.errors_file, [records.Record("training", "val top-1 error", 62.5, "%", made)])
+    assert state(training) == "stored"
+    (training.folder / "update-000000007").mkdir(parents=True)
+    assert state(training) == "begun"
+    training.weights.mkdir(parents=True)
+    assert state(training) == "ran"
+    assert list(trainings.report([training])) == [f"ran       62.5 %  {training.name}"]
+
+
+def test_weights_are_saved_wherever_they_are_missing_and_errors_measured_where_they_have_no_record(
+    results, stripes, tmp_path, monkeypatch
+):
+    training = Training("zfnet", stripes, replace(SMOKE, epochs=1))
+    list(epochs(training))
+    recorded = [path.read_bytes() for path in (training.epochs_file, training.errors_file)]
+    monkeypatch.setenv("ZFNET_DATA", str(tmp_path / "new"))
+    (last,) = epochs(training)
+    facts = weights.read_meta(training.weights)["record"]
+    assert facts["epoch"]["seconds"] == last.seconds  # of this training, not of the one that is recorded
+    assert recorded == [path.read_bytes() for path in (training.epochs_file, training.errors_file)]
+    shutil.rmtree(training.weights)
+    training.errors_file.unlink()
+    list(epochs(training, resume=True))
+    assert weights.load_network(training.weights).spec.name == "zfnet"
+    assert len(records.read(training.errors_file)) == 6
+
+
+def test_a_changed_pixel_of_a_pack_is_noticed_before_a_training_begins(results, stripes, data, monkeypatch):
+    for split in ("train", "val"):
+        pack_dataset(stripes, split, workers=0, progress=False)
+    (pixels,) = (data / "packs").glob("*-train-*/pictures.bin")
+    content = pixels.read_bytes()
+    pixels.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with monkeypatch.context() as patch:
+        patch.setattr(trainings, "training_data", open_pack)  # as of a fetched data set, whose pictures may be gone
+        with pytest.raises(ZfnetError, match=r"^the pack of .* train is damaged"):
+            next(epochs(Training("zfnet", stripes, SMOKE)))
+    with pytest.warns(UserWarning, match="damaged.*packing again"):
+        next(epochs(Training("zfnet", stripes, SMOKE)))
+    assert pixels.read_bytes() == content
+
+
+def test_which_precision_was_performed_is_told_by_what_is_wanted_of_it(results):
+    quick = Training("zfnet", "tiny-imagenet", TINY)
+    slow = replace(quick, recipe=replace(TINY, precision="float32"))
+    assert performed(quick) == performed(quick, "weights") == quick
+    records.store(quick.errors_file, [])
+    slow.weights.mkdir(parents=True)
+    assert performed(quick) == quick
+    assert performed(quick, "weights") == slow
+
+
+def test_stored_errors_are_enough_for_the_tables_but_not_for_their_ensembles(results):
+    alone, member = Training("krizhevsky", "tiny-imagenet", TINY), Training("zfnet", "tiny-imagenet", TINY, seed=3)
+    made = records.Stopwatch().provenance()
+    for training in (alone, member):
+        assert trainings.lacks(training, "tiny-imagenet", TINY)
+        records.append(training.errors_file, [records.Record("training", "val top-1 error", 62.5, "%", made)])
+    assert not trainings.lacks(alone, "tiny-imagenet", TINY)
+    assert trainings.lacks(member, "tiny-imagenet", TINY)
+    member.weights.mkdir(parents=True)
+    assert not trainings.lacks(member, "tiny-imagenet", TINY)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pictures_that_are_not_packed_and_cannot_be_read_are_left_out_and_named_once(
+    results, stripes, tmp_path, monkeypatch, workers
+):
+    monkeypatch.setattr(trainings, "training_data", open_dataset)  # as of a fetched data set
+    for place in ("train/rows/3.png", "val/columns/1.png"):
+        (tmp_path / "stripes" / place).write_bytes(b"no picture")
+    training, said = Training("zfnet", stripes, replace(SMOKE, epochs=1)), []
+    (epoch,) = epochs(training, workers=workers, notice=said.append)
+    assert epoch.updates == 1
+    assert [sentence.partition(" left out: ")[2] for sentence in said] == [
+        "1, train/rows/3.png",
+        "1, val/columns/1.png",
+    ]
+    found = records.read(training.errors_file)
+    assert {(record.quantity[:5], record.n) for record in found} == {("val t", 5), ("train", 67)}
+
+
+def test_what_another_process_trains_is_left_to_it(results, stripes, capsys):
+    with alone(Training("zfnet", stripes, SMOKE).folder):
+        assert main(["train", "zfnet", "--data", stripes, "--recipe", "smoke"]) == 1
+    assert "another process trains zfnet-folder" in capsys.readouterr().err
+
+
+def test_a_queue_killed_twice_goes_on_and_ends_with_all_records(results, stripes, monkeypatch):
+    program = (
+        "import sys; from zfnet_lib.paper import trainings as q; from zfnet_lib.__main__ import main\n"
+        "q.queue = lambda data, recipe: [q.Training('zfnet', data, recipe, seed) for seed in (0, 1)]\n"
+        "q.TABLE_1 = ((('zfnet', 0), ('zfnet', 1)),)\n"
+        "sys.exit(main(['train', '--table', '2', '--data', sys.argv[1], '--recipe', 'smoke']))\n"
+    )
+
+    def start():
+        return subprocess.Popen([sys.executable, "-c", program, stripes], stdout=subprocess.PIPE, text=True)
+
+    both = [Training("zfnet", stripes, SMOKE, seed) for seed in (0, 1)]
+    for training in both:  # once in the first training, once in the second
+        running = start()
+        while not saved_states(training.folder):
+            assert running.poll() is None
+            time.sleep(0.02)
+        os.kill(running.pid, signal.SIGKILL)
+        running.wait()
+    running = start()
+    said = running.communicate(timeout=120)[0]
+    assert running.returncode == 0
+    assert "ensemble of 2: top-1 error" in said
+    for training in both:
+        assert f"%  {training.name}" in said and state(training) == "ran"
+        lines = [json.loads(line) for line in Path(training.epochs_file).read_text().splitlines()]
+        assert [line["epoch"]["epoch"] for line in lines] == list(range(1, SMOKE.epochs + 1))
+    (ensemble,) = {
+        tuple(record.parameters["networks"])
+        for record in records.read(results / "smoke" / "errors" / "ensembles.jsonl")
+    }
+    assert list(ensemble) == [training.name for training in both]
+
+
+@pytest.fixture
+def trained(results, stripes, monkeypatch):
+    """A finished training of seconds, in the place of the one that ships."""
+    training = Training("zfnet", stripes, replace(SMOKE, epochs=2))
+    list(epochs(training))
+    whole = trainings.SHIPPED["zfnet-tiny"]._replace(training=training)
+    lower = trainings.SHIPPED["krizhevsky-tiny"]._replace(training=training)
+    monkeypatch.setitem(trainings.SHIPPED, "zfnet-tiny", whole)
+    monkeypatch.setitem(trainings.SHIPPED, "krizhevsky-tiny", lower)
+    return training
+
+
+def test_shipped_weights_have_the_errors_and_nearly_the_projections_of_the_trained_ones(trained, results, capsys):
+    assert main(["ship", "zfnet-tiny"]) == 0
+    assert "val top-1 error" in capsys.readouterr().out
+    net, before = load_network(results / "smoke/weights/zfnet-tiny"), load_network(trained.weights)
+    assert torch.equal(net.conv5.weight, before.conv5.weight.half().float())
+    assert not torch.equal(net.fc7.weight, before.fc7.weight)
+    named = weights.read_meta(results / "smoke/weights/zfnet-tiny")["record"]["classes"]
+    assert named == list(training_data(trained.data, "val").classes)
+    stored = records.read(results / "smoke/errors/zfnet-tiny.jsonl")
+    values = {(r.quantity, r.parameters.get("views")): r.value for r in stored}
+    for record in records.read(trained.errors_file):
+        if record.quantity.startswith("val"):
+            assert values[record.quantity, record.parameters["views"]] == pytest.approx(record.value, abs=0.1)
+    same = [r.value for r in stored if r.quantity.endswith("the same switches")]
+    assert len(same) == 5 and 0 < max(same) < 2
+    card = {row["fact"]: row["value"] for row in cards.weight_card("zfnet-tiny").rows}
+    assert card["Recipe"].startswith("`smoke`, 2 epochs") and card["Stored"].startswith("int8")
+    assert card["Val top-1 error, views: 10"].endswith(" %")
+
+
+def test_only_the_lower_layers_of_the_others_ship(trained, results):
+    list(trainings.ship("krizhevsky-tiny"))
+    net = load_network(results / "smoke/weights/krizhevsky-tiny")
+    assert [conv.name for conv in net.spec.convs] == ["conv1", "conv2"] and not net.spec.classes
+
+
+def test_weights_that_lost_too_much_are_refused_and_nothing_is_stored(trained, results, monkeypatch):
+    monkeypatch.setattr(trainings, "TOLERANCE", -1.0)
+    with pytest.raises(files.ZfnetError, match=r"of the stored weights is .* %; store them with more bits"):
+        list(trainings.ship("zfnet-tiny"))
+    assert not (results / "smoke/weights").exists()
+
+
+def test_what_has_not_ended_or_has_no_name_is_refused(results):
+    with pytest.raises(files.ZfnetError, match=r"^'x' is not shipped; shipped are zfnet-tiny, krizhevsky-tiny"):
+        list(trainings.ship("x"))
+    with pytest.raises(files.ZfnetError, match=r"^zfnet-tiny-imagenet-tiny-seed0 has not ended; run: "):
+        list(trainings.ship("zfnet-tiny"))
+    assert [row["fact"] for row in cards.weight_card("zfnet-tiny").rows] == ["Not run"]
+
+
+def test_a_new_softmax_ships_without_the_convolutions_that_it_stands_on(results, stripes, monkeypatch):
+    base = ConvNet(MINI, seed=1).eval()
+    save_network(base, files.data_root() / "weights/base", {})
+    monkeypatch.setitem(trainings.RETRAINED, "on-base", trainings.Retrained("base", stripes, "tests"))
+    sentences = list(trainings.ship("on-base"))
+    assert [sentence.partition(":")[0] for sentence in sentences] == ["val top-1 error", "val top-5 error"] * 2
+    folder = results / "tiny/weights/on-base"
+    assert set(load_file(folder / "weights.safetensors")) == {
+        "fc8.weight", "fc8.bias", "preparation.mean", "preparation.scale"
+    }  # fmt: skip
+    net, data = load_network(folder), training_data(stripes, "val")
+    assert torch.equal(net.conv3.weight, base.conv3.weight)
+    stored = records.read(results / "tiny/errors/on-base.jsonl")
+    assert stored[0].value == pytest.approx(errors(net, data).top1)
+    assert stored[0].value < 50  # stripes of two directions: even random filters tell them apart
+    assert cards.weight_card("on-base").rows[0]["value"].startswith("the convolutions of `base`")
+    save_network(ConvNet(MINI, seed=2), files.data_root() / "weights/base", {})
+    with pytest.raises(weights.CheckpointError, match="other convolutions than those of base here"):
+        load_network(folder)
+    shutil.rmtree(files.data_root() / "weights/base")
+    with pytest.raises(weights.CheckpointError, match=r"on-base takes its convolutions from base: .*zfnet fetch"):
+        load_network(folder)
+
+
+# What `smoke` trains on the spot
+
+MINI_SMOKE = Training("mini", "shapes", SMOKE)
+
+
+@pytest.fixture
+def performed_here(results, monkeypatch):
+    """The seeds of the trainings that were performed on the spot, with next to no work."""
+    performed = []
+
+    def train(net, data, recipe, seed, **options):
+        performed.append(seed)
+        yield EpochResult(1, 64, 0.01, 2.5, 20.0, 5.0, 90.0, 2.0, {"conv1": (0.1, 0.2)}, None, False)
+
+    pictures = {split: pack_in_memory(open_dataset("shapes", split, n=16), 64) for split in ("train", "val")}
+    monkeypatch.setattr(trainings, "training_data", lambda name, split: pictures[split])
+    monkeypatch.setattr(trainings, "train", train)
+    trainings.trained.cache_clear()
+    yield performed
+    trainings.trained.cache_clear()
+
+
+def next_notebook(seed=0):
+    trainings.trained.cache_clear()  # another notebook is another process
+    return trainings.trained("mini", seed)
+
+
+def test_the_next_notebook_takes_up_what_this_one_trained(performed_here):
+    first, second = trainings.trained("mini"), next_notebook()
+    next_notebook(seed=1)
+    assert performed_here == [0, 1]
+    assert first[1:] == second[1:] and second.epochs[0]["top1"] == 20.0
+    assert second.val1 == pytest.approx(errors(second.net, trainings.training_data("shapes", "val")).top1)
+    states = [one.net.state_dict() for one in (first, second)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert not second.net.training
+
+
+def test_other_code_and_what_is_damaged_or_lacks_its_records_is_trained_anew(performed_here, monkeypatch):
+    folder = trained_root() / MINI_SMOKE.name / "weights"
+    next_notebook()
+    for damage in (
+        lambda: (folder / "meta.json").write_text("{"),
+        lambda: (folder / "weights.safetensors").write_bytes(b"cut"),
+        MINI_SMOKE.errors_file.unlink,
+        MINI_SMOKE.epochs_file.unlink,
+        lambda: monkeypatch.setattr(trainings, "library_hash", lambda: "changed"),
+    ):
+        before = len(performed_here)
+        damage()
+        next_notebook(), next_notebook()
+        assert len(performed_here) == before + 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_mini_learns_the_drawn_objects_from_any_seed(seed, tmp_path, monkeypatch):
+    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path))
+    trained = next_notebook(seed)
+    assert trained.val1 < 35 and trained.epochs[-1]["plateau_left"] < 200
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TABLE_2)
+def test_every_row_of_table_2_learns_as_its_recipe_promises(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path))
+    assert trainings.trained(name).val1 < 70

@@ -1,0 +1,113 @@
+"""How trainings go on, epoch by epoch: with and without renormalisation, and in half the bits (section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import log
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from ..datasets import DATASETS
+from .plots import BLUE, GREEN, GREY, NORMAL, ORANGE, PURPLE, SMALL, VERMILION, Figure, plain
+from .setting import DATA, trained_at_hand, training_of
+from .tables import Table
+from .trainings import Training, read_epochs, trained
+
+SHOWN = {
+    "zfnet": ("zfnet", "all"),
+    "krizhevsky": ("krizhevsky", "all"),
+    "zfnet, not renormalised": ("zfnet", "none"),
+}
+"""The trainings whose curves are shown: network, and which filters are renormalised."""
+
+
+class Curves(NamedTuple):
+    """Trainings epoch by epoch."""
+
+    epochs: dict[str, list[dict]]  # as `training.EpochResult`; none where it was not run
+    filters: dict[str, np.ndarray]  # where the weights are at hand: the first layer's [maps, 3, k, k]
+    classes: int
+    plateaus: Table  # when each left ln(classes)
+
+
+def training(profile: str) -> Curves:
+    """Return the learning curves of Fig. 3's network, of Krizhevsky's, and without renormalisation (Fig. 5a)."""
+    epochs = {title: epochs_of(training_of(profile, name, clip=clip)) for title, (name, clip) in SHOWN.items()}
+    nets = {title: trained_at_hand(profile, *shown) for title, shown in SHOWN.items()}
+    filters = {title: net.conv1.weight.detach().numpy() for title, net in nets.items() if net}
+    left = [
+        {"training": title, "left": lines[-1]["plateau_left"] if lines else "not run"}
+        for title, lines in epochs.items()
+    ]
+    plateaus = Table({"training": "Training", "left": "Left the plateau at update"}, left)
+    return Curves(epochs, filters, DATASETS[DATA[profile]].classes, plateaus)
+
+
+def epochs_of(run: Training) -> list[dict]:
+    """Return a training's epochs from its record; in `smoke` it is performed on the spot."""
+    if run.recipe.name == "smoke":
+        return trained(run.network, run.seed, run.recipe.clip, run.recipe.precision).epochs
+    return [line["epoch"] for line in read_epochs(run.epochs_file)]
+
+
+def precisions(profile: str) -> Table:
+    """Compare a training in bfloat16 with the same one in float32, epoch by epoch, as far as both went."""
+    kinds, run = ("bfloat16", "float32"), training_of(profile, "zfnet")
+    runs = [replace(run, recipe=replace(run.recipe, precision=kind)) for kind in kinds]
+    titles = {"loss": "training loss", "top1": "top-1 error, %", "plateau_left": "left the plateau at"}
+    rows = [
+        {"epoch": pair[0]["epoch"]}
+        | {f"{kind} {key}": epoch[key] for kind, epoch in zip(kinds, pair, strict=True) for key in titles}
+        for pair in zip(*map(epochs_of, runs), strict=False)
+    ]
+    if not rows:
+        return Table({"command": "Not run"}, [{"command": f"`{runs[1].command}`"}])
+    columns = {f"{kind} {key}": f"{kind}, {title}" for key, title in titles.items() for kind in kinds}
+    return Table({"epoch": "Epoch"} | columns, rows)
+
+
+def curves(trainings: Mapping[str, Sequence[Mapping]], classes: int) -> Figure:
+    """Draw the training loss, the validation error and the largest filter RMS of layer 1 over the epochs.
+
+    A network that has learnt nothing has the loss ln(classes). A training without epochs is left out.
+    """
+    trainings = {name: epochs for name, epochs in trainings.items() if epochs}
+    figure = Figure(3.1)
+    panels = left, middle, right = figure.subplots(1, 3)
+    for (name, epochs), colour, marker in zip(
+        trainings.items(), (BLUE, VERMILION, GREEN, PURPLE, ORANGE), "osD^v", strict=False
+    ):
+        x = [epoch["epoch"] for epoch in epochs]
+        style = {"color": colour, "marker": marker, "markersize": 3.5, "linewidth": 1.4, "label": name}
+        left.plot(x, [epoch["loss"] for epoch in epochs], **style)
+        middle.plot(x, [epoch["top1"] for epoch in epochs], **style)
+        right.plot(x, [next(iter(epoch["rms"].values()))[1] for epoch in epochs], **style)
+    for axes, level, words in ((left, log(classes), f"ln({classes})"), (right, 0.1, "radius 0.1")):
+        axes.axhline(level, color=GREY, linewidth=1, linestyle="--")
+        at, above = ("axes fraction", "data"), {"xytext": (0, 3), "textcoords": "offset points"}
+        axes.annotate(words, (0.02, level), xycoords=at, fontsize=SMALL, color=GREY, **above)
+    for axes in panels:
+        axes.margins(y=0.15)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    label(left, "Training loss", "epoch", "cross entropy, nats")
+    label(middle, "Validation error", "epoch", "top-1 error, %")
+    label(right, "Largest filter of layer 1", "epoch", "root mean square")
+    if trainings:
+        names = left.get_legend_handles_labels()
+        legend = figure.legend(*names, loc="lower center", ncols=3, fontsize=SMALL, frameon=False)
+        for text in legend.get_texts():
+            text.set_parse_math(False)  # names may hold dollars
+    else:
+        left.text(0.5, 0.5, "not run", transform=left.transAxes, ha="center", fontsize=NORMAL, color=GREY)
+    figure.tight_layout(rect=(0, 0.08, 1, 1))
+    return figure
+
+
+def label(axes, title: str, x: str, y: str) -> None:
+    """Give a plot the book's look, its title, and the names of its axes."""
+    plain(axes, title)
+    axes.set_xlabel(x, fontsize=NORMAL)
+    axes.set_ylabel(y, fontsize=NORMAL)

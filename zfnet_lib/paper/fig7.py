@@ -1,0 +1,91 @@
+"""Fig. 7: accuracy against the number of training pictures a class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import mean, stdev
+from textwrap import fill
+from typing import NamedTuple
+
+from ..datasets import DATASETS
+from ..images import FigureError
+from . import numbers
+from .curves import label
+from .plots import BLUE, GREEN, GREY, ORANGE, PURPLE, SMALL, VERMILION, Figure
+from .setting import profile_of
+from .table3_4_6 import CURVE, PLACE, SOURCES, accuracy, notes, scratch, transferred
+from .tables import Note
+
+CONTROLS = {"untrained": ("conv5", "svm"), "hog": ("hog", "svm"), "pixels": ("pixels", "svm")}
+"""Which layer and classifier is drawn of each control; of the pre-trained network the softmax on layer 7."""
+
+Points = Sequence[tuple[int, float, float | None]]
+"""Training pictures a class, accuracy in percent, and its spread or None."""
+
+
+class FewShot(NamedTuple):
+    """Our curves by name, the paper's points by method, our data set, what came out, and what it rests on."""
+
+    curves: dict[str, Points]
+    printed: dict[str, dict[int, float]]
+    data: str
+    verdict: Note
+    notes: Note
+
+
+def fig7(profile: str, live: bool = False) -> FewShot:
+    """Return the accuracy against the number of training pictures a class."""
+    data = PLACE[profile_of(profile).name][1]
+    found = {source: transferred(profile, source, live) for source in SOURCES[profile] if source.data == data}
+    curves: dict[str, Points] = {}
+    for source, records in found.items():
+        kind = ("fc7", "softmax") if source.pretrained else CONTROLS[source.name.split(", ")[-1]]
+        points = [(each, accuracy(records, *kind, each)) for each in CURVE]
+        curves[source.title] = [(each, one.value, one.spread) for each, one in points if one]
+    curves["from scratch"] = [
+        (each, mean(values), stdev(values) if len(values) > 1 else None)
+        for each in (15, 30, 45, 60)
+        if (values := scratch(profile, data, each))
+    ]
+    curves = {name: points for name, points in curves.items() if points}
+    printed = {
+        row["label"]: {int(key.removeprefix("train_")): value for key, value in row["values"].items()}
+        for row in numbers.contents()["tables"]["table_4"]["rows"]
+    }
+    return FewShot(curves, printed, DATASETS[data].title, _verdict(curves), notes(found))
+
+
+def _verdict(curves: Mapping[str, Points]) -> Note:
+    """Say how many pictures a class the pre-trained network needs to beat all others at their most."""
+    if len(curves) < 2:
+        return Note("Not run.")
+    (name, ours), *others = curves.items()
+    best = max(value for _, points in others for _, value, _ in points)
+    most = max(each for _, points in others for each, _, _ in points)
+    rest = f"the best of the others, {best:.1f} % with up to {most} a class."
+    enough = next((each for each, value, _ in ours if value > best), None)
+    return Note(f"With {enough} a class, {name} beats {rest}" if enough else f"{name} does not beat {rest}")
+
+
+def few_shot(curves: Mapping[str, Points], printed: Mapping[str, Mapping[int, float | None]], data: str) -> Figure:
+    """Draw ours, the pre-trained network first, beside what the paper prints for Caltech-256."""
+    if not curves:
+        raise FigureError("Fig. 7 needs at least one curve")
+    figure = Figure(3.9)
+    ours, theirs = figure.subplots(1, 2, sharey=True)
+    colours = (VERMILION, BLUE, GREEN, PURPLE, ORANGE)
+    for (name, points), colour, marker in zip(curves.items(), colours, "osD^v", strict=False):
+        each, values, spreads = zip(*points, strict=True)
+        style = {"color": colour, "marker": marker, "markersize": 4, "linewidth": 1.4, "capsize": 2}
+        ours.errorbar(each, values, [spread or 0 for spread in spreads], label=name.replace("`", ""), **style)
+    for (name, points), marker in zip(printed.items(), "sDvo", strict=False):
+        known = {each: value for each, value in points.items() if value is not None}
+        theirs.plot(*zip(*known.items(), strict=True), color=GREY, marker=marker, markersize=4, label=name)
+    label(ours, fill(f"Ours: {data}", 40), "training pictures a class", "accuracy, mean over classes, %")
+    label(theirs, fill("The paper, Caltech-256 (Table 4)", 40), "training pictures a class", "")
+    for axes in (ours, theirs):
+        axes.set_xlim(0, 63)
+        axes.legend(fontsize=SMALL, framealpha=1, edgecolor="none")
+    ours.set_ylim(0)
+    figure.tight_layout()
+    return figure

@@ -1,0 +1,378 @@
+"""Tables 3, 4 and 6: linear classifiers on frozen features of many sources, over the paper's folds.
+
+`SOURCES` says what is tried, `transfer_records` measures it; Fig. 7 and the claims read the same records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import pairwise
+from statistics import mean, stdev
+from time import perf_counter
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from ..architecture import MINI
+from ..datasets import DATASETS
+from ..files import results_root
+from ..machine import threads
+from ..network import ConvNet
+from ..training import recipe_named
+from ..weights import load_network
+from . import numbers
+from .records import Record, Stopwatch, is_fresh, read, store
+from .setting import describe_pictures, profile_of
+from .tables import Note, Table
+from .trainings import Training, performed, scratch_training, train_from_scratch, trained, training_data, undivided
+from .transfer import (
+    Fold,
+    Hog,
+    NetworkFeatures,
+    Pixels,
+    choose_decay,
+    coordinates,
+    extract,
+    fit_softmax,
+    fit_svm,
+    per_class_accuracy,
+    protocol_folds,
+)
+
+FOLDS = 5
+ACCURACY = "accuracy, mean over classes"
+
+LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc7")
+"""Those of Table 6."""
+
+CURVE = (1, 2, 3, 4, 6, 10, 15, 30, 45, 60)
+"""Training pictures a class of Fig. 7."""
+
+PLACE = {
+    "smoke": ("shapes-transfer", "shapes-transfer"),
+    "tiny": ("caltech-101", "mini-imagenet-novel"),
+    "paper": ("caltech-101", "caltech-256"),
+}
+"""What stands for Caltech-101 and for Caltech-256."""
+
+EPOCHS = 160
+"""Of the trainings from scratch."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A classifier, `svm` or `softmax`, on one layer's features, with some training pictures a class."""
+
+    layer: str
+    classifier: str
+    each: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """What gives features, and what is tried with them on one data set."""
+
+    name: str  # weights, `NAME, untrained` for the same layers with random weights, `hog` or `pixels`
+    data: str
+    trials: tuple[Trial, ...]
+    background: bool = False  # Caltech-101's background counts as one more class
+
+    @property
+    def record(self) -> str:
+        """Name of its file of records."""
+        background = "-with-background" * self.background
+        return f"{self.name.replace(', ', '-')}--{self.data}{background}.jsonl"
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether it is a trained network, on the classes of the tables."""
+        return not self.name.endswith(("untrained", "hog", "pixels")) and not self.background
+
+    @property
+    def title(self) -> str:
+        """What the tables call it."""
+        mark = f" {MARK}" if self.name.startswith("alexnet") else ""
+        return f"`{self.name}`{mark}" + (", 102 classes with the background" if self.background else "")
+
+
+MARK = "†"
+DAGGER = (
+    f" {MARK} A downloaded network, torchvision's AlexNet: layer 5 and not 7, trained on ImageNet's pictures, "
+    "among which nobody looked for those of Caltech-101. Its rows decide no claim about other methods."
+)
+
+
+def _trials(layers: Sequence[str], classifier: str, each: Sequence[int]) -> tuple[Trial, ...]:
+    return tuple(Trial(layer, classifier, n) for layer in layers for n in each)
+
+
+def _compared(name: str, data: str, each: Sequence[int], curve: Sequence[int] = ()) -> tuple[Source, ...]:
+    """Return what is tried with a network that has layers 1 to 7, and with its controls, on one data set."""
+    svm, conv5 = _trials(LAYERS, "svm", each[-1:]), _trials(("conv5",), "softmax", each[-1:])
+    fc7 = tuple(dict.fromkeys(_trials(("fc7",), "softmax", (*curve, *each))))
+    few = _trials(("conv5",), "svm", each[:-1])
+    return (
+        Source(name, data, svm + conv5 + fc7),
+        Source(f"{name}, untrained", data, svm + conv5 + few + _trials(("fc7",), "softmax", each)),
+        *(
+            Source(control, data, _trials((control,), "svm", each) + _trials((control,), "softmax", each[-1:]))
+            for control in ("hog", "pixels")
+        ),
+    )
+
+
+_conv5 = _trials(("conv5",), "softmax", (15, 30))
+SOURCES: dict[str, tuple[Source, ...]] = {
+    "smoke": _compared("mini", "shapes-transfer", (15, 30), CURVE[:-2]),
+    "tiny": (
+        Source("alexnet-imagenet", "caltech-101", _trials(LAYERS[:5], "svm", (15, 30)) + _conv5),
+        Source("alexnet-imagenet", "caltech-101", _trials(("conv5",), "svm", (15, 30)) + _conv5, background=True),
+        *_compared("zfnet-tiny", "caltech-101", (15, 30)),
+        *_compared("zfnet-tiny", "mini-imagenet-novel", (15, 30, 45, 60), CURVE),
+    ),
+    "paper": (
+        *_compared("zfnet-imagenet-paper-seed0", "caltech-101", (15, 30)),
+        *_compared("zfnet-imagenet-paper-seed0", "caltech-256", (15, 30, 45, 60), CURVE),
+    ),
+}
+"""What each profile compares."""
+
+
+# Measuring.
+
+
+def transferred(profile: str, source: Source, live: bool = False) -> list[Record]:
+    """Return a source's accuracies: computed where `live` and in `smoke`, else as stored, if they are."""
+    path = results_root(profile_of(profile).name) / "transfer" / source.record
+    if live or (profile == "smoke" and not is_fresh(path)):
+        store(path, transfer_records(source))
+    return read(path)
+
+
+def transfer_records(source: Source) -> Iterator[Record]:
+    """Measure a source's trials over the paper's folds; yield mean accuracies with their spread over folds."""
+    watch = Stopwatch()
+    dataset = training_data(source.data, "with-background") if source.background else undivided(source.data)
+    folds = protocol_folds(dataset, count=FOLDS)
+    layers = tuple(dict.fromkeys(trial.layer for trial in source.trials))
+    found = extract(extractor_of(source.name, layers), dataset)
+    bar = tqdm(total=len(source.trials), desc=f"{source.name} on {source.data}", unit="classifier", delay=1)
+    for layer in layers:
+        kernel = found[layer].kernel()
+        for trial in (trial for trial in source.trials if trial.layer == layer):
+            judge = partial(_on_fold, trial, kernel, dataset.labels, len(dataset.classes))
+            if trial.classifier == "softmax":  # its products use all cores
+                judged = [judge(fold) for fold in folds]
+            else:
+                with threads(torch.get_num_threads(), each=1) as pool:
+                    judged = list(pool.map(judge, folds))
+            accuracies, seconds, decays = (list(values) for values in zip(*judged, strict=True))
+            facts = asdict(trial) | {"folds": accuracies, "classes": len(dataset.classes)}
+            facts |= {"dimensions": found[layer].dimensions, "fit_seconds": round(mean(seconds), 2)}
+            yield Record(
+                "transfer",
+                ACCURACY,
+                mean(accuracies),
+                "%",
+                watch.provenance(),
+                n=len(accuracies),
+                spread=stdev(accuracies),
+                parameters=facts | ({"decays": decays} if trial.classifier == "softmax" else {}),
+                spec=source.name,
+                data=describe_pictures(dataset),
+            )
+            bar.update()
+    bar.close()
+
+
+def extractor_of(name: str, layers: Sequence[str]):
+    """Return what makes features: a network's layers, the same untrained, or a control by its name."""
+    if name in ("hog", "pixels"):
+        return Hog() if name == "hog" else Pixels()
+    weights, _, untrained = name.partition(", ")
+    net = trained(MINI.name).net if weights == MINI.name else load_network(weights)
+    if untrained:
+        net = ConvNet(net.spec, net.preparation, seed=0).eval()
+    return NetworkFeatures(name, net, layers)
+
+
+def _on_fold(
+    trial: Trial, kernel: Tensor, labels: np.ndarray, classes: int, fold: Fold
+) -> tuple[float, float, float]:
+    """Return the accuracy in percent, the seconds that the training took, and the chosen weight decay or 0."""
+    train = fold.train(trial.each)
+    y, (x, x_test) = labels[train], coordinates(kernel, train, fold.test)
+    start, decay = perf_counter(), 0.0
+    if trial.classifier == "svm":
+        svm = fit_svm(x, y)
+        seconds = perf_counter() - start
+        answers = svm.predict(x_test.numpy())
+    else:
+        targets = F.one_hot(torch.from_numpy(y), classes).float()
+
+        def score(logits: Tensor, judged: np.ndarray) -> float:
+            return per_class_accuracy(y[judged], logits.argmax(1).numpy())
+
+        decay = choose_decay(x, targets, score)
+        softmax = fit_softmax(x, targets, decay)
+        seconds = perf_counter() - start
+        answers = F.linear(x_test, *softmax).argmax(1).numpy()
+    return per_class_accuracy(labels[fold.test], answers), seconds, decay
+
+
+def accuracy(records: Sequence[Record], layer: str, classifier: str, each: int) -> Record | None:
+    """Return the record of one trial."""
+    trial = asdict(Trial(layer, classifier, each))
+    return next((one for one in records if trial.items() <= one.parameters.items()), None)
+
+
+def scratch_trainings(profile: str, data: str, each: int) -> list[Training]:
+    """Return the trainings from scratch that Tables 3 and 4 compare with, one on each of the paper's folds."""
+    if profile == "smoke":
+        return [scratch_training(each, fold) for fold in range(FOLDS)]
+    recipe = replace(recipe_named(profile), epochs=EPOCHS)
+    return [performed(Training("zfnet", data, recipe, fold, each)) for fold in range(FOLDS)]
+
+
+def scratch_accuracies(profile: str, data: str, each: int) -> list[float]:
+    """Return the stored accuracies of the trainings from scratch, mean over classes, in percent, one a fold."""
+    found = [one for run in scratch_trainings(profile, data, each) for one in read(run.errors_file)]
+    wanted = "test mean per-class error"
+    return [100 - one.value for one in found if one.quantity == wanted and one.parameters["views"] == 1]
+
+
+def scratch(profile: str, data: str, each: int) -> list[float]:
+    """Return the same; in `smoke` two folds are trained on the spot."""
+    if profile == "smoke":
+        for fold in range(2):
+            train_from_scratch(each, fold)
+    return scratch_accuracies(profile, data, each)
+
+
+# The tables.
+
+
+class Compared(NamedTuple):
+    """The paper's rows, then ours; what came out; and what the rows rest on."""
+
+    table: Table
+    verdict: Note
+    notes: Note
+
+
+def table3(profile: str, live: bool = False) -> Compared:
+    """Compare accuracies on Caltech-101 with Table 3."""
+    return _pretraining(profile, 3, PLACE[profile_of(profile).name][0], (15, 30), live)
+
+
+def table4(profile: str, live: bool = False) -> Compared:
+    """Compare accuracies on Caltech-256, or what stands for it, with Table 4."""
+    each = (15, 30) if profile == "smoke" else (15, 30, 45, 60)
+    return _pretraining(profile, 4, PLACE[profile_of(profile).name][1], each, live)
+
+
+def _pretraining(profile: str, number: int, data: str, each: Sequence[int], live: bool) -> Compared:
+    found = {source: transferred(profile, source, live) for source in SOURCES[profile] if source.data == data}
+    rows = []
+    for row in numbers.contents()["tables"][f"table_{number}"]["rows"]:
+        spreads = row.get("plus_minus") or {}
+        cells = {str(n): _printed(row["values"].get(f"train_{n}"), spreads.get(f"train_{n}")) for n in each}
+        rows.append({"label": f"{row['label']} (paper)"} | cells)
+    from_scratch = {n: scratch(profile, data, n) for n in each}
+    rows.append({"label": "From scratch"} | {str(n): _over_trainings(one) for n, one in from_scratch.items()})
+    whole = {n: scratch("paper", data, n) for n in each} if profile == "tiny" else {}
+    if any(whole.values()):
+        cells = {str(n): _over_trainings(one) for n, one in whole.items()}
+        rows.append({"label": "From scratch, 224 pixels"} | cells)
+    for source, records in found.items():
+        if not records:
+            command = f"`zfnet run table{number} --profile {profile} --live`"
+            rows.append({"label": source.title, str(each[0]): f"not run: {command}"})
+            continue
+        for layer, classifier in dict.fromkeys((trial.layer, trial.classifier) for trial in source.trials):
+            tried = {str(n): _shown(accuracy(records, layer, classifier, n)) for n in each}
+            if layer in ("fc7", "conv5", "hog", "pixels") and all(tried.values()):
+                name = layer[-1] if layer[-1].isdigit() else layer
+                rows.append({"label": f"{source.title}, {classifier} ({name})"} | tried)
+    said = []
+    for n in each:  # the softmax on layer 7 of the profile's own network
+        own = (accuracy(records, "fc7", "softmax", n) for source, records in found.items() if source.pretrained)
+        ours = next(filter(None, own), None)
+        if ours and from_scratch[n]:
+            values = from_scratch[n]
+            gap = ours.value - mean(values)
+            doubt = (ours.spread or 0) + (stdev(values) if len(values) > 1 else 0)
+            word = "holds" if gap > doubt else "does not hold" if gap < -doubt else "undecided"
+            said.append(f"{n} a class: pre-training beats training from scratch by {gap:.1f} points ({word}).")
+    missing = [str(n) for n in each if not from_scratch[n]]
+    if missing:
+        said.append(f"From scratch with {', '.join(missing)} a class: not run.")
+    runs = [run for n in each for run in scratch_trainings(profile, data, n)]
+    made = {(one.provenance.device, one.provenance.commit[:10]) for run in runs for one in read(run.errors_file)}
+    machines = ", ".join(f"on {device}, commit {commit}" for device, commit in sorted(made))
+    basis = f"{notes(found)} From scratch: {machines}." if made else notes(found)
+    columns = {"label": DATASETS[data].title} | {str(n): f"{n} a class, %" for n in each}
+    return Compared(Table(columns, rows), Note(" ".join(said)), Note(basis))
+
+
+def table6(profile: str, live: bool = False) -> Compared:
+    """Compare what each layer's features tell with Table 6."""
+    sources = [source for source in SOURCES[profile_of(profile).name] if source.pretrained]
+    found = {source: transferred(profile, source, live) for source in sources}
+    most = {source: max(trial.each for trial in source.trials) for source in sources}
+    titles = {source: f"{source.title}, {DATASETS[source.data].title}" for source in sources}
+    columns = {"label": "Features", "caltech_101_30": "Paper, Cal-101", "caltech_256_60": "Paper, Cal-256"}
+    rows, said = [], []
+    for row in numbers.contents()["tables"]["table_6"]["rows"]:
+        layer = f"{'fc' if row['layer'] > 5 else 'conv'}{row['layer']}"
+        cells = {key: _printed(row["values"][key], row["plus_minus"][key]) for key in list(columns)[1:]}
+        for source, title in titles.items():
+            cells[title] = _shown(accuracy(found[source], layer, row["classifier"], most[source]))
+        rows.append({"label": row["label"]} | cells)
+    for source in sources:
+        data = f"{source.title} on {DATASETS[source.data].title}"
+        values = [accuracy(found[source], layer, "svm", most[source]) for layer in LAYERS[:5]]
+        if not all(values):
+            said.append(f"{data}: not run.")
+            continue
+        rises = all(upper.value > lower.value for lower, upper in pairwise(values))
+        word = "rises with every layer" if rises else "does not rise with every layer"
+        said.append(f"{data}: {word} from 1 to 5 ({values[0].value:.1f} to {values[-1].value:.1f} %).")
+    columns |= {title: title for title in titles.values()}
+    return Compared(Table(columns, rows), Note(" ".join(said)), notes(found))
+
+
+def notes(found: dict[Source, list[Record]]) -> Note:
+    """Say how the numbers were made, where, and what is missing."""
+    records = [record for group in found.values() for record in group]
+    if not records:
+        return Note("Nothing is stored here yet.")
+    made, dagger = records[-1].provenance, DAGGER * any(source.name.startswith("alexnet") for source in found)
+    pictures = "; ".join(dict.fromkeys(record.data for record in records))
+    seconds = sum(group[-1].provenance.seconds for group in found.values() if group)
+    return Note(
+        f"Mean over classes and ± the standard deviation over {max(record.n for record in records)} folds. "
+        f"{pictures}. Computed in {seconds / 60:.1f} minutes on {made.device}, torch {made.versions['torch']}, "
+        f"commit {made.commit[:10]}.{dagger}"
+    )
+
+
+def _shown(record: Record | None) -> str:
+    return "" if record is None else f"{record.value:.1f} ± {record.spread:.1f}"
+
+
+def _printed(value: float | None, spread: float | None) -> str:
+    return "" if value is None else f"{value}" + (f" ± {spread}" if spread is not None else "")
+
+
+def _over_trainings(values: Sequence[float]) -> str:
+    if not values:
+        return "not run"
+    spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{mean(values):.1f}{spread} (n = {len(values)})"

@@ -1,0 +1,168 @@
+"""Table 5: pictures that show several objects, under two losses, by VOC's average precision (section 5.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..datasets import Pooled
+from ..files import results_root
+from . import numbers
+from .records import Record, Stopwatch, is_fresh, read, store
+from .setting import describe_pictures, profile_of
+from .table3_4_6 import Compared, extractor_of
+from .tables import Note, Table
+from .trainings import training_data
+from .transfer import (
+    average_precision,
+    choose_decay,
+    coordinates,
+    extract,
+    fit_softmax,
+    mean_precision,
+    precision_gain,
+)
+
+ENOUGH = 16
+"""Test pictures that must show a class before its average precision is worth reporting."""
+
+LOSSES = {"softmax": False, "logistic": True}
+"""The paper's loss, with a target uniform over the labels present, and one that permits several objects."""
+
+PRECISION, GAIN = "average precision", "gain of mean average precision"
+ONE, SEVERAL = "one object", "several objects"
+BY_LOSS, BY_FEATURES = "the loss that permits several objects", "features instead of hog"
+
+TRIED = {
+    "smoke": ("mini", "fc7", "shapes-scenes"),
+    "tiny": ("zfnet-tiny", "fc7", "voc-2012"),
+    "paper": ("zfnet-imagenet-paper-seed0", "fc7", "voc-2012"),
+}
+"""Whose features of which layer, on which data set."""
+
+PRINTED = {"ref_22": "Paper, [22]", "ref_27": "Paper, [27]", "ref_21": "Paper, [21]", "ours": "Paper, theirs"}
+
+SPELT = {"aeroplane": "airplane", "diningtable": "dining table", "pottedplant": "potted plant", "tvmonitor": "tv"}
+"""The paper's names where they differ from the data set's."""
+
+
+def table5(profile: str, live: bool = False) -> Compared:
+    """Compare average precisions on PASCAL VOC 2012, or on scenes of `shapes`, with Table 5."""
+    network, layer, data = TRIED[profile_of(profile).name]
+    path = several_file(profile)
+    if live or (profile == "smoke" and not is_fresh(path)):
+        store(path, several_records(data, ((network, layer), ("hog", "hog"))))
+    found = read(path)
+    if not found:
+        command = f"`zfnet run table5 --profile {profile} --live`"
+        return Compared(Table({"command": "Not run"}, [{"command": command}]), Note(""), Note(""))
+    printed = PRINTED if data == "voc-2012" else {}
+    softmax, logistic = f"{network} softmax", f"{network} logistic"
+    ways = {softmax: f"`{network}`, softmax", logistic: f"`{network}`, logistic", "hog softmax": "`hog`, softmax"}
+    classes: dict[str, dict] = {}
+    for record in (one for one in found if one.quantity == PRECISION):
+        row = classes.setdefault(record.parameters["class"], {"positives": record.n})
+        row[f"{record.spec} {record.parameters['loss']}"] = record.value
+    theirs = {row["label"].lower(): row["values"] for row in numbers.contents()["tables"]["table_5"]["rows"]}
+    for name, row in classes.items():
+        row |= theirs.get(SPELT.get(name, name), {}) if printed else {}
+    means = {key: float(np.mean([row[key] for row in classes.values()])) for key in (*ways, *printed)}
+    won = {
+        key: sum(row[key] == max(row[other] for other in kind) for row in classes.values())
+        for kind in (ways, printed)
+        for key in kind
+    }
+    rows = [{"class": name} | row for name, row in classes.items()]
+    rows += [{"class": "**mean of these**"} | means, {"class": "**# won of these**"} | won]
+    rows = [
+        {key: round(value, 1) if isinstance(value, float) else value for key, value in row.items()} for row in rows
+    ]
+    gaps = [row[logistic] - row[softmax] for row in classes.values()]
+    gap, doubt = np.mean(gaps), float(np.std(gaps, ddof=1) / len(gaps) ** 0.5)
+    word = "higher" if gap > 2 * doubt else "lower" if gap < -2 * doubt else "undecided"
+    verdict = (
+        f"A loss that permits several objects changes the average precision by {gap:+.1f} points on "
+        f"average over {len(gaps)} classes (standard error {doubt:.1f}): {word}."
+    )
+    made, animals = found[-1].provenance, ""
+    if profile == "tiny":
+        animals = " Most of these pictures show animals: no mean over them compares with the paper's."
+    notes = (
+        f"Classes with at least {ENOUGH} test pictures.{animals} {found[0].data}; computed in {made.seconds:.0f} s "
+        f"on {made.device}, commit {made.commit[:10]}."
+    )
+    columns = {"class": "Class", "positives": "Pictures"} | printed | ways
+    return Compared(Table(columns, rows), Note(verdict), Note(notes))
+
+
+def several_file(profile: str) -> Path:
+    """Return where the records of Table 5 lie."""
+    return results_root(profile) / "transfer" / f"several--{TRIED[profile_of(profile).name][2]}.jsonl"
+
+
+def several_records(data: str, sources: Sequence[tuple[str, str]]) -> Iterator[Record]:
+    """Measure the average precision of every class that enough test pictures show, and what raises it.
+
+    The sources are weights or controls, each with a layer: the features, then what they must beat.
+    """
+    pictures = Pooled(
+        [training_data(data, split) for split in (("val",) if data.startswith("shapes") else ("train", "val"))]
+    )
+    rows, half = np.arange(len(pictures)), len(pictures) // 2  # scenes of `shapes` are halved
+    end = half if data.startswith("shapes") else pictures.ends[0]
+    train, test = rows[:end], rows[end:]
+    train = train[(pictures.labels[train] == 1).any(1)]
+    learnt, labels, scores, watch = pictures.labels[train], pictures.labels[test], {}, Stopwatch()
+    record = partial(Record, "transfer", data=describe_pictures(pictures))
+
+    def score(logits: Tensor, judged: np.ndarray) -> float:
+        return mean_precision(learnt[judged], logits.numpy(), _common(learnt[judged], least=1))
+
+    for name, layer in sources:
+        kernel = extract(extractor_of(name, (layer,)), pictures)[layer].kernel()
+        x, x_test = coordinates(kernel, train, test)
+        for loss, several in LOSSES.items():
+            present = torch.from_numpy(learnt == 1).float()
+            targets = present if several else present / present.sum(1, keepdim=True)
+            decay = choose_decay(x, targets, score, several)
+            scores[name, loss] = F.linear(x_test, *fit_softmax(x, targets, decay, several)).numpy()
+            for label in _common(labels):
+                value = average_precision(labels[:, label], scores[name, loss][:, label])
+                facts = {"class": pictures.classes[label], "loss": loss, "layer": layer, "decay": decay}
+                n = int((labels[:, label] == 1).sum())
+                yield record(PRECISION, value, "%", watch.provenance(), n, parameters=facts, spec=name)
+    (network, layer), (control, _) = sources
+    softmax = scores[network, "softmax"]
+    for by, some, others in (
+        (BY_LOSS, scores[network, "logistic"], softmax),
+        (BY_FEATURES, softmax, scores[control, "softmax"]),
+    ):
+        for shown, rows, classes in kinds(labels, alike=by == BY_FEATURES):
+            gain, error = precision_gain(labels[rows], some[rows], others[rows], classes)
+            facts = {"by": by, "shown": shown, "layer": layer, "classes": [pictures.classes[c] for c in classes]}
+            facts |= {"low": gain - 2 * error, "high": gain + 2 * error}
+            yield record(GAIN, gain, "points", watch.provenance(), len(rows), parameters=facts, spec=network)
+
+
+def kinds(labels: np.ndarray, alike: bool) -> Iterator[tuple[str, np.ndarray, list[int]]]:
+    """Yield the test pictures of one object and those of several, with the classes that enough of them show.
+
+    Where `alike`, the same classes of both, so that the two can be compared.
+    """
+    objects = (labels == 1).sum(1)
+    rows = {ONE: np.flatnonzero(objects == 1), SEVERAL: np.flatnonzero(objects > 1)}
+    classes = {shown: _common(labels[some]) for shown, some in rows.items()}
+    if alike:
+        classes = dict.fromkeys(rows, sorted(set(classes[ONE]) & set(classes[SEVERAL])))
+    yield from ((shown, rows[shown], classes[shown]) for shown in rows if classes[shown])
+
+
+def _common(labels: np.ndarray, least: int = ENOUGH) -> list[int]:
+    """Return the classes that at least so many pictures show."""
+    return [label for label in range(labels.shape[1]) if (labels[:, label] == 1).sum() >= least]

@@ -191,7 +191,7 @@ def weights_hash() -> str:
     return digest.hexdigest()[:16]
 
 
-def fingerprint(net: ConvNet, facts: Any) -> str:
+def fingerprint(net: ConvNet, facts: Any = None) -> str:
     """Return a hash of a network, its preparation, and whatever else (as JSON) a result that is kept depends on."""
     preparation = net.preparation
     values = [net.spec.to_dict(), preparation.short_side, preparation.crop, facts]

@@ -5,7 +5,6 @@ A folder holds `manifest.json`, the layers' sheets and covers, and the whole pic
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from math import ceil
@@ -23,6 +22,7 @@ from ..files import SUMS, ZfnetError, check, storing
 from ..images import Preparation, projection_image, robust_maximum
 from ..network import ConvNet
 from ..strongest import Squares, TopUnits, blocks, rows_first, strongest
+from ..weights import fingerprint
 
 FORMAT, MANIFEST = 3, "manifest.json"
 
@@ -86,7 +86,8 @@ def write_atlas(
     answering = bool(classes and net.spec.classes and (photographs or len(dataset.classes) < 2))
     judge = net if answering else net.features()
     part = net.features(side=side).eval()
-    key = _key(judge, part, dataset, name, maps, seed, classes)
+    made_as = [FORMAT, TILE, SHOWN, COVER, SIDE, QUALITY, name, maps, seed, list(classes), dataset.fingerprint]
+    key = fingerprint(judge, [made_as, fingerprint(part)])
     if folder.is_dir() and any(folder.iterdir()) and not is_atlas(folder):
         raise ZfnetError(f"{folder} holds something that is no atlas; choose another folder for it")
     try:
@@ -126,19 +127,6 @@ def write_atlas(
     if names and progress:
         tqdm.write(f"{manifest['name']}: unreadable pictures left out: {len(names)} ({', '.join(names)})")
     return folder
-
-
-def _key(judge: ConvNet, part: ConvNet, dataset, name: str, maps: int, seed: int, classes: Sequence[str]) -> str:
-    """Return a hash of everything that the atlas depends on."""
-    made_as = [FORMAT, TILE, SHOWN, COVER, SIDE, QUALITY, name, maps, seed]
-    values = [*made_as, dataset.fingerprint, judge.spec.to_dict(), list(classes)]
-    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
-    for preparation in (judge.preparation, part.preparation):
-        digest.update(f"{preparation.short_side} {preparation.crop}".encode())
-    tensors = [each for net in (judge, part) for each in (net.preparation.mean, net.preparation.scale)]
-    for tensor in (*tensors, *judge.state_dict().values()):
-        digest.update(tensor.detach().cpu().contiguous().numpy().data)
-    return digest.hexdigest()[:16]
 
 
 def _write_layer(

@@ -6,9 +6,9 @@ import torch
 from oracles import lively
 from planted import SIDE, coloured, judged, shown, small
 from torch.nn import functional as F
-from zfnet_lib.datasets.opening import open_dataset
 
 from zfnet_lib.architecture import KRIZHEVSKY, MINI, ZFNET, Conv, Pool, Unit
+from zfnet_lib.datasets import open_dataset
 from zfnet_lib.deconv import project
 from zfnet_lib.network import ConvNet, Stage, Trace
 from zfnet_lib.paper.claims import deconvnet, occlusion, training

@@ -7,9 +7,9 @@ import pytest
 import torch
 from planted import Coloured, colour_net, coloured, shown, small
 from torch.nn import functional as F
-from zfnet_lib.datasets.opening import open_dataset
 
 from zfnet_lib.architecture import MINI, Unit, receptive_field
+from zfnet_lib.datasets import open_dataset
 from zfnet_lib.network import ConvNet
 from zfnet_lib.paper import invariance
 from zfnet_lib.paper.claims import features, layers, stimuli

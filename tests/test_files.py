@@ -12,7 +12,6 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -45,7 +44,7 @@ from zfnet_lib.files import (
 )
 from zfnet_lib.network import ConvNet
 from zfnet_lib.paper import claims, records
-from zfnet_lib.paper.claims import stored
+from zfnet_lib.paper.claims import evidence, registry
 from zfnet_lib.paper.fig4 import Development, Feature
 from zfnet_lib.paper.setting import Source
 from zfnet_lib.paper.trainings import read_epochs, training_data
@@ -53,8 +52,6 @@ from zfnet_lib.paper.transfer import extract
 from zfnet_lib.strongest import Block, Ranking, TopUnits, load_blocks, save_blocks, strongest
 from zfnet_lib.training import SMOKE, StateError, newest_state, save_state, train
 from zfnet_lib.weights import load_network, save_network
-
-ledger = import_module("zfnet_lib.paper.claims.ledger")  # the function of that name hides the module
 
 
 def names(folder: Path) -> list[str]:
@@ -533,12 +530,13 @@ def test_a_notebook_runs_again(pictures, tmp_path, monkeypatch):
 
 def test_a_claim_is_measured_again(pictures, data, monkeypatch):
     made = records.Provenance("c0ffee", False, {}, "a processor", 0, 1.0)
-    answer = [stored.counted("answer", 42, 7)]
+    answer = [evidence.counted("answer", 42, 7)]
     monkeypatch.setenv("ZFNET_RESULTS", str(data / "results"))
     monkeypatch.setattr(records.Stopwatch, "provenance", lambda *given: made)
-    monkeypatch.setitem(claims.TESTS, "input-range-128", ledger.Test(lambda at: None, measure=lambda at: answer))
+    claim = replace(claims.CLAIMS["input-range-128"], measure=lambda at: answer)
+    monkeypatch.setitem(claims.CLAIMS, "input-range-128", claim)
     monkeypatch.setattr(
-        ledger,
+        registry,
         "Subject",
         lambda profile: SimpleNamespace(name="net", seed=0, dataset=open_dataset(pictures, "all")),
     )

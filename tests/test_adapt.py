@@ -9,7 +9,7 @@ from torch import nn
 from torchvision.models import VGG, alexnet, resnet18
 from torchvision.models.vgg import cfgs, make_layers
 
-from zfnet_lib.adapt import ForeignError, adapt, torchvision_preparation
+from zfnet_lib.adapt import adapt, torchvision_preparation
 from zfnet_lib.architecture import Norm, Pool
 from zfnet_lib.deconv import deconv
 from zfnet_lib.files import ZfnetError
@@ -213,21 +213,21 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_the_deconvnet_cannot_take_apart_is_named(case):
     layers, sentence = REFUSED[case]
-    with pytest.raises(ForeignError, match=f"^{sentence}$") as caught:
+    with pytest.raises(ZfnetError, match=f"^{sentence}$") as caught:
         adapt(nn.Sequential(*layers), "toy", image_size=9)
     assert "\n" not in str(caught.value)
 
 
 def test_networks_that_are_not_sequential_are_named():
-    with pytest.raises(ForeignError, match=r"^cannot take apart the network \(ResNet\): it is not sequential; .*"):
+    with pytest.raises(ZfnetError, match=r"^cannot take apart the network \(ResNet\): it is not sequential; .*"):
         adapt(resnet18())
-    with pytest.raises(ForeignError, match=r"^cannot take apart the network \(Unflatten\); .*"):
+    with pytest.raises(ZfnetError, match=r"^cannot take apart the network \(Unflatten\); .*"):
         adapt(nn.Unflatten(1, (1, 1)))
 
 
 def test_a_sequence_that_computes_something_else_is_refused_and_keeps_its_training_mode():
     module = Twice(CONV, RELU).train()
-    with pytest.raises(ForeignError, match=r"^twice computes something else than its layers in sequence; .*"):
+    with pytest.raises(ZfnetError, match=r"^twice computes something else than its layers in sequence; .*"):
         adapt(module, image_size=9)
     assert module.training
 

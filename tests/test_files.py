@@ -50,7 +50,7 @@ from zfnet_lib.paper.setting import Source
 from zfnet_lib.paper.trainings import read_epochs, training_data
 from zfnet_lib.paper.transfer import extract
 from zfnet_lib.strongest import Block, Ranking, TopUnits, load_blocks, save_blocks, strongest
-from zfnet_lib.training import SMOKE, StateError, newest_state, save_state, train
+from zfnet_lib.training import SMOKE, train
 from zfnet_lib.weights import load_network, save_network
 
 
@@ -354,10 +354,6 @@ def at(path: Path, write: Callable[[Path], object]) -> Path:
 
 RESULTS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object]]] = {
     "weights": (lambda d: save_network(ConvNet(MINI).features("conv1"), d / "weights", {}), load_network),
-    "checkpoint": (
-        lambda d: save_state(d, 1, {"w": torch.arange(9.0)}, {"state": {"loss": 0.25}}),
-        lambda path: newest_state(path.parent),
-    ),
     "ranking": (lambda d: Ranking({"conv1": TOP}, 3, {}).save(d / "top.safetensors"), Ranking.load),
     "mosaic": (lambda d: at(d / "blocks.npz", lambda path: save_blocks(path, [BLOCK], {})), load_blocks),
     "records": (lambda d: at(d / "a.jsonl", lambda path: records.append(path, [RECORD] * 3)), records.read),
@@ -500,7 +496,7 @@ def test_a_training_does_not_go_on_with_other_pictures(pictures, tmp_path, from_
     learn()
     learn()
     replace_pictures(pictures)
-    with pytest.raises(StateError, match="holds a training with another data"):
+    with pytest.raises(ZfnetError, match="holds a training with another data"):
         learn()
 
 

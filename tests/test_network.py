@@ -13,8 +13,9 @@ from oracles import close, contrast_by_loops, filter_by_loops, layers_by_autogra
 from strategies import cases, shaped
 from torch.nn import functional as F
 
-from zfnet_lib.architecture import KRIZHEVSKY, MINI, ArchSpec, Conv, Dense, Norm, Pool, SpecError
-from zfnet_lib.network import ConvNet, InputError, contrast_normalise
+from zfnet_lib.architecture import KRIZHEVSKY, MINI, ArchSpec, Conv, Dense, Norm, Pool
+from zfnet_lib.files import ZfnetError
+from zfnet_lib.network import ConvNet, contrast_normalise
 
 # ---- contrast normalisation ---------------------------------------------------------------------------------
 
@@ -309,7 +310,7 @@ NET = ConvNet(MINI)
 )  # fmt: skip
 def test_inputs_of_another_form_get_one_sentence(x, sentence):
     for run in (NET, NET.trace):
-        with pytest.raises((InputError, SpecError), match=f"^{sentence}$"):
+        with pytest.raises(ZfnetError, match=f"^{sentence}$"):
             run(x)
 
 

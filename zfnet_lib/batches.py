@@ -1,8 +1,4 @@
-"""From a data set to training batches: which pictures, which views of them, in which order.
-
-What is drawn follows from the seed, the epoch and the number of the batch alone: a training that stops and
-continues has nothing random to remember.
-"""
+"""From a data set to training batches; what is drawn follows from seed, epoch and the number of the batch alone."""
 
 from __future__ import annotations
 
@@ -41,14 +37,7 @@ class Views(NamedTuple):
 
 
 def draw_views(rows: Tensor, room: int, how: str, rng: np.random.Generator) -> Views:
-    """Draw one view of each picture (section 3).
-
-    Args:
-        rows: int64 [n].
-        room: Side of the squares less the side of the crop.
-        how: `random`: any crop, mirrored or not; `ten`: the corners or the centre, mirrored or not; `centre`.
-        rng: Where chance comes from.
-    """
+    """Draw a view of each of the rows, int64 [n], whose squares have so much room around a crop (section 3)."""
     n = len(rows)
     mirrored = rng.random(n) < (0 if how == "centre" else 0.5)
     if how == "random":
@@ -167,14 +156,7 @@ def _unreadable(data, rows: Tensor) -> dict[int, str]:
 class Batches:
     """The batches of a training: of `size` pictures over all processes, of which `rank` of `world` takes its part.
 
-    Args:
-        data: A pack, or any data set of pictures and labels, which `workers` processes decode.
-        preparation: Of the network: how large its squares and crops are.
-        size, classes, views, seed, exclude: As of the recipe, the network and the training.
-        device: Of the network; all squares of a pack are kept on a GPU that has room for them.
-
-    Raises:
-        BatchError: More pictures a batch than there are, or a batch that the processes cannot share evenly.
+    The data are a pack, or any data set, which `workers` processes decode; a GPU with room for it keeps a pack.
     """
 
     def __init__(

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from .architecture import Box, Pool, SpecError, Unit, receptive_field
 from .fast.windows import project_units
-from .network import ConvNet, InputError, Stage, Trace
+from .files import ZfnetError
+from .network import ConvNet, Stage, Trace
 
 Switches = Literal["recorded", "centre", "random"]
 Sharing = Literal["add", "overwrite"]
@@ -102,12 +103,6 @@ def project(
 
     Raises:
         SpecError: No such layer, one without maps, or a signal of another shape than its maps.
-
-    Example:
-        >>> from zfnet_lib import MINI, ConvNet
-        >>> trace = ConvNet(MINI).trace(torch.randn(1, 3, 64, 64))
-        >>> project(trace, "conv2", trace["conv2"].maps, rectify="both").shape
-        torch.Size([1, 3, 64, 64])
     """
     maps = trace[trace.net.spec.conv(layer).name].maps
     if signal.shape != maps.shape:
@@ -200,18 +195,11 @@ def deconv_units(net: ConvNet, x: Tensor, units: Sequence[Unit], batch: int | No
         `Projections`, in the order of `units`.
 
     Raises:
-        SpecError: A unit that does not exist.
-        InputError: Wrong shape, or values that are not finite.
-
-    Example:
-        >>> from zfnet_lib import MINI, ConvNet
-        >>> shown = deconv_units(ConvNet(MINI), torch.randn(2, 3, 64, 64), [Unit(1, "conv2", 0, 5, 5)])
-        >>> shown.projections[0].shape, shown.boxes
-        (torch.Size([3, 27, 27]), [Box(top=40, left=40, bottom=67, right=67)])
+        ZfnetError: A unit that does not exist, a wrong shape, or values that are not finite.
     """
     net.check(x, anywhere=True)
     if batch is not None and batch < 1:
-        raise InputError(f"{batch} units cannot be projected together; give batch=1 or more, or leave it out")
+        raise ZfnetError(f"{batch} units cannot be projected together; give batch=1 or more, or leave it out")
     shapes = net.spec.shapes(*x.shape[-2:])
     for unit in units:
         if not 0 <= unit.image < len(x):

@@ -20,20 +20,11 @@ CACHED = 2**17
 """Values that contrast normalisation treats at a time, so that they stay in a processor's cache."""
 
 
-class InputError(ZfnetError, ValueError):
-    """An input that the network cannot take."""
-
-
 def contrast_normalise(x: Tensor, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0) -> Tensor:
     r"""Divide each value by the energy of its neighbouring maps (section 2, step iv; constants of [18]).
 
     $y_i = x_i \, d_i^{-\beta}$ with $d_i = k + \frac{\alpha}{size} \sum_{|j - i| \le size/2} x_j^2$, the same as
-    `torch.nn.functional.local_response_norm(x, size, alpha, beta, k)`, several times faster; x is
-    [n, maps, h, w], `size` odd.
-
-    Example:
-        >>> contrast_normalise(torch.ones(1, 1, 1, 1), alpha=10.0, beta=1.0).item()
-        0.25
+    `torch.nn.functional.local_response_norm(x, size, alpha, beta, k)`, several times faster; `size` is odd.
     """
     if size % 2 == 0:
         raise ValueError(f"the window of contrast normalisation has an odd size; given {size}")
@@ -100,8 +91,7 @@ class Stage:
 
     Attributes:
         maps: The rectified maps [n, maps, h, w], before pool and normalisation; [n, units] for fc6, fc7.
-        switches: int64 [n, maps, h', w'] where the layer pools: the flat position in its map of the maximum
-            of each region (section 2.1); otherwise None.
+        switches: int64 [n, maps, h', w'] where the layer pools: each region's maximum, as a flat place in its map.
         output: What the next layer sees: `maps` after pool and normalisation.
     """
 
@@ -142,12 +132,6 @@ class ConvNet(nn.Module):
         spec: The architecture; its layers become the modules `conv1` … `fc8`.
         preparation: How pictures become its input; mean 128 and raw range until a training mean is known.
         seed: Of the initial weights.
-
-    Example:
-        >>> from zfnet_lib import MINI
-        >>> net = ConvNet(MINI)
-        >>> net(torch.zeros(2, 3, 64, 64)).shape
-        torch.Size([2, 16])
     """
 
     def __init__(self, spec: ArchSpec, preparation: Preparation | None = None, seed: int = 0):
@@ -188,12 +172,9 @@ class ConvNet(nn.Module):
         return next(self.parameters()).dtype
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return the logits [n, classes] of prepared pictures [n, 3, image_size, image_size].
-
-        The generator draws what dropout drops in training; by default it is torch's global one.
-        """
+        """Return the logits [n, classes] of prepared pictures; the generator draws what dropout drops."""
         if not self.spec.classes:
-            raise InputError(
+            raise ZfnetError(
                 f"{self.spec.name} has no classifier here; use `net.trace(x)` for its maps, "
                 f"or load a network that has one"
             )
@@ -227,8 +208,7 @@ class ConvNet(nn.Module):
             upto: Last layer to compute; all by default.
 
         Raises:
-            InputError: Wrong shape, or values that are not finite.
-            SpecError: No such layer.
+            ZfnetError: No such layer, wrong shape, or values that are not finite.
         """
         layers = self.layers_upto(upto)
         self.check(x, anywhere=isinstance(layers[-1], Conv))
@@ -257,7 +237,7 @@ class ConvNet(nn.Module):
         return self.get_submodule(conv.name)(F.pad(x, (0, right, 0, bottom)) if right or bottom else x)
 
     def features(self, upto: str = "", side: int = 0) -> ConvNet:
-        """Return the convolutional part alone, up to one of its layers, sharing these weights; any input size fits.
+        """Return the convolutional part alone, up to a layer, sharing these weights, for pictures of any size.
 
         It prepares pictures for an input of `side` pixels, by default as the whole network does.
         """
@@ -291,18 +271,18 @@ class ConvNet(nn.Module):
         """Refuse another form or type; unless `anywhere`, also another size than the classifier takes."""
         own, given = (str(dtype).removeprefix("torch.") for dtype in (self.dtype, x.dtype))
         if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point():
-            raise InputError(
+            raise ZfnetError(
                 f"{self.spec.name} takes prepared pictures, float [n, 3, h, w]; given {given} "
                 f"{list(x.shape)}; `net.prepare` makes them from uint8 pictures"
             )
         if x.dtype != self.dtype and not torch.is_autocast_enabled(x.device.type):
-            raise InputError(
+            raise ZfnetError(
                 f"{self.spec.name} computes in {own}, given {given}; turn the pictures into {own} "
                 f"by `x.to(net.dtype)`, or the network into {given} by `net.to(x.dtype)`"
             )
         shapes, size, top = self.spec.shapes(*x.shape[-2:]), self.spec.image_size, list(self.spec.steps())[-1]
         if not anywhere and shapes[top] != self.spec.shapes()[top]:
-            raise InputError(
+            raise ZfnetError(
                 f"the classifier of {self.spec.name} takes pictures of {size}x{size}, given "
                 f"{x.shape[-2]}x{x.shape[-1]}; `net.features()` runs its convolutions at any size"
             )
@@ -311,7 +291,7 @@ class ConvNet(nn.Module):
 def require_finite(x: Tensor) -> None:
     """Refuse pictures with values that are not finite."""
     if x.numel() and not all(bound.isfinite() for bound in x.aminmax()):
-        raise InputError("the input holds NaN or infinite values; prepare the picture again with `net.prepare`")
+        raise ZfnetError("the input holds NaN or infinite values; prepare the picture again with `net.prepare`")
 
 
 def pooled(conv: Conv, maps: Tensor) -> tuple[Tensor, Tensor | None]:

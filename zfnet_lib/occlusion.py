@@ -96,16 +96,7 @@ def occlude(
         An `Occlusion`, on the CPU.
 
     Raises:
-        OcclusionError: A square, step, class, map or fill that does not fit.
-        InputError: Not one prepared picture.
-
-    Example:
-        >>> from zfnet_lib import MINI
-        >>> seen = occlude(ConvNet(MINI), torch.randn(3, 64, 64), size=16, stride=10)
-        >>> seen.activity.shape, seen.probability.shape, seen.label.shape
-        (torch.Size([5, 5]), torch.Size([5, 5]), torch.Size([5, 5]))
-        >>> [i * seen.stride for i in range(5)]  # the last square ends before row 56 of 64
-        [0, 10, 20, 30, 40]
+        ZfnetError: No prepared picture, or a square, step, class, map or fill that does not fit.
     """
     spec, last, given = net.spec, net.spec.convs[-1], list(x.shape)
     x = x[None] if x.ndim == 3 else x
@@ -169,17 +160,7 @@ def occlude(
 
 
 def largest_drop(probability: Tensor, mask: Tensor, size: int, stride: int) -> Drop:
-    """Say whether covering an object costs its class most (section 4.2).
-
-    `probability` [rows, columns], `size` and `stride` are an `Occlusion`'s, `mask` bool [H, W] marks the object's
-    pixels in the same picture. Of equal drops the first counts.
-
-    Example:
-        >>> mask = torch.zeros(8, 8, dtype=torch.bool)
-        >>> mask[5:, 5:] = True
-        >>> largest_drop(torch.tensor([[0.9, 0.8], [0.9, 0.1]]), mask, size=4, stride=4)
-        Drop(row=1, column=1, inside=True, share=0.25)
-    """
+    """Say whether covering an object, a bool mask [H, W] of the picture, costs its class most (section 4.2)."""
     touching = F.max_pool2d(mask[None].float(), size, stride)[0] > 0
     if touching.shape != probability.shape:
         raise OcclusionError(
@@ -201,10 +182,9 @@ def _answers(net: ConvNet, top: Tensor, target: int | None) -> tuple[Tensor, ...
 
 
 def _connected(layer: nn.Linear, x: Tensor) -> Tensor:
-    """Apply a fully connected layer to [n, units]; on CPUs as a convolution.
+    """Apply a fully connected layer to [n, units]; on CPUs as a convolution, which oneDNN does fast everywhere.
 
-    oneDNN's convolutions are as fast as the processor, whoever made it, and MKL's products are not. The weights
-    stand as the picture and the inputs as the filters, since filters are copied at every call.
+    The weights stand as the picture and the inputs as the filters, since filters are copied at every call.
     """
     if x.device.type != "cpu" or x.dtype != torch.float32:
         return layer(x)

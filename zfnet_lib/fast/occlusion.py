@@ -36,10 +36,7 @@ OUTSIDE = -(2**40)
 
 
 class Stretch(NamedTuple):
-    """Windows of one width along one axis of a map with `side` positions: one for each square, or one for all.
-
-    The last of their positions may lie beyond the map.
-    """
+    """Windows of one width along an axis of a map with `side` positions or beyond: one a square, or one."""
 
     first: tuple[int, ...]
     width: int

@@ -99,14 +99,6 @@ def test_a_sequence_with_normalisations_and_odd_pools_computes_the_same():
     assert not net.conv1.bias.any()
 
 
-def test_features_without_a_classifier():
-    module = alexnet().features.eval()
-    net = adapt(module, image_size=100)
-    assert net.spec.classes == 0
-    x = random_picture(131)
-    assert torch.equal(net.trace(x)["conv5"].output, module(x))
-
-
 def test_the_weights_are_a_copy_and_the_module_stays_as_it_was():
     module = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), nn.Dropout()).train()
     module[0].eval()
@@ -125,11 +117,6 @@ def test_any_precision_is_taken_and_becomes_float32(kind):
     assert {(value.dtype, value.device.type) for value in net.parameters()} == {(torch.float32, "cpu")}
     assert torch.equal(net.conv1.weight, module[0].weight.float())
     assert {value.dtype for value in module.parameters()} == {kind}
-
-
-def test_a_deep_network_in_bfloat16_is_taken():
-    module = narrow_vgg("A").bfloat16()
-    assert torch.equal(adapt(module).fc8.weight, module.classifier[6].weight.float())
 
 
 def test_torchvisions_preparation_by_hand():

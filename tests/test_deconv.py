@@ -239,12 +239,6 @@ def test_other_switches_are_the_centre_or_any_place_of_their_regions_also_of_tru
     assert reached == every
 
 
-def test_random_switches_follow_the_seed():
-    trace = lively(MINI).trace(picture(64, 64))
-    one, again, other = (project(trace, "conv3", trace["conv3"].maps, switches="random", seed=n) for n in (5, 5, 6))
-    assert torch.equal(one, again) and not torch.equal(one, other)
-
-
 # ---- cutting ---------------------------------------------------------------------------------------------
 
 

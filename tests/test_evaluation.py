@@ -89,12 +89,6 @@ def test_dropout_is_off_and_batches_do_not_matter():
     np.testing.assert_array_equal(again.per_class, expected.per_class)
 
 
-def test_networks_compute_in_the_precision_of_their_weights():
-    net = spread(0)
-    full = errors(net, DATA).top1
-    assert errors(net.bfloat16(), DATA).top1 == pytest.approx(full, abs=5)
-
-
 @given(st.lists(st.lists(st.integers(0, 3), min_size=6, max_size=6), min_size=1, max_size=8), st.data())
 def test_the_rank_is_the_place_in_a_stable_order(rows, data):
     labels = data.draw(st.lists(st.integers(0, 5), min_size=len(rows), max_size=len(rows)))

@@ -130,12 +130,6 @@ def test_dropout_is_drawn_by_seed_and_update_alone():
 # Whole trainings
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_gives_others():
-    first, again, other = network(DATA), network(DATA), network(DATA)
-    run(first), run(again), run(other, seed=1)
-    assert weights_hash(first) == weights_hash(again) != weights_hash(other)
-
-
 def test_training_learns_leaves_the_plateau_and_says_when():
     # The rate falls as soon as the plateau is left: at the full rate a network that already knows all its pictures
     # overshoots, and what becomes of it then hangs on the last digit of every sum.

@@ -15,15 +15,13 @@ from .files import ZfnetError
 from .images import Preparation
 from .network import ConvNet
 
-HEADED = ["features", "avgpool", "classifier"]
-"""The parts of torchvision's AlexNet and VGG, by which they are known; their maps are flattened before the last."""
+HEADED = ["features", "avgpool", "classifier"]  # the parts of torchvision's AlexNet and VGG: known by these names
 
 
 def torchvision_preparation(crop: int = 224) -> Preparation:
     """Return the preparation of torchvision's ImageNet networks: short side 256, mean and scale per channel."""
-    mean, scale = (
-        torch.tensor(values).view(3, 1, 1) * 255 for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    )
+    known = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    mean, scale = (torch.tensor(values).view(3, 1, 1) * 255 for values in known)
     return Preparation(round(crop * 256 / 224), crop, mean, scale)
 
 
@@ -54,10 +52,8 @@ def adapt(
         own = net.get_submodule(layer.name)
         if source.weight.shape != own.weight.shape:
             given, expected = list(source.weight.shape), list(own.weight.shape)
-            raise ZfnetError(
-                f"{layer.name} has weights {given} where {expected} are expected; "
-                f"colour pictures of the right input size are taken"
-            )
+            wrong = f"{layer.name} has weights {given} where {expected} are expected"
+            raise ZfnetError(f"{wrong}; colour pictures of the right input size are taken")
         with torch.no_grad():
             own.weight.copy_(source.weight)
             if source.bias is not None:
@@ -101,10 +97,8 @@ def _read(module: nn.Module, name: str, image_size: int) -> tuple[ArchSpec, list
             case nn.Dropout() | nn.Dropout2d() | nn.Flatten() | nn.Identity():
                 pass
             case _:
-                raise ZfnetError(
-                    f"{refusal} ({kind}); the deconvnet knows "
-                    f"Conv2d, ReLU, MaxPool2d, LocalResponseNorm, Dropout, Flatten and Linear"
-                )
+                known = "Conv2d, ReLU, MaxPool2d, LocalResponseNorm, Dropout, Flatten and Linear"
+                raise ZfnetError(f"{refusal} ({kind}); the deconvnet knows {known}")
         bare = place if isinstance(layer, nn.Conv2d | nn.Linear) else ""
         sources += [layer] if bare else []
     if not convs or (bare and not dense):
@@ -136,10 +130,8 @@ def _leaves(module: nn.Module, place: str = "") -> Iterator[tuple[str, nn.Module
             if headed and name == "avgpool":
                 yield "flatten", nn.Flatten()
     elif any(True for _ in module.children()):
-        raise ZfnetError(
-            f"cannot take apart {place or 'the network'} ({type(module).__name__}): it is not sequential; "
-            f"give an nn.Sequential, or torchvision's AlexNet or VGG"
-        )
+        what = f"{place or 'the network'} ({type(module).__name__}): it is not sequential"
+        raise ZfnetError(f"cannot take apart {what}; give an nn.Sequential, or torchvision's AlexNet or VGG")
     else:
         yield place, module
 
@@ -168,10 +160,9 @@ def _require_idle(place: str, module: nn.AdaptiveAvgPool2d, spec: ArchSpec) -> N
     *_, top = spec.shapes().values()
     sides = module.output_size if isinstance(module.output_size, tuple) else (module.output_size,) * 2
     if top[1:] != sides:
-        raise ZfnetError(
-            f"{place} averages maps of {top[1]}x{top[2]} to {sides[0]}x{sides[1]} at {spec.image_size} pixels; "
-            f"give the input size at which it changes nothing, or the network without its classifier"
-        )
+        change = f"averages maps of {top[1]}x{top[2]} to {sides[0]}x{sides[1]} at {spec.image_size} pixels"
+        give = "give the input size at which it changes nothing, or the network without its classifier"
+        raise ZfnetError(f"{place} {change}; {give}")
 
 
 def _named(convs: list[Conv]) -> tuple[Conv, ...]:
@@ -190,9 +181,7 @@ def _compare(net: ConvNet, module: nn.Module) -> None:
     x = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
     expected, trace = module(x), net.trace(x)
     own = trace.logits if net.spec.classes else trace.stages[net.spec.convs[-1].name].output
-    if own.shape != expected.shape or not torch.allclose(
-        own, expected, rtol=1e-3, atol=1e-3 * expected.abs().max()
-    ):
-        raise ZfnetError(
-            f"{net.spec.name} computes something else than its layers in sequence; give an nn.Sequential of them"
-        )
+    close = {"rtol": 1e-3, "atol": 1e-3 * expected.abs().max()}
+    if own.shape != expected.shape or not torch.allclose(own, expected, **close):
+        wrong = "computes something else than its layers in sequence"
+        raise ZfnetError(f"{net.spec.name} {wrong}; give an nn.Sequential of them")

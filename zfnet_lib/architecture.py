@@ -101,16 +101,14 @@ class Dense:
     std: float = 0.01
 
 
-Shape = tuple[int, int, int]
-"""Maps (or units), rows, columns."""
+Shape = tuple[int, int, int]  # maps (or units), rows, columns
 
 LIMITS = (
     dict.fromkeys(("image_size", "maps", "units", "kernel", "stride", "groups", "size"), (Integral, 1, 10**6))
     | dict.fromkeys(("classes", "padding"), (Integral, 0, 10**6))
     | dict.fromkeys(("std", "softmax_std", "alpha", "beta"), (Real, 0, 10**6))
     | {"dropout": (Real, 0, 0.999), "k": (Real, 1e-6, 10**6)}
-)
-"""Kind, least and largest value of every number of an architecture."""
+)  # kind, least and largest value of every number of an architecture
 
 
 @dataclass(frozen=True)
@@ -324,9 +322,7 @@ KRIZHEVSKY = ArchSpec(
 )
 """The replica of Krizhevsky et al. [18] that Tables 1 and 2 start from."""
 
-NARROW = 1 / 8
-"""Width of the smoke profile's networks, as a share of the paper's."""
-
+NARROW = 1 / 8  # width of the smoke profile's networks, as a share of the paper's
 MINI = replace(ZFNET, classes=16).scaled(NARROW, image_size=64, name="mini")
 """`ZFNET`, narrow, at 64 pixels: for tests and the smoke profile."""
 

@@ -108,14 +108,11 @@ def labels_of(data, classes: int) -> Tensor:
     """Return the labels of a data set, int64 [n]; one label a picture, of so many classes, or a `BatchError`."""
     labels = torch.as_tensor(np.asarray(data.labels))
     if labels.ndim != 1:
-        raise BatchError(
-            f"{data.name} has several labels a picture; a softmax is trained on one: choose another data set"
-        )
-    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-        raise BatchError(
-            f"{data.name} has labels from {int(labels.min())} to {int(labels.max())}, but the network has "
-            f"{classes} classes; build it with classes={int(labels.max()) + 1}"
-        )
+        raise BatchError(f"{data.name} has several labels a picture, where a softmax takes one; choose other data")
+    least, most = (int(labels.min()), int(labels.max())) if len(labels) else (0, 0)
+    if not 0 <= least <= most < classes:
+        wrong = f"labels from {least} to {most}, but the network has {classes} classes"
+        raise BatchError(f"{data.name} has {wrong}; build it with classes={most + 1}")
     return labels.long()
 
 
@@ -178,14 +175,11 @@ class Batches:
         self.labels, self.rows, self.workers = labels_of(data, classes), kept_rows(data, exclude), workers
         self.share, self.first = size // world, rank * size // world
         if size > len(self.rows):
-            raise BatchError(
-                f"a batch of {size} is impossible: {data.name} has {len(self.rows)} pictures to train on; "
-                f"choose a batch of at most that"
-            )
+            most = f"{data.name} has {len(self.rows)} pictures to train on"
+            raise BatchError(f"a batch of {size} is impossible: {most}; choose a batch of at most that")
         if size % world:
-            raise BatchError(
-                f"a batch of {size} cannot be shared by {world} processes; choose a multiple of {world} (--batch)"
-            )
+            choose = f"choose a multiple of {world} (--batch)"
+            raise BatchError(f"a batch of {size} cannot be shared by {world} processes; {choose}")
         self.on_gpu, needed = None, len(data) * 3 * preparation.short_side**2
         on_gpu = device is not None and device.type == "cuda" and hasattr(data, "batch")
         if on_gpu and needed <= torch.cuda.mem_get_info(device)[0] // 2:

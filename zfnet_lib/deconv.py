@@ -168,10 +168,7 @@ def strongest_unit(maps: Tensor, map_: int | None = None) -> tuple[int, int, int
 
 
 class Projections(NamedTuple):
-    """Projections of many units, each [3, size, size], cut to its receptive field, and the boxes of these fields.
-
-    Near the border a box reaches over the edge of the prepared picture; there the projection is 0.
-    """
+    """Projections of units, each [3, size, size] of its receptive field, 0 beyond the picture; and these boxes."""
 
     projections: list[Tensor]
     boxes: list[Box]
@@ -180,10 +177,9 @@ class Projections(NamedTuple):
 def deconv_units(net: ConvNet, x: Tensor, units: Sequence[Unit], batch: int | None = None) -> Projections:
     """Project many units of many pictures, each cut to its receptive field (Figs. 2 and 4).
 
-    The same as `deconv`, but only what a unit can see is computed. In float64 the results agree to 1e-10 on any
-    picture: there every picture is passed forward as a whole, and the windows take its switches. In float32 the
-    windows are passed forward alone, and two activations that are equal up to rounding can swap a switch, as
-    between any two orders of summation; `zfnet bench deconv` counts how often.
+    The same as `deconv`, but only what a unit can see is computed. In float64 the results agree to 1e-10: every
+    picture is passed forward as a whole, and the windows take its switches. In float32 the windows are passed
+    forward alone, and two activations that are equal up to rounding can swap a switch (see `zfnet bench deconv`).
 
     Args:
         net: The network.

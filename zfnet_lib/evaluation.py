@@ -59,9 +59,7 @@ def tallies(nets, data, views: int = 1, *, rows: Sequence[int] | None = None, pr
     classes, *others = sorted({net.spec.classes for net in nets}) or [0]
     if others or not classes:
         counts = ", ".join(map(str, [classes, *others])) if nets else "no"
-        raise ZfnetError(
-            f"networks of {counts} classes cannot be evaluated together; choose networks with the same classifier"
-        )
+        raise ZfnetError(f"networks of {counts} classes cannot be evaluated together; choose those of one kind")
     labels, device = labels_of(data, classes), nets[0].device
     rows = torch.arange(len(labels)) if rows is None else torch.as_tensor(rows, dtype=torch.int64)
 

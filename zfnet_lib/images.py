@@ -16,17 +16,11 @@ from torch.nn.functional import interpolate
 
 from .files import ZfnetError
 
-GREY = 128
-"""The grey that means 0: to a network whose mean is not known, in projections, beyond edges, where transparent."""
-
+GREY = 128  # means 0: to a network whose mean is not known, in projections, beyond edges, where transparent
+# What a picture's content may be, whatever its name ends in. Pillow would hand PostScript to another program.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
-"""What a picture's content may be, whatever its name ends in. Pillow would hand PostScript to another program."""
-
-MOST = 89_000_000
-"""Pixels of a picture; at a few more Pillow begins to warn of decompression bombs."""
-
-LONGEST = 10
-"""Times that the longer side of a picture is as long as the shorter one; of more, the middle is looked at."""
+MOST = 89_000_000  # pixels of a picture; at a few more Pillow begins to warn of decompression bombs
+LONGEST = 10  # times that the longer side may be as long as the shorter one; of more, the middle is looked at
 
 
 class PictureError(ZfnetError, ValueError):
@@ -131,19 +125,12 @@ def ten_views(x: Tensor, crop: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Preparation:
-    """How pictures become a network's input (section 3); it travels with the weights.
+    """How pictures become a network's input (section 3); it travels with the weights."""
 
-    Attributes:
-        short_side: The shorter side is resized to this many pixels; the centre square of it is kept.
-        crop: Side of the view that the network sees, at most `short_side`.
-        mean: Subtracted, in [0, 255]: per pixel [3, short_side, short_side], or per channel [3, 1, 1].
-        scale: Divides after the mean, [3, 1, 1]; ones for the paper's networks, whose input is raw.
-    """
-
-    short_side: int
-    crop: int
-    mean: Tensor
-    scale: Tensor
+    short_side: int  # the shorter side is resized to this many pixels, and the centre square kept
+    crop: int  # side of the view that the network sees, at most `short_side`
+    mean: Tensor  # subtracted, in [0, 255]: per pixel [3, short_side, short_side], or per channel [3, 1, 1]
+    scale: Tensor  # divides after the mean, [3, 1, 1]; ones for the paper's networks, whose input is raw
 
     @classmethod
     def grey(cls, crop: int) -> Preparation:

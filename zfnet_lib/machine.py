@@ -56,10 +56,8 @@ def in_processes(job: Callable, parts: Sequence, n: int) -> Iterator[Any]:
     try:
         yield from map(pickle.loads, ahead(pool, _worked, parts, 2 * n))
     except BrokenProcessPool:
-        raise ZfnetError(
-            "a process that read pictures ended before its work, perhaps for lack of memory; free memory, or let "
-            "fewer processes work, and run the command again"
-        ) from None
+        ended = "a process that read pictures ended before its work, perhaps for lack of memory"
+        raise ZfnetError(f"{ended}; let fewer processes work, and run the command again") from None
     finally:
         pool.shutdown(cancel_futures=True)
 

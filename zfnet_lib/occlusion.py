@@ -18,11 +18,8 @@ from .files import ZfnetError
 from .machine import threads
 from .network import ConvNet, output, pooled
 
-TOGETHER = 1024
-"""Squares, about, that the fully connected layers answer together."""
-
-SIZE, STRIDE = 50 / 224, 6 / 224
-"""Side and step of the square, as shares of the picture's shorter side."""
+TOGETHER = 1024  # squares, about, that the fully connected layers answer together
+SIZE, STRIDE = 50 / 224, 6 / 224  # of the square, as shares of the picture's shorter side
 
 
 class OcclusionError(ZfnetError, ValueError):
@@ -31,25 +28,17 @@ class OcclusionError(ZfnetError, ValueError):
 
 @dataclass(frozen=True)
 class Occlusion:
-    """What a network sees for every place of the square, row by row (Fig. 6, b, d, e).
+    """What a network sees for every place of the square (Fig. 6, b, d, e); without a classifier only the activity.
 
     At [i, j] the square's top left corner lies at pixel row `i * stride`, column `j * stride`.
-
-    Attributes:
-        activity: [rows, columns], the sum over one map of the last convolution, rectified, before the pool.
-        probability: [rows, columns], of the class `target`; None without a classifier.
-        label: int64 [rows, columns], the most probable class; None without a classifier.
-        map: Which map `activity` sums.
-        target: Which class `probability` is of; None without a classifier.
-        size, stride: Side and step of the square in pixels.
     """
 
-    activity: Tensor
-    probability: Tensor | None
-    label: Tensor | None
-    map: int
-    target: int | None
-    size: int
+    activity: Tensor  # [rows, columns], the sum over one map of the last convolution, rectified, before the pool
+    probability: Tensor | None  # [rows, columns], of the class `target`
+    label: Tensor | None  # int64 [rows, columns], the most probable class
+    map: int  # which map `activity` sums
+    target: int | None  # which class `probability` is of
+    size: int  # of the square, in pixels, as its step
     stride: int
 
 
@@ -123,9 +112,8 @@ def occlude(
         raise OcclusionError(f"{spec.name} has no class {target}; choose one from 0 to {spec.classes - 1}")
     colour = x.new_tensor(fill)
     if colour.shape not in ((), (3,)):
-        raise OcclusionError(
-            f"a square is filled with one value or three, one a channel; given {list(colour.shape)}"
-        )
+        given = list(colour.shape)
+        raise OcclusionError(f"a square is filled with one value or three, one a channel; given {given}")
 
     corners = tuple(range(0, n - size + 1, stride) for n in (height, width))
     parts = covered(trace, corners, size, colour.expand(3)[:, None, None], incremental)
@@ -149,7 +137,13 @@ def occlude(
                 seen.append(each)
                 bar.update(len(each[0]))
             activity, top = map(torch.cat, zip(*seen, strict=True))
-            found.append((activity, *_answers(net, top, target)))
+            answers = ()
+            if spec.classes:
+                for dense in spec.dense:
+                    top = F.relu(_connected(net.get_submodule(dense.name), top))
+                probabilities = _connected(net.fc8, top).softmax(1)
+                answers = probabilities[:, target], probabilities.argmax(1)
+            found.append((activity, *answers))
     # Parts come in the order of their size: sort their squares row by row.
     places = [(torch.tensor(part.rows)[:, None] << 32) + torch.tensor(part.columns) for part in parts]
     order = torch.cat([each.flatten() for each in places]).argsort()
@@ -163,22 +157,10 @@ def largest_drop(probability: Tensor, mask: Tensor, size: int, stride: int) -> D
     """Say whether covering an object, a bool mask [H, W] of the picture, costs its class most (section 4.2)."""
     touching = F.max_pool2d(mask[None].float(), size, stride)[0] > 0
     if touching.shape != probability.shape:
-        raise OcclusionError(
-            f"squares of {size} pixels every {stride} have {list(touching.shape)} places on this mask, "
-            f"the probability has {list(probability.shape)}; give the mask of the same prepared picture"
-        )
+        places, expected = list(touching.shape), list(probability.shape)
+        raise OcclusionError(f"{places} places instead of {expected}; give the mask of the same prepared picture")
     row, column = divmod(int(probability.argmin()), probability.shape[1])
     return Drop(row, column, bool(touching[row, column]), touching.float().mean().item())
-
-
-def _answers(net: ConvNet, top: Tensor, target: int | None) -> tuple[Tensor, ...]:
-    """Return the probability of the class and the most probable class; nothing without a classifier."""
-    if not net.spec.classes:
-        return ()
-    for dense in net.spec.dense:
-        top = F.relu(_connected(net.get_submodule(dense.name), top))
-    probabilities = _connected(net.fc8, top).softmax(1)
-    return probabilities[:, target], probabilities.argmax(1)
 
 
 def _connected(layer: nn.Linear, x: Tensor) -> Tensor:

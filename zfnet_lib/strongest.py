@@ -34,18 +34,12 @@ CANDIDATE = np.dtype([("map", "i4"), ("score", "f8"), ("image", "i4"), ("row", "
 
 @dataclass(frozen=True)
 class TopUnits:
-    """The k strongest units of every map of one layer, strongest first; -1 where a map has fewer.
-
-    Attributes:
-        score: float [maps, k]: the rectified activation, before pool and normalisation.
-        image: int64 [maps, k]: index in the data set; one unit a picture.
-        row, column: int64 [maps, k]: place in the map.
-    """
+    """The k strongest units of every map of one layer, strongest first; -1 where a map has fewer."""
 
     layer: str
-    score: Tensor
-    image: Tensor
-    row: Tensor
+    score: Tensor  # float [maps, k]: the rectified activation, before pool and normalisation
+    image: Tensor  # int64 [maps, k]: index in the data set; one unit a picture
+    row: Tensor  # int64 [maps, k]: place in the map
     column: Tensor
 
     def units(self, map_: int) -> list[Unit]:
@@ -60,36 +54,6 @@ class Ranking(dict[str, TopUnits]):
     def __init__(self, layers: dict[str, TopUnits], pictures: int, left_out: dict[int, str]):
         super().__init__(layers)
         self.pictures, self.left_out = pictures, left_out
-
-    def save(self, path: Path) -> Path:
-        """Write the ranking to one safetensors file; the same ranking gives the same bytes."""
-        arrays = {f"{layer}.{name}": getattr(top, name) for layer, top in self.items() for name in ARRAYS}
-        left_out = list(self.left_out.items())
-        return _write(path, arrays, {"layers": list(self), "pictures": self.pictures, "left_out": left_out})
-
-    @classmethod
-    def load(cls, path: Path) -> Ranking:
-        """Read what `save` wrote."""
-        try:
-            arrays, notes = _read(path)
-            layers = {
-                name: TopUnits(name, *(arrays[f"{name}.{array}"] for array in ARRAYS)) for name in notes["layers"]
-            }
-            return cls(layers, notes["pictures"], dict(notes["left_out"]))
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise ZfnetError(f"{path} holds no strongest units ({error}); compute them again") from error
-
-
-def _write(path: Path, tensors: dict[str, Tensor], notes: dict[str, Any]) -> Path:
-    with storing(path) as temporary:
-        save_file(tensors, temporary, {"notes": json.dumps(notes)})
-    return path
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    check(path)
-    with safe_open(path, "pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["notes"])  # noqa: SIM118
 
 
 def strongest(
@@ -189,8 +153,10 @@ def _search(net, dataset, parts, candidates, left_out, path, every, progress, re
     done = 0
     if path and is_there(path):
         try:
-            tensors, notes = _read(path)
-            found = {layer: tensors[layer].numpy().view(CANDIDATE) for layer in candidates}
+            check(path)
+            with safe_open(path, "pt") as file:
+                found = {layer: file.get_tensor(layer).numpy().view(CANDIDATE) for layer in candidates}
+                notes = json.loads(file.metadata()["notes"])
             reasons, done = dict(notes["left_out"]), notes["done"]
             left_out |= reasons
             for layer, units in found.items():
@@ -212,7 +178,9 @@ def _search(net, dataset, parts, candidates, left_out, path, every, progress, re
             if path and (perf_counter() - written >= every or done == len(parts)):
                 tensors = {layer: torch.from_numpy(c.settle().view(np.uint8)) for layer, c in candidates.items()}
                 try:
-                    _write(path, tensors, {"done": done, "left_out": list(left_out.items())})
+                    with storing(path) as temporary:
+                        notes = json.dumps({"done": done, "left_out": list(left_out.items())})
+                        save_file(tensors, temporary, {"notes": notes})
                 except UnwritableError as error:
                     notice(f"{error}; the search goes on and is not kept")
                     path = None

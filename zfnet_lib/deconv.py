@@ -33,10 +33,6 @@ def unpool(values: Tensor, switches: Tensor, size: Sequence[int], sharing: Shari
 
     Returns:
         [n, maps, rows, columns]; 0 where no switch points.
-
-    Example:
-        >>> unpool(torch.tensor([[[[1.0, 2.0]]]]), torch.tensor([[[[1, 1]]]]), (1, 3)).tolist()
-        [[[[0.0, 3.0, 0.0]]]]
     """
     flat = values.new_zeros(*values.shape[:2], size[0] * size[1])
     values, switches = values.flatten(2), switches.flatten(2)
@@ -136,10 +132,7 @@ def deconv(trace: Trace, layer: str, unit: tuple[int, int, int]) -> Tensor:
         unit: Map, row and column.
 
     Returns:
-        [n, 3, H, W].
-
-    Raises:
-        SpecError: No such layer or unit.
+        [n, 3, H, W]; a layer or unit that does not exist is a `SpecError`.
 
     Example:
         >>> from zfnet_lib import MINI, ConvNet
@@ -222,9 +215,8 @@ def places(stage: Stage, pool: Pool, switches: Switches, generator: torch.Genera
         first = torch.arange(shape[axis]) * pool.stride
         length = (first + pool.size).clamp(max=stage.maps.shape[axis]) - first  # the last regions may be truncated
         first, length = (each.view(-1, *[1] * (3 - axis)) for each in (first, length))
-        chosen = (
-            (length - 1) // 2 if switches == "centre" else (torch.rand(shape, generator=generator) * length).long()
-        )
+        random = switches == "random"
+        chosen = (torch.rand(shape, generator=generator) * length).long() if random else (length - 1) // 2
         along.append((first + chosen).expand(shape))
     rows, columns = along
     return (rows * stage.maps.shape[3] + columns).to(stage.maps.device)

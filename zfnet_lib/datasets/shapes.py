@@ -7,7 +7,6 @@ part is known. Picture `i` depends on the seed, the family, the split and `i` al
 from __future__ import annotations
 
 import colorsys
-import hashlib
 import tomllib
 from collections.abc import Sequence
 from importlib.resources import files
@@ -19,7 +18,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ..architecture import Box
-from .samples import DataError, Dataset, Sample, mask_box
+from .samples import DataError, Dataset, Sample, mask_box, pixel_hash
 
 SPLITS = {"train": 4096, "val": 1024}
 OVERSAMPLING = 4
@@ -269,10 +268,8 @@ class Shapes(Dataset):
 
     def content(self) -> str:
         """Return size, seed and a hash of a picture of each class; the others follow from the same code."""
-        digest = hashlib.sha256()
-        for i in range(min(len(self), len(self.classes))):
-            digest.update(self.sample(i).picture.numpy().data)
-        return f"{self.size} {self.seed} {digest.hexdigest()}"
+        first = range(min(len(self), len(self.classes)))
+        return f"{self.size} {self.seed} {pixel_hash(self.sample(i).picture for i in first)}"
 
     def _plan(self, i: int) -> tuple[list[int], np.random.Generator]:
         """Return the classes of the objects in picture i, and the generator that draws them."""

@@ -64,11 +64,9 @@ def test_crops_and_mirrors_move_the_box_exactly(sample, top, left):
 def test_box_and_mask_follow_into_the_middle_of_a_panorama():
     mask = torch.zeros(4, 400, dtype=torch.bool)
     mask[1:3, 199:201] = True
-    picture = 255 * mask.byte().expand(3, -1, -1)
-    square = Sample(picture, 0, mask_box(mask), mask).squared(40)
+    square = Sample(255 * mask.byte().expand(3, -1, -1), 0, mask_box(mask), mask).squared(40)
     assert square.box == (10, 10, 30, 30) == mask_box(square.mask)
     assert square.picture[0, 20, 20] > 250 and square.picture[0, 20, 2] < 5
-    assert torch.equal(square.picture, Preparation.grey(35).square(picture))
 
 
 @pytest.mark.parametrize(
@@ -238,26 +236,19 @@ DIVISIONS = {
 
 @pytest.mark.parametrize("case", DIVISIONS)
 def test_layouts_of_divided_folders_have_the_classes_of_the_training_folder(tmp_path, case):
-    layout, expected = DIVISIONS[case]
+    (layout, expected), name = DIVISIONS[case], f"folder:{tmp_path}"
     lay_out(tmp_path, layout)
-    assert counted(open_dataset(f"folder:{tmp_path}", "train")) == {"a": 1, "b": 1}
-    assert (
-        counted(open_dataset(f"folder:{tmp_path}", "val"))
-        == counted(open_to_look(f"folder:{tmp_path}"))
-        == expected
-    )
+    assert counted(open_dataset(name, "train")) == {"a": 1, "b": 1}
+    assert counted(open_dataset(name, "val")) == counted(open_to_look(name)) == expected
     with pytest.raises(DataError, match="has no split 'all'; its splits are train, val"):
-        open_dataset(f"folder:{tmp_path}", "all")
+        open_dataset(name, "all")
 
 
 REFUSED = {
     "nothing": ("notes.txt", "has no class folders; give each class a folder of pictures"),
     "an empty class": ("cats/1.jpg, dogs/", "class folder .*dogs holds no picture; add .jpg, .jpeg, .png files or"),
     "only hidden pictures": ("cats/1.jpg, dogs/._2.jpg", "the class folder .*dogs holds no picture"),
-    "train alone": (
-        "train/cats/1.jpg, train/dogs/2.jpg",
-        "has train where class .*, or give one .*, folder:.*/train",
-    ),
+    "train alone": ("train/a/1.jpg, train/b/2.jpg", "has train where class .*, or give one .*, folder:.*/train"),
     "train alone, no classes": ("train/1.jpg, train/2.jpg", "has train where class folders are expected"),
     "train and others": ("train/cats/1.jpg, images/2.jpg", "has train where class folders are expected"),
     "train and testing": ("train/1.jpg, testing/2.jpg", "has testing, train where .* division train and val"),
@@ -330,5 +321,4 @@ def test_the_grid_of_crops_covers_the_photograph(height, width, side, density):
         starts = sorted({corner[axis] for corner in corners})
         assert starts[0] >= 0 and starts[-1] + side <= length
         assert starts[0] == length - side - starts[-1] or len(starts) == 1
-        steps = np.diff(starts)
-        assert (steps <= 1.5 * side / density + 1).all()
+        assert (np.diff(starts) <= 1.5 * side / density + 1).all()

@@ -167,9 +167,8 @@ def test_what_cannot_be_fetched(data, name, sentence):
         fetch_dataset(name)
 
 
-def member(name: str, **changes) -> tarfile.TarInfo:
+def member(name, **changes):
     info = tarfile.TarInfo(name)
-    info.size = 0
     for key, value in changes.items():
         setattr(info, key, value)
     return info
@@ -222,15 +221,14 @@ def test_zip_archives(tmp_path):
     assert not (tmp_path / "bad/folder/link").is_symlink()
 
 
-def test_damaged_archives(tmp_path):
-    (tmp_path / "x").mkdir()
-    (tmp_path / "x/noise").write_bytes(np.random.default_rng(0).bytes(50_000))
-    for mode in ("w:xz", "w:gz", "w", "none"):
-        if mode != "none":
-            path = tar_of(tmp_path / "x", tmp_path / "some.tar", mode)
-        path.write_bytes(path.read_bytes()[:20_000] if mode != "none" else b"no archive at all")
-        with pytest.raises(DataError, match=r"some.tar is damaged \(.*\); bring it again"):
-            unpack(path, tmp_path / mode, progress=False)
+@pytest.mark.parametrize("mode", ["w:xz", "w:gz", "w", "none"])
+def test_damaged_archives(tmp_path, mode):
+    (tmp_path / "some.tar").write_bytes(b"no archive at all")
+    if mode != "none":
+        noise = np.random.default_rng(0).bytes(50_000)
+        (tmp_path / "some.tar").write_bytes(tar_bytes({"noise": noise}, mode)[:20_000])
+    with pytest.raises(DataError, match=r"some.tar is damaged \(.*\); bring it again"):
+        unpack(tmp_path / "some.tar", tmp_path / "inside", progress=False)
 
 
 def test_an_archive_inside_the_archive(data, tmp_path, monkeypatch):
@@ -248,47 +246,45 @@ def test_an_archive_inside_the_archive(data, tmp_path, monkeypatch):
     assert sorted(entry.name for entry in (data / "caltech-101").iterdir()) == ["caltech101", "origin.json"]
 
 
-def imagenet_archives(folder, monkeypatch):
-    """Write small archives in the official form and make torchvision expect their hashes."""
-    folder.mkdir()
-    wnids = ["n01", "n02"]
+def tar_bytes(files, mode="w"):
+    held = io.BytesIO()
+    with tarfile.open(fileobj=held, mode=mode) as tar:
+        for name, content in files.items():
+            tar.addfile(member(name, size=len(content)), io.BytesIO(content))
+    return held.getvalue()
+
+
+@pytest.fixture
+def official(tmp_path, monkeypatch):
+    """Small archives in ImageNet's official form, whose hashes torchvision expects."""
+    folder, meta, pictures = tmp_path / "official", io.BytesIO(), []
     kinds = [("ID", "i4"), ("WNID", "O"), ("words", "O"), ("gloss", "O"), ("num_children", "i4")]
     rows = [(1, "n02", "cat, house cat", "", 0), (2, "n01", "tench", "", 0), (3, "n00", "animal", "", 2)]
-    meta = io.BytesIO()
     scipy.io.savemat(meta, {"synsets": np.array(rows, dtype=kinds)})
-    contents = {"devkit": {}, "train": {}, "val": {}}
-    contents["devkit"]["ILSVRC2012_devkit_t12/data/meta.mat"] = meta.getvalue()
-    contents["devkit"]["ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt"] = b"1\n2\n1\n"
     for seed in range(3):
         write_picture(folder / "picture.jpg", seed)
-        contents["val"][f"ILSVRC2012_val_{seed}.JPEG"] = (folder / "picture.jpg").read_bytes()
-    for wnid in wnids:
-        inner = io.BytesIO()
-        with tarfile.open(fileobj=inner, mode="w") as tar:
-            add(tar, f"{wnid}_1.JPEG", (folder / "picture.jpg").read_bytes())
-        contents["train"][f"{wnid}.tar"] = inner.getvalue()
-    for key, (file, _) in list(imagenet.ARCHIVE_META.items()):
-        with tarfile.open(folder / file, "w:gz" if file.endswith("gz") else "w") as tar:
-            for name, content in contents[key].items():
-                add(tar, name, content)
-        digest = hashlib.md5((folder / file).read_bytes()).hexdigest()
-        monkeypatch.setitem(imagenet.ARCHIVE_META, key, (file, digest))
+        pictures.append((folder / "picture.jpg").read_bytes())
+    devkit = {"meta.mat": meta.getvalue(), "ILSVRC2012_validation_ground_truth.txt": b"1\n2\n1\n"}
+    devkit = {f"ILSVRC2012_devkit_t12/data/{name}": content for name, content in devkit.items()}
+    train = {f"{wnid}.tar": tar_bytes({f"{wnid}_1.JPEG": pictures[0]}) for wnid in ("n01", "n02")}
+    val = {f"ILSVRC2012_val_{i}.JPEG": picture for i, picture in enumerate(pictures)}
+    for key, files in {"devkit": devkit, "train": train, "val": val}.items():
+        file = imagenet.ARCHIVE_META[key][0]
+        archive = tar_bytes(files, "w:gz" if file.endswith("gz") else "w")
+        (folder / file).write_bytes(archive)
+        monkeypatch.setitem(imagenet.ARCHIVE_META, key, (file, hashlib.md5(archive).hexdigest()))
+    return folder
 
 
-def add(tar, name, content):
-    tar.addfile(member(name, size=len(content)), io.BytesIO(content))
-
-
-def test_imagenets_official_archives(data, tmp_path, monkeypatch):
-    imagenet_archives(tmp_path / "official", monkeypatch)
+def test_imagenets_official_archives(data, official, monkeypatch):
     entry = replace(DATASETS["imagenet"], room=1, images={"train": 2, "val": 3})
     monkeypatch.setitem(DATASETS, "imagenet", entry)
-    fetch_dataset("imagenet", tmp_path / "official", progress=False)
+    fetch_dataset("imagenet", official, progress=False)
     assert open_dataset("imagenet").labels.tolist() == [0, 1, 1]
     assert open_dataset("imagenet", "train")[1].name == "train/n02/n02_1.JPEG"
     assert {entry.name for entry in (data / "imagenet").iterdir()} == {"train", "val", "meta.bin", "origin.json"}
     (data / "imagenet").rename(data / "other")
-    (tmp_path / "official/ILSVRC2012_img_val.tar").write_bytes(b"cut short")
+    (official / "ILSVRC2012_img_val.tar").write_bytes(b"cut short")
     with pytest.raises(DataError, match=r"holds a damaged archive: The archive ILSVRC2012_img_val.tar"):
-        fetch_dataset("imagenet", tmp_path / "official")
+        fetch_dataset("imagenet", official)
     assert [entry.name for entry in data.iterdir()] == ["other"]

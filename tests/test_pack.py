@@ -10,7 +10,6 @@ import torch
 from layouts import class_folders, tiny_imagenet, voc, write_picture
 
 from zfnet_lib.__main__ import main
-from zfnet_lib.batches import Batches
 from zfnet_lib.datasets import (
     DataError,
     MissingDataError,
@@ -23,8 +22,7 @@ from zfnet_lib.datasets import (
 )
 from zfnet_lib.datasets import pack as packing
 from zfnet_lib.datasets.folders import VOC_CLASSES
-from zfnet_lib.files import ZfnetError
-from zfnet_lib.images import Preparation, centre_square, read_picture, resize_short_side
+from zfnet_lib.images import centre_square, read_picture, resize_short_side
 
 
 def packed(name, split="train", side=16, workers=0):
@@ -139,13 +137,6 @@ def test_a_process_that_dies_is_one_sentence(folder, monkeypatch, capsys, comman
     assert main(command.format(folder).split()) == 1
     said = capsys.readouterr().err
     assert said.startswith("zfnet: a process that read pictures ended before its work") and said.count("\n") == 1
-
-
-def test_a_process_that_dies_beside_a_training_is_one_sentence(folder, monkeypatch):
-    monkeypatch.setattr(folders, "read_picture", lambda path: os._exit(9))
-    batches = Batches(open_dataset(folder, "train"), Preparation.grey(16), size=4, classes=2, workers=2)
-    with pytest.raises(ZfnetError, match=r"^a process that read pictures ended before its work"):
-        next(batches.epoch(1))
 
 
 def test_a_full_disk(folder, monkeypatch):

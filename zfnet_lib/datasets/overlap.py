@@ -119,20 +119,11 @@ def known_overlaps(name: str, split: str) -> list[Overlap]:
     return [Overlap.load(path) for path in found.values()]
 
 
-def find_overlap(
-    first: Dataset,
-    second: Dataset,
-    *,
-    threshold: float = THRESHOLD,
-    workers: int | None = None,
-    progress: bool = True,
-) -> Overlap:
+def find_overlap(first: Dataset, second: Dataset, *, workers: int | None = None, progress: bool = True) -> Overlap:
     """Find the pictures that two data sets share, the most alike first (section 5.2).
 
     The first is trained on: its pictures are the ones to leave out. The time grows with the product of both sizes.
     """
-    if not 0 < threshold <= 1:
-        raise DataError(f"the threshold lies above 0 and at most at 1; given {threshold}")
     small = [
         dataset if isinstance(dataset, Pack) else pack_in_memory(dataset, SIDE, workers=workers, progress=progress)
         for dataset in (first, second)
@@ -145,10 +136,10 @@ def find_overlap(
             values = aligned_correlation(a[rows], shown[columns])
             for row, column, value in zip(rows.tolist(), columns.tolist(), values.tolist(), strict=True):
                 pair = Pair(small[0].names[row], small[1].names[column], round(value, 4), mirrored)
-                if value >= threshold:
+                if value >= THRESHOLD:
                     found[row, column] = max(pair, found.get((row, column), pair), key=lambda p: p.correlation)
     pairs = sorted(found.values(), key=lambda pair: (-pair.correlation, pair.first, pair.second))
-    return Overlap(_title(first), _title(second), (len(a), len(b)), threshold, tuple(pairs))
+    return Overlap(_title(first), _title(second), (len(a), len(b)), THRESHOLD, tuple(pairs))
 
 
 def _candidates(a: Tensor, b: Tensor, progress: bool) -> Iterator[tuple[Tensor, Tensor]]:

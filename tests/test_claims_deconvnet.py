@@ -30,12 +30,6 @@ def at():
 # ---- transposed filters and gradients --------------------------------------------------------------------------
 
 
-def test_a_lone_activation_filtered_back_is_the_filter():
-    conv, weight = Conv("conv1", 1, 2, stride=3), torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
-    back = deconvnet.by_flipped_filters(torch.tensor([[[[0.0, 1.0]]]]), weight, conv)
-    assert back.tolist() == [[[[0, 0, 0, 1, 2], [0, 0, 0, 3, 4]]]]
-
-
 @pytest.mark.parametrize("conv", [Conv("conv2", 6, 5, stride=2, groups=2), Conv("conv1", 4, 3)])
 def test_transposition_is_exact_and_an_error_would_show(conv, monkeypatch):
     weight = torch.randn(conv.maps, 4 // conv.groups, conv.kernel, conv.kernel, generator=torch.manual_seed(0))

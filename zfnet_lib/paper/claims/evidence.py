@@ -27,7 +27,7 @@ from .. import records
 from ..fig2 import drawn_maps
 from ..records import Record, Stopwatch
 from ..setting import DATA, network_of, profile_of, training_of
-from ..trainings import read_epochs, training_data
+from ..trainings import read_epochs, recorded_errors, training_data
 
 VERDICTS = ("holds", "does not hold", "undecided", "not testable here", "not run")
 HOLDS, FAILS, UNDECIDED, UNTESTABLE, NOT_RUN = VERDICTS
@@ -273,17 +273,16 @@ class Stored:
         first = training_of(self.profile, name, clip=clip, views=views)
         paths = sorted(first.errors_file.parent.glob(f"{first.name.removesuffix('0')}*.jsonl"))
         if not paths:
-            raise NotRun(self.training(name, clip, views=views))
+            raise self.untrained(name, clip, views)
         return [
-            {SPLITS[r.quantity]: r.value for r in found if r.quantity in SPLITS and r.parameters["views"] == 1}
-            for found in map(records.read, paths)
+            {SPLITS[name]: error for name, error in found.items() if name in SPLITS}
+            for found in map(recorded_errors, paths)
         ]
 
-    def training(self, name: str, clip: str = "all", seeds: int = 1, views: str = "random") -> str:
+    def untrained(self, name: str, clip: str = "all", views: str = "random") -> NotRun:
         """Say what trains a network, and how long that takes."""
         command = training_of(self.profile, name, clip=clip, views=views).command
-        each = " for each of the seeds 0 to " + str(seeds - 1) if seeds > 1 else ""
-        return f"`{command}`{each}; {self.taking(self.hours(name) * seeds)}"
+        return NotRun(f"`{command}`; {self.taking(self.hours(name))}")
 
     def learning(self, pictures: int) -> str:
         """Say how long Fig. 3's network takes to learn from so many pictures, reckoned from its own training."""
@@ -307,7 +306,7 @@ class Stored:
         """Return the record of the first training of a network: a line an epoch. It may be `needed`."""
         lines = read_epochs(training_of(self.profile, name, clip=clip).epochs_file)
         if needed and not lines:
-            raise NotRun(self.training(name, clip))
+            raise self.untrained(name, clip)
         return lines
 
     def runs(self, name: str, clip: str = "all") -> list[list[dict[str, Any]]]:
@@ -315,7 +314,7 @@ class Stored:
         trainings = (training_of(self.profile, name, seed, clip) for seed in range(SEEDS + 2))
         found = [read_epochs(each.epochs_file) for each in trainings if each.errors_file.exists()]
         if not found:
-            raise NotRun(self.training(name, clip))
+            raise self.untrained(name, clip)
         return found
 
 

@@ -247,10 +247,11 @@ def _chosen(names: Sequence[str]) -> list[Claim]:
 
 def _values(claim: Claim, finding: Finding) -> dict[str, Any]:
     """Return a row as plain values that JSON can hold, which knows no NaN."""
+    fields = ("value", "low", "high", "n", "unit")
     numbers = {
         name: {
             key: None if isinstance(value, float) and not isfinite(value) else value
-            for key, value in zip(("value", "low", "high", "n", "unit"), number, strict=False)
+            for key, value in zip(fields, number, strict=False)
         }
         for name, number in finding.numbers.items()
     }

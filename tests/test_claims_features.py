@@ -103,12 +103,6 @@ def test_poses_vary_in_pixels_as_in_the_layer_that_answers_to_them(at):
     assert features.pose_variation(at, "conv5") == pytest.approx(expected, rel=1e-4)
 
 
-def test_large_pictures_are_seen_by_the_same_convolutions(at):
-    large = at.seen_by(at.net.features(side=96))
-    assert large.net.preparation.crop == 96 and large.net.conv3 is at.net.conv3
-    assert large.rows == at.rows and large.objects([at.rows[0]]).shape == (1, 96, 96)
-
-
 # ---- random directions -----------------------------------------------------------------------------------------
 
 

@@ -30,8 +30,6 @@ def results(tmp_path, monkeypatch):
     return tmp_path / "tiny"
 
 
-# ---- numbers and verdicts --------------------------------------------------------------------------------------
-
 truths = st.sampled_from([True, False, None])
 ends = st.integers(-3, 3)
 
@@ -103,9 +101,6 @@ def test_fewer_trainings_than_three_leave_the_spread_unknown():
     assert evidence.over_seeds(some, least=5) == Number(4.0, n=3)
 
 
-# ---- what is stored --------------------------------------------------------------------------------------------
-
-
 def test_numbers_come_by_quantity_and_place_with_their_interval(results):
     found = [
         record("drop", 5.0, "%", n=4, spread=2.0, parameters={"layer": "conv1", "way": "a"}),
@@ -151,8 +146,6 @@ def test_errors_and_epochs_are_those_of_all_seeds(results):
     with pytest.raises(NotRun, match=r"`zfnet train krizhevsky .*`; about \d+\.\d h on A processor, 2 threads$"):
         at.errors("krizhevsky")
 
-
-# ---- the registry and the ledger -------------------------------------------------------------------------------
 
 ENTRY = {
     "section": "4.1",
@@ -268,9 +261,6 @@ def test_what_rests_on_drawings_does_not_count(profile, basis, resting, results)
 RANGE = [*(number("inside", 99.5, 0.2, bound=n) for n in (128, 140)), number("percentile", 120.0, share=99.9)]
 
 
-# ---- the command -----------------------------------------------------------------------------------------------
-
-
 def test_the_command_prints_every_row_and_the_counts(results, capsys, tmp_path):
     curve(results, lambda n: 40.0 if n >= 6 else 20.0)
     names = ["six-images-beat-sixty", "fc-layers-hold-most-parameters", "input-range-128"]
@@ -321,9 +311,6 @@ def test_a_wrong_request_or_a_damaged_record_is_one_sentence(results, capsys, tm
         assert main(["claims", "--profile", *words.split()]) == 1
         said = capsys.readouterr()
         assert sentence in said.err and said.err.count("\n") == 1
-
-
-# ---- pages and figure ------------------------------------------------------------------------------------------
 
 
 def test_the_page_has_a_table_for_every_section_that_makes_a_claim():

@@ -27,9 +27,6 @@ def at():
     return small(ConvNet(MINI, seed=3), open_dataset("shapes", "val", n=12))
 
 
-# ---- transposed filters and gradients --------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("conv", [Conv("conv2", 6, 5, stride=2, groups=2), Conv("conv1", 4, 3)])
 def test_transposition_is_exact_and_an_error_would_show(conv, monkeypatch):
     weight = torch.randn(conv.maps, 4 // conv.groups, conv.kernel, conv.kernel, generator=torch.manual_seed(0))
@@ -58,9 +55,6 @@ def test_backpropagating_measures_every_layer(at):
     assert found["cosine", "conv1"].value == pytest.approx(1, abs=1e-5)
     assert 0 < found["cosine", "conv5"].value < 0.95
     assert all(found["both undone, difference", layer].value < 1e-10 for layer in at.layers)
-
-
-# ---- what the steps do -----------------------------------------------------------------------------------------
 
 
 def test_the_error_of_unpooling_divides_by_the_windows_that_share_a_place():
@@ -114,9 +108,6 @@ def test_pixel_values_are_counted_of_pictures_less_their_mean(at):
     x = (at.squares(at.few).double() - 128).flatten().numpy()
     assert found["inside", 128].value == pytest.approx(100 * (np.abs(x) <= 128).mean())
     assert found["percentile", 1.0].value == pytest.approx(np.quantile(x, 0.01))
-
-
-# ---- covering parts of pictures --------------------------------------------------------------------------------
 
 
 def test_where_only_the_object_matters_every_claim_on_covering_it_holds():

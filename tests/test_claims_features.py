@@ -22,9 +22,6 @@ def at():
     return small(ConvNet(MINI, seed=3), open_dataset("shapes", "val", n=12))
 
 
-# ---- background, pieces, objects -------------------------------------------------------------------------------
-
-
 def test_a_map_that_sees_beside_the_object_is_found():
     honest, lied = (features.outside_shares(coloured(lie=lie), (0, 1)) for lie in (False, True))
     area = 1 - 36 / 32**2
@@ -103,9 +100,6 @@ def test_poses_vary_in_pixels_as_in_the_layer_that_answers_to_them(at):
     assert features.pose_variation(at, "conv5") == pytest.approx(expected, rel=1e-4)
 
 
-# ---- random directions -----------------------------------------------------------------------------------------
-
-
 def test_a_combination_of_maps_is_ranked_by_their_weighted_sum(at):
     mixed = features.combined(at.net, "conv3", 5, seed=2)
     weights = mixed.get_submodule(features.COMBINED).weight.detach()[:, :, 0, 0]
@@ -134,9 +128,6 @@ def test_coherence_is_measured_for_maps_and_both_controls(at):
     assert {key[2] for key in found} == {"trained", "untrained", features.COMBINED}
     assert {key[1] for key in found} == {"conv3", "conv4", "conv5"}
     assert all(0 <= number.value <= np.log2(9) for key, number in found.items() if key[0] == features.LABELS)
-
-
-# ---- stimuli ---------------------------------------------------------------------------------------------------
 
 
 def test_gratings_have_their_frequency_direction_and_contrast():
@@ -189,9 +180,6 @@ def test_scrambled_textures_keep_histograms_and_lose_the_layout():
     assert features.scrambled(changed, (20, 20), 32).std() < 2 * picture.std()
 
 
-# ---- what layers answer ----------------------------------------------------------------------------------------
-
-
 def test_a_map_of_corners_and_one_of_gratings_are_told_apart():
     """Layer 2 holds a map that sums red against green, one of a fast grating, and a silent one."""
     narrow = replace(MINI, image_size=64).resized(conv1=3, conv2=3)
@@ -212,9 +200,6 @@ def test_layers_are_probed(at):
     found = shown(features.probed(at))
     assert 0 <= found["maps that prefer corners or coloured edges", "trained"].value <= 100
     assert [key[1] for key in found if key[0] == "kept under scrambling"] == ["conv2", "conv3", "conv4"]
-
-
-# ---- invariance ------------------------------------------------------------------------------------------------
 
 
 def test_the_index_counts_the_mean_distance_of_all_steps(at):

@@ -29,9 +29,6 @@ def results(tmp_path, monkeypatch):
     return tmp_path / "tiny"
 
 
-# ---- margins over other methods ------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("margins", "folds", "expected"),
     [
@@ -123,9 +120,6 @@ def test_a_downloaded_network_decides_nothing(results):
         assert judged(name).verdict == NOT_RUN
 
 
-# ---- times, features and classifiers, layers -----------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("whole", "softmax", "device", "expected"),
     [
@@ -214,9 +208,6 @@ def test_layer_7_must_be_best_on_both_sets_with_both_classifiers(results, leads,
     found = judged("all-layers-give-best-results")
     assert found.verdict == expected
     assert [number.value for number in found.numbers.values()] == pytest.approx(leads, abs=1e-9)
-
-
-# ---- several objects a picture -------------------------------------------------------------------------------
 
 
 def gains(results, *rows):

@@ -69,9 +69,6 @@ def over(quantity, values, half=0.0, first=0, **place):
     return by("layer", quantity, dict(zip(LAYERS[first:], values, strict=False)), half, **place)
 
 
-# ---- records of the claims' own --------------------------------------------------------------------------------
-
-
 @cases("unpooling-switches-preserve-structure", [{}], [{"half": 0.3}], [{"conv4": -0.2}])
 def switches(gain=0.2, half=0.1, conv4=0.4):
     errors = grid("error of unpooling", 0.5, layer=["conv1"], switches=("recorded", "centre", "random"))
@@ -298,9 +295,6 @@ def apart(share=27, maps=3.0):
     return [*found, number("maps that explain 80 % of the drops", maps, 0.5)]
 
 
-# ---- trainings -------------------------------------------------------------------------------------------------
-
-
 @cases(
     "few-filters-dominate-without-clipping",
     [((6.0, 6.0, 3.0), (1.5, 1.9, 1.5))],
@@ -414,9 +408,6 @@ def test_notes_name_what_is_missing_and_numbers_what_was_counted():
     assert judged("jumps-are-image-changes", *jumping(50, 95)).numbers["all layers"].value == pytest.approx(90.5)
     only_random = coherent((0.8, 0.7, 0.82), (2.5, 3.0, 2.5))
     assert "no special axes" in judged("features-far-from-random", *only_random).note
-
-
-# ---- the paper's own numbers -----------------------------------------------------------------------------------
 
 
 def test_cells_are_found_by_row_and_network():

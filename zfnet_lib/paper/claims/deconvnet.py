@@ -23,9 +23,6 @@ SWITCHES = {"recorded": {}, "centre": {"switches": "centre"}, "random": {"switch
 RECTIFIED = {"relu": {}, "none": {"rectify": "none"}, "mask": {"rectify": "mask"}}
 
 
-# ---- switches and rectification ------------------------------------------------------------------------------
-
-
 def unpooling(at: Subject) -> Iterator[Number]:
     """Project the strongest units with recorded, central and random switches; pool and unpool maps likewise."""
     for layer in at.layers[1:]:
@@ -102,9 +99,6 @@ def traces(at: Subject, units: Sequence[Unit], upto: str = "") -> Iterator[tuple
             trace = at.net.trace(at.x([unit.image for unit in part]), upto=upto or part[0].layer)
         maps = trace[part[0].layer].maps
         yield part, trace, torch.cat([alone(maps[[i]], unit[2:]) for i, unit in enumerate(part)])
-
-
-# ---- transposed filters and gradients ------------------------------------------------------------------------
 
 
 def transposed_flips(stored: Stored, single: float) -> Finding:
@@ -194,9 +188,6 @@ def _through_norm(norm: Norm, maps: Tensor, signal: Tensor) -> Tensor:
 def _cosine(one: np.ndarray, other: np.ndarray) -> float:
     size = np.linalg.norm(one) * np.linalg.norm(other)
     return float((one * other).sum() / size) if size else float("nan")
-
-
-# ---- what projections emphasise ------------------------------------------------------------------------------
 
 
 def contribution(at: Subject) -> Iterator[Number]:

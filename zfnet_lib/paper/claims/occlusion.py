@@ -171,9 +171,6 @@ def matched_ratio(values: np.ndarray, inside: np.ndarray, edges: np.ndarray) -> 
     return float(within / beyond) if beyond else float("nan")
 
 
-# ---- the object ----------------------------------------------------------------------------------------------
-
-
 def object_covered(at: Subject) -> Iterator[Number]:
     """Compare what the class loses where the square lies on the object and where it does not."""
     from sklearn.metrics import roc_auc_score
@@ -268,9 +265,6 @@ def composites(at: Subject, pairs: np.ndarray) -> Tensor:
 def _answers(at: Subject, x: Tensor) -> Tensor:
     with torch.inference_mode():
         return at.net(x.contiguous(memory_format=torch.channels_last)).argmax(1)
-
-
-# ---- the strongest map and the projection --------------------------------------------------------------------
 
 
 def activity_where_shown(at: Subject) -> Iterator[Number]:

@@ -54,6 +54,8 @@ class Claim:
     holds: str
     fails: str
     thresholds: Mapping[str, float]
+    networks: Mapping[str, str]
+    rows: Mapping[str, str]
     judge: Callable[..., Finding] | None = None
     numbers: Sequence[Mapping[str, Any]] = ()
     untestable: str = "not needed: the test is possible at reduced scale"
@@ -88,7 +90,7 @@ class Claim:
         """Whether the paper's own numbers agree with the claim, in a word, and the arithmetic on them."""
         if not self.printed:
             return "", ""
-        agrees, arithmetic = self.printed(**self.thresholds)
+        agrees, arithmetic = self.printed(**self.thresholds, **self.rows)
         return "consistent" if agrees else "inconsistent", arithmetic
 
     def stored(self, profile: str) -> Stored:
@@ -103,7 +105,7 @@ class Claim:
         stored = self.stored(profile)
         try:
             judge = self.judge or partial(compared, self.numbers)
-            found = judge(stored, **self.thresholds)
+            found = judge(stored, **self.thresholds, **self.networks)
         except NotRun as unrun:
             return Finding(NOT_RUN, {}, str(unrun))
         found = replace(found, note=f"{self._stated(self.note, side=stored.side)} {found.note}".strip())
@@ -117,7 +119,7 @@ class Claim:
 def claim_of(name: str, entry: Mapping[str, Any]) -> Claim:
     """Return a claim of an entry of the registry, whose functions are named as `module.function`."""
     words = {key: " ".join(value.split()) if isinstance(value, str) else value for key, value in entry.items()}
-    entry = {"thresholds": {}} | words
+    entry = {"thresholds": {}, "networks": {}, "rows": {}} | words
     for role in {"judge", "measure", "printed"} & entry.keys():
         module, function = entry[role].split(".")
         entry[role] = getattr(import_module(f".{module}", __package__), function)
@@ -261,8 +263,6 @@ def _values(claim: Claim, finding: Finding) -> dict[str, Any]:
     found = {key: getattr(finding, key) for key in ("n", "verdict", "note", "basis", "record")}
     return {"claim": claim.id, **said, "numbers": numbers, "thresholds": claim.verdicts, **found, "paper": paper}
 
-
-# ---- the ledger as readers see it ----------------------------------------------------------------------------
 
 WIDTH = 110  # characters of a line
 

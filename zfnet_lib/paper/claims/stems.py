@@ -142,9 +142,6 @@ def seeds(n: int) -> str:
     return f"{n} of {SEEDS} seeds." if n < SEEDS else ""
 
 
-# ---- preferred frequencies ----------------------------------------------------------------------------------
-
-
 def preferred(at: Subject) -> Iterator[Number]:
     """Find the frequency that each live filter of layer 1 prefers."""
     pictures = native_pictures(at)
@@ -174,9 +171,6 @@ def few_mid_frequencies(stored: Stored) -> Finding:
     fewer = all(a < b for a, b in zip(theirs, ours, strict=False)) if less.n >= SEEDS else None
     numbers = {"middle third, 11x11 less 7x7": less} | shown(found, MIDDLE, DIP)
     return Finding(verdict(every([below(less, 0), fewer]), at_least(less, 0)), numbers, seeds(less.n))
-
-
-# ---- aliases of the stride ----------------------------------------------------------------------------------
 
 
 def sampled(at: Subject) -> Iterator[Number]:
@@ -238,9 +232,6 @@ def stride_aliases(stored: Stored, peak: float) -> Finding:
         note = f"The crossed stems were not trained: {', '.join(commands)}. {note}".strip()
     holds, fails = every([strong, learnt, more, follows]), False in (learnt, follows)
     return Finding(verdict(holds, fails), numbers | shown(found, ALIASES), note)
-
-
-# ---- what a linear decoder gives back -----------------------------------------------------------------------
 
 
 def information(at: Subject) -> Iterator[Number]:
@@ -334,9 +325,6 @@ def retains_information(stored: Stored, much: float) -> Finding:
     enough = [number.value >= much or None for number in leads]
     kept = [number.low is not None and below(number, 0) is not True for number in probes.values()]
     return Finding(verdict(every([*more, *enough, *kept]), False in more), numbers | probes, seeds(leads[0].n))
-
-
-# ---- dead and distinctive filters ---------------------------------------------------------------------------
 
 
 def faulty(at: Subject) -> Iterator[Number]:

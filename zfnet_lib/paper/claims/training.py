@@ -45,9 +45,6 @@ WIDE, OTHERS = "zfnet-maps-512-1024-512", "Our replication"
 KRIZHEVSKY_ALONE = "Krizhevsky et al. [18], 1 convnet"
 
 
-# ---- section 3: the recipe -----------------------------------------------------------------------------------
-
-
 def few_filters_dominate(stored: Stored, ratio: float, times: float) -> Finding:
     ratios = []
     for clip in ("none", "all"):
@@ -124,15 +121,15 @@ def _printed_rate() -> float:
     return hyperparameter("train-set-images") * hyperparameter("epochs") / seconds
 
 
-# ---- sections 4.1 and 5.1: other architectures ---------------------------------------------------------------
+def lower(stored: Stored, name: str, other: str, seeds: int = SEEDS) -> Finding:
+    five, one = (_lead(stored, name, other, key) for key in ("val5", "val1"))
+    found = verdict(every([below(five, 0), below(one, 0)]), at_least(five, 0))
+    return Finding(found, {"top-5": five, "top-1": one}, too_few(five.n, seeds))
 
 
-def smaller_stem(stored: Stored) -> Finding:
-    return _lower(stored, "zfnet", BASE, SEEDS)
-
-
-def printed_smaller_stem() -> tuple[bool, str]:
-    return _printed_lower("Our Model", OTHERS)
+def printed_lower(row: str, other_row: str, base: str = "", **_: float) -> tuple[bool, str]:
+    five, one = (_points(2, row, other_row, key, base) for key in ("val_top5", "val_top1"))
+    return five < 0 and one < 0, f"top-5 {five:+.1f}, top-1 {one:+.1f} points"
 
 
 def diagnosis(stored: Stored, correlation: float, partial: float) -> Finding:
@@ -291,14 +288,6 @@ def printed_width_of_dense(change: float) -> tuple[bool, str]:
     return max(map(abs, shares)) <= change, ", ".join(f"{share:+.1f} %" for share in shares) + " of the error"
 
 
-def larger_middle(stored: Stored, seeds: int) -> Finding:
-    return _lower(stored, WIDE, "zfnet", seeds)
-
-
-def printed_larger_middle(**_: float) -> tuple[bool, str]:
-    return _printed_lower("Adjust layers 3,4,5", "Our Model", "ours")
-
-
 def both_enlarged(stored: Stored) -> Finding:
     names = ("zfnet", "zfnet-fc-8192", WIDE, f"zfnet-fc-8192-maps-{WIDE.removeprefix('zfnet-maps-')}")
     gaps = {name: [one["val1"] - one["train"] for one in stored.errors(name)] for name in names}
@@ -323,13 +312,6 @@ def _lead(stored: Stored, name: str, other: str, key: str = "val5") -> Number:
     return difference(*([one[key] for one in stored.errors(each)] for each in (name, other)), "points")
 
 
-def _lower(stored: Stored, name: str, other: str, seeds: int) -> Finding:
-    """Tell whether a network errs less than another one."""
-    five, one = (_lead(stored, name, other, key) for key in ("val5", "val1"))
-    found = verdict(every([below(five, 0), below(one, 0)]), at_least(five, 0))
-    return Finding(found, {"top-5": five, "top-1": one}, too_few(five.n, seeds))
-
-
 def _relative(stored: Stored, name: str, base: str) -> Number:
     """Return a rise of the top-5 error in percent of it."""
     error, rise = mean(one["val5"] for one in stored.errors(base)), _lead(stored, name, base)
@@ -340,9 +322,3 @@ def _relative(stored: Stored, name: str, base: str) -> Number:
 def _points(table: int, row: str, other: str, key: str = "val_top5", base: str = "") -> float:
     """Return by how many points a row of Table 1 or 2 exceeds another one."""
     return round(cell(table, row, key, base) - cell(table, other, key, base), 1)
-
-
-def _printed_lower(row: str, other: str, base: str = "") -> tuple[bool, str]:
-    """Tell whether both errors of a row of Table 2 lie below those of another one."""
-    five, one = (_points(2, row, other, key, base) for key in ("val_top5", "val_top1"))
-    return five < 0 and one < 0, f"top-5 {five:+.1f}, top-1 {one:+.1f} points"

@@ -47,9 +47,6 @@ SIZES = {3: ("train_15", "train_30"), 4: ("train_15", "train_30", "train_45", "t
 """Columns of Table 6, and of Tables 3 and 4."""
 
 
-# ---- what was tried on another data set ------------------------------------------------------------------------
-
-
 over_folds = partial(over_seeds, unit="points", least=FOLDS)
 
 
@@ -94,9 +91,6 @@ class Place:
 def places(stored: Stored) -> list[Place]:
     """Return what stands for Caltech-101 and Caltech-256; one where both are the same."""
     return [Place(stored, data) for data in dict.fromkeys(PLACE[stored.profile])]
-
-
-# ---- section 5.2: pre-trained features beside other methods ---------------------------------------------------
 
 
 def best_caltech_101(stored: Stored, **_: float) -> Finding:
@@ -271,9 +265,6 @@ def overlap(stored: Stored, share: float) -> Finding:
     return Finding(verdict(None if all(each.value < 10 * share for each in numbers.values()) else False), numbers)
 
 
-# ---- sections 5.2 and 6: several objects a picture ------------------------------------------------------------
-
-
 def pascal_less_well(stored: Stored, margin: float, classes: int) -> Finding:
     leading, concurrent, beaten = _pascal()
     numbers = {
@@ -315,9 +306,6 @@ def _several(stored: Stored) -> Numbers:
     """Return what Table 5 stored of pictures of one and of several objects."""
     path = several_file(stored.profile).relative_to(results_root(stored.profile))
     return stored.read(str(path), f"`zfnet run table5 --profile {stored.profile} --live`; a minute")
-
-
-# ---- section 5.3: layer by layer -------------------------------------------------------------------------------
 
 
 def more_with_layer(stored: Stored) -> Finding:

@@ -160,7 +160,7 @@ def test_losses_are_those_of_pictures_covered_one_by_one():
 def test_regions_are_the_smallest_that_hold_their_share():
     energy = torch.zeros(40, 40)
     energy[5:15, 20:30] = 1
-    chosen, values = occlusion.region(energy, 0.8), occlusion.smoothed(energy)
+    chosen, values = occlusion.region(energy), occlusion.smoothed(energy)
     assert values[chosen].sum() >= 0.8 * values.sum() > values[chosen].sum() - values[chosen].min()
     assert values[chosen].min() >= values[~chosen].max()
     assert chosen[8:12, 23:27].all() and not chosen[25:].any()

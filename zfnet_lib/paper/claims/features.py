@@ -195,9 +195,8 @@ def growing(at: Subject) -> Iterator[Number]:
 
 
 def edge_pieces(projection: np.ndarray) -> int:
-    """Count the pieces of edges in a projection [3, s, s]: strong gradients of one direction that hang together.
-    Strong is above a quarter of the largest; there are four directions, and a piece has four pixels at least.
-    """
+    """Count the pieces of edges in a projection [3, s, s]: strong gradients of one direction that hang together."""
+    # Strong is above a quarter of the largest; there are four directions, and a piece has four pixels at least.
     smooth = gaussian(np.asarray(projection, float), 0.7, channel_axis=0)
     down, across = np.gradient(smooth, axis=(1, 2))
     strength = np.sqrt((down**2 + across**2).sum(0))
@@ -221,14 +220,13 @@ def maps_beneath(at: Subject, layer: str, beneath: str) -> list[float]:
 
 # ---- objects and their poses ---------------------------------------------------------------------------------
 
-LARGE = 224  # pixels at which the windows of all layers are smaller than the picture
 WINDOW, COVERED = "window of layer 5", "object within the square that holds 90 %"
 VARIATION = "variation in pixels over that in layer 5"
 
 
 def objects(at: Subject) -> Iterator[Number]:
-    """On large pictures: how much of the object projections of layer 5 cover, and how maps vary in pixels."""
-    large = at.seen_by(at.net.features(side=max(LARGE, at.net.preparation.crop)))
+    """On pictures larger than all windows: what of objects layer 5 covers, and how maps vary in pixels."""
+    large = at.seen_by(at.net.features(side=max(224, at.net.preparation.crop)))
     top, side = large.layers[-1], large.net.preparation.crop
     yield counted(WINDOW, receptive_field(large.net.spec, top).size / side, 1, "of the picture")
     yield measured(COVERED, coverage(large, top), "%", np.median)
@@ -242,11 +240,7 @@ def objects_with_pose(stored: Stored, covered: float) -> Finding:
     numbers = {COVERED: coverage} | {f"{layer}: {VARIATION}": number for layer, number in by_layer.items()}
     if found.one(WINDOW).value >= 1:
         return Finding(UNTESTABLE, numbers, "Layer 5's window covers the picture.")
-    note = (
-        f"Convolutions at {LARGE} pixels. Distances within a map count in those between maps of the layer; "
-        f"features are those of layer 5 at the middle of the patch."
-    )
-    return Finding(verdict(every([above(coverage, covered), rising(by_layer.values())])), numbers, note)
+    return Finding(verdict(every([above(coverage, covered), rising(by_layer.values())])), numbers)
 
 
 def coverage(at: Subject, layer: str) -> np.ndarray:
@@ -257,9 +251,8 @@ def coverage(at: Subject, layer: str) -> np.ndarray:
         energy = energies(at, x, placed)[0].double().numpy()
         side, top, left = grouping.smallest_square(energy)
         inside = at.objects([unit.image])[0]
-        # NaN where no object is marked
         shares.append(float(inside[top : top + side, left : left + side].sum() / inside.sum()))
-    return 100 * np.array(shares)
+    return 100 * np.array(shares)  # NaN where no object is marked
 
 
 def pose_variation(at: Subject, layer: str) -> np.ndarray:

@@ -18,7 +18,6 @@ from ...occlusion import Occlusion, occlude
 from ..sanity import rank_correlation
 from .evidence import Finding, Number, Stored, Subject, above, at_least, below, every, measured, some, verdict
 
-MOST = 0.8  # of a projection's energy lies in its region
 BATCH = 16
 
 
@@ -150,13 +149,13 @@ def smoothed(energy: Tensor) -> np.ndarray:
     return gaussian(energy.numpy().astype(float), sigma=energy.shape[-1] / 40)
 
 
-def region(energy: Tensor, share: float) -> np.ndarray:
-    """Return the smallest set of places that holds a share of the smoothed energy: bool [H, W]."""
+def region(energy: Tensor) -> np.ndarray:
+    """Return the smallest set of places that holds 80 % of the smoothed energy: bool [H, W]."""
     values = smoothed(energy)
     order = np.argsort(values, axis=None)[::-1]
     held = np.cumsum(values.ravel()[order])
     chosen = np.zeros(values.size, bool)
-    chosen[order[: int(np.searchsorted(held, share * held[-1])) + 1]] = True
+    chosen[order[: int(np.searchsorted(held, 0.8 * held[-1])) + 1]] = True
     return chosen.reshape(values.shape)
 
 
@@ -271,7 +270,7 @@ def activity_where_shown(at: Subject) -> Iterator[Number]:
     """Compare what the strongest top map loses where the square lies on its projection's region and elsewhere."""
     on, off, lowest = [], [], []
     for one in covered(at):
-        inside, drops = region(one.energy, MOST)[tuple(one.centres.numpy())], one.activity
+        inside, drops = region(one.energy)[tuple(one.centres.numpy())], one.activity
         if 0 < inside.sum() < inside.size:
             on.append(100 * drops[inside].mean())
             off.append(100 * drops[~inside].mean())
@@ -313,7 +312,7 @@ def kept(at: Subject, layer: str) -> tuple[np.ndarray, np.ndarray]:
     """Return what units keep where only their projection's region is seen, and only a random one as large."""
     units, x = at.pictures_of(evenly(at.units(layer), at.scale.few // 2))
     rng = np.random.default_rng(at.seed)
-    masks = torch.from_numpy(np.stack([region(each, MOST) for each in energies(at, x, units)]))
+    masks = torch.from_numpy(np.stack([region(each) for each in energies(at, x, units)]))
     moved = [mask.roll(tuple(rng.integers(1, x.shape[-1], 2).tolist()), (0, 1)) for mask in masks]
     views = (x, x * masks[:, None], x * torch.stack(moved)[:, None])
     full, own, random = (activations(at, view, units).double().numpy() for view in views)

@@ -225,6 +225,11 @@ def test_every_claim_says_what_makes_its_record_and_takes_its_thresholds():
         assert (stored.path == f"claims/{claim.id}.jsonl") == bool(claim.measure)
         assert all("{" not in sentence for sentence in claim.verdicts.values())
         assert (PROJECT / "notebooks" / f"{claim.page}.ipynb").exists()
+        assert bool(claim.judge) != bool(claim.numbers)
+        for row in claim.numbers:
+            assert {"of"} <= row.keys() <= {"of", "name", "where", "holds", "fails", "exact", "hidden"}
+            asked = re.findall(r"[a-z]+", f"{row.get('holds', '')} {row.get('fails', '')}")
+            assert {*asked} <= {"all", "rising", "falling", "side"} | claim.thresholds.keys(), claim.id
 
 
 @pytest.mark.parametrize("profile", ["smoke", "tiny", "paper"])

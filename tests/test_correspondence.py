@@ -22,7 +22,6 @@ from zfnet_lib.paper.correspondence import (
     RANDOM,
     SAME,
     SIDE,
-    CorrespondenceError,
     correspondence,
     drawn_face_places,
     easy_face_places,
@@ -106,14 +105,14 @@ def test_a_mask_that_hides_nothing_changes_nothing(net, x):
     ],
 )
 def test_bad_input_gets_one_sentence(net, x, n, masks, group, sentence):
-    with pytest.raises(CorrespondenceError, match=sentence):
+    with pytest.raises(ZfnetError, match=sentence):
         correspondence(net, x[:n], masks, group=group)
 
 
 def test_an_unknown_layer_and_a_picture_without_a_face_are_named(net, x):
     with pytest.raises(SpecError, match="small has no layer 'conv9'; its layers are conv1"):
         correspondence(net, x, {"part": SOMEWHERE}, ("conv9",), group=3)
-    with pytest.raises(CorrespondenceError, match="shapes/val/0 shows no face"):
+    with pytest.raises(ZfnetError, match="shapes/val/0 shows no face"):
         drawn_face_places(Shapes(split="val", n=32), [0])
 
 

@@ -15,7 +15,7 @@ from zfnet_lib.images import FigureError, Preparation
 from zfnet_lib.network import ConvNet
 from zfnet_lib.paper import invariance as robustness
 from zfnet_lib.paper import setting
-from zfnet_lib.paper.invariance import TRANSFORMATIONS, InvarianceError, Transformation, invariance, transformed
+from zfnet_lib.paper.invariance import TRANSFORMATIONS, Transformation, invariance, transformed
 
 GREY = Preparation(20, 16, torch.full((3, 1, 1), 128.0), torch.ones(3, 1, 1))
 SOME = (
@@ -147,7 +147,7 @@ def test_without_a_classifier_there_are_distances_alone(net):
     ],
 )
 def test_bad_input_gets_one_sentence(net, features, pictures, labels, sentence):
-    with pytest.raises(InvarianceError) as error:
+    with pytest.raises(ZfnetError) as error:
         invariance(net.features() if features else net, pictures, labels, SOME)
     assert sentence in str(error.value) and "\n" not in str(error.value)
 

@@ -86,16 +86,16 @@ def test_no_figure_needs_pyplot():
 # -------------------------------------------------------------------------------------------- pictures in grids
 
 
-@given(st.integers(1, 30), st.integers(0, 6), st.integers(1, 9), st.integers(0, 3), st.integers(0, 7))
-def test_a_grid_holds_every_picture_at_its_place_on_white(count, columns, size, gap, rows):
+@given(st.integers(1, 30), st.integers(0, 6), st.integers(1, 9), st.integers(0, 7))
+def test_a_grid_holds_every_picture_at_its_place_on_white(count, columns, size, rows):
     flat = [np.full((3, 3, 3), shade, np.uint8) for shade in range(count)]
-    found = grid(flat, columns, size=size, rows=rows, gap=gap)
+    found = grid(flat, columns, size=size, rows=rows)
     columns = columns or int(np.ceil(count**0.5))
     down = max(rows, -(-count // columns))
-    assert found.shape == (down * (size + gap) - gap, columns * (size + gap) - gap, 3) and found.dtype == np.uint8
+    assert found.shape == (down * (size + 2) - 2, columns * (size + 2) - 2, 3) and found.dtype == np.uint8
     white = found == 255
     for place in range(count):
-        top, left = (n * (size + gap) for n in divmod(place, columns))
+        top, left = (n * (size + 2) for n in divmod(place, columns))
         assert (found[top : top + size, left : left + size] == place).all()
         white[top : top + size, left : left + size] = True
     assert white.all()

@@ -19,7 +19,6 @@ from zfnet_lib.paper import sanity
 from zfnet_lib.paper.sanity import (
     GRADIENT,
     WAYS,
-    SanityError,
     copied,
     projections,
     randomised,
@@ -211,17 +210,17 @@ def test_what_copies_the_picture_follows_its_edges():
     [
         (
             lambda net, x, units: projections(net, x, units, "sideways"),
-            SanityError,
+            ZfnetError,
             "there is no way 'sideways'; choose one of deconvnet, central switches",
         ),
-        (lambda net, x, units: projections(net, x, []), SanityError, "units are of one layer; given none"),
+        (lambda net, x, units: projections(net, x, []), ZfnetError, "units are of one layer; given none"),
         (
-            lambda net, x, units: rivals(net, x, [*units, Unit(0, "conv1", 0, 0, 0)]),
-            SanityError,
+            lambda net, x, units: projections(net, x, [*units, Unit(0, "conv1", 0, 0, 0)]),
+            ZfnetError,
             "units are of one layer; given conv1, conv3",
         ),
-        (lambda net, x, units: strongest_units(net, x, "conv3", 9), SanityError, "excites 9 maps of conv3; choose"),
-        (lambda net, x, units: strongest_units(net, x, "conv3", 0), SanityError, "choose a number from 1 to"),
+        (lambda net, x, units: strongest_units(net, x, "conv3", 9), ZfnetError, "excites 9 maps of conv3; choose"),
+        (lambda net, x, units: strongest_units(net, x, "conv3", 0), ZfnetError, "choose a number from 1 to"),
         (lambda net, x, units: strongest_units(net, x, "conv9", 1), SpecError, "has no layer 'conv9'"),
         (lambda net, x, units: randomised(net, ["conv9"]), SpecError, "has no layer 'conv9'"),
     ],

@@ -19,7 +19,7 @@ from ..network import ConvNet
 from ..strongest import Block, Squares, blocks, fitted, load_blocks, patch, rows_first, save_blocks, strongest
 from ..weights import CheckpointError, load_network
 from .fig1 import unit_of
-from .plots import DIVIDE, DPI, GAP, MARGIN, VERMILION, WIDTH, Figure, Sheet, not_run, tile
+from .plots import DIVIDE, DPI, GAP, MARGIN, WIDTH, Figure, Sheet, not_run, tile
 from .records import Provenance, Sentence, Stopwatch
 from .setting import Setting, Source, class_names, dense_side, network_of, pictures_of, searches
 from .trainings import training_data
@@ -56,16 +56,12 @@ def drawn_maps(top, maps: int, seed: int) -> list[int]:
 
 
 def whole(network: str, pictures: str, maps: int = 6, live: bool = False) -> Mosaics:
-    """Return stored projections of the strongest units over a whole data set, from the second layer on.
-
-    `live` computes and stores them. Patches are there where the data set is at hand.
-    """
+    """Return stored projections of the strongest units over a whole data set, from the second layer on."""
     path = results_root("tiny") / "mosaics" / f"{network}--{pictures}.npz"
     if live:
         at = Setting(network, load_network(network).features(), whole_data(pictures), Stopwatch())
-        found = measure(
-            at, strongest(at.net, at.dataset, layers=[conv.name for conv in at.net.spec.convs[1:]]), maps
-        )
+        top = strongest(at.net, at.dataset, layers=[conv.name for conv in at.net.spec.convs[1:]])
+        found = measure(at, top, maps)
         save_blocks(path, [block for layer in found.layers.values() for block in layer], asdict(found.source))
     if not path.exists():
         command = f"`zfnet run fig2 --profile tiny --live`, with {network} and {pictures} at hand"
@@ -107,9 +103,6 @@ def draw(blocks: Sequence[Block], title: str, columns: int = 2) -> Figure:
     return sheet.figure
 
 
-# ----------------------------------------------------------------------------- a picture of one's own, and atlases
-
-
 def project_picture(net: ConvNet, picture: Path, layer: str, map: int = -1) -> tuple[Figure, Unit, float]:
     """Project a map's strongest unit for a picture in a file; -1 is the map with the largest activation."""
     x = net.prepare([read_picture(picture)])
@@ -137,8 +130,7 @@ def draw_unit(picture: np.ndarray, box: Box, patch: np.ndarray, projection: np.n
         sheet.picture(array, x, Sheet.HEAD, side, side)
         sheet.text(x + side / 2, Sheet.HEAD + side + 0.15, words)
     top, left, bottom, right = (n * side / len(picture) for n in box.clipped(*picture.shape[:2]))
-    for edge, line, level in (("white", 2.4, 3), (VERMILION, 1.4, 4)):
-        sheet.box(gap + left, Sheet.HEAD + top, right - left, bottom - top, edge=edge, line=line, level=level)
+    sheet.frame(gap + left, Sheet.HEAD + top, right - left, bottom - top)
     return sheet.figure
 
 
@@ -160,23 +152,11 @@ def microscope(networks: Sequence[str], pictures: str, folder: Path, **how) -> P
 def network_atlas(
     network: str, pictures: str, folder: Path, *, side: int = 0, maps: int = 0, progress: bool = False
 ) -> Path:
-    """Write the atlas of a network over a data set, both by name.
-
-    `side` is of the input, by default the network's own, or 224 on larger pictures; `maps` how many of each layer
-    above the first, all by default.
-    """
+    """Write the atlas of a network over a data set, both by name."""
     from ..browser.atlas import write_atlas
 
     profile = "tiny"  # whose networks are shipped, fetched or trained here
     net, dataset = network_of(profile, network), pictures_of(profile, pictures, dense=True)
-    return write_atlas(
-        net,
-        dataset,
-        folder,
-        name=Path(network).name,
-        side=side or dense_side(profile, net, dataset),
-        maps=maps,
-        classes=class_names(profile, network),
-        searches=searches(),
-        progress=progress,
-    )
+    side, classes = side or dense_side(profile, net, dataset), class_names(profile, network)
+    how = {"maps": maps, "classes": classes, "searches": searches(), "progress": progress}
+    return write_atlas(net, dataset, folder, name=Path(network).name, side=side, **how)

@@ -71,10 +71,7 @@ def entropy(labels: NDArray) -> NDArray:
 
 
 def entropy_by_chance(classes: int, k: int) -> float:
-    """Return the mean entropy of k labels drawn evenly from so many classes, in bits.
-
-    A class is drawn n times with the binomial probability, and adds -n/k log2(n/k).
-    """
+    """Return the mean entropy of k labels drawn evenly from so many classes, in bits."""
     p = 1 / classes
     chances = [comb(k, n) * p**n * (1 - p) ** (k - n) for n in range(k + 1)]
     return classes * sum(chances[n] * n / k * log2(k / n) for n in range(1, k + 1))
@@ -116,8 +113,6 @@ def smallest_square(energy: NDArray, share: float = 0.9) -> tuple[int, int, int]
             return side, *divmod(int(held.argmax()), held.shape[1])
     return size, 0, 0
 
-
-# ------------------------------------------------------------------------------------------ records and their table
 
 MAPS = {"smoke": 8, "tiny": 64, "paper": 64}
 """Maps of each layer that are compared."""

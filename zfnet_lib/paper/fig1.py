@@ -197,11 +197,8 @@ def unpooling(maps, pooled, switches, unpooled, title: str = "") -> Figure:
     # Row and column of each switch, counted from the first position of its region: [h', w', 2].
     first = POOL.stride * np.moveaxis(np.indices(regions), 0, -1)
     places = np.stack(np.divmod(switches, maps.shape[1]), -1) - first
-    outside = ((places < 0) | (places >= POOL.size)).any(-1) | (switches >= maps.size)
-    if outside.any():
-        region = tuple(np.argwhere(outside)[0].tolist())
-        raise FigureError(f"switch {switches[region]} lies outside its region {region}; pool the window again")
-
+    if ((places < 0) | (places >= POOL.size)).any() or (switches >= maps.size).any():
+        raise FigureError("a switch lies outside its region; pool the window again")
     largest = max(np.abs(values).max() for values in (maps, pooled, unpooled)) or 1
     decimals = int(np.clip(2 - np.floor(np.log10(largest)), 0, 2))
 

@@ -19,7 +19,7 @@ from ..network import ConvNet
 from ..strongest import Block, Squares, blocks, fitted, load_blocks, patch, rows_first, save_blocks, strongest
 from ..weights import CheckpointError, load_network
 from .fig1 import unit_of
-from .plots import DIVIDE, DPI, GAP, MARGIN, WIDTH, Figure, Sheet, not_run, tile
+from .plots import DIVIDE, GAP, WIDTH, Figure, Sheet, not_run, panels, tile
 from .records import Provenance, Sentence, Stopwatch
 from .setting import Setting, Source, class_names, dense_side, network_of, pictures_of, searches
 from .trainings import training_data
@@ -88,19 +88,13 @@ def draw(blocks: Sequence[Block], title: str, columns: int = 2) -> Figure:
         return not_run(title)
     if len({bool(block.patches) for block in blocks}) > 1:
         raise FigureError("a mosaic takes patches for all of its maps or for none")
-    grids, space, label = 2 if blocks[0].patches else 1, 0.22, 0.2
-    width = (WIDTH - 2 * MARGIN - (columns - 1) * space) / columns
-    size = int((width * DPI - (grids - 1) * DIVIDE) / grids - 2 * GAP) // 3
-    height = (3 * size + 2 * GAP) / DPI
-    step = height + label + space / 2
-    sheet = Sheet(Sheet.HEAD + -(-len(blocks) // columns) * step, title)
-    for place, block in enumerate(blocks):
-        row, column = divmod(place, columns)
-        x, y = MARGIN + column * (width + space), Sheet.HEAD + row * step
-        array = tile(block.projections, block.patches or None, size)
-        sheet.text(x, y + label - 0.06, f"map {block.map}", across="left", down="baseline")
-        sheet.picture(array, x, y + label, array.shape[1] / DPI, height)
-    return sheet.figure
+    grids = 2 if blocks[0].patches else 1
+
+    def mosaic(block: Block, width: int) -> np.ndarray:
+        size = ((width - (grids - 1) * DIVIDE) // grids - 2 * GAP) // 3
+        return tile(block.projections, block.patches or None, size)
+
+    return panels({f"map {block.map}": block for block in blocks}, title, mosaic, columns)
 
 
 def project_picture(net: ConvNet, picture: Path, layer: str, map: int = -1) -> tuple[Figure, Unit, float]:

@@ -130,9 +130,8 @@ def draw(spec: ArchSpec) -> Figure:
         sheet.box(x, y - 0.05, 0.1, 0.1, tint(colour, 0.4), colour)
         sheet.text(x + 0.16, y, words, across="left")
         x += 0.4 + len(words) * 0.85 * LETTER
-    sheet.text(
-        WIDTH - EDGE, y, "sides to scale; depth: maps; height of columns: units", colour=GREY, across="right"
-    )
+    words = "sides to scale; depth: maps; height of columns: units"
+    sheet.text(WIDTH - EDGE, y, words, colour=GREY, across="right")
     return sheet.figure
 
 
@@ -141,11 +140,8 @@ def _columns(spec: ArchSpec) -> list[Column]:
     shapes, scale, size = spec.shapes(), INPUT / spec.image_size, spec.image_size
     found = [Column("input", [Stack(f"{size}×{size}, 3 planes", INPUT, INPUT, 3, GREY)], {})]
     for conv in spec.convs:
-        facts = {
-            "filters": f"{conv.kernel}×{conv.kernel}",
-            "stride": f"{conv.stride}",
-            "maps, units": f"{conv.maps}",
-        }
+        facts = {"filters": f"{conv.kernel}×{conv.kernel}", "stride": f"{conv.stride}"}
+        facts["maps, units"] = f"{conv.maps}"
         drawn = [(conv.name, conv.kernel, SKY, VERMILION)]
         if conv.groups > 1:
             facts["groups"] = f"{conv.groups}"

@@ -186,9 +186,9 @@ def _random_places(heads: np.ndarray) -> Places:
     return {RANDOM: heads, SAME: np.repeat(heads[::GROUP], GROUP, axis=0)[: len(heads)]}
 
 
-def squares(centres: np.ndarray, preparation: Preparation, side: float = SIDE) -> Tensor:
+def squares(centres: np.ndarray, preparation: Preparation) -> Tensor:
     """Return masks [n, crop, crop] of squares around places of the view; near the edge they move inside."""
-    crop, width = preparation.crop, max(round(side * preparation.short_side), 1)
+    crop, width = preparation.crop, round(SIDE * preparation.short_side)
     margin = (preparation.short_side - crop) // 2
     first = np.rint(np.asarray(centres) * preparation.short_side - margin - width / 2).clip(0, crop - width)
     inside = torch.arange(crop) - torch.from_numpy(first)[..., None]

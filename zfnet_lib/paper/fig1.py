@@ -65,12 +65,15 @@ def unit_of(trace: Trace, layer: str, map_: int) -> Unit:
     return Unit(0, layer, *strongest_unit(maps, None if map_ == -1 else map_))
 
 
-def piece(trace: Trace, side: int = 7) -> tuple[Tensor, str]:
-    """Return a piece [side, side] of a map where regions share switches, so that adding shows; and its name."""
+def piece(trace: Trace) -> tuple[Tensor, str]:
+    """Return a piece [7, 7] of a map where regions share switches, so that adding shows; and its name.
+
+    It is the most varied one of the strongest maps of the lowest layer that pools.
+    """
     layer = next(conv.name for conv in trace.net.spec.convs if conv.pool)
     maps = trace[layer].maps[0]
     strongest = maps.amax((1, 2)).argsort(descending=True)[:8]
-    pieces = maps[strongest].unfold(1, side, 2).unfold(2, side, 2).flatten(1, 2)
+    pieces = maps[strongest].unfold(1, 7, 2).unfold(2, 7, 2).flatten(1, 2)
     pooled, switches = F.max_pool2d(pieces.flatten(0, 1), 3, 2, return_indices=True)
 
     def score(n: int) -> tuple[int, float]:

@@ -55,13 +55,13 @@ def drawn_maps(top, maps: int, seed: int) -> list[int]:
     return sorted(active[order[:maps]].tolist())
 
 
-def whole(network: str, pictures: str, maps: int = 6, live: bool = False) -> Mosaics:
+def whole(network: str, pictures: str, live: bool = False) -> Mosaics:
     """Return stored projections of the strongest units over a whole data set, from the second layer on."""
     path = results_root("tiny") / "mosaics" / f"{network}--{pictures}.npz"
     if live:
         at = Setting(network, load_network(network).features(), whole_data(pictures), Stopwatch())
         top = strongest(at.net, at.dataset, layers=[conv.name for conv in at.net.spec.convs[1:]])
-        found = measure(at, top, maps)
+        found = measure(at, top)
         save_blocks(path, [block for layer in found.layers.values() for block in layer], asdict(found.source))
     if not path.exists():
         command = f"`zfnet run fig2 --profile tiny --live`, with {network} and {pictures} at hand"

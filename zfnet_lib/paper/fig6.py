@@ -187,14 +187,14 @@ def _losses(values: Tensor) -> np.ndarray:
     return (values.max() - values).numpy()
 
 
-def looking(profile: str, live: bool = False, pictures: int = 100, share: float = 1 / 7, seed: int = 0) -> Table:
+def looking(profile: str, live: bool = False, pictures: int = 100, seed: int = 0) -> Table:
     """Count how often a class is lost most where the square touches its object, on `shapes` (section 4.2).
 
-    Pictures show one object, or several of which the network names one. The square has a `share` of the side.
+    Pictures show one object, or several of which the network names one.
     """
     path = results_root(profile_of(profile).name) / "looking" / "shapes.jsonl"
     if live or profile == "smoke":
-        store(path, _looking(pictures, share, seed))
+        store(path, _looking(pictures, seed))
     found = read(path)
     if not found:
         return Table({"command": "Not run"}, [{"command": f"`zfnet run fig6 --profile {profile} --live`"}])
@@ -206,8 +206,8 @@ def looking(profile: str, live: bool = False, pictures: int = 100, share: float 
     return Table(columns | {CHANCE: "Places on the object, %"}, list(rows.values()), str(source_of(found)))
 
 
-def _looking(pictures: int, share: float, seed: int) -> Iterator[Record]:
-    watch, net = Stopwatch(), trained(MINI.name).net
+def _looking(pictures: int, seed: int) -> Iterator[Record]:
+    watch, net, share = Stopwatch(), trained(MINI.name).net, 1 / 7  # of the side, the square's
     side, crop = net.preparation.short_side, net.preparation.crop
     for name, title in (("shapes", "one object"), ("shapes-scenes", "several objects")):
         dataset, drops = open_dataset(name, "val"), []

@@ -75,7 +75,6 @@ class Robustness(NamedTuple):
     found: Invariance
     pictures: list[Tensor]
     views: dict[str, list[list[np.ndarray]]]  # by transformation [pictures, 4]: uint8 [h, w, 3], at four steps
-    names: list[str]  # of the pictures
     by_layer: Table  # mean distances of all layers, beside those of the same network with random weights
     basis: Sentence  # what the distances count in, whose probability is followed, and what fills the view
     net: ConvNet
@@ -113,8 +112,7 @@ def measure(profile: str, pictures: str = "", network: str = "", count: int = 5,
         f"Distances are shares of the picture's mean distance from the other pictures. {followed} "
         f"Up to {filled:.0f} % of a view lie beyond the picture's edge and are filled with its mirror image."
     )
-    names = [dataset.names[row] for row in rows]
-    return Robustness(found, shown, views, names, Table(columns, table), basis, net, at.source(seed))
+    return Robustness(found, shown, views, Table(columns, table), basis, net, at.source(seed))
 
 
 def spread(dataset: Dataset, count: int) -> list[int]:

@@ -23,6 +23,7 @@ from zfnet_lib.images import FigureError
 from zfnet_lib.paper import claims, records, trainings
 from zfnet_lib.paper.claims import CLAIMS, Number, evidence, registry
 from zfnet_lib.paper.claims.evidence import FAILS, HOLDS, NOT_RUN, UNDECIDED, UNTESTABLE, NotRun, Stored
+from zfnet_lib.paper.setting import training_of
 from zfnet_lib.training import EpochResult
 
 
@@ -161,7 +162,7 @@ def test_a_training_on_the_spot_leaves_what_the_ledger_reads(results, monkeypatc
     for code in "ab":  # the second training replaces what the first one left
         monkeypatch.setattr(trainings, "library_hash", lambda code=code: code)
         trainings.trained.cache_clear()
-        trainings.trained("zfnet", seed=1)
+        trainings.trained(training_of("smoke", "zfnet", seed=1))
     trainings.trained.cache_clear()
     at = Stored("smoke")
     assert at.errors("zfnet") == [{"train": 10.0, "val1": 20.0, "val5": 5.0}]

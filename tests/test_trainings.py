@@ -26,7 +26,16 @@ from zfnet_lib.evaluation import errors
 from zfnet_lib.files import ZfnetError, alone, trained_root
 from zfnet_lib.network import ConvNet
 from zfnet_lib.paper import records, setting, trainings
-from zfnet_lib.paper.trainings import Training, epochs, performed, queue, state, training_data
+from zfnet_lib.paper.trainings import (
+    Training,
+    epochs,
+    performed,
+    queue,
+    read_epochs,
+    recorded_errors,
+    state,
+    training_data,
+)
 from zfnet_lib.training import SMOKE, TINY, EpochResult, saved_states
 from zfnet_lib.weights import load_network, save_network
 
@@ -297,18 +306,18 @@ def performed_here(results, monkeypatch):
 
 def next_notebook(seed=0):
     trainings.trained.cache_clear()  # another notebook is another process
-    return trainings.trained("mini", seed)
+    return trainings.trained(replace(MINI_SMOKE, seed=seed))
 
 
 def test_the_next_notebook_takes_up_what_this_one_trained(performed_here):
-    first, second = trainings.trained("mini"), next_notebook()
+    first, second = trainings.trained(MINI_SMOKE), next_notebook()
     next_notebook(seed=1)
     assert performed_here == [0, 1]
-    assert first[1:] == second[1:] and second.epochs[0]["top1"] == 20.0
-    assert second.val1 == pytest.approx(errors(second.net, trainings.training_data("shapes", "val")).top1)
-    states = [one.net.state_dict() for one in (first, second)]
+    (line,), found = read_epochs(MINI_SMOKE.epochs_file), recorded_errors(MINI_SMOKE.errors_file)
+    assert line["epoch"]["top1"] == 20.0 and not second.training
+    assert found["val1"] == pytest.approx(errors(second, trainings.training_data("shapes", "val")).top1)
+    states = first.state_dict(), second.state_dict()
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-    assert not second.net.training
 
 
 def test_other_code_and_what_is_damaged_or_lacks_its_records_is_trained_anew(performed_here, monkeypatch):
@@ -331,12 +340,16 @@ def test_other_code_and_what_is_damaged_or_lacks_its_records_is_trained_anew(per
 @pytest.mark.parametrize("seed", range(5))
 def test_mini_learns_the_drawn_objects_from_any_seed(seed, tmp_path, monkeypatch):
     monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path))
-    trained = next_notebook(seed)
-    assert trained.val1 < 35 and trained.epochs[-1]["plateau_left"] < 200
+    next_notebook(seed)
+    training = replace(MINI_SMOKE, seed=seed)
+    assert recorded_errors(training.errors_file)["val1"] < 35
+    assert read_epochs(training.epochs_file)[-1]["epoch"]["plateau_left"] < 200
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TABLE_2)
 def test_every_row_of_table_2_learns_as_its_recipe_promises(name, tmp_path, monkeypatch):
     monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path))
-    assert trainings.trained(name).val1 < 70
+    training = replace(MINI_SMOKE, network=name)
+    trainings.trained(training)
+    assert recorded_errors(training.errors_file)["val1"] < 70

@@ -25,7 +25,6 @@ from zfnet_lib.network import ConvNet
 from zfnet_lib.paper import trainings, transfer
 from zfnet_lib.paper.trainings import Training
 from zfnet_lib.paper.transfer import (
-    FoldError,
     Hog,
     NetworkFeatures,
     Pixels,
@@ -72,14 +71,14 @@ GOLDEN = "93ffff031a9bee1d"
 
 def test_a_class_with_too_few_pictures_is_named_with_what_the_protocol_does():
     labels = np.array([0] * 9 + [1] * 5)
-    with pytest.raises(FoldError) as error:
+    with pytest.raises(ZfnetError) as error:
         draw_folds(labels, ("cat", "dog"), 5)
     assert str(error.value) == (
         "dog has 5 pictures, and 5 for training leave none to test (the protocol tests up to 50); ask for at most "
         "4 a class, or leave the class out"
     )
     (fold,) = draw_folds(labels, ("cat", "dog"), 3, count=1)
-    with pytest.raises(FoldError, match="these folds hold 1 to 3 training pictures a class; given 4"):
+    with pytest.raises(ZfnetError, match="these folds hold 1 to 3 training pictures a class; given 4"):
         fold.train(4)
 
 

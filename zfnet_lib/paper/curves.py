@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from ..datasets import DATASETS
 from .plots import BLUE, GREEN, GREY, NORMAL, ORANGE, PURPLE, SMALL, VERMILION, Figure, plain
 from .records import Table
-from .setting import DATA, trained_at_hand, training_of
+from .setting import DATA, at_hand, training_of
 from .trainings import Training, read_epochs, trained
 
 SHOWN = {
@@ -35,8 +35,8 @@ class Curves(NamedTuple):
 
 def training(profile: str) -> Curves:
     """Return the learning curves of Fig. 3's network, of Krizhevsky's, and without renormalisation (Fig. 5a)."""
-    epochs = {title: epochs_of(training_of(profile, name, clip=clip)) for title, (name, clip) in SHOWN.items()}
-    nets = {title: trained_at_hand(profile, *shown) for title, shown in SHOWN.items()}
+    runs = {title: training_of(profile, name, clip=clip) for title, (name, clip) in SHOWN.items()}
+    epochs, nets = ({title: what(run) for title, run in runs.items()} for what in (epochs_of, at_hand))
     filters = {title: net.conv1.weight.detach().numpy() for title, net in nets.items() if net}
     left = [
         {"training": title, "left": lines[-1]["plateau_left"] if lines else "not run"}
@@ -49,7 +49,7 @@ def training(profile: str) -> Curves:
 def epochs_of(run: Training) -> list[dict]:
     """Return a training's epochs from its record; in `smoke` it is performed on the spot."""
     if run.recipe.name == "smoke":
-        return trained(run.network, run.seed, run.recipe.clip, run.recipe.precision).epochs
+        trained(run)
     return [line["epoch"] for line in read_epochs(run.epochs_file)]
 
 

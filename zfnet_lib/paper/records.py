@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
+from statistics import mean, stdev
 from time import perf_counter
 from typing import Any
 
@@ -136,9 +137,6 @@ def is_fresh(path: Path) -> bool:
     return bool(found) and not now.dirty and found[0].provenance.commit == now.commit != ""
 
 
-# ------------------------------------------------------------------------------------------- what notebooks show
-
-
 @dataclass(frozen=True)
 class Table:
     """Rows of values under the columns' titles, by key, with a note below; a notebook shows it as Markdown."""
@@ -176,6 +174,11 @@ def _cells(values: Sequence[object]) -> list[str]:
         else:
             cells.append("" if value is None else f"{value:,}" if isinstance(value, int) else str(value))
     return cells
+
+
+def mean_and_spread(values: Sequence[float]) -> str:
+    """Write the mean of values, and of several their standard deviation."""
+    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
 
 
 GLUED = "application/papermill.record/"

@@ -14,7 +14,6 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from ..architecture import MINI, NARROW, STEMS, TABLE_2, ArchSpec, architecture
@@ -49,16 +48,24 @@ from ..files import (
 )
 from ..machine import has_bf16, is_first, own_device
 from ..network import ConvNet
-from ..training import RECIPES, SMOKE, TINY, EpochResult, OnPlateau, Progress, Recipe, saved_states, train
+from ..training import RECIPES, TINY, EpochResult, OnPlateau, Progress, Recipe, saved_states, train
 from ..weights import CheckpointError, Stored, known_classes, load_network, read_meta, save_network
 from . import records
-from .transfer import MOST, choose_decay, fit_softmax, per_class_accuracy, protocol_folds
+from .transfer import MOST, fit_labels, protocol_folds
 
-ALTERED = ("clip", "precision", "epochs", "batch", "views")
-"""What of a recipe a training may change; its name says so."""
+ALTERED = (
+    "clip",
+    "precision",
+    "epochs",
+    "batch",
+    "views",
+)  # what of a recipe a training may change, and is named by
 
 TRAIN_SAMPLE = 10_000
 """Training pictures, drawn with seed 0, on which the training error of Table 2 is measured."""
+
+COLUMNS = {"train top-1 error": "train", "val top-1 error": "val1", "val top-5 error": "val5"}
+"""What tables and claims call the errors that records name."""
 
 
 @dataclass(frozen=True)
@@ -141,9 +148,6 @@ def performed(training: Training, left: Literal["errors_file", "weights"] = "err
     return other if is_there(getattr(other, left)) and not is_there(getattr(training, left)) else training
 
 
-# The pictures of a training.
-
-
 class Pictures(NamedTuple):
     """What a training learns from, and what its errors are measured on."""
 
@@ -212,9 +216,6 @@ def excluded_rows(data: Dataset) -> np.ndarray:
     return np.unique(np.concatenate(rows)) if rows else np.empty(0, np.int64)
 
 
-# One training after the other.
-
-
 def epochs(
     training: Training,
     *,
@@ -260,13 +261,13 @@ def epochs(
         drawn = {"seed": training.seed, "exclude": exclude, "workers": workers, "compiled": compiled}
         kept = {"folder": training.folder, "resume": resume, "snapshots": True}
         judged = validation if rows is None else None
-        for epoch in train(
-            net, data, training.recipe, validation=judged, **drawn, **kept, report=report, notice=notice
-        ):
-            made = watch.provenance(training.seed, net.device)
-            line = _line(training, epoch, pictures, made)
-            if first:
-                _record_epoch(training, line)
+        how = {"validation": judged, "report": report, "notice": notice}
+        recorded = read_epochs(training.epochs_file)
+        for epoch in train(net, data, training.recipe, **how, **drawn, **kept):
+            line = _line(training, epoch, pictures, watch.provenance(training.seed, net.device))
+            if first and all(line["epoch"]["epoch"] != before["epoch"]["epoch"] for before in recorded):
+                recorded.append(line)
+                _write_epochs(training, recorded)
             yield epoch
         if first:
             facts = {key: line[key] for key in ("training", "data", "recipe", "seed", "epoch")}
@@ -296,12 +297,8 @@ def _line(training: Training, epoch: EpochResult, pictures: Pictures, made: reco
     }
 
 
-def _record_epoch(training: Training, line: dict[str, Any]) -> None:
-    """Add an epoch's line to a training's record unless an earlier call wrote it."""
-    lines = read_epochs(training.epochs_file)
-    if all(line["epoch"]["epoch"] != before["epoch"]["epoch"] for before in lines):
-        lines.append(line)
-        records.write_lines(training.epochs_file, (json.dumps(each, sort_keys=True) for each in lines))
+def _write_epochs(training: Training, lines: list[dict[str, Any]]) -> None:
+    records.write_lines(training.epochs_file, (json.dumps(line, sort_keys=True) for line in lines))
 
 
 def read_epochs(path: Path) -> list[dict[str, Any]]:
@@ -344,13 +341,19 @@ def error_records(
 
 
 def recorded_errors(path: Path, views: int = 1, networks: Sequence[str] = ()) -> dict[str, float]:
-    """Return the errors that a file records by quantity, in percent; of one ensemble where `networks` names it."""
+    """Return the errors in a file in percent, by `COLUMNS` or their quantity; `networks` names one ensemble."""
     return {
-        record.quantity: record.value
+        COLUMNS.get(record.quantity, record.quantity): record.value
         for record in records.read(path)
         if record.parameters.get("views", 1) == views
         and (not networks or record.parameters["networks"] == sorted(networks))
     }
+
+
+def errors_over_seeds(training: Training, seeds: int = 10) -> list[dict[str, float]]:
+    """Return the recorded errors of a training and of the same with other seeds, with one view, by `COLUMNS`."""
+    found = (recorded_errors(replace(training, seed=seed).errors_file) for seed in range(seeds))
+    return [errors for errors in found if errors]
 
 
 def require_same_classes(weights: str, net: ConvNet, data: Dataset) -> None:
@@ -366,47 +369,12 @@ def require_same_classes(weights: str, net: ConvNet, data: Dataset) -> None:
             raise ZfnetError(f"class {number} is {our!r} to {weights} and {their!r} in {data.name}; {repair}")
 
 
-# What `smoke` trains on the spot: narrow networks on `shapes`. The first notebook that needs one trains it; the
-# others take it up, as long as the library stays as it is.
-
-SCRATCH_EPOCHS = 40
-"""Over few pictures; the training error is near zero then, or the loss is still at ln(classes)."""
-
-
-class Trained(NamedTuple):
-    """A network trained on the spot, its epochs as dicts, and its errors in percent, one view as in Table 2."""
-
-    net: ConvNet
-    epochs: list[dict[str, Any]]
-    train: float
-    val1: float
-    val5: float
-
-
 @cache
-def trained(name: str, seed: int = 0, clip: str = "all", precision: str = SMOKE.precision) -> Trained:
-    """Train a narrow network by the recipe `SMOKE`."""
-    training = Training(name, "shapes", replace(SMOKE, clip=clip, precision=precision), seed)
-    net, found = _train_on_the_spot(training), recorded_errors(training.errors_file)
-    epochs = [line["epoch"] for line in read_epochs(training.epochs_file)]
-    return Trained(
-        net, epochs, *(found[key] for key in ("train top-1 error", "val top-1 error", "val top-5 error"))
-    )
+def trained(training: Training) -> ConvNet:
+    """Return a network of `smoke`, which is trained on the spot and leaves its records.
 
-
-def scratch_training(each: int, fold: int) -> Training:
-    """Return what trains from scratch on a fold of the second set of objects, with so many pictures a class."""
-    return Training(MINI.name, "shapes-transfer", replace(SMOKE, epochs=SCRATCH_EPOCHS), fold, each)
-
-
-@cache
-def train_from_scratch(each: int, fold: int) -> None:
-    """Train `MINI` on a fold of the second set of objects, with so many pictures a class, and leave its errors."""
-    _train_on_the_spot(scratch_training(each, fold))
-
-
-def _train_on_the_spot(training: Training) -> ConvNet:
-    """Return a trained network; train it, and leave its records, unless this very code has done so."""
+    The first notebook that needs it trains it; the others take it up, as long as the library stays as it is.
+    """
     code, weights = f"{library_hash()}, torch {torch.__version__}", trained_root() / training.name / "weights"
     left = (training.errors_file, training.epochs_file)
     with alone(weights.parent):
@@ -418,13 +386,13 @@ def _train_on_the_spot(training: Training) -> ConvNet:
             pass
         pictures, watch = training_pictures(training), records.Stopwatch()
         data, exclude, validation, rows = pictures
-        net, lines = _untrained(training, pictures), []
+        net = _untrained(training, pictures)
         how = {"validation": validation if rows is None else None, "seed": training.seed, "exclude": exclude}
-        for epoch in train(net, data, training.recipe, **how):
-            lines.append(
-                json.dumps(_line(training, epoch, pictures, watch.provenance(training.seed)), sort_keys=True)
-            )
-        records.write_lines(training.epochs_file, lines)
+        lines = [
+            _line(training, epoch, pictures, watch.provenance(training.seed))
+            for epoch in train(net, data, training.recipe, **how)
+        ]
+        _write_epochs(training, lines)
         records.store(training.errors_file, _measured(training, net, pictures, (1,)))
         return load_network(save_network(net, weights, {"code": code}))
 
@@ -442,11 +410,6 @@ def queue(data: str, recipe: Recipe) -> list[Training]:
 
     The three base runs; the other rows of Table 2, cheapest first, and the crossed stems; Table 1's further seeds
     of Fig. 3's network and of Krizhevsky's; then second seeds of the rest.
-
-    Example:
-        >>> from zfnet_lib.training import TINY
-        >>> [training.name for training in queue("tiny-imagenet", TINY)][2:4]
-        ['zfnet-clip-none-tiny-imagenet-tiny-seed0', 'krizhevsky-without-3-4-6-7-tiny-imagenet-tiny-seed0']
     """
     rows = sorted(
         TABLE_2.keys() - {"zfnet", "krizhevsky"}, key=lambda row: (sum(TABLE_2[row].macs().values()), row)
@@ -473,7 +436,7 @@ def state(training: Training) -> Literal["ran", "runs", "begun", "stored", "to c
 def report(trainings: Sequence[Training]) -> Iterator[str]:
     """Yield a line for each training: its state, its error where it ran, and its name."""
     for training in trainings:
-        error = recorded_errors(training.errors_file).get("val top-1 error")
+        error = recorded_errors(training.errors_file).get("val1")
         shown = " " * 8 if error is None else f"{error:6.1f} %"
         yield f"{state(training):8}{shown}  {training.name}"
 
@@ -513,8 +476,7 @@ def _unmeasured(data: str, recipe: Recipe) -> Iterator[list[Training]]:
 
 # The trained weights that come with the project: made small, and measured against the training they come from.
 
-TOLERANCE = 0.1
-"""Points of top-1 error that the stored weights may differ by from the trained ones."""
+TOLERANCE = 0.1  # points of top-1 error that the stored weights may differ by from the trained ones
 
 NATIVE = replace(TINY, epochs=60)
 """Of the stems that learn from pictures of more pixels than Tiny-ImageNet's: fewer pictures, more often."""
@@ -559,52 +521,65 @@ def ship(name: str) -> Iterator[str]:
     """Store weights under `results/`: of a finished training, or a new softmax; yield a sentence a measurement."""
     if name not in SHIPPED | RETRAINED:
         raise ZfnetError(f"{name!r} is not shipped; shipped are {', '.join(SHIPPED | RETRAINED)}")
-    for record in _ship_softmax(name) if name in RETRAINED else _ship_training(name):
+    root = results_root(TINY.name if name in RETRAINED else SHIPPED[name].training.recipe.name)
+    measured = (_ship_softmax if name in RETRAINED else _ship_training)(name, root / "weights" / name)
+    records.store(root / "errors" / f"{name}.jsonl", measured)
+    for record in measured:
         yield f"{record.quantity}: {record.value:.2f} {record.unit}"
 
 
-def _ship_softmax(name: str) -> list[records.Record]:
-    """Train a softmax on frozen features, store it without what it stands on, and measure the stored network."""
+def _ship_softmax(name: str, folder: Path) -> list[records.Record]:
+    """Train a softmax on frozen convolutions (section 5.2), store it without these, and measure the whole.
+
+    Features are divided by one number, their root mean square length over the data set, which then becomes part
+    of the weights: the network stays one of convolutions and a softmax. A fifth of the pictures chooses the decay.
+    """
     base, source, good_for = RETRAINED[name]
-    root, watch = results_root(TINY.name), records.Stopwatch()
+    watch, convs = records.Stopwatch(), load_network(base).features()
     data, held_out = (training_data(source, split) for split in ("train", "val"))
-    whole = retrain(load_network(base), data, progress=True)
+    rows, labels, features = range(len(data)), np.asarray(data.labels), []
+    with torch.no_grad():
+        for start in tqdm(rows[::32], data.name, unit="batch"):
+            x = convs.prepare([data[i].picture for i in rows[start : start + 32]])
+            features.append(convs.convolved(x).flatten(1).cpu())
+    x = torch.cat(features)
+    length = x.square().sum(1).mean().sqrt()
+    weight, bias, _ = fit_labels(x / length, labels, len(data.classes))
+    spec = replace(convs.spec, classes=len(data.classes), name=f"{convs.spec.name}-{data.name}")
+    whole = ConvNet(spec, convs.preparation)
+    whole.load_state_dict(convs.state_dict() | {"fc8.weight": weight / length, "fc8.bias": bias})
     facts = {
         "data": f"{data.name} {data.split} ({len(data)} pictures, {data.fingerprint})",
         "classes": list(data.classes),
         "good_for": good_for,
         "provenance": asdict(watch.provenance(0)),
     }
-    stored = load_network(save_network(whole, root / "weights" / name, facts, "float16", base))
-    measured = _stored_errors(name, stored, held_out, base)
-    records.store(root / "errors" / f"{name}.jsonl", measured)
-    return measured
+    return _stored_errors(name, load_network(save_network(whole, folder, facts, "float16", base)), held_out, base)
 
 
-def _ship_training(name: str) -> list[records.Record]:
+def _ship_training(name: str, folder: Path) -> list[records.Record]:
     """Store the weights of a training that has ended, unless that loses too much, and measure how much it does."""
     run, upto, kind, good_for = SHIPPED[name]
-    training, root = performed(run, "weights"), results_root(run.recipe.name)
+    training = performed(run, "weights")
     if not all(map(is_there, (training.weights, training.errors_file, training.epochs_file))):
         raise ZfnetError(f"{training.name} has not ended; run: {training.command} --resume")
     whole, last = load_network(training.weights), read_epochs(training.epochs_file)[-1]
     part = whole.features(upto) if upto else whole
     facts = read_meta(training.weights)["record"] | {"stored": kind, "good_for": good_for}
     facts |= {key: last[key] for key in ("excluded", "provenance")}
-    with TemporaryDirectory() as folder:
-        stored = load_network(save_network(part, Path(folder) / name, facts, kind))
+    with TemporaryDirectory() as temporary:
+        stored = load_network(save_network(part, Path(temporary) / name, facts, kind))
     validation = training_data(training.data, "val")
     measured = list(_projection_records(name, part, stored, validation))
     for record in () if upto else _stored_errors(name, stored, validation, training.network):
-        expected = recorded_errors(training.errors_file, record.parameters["views"])[record.quantity]
+        expected = recorded_errors(training.errors_file, record.parameters["views"])[COLUMNS[record.quantity]]
         if abs(record.value - expected) > TOLERANCE:
             raise ZfnetError(
                 f"{record.quantity} of the stored weights is {record.value:.2f} %, of the trained ones "
                 f"{expected:.2f} %; store them with more bits"
             )
         measured.append(record)
-    save_network(part, root / "weights" / name, facts, kind)
-    records.store(root / "errors" / f"{name}.jsonl", measured)
+    save_network(part, folder, facts, kind)
     return measured
 
 
@@ -646,36 +621,3 @@ def _projection_records(
             quantity, made = f"median difference of {conv.name}'s projections, {kind}", watch.provenance()
             told = {"n": len(values), "spec": name, "data": data}
             yield records.Record("shipping", quantity, 100 * median(values), "% of the norm", made, **told)
-
-
-def retrain(net: ConvNet, dataset: Dataset, progress: bool = False) -> ConvNet:
-    """Keep a network's convolutions and train a new softmax on what the last of them hands on (section 5.2).
-
-    Features are divided by one number, their root mean square length over the data set, which then becomes part
-    of the weights: the network stays one of convolutions and a softmax. A fifth of the pictures chooses the decay.
-
-    Example:
-        >>> from zfnet_lib import MINI, open_dataset
-        >>> whole = retrain(ConvNet(MINI), open_dataset("shapes", "val", n=32))
-        >>> [layer.name for layer in whole.layers_upto()][-1], whole.spec.classes
-        ('conv5', 16)
-    """
-    convs, parts = net.features().eval(), torch.arange(len(dataset)).split(32)
-    with torch.no_grad():
-        x = torch.cat(
-            [
-                convs.convolved(convs.prepare([dataset[i].picture for i in part.tolist()])).flatten(1).cpu()
-                for part in tqdm(parts, dataset.name, unit="batch", disable=not progress)
-            ]
-        )
-    length = x.square().sum(1).mean().sqrt()
-    x, labels, classes = x / length, np.asarray(dataset.labels), len(dataset.classes)
-    targets = F.one_hot(torch.from_numpy(labels), classes).float()
-    decay = choose_decay(
-        x, targets, lambda logits, rows: per_class_accuracy(labels[rows], logits.argmax(1).numpy())
-    )
-    weight, bias = fit_softmax(x, targets, decay)
-    spec = replace(convs.spec, classes=classes, name=f"{convs.spec.name}-{dataset.name}")
-    whole = ConvNet(spec, convs.preparation)
-    whole.load_state_dict(convs.state_dict() | {"fc8.weight": weight / length, "fc8.bias": bias})
-    return whole.eval()

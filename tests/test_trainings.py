@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -10,7 +9,6 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,6 +26,7 @@ from zfnet_lib.network import ConvNet
 from zfnet_lib.paper import records, setting, trainings
 from zfnet_lib.paper.trainings import (
     Training,
+    ensembles_file,
     epochs,
     performed,
     queue,
@@ -38,6 +37,9 @@ from zfnet_lib.paper.trainings import (
 )
 from zfnet_lib.training import SMOKE, TINY, EpochResult, saved_states
 from zfnet_lib.weights import load_network, save_network
+
+RUN = Training("zfnet", "tiny-imagenet", TINY)
+MINI_SMOKE = Training("mini", "shapes", SMOKE)
 
 
 @pytest.fixture
@@ -76,20 +78,23 @@ def test_the_order_is_base_runs_cheapest_rows_stems_then_seeds():
     assert [len(row) for row in trainings.TABLE_1] == [1, 1, 5, 1, 6]
 
 
-def test_states(results):
-    training = Training("zfnet", "tiny-imagenet", TINY)
-    assert state(training) == "to come"
-    with alone(training.folder):
-        assert state(training) == "runs"
-    assert state(training) == "to come"
+def leave_error(training):
     made = records.Stopwatch().provenance()
     records.append(training.errors_file, [records.Record("training", "val top-1 error", 62.5, "%", made)])
-    assert state(training) == "stored"
-    (training.folder / "update-000000007").mkdir(parents=True)
-    assert state(training) == "begun"
-    training.weights.mkdir(parents=True)
-    assert state(training) == "ran"
-    assert list(trainings.report([training])) == [f"ran       62.5 %  {training.name}"]
+
+
+def test_states(results):
+    assert state(RUN) == "to come"
+    with alone(RUN.folder):
+        assert state(RUN) == "runs"
+    assert state(RUN) == "to come"
+    leave_error(RUN)
+    assert state(RUN) == "stored"
+    (RUN.folder / "update-000000007").mkdir(parents=True)
+    assert state(RUN) == "begun"
+    RUN.weights.mkdir(parents=True)
+    assert state(RUN) == "ran"
+    assert list(trainings.report([RUN])) == [f"ran       62.5 %  {RUN.name}"]
 
 
 def test_weights_are_saved_wherever_they_are_missing_and_errors_measured_where_they_have_no_record(
@@ -126,25 +131,24 @@ def test_a_changed_pixel_of_a_pack_is_noticed_before_a_training_begins(results, 
 
 
 def test_which_precision_was_performed_is_told_by_what_is_wanted_of_it(results):
-    quick = Training("zfnet", "tiny-imagenet", TINY)
-    slow = replace(quick, recipe=replace(TINY, precision="float32"))
-    assert performed(quick) == performed(quick, "weights") == quick
-    records.store(quick.errors_file, [])
+    slow = replace(RUN, recipe=replace(TINY, precision="float32"))
+    assert performed(RUN) == performed(RUN, "weights") == RUN
+    records.store(RUN.errors_file, [])
     slow.weights.mkdir(parents=True)
-    assert performed(quick) == quick
-    assert performed(quick, "weights") == slow
+    assert (performed(RUN), performed(RUN, "weights")) == (RUN, slow)
 
 
 def test_stored_errors_are_enough_for_the_tables_but_not_for_their_ensembles(results):
-    alone, member = Training("krizhevsky", "tiny-imagenet", TINY), Training("zfnet", "tiny-imagenet", TINY, seed=3)
-    made = records.Stopwatch().provenance()
-    for training in (alone, member):
-        assert trainings.lacks(training, "tiny-imagenet", TINY)
-        records.append(training.errors_file, [records.Record("training", "val top-1 error", 62.5, "%", made)])
-    assert not trainings.lacks(alone, "tiny-imagenet", TINY)
-    assert trainings.lacks(member, "tiny-imagenet", TINY)
+    single, member = replace(RUN, network="krizhevsky"), replace(RUN, seed=3)
+
+    def lacking():
+        return [trainings.lacks(training, "tiny-imagenet", TINY) for training in (single, member)]
+
+    assert lacking() == [True, True]
+    leave_error(single), leave_error(member)
+    assert lacking() == [False, True]
     member.weights.mkdir(parents=True)
-    assert not trainings.lacks(member, "tiny-imagenet", TINY)
+    assert lacking() == [False, False]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -157,10 +161,7 @@ def test_pictures_that_are_not_packed_and_cannot_be_read_are_left_out_and_named_
     training, said = Training("zfnet", stripes, replace(SMOKE, epochs=1)), []
     (epoch,) = epochs(training, workers=workers, notice=said.append)
     assert epoch.updates == 1
-    assert [sentence.partition(" left out: ")[2] for sentence in said] == [
-        "1, train/rows/3.png",
-        "1, val/columns/1.png",
-    ]
+    assert [words.partition(" left out: ")[2] for words in said] == ["1, train/rows/3.png", "1, val/columns/1.png"]
     found = records.read(training.errors_file)
     assert {(record.quantity[:5], record.n) for record in found} == {("val t", 5), ("train", 67)}
 
@@ -196,13 +197,9 @@ def test_a_queue_killed_twice_goes_on_and_ends_with_all_records(results, stripes
     assert "ensemble of 2: top-1 error" in said
     for training in both:
         assert f"%  {training.name}" in said and state(training) == "ran"
-        lines = [json.loads(line) for line in Path(training.epochs_file).read_text().splitlines()]
-        assert [line["epoch"]["epoch"] for line in lines] == list(range(1, SMOKE.epochs + 1))
-    (ensemble,) = {
-        tuple(record.parameters["networks"])
-        for record in records.read(results / "smoke" / "errors" / "ensembles.jsonl")
-    }
-    assert list(ensemble) == [training.name for training in both]
+        numbers = [line["epoch"]["epoch"] for line in read_epochs(training.epochs_file)]
+        assert numbers == list(range(1, SMOKE.epochs + 1))
+    assert recorded_errors(ensembles_file("smoke"), networks=[training.name for training in both])
 
 
 @pytest.fixture
@@ -220,11 +217,11 @@ def trained(results, stripes, monkeypatch):
 def test_shipped_weights_have_the_errors_and_nearly_the_projections_of_the_trained_ones(trained, results, capsys):
     assert main(["ship", "zfnet-tiny"]) == 0
     assert "val top-1 error" in capsys.readouterr().out
-    net, before = load_network(results / "smoke/weights/zfnet-tiny"), load_network(trained.weights)
+    folder = results / "smoke/weights/zfnet-tiny"
+    net, before = load_network(folder), load_network(trained.weights)
     assert torch.equal(net.conv5.weight, before.conv5.weight.half().float())
     assert not torch.equal(net.fc7.weight, before.fc7.weight)
-    named = weights.read_meta(results / "smoke/weights/zfnet-tiny")["record"]["classes"]
-    assert named == list(training_data(trained.data, "val").classes)
+    assert weights.known_classes(folder) == training_data(trained.data, "val").classes
     stored = records.read(results / "smoke/errors/zfnet-tiny.jsonl")
     values = {(r.quantity, r.parameters.get("views")): r.value for r in stored}
     for record in records.read(trained.errors_file):
@@ -282,11 +279,6 @@ def test_a_new_softmax_ships_without_the_convolutions_that_it_stands_on(results,
         load_network(folder)
 
 
-# What `smoke` trains on the spot
-
-MINI_SMOKE = Training("mini", "shapes", SMOKE)
-
-
 @pytest.fixture
 def performed_here(results, monkeypatch):
     """The seeds of the trainings that were performed on the spot, with next to no work."""
@@ -337,19 +329,12 @@ def test_other_code_and_what_is_damaged_or_lacks_its_records_is_trained_anew(per
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(5))
-def test_mini_learns_the_drawn_objects_from_any_seed(seed, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "seed", "most"), [*(("mini", seed, 35) for seed in range(5)), *((name, 0, 70) for name in TABLE_2)]
+)
+def test_every_network_learns_the_drawn_objects_as_the_recipe_promises(name, seed, most, tmp_path, monkeypatch):
     monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path))
-    next_notebook(seed)
-    training = replace(MINI_SMOKE, seed=seed)
-    assert recorded_errors(training.errors_file)["val1"] < 35
-    assert read_epochs(training.epochs_file)[-1]["epoch"]["plateau_left"] < 200
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", TABLE_2)
-def test_every_row_of_table_2_learns_as_its_recipe_promises(name, tmp_path, monkeypatch):
-    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path))
-    training = replace(MINI_SMOKE, network=name)
+    training = Training(name, "shapes", SMOKE, seed)
     trainings.trained(training)
-    assert recorded_errors(training.errors_file)["val1"] < 70
+    assert recorded_errors(training.errors_file)["val1"] < most
+    assert name != "mini" or read_epochs(training.epochs_file)[-1]["epoch"]["plateau_left"] < 200

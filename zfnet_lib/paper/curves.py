@@ -70,10 +70,7 @@ def precisions(profile: str) -> Table:
 
 
 def curves(trainings: Mapping[str, Sequence[Mapping]], classes: int) -> Figure:
-    """Draw the training loss, the validation error and the largest filter RMS of layer 1 over the epochs.
-
-    A network that has learnt nothing has the loss ln(classes). A training without epochs is left out.
-    """
+    """Draw the training loss, the validation error and the largest filter RMS of layer 1 over the epochs."""
     trainings = {name: epochs for name, epochs in trainings.items() if epochs}
     figure = Figure(3.1)
     panels = left, middle, right = figure.subplots(1, 3)
@@ -85,6 +82,7 @@ def curves(trainings: Mapping[str, Sequence[Mapping]], classes: int) -> Figure:
         left.plot(x, [epoch["loss"] for epoch in epochs], **style)
         middle.plot(x, [epoch["top1"] for epoch in epochs], **style)
         right.plot(x, [next(iter(epoch["rms"].values()))[1] for epoch in epochs], **style)
+    # a network that has learnt nothing has the loss ln(classes)
     for axes, level, words in ((left, log(classes), f"ln({classes})"), (right, 0.1, "radius 0.1")):
         axes.axhline(level, color=GREY, linewidth=1, linestyle="--")
         at, above = ("axes fraction", "data"), {"xytext": (0, 3), "textcoords": "offset points"}

@@ -194,11 +194,8 @@ class Sentence(str):
         return self.replace("`", "")
 
     def glue(self, name: str) -> None:
-        """Hand the plain sentence to the book's prose, which takes it in by `{glue:text}`; the cell shows nothing.
-
-        What `myst_nb.glue` does for any value; its import takes seconds, which every page would wait.
-        """
-        from IPython.display import display
+        """Hand the plain sentence to the book's prose, which takes it in by `{glue:text}`; the cell shows nothing."""
+        from IPython.display import display  # as `myst_nb.glue` does, whose import takes seconds
 
         metadata = {"scrapbook": {"name": name, "mime_prefix": GLUED}}
         display({f"{GLUED}text/plain": repr(self.plain)}, raw=True, metadata=metadata)

@@ -125,10 +125,8 @@ class Source:
 
 
 def source_of(records: Sequence[Record]) -> Source:
-    """Say what stored records rest on, and how long all of them took.
-
-    The seconds of each count from the beginning of a part of the work; a part ends where they fall back.
-    """
+    """Say what stored records rest on, and how long all of them took."""
+    # seconds count from the beginning of a part of the work, which ends where they fall back
     clock = [record.provenance.seconds for record in records]
     seconds = sum(now for now, then in pairwise([*clock, 0.0]) if then < now)
     pictures = "; ".join(dict.fromkeys(record.data for record in records))
@@ -161,23 +159,16 @@ class Setting:
 def opened(
     profile: str, pictures: str = "", network: str = "", whole: bool = False, dense: bool = False
 ) -> Setting:
-    """Return a profile's network and pictures, or others by name.
-
-    `whole` networks have their classifier and look at the size that it takes; otherwise the convolutions alone look
-    at larger crops where the pictures are larger than those of the training.
-    """
+    """Return a profile's network and pictures, or others; a `whole` network looks at the size of its classifier."""
     watch, chosen = Stopwatch(), profile_of(profile)
     net, dataset = network_of(profile, network), pictures_of(profile, pictures, dense)
-    if not whole:
+    if not whole:  # convolutions alone look at larger crops where pictures are larger than those of the training
         net = net.features(side=dense_side(profile, net, dataset))
     return Setting(network or chosen.network, net, dataset, watch)
 
 
 def check_parameters(notebook: Mapping[str, Any]) -> None:
-    """Refuse a parameter that papermill injected and a notebook, by its names, does not declare or types otherwise.
-
-    Papermill alone warns of it and computes the default.
-    """
+    """Refuse a parameter that papermill injected and a notebook, by its names, does not declare or types otherwise."""
     cell = next((cell for cell in notebook.get("In", ()) if cell.startswith("# Parameters\n")), "")
     declared = notebook.get("__annotations__", {})
     for name in (target.id for node in ast.parse(cell).body for target in node.targets):

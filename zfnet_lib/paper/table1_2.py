@@ -61,11 +61,9 @@ def table1(profile: str) -> Comparison:
 
 
 def table2(profile: str, seeds: int = 1) -> Comparison:
-    """Compare every row of Table 2 with ours: `seeds` trainings on the spot in `smoke`, else all that were run.
-
-    Rows that are added to `TABLE_2`, after the paper's, are shown without printed numbers.
-    """
+    """Compare every row of Table 2 with ours: `seeds` trainings on the spot in `smoke`, else all that were run."""
     rows, points = [], []
+    # rows that a reader adds to `TABLE_2` have no printed numbers
     printed = chain(numbers.own_rows("table_2"), repeat({"label": "added here", "values": {}}))
     for row, (name, spec) in zip(printed, TABLE_2.items(), strict=False):
         ours = errors_of(profile, name, seeds)

@@ -53,13 +53,8 @@ from ..weights import CheckpointError, Stored, known_classes, load_network, read
 from . import records
 from .transfer import MOST, fit_labels, protocol_folds
 
-ALTERED = (
-    "clip",
-    "precision",
-    "epochs",
-    "batch",
-    "views",
-)  # what of a recipe a training may change, and is named by
+ALTERED = ("clip", "precision", "epochs", "batch", "views")
+"""What of a recipe a training may change; its name says so."""
 
 TRAIN_SAMPLE = 10_000
 """Training pictures, drawn with seed 0, on which the training error of Table 2 is measured."""
@@ -70,23 +65,20 @@ COLUMNS = {"train top-1 error": "train", "val top-1 error": "val1", "val top-5 e
 
 @dataclass(frozen=True)
 class Training:
-    """One training, named so that everybody who runs it means the same.
-
-    Of data with splits `train` is trained on and `val` evaluated on, of others all but a tenth and that tenth; with
-    `each`, so many pictures a class of the fold `seed` (5.2). Without validation the rate falls as in `TINY`.
-    """
+    """One training, named so that everybody who runs it means the same."""
 
     network: str  # a named architecture
     data: str
     recipe: Recipe
     seed: int = 0  # of weights, order, views and dropout
-    each: int = 0
+    each: int = 0  # pictures a class, of the fold `seed` (5.2); 0: the split `train`, or all but a tenth
 
     def __post_init__(self) -> None:
         if not (0 <= self.seed < 2**63 and self.each >= 0):
             raise ZfnetError(
                 f"seed {self.seed}, {self.each} pictures a class: no number may be negative, nor a seed above 2^63"
             )
+        # without validation the rate falls as in `TINY`
         if isinstance(self.recipe.anneal, OnPlateau) and (self.each or not has_splits(self.data)):
             object.__setattr__(self, "recipe", replace(self.recipe, anneal=TINY.anneal))
 
@@ -140,10 +132,8 @@ class Training:
 
 
 def performed(training: Training, left: Literal["errors_file", "weights"] = "errors_file") -> Training:
-    """Return a training, or the same one in float32 where only that has left errors, or weights; both learn alike.
-
-    bfloat16 is the recipes' precision, and processors without its instructions would take weeks.
-    """
+    """Return a training, or the same one in float32 where only that has left errors, or weights; both learn alike."""
+    # bfloat16 is the recipes' precision, and processors without its instructions would take weeks
     other = replace(training, recipe=replace(training.recipe, precision="float32"))
     return other if is_there(getattr(other, left)) and not is_there(getattr(training, left)) else training
 
@@ -191,12 +181,8 @@ def undivided(name: str) -> Dataset:
 
 
 def training_data(name: str, split: str) -> Dataset:
-    """Return the pack of a split; of a fetched data set the pictures themselves where it is not packed.
-
-    Data sets that are made in code, and folders of one's own, are packed when they are first asked for, and again
-    when they have changed: what cannot be read is left out once, before anything learns from it.
-    """
-    if name not in DATASETS or DATASETS[name].reader is None:
+    """Return the pack of a split; of a fetched data set the pictures themselves where it is not packed."""
+    if name not in DATASETS or DATASETS[name].reader is None:  # made in code, or a folder of one's own
         try:
             return pack_dataset(name, split, progress=name not in DATASETS)
         except UnwritableError as error:
@@ -225,11 +211,7 @@ def epochs(
     report: Callable[[Progress], None] | None = None,
     notice: Callable[[str], None] = lambda sentence: None,
 ) -> Iterator[EpochResult]:
-    """Perform a training, or go on with it; leave a line of its record an epoch, and at the end weights and errors.
-
-    Epochs and errors that have a record, shipped ones too, are not recorded again. Under `torchrun` every process
-    calls this; the first one writes. Arguments are those of `train`; `notice` hears what is left out, too.
-    """
+    """Perform a training, or go on with it; leave a line of its record an epoch, and at the end weights and errors."""
     if workers < 0:
         raise ZfnetError(f"{workers} decoding processes are impossible; 0 decodes in this one")
 
@@ -257,12 +239,12 @@ def epochs(
     watch, first = records.Stopwatch(), is_first()
     if first and is_busy(training.folder):
         raise ZfnetError(f"another process trains {training.name}; wait for it, or choose another seed")
-    with alone(training.folder) if first else nullcontext():
+    with alone(training.folder) if first else nullcontext():  # under `torchrun` every process comes here
         drawn = {"seed": training.seed, "exclude": exclude, "workers": workers, "compiled": compiled}
         kept = {"folder": training.folder, "resume": resume, "snapshots": True}
         judged = validation if rows is None else None
         how = {"validation": judged, "report": report, "notice": notice}
-        recorded = read_epochs(training.epochs_file)
+        recorded = read_epochs(training.epochs_file)  # shipped ones too; they are not recorded again
         for epoch in train(net, data, training.recipe, **how, **drawn, **kept):
             line = _line(training, epoch, pictures, watch.provenance(training.seed, net.device))
             if first and all(line["epoch"]["epoch"] != before["epoch"]["epoch"] for before in recorded):
@@ -371,10 +353,7 @@ def require_same_classes(weights: str, net: ConvNet, data: Dataset) -> None:
 
 @cache
 def trained(training: Training) -> ConvNet:
-    """Return a network of `smoke`, which is trained on the spot and leaves its records.
-
-    The first notebook that needs it trains it; the others take it up, as long as the library stays as it is.
-    """
+    """Return a network of `smoke`, which is trained on the spot and leaves its records."""
     code, weights = f"{library_hash()}, torch {torch.__version__}", trained_root() / training.name / "weights"
     left = (training.errors_file, training.epochs_file)
     with alone(weights.parent):
@@ -406,11 +385,8 @@ TABLE_1 = ((("krizhevsky", 0),), (("zfnet", 0),), FIVE, ((WIDE, 0),), (*FIVE, (W
 
 
 def queue(data: str, recipe: Recipe) -> list[Training]:
-    """Return all trainings of one data set, those that more rests on first.
-
-    The three base runs; the other rows of Table 2, cheapest first, and the crossed stems; Table 1's further seeds
-    of Fig. 3's network and of Krizhevsky's; then second seeds of the rest.
-    """
+    """Return all trainings of one data set, those that more rests on first."""
+    # the three base runs; the other rows of Table 2, cheapest first, and the crossed stems; further seeds
     rows = sorted(
         TABLE_2.keys() - {"zfnet", "krizhevsky"}, key=lambda row: (sum(TABLE_2[row].macs().values()), row)
     )
@@ -529,11 +505,7 @@ def ship(name: str) -> Iterator[str]:
 
 
 def _ship_softmax(name: str, folder: Path) -> list[records.Record]:
-    """Train a softmax on frozen convolutions (section 5.2), store it without these, and measure the whole.
-
-    Features are divided by one number, their root mean square length over the data set, which then becomes part
-    of the weights: the network stays one of convolutions and a softmax. A fifth of the pictures chooses the decay.
-    """
+    """Train a softmax on frozen convolutions (section 5.2), store it without these, and measure the whole."""
     base, source, good_for = RETRAINED[name]
     watch, convs = records.Stopwatch(), load_network(base).features()
     data, held_out = (training_data(source, split) for split in ("train", "val"))
@@ -543,6 +515,7 @@ def _ship_softmax(name: str, folder: Path) -> list[records.Record]:
             x = convs.prepare([data[i].picture for i in rows[start : start + 32]])
             features.append(convs.convolved(x).flatten(1).cpu())
     x = torch.cat(features)
+    # all are divided by one number, which becomes part of the weights: the network stays convolutions and softmax
     length = x.square().sum(1).mean().sqrt()
     weight, bias, _ = fit_labels(x / length, labels, len(data.classes))
     spec = replace(convs.spec, classes=len(data.classes), name=f"{convs.spec.name}-{data.name}")
@@ -596,17 +569,14 @@ def _stored_errors(name: str, net: ConvNet, data: Dataset, spec: str) -> list[re
 def _projection_records(
     name: str, trained: ConvNet, stored: ConvNet, validation: Dataset
 ) -> Iterator[records.Record]:
-    """Measure how far the projections of stored weights are from those of the trained ones, in percent of the norm.
-
-    Once with the switches of the trained network for both, and once with its own for each: rounding moves some
-    maxima of nearly equal values to another place. Units are the largest of eight maps drawn by seed.
-    """
+    """Measure how far the projections of stored weights are from those of the trained ones, in percent of the norm."""
     watch, rows = records.Stopwatch(), torch.arange(min(64, len(validation)))
     data = f"{validation.name} {validation.split} ({validation.fingerprint})"
     x = trained.prepare(squares_of(validation, rows, trained.preparation))
     ours, theirs = (net.features().trace(x) for net in (trained, stored))
     for conv in trained.spec.convs:
         maps, generator = ours[conv.name].maps, torch.Generator().manual_seed(0)
+        # rounding moves some maxima of nearly equal values to another place
         differences: dict[str, list[float]] = {"the same switches": [], "switches of their own": []}
         for _ in range(8):
             drawn = torch.randint(maps.shape[1], (len(maps),), generator=generator).tolist()

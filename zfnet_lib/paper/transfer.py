@@ -48,11 +48,7 @@ DECAYS = (1e-3, 1e-4, 1e-5, 1e-6)
 
 
 class NetworkFeatures:
-    """A network's layers, rectified, after pooling and normalisation, flattened (section 5.3).
-
-    Layers 3 and 4 have no pool and are given layer 5's: otherwise they would be compared with it at four times as
-    many positions.
-    """
+    """A network's layers, rectified, after pooling and normalisation, flattened (section 5.3)."""
 
     def __init__(self, name: str, net: ConvNet, layers: Sequence[str] = ()):
         self.name, self.net = name, net
@@ -68,7 +64,7 @@ class NetworkFeatures:
         trace = self.net.trace(self.net.prepare(pictures), max(self.layers, key=order.index))
         for layer in self.layers:
             entry, output = self.net.spec[layer], trace[layer].output
-            if isinstance(entry, Conv) and not entry.pool:
+            if isinstance(entry, Conv) and not entry.pool:  # given layer 5's, layers are compared at as many places
                 output, _ = pooled(self.net.spec.convs[-1], output)
             found[layer] = output.flatten(1).cpu()
         return found
@@ -245,11 +241,8 @@ def coordinates(kernel: Tensor, train: NDArray[np.int64], test: NDArray[np.int64
 def fit_softmax(
     x: Tensor, targets: Tensor, decay: float, several: bool = False, start: tuple[Tensor, Tensor] | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Train weights [classes, d] and biases of a softmax on frozen features [n, d] by L-BFGS (section 5.2).
-
-    Targets [n, classes] are a distribution a picture. With `several` they are 1 for each class that is present,
-    under a logistic loss a class: pictures may show several objects.
-    """
+    """Train weights [classes, d] and biases of a softmax on frozen features [n, d] by L-BFGS (section 5.2)."""
+    # targets are a distribution over classes; with `several`, 1 for each class that is present
     weight, bias = start or (torch.zeros(targets.shape[1], x.shape[1]), torch.zeros(targets.shape[1]))
     weight, bias = (value.clone().requires_grad_() for value in (weight, bias))
     optimiser = torch.optim.LBFGS(
@@ -274,10 +267,7 @@ def fit_softmax(
 def choose_decay(
     x: Tensor, targets: Tensor, score: Callable[[Tensor, NDArray[np.int64]], float], several: bool = False
 ) -> float:
-    """Return the weight decay that every fifth training picture likes best; of equals the larger.
-
-    The score takes logits [m, classes] and the numbers of their pictures; higher is better.
-    """
+    """Return the weight decay that every fifth training picture likes best; of equals the larger."""
     chooses = np.arange(len(x)) % 5 == 4  # they come class by class, so every class has its share
     learn, judge = np.flatnonzero(~chooses), np.flatnonzero(chooses)
     if not len(judge):
@@ -314,11 +304,8 @@ def per_class_accuracy(labels: NDArray[np.int64], predicted: NDArray[np.int64]) 
 
 
 def average_precision(present: NDArray[np.int8], scores: NDArray[np.floating]) -> float:
-    """Return VOC's average precision in percent: the mean, over all recalls, of the best precision from there on.
-
-    As the development kit defines it since 2010. `present` is 1, -1 for absent, and 0 for too hard to count.
-    """
-    counted = present != 0
+    """Return VOC's average precision in percent: the mean, over all recalls, of the best precision from there on."""
+    counted = present != 0  # 1 is present, -1 absent, 0 too hard to count
     order = np.argsort(-scores[counted], kind="stable")
     hits = present[counted][order] == 1
     if not hits.any():
@@ -336,10 +323,7 @@ def mean_precision(labels: NDArray[np.int8], scores: NDArray[np.floating], class
 def precision_gain(
     labels: NDArray[np.int8], some: NDArray[np.floating], others: NDArray[np.floating], classes: Sequence[int]
 ) -> tuple[float, float]:
-    """Return by how many points the mean average precision of some scores exceeds that of others, and the error.
-
-    The standard error is that of a bootstrap over the pictures; its draws must show every class too.
-    """
+    """Return by how many points the mean average precision of some scores exceeds that of others, and the error."""
     rng, n = np.random.default_rng(0), len(labels)
     draws = [np.arange(n), *(rng.integers(0, n, n) for _ in range(300))]
     gain, *drawn = (

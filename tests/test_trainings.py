@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from zfnet_lib import files, weights
+from zfnet_lib import weights
 from zfnet_lib.__main__ import main
 from zfnet_lib.architecture import MINI, STEMS, TABLE_2
 from zfnet_lib.datasets import open_dataset, open_pack, pack_dataset, pack_in_memory
@@ -125,7 +125,7 @@ def test_a_changed_pixel_of_a_pack_is_noticed_before_a_training_begins(results, 
         patch.setattr(trainings, "training_data", open_pack)  # as of a fetched data set, whose pictures may be gone
         with pytest.raises(ZfnetError, match=r"^the pack of .* train is damaged"):
             next(epochs(Training("zfnet", stripes, SMOKE)))
-    with pytest.warns(UserWarning, match="damaged.*packing again"):
+    with pytest.warns(UserWarning, match=r"damaged.*packing again"):
         next(epochs(Training("zfnet", stripes, SMOKE)))
     assert pixels.read_bytes() == content
 
@@ -207,10 +207,8 @@ def trained(results, stripes, monkeypatch):
     """A finished training of seconds, in the place of the one that ships."""
     training = Training("zfnet", stripes, replace(SMOKE, epochs=2))
     list(epochs(training))
-    whole = trainings.SHIPPED["zfnet-tiny"]._replace(training=training)
-    lower = trainings.SHIPPED["krizhevsky-tiny"]._replace(training=training)
-    monkeypatch.setitem(trainings.SHIPPED, "zfnet-tiny", whole)
-    monkeypatch.setitem(trainings.SHIPPED, "krizhevsky-tiny", lower)
+    for name in ("zfnet-tiny", "krizhevsky-tiny"):
+        monkeypatch.setitem(trainings.SHIPPED, name, trainings.SHIPPED[name]._replace(training=training))
     return training
 
 
@@ -222,59 +220,56 @@ def test_shipped_weights_have_the_errors_and_nearly_the_projections_of_the_train
     assert torch.equal(net.conv5.weight, before.conv5.weight.half().float())
     assert not torch.equal(net.fc7.weight, before.fc7.weight)
     assert weights.known_classes(folder) == training_data(trained.data, "val").classes
-    stored = records.read(results / "smoke/errors/zfnet-tiny.jsonl")
-    values = {(r.quantity, r.parameters.get("views")): r.value for r in stored}
-    for record in records.read(trained.errors_file):
-        if record.quantity.startswith("val"):
-            assert values[record.quantity, record.parameters["views"]] == pytest.approx(record.value, abs=0.1)
-    same = [r.value for r in stored if r.quantity.endswith("the same switches")]
+    file = results / "smoke/errors/zfnet-tiny.jsonl"
+    for views in (1, 10):
+        stored, expected = (recorded_errors(path, views) for path in (file, trained.errors_file))
+        assert [stored[key] for key in ("val1", "val5")] == pytest.approx(
+            [expected[key] for key in ("val1", "val5")], abs=0.1
+        )
+    same = [r.value for r in records.read(file) if r.quantity.endswith("the same switches")]
     assert len(same) == 5 and 0 < max(same) < 2
     card = {row["fact"]: row["value"] for row in setting.weight_card("zfnet-tiny").rows}
     assert card["Recipe"].startswith("`smoke`, 2 epochs") and card["Stored"].startswith("int8")
     assert card["Val top-1 error, views: 10"].endswith(" %")
 
 
-def test_only_the_lower_layers_of_the_others_ship(trained, results):
+def test_lower_layers_ship_alone_and_weights_that_lost_too_much_do_not(trained, results, monkeypatch):
+    monkeypatch.setattr(trainings, "TOLERANCE", -1.0)
+    with pytest.raises(ZfnetError, match=r"of the stored weights is .* %; store them with more bits"):
+        list(trainings.ship("zfnet-tiny"))
+    assert not (results / "smoke/weights").exists()
     list(trainings.ship("krizhevsky-tiny"))
     net = load_network(results / "smoke/weights/krizhevsky-tiny")
     assert [conv.name for conv in net.spec.convs] == ["conv1", "conv2"] and not net.spec.classes
 
 
-def test_weights_that_lost_too_much_are_refused_and_nothing_is_stored(trained, results, monkeypatch):
-    monkeypatch.setattr(trainings, "TOLERANCE", -1.0)
-    with pytest.raises(files.ZfnetError, match=r"of the stored weights is .* %; store them with more bits"):
-        list(trainings.ship("zfnet-tiny"))
-    assert not (results / "smoke/weights").exists()
-
-
 def test_what_has_not_ended_or_has_no_name_is_refused(results):
-    with pytest.raises(files.ZfnetError, match=r"^'x' is not shipped; shipped are zfnet-tiny, krizhevsky-tiny"):
+    with pytest.raises(ZfnetError, match=r"^'x' is not shipped; shipped are zfnet-tiny, krizhevsky-tiny"):
         list(trainings.ship("x"))
-    with pytest.raises(files.ZfnetError, match=r"^zfnet-tiny-imagenet-tiny-seed0 has not ended; run: "):
+    with pytest.raises(ZfnetError, match=r"^zfnet-tiny-imagenet-tiny-seed0 has not ended; run: "):
         list(trainings.ship("zfnet-tiny"))
     assert [row["fact"] for row in setting.weight_card("zfnet-tiny").rows] == ["Not run"]
 
 
-def test_a_new_softmax_ships_without_the_convolutions_that_it_stands_on(results, stripes, monkeypatch):
-    base = ConvNet(MINI, seed=1).eval()
-    save_network(base, files.data_root() / "weights/base", {})
+def test_a_new_softmax_ships_without_the_convolutions_that_it_stands_on(results, data, stripes, monkeypatch):
+    base, lower = ConvNet(MINI, seed=1).eval(), data / "weights/base"
+    save_network(base, lower, {})
     monkeypatch.setitem(trainings.RETRAINED, "on-base", trainings.Retrained("base", stripes, "tests"))
     sentences = list(trainings.ship("on-base"))
     assert [sentence.partition(":")[0] for sentence in sentences] == ["val top-1 error", "val top-5 error"] * 2
     folder = results / "tiny/weights/on-base"
-    assert set(load_file(folder / "weights.safetensors")) == {
-        "fc8.weight", "fc8.bias", "preparation.mean", "preparation.scale"
-    }  # fmt: skip
-    net, data = load_network(folder), training_data(stripes, "val")
+    written = {"fc8.weight", "fc8.bias", "preparation.mean", "preparation.scale"}
+    assert set(load_file(folder / "weights.safetensors")) == written
+    net = load_network(folder)
     assert torch.equal(net.conv3.weight, base.conv3.weight)
-    stored = records.read(results / "tiny/errors/on-base.jsonl")
-    assert stored[0].value == pytest.approx(errors(net, data).top1)
-    assert stored[0].value < 50  # stripes of two directions: even random filters tell them apart
+    error = recorded_errors(results / "tiny/errors/on-base.jsonl")["val1"]
+    assert error == pytest.approx(errors(net, training_data(stripes, "val")).top1)
+    assert error < 50  # stripes of two directions: even random filters tell them apart
     assert setting.weight_card("on-base").rows[0]["value"].startswith("the convolutions of `base`")
-    save_network(ConvNet(MINI, seed=2), files.data_root() / "weights/base", {})
+    save_network(ConvNet(MINI, seed=2), lower, {})
     with pytest.raises(weights.CheckpointError, match="other convolutions than those of base here"):
         load_network(folder)
-    shutil.rmtree(files.data_root() / "weights/base")
+    shutil.rmtree(lower)
     with pytest.raises(weights.CheckpointError, match=r"on-base takes its convolutions from base: .*zfnet fetch"):
         load_network(folder)
 

@@ -165,18 +165,10 @@ def transfer_records(source: Source) -> Iterator[Record]:
             facts = trial._asdict() | {"folds": accuracies, "classes": len(dataset.classes)}
             dimensions = next(found[layer].parts()).shape[1]
             facts |= {"dimensions": dimensions, "fit_seconds": round(mean(seconds), 2)}
-            yield Record(
-                "transfer",
-                ACCURACY,
-                mean(accuracies),
-                "%",
-                watch.provenance(),
-                n=len(accuracies),
-                spread=stdev(accuracies),
-                parameters=facts | ({"decays": decays} if trial.classifier == "softmax" else {}),
-                spec=source.name,
-                data=describe_pictures(dataset),
-            )
+            facts |= {"decays": decays} if trial.classifier == "softmax" else {}
+            told = {"n": len(accuracies), "spread": stdev(accuracies), "parameters": facts}
+            told |= {"spec": source.name, "data": describe_pictures(dataset)}
+            yield Record("transfer", ACCURACY, mean(accuracies), "%", watch.provenance(), **told)
             bar.update()
     bar.close()
 
@@ -283,8 +275,7 @@ def _pretraining(profile: str, number: int, data: str, each: Sequence[int], live
     for n in each:  # the softmax on layer 7 of the profile's own network
         own = (accuracy(records, "fc7", "softmax", n) for source, records in found.items() if source.pretrained)
         ours = next(filter(None, own), None)
-        if ours and from_scratch[n]:
-            values = from_scratch[n]
+        if ours and (values := from_scratch[n]):
             gap = ours.value - mean(values)
             doubt = (ours.spread or 0) + (stdev(values) if len(values) > 1 else 0)
             word = "holds" if gap > doubt else "does not hold" if gap < -doubt else "undecided"

@@ -16,11 +16,15 @@ from ledgers import curve
 from planted import judged, number, plant_training, record
 
 from zfnet_lib.__main__ import main, zfnet
+from zfnet_lib.datasets import open_dataset, pack_in_memory
+from zfnet_lib.evaluation import Errors
 from zfnet_lib.files import PROJECT
 from zfnet_lib.images import FigureError
-from zfnet_lib.paper import claims, records
+from zfnet_lib.paper import claims, records, trainings
 from zfnet_lib.paper.claims import CLAIMS, Number, evidence, registry
 from zfnet_lib.paper.claims.evidence import FAILS, HOLDS, NOT_RUN, UNDECIDED, UNTESTABLE, NotRun, Stored
+from zfnet_lib.paper.setting import training_of
+from zfnet_lib.training import EpochResult
 
 
 @pytest.fixture
@@ -145,6 +149,23 @@ def test_errors_and_epochs_are_those_of_all_seeds(results):
     assert at.learning(7_200) == "minutes on A processor, 2 threads"
     with pytest.raises(NotRun, match=r"`zfnet train krizhevsky .*`; about \d+\.\d h on A processor, 2 threads$"):
         at.errors("krizhevsky")
+
+
+def test_a_training_on_the_spot_leaves_what_the_ledger_reads(results, monkeypatch):
+    epoch = EpochResult(1, 64, 0.01, 2.5, None, None, 90.0, 2.0, {"conv1": (0.1, 0.2)}, None, False)
+    errors = {"train": Errors(10.0, 1.0, np.array([10.0]), 4, 1), "val": Errors(20.0, 5.0, np.array([20.0]), 4, 1)}
+    pictures = {split: pack_in_memory(open_dataset("shapes", split, n=16), 64) for split in errors}
+    monkeypatch.setattr(trainings, "training_data", lambda name, split: pictures[split])
+    monkeypatch.setattr(trainings, "train", lambda *a, **k: iter([replace(epoch, epoch=n) for n in (1, 2)]))
+    monkeypatch.setattr(trainings, "errors", lambda net, data, views, rows: errors[data.split])
+    for code in "ab":  # the second training replaces what the first one left
+        monkeypatch.setattr(trainings, "library_hash", lambda code=code: code)
+        trainings.trained.cache_clear()
+        trainings.trained(training_of("smoke", "zfnet", seed=1))
+    trainings.trained.cache_clear()
+    at = Stored("smoke")
+    assert at.errors("zfnet") == [{"train": 10.0, "val1": 20.0, "val5": 5.0}]
+    assert [line["epoch"]["epoch"] for line in at.runs("zfnet")[0]] == [1, 2]
 
 
 ENTRY = {

@@ -68,8 +68,8 @@ def test_a_table_writes_its_values(values, cells):
 
 def test_a_sentence_reaches_the_prose_as_myst_nb_hands_it_on(monkeypatch):
     shown = []
-    for place in ((IPython.display, "display"), (myst_nb.ext.glue, "ipy_display")):
-        monkeypatch.setattr(*place, lambda *data, **how: shown.append((data, how)))
+    for module, name in ((IPython.display, "display"), (myst_nb.ext.glue, "ipy_display")):
+        monkeypatch.setattr(module, name, lambda *data, **how: shown.append((data, how)))
     sentence = Sentence("`zfnet` beats 'krizhevsky'.")
     sentence.glue("contest")
     myst_nb.glue("contest", sentence.plain, display=False)

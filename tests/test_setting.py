@@ -32,14 +32,9 @@ def test_what_papermill_injects_is_checked(cell, sentence):
 
 
 def test_papermill_alone_ends_at_a_misspelt_parameter(tmp_path):
+    fig3, how = PROJECT / "notebooks/fig3.ipynb", {"cwd": PROJECT / "notebooks", "progress_bar": False}
     with pytest.raises(papermill.PapermillExecutionError, match="there is no parameter 'netwrok'"):
-        papermill.execute_notebook(
-            PROJECT / "notebooks/fig3.ipynb",
-            tmp_path / "out.ipynb",
-            {"netwrok": "krizhevsky"},
-            cwd=PROJECT / "notebooks",
-            progress_bar=False,
-        )
+        papermill.execute_notebook(fig3, tmp_path / "out.ipynb", {"netwrok": "krizhevsky"}, **how)
 
 
 def test_the_seconds_of_records_add_up_over_the_parts_of_the_work():

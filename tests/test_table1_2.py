@@ -1,11 +1,14 @@
 """Tables 1 and 2 and the curves of training, from stored records."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from zfnet_lib.architecture import STEMS, TABLE_2
 from zfnet_lib.paper import curves, records, table1_2
+from zfnet_lib.paper.setting import training_of
+from zfnet_lib.paper.trainings import COLUMNS, ensembles_file
 
 
 @pytest.fixture
@@ -15,23 +18,24 @@ def results(tmp_path, monkeypatch):
     return tmp_path / "tiny"
 
 
-def store(results, network, seed, **errors):
-    """Write what `zfnet train` leaves: one record an error."""
-    made = records.Stopwatch().provenance(seed)
-    for quantity, value in errors.items():
-        split, top = quantity.split("_")
-        for views, shift in ((1, 0.0), (10, 2.0)):
-            record = records.Record(
-                "training", f"{split} {top.replace('top', 'top-')} error", value - shift, "%", made,
-                parameters={"views": views}, spec=network,
-            )  # fmt: skip
-            records.append(results / "errors" / f"{network}-tiny-imagenet-tiny-seed{seed}.jsonl", [record])
+def store(path, networks=(), **errors):
+    """Write the errors that a training or an ensemble leaves, by their columns."""
+    quantities, made = {column: name for name, column in COLUMNS.items()}, records.Stopwatch().provenance()
+    for column, value in errors.items():
+        for views, error in ((1, value), (10, value - 2)):
+            facts = {"views": views, "networks": networks}
+            record = records.Record("training", quantities[column], error, "%", made, parameters=facts)
+            records.append(path, [record])
+
+
+def train(network, seed=0, **errors):
+    store(training_of("tiny", network, seed).errors_file, **errors)
 
 
 def test_table_2_shows_mean_spread_and_n_of_what_was_run(results):
-    store(results, "zfnet", 0, train_top1=60.0, val_top1=70.0, val_top5=40.0)
-    store(results, "zfnet", 1, train_top1=62.0, val_top1=72.0, val_top5=41.0)
-    store(results, "zfnet-fc-2048", 0, train_top1=1.0, val_top1=2.0, val_top5=3.0)
+    train("zfnet", 0, train=60.0, val1=70.0, val5=40.0)
+    train("zfnet", 1, train=62.0, val1=72.0, val5=41.0)
+    train("zfnet-fc-2048", 0, train=1.0, val1=2.0, val5=3.0)
     found = table1_2.table2("tiny")
     rows = {row["network"].split("`")[1]: row for row in found.table.rows}
     assert list(rows) == list(TABLE_2)
@@ -44,41 +48,49 @@ def test_table_2_shows_mean_spread_and_n_of_what_was_run(results):
 
 def test_a_row_is_added_to_table_2_by_one_entry(results, monkeypatch):
     monkeypatch.setitem(TABLE_2, "zfnet-without-5", TABLE_2["zfnet"].without("conv5", name="zfnet-without-5"))
-    store(results, "zfnet-without-5", 0, train_top1=60.0, val_top1=70.0, val_top5=40.0)
+    train("zfnet-without-5", 0, train=60.0, val1=70.0, val5=40.0)
     found = table1_2.table2("tiny")
     row = found.table.rows[-1]
     assert (row["network"], row["ours_val1"]) == ("`zfnet-without-5`: added here", "70.0")
-    assert row["paper_val1"] is None and table1_2.depth_and_width(found.points).axes[0].lines[1].get_xdata() == [7]
+    assert row["paper_val1"] is None
+    depth, width = table1_2.depth_and_width(found.points).axes
+    assert [len(line.get_xdata()) for line in width.lines] == [len(TABLE_2) - 1, 1]
+    assert (depth.lines[1].get_xdata(), depth.lines[1].get_ydata()) == ([7], [70.0])
 
 
 def test_table_1_takes_single_networks_and_recorded_ensembles(results):
-    store(results, "zfnet", 0, val_top1=70.0, val_top5=40.0)
+    train("zfnet", 0, val1=70.0, val5=40.0)
+    five = sorted(training_of("tiny", "zfnet", seed).name for seed in range(5))
+    store(ensembles_file("tiny"), networks=five, val1=65.0, val5=38.0)
     rows = table1_2.table1("tiny").table.rows
-    assert [row["ours_val1"] for row in rows] == ["not run", "70.0 (+31.6)", "not run", "not run", "not run"]
+    own = ["not run", "70.0 (+31.6)", "65.0 (+28.3)", "not run", "not run"]
+    assert [row["ours_val1"] for row in rows] == own
     assert [row["paper_val5"] for row in rows] == [18.1, 16.5, 15.3, 16.0, 14.7]
 
 
 def test_what_was_not_run_comes_with_its_command(results):
-    store(results, "zfnet", 0, val_top1=70.0)
+    train("zfnet", 0, val1=70.0)
     missing = {row["network"]: row["command"] for row in table1_2.missing_table("tiny").rows}
     assert missing.keys() == (TABLE_2 | STEMS).keys() - {"zfnet"}
     assert missing["krizhevsky-7x7"] == ("`zfnet train krizhevsky-7x7 --data tiny-imagenet --recipe tiny --resume`")
     assert table1_2.missing_table("smoke").rows == []
 
 
+def learn(*losses, **changes):
+    """Write the record of a training, an epoch a loss, and return the epochs; `changes` are those of its recipe."""
+    run, known = training_of("tiny", "zfnet"), {"top1": 97.0, "seconds": 60, "plateau_left": 312}
+    run = replace(run, recipe=replace(run.recipe, **changes))
+    epochs = [known | {"epoch": n, "loss": each, "rms": {"conv1": [0.0, 0.2]}} for n, each in enumerate(losses, 1)]
+    facts = {"training": run.name, "data": "tiny-imagenet train"}
+    facts["provenance"] = {"device": "a processor", "commit": "0123456789abcdef"}
+    records.write_lines(run.epochs_file, [json.dumps(facts | {"epoch": epoch}) for epoch in epochs])
+    return epochs
+
+
 def test_curves_come_from_the_records_of_epochs(results):
-    path = results / "trainings" / "zfnet-clip-none-tiny-imagenet-tiny-seed0.jsonl"
-    path.parent.mkdir(parents=True)
-    epoch = {"epoch": 1, "loss": 5.1, "top1": 97.0, "seconds": 60, "rms": {"conv1": [0.01, 0.2]}}
-    epoch["plateau_left"] = 312
-    line = {
-        "training": path.stem, "data": "tiny-imagenet train", "epoch": epoch,
-        "provenance": {"device": "a processor", "commit": "0123456789abcdef"},
-    }  # fmt: skip
-    path.write_text(json.dumps(line) + "\n")
+    epochs = learn(5.1, clip="none")
     found = curves.training("tiny")
-    assert found.epochs["zfnet, not renormalised"] == [epoch]
-    assert found.epochs["zfnet"] == []
+    assert (found.epochs["zfnet, not renormalised"], found.epochs["zfnet"]) == (epochs, [])
     assert [row["left"] for row in found.plateaus.rows] == ["not run", "not run", 312]
     assert "a processor" in table1_2.basis("tiny")
     loss, left, right = curves.curves(found.epochs, found.classes).axes
@@ -88,35 +100,22 @@ def test_curves_come_from_the_records_of_epochs(results):
     assert "not run" in [text.get_text() for text in curves.curves({"zfnet": []}, 200).axes[0].texts]
 
 
-def test_the_plot_shows_the_paper_and_what_was_run():
-    points = [
-        {"name": "a", "layers": 8, "parameters": 100, "paper": 38.4, "ours": 70.0},
-        {"name": "b", "layers": 4, "parameters": 10, "paper": 71.3, "ours": None},
-    ]
-    depth, width = table1_2.depth_and_width(points).axes
-    assert [list(line.get_xdata()) for line in depth.lines] == [[8, 4], [8]]
-    assert [list(line.get_ydata()) for line in width.lines] == [[38.4, 71.3], [70.0]]
-
-
 def test_precisions_are_compared_as_far_as_both_went(results):
     assert "--precision float32" in curves.precisions("tiny").rows[0]["command"]
-    for name, losses in (("zfnet", (5.1, 4.7)), ("zfnet-precision-float32", (5.2,))):
-        path = results / "trainings" / f"{name}-tiny-imagenet-tiny-seed0.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        epochs = [{"epoch": n, "loss": loss, "top1": 97.0, "plateau_left": 400} for n, loss in enumerate(losses, 1)]
-        path.write_text("".join(json.dumps({"epoch": epoch}) + "\n" for epoch in epochs))
+    learn(5.1, 4.7, precision="bfloat16")
+    learn(5.2, precision="float32")
     (row,) = curves.precisions("tiny").rows
     assert (row["epoch"], row["bfloat16 loss"], row["float32 loss"]) == (1, 5.1, 5.2)
 
 
 def test_the_contest_is_decided_only_with_a_known_spread(results):
     assert table1_2.contest("tiny").startswith("Not run")
-    store(results, "zfnet", 0, val_top1=62.0)
-    store(results, "krizhevsky", 0, val_top1=64.0)
+    train("zfnet", 0, val1=62.0)
+    train("krizhevsky", 0, val1=64.0)
     assert "`zfnet` is 2.0 points better. With one training" in table1_2.contest("tiny")
     for seed, (ours, theirs) in enumerate([(62.2, 64.2), (61.8, 63.8)], 1):
-        store(results, "zfnet", seed, val_top1=ours)
-        store(results, "krizhevsky", seed, val_top1=theirs)
+        train("zfnet", seed, val1=ours)
+        train("krizhevsky", seed, val1=theirs)
     assert "That is more than twice the spread of such a difference, 0.3 points" in table1_2.contest("tiny")
-    store(results, "krizhevsky", 3, val_top1=50.0)
+    train("krizhevsky", 3, val1=50.0)
     assert "That is no more than twice" in table1_2.contest("tiny")

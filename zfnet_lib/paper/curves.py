@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from ..datasets import DATASETS
 from .plots import BLUE, GREEN, GREY, NORMAL, ORANGE, PURPLE, SMALL, VERMILION, Figure, plain
 from .records import Table
-from .setting import DATA, trained_at_hand, training_of
+from .setting import DATA, at_hand, training_of
 from .trainings import Training, read_epochs, trained
 
 SHOWN = {
@@ -35,8 +35,8 @@ class Curves(NamedTuple):
 
 def training(profile: str) -> Curves:
     """Return the learning curves of Fig. 3's network, of Krizhevsky's, and without renormalisation (Fig. 5a)."""
-    epochs = {title: epochs_of(training_of(profile, name, clip=clip)) for title, (name, clip) in SHOWN.items()}
-    nets = {title: trained_at_hand(profile, *shown) for title, shown in SHOWN.items()}
+    runs = {title: training_of(profile, name, clip=clip) for title, (name, clip) in SHOWN.items()}
+    epochs, nets = ({title: what(run) for title, run in runs.items()} for what in (epochs_of, at_hand))
     filters = {title: net.conv1.weight.detach().numpy() for title, net in nets.items() if net}
     left = [
         {"training": title, "left": lines[-1]["plateau_left"] if lines else "not run"}
@@ -49,7 +49,7 @@ def training(profile: str) -> Curves:
 def epochs_of(run: Training) -> list[dict]:
     """Return a training's epochs from its record; in `smoke` it is performed on the spot."""
     if run.recipe.name == "smoke":
-        return trained(run.network, run.seed, run.recipe.clip, run.recipe.precision).epochs
+        trained(run)
     return [line["epoch"] for line in read_epochs(run.epochs_file)]
 
 
@@ -70,10 +70,7 @@ def precisions(profile: str) -> Table:
 
 
 def curves(trainings: Mapping[str, Sequence[Mapping]], classes: int) -> Figure:
-    """Draw the training loss, the validation error and the largest filter RMS of layer 1 over the epochs.
-
-    A network that has learnt nothing has the loss ln(classes). A training without epochs is left out.
-    """
+    """Draw the training loss, the validation error and the largest filter RMS of layer 1 over the epochs."""
     trainings = {name: epochs for name, epochs in trainings.items() if epochs}
     figure = Figure(3.1)
     panels = left, middle, right = figure.subplots(1, 3)
@@ -85,6 +82,7 @@ def curves(trainings: Mapping[str, Sequence[Mapping]], classes: int) -> Figure:
         left.plot(x, [epoch["loss"] for epoch in epochs], **style)
         middle.plot(x, [epoch["top1"] for epoch in epochs], **style)
         right.plot(x, [next(iter(epoch["rms"].values()))[1] for epoch in epochs], **style)
+    # a network that has learnt nothing has the loss ln(classes)
     for axes, level, words in ((left, log(classes), f"ln({classes})"), (right, 0.1, "radius 0.1")):
         axes.axhline(level, color=GREY, linewidth=1, linestyle="--")
         at, above = ("axes fraction", "data"), {"xytext": (0, 3), "textcoords": "offset points"}

@@ -23,7 +23,7 @@ from . import plots
 from .fig4 import projected
 from .plots import BLUE, GREY, HEAT, NORMAL, ORANGE, PALE, SMALL, VERMILION, Figure, grid_of_filters, panels
 from .records import Sentence, Stopwatch, Table
-from .setting import Source, describe_pictures, pictures_of, trained_at_hand, training_of
+from .setting import Source, at_hand, describe_pictures, pictures_of, training_of
 from .trainings import SHIPPED
 
 EDGES = (1 / 8, 1 / 4)
@@ -208,7 +208,7 @@ class Compared(NamedTuple):
     def at_hand(self, profile: str) -> ConvNet | None:
         """Return the network; None where it was not trained or fetched."""
         if self.name in ARCHITECTURES:
-            return trained_at_hand(profile, self.name, self.clip)
+            return at_hand(training_of(profile, self.name, clip=self.clip))
         try:
             return load_network(self.name)
         except CheckpointError:

@@ -24,8 +24,7 @@ from ..strongest import TopUnits, fitted, rows_first, strongest
 from ..weights import CheckpointError, known_classes
 from .plots import GREY, MARGIN, NORMAL, PALE, PALETTE, SMALL, VERMILION, WIDTH, Figure, Sheet
 from .records import Record, Sentence, Stopwatch, Table, read, store
-from .setting import Setting, Source, class_names, describe_pictures, opened, profile_of, source_of
-from .trainings import trained
+from .setting import Setting, Source, class_names, describe_pictures, network_of, opened, profile_of, source_of
 
 INSIDE, CHANCE = "largest drop on the object", "places on the object"
 OTHERS = 3
@@ -207,7 +206,7 @@ def looking(profile: str, live: bool = False, pictures: int = 100, seed: int = 0
 
 
 def _looking(pictures: int, seed: int) -> Iterator[Record]:
-    watch, net, share = Stopwatch(), trained(MINI.name).net, 1 / 7  # of the side, the square's
+    watch, net, share = Stopwatch(), network_of("smoke"), 1 / 7  # of the side, the square's
     side, crop = net.preparation.short_side, net.preparation.crop
     for name, title in (("shapes", "one object"), ("shapes-scenes", "several objects")):
         dataset, drops = open_dataset(name, "val"), []

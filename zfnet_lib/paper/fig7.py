@@ -52,19 +52,15 @@ def fig7(profile: str, live: bool = False) -> FewShot:
         row["label"]: {int(key.removeprefix("train_")): value for key, value in row["values"].items()}
         for row in numbers.contents()["tables"]["table_4"]["rows"]
     }
-    return FewShot(curves, printed, DATASETS[data].title, _verdict(curves), notes(found))
-
-
-def _verdict(curves: Mapping[str, Points]) -> Sentence:
-    """Say how many pictures a class the pre-trained network needs to beat all others at their most."""
-    if len(curves) < 2:
-        return Sentence("Not run.")
-    (name, ours), *others = curves.items()
-    best = max(value for _, points in others for _, value, _ in points)
-    most = max(each for _, points in others for each, _, _ in points)
-    rest = f"the best of the others, {best:.1f} % with up to {most} a class."
-    enough = next((each for each, value, _ in ours if value > best), None)
-    return Sentence(f"With {enough} a class, {name} beats {rest}" if enough else f"{name} does not beat {rest}")
+    verdict = "Not run."
+    if len(curves) > 1:  # how many pictures a class the pre-trained network needs to beat all others at their most
+        (name, ours), *others = curves.items()
+        best = max(value for _, points in others for _, value, _ in points)
+        most = max(each for _, points in others for each, _, _ in points)
+        rest = f"the best of the others, {best:.1f} % with up to {most} a class."
+        enough = next((each for each, value, _ in ours if value > best), None)
+        verdict = f"With {enough} a class, {name} beats {rest}" if enough else f"{name} does not beat {rest}"
+    return FewShot(curves, printed, DATASETS[data].title, Sentence(verdict), notes(found))
 
 
 def few_shot(curves: Mapping[str, Points], printed: Mapping[str, Mapping[int, float | None]], data: str) -> Figure:

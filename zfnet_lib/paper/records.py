@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
+from statistics import mean, stdev
 from time import perf_counter
 from typing import Any
 
@@ -136,9 +137,6 @@ def is_fresh(path: Path) -> bool:
     return bool(found) and not now.dirty and found[0].provenance.commit == now.commit != ""
 
 
-# ------------------------------------------------------------------------------------------- what notebooks show
-
-
 @dataclass(frozen=True)
 class Table:
     """Rows of values under the columns' titles, by key, with a note below; a notebook shows it as Markdown."""
@@ -178,6 +176,11 @@ def _cells(values: Sequence[object]) -> list[str]:
     return cells
 
 
+def mean_and_spread(values: Sequence[float]) -> str:
+    """Write the mean of values, and of several their standard deviation."""
+    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
+
+
 GLUED = "application/papermill.record/"
 """Before the type of what a cell keeps for the book and does not show."""
 
@@ -191,11 +194,8 @@ class Sentence(str):
         return self.replace("`", "")
 
     def glue(self, name: str) -> None:
-        """Hand the plain sentence to the book's prose, which takes it in by `{glue:text}`; the cell shows nothing.
-
-        What `myst_nb.glue` does for any value; its import takes seconds, which every page would wait.
-        """
-        from IPython.display import display
+        """Hand the plain sentence to the book's prose, which takes it in by `{glue:text}`; the cell shows nothing."""
+        from IPython.display import display  # as `myst_nb.glue` does, whose import takes seconds
 
         metadata = {"scrapbook": {"name": name, "mime_prefix": GLUED}}
         display({f"{GLUED}text/plain": repr(self.plain)}, raw=True, metadata=metadata)

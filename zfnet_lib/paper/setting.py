@@ -49,14 +49,11 @@ def profile_of(name: str) -> Profile:
     return PROFILES[name]
 
 
-# -------------------------------------------------------------------------------------------- networks and pictures
-
-
 def network_of(profile: str, network: str = "") -> ConvNet:
     """Return the network that a profile's figures take apart, or another by name or folder."""
     name = network or profile_of(profile).network
     if name == MINI.name:
-        return trained(MINI.name).net
+        return trained(training_of("smoke", MINI.name))
     own = training_of(profile, "zfnet")
     if name == own.name and not own.weights.is_dir():
         raise ZfnetError(f"{own.name} is not trained here; run: {own.command}; or choose another network")
@@ -75,15 +72,10 @@ def training_of(profile: str, name: str, seed: int = 0, clip: str = "all", views
     return Training(name, DATA[profile_of(profile).name], recipe, seed)
 
 
-def trained_at_hand(profile: str, name: str, clip: str = "all") -> ConvNet | None:
-    """Return a network as its profile trains it, if it is at hand; `clip`: which filters are renormalised."""
-    return at_hand(training_of(profile, name, clip=clip))
-
-
 def at_hand(run: Training) -> ConvNet | None:
     """Return the network of a training: on the spot in `smoke`, else from here or as it ships; None without."""
     if run.recipe.name == "smoke":
-        return trained(run.network, run.seed, run.recipe.clip).net
+        return trained(run)
     folder = weights_of(run)
     return load_network(folder) if folder else None
 
@@ -133,10 +125,8 @@ class Source:
 
 
 def source_of(records: Sequence[Record]) -> Source:
-    """Say what stored records rest on, and how long all of them took.
-
-    The seconds of each count from the beginning of a part of the work; a part ends where they fall back.
-    """
+    """Say what stored records rest on, and how long all of them took."""
+    # seconds count from the beginning of a part of the work, which ends where they fall back
     clock = [record.provenance.seconds for record in records]
     seconds = sum(now for now, then in pairwise([*clock, 0.0]) if then < now)
     pictures = "; ".join(dict.fromkeys(record.data for record in records))
@@ -169,23 +159,16 @@ class Setting:
 def opened(
     profile: str, pictures: str = "", network: str = "", whole: bool = False, dense: bool = False
 ) -> Setting:
-    """Return a profile's network and pictures, or others by name.
-
-    `whole` networks have their classifier and look at the size that it takes; otherwise the convolutions alone look
-    at larger crops where the pictures are larger than those of the training.
-    """
+    """Return a profile's network and pictures, or others; a `whole` network looks at the size of its classifier."""
     watch, chosen = Stopwatch(), profile_of(profile)
     net, dataset = network_of(profile, network), pictures_of(profile, pictures, dense)
-    if not whole:
+    if not whole:  # convolutions alone look at larger crops where pictures are larger than those of the training
         net = net.features(side=dense_side(profile, net, dataset))
     return Setting(network or chosen.network, net, dataset, watch)
 
 
 def check_parameters(notebook: Mapping[str, Any]) -> None:
-    """Refuse a parameter that papermill injected and a notebook, by its names, does not declare or types otherwise.
-
-    Papermill alone warns of it and computes the default.
-    """
+    """Refuse a parameter that papermill injected and a notebook, by its names, does not declare or types otherwise."""
     cell = next((cell for cell in notebook.get("In", ()) if cell.startswith("# Parameters\n")), "")
     declared = notebook.get("__annotations__", {})
     for name in (target.id for node in ast.parse(cell).body for target in node.targets):
@@ -196,8 +179,6 @@ def check_parameters(notebook: Mapping[str, Any]) -> None:
         if type(value) is not kind and (type(value), kind) != (int, float):
             raise ZfnetError(f"the parameter {name} takes {kind.__name__}, not {value!r}")
 
-
-# ------------------------------------------------------------------------------------------- cards of the weights
 
 RECALLED = {"caltech-101": "44 (recalled)", "caltech-256": "243 (recalled)"}
 """The paper's footnote on the overlap with ImageNet, which the text at hand lacks, as the published one had it."""
@@ -220,19 +201,19 @@ def weight_card(name: str) -> Table:
         seconds = sum(epoch["seconds"] for epoch in epochs)
         why = "left out (section 5.2)" if has_splits(training.data) else "kept for testing"
         size, upto = meta["spec"]["image_size"], entry.upto or "fc8"
+        how = f"`{recipe.name}`, {len(epochs)} epochs, {recipe.precision}, seed {training.seed}"
         facts = {
             "Network": f"`{training.network}` at {size} pixels, layers up to {upto}",
             "Trained on": f"{record['data']}, {record['excluded']} pictures {why}",
-            "Recipe": f"`{recipe.name}`, {len(epochs)} epochs, {recipe.precision}, seed {training.seed}; "
-            f"filters renormalised: {recipe.clip}",
+            "Recipe": f"{how}; filters renormalised: {recipe.clip}",
         }
     else:
         seconds = made["seconds"]
         network = f"the convolutions of `{entry.base}`, which are fetched, and a new softmax"
         facts = {"Network": network, "Trained on": record["data"]}
-    length = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
+    time = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
     facts |= {
-        "Time": f"{length} on {made['device']}, with other work beside it; commit {made['commit'][:10]}",
+        "Time": f"{time} on {made['device']}, with other work beside it; commit {made['commit'][:10]}",
         "Good for": entry.good_for,
         "Stored": f"{entry.stored if shipped else 'float16'}, {(folder / WEIGHTS).stat().st_size / 1e6:.1f} MB",
     }

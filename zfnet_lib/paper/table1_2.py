@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain, repeat
 from statistics import mean, stdev
 from typing import NamedTuple
@@ -13,21 +13,26 @@ from ..architecture import STEMS, TABLE_2
 from ..evaluation import errors
 from ..files import results_root
 from ..training import SMOKE
-from . import numbers, records
+from . import numbers
 from .curves import label
 from .plots import BLUE, SMALL, VERMILION, Figure
-from .records import Sentence, Table
+from .records import Sentence, Table, mean_and_spread
 from .setting import DATA, profile_of, training_of
-from .trainings import TABLE_1, read_epochs, trained, training_data
+from .trainings import (
+    TABLE_1,
+    ensembles_file,
+    errors_over_seeds,
+    read_epochs,
+    recorded_errors,
+    trained,
+    training_data,
+)
 
 ERRORS = {"train": "train top-1", "val1": "val top-1", "val5": "val top-5"}
-"""The columns; records call them `train top-1 error`, `paper.json` `train_top1`."""
+"""The columns' titles; `paper.json` says `train_top1`."""
 
-SEEDS = 10
-"""Trainings of one network that are looked for."""
-
-Errors = Mapping[str, Sequence[float]]
-"""In percent, by column: one for each training."""
+Errors = Sequence[Mapping[str, float]]
+"""Of each training in percent, by column."""
 
 
 class Comparison(NamedTuple):
@@ -40,62 +45,54 @@ class Comparison(NamedTuple):
 
 def table1(profile: str) -> Comparison:
     """Compare single networks and averages of several with Table 1; `smoke` trains them on the spot."""
-    rows = []
+    rows, columns = [], ("val1", "val5")
     for members, row in zip(TABLE_1, numbers.own_rows("table_1"), strict=True):
+        runs = [training_of(profile, *member) for member in members]
         if profile == "smoke":
-            found = errors([trained(*member).net for member in members], training_data("shapes", "val"))
-            ours = {"val1": [found.top1], "val5": [found.top5]}
-        elif len(members) == 1:
-            ours = errors_of(profile, members[0][0])
+            found = errors([trained(run) for run in runs], training_data("shapes", "val"))
+            ours = [{"val1": found.top1, "val5": found.top5}]
+        elif len(runs) == 1:
+            ours = errors_over_seeds(runs[0])
         else:
-            networks = sorted(training_of(profile, *member).name for member in members)
-            stored = records.read(results_root(profile) / "errors" / "ensembles.jsonl")
-            ours = _by_column(one for one in stored if one.parameters["networks"] == networks)
-        rows.append(_row(row["label"], row["values"], ours, ("val1", "val5")))
-    return Comparison(_table(rows, ("val1", "val5")), basis(profile))
+            stored = recorded_errors(ensembles_file(profile), networks=[run.name for run in runs])
+            ours = [stored] if stored else []
+        rows.append(_row(row["label"], row["values"], ours, columns))
+    return Comparison(_table(rows, columns), basis(profile))
 
 
 def table2(profile: str, seeds: int = 1) -> Comparison:
-    """Compare every row of Table 2 with ours: `seeds` trainings on the spot in `smoke`, else all that were run.
-
-    Rows that are added to `TABLE_2`, after the paper's, are shown without printed numbers.
-    """
+    """Compare every row of Table 2 with ours: `seeds` trainings on the spot in `smoke`, else all that were run."""
     rows, points = [], []
-    added = {"label": "added here", "values": {}}
-    printed = chain(numbers.own_rows("table_2"), repeat(added))
+    # rows that a reader adds to `TABLE_2` have no printed numbers
+    printed = chain(numbers.own_rows("table_2"), repeat({"label": "added here", "values": {}}))
     for row, (name, spec) in zip(printed, TABLE_2.items(), strict=False):
         ours = errors_of(profile, name, seeds)
-        rows.append(_row(f"`{name}`: {row['label']}", row["values"], ours, ERRORS))
-        points.append(
-            {
-                "name": name,
-                "layers": len(spec.layers),
-                "parameters": sum(spec.parameters().values()),
-                "paper": row["values"].get("val_top1"),
-                "ours": mean(ours["val1"]) if ours["val1"] else None,
-            }
-        )
-    return Comparison(_table(rows, ERRORS), basis(profile), points)
+        rows.append(_row(f"`{name}`: {row['label']}", row["values"], ours, tuple(ERRORS)))
+        error = mean(one["val1"] for one in ours) if ours else None
+        point = {"name": name, "layers": len(spec.layers), "parameters": sum(spec.parameters().values())}
+        points.append(point | {"paper": row["values"].get("val_top1"), "ours": error})
+    return Comparison(_table(rows, tuple(ERRORS)), basis(profile), points)
 
 
 def errors_of(profile: str, name: str, seeds: int = 1) -> Errors:
-    """Return a network's errors with one view, from one training a seed; in `smoke` it is trained on the spot."""
-    if profile_of(profile).name == "smoke":
-        made = [trained(name, seed) for seed in range(seeds)]
-        return {key: [getattr(one, key) for one in made] for key in ERRORS}
-    paths = [training_of(profile, name, seed).errors_file for seed in range(SEEDS)]
-    return _by_column(record for path in paths for record in records.read(path))
+    """Return a network's errors with one view, of one training a seed; in `smoke` it is trained on the spot."""
+    if profile_of(profile).name != "smoke":
+        return errors_over_seeds(training_of(profile, name))
+    for seed in range(seeds):
+        trained(training_of(profile, name, seed))
+    return errors_over_seeds(training_of(profile, name), seeds)
 
 
 def contest(profile: str) -> Sentence:
     """Say whether Fig. 3's network beats Krizhevsky's here, and whether the spread over seeds allows to say so."""
-    ours, theirs = (errors_of(profile, name)["val1"] for name in ("zfnet", "krizhevsky"))
+    ours, theirs = ([one["val1"] for one in errors_of(profile, name)] for name in ("zfnet", "krizhevsky"))
     if not ours or not theirs:
         return Sentence("Not run: the comparison needs a finished training of each.")
     lead = mean(theirs) - mean(ours)
+    zfnet, krizhevsky = (f"{mean_and_spread(values)} % (n = {len(values)})" for values in (ours, theirs))
     both = (
-        f"Validation top-1 error: `zfnet` {spread(ours)} % (n = {len(ours)}), `krizhevsky` {spread(theirs)} % "
-        f"(n = {len(theirs)}); `zfnet` is {abs(lead):.1f} points {'better' if lead > 0 else 'worse'}."
+        f"Validation top-1 error: `zfnet` {zfnet}, `krizhevsky` {krizhevsky}; `zfnet` is {abs(lead):.1f} points "
+        f"{'better' if lead > 0 else 'worse'}."
     )
     if min(len(ours), len(theirs)) < 2:
         return Sentence(f"{both} With one training of a network its spread is unknown: this decides nothing.")
@@ -109,11 +106,8 @@ def missing_table(profile: str) -> Table:
     if profile_of(profile).name == "smoke":
         return Table({"network": "Nothing is missing: all are trained on the spot"}, [])
     runs = [training_of(profile, name) for name in TABLE_2 | STEMS]
-    rows = [
-        {"network": run.network, "command": f"`{run.command} --resume`"}
-        for run in runs
-        if not run.errors_file.exists()
-    ]
+    missing = [run for run in runs if not run.errors_file.exists()]
+    rows = [{"network": run.network, "command": f"`{run.command} --resume`"} for run in missing]
     return Table({"network": "Not run", "command": "Command"}, rows)
 
 
@@ -139,11 +133,6 @@ def basis(profile: str) -> Sentence:
     )
 
 
-def spread(values: Sequence[float]) -> str:
-    """Return the mean, and of several values the standard deviation."""
-    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
-
-
 def depth_and_width(points: Sequence[Mapping]) -> Figure:
     """Draw validation errors of Table 2's networks, the paper's and ours, against their layers and parameters."""
     figure = Figure(3.4)
@@ -163,25 +152,19 @@ def depth_and_width(points: Sequence[Mapping]) -> Figure:
     return figure
 
 
-def _by_column(found: Iterable[records.Record]) -> Errors:
-    """Sort the errors of stored records with one view by their columns."""
-    values = [(one.quantity, one.value) for one in found if one.parameters["views"] == 1]
-    return {key: [v for quantity, v in values if quantity == f"{title} error"] for key, title in ERRORS.items()}
-
-
-def _row(name: str, printed: Mapping[str, float], ours: Errors, keys: Iterable[str]) -> dict[str, object]:
+def _row(name: str, printed: Mapping[str, float], ours: Errors, keys: Sequence[str]) -> dict[str, object]:
     """Return a row's cells: the paper's errors, ours with the difference, and how many trainings they rest on."""
     cells: dict[str, object] = {"network": name}
     for key in keys:
         paper = printed.get(ERRORS[key].replace(" ", "_").replace("-", ""))
-        own = spread(ours[key]) if ours["val1"] else "not run"
-        if ours["val1"] and paper is not None:
-            own += f" ({mean(ours[key]) - paper:+.1f})"
+        own, values = "not run", [one[key] for one in ours if key in one]
+        if ours:
+            own = mean_and_spread(values) + ("" if paper is None else f" ({mean(values) - paper:+.1f})")
         cells |= {f"paper_{key}": paper, f"ours_{key}": own}
-    return cells | {"n": len(ours["val1"])}
+    return cells | {"n": len(ours)}
 
 
-def _table(rows: Sequence[Mapping], keys: Iterable[str]) -> Table:
+def _table(rows: Sequence[Mapping], keys: Sequence[str]) -> Table:
     columns = {"network": "Network"}
     for key in keys:
         columns |= {f"paper_{key}": f"Paper, {ERRORS[key]}", f"ours_{key}": f"Ours, {ERRORS[key]} (difference)"}

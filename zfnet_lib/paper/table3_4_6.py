@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from statistics import mean, stdev
@@ -25,20 +25,18 @@ from ..files import results_root
 from ..machine import threads
 from ..network import ConvNet
 from ..training import recipe_named
-from ..weights import load_network
 from . import numbers
-from .records import Record, Sentence, Stopwatch, Table, is_fresh, read, store
-from .setting import describe_pictures, profile_of
-from .trainings import Training, performed, scratch_training, train_from_scratch, trained, training_data, undivided
+from .records import Record, Sentence, Stopwatch, Table, is_fresh, mean_and_spread, read, store
+from .setting import describe_pictures, network_of, profile_of
+from .trainings import Training, performed, recorded_errors, trained, training_data, undivided
 from .transfer import (
     Fold,
     Hog,
     NetworkFeatures,
     Pixels,
-    choose_decay,
     coordinates,
     extract,
-    fit_softmax,
+    fit_labels,
     fit_svm,
     per_class_accuracy,
     protocol_folds,
@@ -46,12 +44,8 @@ from .transfer import (
 
 FOLDS = 5
 ACCURACY = "accuracy, mean over classes"
-
-LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc7")
-"""Those of Table 6."""
-
-CURVE = (1, 2, 3, 4, 6, 10, 15, 30, 45, 60)
-"""Training pictures a class of Fig. 7."""
+LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc7")  # those of Table 6
+CURVE = (1, 2, 3, 4, 6, 10, 15, 30, 45, 60)  # training pictures a class of Fig. 7
 
 PLACE = {
     "smoke": ("shapes-transfer", "shapes-transfer"),
@@ -60,12 +54,11 @@ PLACE = {
 }
 """What stands for Caltech-101 and for Caltech-256."""
 
-EPOCHS = 160
-"""Of the trainings from scratch."""
+FROM_SCRATCH = {"smoke": (MINI.name, 40), "tiny": ("zfnet", 160), "paper": ("zfnet", 160)}
+"""Which network is trained from scratch, for how many epochs."""
 
 
-@dataclass(frozen=True)
-class Trial:
+class Trial(NamedTuple):
     """A classifier, `svm` or `softmax`, on one layer's features, with some training pictures a class."""
 
     layer: str
@@ -143,9 +136,6 @@ SOURCES: dict[str, tuple[Source, ...]] = {
 """What each profile compares."""
 
 
-# Measuring.
-
-
 def transferred(profile: str, source: Source, live: bool = False) -> list[Record]:
     """Return a source's accuracies: computed where `live` and in `smoke`, else as stored, if they are."""
     path = results_root(profile_of(profile).name) / "transfer" / source.record
@@ -172,20 +162,13 @@ def transfer_records(source: Source) -> Iterator[Record]:
                 with threads(torch.get_num_threads(), each=1) as pool:
                     judged = list(pool.map(judge, folds))
             accuracies, seconds, decays = (list(values) for values in zip(*judged, strict=True))
-            facts = asdict(trial) | {"folds": accuracies, "classes": len(dataset.classes)}
-            facts |= {"dimensions": found[layer].dimensions, "fit_seconds": round(mean(seconds), 2)}
-            yield Record(
-                "transfer",
-                ACCURACY,
-                mean(accuracies),
-                "%",
-                watch.provenance(),
-                n=len(accuracies),
-                spread=stdev(accuracies),
-                parameters=facts | ({"decays": decays} if trial.classifier == "softmax" else {}),
-                spec=source.name,
-                data=describe_pictures(dataset),
-            )
+            facts = trial._asdict() | {"folds": accuracies, "classes": len(dataset.classes)}
+            dimensions = next(found[layer].parts()).shape[1]
+            facts |= {"dimensions": dimensions, "fit_seconds": round(mean(seconds), 2)}
+            facts |= {"decays": decays} if trial.classifier == "softmax" else {}
+            told = {"n": len(accuracies), "spread": stdev(accuracies), "parameters": facts}
+            told |= {"spec": source.name, "data": describe_pictures(dataset)}
+            yield Record("transfer", ACCURACY, mean(accuracies), "%", watch.provenance(), **told)
             bar.update()
     bar.close()
 
@@ -195,7 +178,7 @@ def extractor_of(name: str, layers: Sequence[str]):
     if name in ("hog", "pixels"):
         return Hog() if name == "hog" else Pixels()
     weights, _, untrained = name.partition(", ")
-    net = trained(MINI.name).net if weights == MINI.name else load_network(weights)
+    net = network_of("smoke", weights)
     if untrained:
         net = ConvNet(net.spec, net.preparation, seed=0).eval()
     return NetworkFeatures(name, net, layers)
@@ -213,48 +196,38 @@ def _on_fold(
         seconds = perf_counter() - start
         answers = svm.predict(x_test.numpy())
     else:
-        targets = F.one_hot(torch.from_numpy(y), classes).float()
-
-        def score(logits: Tensor, judged: np.ndarray) -> float:
-            return per_class_accuracy(y[judged], logits.argmax(1).numpy())
-
-        decay = choose_decay(x, targets, score)
-        softmax = fit_softmax(x, targets, decay)
+        weight, bias, decay = fit_labels(x, y, classes)
         seconds = perf_counter() - start
-        answers = F.linear(x_test, *softmax).argmax(1).numpy()
+        answers = F.linear(x_test, weight, bias).argmax(1).numpy()
     return per_class_accuracy(labels[fold.test], answers), seconds, decay
 
 
 def accuracy(records: Sequence[Record], layer: str, classifier: str, each: int) -> Record | None:
     """Return the record of one trial."""
-    trial = asdict(Trial(layer, classifier, each))
+    trial = Trial(layer, classifier, each)._asdict()
     return next((one for one in records if trial.items() <= one.parameters.items()), None)
 
 
 def scratch_trainings(profile: str, data: str, each: int) -> list[Training]:
     """Return the trainings from scratch that Tables 3 and 4 compare with, one on each of the paper's folds."""
-    if profile == "smoke":
-        return [scratch_training(each, fold) for fold in range(FOLDS)]
-    recipe = replace(recipe_named(profile), epochs=EPOCHS)
-    return [performed(Training("zfnet", data, recipe, fold, each)) for fold in range(FOLDS)]
+    network, epochs = FROM_SCRATCH[profile]
+    recipe = replace(recipe_named(profile), epochs=epochs)
+    return [performed(Training(network, data, recipe, fold, each)) for fold in range(FOLDS)]
 
 
 def scratch_accuracies(profile: str, data: str, each: int) -> list[float]:
     """Return the stored accuracies of the trainings from scratch, mean over classes, in percent, one a fold."""
-    found = [one for run in scratch_trainings(profile, data, each) for one in read(run.errors_file)]
-    wanted = "test mean per-class error"
-    return [100 - one.value for one in found if one.quantity == wanted and one.parameters["views"] == 1]
+    error = "test mean per-class error"
+    found = [recorded_errors(run.errors_file) for run in scratch_trainings(profile, data, each)]
+    return [100 - errors[error] for errors in found if error in errors]
 
 
 def scratch(profile: str, data: str, each: int) -> list[float]:
     """Return the same; in `smoke` two folds are trained on the spot."""
     if profile == "smoke":
-        for fold in range(2):
-            train_from_scratch(each, fold)
+        for run in scratch_trainings(profile, data, each)[:2]:
+            trained(run)
     return scratch_accuracies(profile, data, each)
-
-
-# The tables.
 
 
 class Compared(NamedTuple):
@@ -287,8 +260,7 @@ def _pretraining(profile: str, number: int, data: str, each: Sequence[int], live
     rows.append({"label": "From scratch"} | {str(n): _over_trainings(one) for n, one in from_scratch.items()})
     whole = {n: scratch("paper", data, n) for n in each} if profile == "tiny" else {}
     if any(whole.values()):
-        cells = {str(n): _over_trainings(one) for n, one in whole.items()}
-        rows.append({"label": "From scratch, 224 pixels"} | cells)
+        rows.append({"label": "From scratch, 224 pixels"} | {str(n): _over_trainings(whole[n]) for n in each})
     for source, records in found.items():
         if not records:
             command = f"`zfnet run table{number} --profile {profile} --live`"
@@ -303,8 +275,7 @@ def _pretraining(profile: str, number: int, data: str, each: Sequence[int], live
     for n in each:  # the softmax on layer 7 of the profile's own network
         own = (accuracy(records, "fc7", "softmax", n) for source, records in found.items() if source.pretrained)
         ours = next(filter(None, own), None)
-        if ours and from_scratch[n]:
-            values = from_scratch[n]
+        if ours and (values := from_scratch[n]):
             gap = ours.value - mean(values)
             doubt = (ours.spread or 0) + (stdev(values) if len(values) > 1 else 0)
             word = "holds" if gap > doubt else "does not hold" if gap < -doubt else "undecided"
@@ -371,7 +342,4 @@ def _printed(value: float | None, spread: float | None) -> str:
 
 
 def _over_trainings(values: Sequence[float]) -> str:
-    if not values:
-        return "not run"
-    spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{mean(values):.1f}{spread} (n = {len(values)})"
+    return f"{mean_and_spread(values)} (n = {len(values)})" if values else "not run"

@@ -106,10 +106,7 @@ def several_file(profile: str) -> Path:
 
 
 def several_records(data: str, sources: Sequence[tuple[str, str]]) -> Iterator[Record]:
-    """Measure the average precision of every class that enough test pictures show, and what raises it.
-
-    The sources are weights or controls, each with a layer: the features, then what they must beat.
-    """
+    """Measure the average precision of every class that enough test pictures show, and what raises it."""
     pictures = Pooled(
         [training_data(data, split) for split in (("val",) if data.startswith("shapes") else ("train", "val"))]
     )
@@ -136,7 +133,7 @@ def several_records(data: str, sources: Sequence[tuple[str, str]]) -> Iterator[R
                 facts = {"class": pictures.classes[label], "loss": loss, "layer": layer, "decay": decay}
                 n = int((labels[:, label] == 1).sum())
                 yield record(PRECISION, value, "%", watch.provenance(), n, parameters=facts, spec=name)
-    (network, layer), (control, _) = sources
+    (network, layer), (control, _) = sources  # the features, then what they must beat
     softmax = scores[network, "softmax"]
     for by, some, others in (
         (BY_LOSS, scores[network, "logistic"], softmax),
@@ -150,14 +147,11 @@ def several_records(data: str, sources: Sequence[tuple[str, str]]) -> Iterator[R
 
 
 def kinds(labels: np.ndarray, alike: bool) -> Iterator[tuple[str, np.ndarray, list[int]]]:
-    """Yield the test pictures of one object and those of several, with the classes that enough of them show.
-
-    Where `alike`, the same classes of both, so that the two can be compared.
-    """
+    """Yield the test pictures of one object and those of several, with the classes that enough of them show."""
     objects = (labels == 1).sum(1)
     rows = {ONE: np.flatnonzero(objects == 1), SEVERAL: np.flatnonzero(objects > 1)}
     classes = {shown: _common(labels[some]) for shown, some in rows.items()}
-    if alike:
+    if alike:  # the same classes of both, so that the two can be compared
         classes = dict.fromkeys(rows, sorted(set(classes[ONE]) & set(classes[SEVERAL])))
     yield from ((shown, rows[shown], classes[shown]) for shown in rows if classes[shown])
 

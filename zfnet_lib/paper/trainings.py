@@ -14,7 +14,6 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from ..architecture import MINI, NARROW, STEMS, TABLE_2, ArchSpec, architecture
@@ -49,10 +48,10 @@ from ..files import (
 )
 from ..machine import has_bf16, is_first, own_device
 from ..network import ConvNet
-from ..training import RECIPES, SMOKE, TINY, EpochResult, OnPlateau, Progress, Recipe, saved_states, train
+from ..training import RECIPES, TINY, EpochResult, OnPlateau, Progress, Recipe, saved_states, train
 from ..weights import CheckpointError, Stored, known_classes, load_network, read_meta, save_network
 from . import records
-from .transfer import MOST, choose_decay, fit_softmax, per_class_accuracy, protocol_folds
+from .transfer import MOST, fit_labels, protocol_folds
 
 ALTERED = ("clip", "precision", "epochs", "batch", "views")
 """What of a recipe a training may change; its name says so."""
@@ -60,26 +59,26 @@ ALTERED = ("clip", "precision", "epochs", "batch", "views")
 TRAIN_SAMPLE = 10_000
 """Training pictures, drawn with seed 0, on which the training error of Table 2 is measured."""
 
+COLUMNS = {"train top-1 error": "train", "val top-1 error": "val1", "val top-5 error": "val5"}
+"""What tables and claims call the errors that records name."""
+
 
 @dataclass(frozen=True)
 class Training:
-    """One training, named so that everybody who runs it means the same.
-
-    Of data with splits `train` is trained on and `val` evaluated on, of others all but a tenth and that tenth; with
-    `each`, so many pictures a class of the fold `seed` (5.2). Without validation the rate falls as in `TINY`.
-    """
+    """One training, named so that everybody who runs it means the same."""
 
     network: str  # a named architecture
     data: str
     recipe: Recipe
     seed: int = 0  # of weights, order, views and dropout
-    each: int = 0
+    each: int = 0  # pictures a class, of the fold `seed` (5.2); 0: the split `train`, or all but a tenth
 
     def __post_init__(self) -> None:
         if not (0 <= self.seed < 2**63 and self.each >= 0):
             raise ZfnetError(
                 f"seed {self.seed}, {self.each} pictures a class: no number may be negative, nor a seed above 2^63"
             )
+        # without validation the rate falls as in `TINY`
         if isinstance(self.recipe.anneal, OnPlateau) and (self.each or not has_splits(self.data)):
             object.__setattr__(self, "recipe", replace(self.recipe, anneal=TINY.anneal))
 
@@ -133,15 +132,10 @@ class Training:
 
 
 def performed(training: Training, left: Literal["errors_file", "weights"] = "errors_file") -> Training:
-    """Return a training, or the same one in float32 where only that has left errors, or weights; both learn alike.
-
-    bfloat16 is the recipes' precision, and processors without its instructions would take weeks.
-    """
+    """Return a training, or the same one in float32 where only that has left errors, or weights; both learn alike."""
+    # bfloat16 is the recipes' precision, and processors without its instructions would take weeks
     other = replace(training, recipe=replace(training.recipe, precision="float32"))
     return other if is_there(getattr(other, left)) and not is_there(getattr(training, left)) else training
-
-
-# The pictures of a training.
 
 
 class Pictures(NamedTuple):
@@ -187,12 +181,8 @@ def undivided(name: str) -> Dataset:
 
 
 def training_data(name: str, split: str) -> Dataset:
-    """Return the pack of a split; of a fetched data set the pictures themselves where it is not packed.
-
-    Data sets that are made in code, and folders of one's own, are packed when they are first asked for, and again
-    when they have changed: what cannot be read is left out once, before anything learns from it.
-    """
-    if name not in DATASETS or DATASETS[name].reader is None:
+    """Return the pack of a split; of a fetched data set the pictures themselves where it is not packed."""
+    if name not in DATASETS or DATASETS[name].reader is None:  # made in code, or a folder of one's own
         try:
             return pack_dataset(name, split, progress=name not in DATASETS)
         except UnwritableError as error:
@@ -212,9 +202,6 @@ def excluded_rows(data: Dataset) -> np.ndarray:
     return np.unique(np.concatenate(rows)) if rows else np.empty(0, np.int64)
 
 
-# One training after the other.
-
-
 def epochs(
     training: Training,
     *,
@@ -224,11 +211,7 @@ def epochs(
     report: Callable[[Progress], None] | None = None,
     notice: Callable[[str], None] = lambda sentence: None,
 ) -> Iterator[EpochResult]:
-    """Perform a training, or go on with it; leave a line of its record an epoch, and at the end weights and errors.
-
-    Epochs and errors that have a record, shipped ones too, are not recorded again. Under `torchrun` every process
-    calls this; the first one writes. Arguments are those of `train`; `notice` hears what is left out, too.
-    """
+    """Perform a training, or go on with it; leave a line of its record an epoch, and at the end weights and errors."""
     if workers < 0:
         raise ZfnetError(f"{workers} decoding processes are impossible; 0 decodes in this one")
 
@@ -256,17 +239,17 @@ def epochs(
     watch, first = records.Stopwatch(), is_first()
     if first and is_busy(training.folder):
         raise ZfnetError(f"another process trains {training.name}; wait for it, or choose another seed")
-    with alone(training.folder) if first else nullcontext():
+    with alone(training.folder) if first else nullcontext():  # under `torchrun` every process comes here
         drawn = {"seed": training.seed, "exclude": exclude, "workers": workers, "compiled": compiled}
         kept = {"folder": training.folder, "resume": resume, "snapshots": True}
         judged = validation if rows is None else None
-        for epoch in train(
-            net, data, training.recipe, validation=judged, **drawn, **kept, report=report, notice=notice
-        ):
-            made = watch.provenance(training.seed, net.device)
-            line = _line(training, epoch, pictures, made)
-            if first:
-                _record_epoch(training, line)
+        how = {"validation": judged, "report": report, "notice": notice}
+        recorded = read_epochs(training.epochs_file)  # shipped ones too; they are not recorded again
+        for epoch in train(net, data, training.recipe, **how, **drawn, **kept):
+            line = _line(training, epoch, pictures, watch.provenance(training.seed, net.device))
+            if first and all(line["epoch"]["epoch"] != before["epoch"]["epoch"] for before in recorded):
+                recorded.append(line)
+                _write_epochs(training, recorded)
             yield epoch
         if first:
             facts = {key: line[key] for key in ("training", "data", "recipe", "seed", "epoch")}
@@ -296,12 +279,8 @@ def _line(training: Training, epoch: EpochResult, pictures: Pictures, made: reco
     }
 
 
-def _record_epoch(training: Training, line: dict[str, Any]) -> None:
-    """Add an epoch's line to a training's record unless an earlier call wrote it."""
-    lines = read_epochs(training.epochs_file)
-    if all(line["epoch"]["epoch"] != before["epoch"]["epoch"] for before in lines):
-        lines.append(line)
-        records.write_lines(training.epochs_file, (json.dumps(each, sort_keys=True) for each in lines))
+def _write_epochs(training: Training, lines: list[dict[str, Any]]) -> None:
+    records.write_lines(training.epochs_file, (json.dumps(line, sort_keys=True) for line in lines))
 
 
 def read_epochs(path: Path) -> list[dict[str, Any]]:
@@ -344,13 +323,19 @@ def error_records(
 
 
 def recorded_errors(path: Path, views: int = 1, networks: Sequence[str] = ()) -> dict[str, float]:
-    """Return the errors that a file records by quantity, in percent; of one ensemble where `networks` names it."""
+    """Return the errors in a file in percent, by `COLUMNS` or their quantity; `networks` names one ensemble."""
     return {
-        record.quantity: record.value
+        COLUMNS.get(record.quantity, record.quantity): record.value
         for record in records.read(path)
         if record.parameters.get("views", 1) == views
         and (not networks or record.parameters["networks"] == sorted(networks))
     }
+
+
+def errors_over_seeds(training: Training, seeds: int = 10) -> list[dict[str, float]]:
+    """Return the recorded errors of a training and of the same with other seeds, with one view, by `COLUMNS`."""
+    found = (recorded_errors(replace(training, seed=seed).errors_file) for seed in range(seeds))
+    return [errors for errors in found if errors]
 
 
 def require_same_classes(weights: str, net: ConvNet, data: Dataset) -> None:
@@ -366,47 +351,9 @@ def require_same_classes(weights: str, net: ConvNet, data: Dataset) -> None:
             raise ZfnetError(f"class {number} is {our!r} to {weights} and {their!r} in {data.name}; {repair}")
 
 
-# What `smoke` trains on the spot: narrow networks on `shapes`. The first notebook that needs one trains it; the
-# others take it up, as long as the library stays as it is.
-
-SCRATCH_EPOCHS = 40
-"""Over few pictures; the training error is near zero then, or the loss is still at ln(classes)."""
-
-
-class Trained(NamedTuple):
-    """A network trained on the spot, its epochs as dicts, and its errors in percent, one view as in Table 2."""
-
-    net: ConvNet
-    epochs: list[dict[str, Any]]
-    train: float
-    val1: float
-    val5: float
-
-
 @cache
-def trained(name: str, seed: int = 0, clip: str = "all", precision: str = SMOKE.precision) -> Trained:
-    """Train a narrow network by the recipe `SMOKE`."""
-    training = Training(name, "shapes", replace(SMOKE, clip=clip, precision=precision), seed)
-    net, found = _train_on_the_spot(training), recorded_errors(training.errors_file)
-    epochs = [line["epoch"] for line in read_epochs(training.epochs_file)]
-    return Trained(
-        net, epochs, *(found[key] for key in ("train top-1 error", "val top-1 error", "val top-5 error"))
-    )
-
-
-def scratch_training(each: int, fold: int) -> Training:
-    """Return what trains from scratch on a fold of the second set of objects, with so many pictures a class."""
-    return Training(MINI.name, "shapes-transfer", replace(SMOKE, epochs=SCRATCH_EPOCHS), fold, each)
-
-
-@cache
-def train_from_scratch(each: int, fold: int) -> None:
-    """Train `MINI` on a fold of the second set of objects, with so many pictures a class, and leave its errors."""
-    _train_on_the_spot(scratch_training(each, fold))
-
-
-def _train_on_the_spot(training: Training) -> ConvNet:
-    """Return a trained network; train it, and leave its records, unless this very code has done so."""
+def trained(training: Training) -> ConvNet:
+    """Return a network of `smoke`, which is trained on the spot and leaves its records."""
     code, weights = f"{library_hash()}, torch {torch.__version__}", trained_root() / training.name / "weights"
     left = (training.errors_file, training.epochs_file)
     with alone(weights.parent):
@@ -418,13 +365,13 @@ def _train_on_the_spot(training: Training) -> ConvNet:
             pass
         pictures, watch = training_pictures(training), records.Stopwatch()
         data, exclude, validation, rows = pictures
-        net, lines = _untrained(training, pictures), []
+        net = _untrained(training, pictures)
         how = {"validation": validation if rows is None else None, "seed": training.seed, "exclude": exclude}
-        for epoch in train(net, data, training.recipe, **how):
-            lines.append(
-                json.dumps(_line(training, epoch, pictures, watch.provenance(training.seed)), sort_keys=True)
-            )
-        records.write_lines(training.epochs_file, lines)
+        lines = [
+            _line(training, epoch, pictures, watch.provenance(training.seed))
+            for epoch in train(net, data, training.recipe, **how)
+        ]
+        _write_epochs(training, lines)
         records.store(training.errors_file, _measured(training, net, pictures, (1,)))
         return load_network(save_network(net, weights, {"code": code}))
 
@@ -438,16 +385,8 @@ TABLE_1 = ((("krizhevsky", 0),), (("zfnet", 0),), FIVE, ((WIDE, 0),), (*FIVE, (W
 
 
 def queue(data: str, recipe: Recipe) -> list[Training]:
-    """Return all trainings of one data set, those that more rests on first.
-
-    The three base runs; the other rows of Table 2, cheapest first, and the crossed stems; Table 1's further seeds
-    of Fig. 3's network and of Krizhevsky's; then second seeds of the rest.
-
-    Example:
-        >>> from zfnet_lib.training import TINY
-        >>> [training.name for training in queue("tiny-imagenet", TINY)][2:4]
-        ['zfnet-clip-none-tiny-imagenet-tiny-seed0', 'krizhevsky-without-3-4-6-7-tiny-imagenet-tiny-seed0']
-    """
+    """Return all trainings of one data set, those that more rests on first."""
+    # the three base runs; the other rows of Table 2, cheapest first, and the crossed stems; further seeds
     rows = sorted(
         TABLE_2.keys() - {"zfnet", "krizhevsky"}, key=lambda row: (sum(TABLE_2[row].macs().values()), row)
     )
@@ -473,7 +412,7 @@ def state(training: Training) -> Literal["ran", "runs", "begun", "stored", "to c
 def report(trainings: Sequence[Training]) -> Iterator[str]:
     """Yield a line for each training: its state, its error where it ran, and its name."""
     for training in trainings:
-        error = recorded_errors(training.errors_file).get("val top-1 error")
+        error = recorded_errors(training.errors_file).get("val1")
         shown = " " * 8 if error is None else f"{error:6.1f} %"
         yield f"{state(training):8}{shown}  {training.name}"
 
@@ -513,8 +452,7 @@ def _unmeasured(data: str, recipe: Recipe) -> Iterator[list[Training]]:
 
 # The trained weights that come with the project: made small, and measured against the training they come from.
 
-TOLERANCE = 0.1
-"""Points of top-1 error that the stored weights may differ by from the trained ones."""
+TOLERANCE = 0.1  # points of top-1 error that the stored weights may differ by from the trained ones
 
 NATIVE = replace(TINY, epochs=60)
 """Of the stems that learn from pictures of more pixels than Tiny-ImageNet's: fewer pictures, more often."""
@@ -559,52 +497,62 @@ def ship(name: str) -> Iterator[str]:
     """Store weights under `results/`: of a finished training, or a new softmax; yield a sentence a measurement."""
     if name not in SHIPPED | RETRAINED:
         raise ZfnetError(f"{name!r} is not shipped; shipped are {', '.join(SHIPPED | RETRAINED)}")
-    for record in _ship_softmax(name) if name in RETRAINED else _ship_training(name):
+    root = results_root(TINY.name if name in RETRAINED else SHIPPED[name].training.recipe.name)
+    measured = (_ship_softmax if name in RETRAINED else _ship_training)(name, root / "weights" / name)
+    records.store(root / "errors" / f"{name}.jsonl", measured)
+    for record in measured:
         yield f"{record.quantity}: {record.value:.2f} {record.unit}"
 
 
-def _ship_softmax(name: str) -> list[records.Record]:
-    """Train a softmax on frozen features, store it without what it stands on, and measure the stored network."""
+def _ship_softmax(name: str, folder: Path) -> list[records.Record]:
+    """Train a softmax on frozen convolutions (section 5.2), store it without these, and measure the whole."""
     base, source, good_for = RETRAINED[name]
-    root, watch = results_root(TINY.name), records.Stopwatch()
+    watch, convs = records.Stopwatch(), load_network(base).features()
     data, held_out = (training_data(source, split) for split in ("train", "val"))
-    whole = retrain(load_network(base), data, progress=True)
+    rows, labels, features = range(len(data)), np.asarray(data.labels), []
+    with torch.no_grad():
+        for start in tqdm(rows[::32], data.name, unit="batch"):
+            x = convs.prepare([data[i].picture for i in rows[start : start + 32]])
+            features.append(convs.convolved(x).flatten(1).cpu())
+    x = torch.cat(features)
+    # all are divided by one number, which becomes part of the weights: the network stays convolutions and softmax
+    length = x.square().sum(1).mean().sqrt()
+    weight, bias, _ = fit_labels(x / length, labels, len(data.classes))
+    spec = replace(convs.spec, classes=len(data.classes), name=f"{convs.spec.name}-{data.name}")
+    whole = ConvNet(spec, convs.preparation)
+    whole.load_state_dict(convs.state_dict() | {"fc8.weight": weight / length, "fc8.bias": bias})
     facts = {
         "data": f"{data.name} {data.split} ({len(data)} pictures, {data.fingerprint})",
         "classes": list(data.classes),
         "good_for": good_for,
         "provenance": asdict(watch.provenance(0)),
     }
-    stored = load_network(save_network(whole, root / "weights" / name, facts, "float16", base))
-    measured = _stored_errors(name, stored, held_out, base)
-    records.store(root / "errors" / f"{name}.jsonl", measured)
-    return measured
+    return _stored_errors(name, load_network(save_network(whole, folder, facts, "float16", base)), held_out, base)
 
 
-def _ship_training(name: str) -> list[records.Record]:
+def _ship_training(name: str, folder: Path) -> list[records.Record]:
     """Store the weights of a training that has ended, unless that loses too much, and measure how much it does."""
     run, upto, kind, good_for = SHIPPED[name]
-    training, root = performed(run, "weights"), results_root(run.recipe.name)
+    training = performed(run, "weights")
     if not all(map(is_there, (training.weights, training.errors_file, training.epochs_file))):
         raise ZfnetError(f"{training.name} has not ended; run: {training.command} --resume")
     whole, last = load_network(training.weights), read_epochs(training.epochs_file)[-1]
     part = whole.features(upto) if upto else whole
     facts = read_meta(training.weights)["record"] | {"stored": kind, "good_for": good_for}
     facts |= {key: last[key] for key in ("excluded", "provenance")}
-    with TemporaryDirectory() as folder:
-        stored = load_network(save_network(part, Path(folder) / name, facts, kind))
+    with TemporaryDirectory() as temporary:
+        stored = load_network(save_network(part, Path(temporary) / name, facts, kind))
     validation = training_data(training.data, "val")
     measured = list(_projection_records(name, part, stored, validation))
     for record in () if upto else _stored_errors(name, stored, validation, training.network):
-        expected = recorded_errors(training.errors_file, record.parameters["views"])[record.quantity]
+        expected = recorded_errors(training.errors_file, record.parameters["views"])[COLUMNS[record.quantity]]
         if abs(record.value - expected) > TOLERANCE:
             raise ZfnetError(
                 f"{record.quantity} of the stored weights is {record.value:.2f} %, of the trained ones "
                 f"{expected:.2f} %; store them with more bits"
             )
         measured.append(record)
-    save_network(part, root / "weights" / name, facts, kind)
-    records.store(root / "errors" / f"{name}.jsonl", measured)
+    save_network(part, folder, facts, kind)
     return measured
 
 
@@ -621,17 +569,14 @@ def _stored_errors(name: str, net: ConvNet, data: Dataset, spec: str) -> list[re
 def _projection_records(
     name: str, trained: ConvNet, stored: ConvNet, validation: Dataset
 ) -> Iterator[records.Record]:
-    """Measure how far the projections of stored weights are from those of the trained ones, in percent of the norm.
-
-    Once with the switches of the trained network for both, and once with its own for each: rounding moves some
-    maxima of nearly equal values to another place. Units are the largest of eight maps drawn by seed.
-    """
+    """Measure how far the projections of stored weights are from those of the trained ones, in percent of the norm."""
     watch, rows = records.Stopwatch(), torch.arange(min(64, len(validation)))
     data = f"{validation.name} {validation.split} ({validation.fingerprint})"
     x = trained.prepare(squares_of(validation, rows, trained.preparation))
     ours, theirs = (net.features().trace(x) for net in (trained, stored))
     for conv in trained.spec.convs:
         maps, generator = ours[conv.name].maps, torch.Generator().manual_seed(0)
+        # rounding moves some maxima of nearly equal values to another place
         differences: dict[str, list[float]] = {"the same switches": [], "switches of their own": []}
         for _ in range(8):
             drawn = torch.randint(maps.shape[1], (len(maps),), generator=generator).tolist()
@@ -646,36 +591,3 @@ def _projection_records(
             quantity, made = f"median difference of {conv.name}'s projections, {kind}", watch.provenance()
             told = {"n": len(values), "spec": name, "data": data}
             yield records.Record("shipping", quantity, 100 * median(values), "% of the norm", made, **told)
-
-
-def retrain(net: ConvNet, dataset: Dataset, progress: bool = False) -> ConvNet:
-    """Keep a network's convolutions and train a new softmax on what the last of them hands on (section 5.2).
-
-    Features are divided by one number, their root mean square length over the data set, which then becomes part
-    of the weights: the network stays one of convolutions and a softmax. A fifth of the pictures chooses the decay.
-
-    Example:
-        >>> from zfnet_lib import MINI, open_dataset
-        >>> whole = retrain(ConvNet(MINI), open_dataset("shapes", "val", n=32))
-        >>> [layer.name for layer in whole.layers_upto()][-1], whole.spec.classes
-        ('conv5', 16)
-    """
-    convs, parts = net.features().eval(), torch.arange(len(dataset)).split(32)
-    with torch.no_grad():
-        x = torch.cat(
-            [
-                convs.convolved(convs.prepare([dataset[i].picture for i in part.tolist()])).flatten(1).cpu()
-                for part in tqdm(parts, dataset.name, unit="batch", disable=not progress)
-            ]
-        )
-    length = x.square().sum(1).mean().sqrt()
-    x, labels, classes = x / length, np.asarray(dataset.labels), len(dataset.classes)
-    targets = F.one_hot(torch.from_numpy(labels), classes).float()
-    decay = choose_decay(
-        x, targets, lambda logits, rows: per_class_accuracy(labels[rows], logits.argmax(1).numpy())
-    )
-    weight, bias = fit_softmax(x, targets, decay)
-    spec = replace(convs.spec, classes=classes, name=f"{convs.spec.name}-{dataset.name}")
-    whole = ConvNet(spec, convs.preparation)
-    whole.load_state_dict(convs.state_dict() | {"fc8.weight": weight / length, "fc8.bias": bias})
-    return whole.eval()

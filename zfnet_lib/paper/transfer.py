@@ -28,6 +28,7 @@ from ..datasets.fetch import require_room
 from ..files import DamagedError, UnwritableError, ZfnetError, check, data_root, notice, storing
 from ..images import centre_square, resize_short_side
 from ..network import ConvNet, pooled
+from ..weights import fingerprint
 
 if TYPE_CHECKING:
     from sklearn.svm import LinearSVC
@@ -42,40 +43,28 @@ DECAYS = (1e-3, 1e-4, 1e-5, 1e-6)
 """Weight decays of the softmax; a fifth of the training pictures chooses."""
 
 
-class FoldError(ZfnetError, ValueError):
-    """Folds that the pictures at hand do not allow."""
-
-
 # Features: an extractor has a name, a key of all that its features depend on, and layers; called with uint8
 # pictures [3, h, w] it returns float32 [n, d] by layer.
 
 
 class NetworkFeatures:
-    """A network's layers, rectified, after pooling and normalisation, flattened (section 5.3).
-
-    Layers 3 and 4 have no pool and are given layer 5's: otherwise they would be compared with it at four times as
-    many positions.
-    """
+    """A network's layers, rectified, after pooling and normalisation, flattened (section 5.3)."""
 
     def __init__(self, name: str, net: ConvNet, layers: Sequence[str] = ()):
         self.name, self.net = name, net
         self.layers = tuple(layers or (layer.name for layer in net.layers_upto()))
         for layer in self.layers:
             net.layers_upto(layer)  # an unknown layer is named here
-        facts = ("pooled", net.spec, net.preparation.short_side, net.preparation.crop)
-        digest = hashlib.sha256(repr(facts).encode())
-        for tensor in (*net.state_dict().values(), net.preparation.mean, net.preparation.scale):
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        self.key = digest.hexdigest()
+        self.key = fingerprint(net, "pooled")
 
     @torch.no_grad()
     def __call__(self, pictures: Sequence[Tensor]) -> dict[str, Tensor]:
         """Return float32 [n, d] by layer."""
-        last = max(self.layers, key=[layer.name for layer in self.net.layers_upto()].index)
-        trace, found = self.net.trace(self.net.prepare(pictures), last), {}
+        order, found = [layer.name for layer in self.net.layers_upto()], {}
+        trace = self.net.trace(self.net.prepare(pictures), max(self.layers, key=order.index))
         for layer in self.layers:
             entry, output = self.net.spec[layer], trace[layer].output
-            if isinstance(entry, Conv) and not entry.pool:
+            if isinstance(entry, Conv) and not entry.pool:  # given layer 5's, layers are compared at as many places
                 output, _ = pooled(self.net.spec.convs[-1], output)
             found[layer] = output.flatten(1).cpu()
         return found
@@ -122,11 +111,6 @@ class LayerFeatures:
         """Return where the part lies that begins with a picture."""
         return self.folder / f"{start:07d}.npy"
 
-    @property
-    def dimensions(self) -> int:
-        """How many features a picture has."""
-        return np.load(self.file(0), mmap_mode="r").shape[1]
-
     def parts(self) -> Iterator[Tensor]:
         """Yield float32 [at most 512, d], each picture's features of length 1."""
         for start in range(0, self.count, PART):
@@ -141,13 +125,11 @@ class LayerFeatures:
         """Return the inner products of all pairs of pictures, float32 [count, count], two parts at a time."""
         result = torch.empty(self.count, self.count)
         for i, rows in enumerate(self.parts()):
-            for j, columns in enumerate(self.parts()):
-                if j > i:
-                    break
+            above = slice(i * PART, i * PART + len(rows))
+            for j, columns in zip(range(i + 1), self.parts(), strict=False):
+                beside = slice(j * PART, j * PART + len(columns))
                 block = rows @ columns.T
-                above, beside = i * PART, j * PART
-                result[above : above + len(rows), beside : beside + len(columns)] = block
-                result[beside : beside + len(columns), above : above + len(rows)] = block.T
+                result[above, beside], result[beside, above] = block, block.T
         return result
 
 
@@ -202,9 +184,6 @@ def _is_whole(path: Path) -> bool:
         return False
 
 
-# Folds: which pictures are trained on and which are tested.
-
-
 class Fold(NamedTuple):
     """One split: int64 [classes, most] training pictures in the order in which they are taken, and [n] tested."""
 
@@ -214,7 +193,7 @@ class Fold(NamedTuple):
     def train(self, each: int) -> NDArray[np.int64]:
         """Return the first `each` training pictures of every class; fewer are always part of more."""
         if not 1 <= each <= self.rows.shape[1]:
-            raise FoldError(f"these folds hold 1 to {self.rows.shape[1]} training pictures a class; given {each}")
+            raise ZfnetError(f"these folds hold 1 to {self.rows.shape[1]} training pictures a class; given {each}")
         return self.rows[:, :each].ravel()
 
 
@@ -225,7 +204,7 @@ def draw_folds(
     members = [np.flatnonzero(labels == label) for label in range(len(classes))]
     for name, rows in zip(classes, members, strict=True):
         if len(rows) <= most:
-            raise FoldError(
+            raise ZfnetError(
                 f"{name} has {len(rows)} pictures, and {most} for training leave none to test (the protocol tests "
                 f"up to {test}); ask for at most {len(rows) - 1} a class, or leave the class out"
             )
@@ -262,11 +241,8 @@ def coordinates(kernel: Tensor, train: NDArray[np.int64], test: NDArray[np.int64
 def fit_softmax(
     x: Tensor, targets: Tensor, decay: float, several: bool = False, start: tuple[Tensor, Tensor] | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Train weights [classes, d] and biases of a softmax on frozen features [n, d] by L-BFGS (section 5.2).
-
-    Targets [n, classes] are a distribution a picture. With `several` they are 1 for each class that is present,
-    under a logistic loss a class: pictures may show several objects.
-    """
+    """Train weights [classes, d] and biases of a softmax on frozen features [n, d] by L-BFGS (section 5.2)."""
+    # targets are a distribution over classes; with `several`, 1 for each class that is present
     weight, bias = start or (torch.zeros(targets.shape[1], x.shape[1]), torch.zeros(targets.shape[1]))
     weight, bias = (value.clone().requires_grad_() for value in (weight, bias))
     optimiser = torch.optim.LBFGS(
@@ -291,10 +267,7 @@ def fit_softmax(
 def choose_decay(
     x: Tensor, targets: Tensor, score: Callable[[Tensor, NDArray[np.int64]], float], several: bool = False
 ) -> float:
-    """Return the weight decay that every fifth training picture likes best; of equals the larger.
-
-    The score takes logits [m, classes] and the numbers of their pictures; higher is better.
-    """
+    """Return the weight decay that every fifth training picture likes best; of equals the larger."""
     chooses = np.arange(len(x)) % 5 == 4  # they come class by class, so every class has its share
     learn, judge = np.flatnonzero(~chooses), np.flatnonzero(chooses)
     if not len(judge):
@@ -306,14 +279,22 @@ def choose_decay(
     return DECAYS[int(np.argmax(scores))]
 
 
+def fit_labels(x: Tensor, labels: NDArray[np.int64], classes: int) -> tuple[Tensor, Tensor, float]:
+    """Train a softmax on labels [n]: weights, biases, and the weight decay with the best accuracy over classes."""
+    targets = F.one_hot(torch.from_numpy(labels), classes).float()
+
+    def score(logits: Tensor, judged: NDArray[np.int64]) -> float:
+        return per_class_accuracy(labels[judged], logits.argmax(1).numpy())
+
+    decay = choose_decay(x, targets, score)
+    return *fit_softmax(x, targets, decay), decay
+
+
 def fit_svm(x: Tensor, labels: NDArray[np.int64]) -> LinearSVC:
     """Train a linear support vector machine with C = 1, one class against the rest (section 5.3)."""
     from sklearn.svm import LinearSVC  # takes a second
 
     return LinearSVC(dual=True, random_state=0, max_iter=2000).fit(x.numpy(), labels)
-
-
-# Scores.
 
 
 def per_class_accuracy(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
@@ -323,15 +304,8 @@ def per_class_accuracy(labels: NDArray[np.int64], predicted: NDArray[np.int64]) 
 
 
 def average_precision(present: NDArray[np.int8], scores: NDArray[np.floating]) -> float:
-    """Return VOC's average precision in percent: the mean, over all recalls, of the best precision from there on.
-
-    As the development kit defines it since 2010. `present` is 1, -1 for absent, and 0 for too hard to count.
-
-    Example:
-        >>> average_precision(np.array([1, -1, 1, -1]), np.array([0.9, 0.8, 0.7, 0.1]))
-        83.33333333333333
-    """
-    counted = present != 0
+    """Return VOC's average precision in percent: the mean, over all recalls, of the best precision from there on."""
+    counted = present != 0  # 1 is present, -1 absent, 0 too hard to count
     order = np.argsort(-scores[counted], kind="stable")
     hits = present[counted][order] == 1
     if not hits.any():
@@ -349,15 +323,11 @@ def mean_precision(labels: NDArray[np.int8], scores: NDArray[np.floating], class
 def precision_gain(
     labels: NDArray[np.int8], some: NDArray[np.floating], others: NDArray[np.floating], classes: Sequence[int]
 ) -> tuple[float, float]:
-    """Return by how many points the mean average precision of some scores exceeds that of others, and the error.
-
-    The standard error is that of a bootstrap over the pictures; its draws must show every class too.
-    """
-    rng = np.random.default_rng(0)
-
-    def gain(rows: NDArray[np.int64]) -> float:
-        one, other = (mean_precision(labels[rows], scores[rows], classes) for scores in (some, others))
-        return one - other
-
-    drawn = [gain(rng.integers(0, len(labels), len(labels))) for _ in range(300)]
-    return gain(np.arange(len(labels))), float(np.std(drawn, ddof=1))
+    """Return by how many points the mean average precision of some scores exceeds that of others, and the error."""
+    rng, n = np.random.default_rng(0), len(labels)
+    draws = [np.arange(n), *(rng.integers(0, n, n) for _ in range(300))]
+    gain, *drawn = (
+        mean_precision(labels[rows], some[rows], classes) - mean_precision(labels[rows], others[rows], classes)
+        for rows in draws
+    )
+    return gain, float(np.std(drawn, ddof=1))

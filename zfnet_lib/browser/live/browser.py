@@ -14,8 +14,9 @@ from ...files import ZfnetError
 from ...machine import own_device
 from ...network import ConvNet
 from ...paper.records import device_name
+from ...strongest import Squares
 from .occluder import OccluderPane
-from .strongest import StrongestPane, StrongestUnits
+from .strongest import StrongestPane
 from .training import TrainingPane
 from .units import LARGER, UnitPane
 from .widgets import KernelOnly, Message, Upload, in_a_row, labelled, read_upload
@@ -31,17 +32,21 @@ class LiveBrowser(widgets.VBox):
         self.net, self.dataset = net.eval(), dataset
         self.notice, self.about = Message(), widgets.HTML()
         self.units = UnitPane(net, self.notice)
-        self.occluder = OccluderPane(net, tuple(classes), self.notice)
-        self.nine = StrongestPane(lambda: self.units.explorer.net, dataset.name, self.visit, self.notice)
+        self.occluder = OccluderPane(net, classes, self.notice)
+        self.nine = StrongestPane(lambda: self.units.net, dataset.name, self.visit, self.notice)
         self.training = TrainingPane(self.notice)
-        self.picture = _chooser(dataset)
-        self.upload = Upload(self.take_upload)
+        if len(dataset) > MENU:
+            self.picture = labelled(widgets.BoundedIntText, max=len(dataset) - 1, description="picture")
+        else:
+            names = [(f"{i}: {name}" if name else str(i), i) for i, name in enumerate(dataset.names)]
+            self.picture = labelled(widgets.Dropdown, 320, options=names, description="picture")
         self.picture.observe(lambda change: self.choose(change["new"]), "value")
+        self.upload = Upload(self.take_upload)
         panes = {"Units": self.units, "Occluder": self.occluder, "Strongest": self.nine, "Training": self.training}
         self.tabs = widgets.Tab([pane.widget for pane in panes.values()], titles=list(panes))
         super().__init__([in_a_row(self.picture, self.upload), self.about, self.notice, self.tabs])
-        if min(dataset[0].picture.shape[1:]) >= LARGER:
-            self.units.enlarge()
+        if min(dataset[0].picture.shape[1:]) >= LARGER:  # these have the pixels for it
+            self.units.side.value = max(net.preparation.crop, LARGER)
         self.choose(0)
         if layer:
             self.units.go(layer)
@@ -58,43 +63,30 @@ class LiveBrowser(widgets.VBox):
         with self.notice.errors():
             self.show(read_upload(name, size, content), name)
 
-    def visit(self, nine: StrongestUnits, unit: Unit) -> None:
+    def visit(self, squares: Squares, unit: Unit) -> None:
         """Show one of a data set's strongest units in its picture."""
-        self.show(nine.dataset[unit.image].picture, nine.dataset.names[unit.image])
-        self.units.side.value = nine.net.preparation.crop
+        self.show(squares.dataset[unit.image].picture, squares.dataset.names[unit.image])
+        self.units.side.value = squares.net.preparation.crop
         self.units.go(unit.layer, unit.map, (unit.row, unit.column))
         self.tabs.selected_index = 0
 
     def show(self, picture: torch.Tensor, name: str) -> None:
-        """Show a picture, uint8 [3, h, w], in the panes that look at one."""
+        """Show a picture, uint8 [3, h, w], in the panes that look at one; say what it is taken for, and where."""
         self.units.show(picture, name)
         self.occluder.show(picture, name)
-        self.about.value = f"<b>{escape(name)}</b>. {escape(self._answer())}{escape(self._machine())}"
-
-    def _answer(self) -> str:
-        state = self.occluder.occluder
-        if state.target is None:
-            return f"{self.net.spec.name} has no classifier here. "
-        return f"{self.net.spec.name} answers: {state.classes[state.target]} ({state.clear.probability:.2f}). "
-
-    def _machine(self) -> str:
-        """Say where the network computes."""
+        pane, answer = self.occluder, f"{self.net.spec.name} has no classifier here. "
+        if pane.target is not None:
+            sure = f"{pane.classes[pane.target]} ({pane.clear.probability:.2f})"
+            answer = f"{self.net.spec.name} answers: {sure}. "
         here = f"It computes on {device_name(self.net.device)}"
-        if self.net.device.type != "cpu":
-            return f"{here}."
-        if own_device() != "cpu":
-            return f"{here}; there is a GPU here, and `net.to({own_device()!r})` before `live_browser` takes it."
-        return f"{here}; this kernel has no GPU."
+        if self.net.device.type == "cpu":
+            if own_device() == "cpu":
+                here += "; this kernel has no GPU"
+            else:
+                here += f"; there is a GPU here, and `net.to({own_device()!r})` before `live_browser` takes it"
+        self.about.value = f"<b>{escape(name)}</b>. {escape(answer)}{escape(here)}."
 
 
 def live_browser(net: ConvNet, dataset: Dataset, classes: Sequence[str] = (), layer: str = "") -> widgets.Widget:
     """Return the live browser, which waits for a kernel: units, occluder, strongest units and trainings."""
     return KernelOnly(lambda: LiveBrowser(net, dataset, classes, layer))
-
-
-def _chooser(dataset: Dataset) -> widgets.Widget:
-    """Return a menu of the pictures' names, or of many pictures a field for their numbers."""
-    if len(dataset) > MENU:
-        return labelled(widgets.BoundedIntText, min=0, max=len(dataset) - 1, description="picture")
-    names = [(f"{i}: {name}" if name else str(i), i) for i, name in enumerate(dataset.names)]
-    return labelled(widgets.Dropdown, 320, options=names, description="picture")

@@ -19,13 +19,8 @@ SIDE, PICTURES, BATCH, K, ROUNDS = 112, 224, 16, 9, 5
 
 
 def bench_mining() -> list[Record]:
-    """Time the search for the nine strongest units of all maps of Fig. 3's network, at 112 pixels, in float32.
-
-    The plain one is torch's own modules in NCHW; it keeps whole maps and takes the nine largest maxima at the end.
-    Both see packed photographs, 16 at a time, and are checked to agree first.
-    """
-    watch = Stopwatch()
-    net = ConvNet(replace(ZFNET, image_size=SIDE).features()).eval()
+    """Time the search for the nine strongest units of all maps of Fig. 3's network, at 112 pixels, in float32."""
+    watch, net = Stopwatch(), ConvNet(replace(ZFNET, image_size=SIDE).features()).eval()
     pack = pack_in_memory(open_dataset("photos"), net.preparation.short_side)
     ours = partial(strongest, net, pack, K, rows=range(PICTURES), batch=BATCH)
     plain, found = partial(_plain_search, net, pack.pictures[:PICTURES]), ours()
@@ -39,16 +34,13 @@ def bench_mining() -> list[Record]:
         provenance=watch.provenance(),
         spec="zfnet",
     )
-    unit = "times as fast as a plain pass that keeps whole maps"
-    return [
-        compare(partial(record, unit=unit), plain, ours, ROUNDS),
-        record(PICTURES / seconds(ours), "images/s, ours"),
-    ]
+    ratio = partial(record, unit="times as fast as a plain pass that keeps whole maps")
+    return [compare(ratio, plain, ours, ROUNDS), record(PICTURES / seconds(ours), "images/s, ours")]
 
 
 @torch.inference_mode()
 def _plain_search(net: ConvNet, pictures: Tensor) -> dict[str, Tensor]:
-    """Return the largest activations of every map, one a picture: [maps, k] by layer."""
+    """Return the largest activations of every map, one a picture: [maps, k] by layer; by torch's own modules."""
     *layers, _ = plain_layers(net, SIDE).items()
     kept = {name: [] for name, _ in layers}
     for part in pictures.split(BATCH):

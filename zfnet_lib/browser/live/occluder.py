@@ -14,7 +14,7 @@ from ...network import ConvNet
 from ...occlusion import SIZE, Occlusion, occlude
 from ...paper.plots import heat
 from ...strongest import rows_first
-from .widgets import SIDE, Message, PointedPicture, button, column, in_a_row, in_columns, labelled
+from .widgets import SIDE, Message, PointedPicture, button, in_a_row, in_columns, labelled
 
 ANSWERS = 5
 STEP = 4
@@ -43,17 +43,15 @@ class OccluderPane:
         self.results = widgets.HTML()
         hint = "each place of the square, bright where the value stays high; point at one to put the square there"
         self.activity, self.probability = (PointedPicture(crisp=True, hint=hint) for _ in range(2))
-        self.fig6 = in_columns()
+        self.fig6 = widgets.VBox()
 
         self.picture.on_point(self.cover)
         self.size.observe(lambda _: self._resized(), "value")
         for values in (self.activity, self.probability):
             values.on_point(self._cover_place)
-        pictures = in_columns(
-            column("The picture and the square", self.picture, SIDE * 4 // 3),
-            column("What the network sees", self.results, SIDE * 4 // 3),
-        )
-        self.widget = widgets.VBox([in_a_row(self.size, self.lift, self.everywhere), pictures, self.fig6])
+        pictures = {"The picture and the square": self.picture, "What the network sees": self.results}
+        controls = in_a_row(self.size, self.lift, self.everywhere)
+        self.widget = widgets.VBox([controls, in_columns(pictures, SIDE * 4 // 3), self.fig6])
 
     @torch.no_grad()
     def show(self, picture: Tensor, name: str) -> None:
@@ -62,7 +60,7 @@ class OccluderPane:
         trace = self.net.trace(self.x)
         self.map = int(trace[self.last].maps[0].amax((1, 2)).argmax())
         self.target = int(trace.logits.argmax()) if self.net.spec.classes else None
-        self.clear = self._look(self.x)
+        self.clear = self.look(0, 0, 0)
         seen = rows_first(self.net.preparation.visible(self.x)[0])
         self.picture.show(seen, f"{name}, as the network sees it", seen.shape[:2])
         self.fig6.children = ()
@@ -93,14 +91,11 @@ class OccluderPane:
                 self.activity.mark_at(*cell)
                 self.probability.mark_at(*cell)
 
+    @torch.no_grad()
     def look(self, top: int, left: int, size: int) -> Occluded:
         """Cover a square, or what of it lies in the picture, with the mean, a grey, and look."""
         x = self.x.clone()
         x[..., max(top, 0) : max(top + size, 0), max(left, 0) : max(left + size, 0)] = 0
-        return self._look(x)
-
-    @torch.no_grad()
-    def _look(self, x: Tensor) -> Occluded:
         trace = self.net.trace(x)
         activity = float(trace[self.last].maps[0, self.map].sum())
         if self.target is None:
@@ -125,12 +120,12 @@ class OccluderPane:
         grid = tuple(self.found.activity.shape)
         name = f"activity of map {self.map}"
         self.activity.show(heat(self.found.activity.numpy()), f"{name} for each place of the square", grid)
-        columns = [column(name.capitalize(), self.activity)]
+        pictures = {name.capitalize(): self.activity}
         if self.found.probability is not None:
             name = f"probability of {self.classes[self.target]}"
             self.probability.show(heat(self.found.probability.numpy(), 1.0), f"{name} for each place", grid)
-            columns.append(column(name.capitalize(), self.probability))
-        self.fig6.children = columns
+            pictures[name.capitalize()] = self.probability
+        self.fig6.children = [in_columns(pictures)]
         self._resized()
 
     def _cover_place(self, row: int, column: int) -> None:

@@ -177,7 +177,7 @@ class TrainingPane:
         self.says, self.curves, self.filters = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self.moment = labelled(widgets.Dropdown, 260, description="first-layer filters at")
         self.choice.observe(lambda change: self._choose(change["new"]), "value")
-        self.follow.observe(lambda change: change["new"] and notice.beside(self._keep_looking), "value")
+        self.follow.observe(lambda change: change["new"] and self._look_while(self._is_followed, SELDOM), "value")
         self.moment.observe(lambda _: self._draw_filters(), "value")
         head = in_a_row(self.choice, self.start, self.follow)
         self.widget = widgets.VBox([head, self.says, self.curves, self.moment, self.filters])
@@ -205,7 +205,7 @@ class TrainingPane:
     def train(self) -> None:
         """Train `MINI` here, to the end or until one stops it; `look` follows in another thread."""
         self.training, self.drawn, self.start.description = TrainingHere(), 0, "stop"
-        self.notice.beside(lambda: self._look_while(self._runs_here, OFTEN))
+        self._look_while(self._runs_here, OFTEN)
         try:
             self.training.run()
         finally:
@@ -231,14 +231,17 @@ class TrainingPane:
     def _runs_here(self) -> bool:
         return self.start.description == "stop"
 
-    def _keep_looking(self) -> None:
-        self._look_while(lambda: self.follow.value, SELDOM)
+    def _is_followed(self) -> bool:
+        return self.follow.value
 
     def _look_while(self, going: Callable[[], bool], seconds: float) -> None:
-        while going():
+        def keep_looking() -> None:
+            while going():
+                self.look()
+                sleep(seconds)
             self.look()
-            sleep(seconds)
-        self.look()
+
+        self.notice.beside(keep_looking)
 
     def _draw_filters(self) -> None:
         moment = self.moment.value

@@ -16,7 +16,7 @@ from ...images import projection_image
 from ...network import ConvNet
 from ...paper.plots import grid_of_maps, heat
 from ...strongest import fitted, patch, rows_first
-from .widgets import SIDE, Message, PointedPicture, button, column, in_a_row, in_columns, labelled, small
+from .widgets import SIDE, Message, PointedPicture, button, in_a_row, in_columns, labelled, small
 
 LARGER = 224
 """The paper's input size; convolutions that were trained on smaller pictures run at it too."""
@@ -56,14 +56,15 @@ class UnitPane:
         self.picture.on_point(lambda y, x: self._point(*self.nearest(self.layer.value, y, x)))
         self.maps.on_point(lambda row, column: self._chosen(self.layer.value, row * self.maps.grid[1] + column))
         self.units.on_point(self._point)
-        pictures = in_columns(
-            column("The picture", self.picture),
-            column("All maps of the layer", self.maps),
-            column("The map", self.units),
-            column("What the unit sees", self.patch),
-            column("Its projection", self.projection),
-        )
-        self.widget = widgets.VBox([in_a_row(self.layer, self.map, self.strongest, self.side), pictures])
+        pictures = {
+            "The picture": self.picture,
+            "All maps of the layer": self.maps,
+            "The map": self.units,
+            "What the unit sees": self.patch,
+            "Its projection": self.projection,
+        }
+        controls = in_a_row(self.layer, self.map, self.strongest, self.side)
+        self.widget = widgets.VBox([controls, in_columns(pictures)])
 
     def show(self, picture: Tensor, name: str) -> None:
         """Take another picture, uint8 [3, h, w], and go to the strongest unit of the layer."""

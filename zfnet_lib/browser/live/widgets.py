@@ -92,13 +92,12 @@ class Message(widgets.HTML):
 
     def say(self, sentence: str) -> None:
         """Show a sentence; it is read out."""
-        style = "margin: 0; line-height: 1.4"
-        self.value = f'<p role="alert" style="{style}">{escape(sentence)}</p>' if sentence else ""
+        self.value = f'<p role="alert" style="margin: 0; line-height: 1.4">{escape(sentence)}</p>'
 
     @contextmanager
     def errors(self) -> Iterator[None]:
         """Show what a user can repair as a sentence instead of a traceback."""
-        self.say("")
+        self.value = ""
         try:
             yield
         except ZfnetError as error:
@@ -151,14 +150,14 @@ def in_a_row(*children: widgets.Widget, **layout: str) -> widgets.Widget:
     return widgets.Box(children, layout=widgets.Layout(flex_flow="row wrap", **layout))
 
 
-def in_columns(*children: widgets.Widget) -> widgets.Widget:
-    """Set columns side by side, as many as there is room for."""
-    return in_a_row(*children, grid_gap="14px", align_items="flex-start")
-
-
-def column(title: str, child: widgets.Widget, side: int = SIDE) -> widgets.Widget:
-    """Set a widget under a title."""
-    return widgets.VBox([widgets.HTML(f"<b>{escape(title)}</b>"), child], layout=widgets.Layout(width=f"{side}px"))
+def in_columns(titled: dict[str, widgets.Widget], side: int = SIDE) -> widgets.Widget:
+    """Set widgets side by side, each under its title, as many as there is room for."""
+    layout = widgets.Layout(width=f"{side}px")
+    columns = [
+        widgets.VBox([widgets.HTML(f"<b>{escape(title)}</b>"), child], layout=layout)
+        for title, child in titled.items()
+    ]
+    return in_a_row(*columns, grid_gap="14px", align_items="flex-start")
 
 
 def small(picture: np.ndarray, alt: str) -> str:

@@ -191,6 +191,13 @@ def test_every_public_name_is_in_the_reference() -> None:
     assert [name for name in zfnet_lib.__all__ if not re.search(rf"::.*\b{name}$", page, re.MULTILINE)] == []
 
 
+def test_every_name_in_the_reference_is_there() -> None:
+    page = (PROJECT / "book/api.md").read_text()
+    names = re.findall(r"^\.\. auto\w+:: (\S+)$", page, re.MULTILINE)
+    full = [name if name.startswith("zfnet_lib") else f"zfnet_lib.{name}" for name in names]
+    assert len(full) > 40 and all(resolve_name(name) is not None for name in full)
+
+
 def test_every_page_of_the_contents_is_there() -> None:
     listed = re.findall(r"(?:file|root): (\S+)", (PROJECT / "_toc.yml").read_text())
     missing = [name for name in listed if not list(PROJECT.glob(f"{name}.*"))]

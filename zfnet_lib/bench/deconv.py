@@ -22,20 +22,15 @@ from .peers import as_ratio, captum_method, plain_layers, seconds, with_random_w
 
 SPEC = ZFNET.features()
 
-SHARE = 48
-"""Of nine units of every map one in so many is projected, each of a picture of its own."""
-
+SHARE = 48  # of nine units of every map one in so many is projected, each of a picture of its own
 BATCHES, TRIED, ROUNDS = (2, 4, 8), 8, 3
 """The peers' batches, the units of a layer on which each is tried, and rounds."""
 
 CLOSE, EXACT = 1e-5, 1e-10
 """How far results may differ in float32 and in float64, as a share of a projection's largest value."""
 
-TIED = 5
-"""Percentage of units that may differ more in float32, where values that tie to rounding swap switches."""
-
-EXAMINED = 16
-"""One unit in so many is compared in float64, and all that differ in float32."""
+TIED = 5  # percentage of units that may differ more in float32, where values that tie to rounding swap switches
+EXAMINED = 16  # one unit in so many is compared in float64, and all that differ in float32
 
 
 def bench_deconv() -> list[Record]:

@@ -16,9 +16,7 @@ from ..occlusion import occlude
 from ..paper.records import Record, Stopwatch
 from .peers import captum_method, compare, plain_head, plain_layers, seconds, with_random_weights
 
-SPEC, SIZE, STRIDE = ZFNET, 50, 6
-"""What is timed: the square and its step in pixels."""
-
+SPEC, SIZE, STRIDE = ZFNET, 50, 6  # what is timed: the square and its step in pixels
 COARSE = 29
 """The step at which peers are timed, for every place costs them the same; 224 - 50 is a multiple of it, and so
 captum adds no places where the square is cut off."""

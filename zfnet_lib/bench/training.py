@@ -27,9 +27,7 @@ from ..paper.records import Record, Stopwatch
 from ..training import PAPER, SGD, TINY, fitting_parts
 from .peers import compare, plain_head, plain_layers, seconds
 
-BATCHES = {112: 128, 224: 32}
-"""Input side in pixels, and pictures a batch."""
-
+BATCHES = {112: 128, 224: 32}  # input side in pixels, and pictures a batch
 STEPS, ROUNDS, CLASSES = 3, 3, 200
 
 Work = dict[str, Callable[[], object]]

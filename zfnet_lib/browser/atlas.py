@@ -25,17 +25,10 @@ from ..weights import fingerprint
 
 FORMAT, MANIFEST = 3, "manifest.json"
 
-TILE, SHOWN, ROWS = 64, 9, 32
-"""Side of a small picture in pixels, units of each map, and maps on a sheet."""
-
-COVER, COLUMNS = 48, 16
-"""Side of a cover's small picture in pixels, and how many stand side by side."""
-
+TILE, SHOWN, ROWS = 64, 9, 32  # side of a small picture in pixels, units of each map, and maps on a sheet
+COVER, COLUMNS = 48, 16  # side of a cover's small picture in pixels, and how many stand side by side
 SIDE, QUALITY = 320, 75
 """The longer side of a whole picture in pixels, at most; and of every WebP: two atlases stay under 40 MB."""
-
-BATCH = 32
-"""Pictures that are classified at once."""
 
 
 def write_atlas(
@@ -194,8 +187,8 @@ def _write_pictures(dataset, preparation: Preparation, images: Iterable[int], fo
 def _answers(net: ConvNet, classes: Sequence[str], dataset, images: Sequence[int]) -> dict[str, Any]:
     """Return what a network takes pictures for: by index, its most probable class and that class's probability."""
     answers = {}
-    for start in range(0, len(images), BATCH):
-        part = images[start : start + BATCH]
+    for start in range(0, len(images), 32):
+        part = images[start : start + 32]
         sure, chosen = net(net.prepare([dataset[i].picture for i in part])).softmax(1).max(1)
         for image, probability, label in zip(part, sure.tolist(), chosen.tolist(), strict=True):
             answers[str(image)] = [classes[label], float(f"{probability:.2g}")]

@@ -18,12 +18,8 @@ from ..files import ZfnetError, replacing
 from ..paper.plots import Figure, tile
 from .atlas import FORMAT, is_atlas, read_manifest
 
-QUALITY = 88
-"""Of the embedded pictures, in percent; higher is larger without a visible difference."""
-
-STATIC = Path(__file__).parent / "static"
-"""The page's own sources."""
-
+QUALITY = 88  # of the embedded pictures, in percent; higher is larger without a visible difference
+STATIC = Path(__file__).parent / "static"  # the page's own sources
 PAGE, NETWORKS = "index.html", "networks.js"
 
 OF_ENTRIES = ("map", "scores", "images", "places", "boxes")

@@ -21,9 +21,6 @@ from .training import TrainingPane
 from .units import LARGER, UnitPane
 from .widgets import KernelOnly, Message, Upload, in_a_row, labelled, read_upload
 
-MENU = 500
-"""Pictures up to which they are chosen by name; of more by number."""
-
 
 class LiveBrowser(widgets.VBox):
     """A picture from a data set or of one's own, and what a network makes of it."""
@@ -35,7 +32,7 @@ class LiveBrowser(widgets.VBox):
         self.occluder = OccluderPane(net, classes, self.notice)
         self.nine = StrongestPane(lambda: self.units.net, dataset.name, self.visit, self.notice)
         self.training = TrainingPane(self.notice)
-        if len(dataset) > MENU:
+        if len(dataset) > 500:  # too many for a menu of their names
             self.picture = labelled(widgets.BoundedIntText, max=len(dataset) - 1, description="picture")
         else:
             names = [(f"{i}: {name}" if name else str(i), i) for i, name in enumerate(dataset.names)]

@@ -17,8 +17,6 @@ from ...strongest import rows_first
 from .widgets import SIDE, Message, PointedPicture, button, in_a_row, in_columns, labelled
 
 ANSWERS = 5
-STEP = 4
-"""Pixels that an arrow key moves the square by."""
 
 
 class Occluded(NamedTuple):
@@ -39,7 +37,7 @@ class OccluderPane:
         self.size = labelled(widgets.IntSlider, 260, min=1, max=crop, description="square")
         self.lift = button("take it away", lambda _: self.uncover())
         self.everywhere = button("every place (Fig. 6)", lambda _: notice.beside(self._cover_everywhere))
-        self.picture = PointedPicture(covers=True, step=STEP, hint="drag the square, or move it by the arrow keys")
+        self.picture = PointedPicture(covers=True, step=4, hint="drag the square, or move it by the arrow keys")
         self.results = widgets.HTML()
         hint = "each place of the square, bright where the value stays high; point at one to put the square there"
         self.activity, self.probability = (PointedPicture(crisp=True, hint=hint) for _ in range(2))

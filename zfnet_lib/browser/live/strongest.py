@@ -20,20 +20,13 @@ from ...strongest import ARRAYS, Block, Squares, TopUnits, blocks, strongest
 from ..atlas import MANIFEST, SHOWN, read_manifest
 from .widgets import Message, PointedPicture, button, in_a_row, labelled
 
-ATLASES = PROJECT / "atlas"
-"""Where `zfnet atlas` writes."""
-
-AGREEING = 0.01
-"""Share by which a score of an atlas may differ from the network's; its manifest has four digits."""
-
+ATLASES = PROJECT / "atlas"  # where `zfnet atlas` writes
+AGREEING = 0.01  # share by which a score of an atlas may differ from the network's; its manifest has four digits
 TILE = 112
-SOME = 300
-"""Pictures that are looked through unless one asks for more."""
-
+SOME = 300  # pictures that are looked through unless one asks for more
 SEARCH = "look through them"
 
-Found = tuple[Mapping[str, TopUnits], str]
-"""The strongest units by layer, and where they are from."""
+Found = tuple[Mapping[str, TopUnits], str]  # the strongest units by layer, and where they are from
 
 
 class StoppedError(Exception):

@@ -18,8 +18,7 @@ from ...paper.plots import grid_of_maps, heat
 from ...strongest import fitted, patch, rows_first
 from .widgets import SIDE, Message, PointedPicture, button, in_a_row, in_columns, labelled, small
 
-LARGER = 224
-"""The paper's input size; convolutions that were trained on smaller pictures run at it too."""
+LARGER = 224  # the paper's input size; convolutions that were trained on smaller pictures run at it too
 
 
 class View(NamedTuple):

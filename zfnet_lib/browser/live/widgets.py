@@ -25,11 +25,8 @@ from ..pages import picture_tag, picture_url
 HERE = Path(__file__).parent
 
 MB = 2**20
-LARGEST = 8 * MB
-"""Bytes of an upload; Jupyter's server cuts the connection at messages of 10 MB."""
-
-SIDE = 240
-"""Of a picture in a pane, in pixels of the page; three stand side by side in a notebook."""
+LARGEST = 8 * MB  # bytes of an upload; Jupyter's server cuts the connection at messages of 10 MB
+SIDE = 240  # of a picture in a pane, in pixels of the page; three stand side by side in a notebook
 
 
 def read_upload(name: str, size: int, content: bytes) -> Tensor:

@@ -257,8 +257,8 @@ def test_a_training_is_the_generators_and_followed_as_it_happens(browser, square
     for epoch in (*here.epochs, *expected):
         del epoch["seconds"], epoch["images_per_second"]
     assert here.epochs == expected
-    assert here.says == f"finished: 2 of 2 epochs, update 8 of 8, loss {here.progress.loss:.3f}"
-    assert list(here.moments) == ["the beginning", "epoch 1", "epoch 2", "now"]
+    assert here.look().says == f"finished: 2 of 2 epochs, update 8 of 8, loss {here.progress.loss:.3f}"
+    assert here.look().moments == ["the beginning", "epoch 1", "epoch 2", "now"]
     assert np.array_equal(here.filters("the beginning"), before)
     assert np.array_equal(here.filters("epoch 2"), net.conv1.weight.detach().numpy())
     assert not np.array_equal(here.filters("epoch 1"), here.filters("epoch 2"))
@@ -272,11 +272,11 @@ def test_a_training_is_the_generators_and_followed_as_it_happens(browser, square
 def test_a_training_here_stops_at_its_next_update(squares):
     here = TrainingHere(BRIEF, squares, squares)
     here.stop()
-    assert here.says == "stops: 0 of 2 epochs"
+    assert here.look().says == "stops: 0 of 2 epochs"
     report = here._moved
     here._moved = lambda progress: (progress.update == 3 and here.stop(), report(progress))
     here.run()
-    assert here.says.startswith("stopped: 0 of 2 epochs, update 3 of 8")
+    assert here.look().says.startswith("stopped: 0 of 2 epochs, update 3 of 8")
 
 
 def test_a_recorded_training_is_read_from_what_it_leaves(squares, data, tmp_path, monkeypatch):
@@ -287,23 +287,23 @@ def test_a_recorded_training_is_read_from_what_it_leaves(squares, data, tmp_path
     run = train(net, squares, BRIEF, folder=folder)
     first = asdict(next(run))
     (training,) = recorded_trainings()
-    assert (training.name, training.record, training.classes) == (name, record, 16)
+    assert (training.name, training.record, training.look().classes) == (name, record, 16)
     stopped = "stopped: 0 of ? epochs, last checkpoint at update 4; "
-    assert training.says == f"{stopped}the same `zfnet train` with --resume continues it"
+    assert training.look().says == f"{stopped}the same `zfnet train` with --resume continues it"
     assert np.array_equal(training.filters("update 4"), net.conv1.weight.detach().numpy())
 
     record.parent.mkdir(parents=True)
     line = {"data": "shapes train (0)", "epoch": first, "recipe": {"epochs": 2}, "training": name}
     record.write_text(json.dumps(line) + "\n")
     with alone(folder):
-        assert training.says == "runs now: 1 of 2 epochs, last checkpoint at update 4"
-    assert json.loads(json.dumps(training.epochs)) == json.loads(json.dumps([first]))
+        assert training.look().says == "runs now: 1 of 2 epochs, last checkpoint at update 4"
+    assert json.loads(json.dumps(training.look().epochs)) == json.loads(json.dumps([first]))
     last = asdict(next(run))
     record.write_text("".join(json.dumps(line | {"epoch": epoch}) + "\n" for epoch in (first, last)))
     save_network(net, folder / "snapshots" / "epoch-01-of-70", {})
     save_network(net, data / "weights" / name, {"training": name})
-    assert training.says == "finished: 2 of 2 epochs, last checkpoint at update 8"
-    assert list(training.moments) == ["epoch 01 of 70", "update 8", "the end"]
+    assert training.look().says == "finished: 2 of 2 epochs, last checkpoint at update 8"
+    assert training.look().moments == ["epoch 01 of 70", "update 8", "the end"]
     assert np.array_equal(training.filters("the end"), net.conv1.weight.detach().numpy())
     with pytest.raises(ZfnetError, match="the weights of update 4 are gone; choose a newer moment"):
         training.filters("update 4")
@@ -312,7 +312,8 @@ def test_a_recorded_training_is_read_from_what_it_leaves(squares, data, tmp_path
 def test_the_shipped_training_has_its_record_and_its_weights():
     name = "zfnet-tiny-imagenet-tiny-seed0"
     training = RecordedTraining(name, PROJECT / f"results/tiny/trainings/{name}.jsonl")
-    assert (len(training.epochs), training.classes) == (12, 200)
+    seen = training.look()
+    assert (len(seen.epochs), seen.classes) == (12, 200)
     assert training.filters("the end").shape == (96, 3, 7, 7)
 
 
@@ -351,7 +352,7 @@ def test_what_is_wrong_is_said_in_one_sentence_and_changes_nothing(browser, act,
 
 def test_the_browser_says_where_it_computes_and_takes_uploads(browser, net, monkeypatch):
     assert "this kernel has no GPU" in browser.about.value
-    monkeypatch.setattr("zfnet_lib.browser.live.browser.own_device", lambda: "mps")
+    monkeypatch.setattr("zfnet_lib.browser.live.own_device", lambda: "mps")
     for name, picture in {
         "panorama.png": Image.new("RGB", (4000, 40), (9, 200, 30)),
         "my.png": Image.new("LA", (80, 70), (200, 255)),

@@ -16,7 +16,7 @@ from PIL import Image
 from zfnet_lib.__main__ import main
 from zfnet_lib.architecture import MINI
 from zfnet_lib.batches import BatchError, Batches
-from zfnet_lib.bench import norm
+from zfnet_lib.bench import plain
 from zfnet_lib.datasets import open_dataset
 from zfnet_lib.images import Preparation
 from zfnet_lib.network import ConvNet
@@ -176,11 +176,11 @@ def test_list_and_doctor_say_what_there_is(home, capsys):
 
 
 def test_bench_norm_writes_records(home, capsys, monkeypatch):
-    monkeypatch.setattr(norm, "NORM_SHAPES", {"a small map": (2, 8, 5, 5)})
+    monkeypatch.setattr(plain, "NORM_SHAPES", {"a small map": (2, 8, 5, 5)})
     done("bench norm --json bench.jsonl")
     lines = read_lines("bench.jsonl")
     assert [line["quantity"] for line in lines] == ["a small map, forward", "a small map, forward and backward"]
-    assert all(line["value"] > 0 and line["n"] == norm.ROUNDS for line in lines)
+    assert all(line["value"] > 0 and line["n"] == plain.NORM_ROUNDS for line in lines)
     assert all(line["parameters"]["allocator"] == "default" for line in lines)
     assert "a small map, forward" in capsys.readouterr().out
 

@@ -1,9 +1,8 @@
 """Benchmarks: ratios against a peer, from alternating runs in one process."""
 
 from .deconv import bench_deconv
-from .mining import bench_mining
-from .norm import bench_norm
 from .occlusion import bench_occlusion
+from .plain import bench_mining, bench_norm
 from .training import bench_train
 
 BENCHES = {

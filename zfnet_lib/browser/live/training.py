@@ -8,7 +8,7 @@ from dataclasses import asdict
 from html import escape
 from pathlib import Path
 from time import sleep
-from typing import Any
+from typing import Any, NamedTuple
 
 import ipywidgets as widgets
 import numpy as np
@@ -34,6 +34,15 @@ OFTEN, SELDOM = 0.5, 3.0
 """Seconds between two looks at a training that runs here, and at one that another process runs."""
 
 
+class Seen(NamedTuple):
+    """How far a training has come, its finished epochs, and the moments at which its weights are at hand."""
+
+    says: str
+    epochs: list[dict[str, Any]]
+    classes: int
+    moments: list[str]
+
+
 class RecordedTraining:
     """A training that `zfnet train` runs or has run, seen through what it leaves on disk."""
 
@@ -41,35 +50,40 @@ class RecordedTraining:
         self.name, self.record = name, record
         self.folder = data_root() / "trainings" / name
 
-    @property
-    def epochs(self) -> list[dict[str, Any]]:
-        """The finished epochs, as dicts of `EpochResult`'s fields."""
-        return [line["epoch"] for line in read_epochs(self.record)]
-
-    @property
-    def classes(self) -> int:
-        """Of its data; 0 where nothing says."""
-        lines, state = read_epochs(self.record), self._state
+    def look(self) -> Seen:
+        """Look at what there is; the number of classes is 0 where nothing says."""
+        lines, state = read_epochs(self.record), {}
+        for folder in saved_states(self.folder):
+            try:
+                state = json.loads((folder / VALUES).read_text())
+                break
+            except (OSError, ValueError):  # replaced at this moment, or damaged
+                continue
+        classes = state["training"]["network"]["classes"] if state else 0
         if lines and (data := lines[0].get("data", "").partition(" ")[0]) in DATASETS:
-            return DATASETS[data].classes
-        return state["training"]["network"]["classes"] if state else 0
-
-    @property
-    def says(self) -> str:
-        """How far it has come, in one sentence."""
-        lines, state = read_epochs(self.record), self._state
+            classes = DATASETS[data].classes
         of = lines[-1]["recipe"]["epochs"] if lines else "?"
-        point = f", last checkpoint at update {state['state']['update']:,}" if state else ""
-        done = f"{len(lines)} of {of} epochs{point}"
+        says = f"{len(lines)} of {of} epochs"
+        if state:
+            says += f", last checkpoint at update {state['state']['update']:,}"
         if is_busy(self.folder):
-            return f"runs now: {done}"
-        if len(lines) == of:
-            return f"finished: {done}"
-        return f"stopped: {done}; the same `zfnet train` with --resume continues it"
+            says = f"runs now: {says}"
+        elif len(lines) == of:
+            says = f"finished: {says}"
+        else:
+            says = f"stopped: {says}; the same `zfnet train` with --resume continues it"
+        return Seen(says, [line["epoch"] for line in lines], classes, list(self._files()))
 
-    @property
-    def moments(self) -> dict[str, Path]:
-        """The moments at which the weights are at hand, in order, and the file of each."""
+    def filters(self, moment: str) -> np.ndarray:
+        """Return the filters of the first layer at a moment, [maps, 3, k, k]."""
+        try:
+            with safe_open(self._files()[moment], "pt") as file:
+                return file.get_tensor(FIRST).float().numpy()
+        except (KeyError, OSError, SafetensorError):
+            raise ZfnetError(f"the weights of {moment} are gone; choose a newer moment") from None
+
+    def _files(self) -> dict[str, Path]:
+        """Return the file of the weights at each moment, in order."""
         snapshots = sorted((self.folder / "snapshots").glob(f"epoch-*/{WEIGHTS}"))
         found = {path.parent.name.replace("-", " "): path for path in snapshots}
         for state in saved_states(self.folder)[:1]:
@@ -81,24 +95,6 @@ class RecordedTraining:
             except CheckpointError:
                 continue
         return found
-
-    def filters(self, moment: str) -> np.ndarray:
-        """Return the filters of the first layer at a moment, [maps, 3, k, k]."""
-        try:
-            with safe_open(self.moments[moment], "pt") as file:
-                return file.get_tensor(FIRST).float().numpy()
-        except (KeyError, OSError, SafetensorError):
-            raise ZfnetError(f"the weights of {moment} are gone; choose a newer moment") from None
-
-    @property
-    def _state(self) -> dict[str, Any]:
-        """The values of the newest checkpoint; nothing without one."""
-        for folder in saved_states(self.folder):
-            try:
-                return json.loads((folder / VALUES).read_text())
-            except (OSError, ValueError):  # replaced at this moment, or damaged
-                continue
-        return {}
 
 
 def recorded_trainings() -> list[RecordedTraining]:
@@ -119,13 +115,12 @@ class TrainingHere:
 
     def __init__(self, recipe: Recipe = SMOKE, data=None, validation=None):
         self.data, self.validation = data or training_data("shapes", "train"), validation
-        self.classes = len(self.data.classes)
-        spec = Training(MINI.name, "shapes", recipe, 0).spec(self.classes)
+        spec = Training(MINI.name, "shapes", recipe, 0).spec(len(self.data.classes))
         self.net = ConvNet(spec, training_preparation(self.data, spec.image_size), seed=0)
         self.recipe, self.state = recipe, "not begun"
         self.epochs: list[dict[str, Any]] = []
         self.progress: Progress | None = None
-        self.moments: dict[str, np.ndarray | None] = {"the beginning": self.filters("now"), "now": None}
+        self.kept = {"the beginning": self.filters("now")}
 
     def run(self) -> None:
         """Train to the end, or until `stop` is called."""
@@ -134,9 +129,7 @@ class TrainingHere:
         try:
             for epoch in train(self.net, self.data, self.recipe, validation=validation, report=self._moved):
                 self.epochs.append(asdict(epoch))
-                moments = self.moments | {f"epoch {epoch.epoch}": self.filters("now")}
-                moments["now"] = moments.pop("now")  # which comes last
-                self.moments = moments
+                self.kept[f"epoch {epoch.epoch}"] = self.filters("now")
             self.state = "finished"
         except StoppedError:
             self.state = "stopped"
@@ -145,16 +138,17 @@ class TrainingHere:
         """End the training at its next update."""
         self.state = "stops"
 
-    @property
-    def says(self) -> str:
-        """How far it has come, in one sentence."""
-        done, at = f"{self.state}: {len(self.epochs)} of {self.recipe.epochs} epochs", self.progress
-        return f"{done}, update {at.update:,} of {at.updates:,}, loss {at.loss:.3f}" if at else done
+    def look(self) -> Seen:
+        """Look at what there is."""
+        says, at = f"{self.state}: {len(self.epochs)} of {self.recipe.epochs} epochs", self.progress
+        if at:
+            says += f", update {at.update:,} of {at.updates:,}, loss {at.loss:.3f}"
+        return Seen(says, list(self.epochs), self.net.spec.classes, [*self.kept, "now"])
 
     def filters(self, moment: str) -> np.ndarray:
         """Return the filters of the first layer at a moment, [maps, 3, k, k]."""
         if moment != "now":
-            return self.moments[moment]
+            return self.kept[moment]
         return self.net.get_parameter(FIRST).detach().cpu().numpy().copy()
 
     def _moved(self, progress: Progress) -> None:
@@ -185,14 +179,13 @@ class TrainingPane:
 
     def look(self) -> None:
         """Look at the training again, and draw what is new."""
-        training = self.training
         with self.notice.errors():
-            says, epochs = training.says, list(training.epochs)
+            says, epochs, classes, moments = self.training.look()
             if len(epochs) != self.drawn:
                 self.drawn = len(epochs)
                 alt = f"training loss, validation error and largest filter of layer 1 over {len(epochs)} epochs"
-                self.curves.value = figure_tag(drawings.curves({training.name: epochs}, training.classes), alt)
-            moments, before, value = list(training.moments), self.moment.options, self.moment.value
+                self.curves.value = figure_tag(drawings.curves({self.training.name: epochs}, classes), alt)
+            before, value = self.moment.options, self.moment.value
             # Stay with the newest moment unless another was chosen.
             newest = not before or value == before[-1]
             if list(before) != moments:

@@ -52,20 +52,19 @@ def zfnet() -> None:
     """The same as `python -m zfnet_lib …`: the networks, the deconvnet and the book, from the command line."""
 
 
-def _file(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
-    """Refuse a folder in the place of a file to write: before the work, not after it."""
-    if path and path.is_dir():
-        raise ZfnetError(f"{path} is a folder; name a file")
-    return path
-
-
 PATH = click.Path(path_type=Path)
 PROFILE = click.option("--profile", required=True, help="smoke, tiny or paper")
 
 
 def _json(words: str):
-    """Return the option of a command that can write records."""
-    return click.option("--json", "target", type=PATH, callback=_file, metavar="FILE", help=words)
+    """Return the option of a command that can write records; a folder is refused before the work, not after it."""
+
+    def refuse(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
+        if path and path.is_dir():
+            raise ZfnetError(f"{path} is a folder; name a file")
+        return path
+
+    return click.option("--json", "target", type=PATH, callback=refuse, metavar="FILE", help=words)
 
 
 @zfnet.command("list")

@@ -1,11 +1,10 @@
-"""A JupyterLab of its own settings, and a page of headless Chromium that works in it."""
+"""A JupyterLab of its own settings, and how a page of Chromium works in it."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -14,8 +13,6 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 PATIENCE = 180_000
 """Milliseconds to wait for what takes seconds on a machine that is not busy with other things."""
@@ -31,13 +28,7 @@ SETTINGS = {
 
 @contextmanager
 def lab(root: Path, home: Path, **settings: dict) -> Iterator[str]:
-    """Run JupyterLab over the notebooks in a folder and yield its address.
-
-    Args:
-        root: With the notebooks.
-        home: For settings and everything that Jupyter writes.
-        **settings: Of the front end beside `SETTINGS`.
-    """
+    """Run JupyterLab over the notebooks below `root`, write all else below `home`, and yield its address."""
     files = {
         f"settings/@jupyterlab/{name}.jupyterlab-settings": each for name, each in (SETTINGS | settings).items()
     }
@@ -60,23 +51,19 @@ def lab(root: Path, home: Path, **settings: dict) -> Iterator[str]:
     ):
         try:
             address = f"http://127.0.0.1:{port}"
-            _wait_for(address, server, home / "log")
+            end = time.monotonic() + PATIENCE / 1000
+            while True:
+                try:
+                    urllib.request.urlopen(f"{address}/api", timeout=1).close()
+                    break
+                except OSError:
+                    if server.poll() is not None or time.monotonic() > end:
+                        said = (home / "log").read_text()[-2000:]
+                        raise RuntimeError(f"JupyterLab did not start: {said}") from None
+                    time.sleep(0.1)
             yield address
         finally:
             server.terminate()
-
-
-@contextmanager
-def chromium(**context) -> Iterator:
-    """Yield a page of headless Chromium that reaches nothing but this machine."""
-    from playwright.sync_api import sync_playwright
-
-    nowhere = "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", nowhere]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield browser.new_context(**context).new_page()
-        browser.close()
 
 
 def run_all(page, name: str) -> None:
@@ -93,14 +80,3 @@ def wait_until_done(page) -> None:
     running = page.locator(".jp-NotebookPanel:visible .jp-CodeCell .jp-InputPrompt")
     unfinished = running.filter(has_text=re.compile(r"\[[ *]\]:"))
     unfinished.first.wait_for(state="detached", timeout=PATIENCE)
-
-
-def _wait_for(address: str, server: subprocess.Popen, log: Path, seconds: float = PATIENCE / 1000) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and server.poll() is None:
-        try:
-            urllib.request.urlopen(f"{address}/api", timeout=1).close()
-            return
-        except OSError:
-            time.sleep(0.1)
-    raise RuntimeError(f"JupyterLab did not start: {log.read_text()[-2000:]}")

@@ -19,7 +19,7 @@ AXE = PROJECT / "_build/test-vendor/axe.min.js"
 """The accessibility engine axe-core, which `make vendor` brings."""
 
 NOWHERE = "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", NOWHERE]
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--force-color-profile=srgb", NOWHERE]
 
 BROKEN_IMAGES = """async () => {
   const images = [...document.images];
@@ -35,7 +35,7 @@ FINDINGS = """async () => (await axe.run(document, { resultTypes: ["violations"]
   .map(found => `${found.id}: ${found.help}: ${found.nodes[0].html.slice(0, 120)}`)"""
 
 
-class _Quiet(http.server.SimpleHTTPRequestHandler):
+class Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *arguments: object) -> None:
         pass
 
@@ -43,7 +43,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
     """Yield the address at which a folder is served."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder)))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
@@ -63,23 +63,18 @@ def chromium() -> Iterator:
 
 
 def problems(page, address: str, offline: bool = True) -> list[str]:
-    """Open a page; return its errors, the images that it lacks, and what it asks for outside, where it must not.
-
-    Args:
-        page: Of a browser.
-        address: `http://127.0.0.1…`, the rest of such an address, or `file://…`.
-        offline: Whether the book holds all that its pages ask for.
-    """
+    """Open a page; return its errors, the images that it lacks, and what it asks for outside, where it must not."""
     found: list[str] = []
-    own = "file://" if address.startswith("file://") else "http://127.0.0.1:"
+    own = ("file://" if address.startswith("file://") else "http://127.0.0.1:", "data:", "blob:")
+
+    def request(asked) -> None:
+        if offline and not asked.url.startswith(own):
+            found.append(f"asks outside: {asked.url}")
+
     listeners = {
         "pageerror": lambda error: found.append(f"error: {error}"),
         "response": lambda answer: answer.status >= 400 and found.append(f"missing: {answer.url}"),
-        "request": lambda asked: (
-            offline
-            and not asked.url.startswith((own, "data:", "blob:"))
-            and found.append(f"asks outside: {asked.url}")
-        ),
+        "request": request,
     }
     for event, listener in listeners.items():
         page.on(event, listener)
@@ -127,9 +122,8 @@ def main(folder: Path) -> int:
         for name, found in zip(names, pool.map(functools.partial(look, folder), names), strict=True):
             wrong += bool(found)
             print("\n".join([f"{name}: {'ok' if not found else ''}", *(f"  {each}" for each in found)]), flush=True)
-    print(
-        f"{len(names)} pages, {wrong} with problems{'' if AXE.exists() else '; axe-core is not here (make vendor)'}"
-    )
+    axe = "" if AXE.exists() else "; axe-core is not here (make vendor)"
+    print(f"{len(names)} pages, {wrong} with problems{axe}")
     return wrong
 
 

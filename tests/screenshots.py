@@ -10,7 +10,8 @@ import tempfile
 from pathlib import Path
 
 import nbformat
-from lab import PATIENCE, chromium, lab, run_all
+from lab import PATIENCE, lab, run_all
+from pages import chromium
 from PIL import Image
 
 from zfnet_lib.files import PROJECT, replacing
@@ -31,7 +32,8 @@ def main() -> None:
         write_notebook(home / "notebooks" / "browse.ipynb")
         theme = {"apputils-extension/themes": {"theme": f"JupyterLab {scheme}"}}
         look = {"viewport": WINDOW, "device_scale_factor": SCALE, "color_scheme": scheme.lower()}
-        with lab(home / "notebooks", home, **theme) as address, chromium(**look) as page:
+        with lab(home / "notebooks", home, **theme) as address, chromium() as browser:
+            page = browser.new_context(**look).new_page()
             page.set_default_timeout(PATIENCE + BENEATH)
             page.goto(f"{address}/lab?reset")
             run_all(page, "browse.ipynb")

@@ -16,7 +16,7 @@ from PIL import Image
 from zfnet_lib.__main__ import main
 from zfnet_lib.architecture import MINI
 from zfnet_lib.batches import BatchError, Batches
-from zfnet_lib.bench import peers
+from zfnet_lib.bench import plain
 from zfnet_lib.datasets import open_dataset
 from zfnet_lib.images import Preparation
 from zfnet_lib.network import ConvNet
@@ -27,29 +27,111 @@ from zfnet_lib.weights import save_network
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """A data folder of its own, with a small network in it, and a picture."""
+    """A data folder of its own, with a small network in it, and a picture, in the working folder."""
     monkeypatch.setenv("ZFNET_DATA", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
     save_network(ConvNet(MINI), tmp_path / "data" / "weights" / "small", {})
     noise = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.png")
     return tmp_path
 
 
-def refusal(capsys, *words):
+def done(command):
+    """Run a command that must succeed."""
+    assert main(command.split()) == 0
+
+
+def refusal(capsys, command):
     """Run a command that must fail; return its sentence."""
-    assert main([str(word) for word in words]) == 1
+    assert main(command.split()) == 1
     said = capsys.readouterr().err
     assert said.startswith("zfnet: ")
     assert said.count("\n") == 1
     return said
 
 
+SHOW = "show noise.png --network small --layer conv5 --out out"
+TRAIN = "train zfnet --data shapes --recipe smoke"
+LONG = 300 * "x"
+TOO_LONG = (
+    f"show {LONG} --network small",
+    f"show noise.png --network {LONG}",
+    f"show noise.png --network small --out {LONG}",
+    f"evaluate {LONG} --data shapes",
+    f"fetch caltech-101 --from {LONG}",
+    f"atlas {LONG}",
+    f"claims --profile tiny --json {LONG}",
+    f"{TRAIN} --data folder:{LONG}",
+)
+FOLDERS = (
+    "evaluate small --data shapes --json data",
+    "claims --profile tiny --json data",
+    "bench norm --json data",
+)
+REFUSALS = [
+    ("show missing.png --network small --out out", "there is no picture"),
+    ("show broken.png --network small --out out", "cannot be read as a picture"),
+    ("show wall.png --network small --out out", "wall.png has more than 89 million pixels; save it smaller\n"),
+    (f"{SHOW} --network nowhere", "the weights 'nowhere' are not here"),
+    (f"{SHOW} --layer conv9", "mini has no layer 'conv9'; its layers are conv1, conv2"),
+    (f"{SHOW} --layer fc6", "has no maps"),
+    (f"{SHOW} --map 99999", "has no map 99999"),
+    (f"{SHOW} --out noise.png", "cannot write"),
+    ("fetch mnist", "known are alexnet-imagenet, imagenet, tiny-imagenet"),
+    ("bench norm coffee", "there is no benchmark 'coffee'"),
+    ("run fig1 --profile smoke -p typo=1 --out out", "picture"),
+    ("run fig1 --profile smoke -p typo", "-p takes name=value, given 'typo'"),
+    ("train zfnet9 --data shapes --recipe smoke", "there is no architecture 'zfnet9'; known are krizhevsky"),
+    (f"{TRAIN} --data mnist", "there is no data set 'mnist'"),
+    (f"{TRAIN} --data caltech-256", "zfnet fetch caltech-256"),
+    (f"{TRAIN} --recipe huge", "there is no recipe 'huge'; known are paper, tiny, smoke"),
+    (f"{TRAIN} --clip some", "clip is 'some'; choose one of all, none, first, but-first"),
+    (f"{TRAIN} --clip=", "clip is ''; choose one of"),
+    (f"{TRAIN} --views=", "views is ''; choose one of"),
+    (f"{TRAIN} --precision=", "precision is ''; choose one of"),
+    (f"{TRAIN} --epochs 0", "epochs is 0; it is at least 1"),
+    (f"{TRAIN} --batch 0", "batch is 0; it is at least 1"),
+    (f"{TRAIN} --seed -1", "seed -1, 0 pictures a class: no number may be negative"),
+    (f"{TRAIN} --seed {2**63}", "nor a seed above 2^63"),
+    (f"{TRAIN} --each -1", "seed 0, -1 pictures a class: no number may be negative"),
+    (f"{TRAIN} --workers -2", "-2 decoding processes are impossible"),
+    (f"{TRAIN} --data folder:~no-such-user", "~no-such-user: there is no such user here"),
+    ("atlas small --side -1 --out out", "is impossible; 0 takes all, and the network's own"),
+    ("atlas small --maps -1 --out out", "is impossible; 0 takes all, and the network's own"),
+    ("overlap x shapes", "there is no data set 'x'"),
+    ("pack x", "there is no data set 'x'"),
+    *((command, "File name too long") for command in TOO_LONG),
+    *((f"{command} --json data", "zfnet: data is a folder; name a file\n") for command in FOLDERS),
+]
+
+
+@pytest.mark.parametrize(("command", "sentence"), REFUSALS)
+def test_what_is_wrong_is_one_sentence_and_nothing_is_written(home, capsys, command, sentence):
+    (home / "broken.png").write_bytes((home / "noise.png").read_bytes()[:200])
+    if "wall.png" in command:
+        Image.new("1", (9500, 9500)).save(home / "wall.png")
+    assert sentence in refusal(capsys, command)
+    assert not (home / "out").exists() and not (home / "data" / "trainings").exists()
+
+
 def test_show_writes_one_projection_a_layer(home, capsys):
-    assert main(["show", str(home / "noise.png"), "--network", "small", "--out", str(home / "out")]) == 0
+    done("show noise.png --network small --out out")
     names = sorted(path.name for path in (home / "out").iterdir())
     assert [name.split("-")[1] for name in names] == ["conv1", "conv2", "conv3", "conv4", "conv5"]
     assert all(Image.open(home / "out" / name).size[0] >= 1000 for name in names)
     assert "conv5, map" in capsys.readouterr().out
+
+
+def test_show_never_replaces_another_picture_s_figure(home, capsys):
+    for folder, value in {"a": 50, "b": 200}.items():
+        (home / folder).mkdir()
+        Image.new("RGB", (80, 80), (value, 9, 9)).save(home / folder / "1.png")
+    written = []
+    for folder in ("a", "b", "b", "a"):
+        done(f"show {folder}/1.png --network small --layer conv1 --map 0 --out out")
+        written.append(Path(capsys.readouterr().out.partition(":")[0]))
+    assert [path.name for path in written] == [f"1-conv1-map0{end}.png" for end in ("", "-2", "-2", "")]
+    assert sorted(Path("out").iterdir()) == sorted(set(written))
 
 
 @pytest.fixture
@@ -58,7 +140,6 @@ def nowhere(home, monkeypatch):
     class_folders(home / "pictures", ["cat", "dog"], 2)
     monkeypatch.setenv("ZFNET_DATA", str(home / "noise.png" / "data"))
     monkeypatch.setenv("ZFNET_RESULTS", str(home / "noise.png" / "results"))
-    monkeypatch.chdir(home)
     return home
 
 
@@ -75,93 +156,31 @@ def nowhere(home, monkeypatch):
 )
 def test_a_result_that_cannot_be_written_is_one_sentence(nowhere, capsys, command):
     with warnings.catch_warnings(action="ignore"):
-        assert "cannot write" in refusal(capsys, *command.split())
+        assert "cannot write" in refusal(capsys, command)
 
 
 def test_a_cache_that_cannot_be_written_stops_no_result(nowhere):
     with pytest.warns(UserWarning, match="cannot write .*; the search goes on and is not kept"):
-        assert (
-            main(["atlas", "data/weights/small", "--pictures", "folder:pictures", "--maps", "1", "--out", "out"])
-            == 0
-        )
+        done("atlas data/weights/small --pictures folder:pictures --maps 1 --out out")
     assert (nowhere / "out/index.html").exists()
 
 
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"picture": "missing.png"}, "there is no picture"),
-        ({"picture": "broken.png"}, "cannot be read as a picture"),
-        ({"--network": "nowhere"}, "the weights 'nowhere' are not here"),
-        ({"--layer": "conv9"}, "mini has no layer 'conv9'; its layers are conv1, conv2"),
-        ({"--layer": "fc6"}, "has no maps"),
-        ({"--map": "99999"}, "has no map 99999"),
-    ],
-)
-def test_show_refuses_bad_input_and_writes_nothing(home, capsys, changes, sentence):
-    (home / "broken.png").write_bytes((home / "noise.png").read_bytes()[:200])
-    options = {"picture": "noise.png", "--network": "small", "--layer": "conv5"} | changes
-    picture = home / options.pop("picture")
-    words = [word for pair in options.items() for word in pair]
-    assert sentence in refusal(capsys, "show", picture, *words, "--out", home / "out")
-    assert not (home / "out").exists()
-
-
-def test_show_never_replaces_another_picture_s_figure(home, capsys):
-    for folder, value in {"a": 50, "b": 200}.items():
-        (home / folder).mkdir()
-        Image.new("RGB", (80, 80), (value, 9, 9)).save(home / folder / "1.png")
-    options = ["--network", "small", "--layer", "conv1", "--map", "0", "--out", str(home / "out")]
-    written = []
-    for folder in ("a", "b", "b", "a"):
-        assert main(["show", str(home / folder / "1.png"), *options]) == 0
-        written.append(Path(capsys.readouterr().out.partition(":")[0]))
-    assert [path.name for path in written] == [f"1-conv1-map0{end}.png" for end in ("", "-2", "-2", "")]
-    assert sorted((home / "out").iterdir()) == sorted(set(written))
-
-
-def test_show_says_where_it_cannot_write(home, capsys):
-    words = ["--network", "small", "--layer", "conv1", "--out", home / "noise.png"]
-    assert "cannot write" in refusal(capsys, "show", home / "noise.png", *words)
-
-
-def test_a_picture_of_too_many_pixels_gets_one_sentence(home, capsys):
-    Image.new("1", (9500, 9500)).save(home / "wall.png")
-    said = refusal(capsys, "show", home / "wall.png", "--network", "small")
-    assert said.endswith("wall.png has more than 89 million pixels; save it smaller\n")
-
-
-def test_fetch_and_bench_name_what_they_know(home, capsys):
-    assert "known are alexnet-imagenet, imagenet, tiny-imagenet" in refusal(capsys, "fetch", "mnist")
-    assert "there is no benchmark 'coffee'" in refusal(capsys, "bench", "norm", "coffee")
-
-
-def test_run_refuses_an_unknown_parameter_before_anything_runs(home, capsys):
-    said = refusal(capsys, "run", "fig1", "--profile", "smoke", "-p", "typo=1", "--out", home / "runs")
-    assert "typo" in said
-    assert "picture" in said
-    assert not list((home / "runs").glob("*.ipynb"))
-    assert "-p takes name=value, given 'typo'" in refusal(capsys, "run", "fig1", "--profile", "smoke", "-p", "typo")
-
-
 def test_list_and_doctor_say_what_there_is(home, capsys):
-    assert main(["list"]) == 0
+    done("list")
     listed = capsys.readouterr().out
     for name in ("krizhevsky-without-3-4-6-7", "zfnet-11x11", "tiny-imagenet", "alexnet-imagenet", "fig1"):
         assert name in listed
-    assert main(["doctor"]) == 0
+    done("doctor")
     said = capsys.readouterr().out
     assert all(f"\n{title}" in said for title in ("Programs", "Machine", "Data sets in", "Weights", "Profiles"))
 
 
 def test_bench_norm_writes_records(home, capsys, monkeypatch):
-    from zfnet_lib.bench import norm
-
-    monkeypatch.setattr(norm, "NORM_SHAPES", {"a small map": (2, 8, 5, 5)})
-    assert main(["bench", "norm", "--json", str(home / "bench.jsonl")]) == 0
-    lines = read_lines(home / "bench.jsonl")
+    monkeypatch.setattr(plain, "NORM_SHAPES", {"a small map": (2, 8, 5, 5)})
+    done("bench norm --json bench.jsonl")
+    lines = read_lines("bench.jsonl")
     assert [line["quantity"] for line in lines] == ["a small map, forward", "a small map, forward and backward"]
-    assert all(line["value"] > 0 and line["n"] == peers.ROUNDS for line in lines)
+    assert all(line["value"] > 0 and line["n"] == plain.NORM_ROUNDS for line in lines)
     assert all(line["parameters"]["allocator"] == "default" for line in lines)
     assert "a small map, forward" in capsys.readouterr().out
 
@@ -187,8 +206,8 @@ def tiny_folder(home):
 
 def test_train_leaves_record_errors_and_weights_that_evaluate(home, tiny_folder, capsys, monkeypatch):
     monkeypatch.setenv("ZFNET_RESULTS", str(home / "results"))
-    words = ["train", "zfnet", "--data", tiny_folder, "--recipe", "smoke"]
-    assert main(words) == 0
+    command = f"train zfnet --data {tiny_folder} --recipe smoke"
+    done(command)
     weights, record, errors = (line.partition(": ")[2] for line in capsys.readouterr().out.splitlines()[-3:])
     epochs = read_lines(record)
     assert [line["epoch"]["epoch"] for line in epochs] == list(range(1, len(epochs) + 1))
@@ -198,59 +217,18 @@ def test_train_leaves_record_errors_and_weights_that_evaluate(home, tiny_folder,
         *((f"val top-{k} error", views) for k in (1, 5) for views in (1, 10)),
         *((f"train top-{k} error", 1) for k in (1, 5)),
     }
-    kept = home / "kept.jsonl"
-    assert main(["evaluate", weights, "--data", tiny_folder, "--json", str(kept)]) == 0
+    done(f"evaluate {weights} --data {tiny_folder} --json kept.jsonl")
     top1 = next(line["value"] for line in measured if line["quantity"] == "val top-1 error")
     printed = capsys.readouterr().out
     assert f"top-1 error {top1:.2f} %" in printed and "hardest: " in printed
-    again = read_lines(kept)
+    again = read_lines("kept.jsonl")
     assert [line["value"] for line in again] == [line["value"] for line in measured[:2]]
     assert again[0]["parameters"] == {"networks": [measured[0]["parameters"]["networks"][0]], "views": 1}
 
-    assert "continue it with resume (--resume)" in refusal(capsys, *words)
+    assert "continue it with resume (--resume)" in refusal(capsys, command)
     before = read_lines(record)
-    assert main([*words, "--resume"]) == 0
+    done(f"{command} --resume")
     assert read_lines(record) == before
-
-
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"NAME": "zfnet9"}, "there is no architecture 'zfnet9'; known are krizhevsky"),
-        ({"--data": "mnist"}, "there is no data set 'mnist'"),
-        ({"--data": "caltech-256"}, "zfnet fetch caltech-256"),
-        ({"--recipe": "huge"}, "there is no recipe 'huge'; known are paper, tiny, smoke"),
-        ({"--clip": "some"}, "clip is 'some'; choose one of all, none, first, but-first"),
-        ({"--clip": ""}, "clip is ''; choose one of"),
-        ({"--views": ""}, "views is ''; choose one of"),
-        ({"--precision": ""}, "precision is ''; choose one of"),
-        ({"--epochs": "0"}, "epochs is 0; it is at least 1"),
-        ({"--batch": "0"}, "batch is 0; it is at least 1"),
-        ({"--seed": "-1"}, "seed -1, 0 pictures a class: no number may be negative"),
-        ({"--seed": str(2**63)}, "nor a seed above 2^63"),
-        ({"--each": "-1"}, "seed 0, -1 pictures a class: no number may be negative"),
-        ({"--workers": "-2"}, "-2 decoding processes are impossible"),
-        ({"--data": "folder:" + 300 * "x"}, "File name too long"),
-        ({"--data": "folder:~no-such-user"}, "~no-such-user: there is no such user here"),
-    ],
-)
-def test_train_refuses_bad_requests(home, capsys, changes, sentence):
-    options = {"NAME": "zfnet", "--data": "shapes", "--recipe": "smoke"} | changes
-    name = options.pop("NAME")
-    assert sentence in refusal(capsys, "train", name, *(word for pair in options.items() for word in pair))
-    assert not (home / "data" / "trainings").exists()
-
-
-@pytest.mark.parametrize("option", ["--side", "--maps"])
-def test_an_atlas_refuses_negative_numbers(home, capsys, option):
-    said = refusal(capsys, "atlas", "small", "--pictures", "photos", option, "-1", "--out", home / "atlas")
-    assert "an atlas of" in said and "is impossible; 0 takes all, and the network's own" in said
-    assert not (home / "atlas").exists()
-
-
-def test_overlap_and_pack_refuse_bad_requests(home, capsys):
-    assert "there is no data set 'x'" in refusal(capsys, "overlap", "x", "shapes")
-    assert "there is no data set 'x'" in refusal(capsys, "pack", "x")
 
 
 @pytest.mark.parametrize(
@@ -265,22 +243,22 @@ def test_overlap_and_pack_refuse_bad_requests(home, capsys):
 )
 def test_evaluate_compares_the_classes(home, tiny_folder, capsys, classes, record, sentence):
     weights = save_network(ConvNet(replace(MINI, classes=classes)), home / "weights", record)
-    words = ["evaluate", weights, "--data", tiny_folder]
+    command = f"evaluate {weights} --data {tiny_folder}"
     if sentence:
-        said = refusal(capsys, *words)
+        said = refusal(capsys, command)
         assert sentence in said and said.endswith("; evaluate it on the data that it was trained on\n")
     else:
-        assert main(list(map(str, words))) == 0
+        done(command)
 
 
-@pytest.mark.parametrize("options", [[], ["--workers", "2"]])
+@pytest.mark.parametrize("options", ["", "--workers 2"])
 def test_a_training_leaves_damaged_pictures_out_and_names_them_once(
     home, tiny_folder, capsys, recwarn, monkeypatch, options
 ):
     monkeypatch.setenv("ZFNET_RESULTS", str(home / "results"))
     for place in ("train/red/3.png", "train/blue/0.png", "val/red/1.png"):
         (home / "colours" / place).write_bytes(b"no picture")
-    assert main(["train", "zfnet", "--data", tiny_folder, "--recipe", "smoke", "--epochs", "1", *options]) == 0
+    done(f"train zfnet --data {tiny_folder} --recipe smoke --epochs 1 {options}")
     said = [str(warning.message).partition(" that cannot be read are left out: ")[2] for warning in recwarn]
     assert sorted(filter(None, said)) == ["1, val/red/1.png", "2, train/blue/0.png, train/red/3.png"]
     errors = read_lines(capsys.readouterr().out.splitlines()[-1].partition(": ")[2])
@@ -292,9 +270,9 @@ def test_folders_are_packed_and_compared_and_training_leaves_out_what_both_have(
     other.mkdir(parents=True)
     shutil.copy(home / "noise.png", other / "1.png")
     shutil.copy(home / "noise.png", home / "colours" / "train" / "red" / "noise.png")
-    assert main(["pack", tiny_folder]) == 0
+    done(f"pack {tiny_folder}")
     assert "train: 141 pictures of 256 pixels\n" in capsys.readouterr().out
-    assert main(["overlap", tiny_folder, f"folder:{home / 'others'}"]) == 0
+    done(f"overlap {tiny_folder} folder:others")
     assert "1 of 141 pictures of folder-colours-" in capsys.readouterr().out
     data = training_data(tiny_folder, "train")
     assert [data.names[row] for row in excluded_rows(data)] == ["train/red/noise.png"]
@@ -310,30 +288,6 @@ def test_a_batch_of_ones_own_is_part_of_the_trainings_name():
     ):
         Batches(open_dataset("shapes", n=96), Preparation.grey(64), size=SMOKE.batch, classes=16, world=3)
     Batches(open_dataset("shapes", n=96), Preparation.grey(64), size=recipe.batch, classes=16, world=3)
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["show", "{long}", "--network", "small"],
-        ["show", "noise.png", "--network", "{long}"],
-        ["show", "noise.png", "--network", "small", "--out", "{long}"],
-        ["evaluate", "{long}", "--data", "shapes"],
-        ["fetch", "caltech-101", "--from", "{long}"],
-        ["atlas", "{long}"],
-        ["claims", "--profile", "tiny", "--json", "{long}"],
-    ],
-)
-def test_names_that_are_too_long_are_one_sentence(home, capsys, monkeypatch, words):
-    monkeypatch.chdir(home)
-    assert "File name too long" in refusal(capsys, *(word.format(long=300 * "x") for word in words))
-
-
-@pytest.mark.parametrize(
-    "words", [["evaluate", "small", "--data", "shapes"], ["claims", "--profile", "tiny"], ["bench", "norm"]]
-)
-def test_a_folder_in_the_place_of_a_file_is_refused_before_the_work(home, capsys, words):
-    assert refusal(capsys, *words, "--json", home) == f"zfnet: {home} is a folder; name a file\n"
 
 
 def test_a_home_that_is_not_there_is_one_sentence(home, capsys, monkeypatch):

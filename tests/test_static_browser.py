@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import io
 import json
 import shutil
-import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pages import AXE
 from PIL import Image
 from playwright.sync_api import expect
 
+from zfnet_lib import strongest
 from zfnet_lib.architecture import MINI
+from zfnet_lib.browser import linked_browser
 from zfnet_lib.browser.atlas import MANIFEST, SHOWN, TILE, read_manifest, write_atlas
 from zfnet_lib.browser.pages import NETWORKS, PAGE, write_browser
 from zfnet_lib.datasets import open_dataset
 from zfnet_lib.files import PROJECT, ZfnetError
 from zfnet_lib.network import ConvNet
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-AXE = PROJECT / "_build/test-vendor/axe.min.js"
+from zfnet_lib.paper import fig2, setting
 
 NAMES = [f"thing {n}" for n in range(MINI.classes)]
 REPAIR = "zfnet atlas one two --out here"
-
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here")
 
 
 @pytest.fixture(scope="module")
@@ -49,28 +44,9 @@ def manifest(site: Path) -> dict:
     return read_manifest(site / "one")
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
-def chromium():
-    from playwright.sync_api import sync_playwright
-
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--force-color-profile=srgb"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def served(site: Path) -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/{PAGE}"
-    server.shutdown()
+def served(site: Path, address) -> str:
+    return address(site / PAGE)
 
 
 @pytest.fixture
@@ -99,6 +75,16 @@ def title(page, pane: int = 0) -> str:
 
 def fragment(page) -> str:
     return page.evaluate("location.hash")
+
+
+def arrives(page, fragment: str) -> None:
+    """Wait until the address names a place, or one in it."""
+    page.wait_for_function("place => `${location.hash}/`.startsWith(`${place}/`)", arg=fragment.removesuffix("/"))
+
+
+def ask(page, words: str) -> None:
+    page.fill("#query", words)
+    page.keyboard.press("Enter")
 
 
 def layer_of(manifest: dict, name: str) -> dict:
@@ -217,25 +203,25 @@ def test_keys_move_through_maps_layers_and_units(page, served, manifest) -> None
     opened(page, served, f"#one/conv4/{maps[1]}")
     press = page.keyboard.press
     press("ArrowRight")
-    page.wait_for_function(f"location.hash === '#one/conv4/{maps[2]}'")
+    arrives(page, f"#one/conv4/{maps[2]}")
     press("ArrowLeft")
     press("7")
-    page.wait_for_function(f"location.hash === '#one/conv4/{maps[1]}/7'")
+    arrives(page, f"#one/conv4/{maps[1]}/7")
     press("d")
-    page.wait_for_function("location.hash.startsWith('#one/conv3/')")
+    arrives(page, "#one/conv3/")
     press("u")
-    page.wait_for_function("location.hash.startsWith('#one/conv4/')")
+    arrives(page, "#one/conv4/")
     page.locator("#query").focus()
     page.keyboard.type("d9")
     assert page.locator("#query").input_value() == "d9" and fragment(page).startswith("#one/conv4/")
     page.locator(".cover a[tabindex='0']").focus()
     press("Home")
     press("ArrowRight")
-    page.wait_for_function(f"location.hash === '#one/conv4/{maps[1]}'")
+    arrives(page, f"#one/conv4/{maps[1]}")
     assert page.evaluate("document.activeElement.dataset.map") == str(maps[1])
     page.locator(".projections [tabindex='0']").focus()
     press("ArrowDown")
-    page.wait_for_function(f"location.hash === '#one/conv4/{maps[1]}/4'")
+    arrives(page, f"#one/conv4/{maps[1]}/4")
     assert page.evaluate("document.activeElement.dataset.unit") == "4"
 
 
@@ -288,8 +274,7 @@ def test_the_copied_link_names_the_map(page, served, manifest) -> None:
 
 def test_search_finds_the_maps_whose_units_lie_in_such_pictures(page, served, manifest) -> None:
     opened(page, served)
-    page.fill("#query", "MOTOR")
-    page.keyboard.press("Enter")
+    ask(page, "MOTOR")
     wanted = manifest["classes"].index("motorcycle")
     counts = {
         (layer["layer"], entry["map"]): entry["labels"].count(wanted)
@@ -307,7 +292,7 @@ def test_search_finds_the_maps_whose_units_lie_in_such_pictures(page, served, ma
     assert [int(label.split(": ")[1].split()[0]) for label in top] == expected
     (layer, number) = max((key for key in counts if key[0] == "conv5"), key=lambda key: (counts[key], -key[1]))
     page.locator(".hit").first.click()
-    page.wait_for_function(f"location.hash === '#one/{layer}/{number}'")
+    arrives(page, f"#one/{layer}/{number}")
     page.keyboard.press("Escape")
     expect(page.locator(".found")).to_be_hidden()
 
@@ -315,15 +300,13 @@ def test_search_finds_the_maps_whose_units_lie_in_such_pictures(page, served, ma
 def test_a_first_answer_is_marked_as_such(page, served, manifest) -> None:
     opened(page, served)
     answer = next(iter(manifest["answers"].values()))[0]
-    page.fill("#query", answer)
-    page.keyboard.press("Enter")
+    ask(page, answer)
     page.wait_for_selector(".found h2:focus")
     said = page.locator(".found p").inner_text()
     assert f"first answer, not a label: “{answer}”" in said and "Photograph" not in said
     kinds = page.locator("#labels option").evaluate_all("all => all.map(each => each.label)")
     assert f"{answer} (first answer of one, not a label)" in kinds and "cat (photograph)" in kinds
-    page.fill("#query", "no such thing")
-    page.keyboard.press("Enter")
+    ask(page, "no such thing")
     page.wait_for_function("document.querySelector('.found h2').textContent.startsWith('No picture')")
     assert page.locator(".found h2").inner_text() == "No picture here goes by “no such thing”"
 
@@ -380,8 +363,7 @@ def test_axe_finds_nothing(chromium, served, scheme: str, place: str, more: str,
     page = context.new_page()
     opened(page, served, place)
     if more == "search":
-        page.fill("#query", "a")
-        page.keyboard.press("Enter")
+        ask(page, "a")
         page.wait_for_selector(".hits .tile")
     if more == "help":
         page.locator("#help").click()
@@ -397,8 +379,7 @@ def test_nothing_moves_sideways_on_a_phone(chromium, served, place: str) -> None
     context = chromium.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     page = context.new_page()
     opened(page, served, place)
-    page.fill("#query", "a")
-    page.keyboard.press("Enter")
+    ask(page, "a")
     page.wait_for_selector(".hits .tile")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     small = page.locator("button:visible, select:visible, nav.layers a").evaluate_all(
@@ -416,55 +397,40 @@ def test_it_works_from_a_file(page, site) -> None:
     page.on("console", lambda message: message.type == "error" and broken.append(message.text))
     opened(page, (site / PAGE).as_uri(), "#two/conv2")
     page.keyboard.press("d")
-    page.wait_for_function("location.hash.startsWith('#two/conv1/')")
+    arrives(page, "#two/conv1/")
     painted(page)
     page.wait_for_function("document.querySelector('.whole img').naturalWidth > 0")
     assert broken == []
 
 
-def damaged(folder: Path) -> dict[str, tuple[Callable[[], object], str]]:
-    """By kind of damage: how it is done, and how what the page says begins."""
-    again = f"Write them again: {REPAIR}"
-    conv5, networks, sheet = folder / "one/conv5.js", folder / NETWORKS, folder / "one/conv5-0.webp"
-    other = conv5.read_text().replace(read_manifest(folder / "one")["key"], "0" * 16)
-    newer = networks.read_text().replace('"format":3', '"format":99')
-    strange = "one/conv5.js is damaged, or of other weights than this page."
-    return {
-        "sheet missing": (sheet.unlink, f"one/conv5-0.webp is missing or damaged. {again}"),
-        "sheet damaged": (
-            lambda: sheet.write_text("no picture"),
-            f"one/conv5-0.webp is missing or damaged. {again}",
-        ),
-        "table missing": (conv5.unlink, f"one/conv5.js is missing. {again}"),
-        "table damaged": (lambda: conv5.write_text("zfnet.take("), f"{strange} {again}"),
-        "other weights": (lambda: conv5.write_text(other), f"{strange} {again}"),
-        "other format": (
-            lambda: networks.write_text(newer),
-            f"These atlases have format 99, this page reads 3. {again}",
-        ),
-        "no networks": (
-            networks.unlink,
-            "There is no atlas here: networks.js is missing or damaged. Write it with: zfnet",
-        ),
-    }
+def swap(path: Path, old: str, new: str) -> None:
+    path.write_text(path.read_text().replace(old, new))
 
 
-KINDS = (
-    "sheet missing",
-    "sheet damaged",
-    "table missing",
-    "table damaged",
-    "other weights",
-    "other format",
-    "no networks",
-)
+AGAIN = f"Write them again: {REPAIR}"
+SHEET, TABLE = "one/conv5-0.webp", "one/conv5.js"
+STRANGE = f"{TABLE} is damaged, or of other weights than this page. {AGAIN}"
+DAMAGE = {
+    "sheet missing": (lambda f: (f / SHEET).unlink(), f"{SHEET} is missing or damaged. {AGAIN}"),
+    "sheet damaged": (lambda f: (f / SHEET).write_text("no picture"), f"{SHEET} is missing or damaged. {AGAIN}"),
+    "table missing": (lambda f: (f / TABLE).unlink(), f"{TABLE} is missing. {AGAIN}"),
+    "table damaged": (lambda f: (f / TABLE).write_text("zfnet.take("), STRANGE),
+    "other weights": (lambda f: swap(f / TABLE, read_manifest(f / "one")["key"], "0" * 16), STRANGE),
+    "other format": (
+        lambda f: swap(f / NETWORKS, '"format":3', '"format":99'),
+        f"These atlases have format 99, this page reads 3. {AGAIN}",
+    ),
+    "no networks": (
+        lambda f: (f / NETWORKS).unlink(),
+        "There is no atlas here: networks.js is missing or damaged. Write it with: zfnet",
+    ),
+}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", DAMAGE)
 def test_damage_is_said_in_one_sentence(page, site, tmp_path, kind: str) -> None:
-    folder = shutil.copytree(site, tmp_path / "damaged")
-    damage, said = damaged(folder)[kind]
-    damage()
+    folder, (damage, said) = shutil.copytree(site, tmp_path / "damaged"), DAMAGE[kind]
+    damage(folder)
     page.goto((folder / PAGE).as_uri())
     page.wait_for_function("!document.getElementById('trouble').hidden")
     assert page.locator("#trouble").inner_text().startswith(said)
@@ -506,3 +472,15 @@ def test_a_folder_with_other_things_gets_no_browser(site, tmp_path) -> None:
     (folder / "two" / MANIFEST).write_text("{")
     with pytest.raises(ZfnetError, match=r"holds no atlas \(.*\); write it with: zfnet atlas NETWORK --out"):
         write_browser(folder, [folder / "one", folder / "two"], REPAIR)
+
+
+def test_the_linked_browser_holds_every_prepared_map():
+    at = setting.opened("smoke", "photos")
+    layers = fig2.measure(at, strongest(at.net, at.dataset, layers=["conv1", "conv2"], variety=True), maps=3).layers
+    tabs = linked_browser(layers)
+    assert tabs.titles == ("conv1", "conv2")
+    for tab, blocks in zip(tabs.children, layers.values(), strict=True):
+        slider, stack = tab.children
+        assert list(slider.options) == [block.map for block in blocks]
+        for page, block in zip(stack.children, blocks, strict=True):
+            assert f"map {block.map}: nine projections" in page.value and page.value.count("<li>") == 9

@@ -9,7 +9,6 @@ import warnings
 from dataclasses import replace
 from functools import partial
 from io import BytesIO
-from itertools import chain, count
 from pathlib import Path
 
 import click
@@ -53,15 +52,19 @@ def zfnet() -> None:
     """The same as `python -m zfnet_lib …`: the networks, the deconvnet and the book, from the command line."""
 
 
-def _file(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
-    """Refuse a folder in the place of a file to write: before the work, not after it."""
-    if path and path.is_dir():
-        raise ZfnetError(f"{path} is a folder; name a file")
-    return path
-
-
 PATH = click.Path(path_type=Path)
 PROFILE = click.option("--profile", required=True, help="smoke, tiny or paper")
+
+
+def _json(words: str):
+    """Return the option of a command that can write records; a folder is refused before the work, not after it."""
+
+    def refuse(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
+        if path and path.is_dir():
+            raise ZfnetError(f"{path} is a folder; name a file")
+        return path
+
+    return click.option("--json", "target", type=PATH, callback=refuse, metavar="FILE", help=words)
 
 
 @zfnet.command("list")
@@ -169,6 +172,14 @@ def train(name, table, data, recipe, seed, each, resume, compiled, workers, **ch
 
     if bool(name) == bool(table):
         raise click.UsageError("name an architecture of `zfnet list`, or a table by --table")
+
+    def move(bar, progress) -> None:  # a resumed training begins in the middle
+        if bar.total is None:
+            bar.total = progress.updates
+            bar.initial = bar.n = bar.last_print_n = progress.update - 1
+        bar.set_postfix(loss=f"{progress.loss:.3f}", rate=f"{progress.rate:g}", refresh=False)
+        bar.update(progress.update - bar.n)
+
     tune_allocator()
     with process_group():
         recipe, stopped = recipe_named(recipe), []
@@ -183,8 +194,12 @@ def train(name, table, data, recipe, seed, each, resume, compiled, workers, **ch
             how = {"resume": resume or bool(table), "workers": workers, "compiled": compiled}
             try:
                 with tqdm(unit="update", desc=training.name, mininterval=1, delay=1) as bar:
-                    for epoch in epochs(training, **how, report=partial(_move, bar), notice=bar.write):
-                        bar.write(_told(epoch))
+                    for epoch in epochs(training, **how, report=partial(move, bar), notice=bar.write):
+                        said = f"epoch {epoch.epoch}: loss {epoch.loss:.3f}, "
+                        if epoch.top1 is not None:
+                            said += f"validation error {epoch.top1:.1f} % top-1, {epoch.top5:.1f} % top-5, "
+                        stalled = "; it has stalled at ln(classes): another seed may not" if epoch.stalled else ""
+                        bar.write(f"{said}{epoch.images_per_second:.0f} images/s{stalled}")
             except ZfnetError as error:
                 if name:
                     raise
@@ -200,30 +215,12 @@ def train(name, table, data, recipe, seed, each, resume, compiled, workers, **ch
             raise ZfnetError(f"{len(stopped)} trainings stopped: {', '.join(stopped)}; their messages stand above")
 
 
-def _move(bar, progress) -> None:
-    """Move the bar of a training to where it stands; a resumed one begins in the middle."""
-    if bar.total is None:
-        bar.total = progress.updates
-        bar.initial = bar.n = bar.last_print_n = progress.update - 1
-    bar.set_postfix(loss=f"{progress.loss:.3f}", rate=f"{progress.rate:g}", refresh=False)
-    bar.update(progress.update - bar.n)
-
-
-def _told(epoch) -> str:
-    """Say in a line what an epoch brought."""
-    errors = ""
-    if epoch.top1 is not None:
-        errors = f"validation error {epoch.top1:.1f} % top-1, {epoch.top5:.1f} % top-5, "
-    stalled = "; it has stalled at ln(classes): another seed may not" if epoch.stalled else ""
-    return f"epoch {epoch.epoch}: loss {epoch.loss:.3f}, {errors}{epoch.images_per_second:.0f} images/s{stalled}"
-
-
 @zfnet.command()
 @click.argument("networks", metavar="NAME...", nargs=-1, required=True)
 @click.option("--data", required=True)
 @click.option("--split", default="val")
 @click.option("--views", type=int, default=1, help="1 or 10")
-@click.option("--json", "target", type=PATH, callback=_file, metavar="FILE", help="add the records to FILE")
+@_json("add the records to FILE")
 def evaluate(networks: tuple[str, ...], data: str, split: str, views: int, target: Path | None) -> None:
     """Measure top-1 and top-5 errors of the weights NAME; several are averaged."""
     from .evaluation import errors
@@ -271,23 +268,15 @@ def show(picture: Path, network: str, layer: str | None, map_: int, out: Path) -
     for name in [layer] if layer else [conv.name for conv in net.spec.convs]:
         (figure, unit, activation), png = project_picture(net, picture, name, map_), BytesIO()
         figure.savefig(png, format="png")
-        path = _free(out / f"{picture.stem}-{name}-map{unit.map}.png", png.getvalue())
+        # No other content is overwritten: `1.png`, `1-2.png` …
+        first, number = out / f"{picture.stem}-{name}-map{unit.map}.png", 1
+        path = first
+        while path.is_dir() or (path.is_file() and path.read_bytes() != png.getvalue()):
+            number += 1
+            path = first.with_stem(f"{first.stem}-{number}")
         with replacing(path) as temporary:
             temporary.write_bytes(png.getvalue())
         print(f"{path}: {name}, map {unit.map}, activation {activation:.4g}")
-
-
-def _free(path: Path, content: bytes) -> Path:
-    """Return the path, or with the first number at which no other content is overwritten: `1.png`, `1-2.png` …"""
-    for numbered in chain([path], (path.with_stem(f"{path.stem}-{number}") for number in count(2))):
-        try:
-            if numbered.read_bytes() == content:
-                return numbered
-        except IsADirectoryError:
-            continue
-        except OSError:  # there is nothing; or nothing can be written there, which writing says
-            return numbered
-    raise AssertionError("numbers do not end")
 
 
 @zfnet.command()
@@ -315,9 +304,7 @@ def atlas(networks: tuple[str, ...], pictures: str, side: int, maps: int, out: P
 @click.option("--live", is_flag=True, help="compute everything, even what is stored")
 @click.option("--out", type=PATH, help="folder for the executed notebooks")
 @click.option("--jobs", type=int, help="notebooks at a time; by default 1, in smoke one a core")
-def run(
-    notebooks, profile: str, parameters: tuple[str, ...], live: bool, out: Path | None, jobs: int | None
-) -> None:
+def run(notebooks, profile: str, parameters, live: bool, out: Path | None, jobs: int | None) -> None:
     """Execute notebooks by papermill."""
     from .machine import cores
     from .paper.setting import profile_of
@@ -328,8 +315,7 @@ def run(
         if not text.partition("=")[0] or "=" not in text:
             raise ZfnetError(f"-p takes name=value, given {text!r}")
     given = dict(text.split("=", 1) for text in parameters)
-    if jobs is None:
-        jobs = cores() if profile == "smoke" else 1
+    jobs = jobs if jobs is not None else cores() if profile == "smoke" else 1
     runs = []
     for ended in run_notebooks(notebooks, profile, given, live=live, out=out, jobs=jobs):
         runs.append(ended)
@@ -356,7 +342,7 @@ def book(profile: str, out: Path | None) -> None:
 @click.argument("names", metavar="[CLAIM]...", nargs=-1)
 @PROFILE
 @click.option("--live", is_flag=True, help="first measure those that have a record of their own")
-@click.option("--json", "target", type=PATH, callback=_file, metavar="FILE", help="write the ledger to FILE")
+@_json("write the ledger to FILE")
 def claims(names: tuple[str, ...], profile: str, live: bool, target: Path | None) -> None:
     """The paper's claims, each with our number and the verdict."""
     from tqdm import tqdm
@@ -382,7 +368,7 @@ def claims(names: tuple[str, ...], profile: str, live: bool, target: Path | None
 @zfnet.command()
 @click.argument("names", metavar="[BENCH]...", nargs=-1)
 @click.option("--tuned", is_flag=True, help="let glibc keep freed memory, for both sides")
-@click.option("--json", "target", type=PATH, callback=_file, metavar="FILE", help="add the records to FILE")
+@_json("add the records to FILE")
 def bench(names: tuple[str, ...], tuned: bool, target: Path | None) -> None:
     """Time ours against its peers: deconv, mining, norm, occlusion, train; all by default."""
     from .bench import BENCHES

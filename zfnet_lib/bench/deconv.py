@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..architecture import ZFNET, Unit, receptive_field
 from ..datasets import open_dataset
-from ..deconv import cut, deconv_units, project
+from ..deconv import cut, deconv_units, project, strongest_unit
 from ..files import ZfnetError
 from ..network import ConvNet
 from ..paper.records import Record, Stopwatch
@@ -22,38 +22,34 @@ from .peers import as_ratio, captum_method, plain_layers, seconds, with_random_w
 
 SPEC = ZFNET.features()
 
-SHARE = 48
-"""Of nine units of every map one in so many is projected, each of a picture of its own."""
-
+SHARE = 48  # of nine units of every map one in so many is projected, each of a picture of its own
 BATCHES, TRIED, ROUNDS = (2, 4, 8), 8, 3
 """The peers' batches, the units of a layer on which each is tried, and rounds."""
 
 CLOSE, EXACT = 1e-5, 1e-10
 """How far results may differ in float32 and in float64, as a share of a projection's largest value."""
 
-TIED = 5
-"""Percentage of units that may differ more in float32, where values that tie to rounding swap switches."""
-
-EXAMINED = 16
-"""One unit in so many is compared in float64, and all that differ in float32."""
+TIED = 5  # percentage of units that may differ more in float32, where values that tie to rounding swap switches
+EXAMINED = 16  # one unit in so many is compared in float64, and all that differ in float32
 
 
 def bench_deconv() -> list[Record]:
     """Time the projections of units of all layers of Fig. 3's network, at 224 pixels, in float32.
 
-    The load is a seeded sample of nine units of every map, each at its map's strongest place in a photograph of
-    its own, with random weights. The peers project whole pictures, in the best of several batch sizes for each
-    layer: captum's `Deconvolution` on a network of torch's own modules in NCHW, and our literal method. The
-    network that is compared with captum has no normalisation. A ratio is the median over alternating rounds of the
-    peer's time over ours. The last record is how often rounding swapped a switch; nothing is timed unless all
-    agree in float64.
+    The peers project whole pictures, in the best of several batch sizes for each layer. The network that is
+    compared with captum has no normalisation.
     """
     watch = Stopwatch()
     bare_spec = replace(SPEC, convs=tuple(replace(conv, norm=None) for conv in SPEC.convs))
     net, bare = (with_random_weights(ConvNet(spec)) for spec in (SPEC, bare_spec))
     counts, photographs = {conv.name: 9 * conv.maps // SHARE for conv in SPEC.convs}, open_dataset("photos")
     x = net.prepare([photographs[i % len(photographs)].picture for i in range(sum(counts.values()))])
-    units = _strong_units(bare, x, counts)
+    rng, units = np.random.default_rng(0), []
+    for layer, count in counts.items():  # for each picture a map, at its strongest place
+        for pictures in torch.arange(len(units), len(units) + count).split(BATCHES[0]):
+            maps = bare.trace(x[pictures], layer)[layer].maps
+            for image, strong in zip(pictures.tolist(), maps, strict=True):
+                units.append(Unit(image, layer, *strongest_unit(strong, int(rng.integers(len(strong))))))
     layers = {layer: list(same) for layer, same in groupby(units, key=lambda unit: unit.layer)}
     swapped, active = _require_equal(bare, x, units)
 
@@ -82,19 +78,6 @@ def bench_deconv() -> list[Record]:
     return [*records, record("switches swapped by rounding", 100 * swapped / active, "% of active units", n=active)]
 
 
-@torch.no_grad()
-def _strong_units(net: ConvNet, x: Tensor, counts: dict[str, int]) -> list[Unit]:
-    """Draw a map for each picture, for each layer as many as `counts` says, and take its strongest place."""
-    rng, units = np.random.default_rng(0), []
-    for layer, count in counts.items():
-        for pictures in torch.arange(len(units), len(units) + count).split(BATCHES[0]):
-            maps = net.trace(x[pictures], layer)[layer].maps
-            for image, strong in zip(pictures.tolist(), maps, strict=True):
-                map_ = int(rng.integers(len(strong)))
-                units.append(Unit(image, layer, map_, *divmod(int(strong[map_].argmax()), strong.shape[-1])))
-    return units
-
-
 def _by_captum(net: ConvNet, x: Tensor, units: list[Unit], batch: int) -> list[Tensor]:
     """Project units of one layer as captum does: it starts from 1 instead of the unit's activation."""
     layers = plain_layers(net, x.shape[-1])
@@ -111,16 +94,15 @@ def _by_captum(net: ConvNet, x: Tensor, units: list[Unit], batch: int) -> list[T
 
 def _literally(net: ConvNet, x: Tensor, units: list[Unit], batch: int) -> list[Tensor]:
     """Project units of one layer as section 2.1 says, on whole pictures."""
-    found = []
+    layer, found = units[0].layer, []
     for start in range(0, len(units), batch):
         part = units[start : start + batch]
-        with torch.no_grad():
-            trace = net.trace(x[[unit.image for unit in part]], part[0].layer)
-        maps = trace[part[0].layer].maps
+        trace = net.trace(x[[unit.image for unit in part]], layer)
+        maps = trace[layer].maps
         own = (range(len(part)), *zip(*(unit[2:] for unit in part), strict=True))
         signal = torch.zeros_like(maps)
         signal[own] = maps[own]
-        found.extend(project(trace, part[0].layer, signal))
+        found.extend(project(trace, layer, signal))
     return found
 
 
@@ -130,35 +112,28 @@ def _tuned(way, net: ConvNet, x: Tensor, layers: dict[str, list[Unit]]):
     for layer, units in layers.items():
         times = {batch: seconds(partial(way, net, x, units[:TRIED], batch)) for batch in BATCHES}
         best[layer] = min(times, key=times.get)
-
-    def run(layers: dict[str, list[Unit]]) -> None:
-        for layer, units in layers.items():
-            way(net, x, units, best[layer])
-
-    return run
+    return lambda layers: [way(net, x, units, best[layer]) for layer, units in layers.items()]
 
 
 def _require_equal(net: ConvNet, x: Tensor, units: list[Unit]) -> tuple[int, int]:
     """Return how many units' projections differ in float32, and how many are active; all agree in float64."""
-    fields = {layer: receptive_field(net.spec, layer) for layer in {unit.layer for unit in units}}
 
     def agree(unit: Unit, whole: Tensor, found: Tensor, tolerance: float) -> bool:
-        expected = cut(whole, fields[unit.layer].box(unit.row, unit.column))
+        expected = cut(whole, receptive_field(net.spec, unit.layer).box(unit.row, unit.column))
         return bool((found - expected).abs().max() <= tolerance * expected.abs().max())
 
     literal = [_literally(net, x, [unit], 1)[0] for unit in units]
-    pairs = list(zip(units, literal, deconv_units(net, x, units).projections, strict=True))
     active = sum(bool(whole.any()) for whole in literal)
-    differ = [i for i, (unit, whole, found) in enumerate(pairs) if not agree(unit, whole, found, CLOSE)]
+    triples = zip(units, literal, deconv_units(net, x, units).projections, strict=True)
+    differ = [i for i, triple in enumerate(triples) if not agree(*triple, CLOSE)]
     if len(differ) > TIED / 100 * active:
         raise ZfnetError(f"{len(differ)} of {active} projections differ; nothing was timed")
 
     some = sorted({*differ, *range(0, len(units), EXAMINED)})
-    net, x, units = copy.deepcopy(net).double(), x[some].double(), [units[i] for i in some]
-    units = [unit._replace(image=n) for n, unit in enumerate(units)]
+    net, x = copy.deepcopy(net).double(), x[some].double()
+    units = [units[i]._replace(image=n) for n, i in enumerate(some)]
     for unit, found in zip(units, deconv_units(net, x, units).projections, strict=True):
-        with torch.no_grad():
-            activation = net.trace(x[[unit.image]], unit.layer)[unit.layer].maps[0][unit[2:]]
+        activation = net.trace(x[[unit.image]], unit.layer)[unit.layer].maps[0][unit[2:]]
         literal, captum = (way(net, x, [unit], 1)[0] for way in (_literally, _by_captum))
         for whole, name in ((literal, "the literal one"), (activation * captum, "captum's")):
             if not agree(unit, whole, found, EXACT):

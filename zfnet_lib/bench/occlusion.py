@@ -14,11 +14,9 @@ from ..files import ZfnetError
 from ..network import ConvNet
 from ..occlusion import occlude
 from ..paper.records import Record, Stopwatch
-from .peers import captum_method, compare, plain_layers, seconds, with_random_weights
+from .peers import captum_method, compare, plain_head, plain_layers, seconds, with_random_weights
 
-SPEC, SIZE, STRIDE = ZFNET, 50, 6
-"""What is timed: the square and its step in pixels."""
-
+SPEC, SIZE, STRIDE = ZFNET, 50, 6  # what is timed: the square and its step in pixels
 COARSE = 29
 """The step at which peers are timed, for every place costs them the same; 224 - 50 is a multiple of it, and so
 captum adds no places where the square is cut off."""
@@ -27,14 +25,9 @@ BATCHES, ROUNDS = (8, 16, 32), 5
 
 
 def bench_occlusion() -> list[Record]:
-    """Time activity, probability and label under a square of 50 pixels, every 6 pixels, of Fig. 3's network.
+    """Time activity, probability and label under a square, in float32 on a photograph, with random weights.
 
-    In float32 on a photograph of 224 pixels, with random weights. The peers see the same network, made of torch's
-    own modules in NCHW, with the best of several batch sizes, on a coarser grid of places: captum's `Occlusion`,
-    run once for the activity and once for the probability; the same, run once for a function that returns both;
-    and a loop over batches of covered pictures. The last peer is our own fastest forward pass, channels last. A
-    ratio is the peer's time a place over ours; ours is the whole grid and all that is done once. Nothing is timed
-    unless ours and the plain pass agree at every place.
+    A ratio is the peer's time a place over ours; ours is the whole grid and all that is done once.
     """
     watch, net = Stopwatch(), with_random_weights(ConvNet(SPEC))
     x = net.prepare([open_dataset("photos")[0].picture])
@@ -47,8 +40,18 @@ def bench_occlusion() -> list[Record]:
             method = captum_method("Occlusion")(lambda x: whole(x)[:, output])  # noqa: B023 (called at once)
             method.attribute(x, (3, SIZE, SIZE), (3, COARSE, COARSE), perturbations_per_eval=batch)
 
-    _require_equal(_in_batches(whole, x, BATCHES[0], STRIDE), seen)
-    peers = {
+    # Nothing is timed unless ours and the plain pass agree at every place.
+    plain = _in_batches(whole, x, BATCHES[0], STRIDE)
+    activity = ((plain[:, 0] - seen.activity.flatten()).abs() / plain[:, 0]).max().item()
+    probability = (plain[:, 1] - seen.probability.flatten()).abs().max().item()
+    labels = int((plain[:, 2] != seen.label.flatten()).sum())
+    if activity > 1e-6 or probability > 1e-5 or labels:
+        raise ZfnetError(
+            f"the activity differs by {activity:.1e}, the probability by {probability:.1e}, {labels} labels are "
+            f"others; nothing was timed"
+        )
+
+    peers = {  # each with the best of several batch sizes
         "captum's Occlusion, a run for each output": partial(by_captum, outputs=(0, 1)),
         "captum's Occlusion, one run for both outputs": partial(by_captum, outputs=(slice(None),)),
         "a plain pass in batches": partial(_in_batches, whole, x),
@@ -63,27 +66,17 @@ def bench_occlusion() -> list[Record]:
         best = min(BATCHES, key=lambda batch, run=run: seconds(partial(run, batch)))
         timed.append((name, best, partial(run, best)))
     timed.append(("our own whole pass", 0, partial(ours, stride=COARSE, incremental=False)))
-    fine = partial(ours, stride=STRIDE)
-    records = [
-        compare(
-            partial(record, unit=f"times as fast as {name}", parameters=settings | {"peer's batch": batch}),
-            run,
-            fine,
-            ROUNDS,
-            more=places / coarse,
-        )
-        for name, batch, run in timed
-    ]
+    records, fine = [], partial(ours, stride=STRIDE)
+    for name, batch, run in timed:
+        ratio = partial(record, unit=f"times as fast as {name}", parameters=settings | {"peer's batch": batch})
+        records.append(compare(ratio, run, fine, ROUNDS, more=places / coarse))
     return [*records, record(places / seconds(fine), "places/s, ours", parameters=settings)]
 
 
 def _plain(net: ConvNet, map_: int, target: int):
     """Return pictures [n, 3, H, W] to activity, probability and class [n, 3], by torch's own modules."""
     *below, pool = plain_layers(net, SPEC.image_size).values()
-    maps, head = nn.Sequential(*below), nn.Sequential(pool, nn.Flatten())
-    for dense in SPEC.dense:
-        head.extend([net.get_submodule(dense.name), nn.ReLU()])
-    head.append(net.fc8)
+    maps, head = nn.Sequential(*below), nn.Sequential(pool, *plain_head(net))
 
     @torch.no_grad()
     def watch(x: Tensor) -> Tensor:
@@ -95,7 +88,7 @@ def _plain(net: ConvNet, map_: int, target: int):
     return watch
 
 
-def _in_batches(whole, x: Tensor, batch: int, stride: int | None = None) -> Tensor:
+def _in_batches(whole, x: Tensor, batch: int, stride: int = 0) -> Tensor:
     """Pass covered pictures in batches: [places, 3]."""
     corners = [range(0, side - SIZE + 1, stride or COARSE) for side in x.shape[-2:]]
     found = []
@@ -105,15 +98,3 @@ def _in_batches(whole, x: Tensor, batch: int, stride: int | None = None) -> Tens
             picture[:, row : row + SIZE, column : column + SIZE] = 0
         found.append(whole(covered))
     return torch.cat(found)
-
-
-def _require_equal(plain: Tensor, seen) -> None:
-    """Make sure that every place agrees: activity to 1e-6, probability to 1e-5, all labels."""
-    activity = ((plain[:, 0] - seen.activity.flatten()).abs() / plain[:, 0]).max().item()
-    probability = (plain[:, 1] - seen.probability.flatten()).abs().max().item()
-    labels = int((plain[:, 2] != seen.label.flatten()).sum())
-    if activity > 1e-6 or probability > 1e-5 or labels:
-        raise ZfnetError(
-            f"the activity differs by {activity:.1e}, the probability by {probability:.1e}, {labels} labels are "
-            f"others; nothing was timed"
-        )

@@ -14,22 +14,17 @@ from ..files import ZfnetError
 from ..network import ConvNet
 from ..paper.records import Record
 
-ROUNDS = 7
-
 
 def compare(
-    record: partial[Record], peer: Callable[[], object], ours: Callable[[], object], rounds: int = ROUNDS, more=1.0
+    record: partial[Record], peer: Callable[[], object], ours: Callable[[], object], rounds: int, more: float = 1.0
 ) -> Record:
-    """Alternate both after one warm-up each: the median of the peer's time over ours, and its range.
-
-    `more` is how much more work ours does than the peer.
-    """
+    """Alternate both after one warm-up each; `more` is how much more work ours does than the peer."""
     seconds(peer), seconds(ours)
     return as_ratio(record, [more * seconds(peer) / seconds(ours) for _ in range(rounds)])
 
 
 def as_ratio(record: partial[Record], ratios: list[float]) -> Record:
-    """Return the record of the ratios of several rounds."""
+    """Return the record of several rounds' ratios, the peer's time over ours: their median and range."""
     return record(value=median(ratios), n=len(ratios), spread=max(ratios) - min(ratios))
 
 
@@ -77,12 +72,12 @@ def plain_layers(net: ConvNet, side: int) -> dict[str, nn.Sequential]:
     return layers | {"output": nn.Sequential(*between)}
 
 
-def plain_network(net: ConvNet, side: int, dropout: bool = False) -> nn.Sequential:
-    """Return the whole network of torch's own modules, from pictures to logits."""
-    layers = [*plain_layers(net, side).values(), nn.Flatten()]
+def plain_head(net: ConvNet, dropout: bool = False) -> list[nn.Module]:
+    """Return torch's own modules from the last output to logits."""
+    layers = [nn.Flatten()]
     for dense in net.spec.dense:
         layers += [net.get_submodule(dense.name), nn.ReLU()] + [nn.Dropout(dense.dropout)] * dropout
-    return nn.Sequential(*layers, net.fc8)
+    return [*layers, net.fc8]
 
 
 @torch.no_grad()

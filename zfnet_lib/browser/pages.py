@@ -1,4 +1,4 @@
-"""Pictures as HTML that needs no file beside it."""
+"""Pictures as HTML that needs no file beside it; the browser that needs no kernel, as files and as widgets."""
 
 from __future__ import annotations
 
@@ -18,8 +18,12 @@ from ..files import ZfnetError, replacing
 from ..paper.plots import Figure, tile
 from .atlas import FORMAT, is_atlas, read_manifest
 
-QUALITY = 88
-"""Of the embedded pictures, in percent; higher is larger without a visible difference."""
+QUALITY = 88  # of the embedded pictures, in percent; higher is larger without a visible difference
+STATIC = Path(__file__).parent / "static"  # the page's own sources
+PAGE, NETWORKS = "index.html", "networks.js"
+
+OF_ENTRIES = ("map", "scores", "images", "places", "boxes")
+"""What the page reads of a map; names and labels stand with the pictures."""
 
 
 def picture_url(picture: np.ndarray, lossless: bool = False) -> str:
@@ -40,19 +44,6 @@ def figure_tag(figure: Figure, alt: str) -> str:
     return _tag(_url(png, "png"), alt, f"width: {size['width']}px")
 
 
-def block_page(layer: str, block, size: int) -> str:
-    """Return one map's nine projections beside their patches, and as text what they show."""
-    pictures = tile(block.projections, block.patches, size)
-    what = f"{layer}, map {block.map}: nine projections on grey, to the right the patches they come from"
-    rows = "".join(
-        f"<li>{escape(name)}: {score:.3g}</li>" for name, score in zip(block.names, block.scores, strict=True)
-    )
-    return (
-        f"{picture_tag(pictures, what)}"
-        f"<details><summary>Pictures and activations, strongest first</summary><ol>{rows}</ol></details>"
-    )
-
-
 def _url(data: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
@@ -61,38 +52,36 @@ def _tag(url: str, alt: str, style: str) -> str:
     return f'<img src="{url}" alt="{escape(alt)}" style="{style}; max-width: 100%; height: auto">'
 
 
-# Writes the browser that needs no kernel: one page, with the tables of atlases beside their sheets.
-#
-# A page that is opened as a file may neither fetch data nor import modules: browsers count every file as a foreign
-# origin. Scripts they take, so each table of an atlas becomes a script that hands it to the page.
-
-STATIC = Path(__file__).parent / "static"
-"""The page's own sources."""
-
-PAGE, NETWORKS = "index.html", "networks.js"
-
-OF_ENTRIES = ("map", "scores", "images", "places", "boxes")
-"""What the page reads of a map; names and labels stand with the pictures."""
-
-
 def write_browser(
     folder: Path, atlases: Sequence[Path], repair: str, missing: Mapping[str, str] | None = None
 ) -> Path:
     """Write the page that shows some atlases, and their tables."""
     require_own(folder)
     networks = []
+
+    # A page that is opened as a file may neither fetch data nor import modules: browsers count every file as a
+    # foreign origin. Scripts they take, so each table of an atlas becomes a script that hands it to the page.
+    def write(path: Path, call: str, *values: Any) -> None:
+        _write(path, f"zfnet.{call}({','.join(json.dumps(value, separators=(',', ':')) for value in values)});\n")
+
     for atlas in atlases:
         manifest = read_manifest(atlas)
-        place = atlas.relative_to(folder).as_posix()
-        networks.append({"name": manifest["name"], "place": place, "key": manifest["key"]})
-        for table, values in _tables(manifest):
-            arguments = ", ".join(map(_text, (manifest["key"], table, values)))
-            _write(atlas / f"{table}.js", f"zfnet.take({arguments});\n")
+        place, key = atlas.relative_to(folder).as_posix(), manifest["key"]
+        networks.append({"name": manifest["name"], "place": place, "key": key})
+        for layer in manifest["layers"]:
+            entries = [{name: entry[name] for name in OF_ENTRIES} for entry in layer.pop("entries")]
+            write(atlas / f"{layer['layer']}.js", "take", key, layer["layer"], {"entries": entries})
+        write(atlas / "network.js", "take", key, "network", manifest)
     known = {"format": FORMAT, "networks": networks, "missing": dict(missing or {}), "repair": repair}
-    _write(folder / NETWORKS, f"zfnet.begin({_text(known)});\n")
+    write(folder / NETWORKS, "begin", known)
     for source in sorted(STATIC.iterdir()):
         _write(folder / source.name, source.read_text())
     return folder / PAGE
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text)
 
 
 def require_own(folder: Path) -> None:
@@ -102,40 +91,26 @@ def require_own(folder: Path) -> None:
         raise ZfnetError(f"{folder} holds something that is no browser; choose another folder for it")
 
 
-def _tables(manifest: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Return the tables that the page loads one by one: of the network, and of each layer."""
-    layers = [{name: value for name, value in layer.items() if name != "entries"} for layer in manifest["layers"]]
-    tables = [("network", {**manifest, "layers": layers})]
-    for layer in manifest["layers"]:
-        entries = [{name: entry[name] for name in OF_ENTRIES} for entry in layer["entries"]]
-        tables.append((layer["layer"], {"entries": entries}))
-    return tables
-
-
-def _text(values: Any) -> str:
-    return json.dumps(values, separators=(",", ":"))
-
-
-def _write(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(text)
-
-
-# The browser of a static page: every picture is prepared, and sliders choose among them without a kernel.
-
-
 def linked_browser(layers: Mapping[str, Sequence], size: int = 84) -> widgets.Widget:
-    """Show layers as tabs and their maps as a slider, each with nine projections beside their patches."""
-    tabs = widgets.Tab([_layer(layer, blocks, size) for layer, blocks in layers.items()])
-    tabs.titles = tuple(layers)
-    tabs.selected_index = len(layers) - 1
-    return tabs
+    """Show layers as tabs and their maps as a slider, each with nine projections beside their patches.
 
-
-def _layer(layer: str, blocks: Sequence, size: int) -> widgets.Widget:
-    slider = widgets.SelectionSlider(
-        options=[block.map for block in blocks], description="map", layout=widgets.Layout(width="95%")
-    )
-    stack = widgets.Stack([widgets.HTML(block_page(layer, block, size)) for block in blocks], selected_index=0)
-    widgets.jslink((slider, "index"), (stack, "selected_index"))
-    return widgets.VBox([slider, stack])
+    Every picture is prepared, and sliders choose among them without a kernel.
+    """
+    tabs = []
+    for layer, blocks in layers.items():
+        slider = widgets.SelectionSlider(
+            options=[block.map for block in blocks], description="map", layout=widgets.Layout(width="95%")
+        )
+        pages = []
+        for block in blocks:
+            alt = f"{layer}, map {block.map}: nine projections on grey, to the right the patches they come from"
+            named = zip(block.names, block.scores, strict=True)
+            rows = "".join(f"<li>{escape(name)}: {score:.3g}</li>" for name, score in named)
+            pages.append(
+                f"{picture_tag(tile(block.projections, block.patches, size), alt)}"
+                f"<details><summary>Pictures and activations, strongest first</summary><ol>{rows}</ol></details>"
+            )
+        stack = widgets.Stack([widgets.HTML(page) for page in pages], selected_index=0)
+        widgets.jslink((slider, "index"), (stack, "selected_index"))
+        tabs.append(widgets.VBox([slider, stack]))
+    return widgets.Tab(tabs, titles=tuple(layers), selected_index=len(layers) - 1)

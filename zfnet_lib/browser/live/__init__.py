@@ -1,22 +1,89 @@
-"""The live browser of JupyterLab: its state in plain classes, and the panes that show it."""
+"""The live browser of JupyterLab: panes that look at one picture, at data sets and at trainings."""
 
-from .browser import LiveBrowser, live_browser
-from .occluder import Occluded, Occluder
-from .strongest import StrongestUnits
-from .training import RecordedTraining, TrainingHere, recorded_trainings
-from .units import Explorer, View
-from .widgets import read_upload
+from __future__ import annotations
 
-__all__ = [
-    "Explorer",
-    "LiveBrowser",
-    "Occluded",
-    "Occluder",
-    "RecordedTraining",
-    "StrongestUnits",
-    "TrainingHere",
-    "View",
-    "live_browser",
-    "read_upload",
-    "recorded_trainings",
-]
+from collections.abc import Sequence
+from html import escape
+
+import torch
+from ipywidgets import HTML, BoundedIntText, Dropdown, Tab, VBox, Widget
+
+from ...architecture import Unit
+from ...datasets import Dataset
+from ...files import ZfnetError
+from ...machine import own_device
+from ...network import ConvNet
+from ...paper.records import device_name
+from ...strongest import Squares
+from .occluder import OccluderPane
+from .strongest import StrongestPane
+from .training import TrainingPane
+from .units import LARGER, UnitPane
+from .widgets import KernelOnly, Message, Upload, in_a_row, labelled, read_upload
+
+
+class LiveBrowser(VBox):
+    """A picture from a data set or of one's own, and what a network makes of it."""
+
+    def __init__(self, net: ConvNet, dataset: Dataset, classes: Sequence[str] = (), layer: str = ""):
+        self.net, self.dataset = net.eval(), dataset
+        self.notice, self.about = Message(), HTML()
+        self.units = UnitPane(net, self.notice)
+        self.occluder = OccluderPane(net, classes, self.notice)
+        self.nine = StrongestPane(lambda: self.units.net, dataset.name, self.visit, self.notice)
+        self.training = TrainingPane(self.notice)
+        if len(dataset) > 500:  # too many for a menu of their names
+            self.picture = labelled(BoundedIntText, max=len(dataset) - 1, description="picture")
+        else:
+            names = [(f"{i}: {name}" if name else str(i), i) for i, name in enumerate(dataset.names)]
+            self.picture = labelled(Dropdown, 320, options=names, description="picture")
+        self.picture.observe(lambda change: self.choose(change["new"]), "value")
+        self.upload = Upload(self.take_upload)
+        panes = {"Units": self.units, "Occluder": self.occluder, "Strongest": self.nine, "Training": self.training}
+        self.tabs = Tab([pane.widget for pane in panes.values()], titles=list(panes))
+        super().__init__([in_a_row(self.picture, self.upload), self.about, self.notice, self.tabs])
+        if min(dataset[0].picture.shape[1:]) >= LARGER:  # these have the pixels for it
+            self.units.side.value = max(net.preparation.crop, LARGER)
+        self.choose(0)
+        if layer:
+            self.units.go(layer)
+
+    def choose(self, number: int) -> None:
+        """Show a picture of the data set."""
+        with self.notice.errors():
+            if not 0 <= number < len(self.dataset):
+                raise ZfnetError(f"{self.dataset.name} has no picture {number}; it has {len(self.dataset)}")
+            self.show(self.dataset[number].picture, self.dataset.names[number] or f"picture {number}")
+
+    def take_upload(self, name: str, size: int, content: bytes) -> None:
+        """Show a picture from the reader's machine."""
+        with self.notice.errors():
+            self.show(read_upload(name, size, content), name)
+
+    def visit(self, squares: Squares, unit: Unit) -> None:
+        """Show one of a data set's strongest units in its picture."""
+        self.show(squares.dataset[unit.image].picture, squares.dataset.names[unit.image])
+        self.units.side.value = squares.net.preparation.crop
+        self.units.go(unit.layer, unit.map, (unit.row, unit.column))
+        self.tabs.selected_index = 0
+
+    def show(self, picture: torch.Tensor, name: str) -> None:
+        """Show a picture, uint8 [3, h, w], in the panes that look at one; say what it is taken for, and where."""
+        self.units.show(picture, name)
+        self.occluder.show(picture, name)
+        pane, answer = self.occluder, f"{self.net.spec.name} has no classifier here. "
+        if pane.target is not None:
+            sure = f"{pane.classes[pane.target]} ({pane.clear.probability:.2f})"
+            answer = f"{self.net.spec.name} answers: {sure}. "
+        here = f"It computes on {device_name(self.net.device)}"
+        if self.net.device.type == "cpu":
+            if own_device() == "cpu":
+                here += "; this kernel has no GPU"
+            else:
+                here += f"; there is a GPU here, and `net.to({own_device()!r})` before `live_browser` takes it"
+        self.about.value = f"<b>{escape(name)}</b>. {escape(answer)}{escape(here)}."
+
+
+def live_browser(net: ConvNet, dataset: Dataset, classes: Sequence[str] = (), layer: str = "") -> Widget:
+    """Return the live browser, which waits for a kernel: units, occluder, strongest units and trainings."""
+    return KernelOnly(lambda: LiveBrowser(net, dataset, classes, layer))

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from html import escape
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
@@ -19,13 +18,15 @@ from ...network import ConvNet
 from ...paper.plots import tile
 from ...strongest import ARRAYS, Block, Squares, TopUnits, blocks, strongest
 from ..atlas import MANIFEST, SHOWN, read_manifest
-from .widgets import Message, PointedPicture, beside, in_a_row, labelled
+from .widgets import Message, PointedPicture, button, in_a_row, labelled
 
-ATLASES = PROJECT / "atlas"
-"""Where `zfnet atlas` writes."""
+ATLASES = PROJECT / "atlas"  # where `zfnet atlas` writes
+AGREEING = 0.01  # share by which a score of an atlas may differ from the network's; its manifest has four digits
+TILE = 112
+SOME = 300  # pictures that are looked through unless one asks for more
+SEARCH = "look through them"
 
-AGREEING = 0.01
-"""Share by which a score of an atlas may differ from the network's; its manifest has four digits."""
+Found = tuple[Mapping[str, TopUnits], str]  # the strongest units by layer, and where they are from
 
 
 class StoppedError(Exception):
@@ -52,109 +53,66 @@ def pictures_named(name: str) -> Dataset:
         return open_to_look(name)
 
 
-class StrongestUnits:
-    """The strongest units of a network over a data set, once an atlas was read or a search has run."""
-
-    def __init__(self, net: ConvNet, dataset: Dataset):
-        self.net, self.dataset = net, dataset
-        self.squares = Squares(net, dataset)
-        self.hits: Mapping[str, TopUnits] = {}
-        self.source = ""
-
-    def read_atlas(self, place: Path | None = None) -> None:
-        """Take the strongest units from the network's atlas over these pictures."""
-        wanted = (self.net.spec.name, self._pictures, self.net.preparation.crop)
-        other = None
-        for folder in sorted(path.parent for path in (place or ATLASES).rglob(MANIFEST)):
-            manifest = read_manifest(folder)
-            if tuple(manifest[key] for key in ("network", "pictures", "side")) != wanted:
-                continue
-            hits = {layer["layer"]: _hits(layer) for layer in manifest["layers"]}
-            if self._agrees(hits):
-                self.hits, self.source = hits, f"from the atlas {folder.name}"
-                return
-            other = folder
-        repair = "look through the pictures here, or write one: zfnet atlas NETWORK --pictures PICTURES"
-        if other:
-            raise ZfnetError(f"the atlas {other.name} is of other weights than this network's; {repair}")
-        name, side = self.net.spec.name, self.net.preparation.crop
-        raise ZfnetError(f"{name} at {side} pixels has no atlas over {self.dataset.name}; {repair}")
-
-    def search(self, most: int = 0, report: Callable[[int, int], None] | None = None) -> None:
-        """Look through the pictures."""
-        n = len(self.dataset)
-        count = min(most or n, n)
-        rows = np.linspace(0, n - 1, count).round().astype(int)
-        found = strongest(
-            self.net,
-            self.dataset,
-            min(SHOWN, count),
-            rows=rows,
-            variety=hasattr(self.dataset, "windows"),
-            report=report and (lambda done: report(done, count)),
-        )
-        lost = [self.dataset.names[image] for image in found.left_out]
-        rest = f"; {len(lost)} cannot be read: {', '.join(lost)}" if lost else ""
-        self.hits, self.source = found, f"found here in {found.pictures:,} of {n:,} pictures{rest}"
-
-    def block(self, layer: str, map_: int) -> Block:
-        """Project the strongest units of a map and cut out what caused them."""
-        if not self.hits:
-            raise ZfnetError("nothing is known of these pictures yet; read an atlas, or look through them")
-        conv = self.net.spec.conv(layer)
-        if not 0 <= map_ < conv.maps:
-            raise ZfnetError(f"{layer} has no map {map_}; its maps are 0 to {conv.maps - 1}")
-        for block in blocks(self.net, self.squares, self.hits[layer], [map_]):
-            if block.units and max(block.scores) > 0:
-                return block
-        raise ZfnetError(f"nothing in these pictures excites map {map_} of {layer}; choose another map")
-
-    @property
-    def _pictures(self) -> str:
-        return f"{self.dataset.name} {self.dataset.split} ({self.dataset.fingerprint})"
-
-    @torch.no_grad()
-    def _agrees(self, hits: Mapping[str, TopUnits]) -> bool:
-        """Tell whether this network gives a unit of the atlas the score that stands there."""
-        layer = list(hits)[-1]
-        found = hits[layer]
-        unit = found.units(int(found.score[:, 0].argmax()))[0]
-        maps = self.net.trace(self.squares[[unit.image]], upto=layer)[layer].maps[0]
-        score = float(found.score[unit.map, 0])
-        return abs(float(maps[unit.map, unit.row, unit.column]) - score) <= AGREEING * score
+def read_atlas(net: ConvNet, dataset: Dataset, place: Path) -> Found:
+    """Take the strongest units from the network's atlas over these pictures, below a folder."""
+    pictures = f"{dataset.name} {dataset.split} ({dataset.fingerprint})"
+    wanted = {"network": net.spec.name, "pictures": pictures, "side": net.preparation.crop}
+    repair = "look through the pictures here, or write one: zfnet atlas NETWORK --pictures PICTURES"
+    problem = f"{net.spec.name} at {net.preparation.crop} pixels has no atlas over {dataset.name}"
+    for folder in sorted(path.parent for path in place.rglob(MANIFEST)):
+        manifest = read_manifest(folder)
+        if not wanted.items() <= manifest.items():
+            continue
+        found = {}
+        for layer in manifest["layers"]:
+            shape = (layer["maps"], SHOWN)
+            values = {name: torch.full(shape, -1.0 if name == "score" else -1) for name in ARRAYS}
+            for entry in layer["entries"]:
+                columns = (entry["scores"], entry["images"], *zip(*entry["places"], strict=True))
+                for name, column in zip(ARRAYS, columns, strict=True):
+                    values[name][entry["map"], : len(column)] = torch.tensor(column)
+            found[layer["layer"]] = TopUnits(layer["layer"], **values)
+        # A manifest holds no weights: does this network give a unit of the last layer the score that stands there?
+        top = found[layer["layer"]]
+        unit = top.units(int(top.score[:, 0].argmax()))[0]
+        maps = net.trace(Squares(net, dataset)[[unit.image]], unit.layer)[unit.layer].maps[0]
+        score = float(top.score[unit.map, 0])
+        if abs(float(maps[unit[2:]]) - score) <= AGREEING * score:
+            return found, f"from the atlas {folder.name}"
+        problem = f"the atlas {folder.name} is of other weights than this network's"
+    raise ZfnetError(f"{problem}; {repair}")
 
 
-def _hits(layer: dict[str, Any]) -> TopUnits:
-    """Return what an atlas's manifest says of a layer as hits."""
-    shape = (layer["maps"], SHOWN)
-    values = {name: torch.full(shape, -1.0 if name == "score" else -1) for name in ARRAYS}
-    for entry in layer["entries"]:
-        map_, n = entry["map"], len(entry["scores"])
-        places = torch.tensor(entry["places"]).view(n, 2)
-        found = (torch.tensor(entry["scores"]), torch.tensor(entry["images"]), places[:, 0], places[:, 1])
-        for name, value in zip(ARRAYS, found, strict=True):
-            values[name][map_, :n] = value
-    return TopUnits(layer["layer"], **values)
-
-
-TILE = 112
-SOME = 300
-"""Pictures that are looked through unless one asks for more."""
-
-SEARCH = "look through them"
+def search(
+    net: ConvNet, dataset: Dataset, most: int = 0, report: Callable[[int, int], None] | None = None
+) -> Found:
+    """Look through the pictures, or through so many of them, evenly spread."""
+    n = len(dataset)
+    count = min(most or n, n)
+    found = strongest(
+        net,
+        dataset,
+        min(SHOWN, count),
+        rows=np.linspace(0, n - 1, count).round().astype(int),
+        variety=hasattr(dataset, "windows"),
+        report=lambda done: report(done, count),
+    )
+    lost = [dataset.names[image] for image in found.left_out]
+    rest = f"; {len(lost)} cannot be read: {', '.join(lost)}" if lost else ""
+    return found, f"found here in {found.pictures:,} of {n:,} pictures{rest}"
 
 
 class StrongestPane:
-    """The strongest units of a network over a data set."""
+    """The strongest units of a network over a data set, once an atlas was read or a search has run."""
 
     def __init__(
         self,
         net: Callable[[], ConvNet],
         pictures: str,
-        visit: Callable[[StrongestUnits, Unit], None],
+        visit: Callable[[Squares, Unit], None],
         notice: Message,
     ):
-        self.net, self.notice, self.nine, self.stopping = net, notice, None, False
+        self.net, self.notice, self.squares, self.found, self.stopping = net, notice, None, None, False
         convs = net().spec.convs
         self.pictures = labelled(
             widgets.Combobox,
@@ -165,29 +123,27 @@ class StrongestPane:
             placeholder="a data set, or folder:PATH",
         )
         self.most = labelled(widgets.BoundedIntText, 150, value=SOME, min=0, max=10**9, description="at most")
-        self.atlas, self.search = widgets.Button(description="read the atlas"), widgets.Button(description=SEARCH)
+        self.atlas = button("read the atlas", lambda _: self.read_atlas())
+        self.search = button(SEARCH, lambda _: self._pressed())
         self.bar = widgets.IntProgress(layout=widgets.Layout(visibility="hidden"))
         layers = [conv.name for conv in convs]
         self.layer = labelled(widgets.Dropdown, options=layers, value=layers[-1], description="layer")
         self.map = labelled(widgets.BoundedIntText, 130, description="map", max=convs[-1].maps - 1)
         self.tile = PointedPicture(hint="point at one of the nine to read about it")
-        self.show_unit = widgets.Button(description="show it under Units")
-        self.show_unit.on_click(lambda _: visit(self.nine, self.unit))
+        self.show_unit = button("show it under Units", lambda _: visit(self.squares, self.unit))
         self.result = widgets.VBox(layout=widgets.Layout(width=f"{6 * TILE}px", max_width="100%"))
-        self._listen()
-        self.widget = widgets.VBox(
-            [
-                in_a_row(self.pictures, self.most, self.atlas, self.search, self.bar),
-                in_a_row(self.layer, self.map),
-                self.result,
-            ]
-        )
+
+        self.tile.on_point(self.point)
+        self.layer.observe(lambda change: self._follow(change["new"]), "value")
+        self.map.observe(lambda _: self.show(), "value")
+        head = in_a_row(self.pictures, self.most, self.atlas, self.search, self.bar)
+        self.widget = widgets.VBox([head, in_a_row(self.layer, self.map), self.result])
 
     def read_atlas(self) -> None:
         """Take the strongest units from the network's atlas."""
         with self.notice.errors():
             self._open()
-            self.nine.read_atlas()
+            self.found = read_atlas(self.squares.net, self.squares.dataset, ATLASES)
             self.show()
 
     def look(self) -> None:
@@ -196,7 +152,7 @@ class StrongestPane:
         self.bar.value, self.drawn = 0, monotonic()
         try:
             self._open()
-            self.nine.search(self.most.value, self._moved)
+            self.found = search(self.squares.net, self.squares.dataset, self.most.value, self._moved)
             self.show()
         except StoppedError:
             self.notice.say("Stopped; nothing of this search was kept.")
@@ -205,14 +161,20 @@ class StrongestPane:
 
     def show(self) -> None:
         """Show the nine strongest units of the chosen map, once something is known."""
-        if self.nine is None:
+        if self.squares is None:
             return
         with self.notice.errors():
-            self.block: Block = self.nine.block(self.layer.value, self.map.value)
+            if self.found is None:
+                raise ZfnetError("nothing is known of these pictures yet; read an atlas, or look through them")
+            (top, source), layer, map_ = self.found, self.layer.value, self.map.value
+            block = next(blocks(self.squares.net, self.squares, top[layer], [map_]), None)
+            if block is None or max(block.scores) <= 0:
+                raise ZfnetError(f"nothing in these pictures excites map {map_} of {layer}; choose another map")
+            self.block: Block = block
             what = f"{self.block.layer}, map {self.block.map}"
             alt = f"{what}: nine projections on grey, to the right the patches they come from"
             self.tile.show(tile(self.block.projections, self.block.patches, TILE), alt, (3, 6))
-            self.result.children = (widgets.HTML(f"{what}: {escape(self.nine.source)}."), self.tile, self.show_unit)
+            self.result.children = (widgets.HTML(f"{what}: {escape(source)}."), self.tile, self.show_unit)
             self.point(0, 0)
 
     def point(self, row: int, column: int) -> None:
@@ -227,8 +189,8 @@ class StrongestPane:
 
     def _open(self) -> None:
         name, net = self.pictures.value, self.net()
-        if self.nine is None or (self.nine.dataset.name, self.nine.net) != (name, net):
-            self.nine = StrongestUnits(net, pictures_named(name))
+        if self.squares is None or (self.squares.dataset.name, self.squares.net) != (name, net):
+            self.squares, self.found = Squares(net, pictures_named(name)), None
 
     def _moved(self, done: int, of: int) -> None:
         if self.stopping:
@@ -238,16 +200,9 @@ class StrongestPane:
 
     def _pressed(self) -> None:
         if self.search.description == SEARCH:
-            beside(self.notice, self.look)
+            self.notice.beside(self.look)
         else:
             self.stopping = True
-
-    def _listen(self) -> None:
-        self.atlas.on_click(lambda _: self.read_atlas())
-        self.search.on_click(lambda _: self._pressed())
-        self.tile.on_point(self.point)
-        self.layer.observe(lambda change: self._follow(change["new"]), "value")
-        self.map.observe(lambda _: self.show(), "value")
 
     def _follow(self, layer: str) -> None:
         self.map.max = self.net().spec.conv(layer).maps - 1

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from html import escape
 from pathlib import Path
 from time import sleep
-from typing import Any
+from typing import Any, NamedTuple
 
 import ipywidgets as widgets
 import numpy as np
@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from ...architecture import MINI
 from ...batches import training_preparation
-from ...datasets import DATASETS, Dataset
+from ...datasets import DATASETS
 from ...files import ZfnetError, data_root, is_busy, results_root
 from ...network import ConvNet
 from ...paper import curves as drawings
@@ -26,9 +26,21 @@ from ...training import RECIPES, SMOKE, TENSORS, VALUES, Progress, Recipe, saved
 from ...weights import WEIGHTS, CheckpointError, read_meta, weights_folders
 from ..pages import figure_tag, picture_tag
 from .strongest import StoppedError
-from .widgets import SIDE, Message, beside, in_a_row, labelled
+from .widgets import SIDE, Message, button, in_a_row, labelled
 
 FIRST = "conv1.weight"
+
+OFTEN, SELDOM = 0.5, 3.0
+"""Seconds between two looks at a training that runs here, and at one that another process runs."""
+
+
+class Seen(NamedTuple):
+    """How far a training has come, its finished epochs, and the moments at which its weights are at hand."""
+
+    says: str
+    epochs: list[dict[str, Any]]
+    classes: int
+    moments: list[str]
 
 
 class RecordedTraining:
@@ -38,68 +50,51 @@ class RecordedTraining:
         self.name, self.record = name, record
         self.folder = data_root() / "trainings" / name
 
-    @property
-    def epochs(self) -> list[dict[str, Any]]:
-        """The finished epochs, as dicts of `EpochResult`'s fields."""
-        return [line["epoch"] for line in self._lines]
-
-    @property
-    def classes(self) -> int:
-        """Of its data; 0 where nothing says."""
-        if self._lines and (data := self._lines[0].get("data", "").partition(" ")[0]) in DATASETS:
-            return DATASETS[data].classes
-        return self._state["training"]["network"]["classes"] if self._state else 0
-
-    @property
-    def says(self) -> str:
-        """How far it has come, in one sentence."""
-        epochs = self.epochs
-        of = self._lines[-1]["recipe"]["epochs"] if epochs else "?"
-        point = f", last checkpoint at update {self._state['state']['update']:,}" if self._state else ""
-        done = f"{len(epochs)} of {of} epochs{point}"
+    def look(self) -> Seen:
+        """Look at what there is; the number of classes is 0 where nothing says."""
+        lines, state = read_epochs(self.record), {}
+        for folder in saved_states(self.folder):
+            try:
+                state = json.loads((folder / VALUES).read_text())
+                break
+            except (OSError, ValueError):  # replaced at this moment, or damaged
+                continue
+        classes = state["training"]["network"]["classes"] if state else 0
+        if lines and (data := lines[0].get("data", "").partition(" ")[0]) in DATASETS:
+            classes = DATASETS[data].classes
+        of = lines[-1]["recipe"]["epochs"] if lines else "?"
+        says = f"{len(lines)} of {of} epochs"
+        if state:
+            says += f", last checkpoint at update {state['state']['update']:,}"
         if is_busy(self.folder):
-            return f"runs now: {done}"
-        if len(epochs) == of:
-            return f"finished: {done}"
-        return f"stopped: {done}; the same `zfnet train` with --resume continues it"
-
-    @property
-    def moments(self) -> dict[str, Path]:
-        """The moments at which the weights are at hand, in order, and the file of each."""
-        snapshots = sorted((self.folder / "snapshots").glob(f"epoch-*/{WEIGHTS}"))
-        found = {path.parent.name.replace("-", " "): path for path in snapshots}
-        for state in saved_states(self.folder)[:1]:
-            found[f"update {int(state.name.partition('-')[2]):,}"] = state / TENSORS
-        for folder in self._weights[:1]:
-            found["the end"] = folder / WEIGHTS
-        return found
+            says = f"runs now: {says}"
+        elif len(lines) == of:
+            says = f"finished: {says}"
+        else:
+            says = f"stopped: {says}; the same `zfnet train` with --resume continues it"
+        return Seen(says, [line["epoch"] for line in lines], classes, list(self._files()))
 
     def filters(self, moment: str) -> np.ndarray:
         """Return the filters of the first layer at a moment, [maps, 3, k, k]."""
         try:
-            with safe_open(self.moments[moment], "pt") as file:
+            with safe_open(self._files()[moment], "pt") as file:
                 return file.get_tensor(FIRST).float().numpy()
         except (KeyError, OSError, SafetensorError):
             raise ZfnetError(f"the weights of {moment} are gone; choose a newer moment") from None
 
-    @property
-    def _lines(self) -> list[dict[str, Any]]:
-        return read_epochs(self.record)
-
-    @property
-    def _state(self) -> dict[str, Any]:
-        """The values of the newest checkpoint; nothing without one."""
-        for folder in saved_states(self.folder):
+    def _files(self) -> dict[str, Path]:
+        """Return the file of the weights at each moment, in order."""
+        snapshots = sorted((self.folder / "snapshots").glob(f"epoch-*/{WEIGHTS}"))
+        found = {path.parent.name.replace("-", " "): path for path in snapshots}
+        for state in saved_states(self.folder)[:1]:
+            found[f"update {int(state.name.partition('-')[2]):,}"] = state / TENSORS
+        for folder in (path for place in weights_folders() for path in place.glob("*")):
             try:
-                return json.loads((folder / VALUES).read_text())
-            except (OSError, ValueError):  # replaced at this moment, or damaged
+                if read_meta(folder)["record"].get("training", "") == self.name:
+                    found.setdefault("the end", folder / WEIGHTS)
+            except CheckpointError:
                 continue
-        return {}
-
-    @property
-    def _weights(self) -> list[Path]:
-        """The folders of the trained network, where it is finished or ships."""
-        return [path for place in weights_folders() for path in place.glob("*") if _trained_by(path) == self.name]
+        return found
 
 
 def recorded_trainings() -> list[RecordedTraining]:
@@ -114,38 +109,27 @@ def recorded_trainings() -> list[RecordedTraining]:
 
 
 class TrainingHere:
-    """A training of `MINI` that runs in this process, epoch by epoch through the generator `train`."""
+    """A training of `MINI` on shapes in this process, epoch by epoch through the generator `train`."""
 
     name = "MINI on shapes, here and now"
 
-    def __init__(
-        self,
-        data: Dataset | None = None,
-        validation: Dataset | None = None,
-        recipe: Recipe = SMOKE,
-        seed: int = 0,
-    ):
-        training = Training(MINI.name, "shapes", recipe, seed)
-        self.data = data or training_data(training.data, "train")
-        self.validation = validation or training_data(training.data, "val")
-        spec = training.spec(len(self.data.classes))
-        self.net = ConvNet(spec, training_preparation(self.data, spec.image_size), seed=seed)
-        self.recipe, self.seed, self.classes = recipe, seed, spec.classes
+    def __init__(self, recipe: Recipe = SMOKE, data=None, validation=None):
+        self.data, self.validation = data or training_data("shapes", "train"), validation
+        spec = Training(MINI.name, "shapes", recipe, 0).spec(len(self.data.classes))
+        self.net = ConvNet(spec, training_preparation(self.data, spec.image_size), seed=0)
+        self.recipe, self.state = recipe, "not begun"
         self.epochs: list[dict[str, Any]] = []
         self.progress: Progress | None = None
-        self.loss: list[float] = []
-        self.state = "not begun"
-        self._moments: dict[str, np.ndarray] = {"the beginning": self._filters()}
+        self.kept = {"the beginning": self.filters("now")}
 
     def run(self) -> None:
         """Train to the end, or until `stop` is called."""
         self.state = "runs"
+        validation = self.validation or training_data("shapes", "val")
         try:
-            for epoch in train(
-                self.net, self.data, self.recipe, validation=self.validation, seed=self.seed, report=self._moved
-            ):
+            for epoch in train(self.net, self.data, self.recipe, validation=validation, report=self._moved):
                 self.epochs.append(asdict(epoch))
-                self._moments[f"epoch {epoch.epoch}"] = self._filters()
+                self.kept[f"epoch {epoch.epoch}"] = self.filters("now")
             self.state = "finished"
         except StoppedError:
             self.state = "stopped"
@@ -154,41 +138,23 @@ class TrainingHere:
         """End the training at its next update."""
         self.state = "stops"
 
-    @property
-    def says(self) -> str:
-        """How far it has come, in one sentence."""
-        done, at = f"{self.state}: {len(self.epochs)} of {self.recipe.epochs} epochs", self.progress
-        return f"{done}, update {at.update:,} of {at.updates:,}, loss {at.loss:.3f}" if at else done
-
-    @property
-    def moments(self) -> list[str]:
-        """The moments at which the weights are at hand, in order."""
-        return [*self._moments, "now"]
+    def look(self) -> Seen:
+        """Look at what there is."""
+        says, at = f"{self.state}: {len(self.epochs)} of {self.recipe.epochs} epochs", self.progress
+        if at:
+            says += f", update {at.update:,} of {at.updates:,}, loss {at.loss:.3f}"
+        return Seen(says, list(self.epochs), self.net.spec.classes, [*self.kept, "now"])
 
     def filters(self, moment: str) -> np.ndarray:
         """Return the filters of the first layer at a moment, [maps, 3, k, k]."""
-        return self._filters() if moment == "now" else self._moments[moment]
-
-    def _filters(self) -> np.ndarray:
+        if moment != "now":
+            return self.kept[moment]
         return self.net.get_parameter(FIRST).detach().cpu().numpy().copy()
 
     def _moved(self, progress: Progress) -> None:
         self.progress = progress
-        self.loss.append(progress.loss)
         if self.state == "stops":
             raise StoppedError
-
-
-def _trained_by(folder: Path) -> str:
-    """Return the training that weights come from; nothing where they do not say."""
-    try:
-        return read_meta(folder)["record"].get("training", "")
-    except CheckpointError:
-        return ""
-
-
-OFTEN, SELDOM = 0.5, 3.0
-"""Seconds between two looks at a training that runs here, and at one that another process runs."""
 
 
 class TrainingPane:
@@ -197,18 +163,15 @@ class TrainingPane:
     def __init__(self, notice: Message):
         self.notice = notice
         self.training: TrainingHere | RecordedTraining | None = None
-        recorded = [(each.name, each) for each in recorded_trainings()]
-        options = [(TrainingHere.name, None), *recorded]
+        options = [(TrainingHere.name, None), *((each.name, each) for each in recorded_trainings())]
         self.choice = labelled(widgets.Dropdown, 440, options=options, description="training")
-        self.start = widgets.Button(description="train")
-        self.follow = widgets.ToggleButton(
-            description="follow", tooltip=f"look again every {SELDOM:.0f} seconds", disabled=True
-        )
+        self.start = button("train", lambda _: self._pressed())
+        again = f"look again every {SELDOM:.0f} seconds"
+        self.follow = widgets.ToggleButton(description="follow", tooltip=again, disabled=True)
         self.says, self.curves, self.filters = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self.moment = labelled(widgets.Dropdown, 260, description="first-layer filters at")
-        self.start.on_click(lambda _: self._pressed())
         self.choice.observe(lambda change: self._choose(change["new"]), "value")
-        self.follow.observe(lambda change: change["new"] and beside(notice, self._keep_looking), "value")
+        self.follow.observe(lambda change: change["new"] and self._look_while(self._is_followed, SELDOM), "value")
         self.moment.observe(lambda _: self._draw_filters(), "value")
         head = in_a_row(self.choice, self.start, self.follow)
         self.widget = widgets.VBox([head, self.says, self.curves, self.moment, self.filters])
@@ -216,21 +179,26 @@ class TrainingPane:
 
     def look(self) -> None:
         """Look at the training again, and draw what is new."""
-        training = self.training
         with self.notice.errors():
-            says, epochs = training.says, list(training.epochs)
+            says, epochs, classes, moments = self.training.look()
             if len(epochs) != self.drawn:
                 self.drawn = len(epochs)
                 alt = f"training loss, validation error and largest filter of layer 1 over {len(epochs)} epochs"
-                figure = drawings.curves({training.name: epochs}, training.classes)
-                self.curves.value = figure_tag(figure, alt)
-            self._offer(list(training.moments))
+                self.curves.value = figure_tag(drawings.curves({self.training.name: epochs}, classes), alt)
+            before, value = self.moment.options, self.moment.value
+            # Stay with the newest moment unless another was chosen.
+            newest = not before or value == before[-1]
+            if list(before) != moments:
+                self.moment.options = moments
+                self.moment.value = moments[-1] if newest and moments else value if value in moments else None
+            if newest:
+                self._draw_filters()
             self.says.value = f'<p role="status">{escape(says)}</p>'
 
     def train(self) -> None:
         """Train `MINI` here, to the end or until one stops it; `look` follows in another thread."""
         self.training, self.drawn, self.start.description = TrainingHere(), 0, "stop"
-        beside(self.notice, lambda: self._look_while(self._runs_here, OFTEN))
+        self._look_while(self._runs_here, OFTEN)
         try:
             self.training.run()
         finally:
@@ -251,29 +219,22 @@ class TrainingPane:
         if self._runs_here():
             self.training.stop()
         else:
-            beside(self.notice, self.train)
+            self.notice.beside(self.train)
 
     def _runs_here(self) -> bool:
         return self.start.description == "stop"
 
-    def _keep_looking(self) -> None:
-        self._look_while(lambda: self.follow.value, SELDOM)
+    def _is_followed(self) -> bool:
+        return self.follow.value
 
     def _look_while(self, going: Callable[[], bool], seconds: float) -> None:
-        while going():
+        def keep_looking() -> None:
+            while going():
+                self.look()
+                sleep(seconds)
             self.look()
-            sleep(seconds)
-        self.look()
 
-    def _offer(self, moments: list[str]) -> None:
-        """Offer the moments that there are, and stay with the newest one unless another was chosen."""
-        before, value = self.moment.options, self.moment.value
-        newest = not before or value == before[-1]
-        if list(before) != moments:
-            self.moment.options = moments
-            self.moment.value = moments[-1] if newest and moments else value if value in moments else None
-        if newest:
-            self._draw_filters()
+        self.notice.beside(keep_looking)
 
     def _draw_filters(self) -> None:
         moment = self.moment.value

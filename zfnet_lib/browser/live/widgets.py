@@ -22,9 +22,11 @@ from ...files import ZfnetError
 from ...images import PictureError, read_picture
 from ..pages import picture_tag, picture_url
 
+HERE = Path(__file__).parent
+
 MB = 2**20
-LARGEST = 8 * MB
-"""Bytes; Jupyter's server cuts the connection at messages of 10 MB."""
+LARGEST = 8 * MB  # bytes of an upload; Jupyter's server cuts the connection at messages of 10 MB
+SIDE = 240  # of a picture in a pane, in pixels of the page; three stand side by side in a notebook
 
 
 def read_upload(name: str, size: int, content: bytes) -> Tensor:
@@ -34,15 +36,8 @@ def read_upload(name: str, size: int, content: bytes) -> Tensor:
     return read_picture(content, name)
 
 
-HERE = Path(__file__).parent
-
-
 class PointedPicture(anywidget.AnyWidget):
-    """A picture with a grid laid over it, on which one cell is marked.
-
-    Pointing, dragging and the arrow keys set `pointed`: row, column, and how often; whoever listens answers by
-    `mark_at`. `mark` is top and left of the mark from its cell, height and width, in cells.
-    """
+    """A picture with a grid laid over it, on which one cell is marked."""
 
     _esm = HERE / "pad.js"
     _css = HERE / "pad.css"
@@ -54,10 +49,10 @@ class PointedPicture(anywidget.AnyWidget):
     crisp = Bool(False).tag(sync=True)
     grid = List(Int(), [1, 1]).tag(sync=True)
     step = Int(1).tag(sync=True)
-    mark = List(Float(), [0.0, 0.0, 1.0, 1.0]).tag(sync=True)
+    mark = List(Float(), [0.0, 0.0, 1.0, 1.0]).tag(sync=True)  # top, left from its cell, height, width, in cells
     covers = Bool(False).tag(sync=True)
-    pointed = List(Int(), [0, 0, 0]).tag(sync=True)
-    place = List(Float(), [0.0, 0.0, 0.0]).tag(sync=True)
+    pointed = List(Int(), [0, 0, 0]).tag(sync=True)  # by mouse or arrow keys: row, column, and how often
+    place = List(Float(), [0.0, 0.0, 0.0]).tag(sync=True)  # of the mark, in answer to it
 
     def show(self, picture: np.ndarray, alt: str, grid: tuple[int, int]) -> None:
         """Show another picture, uint8 [h, w, 3], under a grid of rows and columns."""
@@ -73,7 +68,7 @@ class PointedPicture(anywidget.AnyWidget):
 
 
 class Upload(anywidget.AnyWidget):
-    """A button that brings a file from the reader's machine."""
+    """A button that brings a file from the reader's machine: its name, size and content."""
 
     _esm = HERE / "upload.js"
     _css = HERE / "pad.css"
@@ -89,27 +84,30 @@ class Upload(anywidget.AnyWidget):
         self.act(about["name"], about["size"], b"".join(map(bytes, content)))
 
 
-SIDE = 240
-"""Of a picture in a pane, in pixels of the page; three stand side by side in a notebook."""
-
-
 class Message(widgets.HTML):
     """A line that says what went wrong, or what is to be known; empty otherwise."""
 
     def say(self, sentence: str) -> None:
         """Show a sentence; it is read out."""
-        self.value = (
-            f'<p role="alert" style="margin: 0; line-height: 1.4">{escape(sentence)}</p>' if sentence else ""
-        )
+        self.value = f'<p role="alert" style="margin: 0; line-height: 1.4">{escape(sentence)}</p>'
 
     @contextmanager
     def errors(self) -> Iterator[None]:
         """Show what a user can repair as a sentence instead of a traceback."""
-        self.say("")
+        self.value = ""
         try:
             yield
         except ZfnetError as error:
             self.say(str(error))
+
+    def beside(self, work: Callable[[], None]) -> None:
+        """Start work that takes long in a thread, so that the panes keep answering."""
+
+        def run() -> None:
+            with self.errors():
+                work()
+
+        Thread(target=run, daemon=True).start()
 
 
 class KernelOnly(widgets.VBox):
@@ -117,8 +115,7 @@ class KernelOnly(widgets.VBox):
 
     def __init__(self, behind: Callable[[], widgets.Widget]):
         self.behind, self.notice = behind, Message()
-        self.button = widgets.Button(description="open the live browser", layout=widgets.Layout(width="auto"))
-        self.button.on_click(lambda _: self.enter())
+        self.button = button("open the live browser", lambda _: self.enter(), width="auto")
         # Every page copies `ring` into `heard`; only where a kernel listens does anybody hear it.
         ring, self.heard = widgets.IntText(1), widgets.IntText(0)
         self.bell = widgets.jsdlink((ring, "value"), (self.heard, "value"))
@@ -132,21 +129,11 @@ class KernelOnly(widgets.VBox):
                 self.children = (self.behind(),)
 
 
-def beside(notice: Message, work: Callable[[], None]) -> Thread:
-    """Start work that takes long in a thread, so that the panes keep answering."""
-
-    def run() -> None:
-        with notice.errors():
-            work()
-
-    thread = Thread(target=run, daemon=True)
-    thread.start()
-    return thread
-
-
-def in_a_row(*children: widgets.Widget) -> widgets.Widget:
-    """Set controls side by side, as many as there is room for."""
-    return widgets.Box(children, layout=widgets.Layout(flex_flow="row wrap"))
+def button(words: str, act: Callable[[widgets.Button], object], **layout: str) -> widgets.Button:
+    """Return a button."""
+    made = widgets.Button(description=words, layout=widgets.Layout(**layout))
+    made.on_click(act)
+    return made
 
 
 def labelled(kind: type[widgets.Widget], width: int = 190, **options) -> widgets.Widget:
@@ -155,19 +142,21 @@ def labelled(kind: type[widgets.Widget], width: int = 190, **options) -> widgets
     return kind(style=style, layout=widgets.Layout(width=f"{width}px"), **options)
 
 
-def in_columns(*children: widgets.Widget) -> widgets.Widget:
+def in_a_row(*children: widgets.Widget, **layout: str) -> widgets.Widget:
     """Set widgets side by side, as many as there is room for."""
-    return widgets.Box(
-        children, layout=widgets.Layout(flex_flow="row wrap", grid_gap="14px", align_items="flex-start")
-    )
+    return widgets.Box(children, layout=widgets.Layout(flex_flow="row wrap", **layout))
 
 
-def column(*children: widgets.Widget, title: str = "", side: int = SIDE) -> widgets.Widget:
-    """Set widgets below one another, under a title."""
-    head = [widgets.HTML(f"<b>{escape(title)}</b>")] if title else []
-    return widgets.VBox([*head, *children], layout=widgets.Layout(width=f"{side}px"))
+def in_columns(titled: dict[str, widgets.Widget], side: int = SIDE) -> widgets.Widget:
+    """Set widgets side by side, each under its title, as many as there is room for."""
+    layout = widgets.Layout(width=f"{side}px")
+    columns = [
+        widgets.VBox([widgets.HTML(f"<b>{escape(title)}</b>"), child], layout=layout)
+        for title, child in titled.items()
+    ]
+    return in_a_row(*columns, grid_gap="14px", align_items="flex-start")
 
 
-def shown(picture: np.ndarray, alt: str) -> str:
+def small(picture: np.ndarray, alt: str) -> str:
     """Return a small picture as wide as its column, its pixels visible where they are few."""
     return picture_tag(picture, alt, crisp=4 * len(picture) <= SIDE)

@@ -77,7 +77,7 @@ def server():
 
 def test_an_archive_at_hand(data, tiny):
     path, _ = tiny
-    folder = fetch_dataset("tiny-imagenet", path, progress=False)
+    folder = fetch_dataset("tiny-imagenet", path)
     assert folder == data / "tiny-imagenet/tiny-imagenet-200"
     train = open_dataset("tiny-imagenet", "train")
     assert len(train) == 6 and train[0].picture.shape == (3, 24, 30) and train.origin == "a small one"
@@ -94,7 +94,7 @@ def test_archives_of_something_else_leave_nothing(data, tmp_path, tiny, monkeypa
 
     def refused(source, sentence):
         with pytest.raises(DataError, match=sentence):
-            fetch_dataset("tiny-imagenet", source, progress=False)
+            fetch_dataset("tiny-imagenet", source)
         assert list(data.iterdir()) == []
 
     refused(Path("/no/where"), "there is no archive /no/where; give the path of a file after --from")
@@ -112,7 +112,7 @@ def test_of_two_fetches_at_once_one_downloads_and_one_waits(data, tiny, server):
     server.content = path.read_bytes()
     expect(url=server.url, size=len(server.content))
     with ThreadPoolExecutor(2) as pool:
-        folders = list(pool.map(lambda name: fetch_dataset(name, progress=False), ["tiny-imagenet"] * 2))
+        folders = list(pool.map(fetch_dataset, ["tiny-imagenet"] * 2))
     assert folders == [data / "tiny-imagenet/tiny-imagenet-200"] * 2
     assert server.requests == [None]
     assert sorted(entry.name for entry in data.iterdir()) == ["downloads", "tiny-imagenet"]
@@ -124,7 +124,7 @@ def test_a_download_that_is_here_is_believed_only_with_its_hash(tmp_path, server
     archive = Archive("bytes", sha256(server.content), url=server.url, size=1000)
     for content, asked in ((server.content[:400], 1), (server.content[:-1] + b"x", 2), (server.content, 2)):
         (tmp_path / "file").write_bytes(content)
-        assert download(archive, tmp_path / "file", progress=False).read_bytes() == server.content
+        assert download(archive, tmp_path / "file").read_bytes() == server.content
         assert len(server.requests) == asked
 
 
@@ -134,21 +134,21 @@ def test_a_download_continues_where_it_stopped(tmp_path, server):
     path = tmp_path / "downloads/bytes.tar"
     for megabytes in ("0.0", "0.0"):
         with pytest.raises(DataError, match=f"after {megabytes} MB .*run the same command again to continue"):
-            download(archive, path, progress=False)
+            download(archive, path)
         assert not path.exists()
-    assert download(archive, path, progress=False).read_bytes() == server.content
+    assert download(archive, path).read_bytes() == server.content
     assert server.requests == [None, "bytes=2000-", "bytes=4000-"]
     assert [file.name for file in path.parent.iterdir()] == ["bytes.tar"]
-    assert download(archive, path, progress=False) == path and len(server.requests) == 3
+    assert download(archive, path) == path and len(server.requests) == 3
 
 
 def test_a_server_that_cannot_continue_begins_anew(tmp_path, server):
     server.content, server.ranges = b"0123456789" * 100, False
     archive = Archive("bytes", sha256(server.content), url=server.url, size=1000)
     (tmp_path / "file.part").write_bytes(b"xyz")
-    assert download(archive, tmp_path / "file", progress=False).read_bytes() == server.content
+    assert download(archive, tmp_path / "file").read_bytes() == server.content
     with pytest.raises(DataError, match="with another hash than the table's; it was removed, try again"):
-        download(replace(archive, sha256="0" * 64), tmp_path / "other", progress=False)
+        download(replace(archive, sha256="0" * 64), tmp_path / "other")
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
 
 
@@ -191,7 +191,7 @@ def test_tar_archives_that_must_not_be_unpacked(tmp_path, bad, sentence):
         tar.addfile(member("good"))
         tar.addfile(bad)
     with pytest.raises(DataError, match=sentence):
-        unpack(path, tmp_path / "inside/folder", progress=False)
+        unpack(path, tmp_path / "inside/folder")
     assert not (tmp_path / "evil").exists() and not (tmp_path / "inside/evil").exists()
 
 
@@ -204,18 +204,18 @@ def zip_of(path, *members, content="hello"):
 
 def test_zip_archives(tmp_path):
     path = zip_of(tmp_path / "some.zip", "a/b.txt")
-    unpack(path, tmp_path / "good", progress=False)
+    unpack(path, tmp_path / "good")
     assert (tmp_path / "good/a/b.txt").read_text() == "hello"
     content = bytearray(path.read_bytes())
     content[6] |= 1  # encrypted, in the member's header, and in the table of contents
     content[content.index(b"PK\x01\x02") + 8] |= 1
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"some.zip is encrypted; bring it without a password$"):
-        unpack(path, tmp_path / "inside", progress=False)
+        unpack(path, tmp_path / "inside")
     link = zipfile.ZipInfo("link")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     zip_of(path, link, "../evil", "/tmp/evil", content="/etc/passwd")
-    unpack(path, tmp_path / "bad/folder", progress=False)
+    unpack(path, tmp_path / "bad/folder")
     inside = {file.relative_to(tmp_path / "bad/folder") for file in (tmp_path / "bad").rglob("*") if file.is_file()}
     assert inside == {Path("link"), Path("evil"), Path("tmp/evil")}
     assert not (tmp_path / "bad/folder/link").is_symlink()
@@ -228,7 +228,7 @@ def test_damaged_archives(tmp_path, mode):
         noise = np.random.default_rng(0).bytes(50_000)
         (tmp_path / "some.tar").write_bytes(tar_bytes({"noise": noise}, mode)[:20_000])
     with pytest.raises(DataError, match=r"some.tar is damaged \(.*\); bring it again"):
-        unpack(tmp_path / "some.tar", tmp_path / "inside", progress=False)
+        unpack(tmp_path / "some.tar", tmp_path / "inside")
 
 
 def test_an_archive_inside_the_archive(data, tmp_path, monkeypatch):
@@ -241,7 +241,7 @@ def test_an_archive_inside_the_archive(data, tmp_path, monkeypatch):
         content.writestr("__MACOSX/caltech-101/._101_ObjectCategories.tar.gz", "x")
     archive = replace(DATASETS["caltech-101"].archives[0], sha256=sha256(path.read_bytes()), images={"all": 2})
     monkeypatch.setitem(DATASETS, "caltech-101", replace(DATASETS["caltech-101"], room=1, archives=(archive,)))
-    assert fetch_dataset("caltech-101", path, progress=False).name == "101_ObjectCategories"
+    assert fetch_dataset("caltech-101", path).name == "101_ObjectCategories"
     assert open_dataset("caltech-101", "all").classes == ("ant",)
     assert sorted(entry.name for entry in (data / "caltech-101").iterdir()) == ["caltech101", "origin.json"]
 
@@ -279,7 +279,7 @@ def official(tmp_path, monkeypatch):
 def test_imagenets_official_archives(data, official, monkeypatch):
     entry = replace(DATASETS["imagenet"], room=1, images={"train": 2, "val": 3})
     monkeypatch.setitem(DATASETS, "imagenet", entry)
-    fetch_dataset("imagenet", official, progress=False)
+    fetch_dataset("imagenet", official)
     assert open_dataset("imagenet").labels.tolist() == [0, 1, 1]
     assert open_dataset("imagenet", "train")[1].name == "train/n02/n02_1.JPEG"
     assert {entry.name for entry in (data / "imagenet").iterdir()} == {"train", "val", "meta.bin", "origin.json"}

@@ -60,7 +60,7 @@ def shapes():
 @pytest.fixture(scope="module")
 def overlap(shapes):
     second = Changed(shapes, open_dataset("shapes", "val", n=90), CHANGES.values())
-    return find_overlap(shapes, second, workers=0, progress=False), second
+    return find_overlap(shapes, second), second
 
 
 @pytest.mark.parametrize("change", range(len(CHANGES)), ids=list(CHANGES))
@@ -74,7 +74,7 @@ def test_nothing_else_is_found(overlap, shapes):
     found, second = overlap
     assert len(found.pairs) == len(CHANGES) and found.compared == (260, 96)
     pack = pack_in_memory(shapes, 64)
-    again = find_overlap(pack, pack_in_memory(second, 64), progress=False)
+    again = find_overlap(pack, pack_in_memory(second, 64))
     named = [[(pair.first, pair.second) for pair in each.pairs] for each in (found, again)]
     assert named[0] == named[1]
     assert found.rows_in(shapes).tolist() == found.rows_in(pack).tolist() == [0, 7, 14, 21, 28, 35]

@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -28,7 +29,7 @@ TIMEOUT = 60
 """Seconds without a byte after which a download counts as interrupted."""
 
 
-def fetch_dataset(name: str, source: Path | None = None, *, progress: bool = True) -> Path:
+def fetch_dataset(name: str, source: Path | None = None) -> Path:
     """Bring a data set into the data folder and return its own there; nothing happens where it is there already.
 
     It is unpacked from an archive at hand (`source`; of `imagenet` the folder with its three official archives), or
@@ -45,14 +46,14 @@ def fetch_dataset(name: str, source: Path | None = None, *, progress: bool = Tru
         elif not entry.archives:
             raise DataError(f"{name} needs no fetching: its pictures are {entry.layout}")
         elif source is not None:
-            _install(entry, _recognised(entry, source), source, target, progress)
+            _install(entry, _recognised(entry, source), source, target)
         elif not entry.archives[0].url:
             raise DataError(f"{name} has no public address; give its archive with: zfnet fetch {name} --from FILE")
         else:
             archive, folder = entry.archives[0], data_root() / "downloads"
             require_room(folder, archive.size + entry.room, f"fetching {name}")
-            path = download(archive, folder / archive.url.rpartition("/")[2], progress=progress)
-            _install(entry, archive, path, target, progress)
+            path = download(archive, folder / archive.url.rpartition("/")[2])
+            _install(entry, archive, path, target)
             path.unlink()
     return dataset_folder(name)
 
@@ -68,28 +69,28 @@ def require_room(folder: Path, needed: int, what: str) -> None:
         )
 
 
-def unpack(archive: Path, folder: Path, *, progress: bool = True) -> None:
+def unpack(archive: Path, folder: Path) -> None:
     """Unpack a tar archive of any compression, or a zip, into a fresh folder, and nothing outside it."""
     if not hasattr(tarfile, "data_filter"):
         raise DataError("this Python cannot unpack archives safely; take 3.11.4 or a later one")
-    bar = {"desc": f"unpacking {archive.name}", "unit": " files", "disable": not progress}
+    bar = partial(tqdm, desc=f"unpacking {archive.name}", unit=" files")
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as content:
                 if any(member.flag_bits & 1 for member in content.infolist()):
                     raise DataError(f"{archive} is encrypted; bring it without a password")
-                for member in tqdm(content.infolist(), **bar):
+                for member in bar(content.infolist()):
                     content.extract(member, folder)
         else:
             with tarfile.open(archive, "r|*") as tar:
-                tar.extractall(folder, tqdm(tar, **bar), filter="data")
+                tar.extractall(folder, bar(tar), filter="data")
     except tarfile.FilterError as error:
         raise DataError(f"{archive} must not be unpacked: {error}") from error
     except DAMAGE as error:
         raise DataError(f"{archive} is damaged ({error}); bring it again") from error
 
 
-def download(archive: Archive, path: Path, *, progress: bool = True) -> Path:
+def download(archive: Archive, path: Path) -> Path:
     """Download an archive, continuing where an earlier attempt stopped; one that is here is checked.
 
     Until it is whole and checked it is called `<name>.part`. What came is kept when it stops, and removed where
@@ -109,8 +110,7 @@ def download(archive: Archive, path: Path, *, progress: bool = True) -> Path:
             with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
                 start = start if response.status == http.client.PARTIAL_CONTENT else 0  # or it begins anew
                 whole = start + int(response.headers.get("Content-Length") or 0)
-                about = {"total": whole or None, "initial": start, "desc": path.name, "disable": not progress}
-                bar = tqdm(unit="B", unit_scale=True, **about)
+                bar = tqdm(desc=path.name, total=whole or None, initial=start, unit="B", unit_scale=True)
                 with part.open("ab" if start else "wb") as file, bar:
                     while block := response.read(1 << 20):
                         bar.update(file.write(block))
@@ -143,14 +143,14 @@ def _recognised(entry: DatasetEntry, source: Path) -> Archive:
     )
 
 
-def _install(entry: DatasetEntry, archive: Archive, path: Path, target: Path, progress: bool) -> None:
+def _install(entry: DatasetEntry, archive: Archive, path: Path, target: Path) -> None:
     """Unpack beside the target, check, and rename: the data set is there as a whole or not at all."""
     require_room(target, entry.room, f"unpacking {entry.name}")
     with replacing(target) as temporary:
         unpacked, folder = temporary / "unpacked", temporary / entry.folder
-        unpack(path, unpacked, progress=progress)
+        unpack(path, unpacked)
         if archive.inner:
-            unpack(next(unpacked.rglob(archive.inner)), unpacked, progress=progress)
+            unpack(next(unpacked.rglob(archive.inner)), unpacked)
         found = [path for path in unpacked.rglob(folder.name) if path.is_dir()]  # however deep the archive has it
         if not found:
             raise DataError(f"the archive of {entry.name} has no folder {folder.name}; bring another archive")

@@ -119,20 +119,20 @@ def known_overlaps(name: str, split: str) -> list[Overlap]:
     return [Overlap.load(path) for path in found.values()]
 
 
-def find_overlap(first: Dataset, second: Dataset, *, workers: int | None = None, progress: bool = True) -> Overlap:
+def find_overlap(first: Dataset, second: Dataset) -> Overlap:
     """Find the pictures that two data sets share, the most alike first (section 5.2).
 
     The first is trained on: its pictures are the ones to leave out. The time grows with the product of both sizes.
     """
     small = [
-        dataset if isinstance(dataset, Pack) else pack_in_memory(dataset, SIDE, workers=workers, progress=progress)
+        dataset if isinstance(dataset, Pack) else pack_in_memory(dataset, SIDE, workers=None, progress=True)
         for dataset in (first, second)
     ]
     a, b = (torch.cat([pack.batch(rows, SIDE) for rows in torch.arange(len(pack)).split(CLOSE)]) for pack in small)
     found: dict[tuple[int, int], Pair] = {}
     for mirrored in (False, True):
         shown = b.flip(-1) if mirrored else b
-        for rows, columns in _candidates(a, shown, progress):
+        for rows, columns in _candidates(a, shown):
             values = aligned_correlation(a[rows], shown[columns])
             for row, column, value in zip(rows.tolist(), columns.tolist(), values.tolist(), strict=True):
                 pair = Pair(small[0].names[row], small[1].names[column], round(value, 4), mirrored)
@@ -142,10 +142,10 @@ def find_overlap(first: Dataset, second: Dataset, *, workers: int | None = None,
     return Overlap(_title(first), _title(second), (len(a), len(b)), THRESHOLD, tuple(pairs))
 
 
-def _candidates(a: Tensor, b: Tensor, progress: bool) -> Iterator[tuple[Tensor, Tensor]]:
+def _candidates(a: Tensor, b: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield rows of `a` and of `b` whose thumbnails resemble one another, `CLOSE` pairs at a time."""
     blocks = [_thumbnails(part) for part in a.split(COLUMNS)]
-    with tqdm(desc="comparing", total=len(b), unit=" pictures", disable=not progress) as bar:
+    with tqdm(desc="comparing", total=len(b), unit=" pictures") as bar:
         for start in range(0, len(b), ROWS):
             thumbnails, values, rows = _thumbnails(b[start : start + ROWS]), [], []
             for k, block in enumerate(blocks):

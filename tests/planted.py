@@ -8,8 +8,9 @@ from functools import cache
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
-from zfnet_lib.architecture import ArchSpec, Conv
+from zfnet_lib.architecture import ArchSpec, Conv, Unit
 from zfnet_lib.datasets import Dataset, Sample, mask_box
 from zfnet_lib.images import Preparation
 from zfnet_lib.network import ConvNet
@@ -120,6 +121,18 @@ def small(net: ConvNet, dataset: Dataset) -> Subject:
     at.net, at.dataset, at.scale = net.eval(), dataset, Scale(pictures=12, maps=4, units=3, few=6)
     at.right = at.few
     return at
+
+
+def arriving(at: Subject, unit: Unit) -> torch.Tensor:
+    """Return literally what arrives at layer 1 from one unit of layer 2, not rectified: [maps, pixels]."""
+    trace = at.net.trace(at.x([unit.image]))
+    signal = torch.zeros_like(trace["conv2"].maps)
+    signal[0, unit.map, unit.row, unit.column] = 1
+    back = F.conv_transpose2d(signal, at.net.conv2.weight.detach(), stride=2)
+    switches, maps = trace["conv1"].switches[0], trace["conv1"].maps[0]
+    rows, columns = switches.shape[1:]
+    flat = torch.zeros(len(maps), maps[0].numel())
+    return flat.scatter_add_(1, switches.flatten(1), back[0, :, :rows, :columns].flatten(1))
 
 
 def shown(found) -> dict[tuple, Number]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from oracles import lively
-from planted import SIDE, coloured, judged, shown, small
+from planted import SIDE, arriving, coloured, judged, shown, small
 from torch.nn import functional as F
 
 from zfnet_lib.architecture import KRIZHEVSKY, MINI, ZFNET, Conv, Pool, Unit
@@ -68,17 +68,8 @@ def test_the_error_of_unpooling_divides_by_the_windows_that_share_a_place():
 
 
 def test_energy_below_zero_is_what_arrives_from_one_unit(at):
-    shares = deconvnet.negative_energy(at, "conv2")
-    unit = at.units("conv2")[0]
-    trace = at.net.trace(at.x([unit.image]))
-    weight, switches = at.net.conv2.weight.detach(), trace["conv1"].switches
-    signal = torch.zeros_like(trace["conv2"].maps)
-    signal[0, unit.map, unit.row, unit.column] = 1
-    back = F.conv_transpose2d(signal, weight, stride=2)
-    rows, columns = switches.shape[2:]
-    flat = torch.zeros(1, weight.shape[1], trace["conv1"].maps[0, 0].numel())
-    flat.scatter_add_(2, switches.flatten(2), back[..., :rows, :columns].flatten(2))
-    expected = 100 * float((flat.clamp(max=0) ** 2).sum() / (flat**2).sum())
+    shares, arrived = deconvnet.negative_energy(at, "conv2"), arriving(at, at.units("conv2")[0])
+    expected = 100 * float((arrived.clamp(max=0) ** 2).sum() / (arrived**2).sum())
     assert list(shares) == ["conv1"] and shares["conv1"][0] == pytest.approx(expected, rel=1e-4)
 
 

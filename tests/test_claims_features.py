@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from planted import coloured, shown, small
+from planted import arriving, coloured, shown, small
 from torch.nn import functional as F
 
 from zfnet_lib.architecture import MINI, Unit, receptive_field
@@ -50,18 +50,9 @@ def test_every_bar_has_four_edges():
 
 
 def test_maps_take_part_by_their_energy(at):
-    unit = at.units("conv2")[0]
-    found = features.maps_beneath(at, "conv2", "conv1")
-    trace = at.net.trace(at.x([unit.image]))
-    signal = torch.zeros_like(trace["conv2"].maps)
-    signal[0, unit.map, unit.row, unit.column] = float(trace["conv2"].maps[0, unit.map, unit.row, unit.column])
-    back = F.conv_transpose2d(signal, at.net.conv2.weight.detach(), stride=2)
-    switches, maps = trace["conv1"].switches, trace["conv1"].maps
-    rows, columns = switches.shape[2:]
-    flat = torch.zeros(maps.shape[1], maps[0, 0].numel())
-    flat.scatter_add_(1, switches[0].flatten(1), back[0, :, :rows, :columns].flatten(1))
-    energy = flat.clamp(min=0).square().sum(1)
-    assert found[0] == pytest.approx(float(energy.sum() ** 2 / energy.square().sum()), rel=1e-4)
+    energy = arriving(at, at.units("conv2")[0]).clamp(min=0).square().sum(1)
+    expected = float(energy.sum() ** 2 / energy.square().sum())
+    assert features.maps_beneath(at, "conv2", "conv1")[0] == pytest.approx(expected, rel=1e-4)
 
 
 def test_projections_are_measured_trained_and_untrained(at):

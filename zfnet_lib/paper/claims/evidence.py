@@ -366,7 +366,6 @@ class Subject:
 
     def __init__(self, profile: str, seed: int = 0):
         self.profile, self.seed, self.scale = profile_of(profile).name, seed, SCALES[profile]
-        self.kept: dict = {}  # what takes long and serves several claims
 
     @cached_property
     def net(self) -> ConvNet:

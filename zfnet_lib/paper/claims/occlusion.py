@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
 
@@ -32,23 +33,22 @@ class Covered(NamedTuple):
     energy: Tensor  # [H, W], of the projection of the strongest unit of the strongest top map
 
 
+@lru_cache(1)
 def covered(at: Subject) -> list[Covered]:
     """Cover the pictures that the network classifies correctly, as many as the scale says."""
-    if "covered" not in at.kept:
-        layer, at.kept["covered"] = at.layers[-1], []
-        for row in at.right[: at.scale.few]:
-            x = at.x([row])
-            seen = occlude(at.net, x[0], int(at.dataset.labels[row]), *square_of(x))
-            with torch.inference_mode():
-                maps = at.net.features(layer).trace(x)[layer].maps[0]
-            activity = 1 - seen.activity.flatten() / float(maps[seen.map].sum())
-            log = seen.probability.flatten().clamp(min=1e-9).log()
-            energy = energies(at, x, [Unit(0, layer, *strongest_unit(maps, seen.map))])[0]
-            corners = torch.meshgrid(*(torch.arange(n) * seen.stride for n in seen.activity.shape), indexing="ij")
-            middles = torch.stack([each.flatten() for each in corners]) + seen.size // 2
-            found = Covered(row, seen, middles, activity.numpy(), (log.max() - log).numpy(), energy)
-            at.kept["covered"].append(found)
-    return at.kept["covered"]
+    layer, found = at.layers[-1], []
+    for row in at.right[: at.scale.few]:
+        x = at.x([row])
+        seen = occlude(at.net, x[0], int(at.dataset.labels[row]), *square_of(x))
+        with torch.inference_mode():
+            maps = at.net.features(layer).trace(x)[layer].maps[0]
+        activity = 1 - seen.activity.flatten() / float(maps[seen.map].sum())
+        log = seen.probability.flatten().clamp(min=1e-9).log()
+        energy = energies(at, x, [Unit(0, layer, *strongest_unit(maps, seen.map))])[0]
+        corners = torch.meshgrid(*(torch.arange(n) * seen.stride for n in seen.activity.shape), indexing="ij")
+        middles = torch.stack([each.flatten() for each in corners]) + seen.size // 2
+        found.append(Covered(row, seen, middles, activity.numpy(), (log.max() - log).numpy(), energy))
+    return found
 
 
 class Contribution(NamedTuple):
@@ -60,11 +60,9 @@ class Contribution(NamedTuple):
     hit: bool  # whether the square of the largest loss, grown by half a side, covers the place with most energy
 
 
+@lru_cache(4)
 def contributions(at: Subject, layer: str, count: int) -> list[Contribution]:
     """Cover pictures place by place and follow strong units of a layer, each in its own picture."""
-    key = f"{layer} {count}"
-    if key in at.kept:
-        return at.kept[key]
     found, (units, x) = [], at.pictures_of(evenly(at.units(layer), count))
     size, stride = square_of(x)
     corners = list(product(range(0, x.shape[-1] - size + 1, stride), repeat=2))
@@ -88,7 +86,6 @@ def contributions(at: Subject, layer: str, count: int) -> list[Contribution]:
         lowest = corners[places[losses.argmax()]]
         hit = max(abs(corner + size / 2 - place) for corner, place in zip(lowest, peak, strict=True)) <= size
         found.append(Contribution(*alike, bool(hit)))
-    at.kept[key] = found
     return found
 
 

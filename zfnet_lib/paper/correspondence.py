@@ -1,4 +1,4 @@
-"""Does hiding one part change all pictures alike? (After the arXiv version of the paper, as recalled.)"""
+"""Does occluding one part change all pictures alike? (After the arXiv version of the paper, as recalled.)"""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Places = dict[str, np.ndarray]
 
 
 class Correspondence(NamedTuple):
-    """How alike the changes are that hiding a part makes in different pictures; arrays [layers, parts, groups]."""
+    """How alike the changes are that occluding a part makes in different pictures; arrays [layers, parts, groups]."""
 
     layers: tuple[str, ...]  # from the picture upwards
     parts: tuple[str, ...]
@@ -73,7 +73,7 @@ class Parts(NamedTuple):
 
 
 def measure(profile: str, pictures: str = "", network: str = "", groups: int = 12, seed: int = 0) -> Parts:
-    """Hide eyes, nose or a random place in faces and compare the changes (after the arXiv version, as recalled)."""
+    """Occlude eyes, nose or a random place in faces and compare the changes (after the arXiv version, as recalled)."""
     watch, net = Stopwatch(), network_of(profile, network)
     if not pictures:
         pictures = "shapes"
@@ -125,7 +125,7 @@ def correspondence(
 
 
 def masked(x: Tensor, mask: Tensor) -> Tensor:
-    """Hide a part of prepared pictures [n, 3, H, W] by the mean, where the mask [n, H, W] is true."""
+    """Occlude a part of prepared pictures [n, 3, H, W] by the mean, where the mask [n, H, W] is true."""
     return x.masked_fill(mask[:, None].to(x.device), 0)
 
 

@@ -241,13 +241,9 @@ def _owed(net: ConvNet, x: Tensor, units: Sequence[Unit], shown: Mapping[str, li
         row = {"map": by_map.cosine, "map places": by_map.spearman, "picture": by_picture.cosine}
         row |= {"edges": mean(copied, own, windows), "other edges": mean(copied, own, strange)}
         rows.append({"way": way} | {key: round(float(value), 3) for key, value in row.items()})
-    columns = {
-        "way": "Way to the pixels",
-        "map": "Other map, same place: cosine",
-        "map places": "the same: Spearman",
-    }
-    columns |= {"picture": "Same unit, other picture: cosine", "edges": "Edges of its picture"}
-    columns |= {"other edges": "Edges of another picture"}
+    columns = {"way": "Way to the pixels", "map": "Other map, same place: cosine"}
+    columns |= {"map places": "the same: Spearman", "picture": "Same unit, other picture: cosine"}
+    columns |= {"edges": "Edges of its picture", "other edges": "Edges of another picture"}
     return Table(columns, rows)
 
 

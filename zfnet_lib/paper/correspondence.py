@@ -45,7 +45,7 @@ Places = dict[str, np.ndarray]
 
 
 class Correspondence(NamedTuple):
-    """How alike the changes are that occluding a part makes in different pictures; arrays [layers, parts, groups]."""
+    """How alike the changes of different pictures are when a part is occluded; arrays [layers, parts, groups]."""
 
     layers: tuple[str, ...]  # from the picture upwards
     parts: tuple[str, ...]
@@ -73,7 +73,7 @@ class Parts(NamedTuple):
 
 
 def measure(profile: str, pictures: str = "", network: str = "", groups: int = 12, seed: int = 0) -> Parts:
-    """Occlude eyes, nose or a random place in faces and compare the changes (after the arXiv version, as recalled)."""
+    """Occlude eyes, nose or a random place in faces and compare the changes (the arXiv version, as recalled)."""
     watch, net = Stopwatch(), network_of(profile, network)
     if not pictures:
         pictures = "shapes"

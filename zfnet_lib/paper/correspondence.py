@@ -242,7 +242,8 @@ def draw(found: Correspondence) -> Figure:
                 beside = place + np.linspace(-0.22, 0.22, len(own)) if len(own) > 1 else [place]
                 axes.plot(beside, own, marker, color=colour, markersize=3.5, alpha=0.7, markeredgewidth=0)
                 axes.hlines(own.mean(), place - 0.34, place + 0.34, color=colour, linewidth=2)
-            axes.set_xticks(range(len(found.parts)), [fill(part, 10) for part in found.parts])
+            names = [part.replace(" ", "\n") if len(part) < 13 else fill(part, 10) for part in found.parts]
+            axes.set_xticks(range(len(names)), names)
             plain(axes, title)
     figure.tight_layout()
     return figure

@@ -149,12 +149,6 @@ def test_more_units_than_fit_a_batch_come_in_their_order(net, x):
         assert close(torch.from_numpy(found), torch.from_numpy(projections(net, x, [unit])[0]))
 
 
-def test_switches_that_see_no_picture_show_the_same_for_all(net, x, units):
-    for way, same in (("central switches", True), ("random switches", True), ("deconvnet", False)):
-        one, other = (projections(net, x, [units[0]._replace(image=image)], way)[0] for image in (0, 1))
-        assert np.array_equal(one, other) == same
-
-
 def test_only_the_named_layers_become_random_each_by_seed_and_name_alone(net):
     before = {name: value.clone() for name, value in net.state_dict().items()}
     changed = randomised(net, ["conv3", "conv1"], seed=5)

@@ -1,4 +1,4 @@
-"""Does hiding one part change all pictures alike? (After the arXiv version of the paper, as recalled.)"""
+"""Does occluding one part change all pictures alike? (After the arXiv version of the paper, as recalled.)"""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Places = dict[str, np.ndarray]
 
 
 class Correspondence(NamedTuple):
-    """How alike the changes are that hiding a part makes in different pictures; arrays [layers, parts, groups]."""
+    """How alike the changes of different pictures are when a part is occluded; arrays [layers, parts, groups]."""
 
     layers: tuple[str, ...]  # from the picture upwards
     parts: tuple[str, ...]
@@ -73,7 +73,7 @@ class Parts(NamedTuple):
 
 
 def measure(profile: str, pictures: str = "", network: str = "", groups: int = 12, seed: int = 0) -> Parts:
-    """Hide eyes, nose or a random place in faces and compare the changes (after the arXiv version, as recalled)."""
+    """Occlude eyes, nose or a random place in faces and compare the changes (the arXiv version, as recalled)."""
     watch, net = Stopwatch(), network_of(profile, network)
     if not pictures:
         pictures = "shapes"
@@ -125,7 +125,7 @@ def correspondence(
 
 
 def masked(x: Tensor, mask: Tensor) -> Tensor:
-    """Hide a part of prepared pictures [n, 3, H, W] by the mean, where the mask [n, H, W] is true."""
+    """Occlude a part of prepared pictures [n, 3, H, W] by the mean, where the mask [n, H, W] is true."""
     return x.masked_fill(mask[:, None].to(x.device), 0)
 
 
@@ -242,7 +242,8 @@ def draw(found: Correspondence) -> Figure:
                 beside = place + np.linspace(-0.22, 0.22, len(own)) if len(own) > 1 else [place]
                 axes.plot(beside, own, marker, color=colour, markersize=3.5, alpha=0.7, markeredgewidth=0)
                 axes.hlines(own.mean(), place - 0.34, place + 0.34, color=colour, linewidth=2)
-            axes.set_xticks(range(len(found.parts)), [fill(part, 10) for part in found.parts])
+            names = [part.replace(" ", "\n") if len(part) < 13 else fill(part, 10) for part in found.parts]
+            axes.set_xticks(range(len(names)), names)
             plain(axes, title)
     figure.tight_layout()
     return figure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import repeat
 from statistics import mean
@@ -20,7 +20,7 @@ from ..files import results_root
 from ..images import FigureError, centre_square, projection_image
 from ..network import ConvNet
 from ..occlusion import STRIDE, Occlusion, largest_drop, occlude
-from ..strongest import TopUnits, fitted, rows_first, strongest
+from ..strongest import fitted, rows_first, strongest
 from ..weights import CheckpointError, known_classes
 from .plots import GREY, MARGIN, NORMAL, PALE, PALETTE, SMALL, VERMILION, WIDTH, Figure, Sheet
 from .records import Record, Sentence, Stopwatch, Table, read, store
@@ -84,13 +84,9 @@ def measure(
         found = occlude(net, net.prepare([dataset[image].picture]), size=size or None, stride=3 * step)
         if not labelled or found.target == dataset.labels[image]:
             seen[image] = found
-    last = net.spec.convs[-1].name
-    top = strongest(net, dataset, OTHERS + 1, [last], variety=hasattr(dataset, "windows"))[last]
-    names, rows = names or tuple(f"class {n}" for n in range(net.spec.classes)), []
-    for story, image in stories(seen).items():
-        full = occlude(net, net.prepare([dataset[image].picture]), size=size or None, stride=step)
-        rows.append(_row(at, image, full, story, top, names))
-    return Occlusions(rows, f"{at.name} on {dataset.name}", net, at.source(seed))
+    chosen = [(story, image, None) for story, image in stories(seen).items()]
+    names = names or tuple(f"class {n}" for n in range(net.spec.classes))
+    return Occlusions(_rows(at, chosen, names, size, step), f"{at.name} on {dataset.name}", net, at.source(seed))
 
 
 def measure_objects(profile: str, size: int = 0, stride: int = 0, seed: int = 0) -> Occlusions | Sentence:
@@ -104,15 +100,12 @@ def measure_objects(profile: str, size: int = 0, stride: int = 0, seed: int = 0)
         at = opened(profile, "photos", KNOWING, whole=True)
     except CheckpointError as error:
         return Sentence(f"Not run: {error}")
-    last = at.net.spec.convs[-1].name
-    top = strongest(at.net, at.dataset, OTHERS + 1, [last], variety=True)[last]
-    names, rows = known_classes(KNOWING), []
-    for photograph, wanted in OBJECTS.items():
-        image, target = surest_crop(at.net, at.dataset, photograph, [names.index(name) for name in wanted])
-        x = at.net.prepare([at.dataset[image].picture])
-        seen = occlude(at.net, x, target, size=size or None, stride=stride or None)
-        rows.append(_row(at, image, seen, "The surest crop", top, names))
-    return Occlusions(rows, f"{at.name} on photographs", at.net, at.source(seed))
+    names = known_classes(KNOWING)
+    chosen = [
+        ("The surest crop", *surest_crop(at.net, at.dataset, photograph, [names.index(name) for name in wanted]))
+        for photograph, wanted in OBJECTS.items()
+    ]
+    return Occlusions(_rows(at, chosen, names, size, stride), f"{at.name} on photographs", at.net, at.source(seed))
 
 
 def surest_crop(net: ConvNet, dataset, photograph: str, wanted: Sequence[int]) -> tuple[int, int]:
@@ -125,21 +118,25 @@ def surest_crop(net: ConvNet, dataset, photograph: str, wanted: Sequence[int]) -
     return crops[crop], wanted[place]
 
 
-def _row(at: Setting, image: int, seen: Occlusion, story: str, top: TopUnits, names: Sequence[str]) -> Row:
-    """Project the strongest unit of the watched map in this picture and in others."""
-    net, layer = at.net, top.layer
-    others = [unit for unit in top.units(seen.map) if unit.image != image][:OTHERS]
-    x = net.prepare([at.dataset[i].picture for i in (image, *(unit.image for unit in others))])
-    with torch.no_grad():
-        maps = net.features().trace(x[:1])[layer].maps[0]
-    units = [Unit(0, layer, *strongest_unit(maps, seen.map))]
-    units += [unit._replace(image=place) for place, unit in enumerate(others, 1)]
-    shown = deconv_units(net, x, units)
-    projections, boxes = zip(*map(fitted, shown.projections, shown.boxes, repeat(x.shape[-1])), strict=True)
-    name = at.dataset.sample(image).name + ("" if seen.target is None else f", {names[seen.target]}")
-    title = f"{story}: {name}; {layer}, map {seen.map}"
-    picture = rows_first(net.preparation.visible(x[:1])[0])
-    return Row(title, x[0], picture, seen, [pixels.numpy() for pixels in projections], boxes[0], names)
+def _rows(at: Setting, chosen: Iterable[tuple], names: Sequence[str], size: int, stride: int) -> list[Row]:
+    """Occlude pictures (story, image, class), and project the watched map's strongest unit here and elsewhere."""
+    net, rows, layer = at.net, [], at.net.spec.convs[-1].name
+    top = strongest(net, at.dataset, OTHERS + 1, [layer], variety=hasattr(at.dataset, "windows"))[layer]
+    for story, image, target in chosen:
+        x = net.prepare([at.dataset[image].picture])
+        seen = occlude(net, x, target, size=size or None, stride=stride or None)
+        others = [unit for unit in top.units(seen.map) if unit.image != image][:OTHERS]
+        x = torch.cat([x, *(net.prepare([at.dataset[unit.image].picture]) for unit in others)])
+        with torch.no_grad():
+            maps = net.features().trace(x[:1])[layer].maps[0]
+        units = [Unit(0, layer, *strongest_unit(maps, seen.map))]
+        units += [unit._replace(image=place) for place, unit in enumerate(others, 1)]
+        shown = deconv_units(net, x, units)
+        projections, boxes = zip(*map(fitted, shown.projections, shown.boxes, repeat(x.shape[-1])), strict=True)
+        name = at.dataset.sample(image).name + ("" if seen.target is None else f", {names[seen.target]}")
+        title, picture = f"{story}: {name}; {layer}, map {seen.map}", rows_first(net.preparation.visible(x[:1])[0])
+        rows.append(Row(title, x[0], picture, seen, [pixels.numpy() for pixels in projections], boxes[0], names))
+    return rows
 
 
 STORIES = (

@@ -18,7 +18,7 @@ from ..files import ZfnetError
 from ..images import FigureError, Preparation, as_picture, centre_square, resize_short_side
 from ..network import ConvNet, Trace
 from ..strongest import rows_first
-from .plots import BLUE, GREEN, NORMAL, ORANGE, PURPLE, SKY, VERMILION, Figure, plain, resized
+from .plots import BLUE, GREEN, NORMAL, ORANGE, PURPLE, SKY, SMALL, VERMILION, Figure, plain, resized
 from .records import Sentence, Table
 from .setting import Source, opened
 
@@ -240,7 +240,8 @@ def draw(result: Robustness) -> Figure:
             for own, (colour, style) in zip(values, STYLES, strict=False):
                 axes.plot(way.steps, own, color=colour, linestyle=style, linewidth=1.5)
             axes.set_ylim(-0.04, 1.04 * top)
-            plain(axes, title, way.unit)
+            plain(axes, title)
+            axes.set_xlabel(way.unit, fontsize=SMALL)
             if way.unit == "degrees":
                 axes.xaxis.set_major_locator(MultipleLocator(90))
     figure.tight_layout()

@@ -19,7 +19,7 @@ from torch import Tensor
 from ..architecture import Unit, input_window
 from ..deconv import cut, project, strongest_unit
 from ..files import ZfnetError
-from ..images import projection_image
+from ..images import projection_image, robust_maximum
 from ..network import ConvNet
 from ..strongest import rows_first
 from .invariance import spread
@@ -42,8 +42,6 @@ FOLLOWED = ("deconvnet", "forward mask", "guided")
 """The ways whose projections are followed through the randomisation."""
 ROWS = 5
 """Units drawn; the curves rest on all."""
-MEASURES = ("Spearman, absolute values", "cosine", "SSIM")
-STYLES = ((BLUE, "o", "-"), (VERMILION, "s", "--"), (GREEN, "D", ":"))
 
 
 class Similarity(NamedTuple):
@@ -204,8 +202,7 @@ def similarity(one: np.ndarray, other: np.ndarray) -> Similarity:
     one, other = (np.asarray(values, np.float64) for values in (one, other))
     if not one.any() or not other.any():
         return Similarity(0.0, 0.0, 0.0)
-    # Full contrast is reached where 99 % of the values that are not 0 are smaller.
-    contrasts = (np.clip(each / np.percentile(np.abs(each[each != 0]), 99.0), -1, 1) for each in (one, other))
+    contrasts = (np.clip(each / robust_maximum(each), -1, 1) for each in (one, other))
     window = min(7, (min(one.shape[1:]) + 1) // 2 * 2 - 1)  # 7, or the largest odd side that fits
     ssim = structural_similarity(*contrasts, data_range=2.0, channel_axis=0, win_size=window)
     return Similarity(rank_correlation(np.abs(one), np.abs(other)), _cosine(one, other), float(ssim))
@@ -244,14 +241,9 @@ def _owed(net: ConvNet, x: Tensor, units: Sequence[Unit], shown: Mapping[str, li
         row = {"map": by_map.cosine, "map places": by_map.spearman, "picture": by_picture.cosine}
         row |= {"edges": mean(copied, own, windows), "other edges": mean(copied, own, strange)}
         rows.append({"way": way} | {key: round(float(value), 3) for key, value in row.items()})
-    columns = {
-        "way": "Way to the pixels",
-        "map": "Other map, same place: cosine",
-        "map places": "the same: Spearman",
-        "picture": "Same unit, other picture: cosine",
-        "edges": "Edges of its picture",
-        "other edges": "Edges of another picture",
-    }
+    columns = {"way": "Way to the pixels", "map": "Other map, same place: cosine"}
+    columns |= {"map places": "the same: Spearman", "picture": "Same unit, other picture: cosine"}
+    columns |= {"edges": "Edges of its picture", "other edges": "Edges of another picture"}
     return Table(columns, rows)
 
 
@@ -282,12 +274,14 @@ def draw(result: Trust, projections: Mapping[str, Sequence[np.ndarray]], title: 
 def draw_curves(result: Trust) -> Figure:
     """Draw how alike projections stay while weights are replaced: mean and deviation over the units."""
     sweeps = {"from the top down": result.downwards, "one layer alone": result.alone}
+    measures = ("Spearman, absolute values", "cosine", "SSIM")
+    styles = ((BLUE, "o", "-"), (VERMILION, "s", "--"), (GREEN, "D", ":"))
     figure = Figure(0.5 + 2.3 * len(sweeps))
-    panels = figure.subplots(len(sweeps), len(MEASURES), sharey=True, squeeze=False)
+    panels = figure.subplots(len(sweeps), len(measures), sharey=True, squeeze=False)
     for line, (title, sweep) in zip(panels, sweeps.items(), strict=True):
         steps = ["none", *list(sweep.projections)[1:]]
-        for number, (axes, measure) in enumerate(zip(line, MEASURES, strict=True)):
-            for (way, values), (colour, marker, style) in zip(sweep.similarities.items(), STYLES, strict=True):
+        for number, (axes, measure) in enumerate(zip(line, measures, strict=True)):
+            for (way, values), (colour, marker, style) in zip(sweep.similarities.items(), styles, strict=True):
                 # Before the first step a projection is like itself.
                 mean, deviation = [1, *values[:, :, number].mean(1)], [0, *values[:, :, number].std(1)]
                 look = {"color": colour, "marker": marker, "linestyle": style, "markersize": 4, "linewidth": 1.4}

@@ -20,7 +20,7 @@ from zfnet_lib.architecture import MINI
 from zfnet_lib.batches import training_preparation
 from zfnet_lib.browser import live_browser
 from zfnet_lib.browser.atlas import write_atlas
-from zfnet_lib.browser.live import LiveBrowser, strongest, training
+from zfnet_lib.browser.live import LiveBrowser, strongest
 from zfnet_lib.browser.live.occluder import OccluderPane
 from zfnet_lib.browser.live.training import RecordedTraining, TrainingHere, recorded_trainings
 from zfnet_lib.browser.live.units import UnitPane
@@ -246,11 +246,10 @@ def squares():
     return pack_in_memory(open_dataset("shapes", "train", n=64), 64)
 
 
-def test_a_training_is_the_generators_and_followed_as_it_happens(browser, squares, monkeypatch):
-    here = TrainingHere(BRIEF, squares, squares)
-    monkeypatch.setattr(training, "TrainingHere", lambda: here)
-    before, pane = here.filters("now"), browser.training
-    pane.train()
+def test_a_training_is_the_generators_and_followed_as_it_happens(browser, squares):
+    here, pane = TrainingHere(BRIEF, squares, squares), browser.training
+    before, pane.training = here.filters("now"), here
+    here.run()
     pane.look()
     net = ConvNet(MINI, training_preparation(squares, 64), seed=0)
     expected = [asdict(epoch) for epoch in train(net, squares, BRIEF, validation=squares)]

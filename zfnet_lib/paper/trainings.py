@@ -333,9 +333,9 @@ def recorded_errors(path: Path, views: int = 1, networks: Sequence[str] = ()) ->
 
 
 def errors_over_seeds(training: Training, seeds: int = 10) -> list[dict[str, float]]:
-    """Return the recorded errors of a training and of the same with other seeds, with one view, by `COLUMNS`."""
-    found = (recorded_errors(replace(training, seed=seed).errors_file) for seed in range(seeds))
-    return [errors for errors in found if errors]
+    """Return the recorded errors of a training and of the same with other seeds, with one view: `train`, `val1` …"""
+    found = [recorded_errors(replace(training, seed=seed).errors_file) for seed in range(seeds)]
+    return [{key: errors[key] for key in COLUMNS.values() if key in errors} for errors in found if errors]
 
 
 def require_same_classes(weights: str, net: ConvNet, data: Dataset) -> None:

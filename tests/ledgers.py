@@ -2,34 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from statistics import mean, stdev
 
+from planted import record
+
 from zfnet_lib.paper import records
 from zfnet_lib.paper.table3_4_6 import ACCURACY, SOURCES, Source
-
-
-def record(quantity, value, unit="", **facts):
-    """Return one record."""
-    made = records.Stopwatch().provenance()
-    return records.Record("test", quantity, value, unit, made, **facts)
-
-
-def training(results, name="zfnet", seed=0, rate=100.0, seconds=3600.0, device="A processor, 2 threads"):
-    """Write what `zfnet train` leaves."""
-    stem = f"{name}-tiny-imagenet-tiny-seed{seed}.jsonl"
-    line = {"epoch": {"seconds": seconds, "images_per_second": rate}, "provenance": {"device": device}}
-    for folder in ("trainings", "errors"):
-        (results / folder).mkdir(parents=True, exist_ok=True)
-    (results / "trainings" / stem).write_text((json.dumps(line) + "\n") * 2)
-    errors = [
-        record(f"{split} {top} error", 60.0 + seed, "%", parameters={"views": views})
-        for split, top in (("train", "top-1"), ("val", "top-1"), ("val", "top-5"))
-        for views in (1, 10)
-    ]
-    records.store(results / "errors" / stem, errors)
-
 
 OWN, UNTRAINED = "zfnet-tiny", "zfnet-tiny, untrained"
 CALTECH, NOVEL = "caltech-101", "mini-imagenet-novel"

@@ -19,6 +19,11 @@ from zfnet_lib.paper.claims.evidence import Scale, Subject
 from zfnet_lib.paper.setting import training_of
 
 
+def record(quantity, value, unit="", **facts):
+    """Return one record."""
+    return records.Record("test", quantity, value, unit, records.Stopwatch().provenance(), **facts)
+
+
 def number(quantity: str, value: float, half: float = 0.0, unit: str = "", n: int = 9, **place) -> Number:
     """Return a number with an interval of `half` on both sides."""
     return Number(value, value - half, value + half, n, unit, None, quantity, place)
@@ -42,17 +47,17 @@ RMS = {"conv1": [0.04, 0.1], "conv2": [0.01, 0.03]}
 
 
 def plant_training(
-    name: str, seed=0, clip="all", views="random", train=10.0, val1=50.0, val5=25.0, rms=RMS
+    name: str, seed=0, clip="all", views="random", train=10.0, val1=50.0, val5=25.0, rms=RMS, seconds=3600.0, **line
 ) -> None:
     """Leave what a finished training of `tiny` leaves: an epoch's line and its errors."""
     run = training_of("tiny", name, seed, clip, views)
     run.epochs_file.parent.mkdir(parents=True, exist_ok=True)
-    epoch = {"rms": rms, "seconds": 3600.0, "images_per_second": 80.0}
-    run.epochs_file.write_text(json.dumps({"epoch": epoch, "provenance": {"device": "two cores"}}) + "\n")
-    made = records.Stopwatch().provenance()
+    epoch = {"rms": rms, "seconds": seconds, "images_per_second": line.get("rate", 80.0)}
+    provenance = {"device": line.get("device", "two cores")}
+    run.epochs_file.write_text(json.dumps({"epoch": epoch, "provenance": provenance}) + "\n")
     errors = {"train top-1 error": train, "val top-1 error": val1, "val top-5 error": val5}
-    facts = {"parameters": {"views": 1}}
-    found = [records.Record("training", name, value, "%", made, **facts) for name, value in errors.items()]
+    found = [record(name, error, "%", parameters={"views": 1}) for name, error in errors.items()]
+    found += [record(name, 1.0, "%", parameters={"views": 10}) for name in errors]  # which nobody asks for
     records.store(run.errors_file, found)
 
 
@@ -66,12 +71,7 @@ SIDE, SQUARE = 32, 6
 
 
 class Coloured(Dataset):
-    """Red and blue squares on grey noise; where the square is said to be can be wrong.
-
-    Args:
-        n: Pictures; labels alternate, 0 is red.
-        lie: Mark another place as the object.
-    """
+    """Red (0) and blue squares on grey noise; `lie` marks another place as the object."""
 
     name, split, classes = "coloured", "val", ("red", "blue")
 

@@ -21,7 +21,6 @@ from zfnet_lib.architecture import (
     ARCHITECTURES,
     KRIZHEVSKY,
     MINI,
-    NARROW,
     TABLE_2,
     ZFNET,
     ArchSpec,
@@ -80,12 +79,6 @@ def test_sides_are_counted_one_by_one(side, kernel, stride, padding, ceil, step)
         assert pool.side(side) == len(starts(side, kernel, pool.stride, 0, ceil))
 
 
-def test_the_overhang_of_layer_1_is_one_pixel_at_224_and_three_in_krizhevskys_network():
-    assert [ZFNET.conv(f"conv{i}").overhang(n) for i, n in ((1, 224), (2, 55), (3, 13))] == [1, 0, 0]
-    assert KRIZHEVSKY.conv("conv1").overhang(224) == 3
-    assert replace(ZFNET.conv("conv1"), ceil=False).overhang(224) == 0
-
-
 @given(specs(), st.integers(0, 20), st.integers(0, 20))
 def test_shapes_are_those_of_a_forward_pass(spec, more_rows, more_columns):
     height, width = spec.smallest() + more_rows, spec.smallest() + more_columns
@@ -123,14 +116,6 @@ def test_narrow_networks_drop_so_few_units_that_the_noise_of_a_sum_stays_the_wid
 
     assert [noise(dense) for dense in MINI.dense] == pytest.approx([noise(dense) for dense in ZFNET.dense])
     assert [spec.dense[0].dropout for spec in (MINI, ZFNET.scaled(2))] == pytest.approx([1 / 9, 0.5])
-
-
-@pytest.mark.parametrize("name", TABLE_2)
-def test_every_row_of_table_2_can_be_scaled_as_mini_is(name):
-    narrow = TABLE_2[name].scaled(NARROW, image_size=64)
-    assert list(narrow.fan_in()) == [layer.name for layer in TABLE_2[name].layers]
-    assert narrow.conv("conv1").maps == 12
-    assert all(conv.maps % conv.groups == 0 for conv in narrow.convs)
 
 
 def test_normalisation_stands_after_the_pool_in_fig_3_and_before_it_in_krizhevskys_network():

@@ -127,13 +127,6 @@ def test_prepared_pictures_are_the_crops_of_the_centred_squares():
     assert x.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_a_mean_for_each_channel_alone_does():
-    grey = Preparation.grey(64)
-    batch = next(Batches(DATA, grey, size=8, classes=5).epoch(1))
-    x = batch.prepared(grey, torch.device("cpu"), torch.float32)
-    assert torch.equal(x, batch.crops.float() - 128)
-
-
 def test_random_views_reach_every_place_and_both_sides():
     views = draw_views(torch.arange(4000), 3, "random", np.random.default_rng(0))
     places = {

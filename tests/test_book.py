@@ -134,7 +134,7 @@ def test_prose_takes_questions_code_and_docstrings_from_the_library(html: Path) 
     assert all(f'id="{question.id}"' in page for question in ambiguities())
     text = text_of(html / "book/code.html")
     assert "scatter_add_" in text and "adjoint of max pooling" not in text
-    assert "Number of neighbouring maps in the sum, odd." in text
+    assert "Divide each value by the energy of its neighbouring maps" in text
     assert "torch.nn.functional.local_response_norm(x" in text and "`torch" not in text
     assert r"y_i = x_i \, d_i^{-\beta}" in text
 

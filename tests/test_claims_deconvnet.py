@@ -27,15 +27,6 @@ def at():
     return small(ConvNet(MINI, seed=3), open_dataset("shapes", "val", n=12))
 
 
-# ---- transposed filters and gradients --------------------------------------------------------------------------
-
-
-def test_a_lone_activation_filtered_back_is_the_filter():
-    conv, weight = Conv("conv1", 1, 2, stride=3), torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
-    back = deconvnet.by_flipped_filters(torch.tensor([[[[0.0, 1.0]]]]), weight, conv)
-    assert back.tolist() == [[[[0, 0, 0, 1, 2], [0, 0, 0, 3, 4]]]]
-
-
 @pytest.mark.parametrize("conv", [Conv("conv2", 6, 5, stride=2, groups=2), Conv("conv1", 4, 3)])
 def test_transposition_is_exact_and_an_error_would_show(conv, monkeypatch):
     weight = torch.randn(conv.maps, 4 // conv.groups, conv.kernel, conv.kernel, generator=torch.manual_seed(0))
@@ -64,9 +55,6 @@ def test_backpropagating_measures_every_layer(at):
     assert found["cosine", "conv1"].value == pytest.approx(1, abs=1e-5)
     assert 0 < found["cosine", "conv5"].value < 0.95
     assert all(found["both undone, difference", layer].value < 1e-10 for layer in at.layers)
-
-
-# ---- what the steps do -----------------------------------------------------------------------------------------
 
 
 def test_the_error_of_unpooling_divides_by_the_windows_that_share_a_place():
@@ -122,9 +110,6 @@ def test_pixel_values_are_counted_of_pictures_less_their_mean(at):
     assert found["percentile", 1.0].value == pytest.approx(np.quantile(x, 0.01))
 
 
-# ---- covering parts of pictures --------------------------------------------------------------------------------
-
-
 def test_where_only_the_object_matters_every_claim_on_covering_it_holds():
     at = coloured()
     found = {
@@ -175,7 +160,7 @@ def test_losses_are_those_of_pictures_covered_one_by_one():
 def test_regions_are_the_smallest_that_hold_their_share():
     energy = torch.zeros(40, 40)
     energy[5:15, 20:30] = 1
-    chosen, values = occlusion.region(energy, 0.8), occlusion.smoothed(energy)
+    chosen, values = occlusion.region(energy), occlusion.smoothed(energy)
     assert values[chosen].sum() >= 0.8 * values.sum() > values[chosen].sum() - values[chosen].min()
     assert values[chosen].min() >= values[~chosen].max()
     assert chosen[8:12, 23:27].all() and not chosen[25:].any()

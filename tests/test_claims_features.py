@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from planted import Coloured, colour_net, coloured, shown, small
+from planted import coloured, shown, small
 from torch.nn import functional as F
 
 from zfnet_lib.architecture import MINI, Unit, receptive_field
 from zfnet_lib.datasets import open_dataset
 from zfnet_lib.network import ConvNet
 from zfnet_lib.paper import invariance
-from zfnet_lib.paper.claims import features, layers, stimuli
+from zfnet_lib.paper.claims import features
 from zfnet_lib.strongest import strongest
 
 
@@ -22,39 +22,36 @@ def at():
     return small(ConvNet(MINI, seed=3), open_dataset("shapes", "val", n=12))
 
 
-# ---- background, pieces, objects -------------------------------------------------------------------------------
-
-
 def test_a_map_that_sees_beside_the_object_is_found():
-    honest, lied = (layers.outside_shares(coloured(lie=lie), (0, 1)) for lie in (False, True))
+    honest, lied = (features.outside_shares(coloured(lie=lie), (0, 1)) for lie in (False, True))
     area = 1 - 36 / 32**2
     assert list(honest.values()) == pytest.approx([-area, -area], abs=1e-4)  # all energy on the object
     assert list(lied.values()) == pytest.approx([1 - area, 1 - area], abs=1e-4)
 
 
 def test_background_names_its_strongest_maps(at):
-    found = shown(layers.background(at))
-    shares = layers.outside_shares(at, (at.hits["conv5"].score > 0).all(1).nonzero().flatten().tolist())
+    found = shown(features.background(at))
+    shares = features.outside_shares(at, (at.hits["conv5"].score > 0).all(1).nonzero().flatten().tolist())
     best = max(shares, key=shares.get)
-    assert found[layers.BEYOND, best, 0].value == pytest.approx(100 * shares[best])
-    assert found[layers.BACKGROUND, 0].value == sum(share > 0.2 for share in shares.values())
+    assert found[features.BEYOND, best, 0].value == pytest.approx(100 * shares[best])
+    assert found[features.BACKGROUND, 0].value == sum(share > 0.2 for share in shares.values())
 
 
 def test_every_bar_has_four_edges():
     picture = np.zeros((3, 60, 60))
     for top, left in ((5, 5), (5, 35), (35, 5)):
         picture[:, top : top + 20, left : left + 8] = 1
-    assert layers.edge_pieces(picture) == 12
+    assert features.edge_pieces(picture) == 12
     picture[:, 35:55, 35:43] = 0.1  # faint
-    assert layers.edge_pieces(picture) == 12
+    assert features.edge_pieces(picture) == 12
     colours = np.zeros((3, 40, 40))
     colours[0, :, :20], colours[1, :, 20:] = 1, 1  # an edge between colours, the grey of both the same
-    assert layers.edge_pieces(colours) == 1
+    assert features.edge_pieces(colours) == 1
 
 
 def test_maps_take_part_by_their_energy(at):
     unit = at.units("conv2")[0]
-    found = layers.maps_beneath(at, "conv2", "conv1")
+    found = features.maps_beneath(at, "conv2", "conv1")
     trace = at.net.trace(at.x([unit.image]))
     signal = torch.zeros_like(trace["conv2"].maps)
     signal[0, unit.map, unit.row, unit.column] = float(trace["conv2"].maps[0, unit.map, unit.row, unit.column])
@@ -68,23 +65,23 @@ def test_maps_take_part_by_their_energy(at):
 
 
 def test_projections_are_measured_trained_and_untrained(at):
-    found = shown(layers.growing(at))
-    first = found[layers.EXTENT, "conv1", "trained"]
+    found = shown(features.growing(at))
+    first = found["side of the square that holds 90 %", "conv1", "trained"]
     assert first.value <= 7 and first.n == 12
-    assert found[layers.OF_FIELD, "conv1", "trained"].value == pytest.approx(100 * first.value / 7)
-    assert found[layers.BENEATH, "conv5", "untrained"].value > 1
+    assert found["of the receptive field", "conv1", "trained"].value == pytest.approx(100 * first.value / 7)
+    assert found["maps beneath that take part", "conv5", "untrained"].value > 1
 
 
 def test_variation_is_that_within_maps_over_that_between():
     values = np.array([[0.0, 0.0], [0.0, 2.0], [10.0, 0.0], [10.0, 1.0]])
-    found = layers.variation(values, np.array([4, 4, 9, 9]))
+    found = features.variation(values, np.array([4, 4, 9, 9]))
     between = np.mean([10, np.hypot(10, 1), np.hypot(10, 2), np.hypot(10, 1)])
     assert found == pytest.approx(np.array([2, 1]) / between)
 
 
 def test_coverage_is_the_share_of_the_object_in_the_square_of_the_energy():
-    assert layers.coverage(coloured(), "conv1").min() > 70
-    assert not layers.coverage(coloured(lie=True), "conv1").any()
+    assert features.coverage(coloured(), "conv1").min() > 70
+    assert not features.coverage(coloured(lie=True), "conv1").any()
 
 
 def test_poses_vary_in_pixels_as_in_the_layer_that_answers_to_them(at):
@@ -94,23 +91,13 @@ def test_poses_vary_in_pixels_as_in_the_layer_that_answers_to_them(at):
     maps = at.net.trace(x)["conv5"].maps.detach()
     own = np.stack([maps[i, :, unit.row, unit.column].numpy() for i, unit in enumerate(units)])
     field = receptive_field(at.net.spec, "conv5")
-    patches = [layers.cut(x[i], field.box(unit.row, unit.column))[None] for i, unit in enumerate(units)]
+    patches = [features.cut(x[i], field.box(unit.row, unit.column))[None] for i, unit in enumerate(units)]
     resized = [
         F.interpolate(patch, (24, 24), mode="bilinear", antialias=True).flatten().numpy() for patch in patches
     ]
     named = np.array([unit.map for unit in units])
-    expected = layers.variation(np.stack(resized), named) / layers.variation(own, named)
-    assert layers.pose_variation(at, "conv5") == pytest.approx(expected, rel=1e-4)
-
-
-def test_large_pictures_are_seen_by_the_same_convolutions(at):
-    large = at.enlarged(96)
-    assert large.net.preparation.crop == 96 and large.net.conv3 is at.net.conv3
-    assert large.rows == at.rows and large.objects([at.rows[0]]).shape == (1, 96, 96)
-    assert at.enlarged(32).net.preparation.crop == 64
-
-
-# ---- random directions -----------------------------------------------------------------------------------------
+    expected = features.variation(np.stack(resized), named) / features.variation(own, named)
+    assert features.pose_variation(at, "conv5") == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_combination_of_maps_is_ranked_by_their_weighted_sum(at):
@@ -143,36 +130,33 @@ def test_coherence_is_measured_for_maps_and_both_controls(at):
     assert all(0 <= number.value <= np.log2(9) for key, number in found.items() if key[0] == features.LABELS)
 
 
-# ---- stimuli ---------------------------------------------------------------------------------------------------
-
-
 def test_gratings_have_their_frequency_direction_and_contrast():
-    wave = stimuli.grating(64, 1 / 8, np.pi / 2, 0.0)
+    wave = features.grating(64, 1 / 8, np.pi / 2, 0.0)
     assert torch.allclose(wave[..., :1].expand_as(wave), wave, atol=1e-3)  # it varies downwards
     assert int(torch.fft.rfft(wave[0, :, 0]).abs().argmax()) == 8
 
 
 @pytest.mark.parametrize(("make", "n"), [("gratings", 256), ("corners", 128), ("colour_edges", 128)])
 def test_stimuli_differ_and_have_one_contrast(make, n):
-    found = getattr(stimuli, make)(48)
+    found = getattr(features, make)(48)
     assert found.shape == (n, 3, 48, 48)
-    assert found.square().mean((1, 2, 3)).sqrt().tolist() == pytest.approx([stimuli.CONTRAST] * n, rel=0.02)
+    assert found.square().mean((1, 2, 3)).sqrt().tolist() == pytest.approx([features.CONTRAST] * n, rel=0.02)
     assert len({each.numpy().tobytes() for each in found}) == n
 
 
 def test_corners_are_quadrants_and_coloured_edges_have_no_brightness():
-    corner, inverse = stimuli.corners(49)[:2]
+    corner, inverse = features.corners(49)[:2]
     assert 0.2 < (corner[0] > 0).float().mean() < 0.3 and torch.equal(corner, -inverse)
     assert corner[0, 40, 40] > 0 > corner[0, 10, 10] and corner[0, 10, 40] < 0
-    assert stimuli.colour_edges(48).mean(1).abs().max() < 1e-3
+    assert features.colour_edges(48).mean(1).abs().max() < 1e-3
 
 
 @pytest.mark.parametrize("size", [(24, 24), (25, 31)])
 def test_the_bank_takes_pictures_apart_and_puts_them_together(size):
     pictures = torch.randn(2, 3, *size, generator=torch.manual_seed(0))
-    bands = stimuli.bands(pictures)
-    assert len(bands) == 14 and torch.allclose(stimuli.together(bands), pictures, atol=1e-4)
-    across = stimuli.bands(stimuli.grating(64, 1 / 8, 0.0, 0.0)[None])
+    bands = features.bands(pictures)
+    assert len(bands) == 14 and torch.allclose(features.together(bands), pictures, atol=1e-4)
+    across = features.bands(features.grating(64, 1 / 8, 0.0, 0.0)[None])
     assert int(torch.stack([band.square().mean() for band in across]).argmax()) == 1 + 4 * 1  # from left to right
 
 
@@ -180,22 +164,20 @@ def test_scrambled_textures_keep_histograms_and_lose_the_layout():
     y, x = np.mgrid[:80, :80]
     stripes = 60 * np.sign(np.sin(0.6 * (x + 0.3 * y)))
     picture = torch.from_numpy(np.stack([stripes, 0.5 * stripes, -stripes])).float()[None]
-    texture = stimuli.scrambled(picture, (8, 8), 64, seed=1)
+    texture = features.scrambled(picture, (8, 8), 64, seed=1)
     window = picture[..., 8:72, 8:72]
     assert abs(float(np.corrcoef(window.flatten(), texture.flatten())[0, 1])) < 0.3
     assert torch.allclose(texture.mean((2, 3)), window.mean((2, 3)), atol=0.5)
     assert float(np.corrcoef(texture[0, 0].flatten(), texture[0, 2].flatten())[0, 1]) < -0.99  # colours go together
     shuffled = window.flatten(2)[..., torch.randperm(64 * 64)].view_as(window)
     own, other, noise = (
-        torch.stack([band.square().mean() for band in stimuli.bands(each)]) for each in (picture, texture, shuffled)
+        torch.stack([band.square().mean() for band in features.bands(each)])
+        for each in (picture, texture, shuffled)
     )
     assert (own - other).norm() < 0.6 * (own - noise).norm()
     changed = picture.clone()
     changed[..., :2, :] += 500  # outside of the square
-    assert stimuli.scrambled(changed, (20, 20), 32).std() < 2 * picture.std()
-
-
-# ---- what layers answer ----------------------------------------------------------------------------------------
+    assert features.scrambled(changed, (20, 20), 32).std() < 2 * picture.std()
 
 
 def test_a_map_of_corners_and_one_of_gratings_are_told_apart():
@@ -214,20 +196,10 @@ def test_a_map_of_corners_and_one_of_gratings_are_told_apart():
     assert (preferring.value, preferring.n, preferring.place) == (50, 2, {"weights": "trained"})
 
 
-def test_a_square_lies_around_its_unit():
-    at = small(colour_net(), Coloured(20))
-    unit = Unit(0, "conv1", 0, 1, 1)
-    assert features.square_around(at.net, unit, 12) == [3, 3]
-    assert features.square_around(at.net, unit._replace(row=0, column=5), 12) == [0, 20]
-
-
 def test_layers_are_probed(at):
     found = shown(features.probed(at))
-    assert 0 <= found[features.PREFER, "trained"].value <= 100
-    assert [key[1] for key in found if key[0] == features.SCRAMBLED] == ["conv2", "conv3", "conv4"]
-
-
-# ---- invariance ------------------------------------------------------------------------------------------------
+    assert 0 <= found["maps that prefer corners or coloured edges", "trained"].value <= 100
+    assert [key[1] for key in found if key[0] == "kept under scrambling"] == ["conv2", "conv3", "conv4"]
 
 
 def test_the_index_counts_the_mean_distance_of_all_steps(at):

@@ -51,9 +51,6 @@ def by_network(found):
     return {(each.quantity, each.place["network"], each.place["seed"]): each for each in found}
 
 
-# ---- which stems are at hand ---------------------------------------------------------------------------------
-
-
 def test_stems_come_by_seed_as_far_as_they_were_trained(nets, results):
     data = {profile: stems.run_of(profile, "zfnet", 1, native=True).data for profile in ("tiny", "smoke", "paper")}
     assert data == {"tiny": "caltech-101", "smoke": "shapes", "paper": "imagenet"}  # none of them enlarged
@@ -81,9 +78,6 @@ def test_a_claim_whose_stems_are_missing_names_their_trainings_and_is_passed_ove
         list(claims.measure("tiny", [claim]))
     monkeypatch.setattr(sys.modules["zfnet_lib.paper.claims.registry"], "measurable", lambda names: [claim])
     assert list(claims.measure("tiny")) == []
-
-
-# ---- verdicts ------------------------------------------------------------------------------------------------
 
 
 def seeds(quantity, by_name, **place):
@@ -184,9 +178,6 @@ def test_verdicts_turn_at_their_thresholds_over_seeds(claim, found, expected):
     assert ("zfnet train zfnet-11x11" in finding.note) == (claim == ALIASES and not crossed)
 
 
-# ---- frequencies and aliases ---------------------------------------------------------------------------------
-
-
 def test_filters_of_one_frequency_are_counted_by_network(at, monkeypatch):
     wave = torch.from_numpy(np.cos(2 * np.pi * np.arange(7) / 8)).float()
     net = ConvNet(SPECS["zfnet"], seed=1).eval()
@@ -235,9 +226,6 @@ def test_stems_are_sampled_trained_and_not_at_the_grids_that_fit_into_a_window(a
     }
 
 
-# ---- what is retained ----------------------------------------------------------------------------------------
-
-
 def pixel_net(stride: int, keep: int) -> ConvNet:
     """A layer that hands on the first `keep` pixels of every block of `stride`, in both signs."""
     convs = (Conv("conv1", 6 * keep, stride, stride=stride),)
@@ -284,9 +272,6 @@ def test_information_is_measured_of_both_stems(at):
     assert len(r2) == 3 * 2 * 2 * 2 and max(r2.values()) < 1
     probes = [each for each in found if each.quantity == stems.ACCURACY]
     assert {each.n for each in probes} == {6} and len(probes) == 6
-
-
-# ---- dead and distinctive features ---------------------------------------------------------------------------
 
 
 def test_faulty_filters_are_counted_by_kind(at, nets):

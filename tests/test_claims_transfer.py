@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ledgers import CALTECH, JITTER, NOVEL, OWN, UNTRAINED, curve, record, scratch, training, tried
-from planted import judged
+from ledgers import CALTECH, JITTER, NOVEL, OWN, UNTRAINED, curve, scratch, tried
+from planted import judged, plant_training, record
 
 from zfnet_lib.paper import records, table5
 from zfnet_lib.paper.claims import CLAIMS, transfer
@@ -27,17 +27,6 @@ def results(tmp_path, monkeypatch):
     """An empty folder of results of `tiny`."""
     monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path))
     return tmp_path / "tiny"
-
-
-def test_differences_are_paired_fold_by_fold():
-    one, other = [50.0, 60.0, 70.0, 80.0, 90.0], [40.0, 50.0, 60.0, 70.0, 81.0]
-    paired = transfer.over_folds(transfer.less(one, other))
-    assert paired.value == pytest.approx(9.8)
-    assert paired.high - paired.value == pytest.approx(2 * stdev([10, 10, 10, 10, 9]) / 5**0.5)
-    assert transfer.over_folds([1.0, 2.0]) == Number(1.5, None, None, 2, "points")
-
-
-# ---- margins over other methods ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -63,7 +52,7 @@ def test_pretraining_must_beat_scratch_widely_at_every_size(results, margins, fo
 
 def test_what_was_not_trained_from_scratch_is_named_with_its_command_and_hours(results):
     tried(results, OWN, CALTECH, {("fc7", "softmax", each): 60.0 for each in (15, 30)})
-    training(results, rate=101.0)
+    plant_training("zfnet", rate=101.0)
     found, command = judged("pretrained-beats-scratch"), "`zfnet train zfnet --data caltech-101 --recipe tiny"
     assert found.verdict == NOT_RUN
     assert f"{command} --epochs 160 --each 15`, and so on to `--seed 4`" in found.note
@@ -131,9 +120,6 @@ def test_a_downloaded_network_decides_nothing(results):
         assert judged(name).verdict == NOT_RUN
 
 
-# ---- times, features and classifiers, layers -----------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("whole", "softmax", "device", "expected"),
     [
@@ -145,7 +131,7 @@ def test_a_downloaded_network_decides_nothing(results):
     ],
 )
 def test_the_softmax_must_train_a_hundred_times_faster(results, whole, softmax, device, expected):
-    training(results, seconds=whole / 2)
+    plant_training("zfnet", seconds=whole, device="A processor, 2 threads")
     accuracies = {("fc7", "softmax", 15): 40.0, ("fc7", "softmax", 30): softmax, ("fc7", "svm", 30): 50.0}
     tried(results, OWN, CALTECH, accuracies, device=device)
     found = judged("softmax-trains-quickly")
@@ -153,8 +139,10 @@ def test_the_softmax_must_train_a_hundred_times_faster(results, whole, softmax, 
     assert ("on another machine, A processor" in found.note) == device.startswith("Another")
     assert found.numbers["faster than the whole training"].value == pytest.approx(whole / 40)
     assert found.numbers["fewer parameters"].value == pytest.approx(30_768_456 / (101 * 4097))
-    training(results, seconds=1.0, device="Another one, 2 threads")
-    training(results, seed=1, seconds=whole / 2)  # the time on the same machine counts
+    plant_training("zfnet", seconds=2.0, device="Another one, 2 threads")
+    plant_training(
+        "zfnet", 1, seconds=whole, device="A processor, 2 threads"
+    )  # the time on the same machine counts
     same = judged("softmax-trains-quickly").numbers["faster than the whole training"].value
     assert same == pytest.approx(2 / 40 if device.startswith("Another") else whole / 40)
 
@@ -220,9 +208,6 @@ def test_layer_7_must_be_best_on_both_sets_with_both_classifiers(results, leads,
     found = judged("all-layers-give-best-results")
     assert found.verdict == expected
     assert [number.value for number in found.numbers.values()] == pytest.approx(leads, abs=1e-9)
-
-
-# ---- several objects a picture -------------------------------------------------------------------------------
 
 
 def gains(results, *rows):

@@ -7,7 +7,7 @@ from planted import judged, number, plant_seeds, plant_training
 
 from zfnet_lib.files import results_root
 from zfnet_lib.paper import records
-from zfnet_lib.paper.claims import CLAIMS, features, layers, training
+from zfnet_lib.paper.claims import CLAIMS, features, training
 from zfnet_lib.paper.claims.evidence import FAILS, HOLDS, NOT_RUN, UNDECIDED, UNTESTABLE
 from zfnet_lib.paper.fig4 import ALIGNMENT, LARGEST, NEARNESS, PROBE
 from zfnet_lib.paper.grouping import (
@@ -69,9 +69,6 @@ def over(quantity, values, half=0.0, first=0, **place):
     return by("layer", quantity, dict(zip(LAYERS[first:], values, strict=False)), half, **place)
 
 
-# ---- records of the claims' own --------------------------------------------------------------------------------
-
-
 @cases("unpooling-switches-preserve-structure", [{}], [{"half": 0.3}], [{"conv4": -0.2}])
 def switches(gain=0.2, half=0.1, conv4=0.4):
     errors = grid("error of unpooling", 0.5, layer=["conv1"], switches=("recorded", "centre", "random"))
@@ -82,7 +79,7 @@ def switches(gain=0.2, half=0.1, conv4=0.4):
 
 @cases("rectification-gives-valid-reconstructions", [{}], [{"share": 10}], [{"gain": -0.2}, {"share": 0.5}])
 def rectification(share=12, gain=0.0):
-    negative = number("energy below 0", share, min(1, share / 2), layer="conv3", arrives="conv2")
+    negative = number("energy below 0", share, min(1, share / 2), layer="conv5", arrives="conv2")
     return [negative, *grid("rectification gains", gain, 0.1, layer=("conv2", "conv3"), over=("none", "mask"))]
 
 
@@ -110,13 +107,14 @@ def evidence(ratio=1.5, lead=0.4):
 
 @cases("input-range-128", [{}], [{"inside": 99.0}], [{"inside": 98}, {"top": 100}])
 def inputs(inside=99.5, top=120):
-    return [number("inside", inside, 0.2, bound=140), number("percentile", top, share=99.9)]
+    shares = [number("inside", share, 0.2, bound=bound) for bound, share in ((128, 97), (140, inside))]
+    return [*shares, number("percentile", top, share=99.9)]
 
 
 @cases("background-feature-grass", [(3, 1)], [(3,), (3, 0)], [(0,), (0, 0)])
 def background(*counts):
-    found = by("seed", layers.BACKGROUND, dict(enumerate(counts)))
-    return [*found, number(f"{layers.BACKGROUND}, random weights", 0), number(layers.BEYOND, 30, map=7, seed=0)]
+    found = by("seed", features.BACKGROUND, dict(enumerate(counts)))
+    return [*found, number(f"{features.BACKGROUND}, random weights", 0), number(features.BEYOND, 30, map=7, seed=0)]
 
 
 @cases(
@@ -126,7 +124,8 @@ def background(*counts):
     [((7, 20, 40, 37, 60),), ((7, 20, 40, 50, 60), (3, 20, 40, 30, 80))],
 )
 def growth(extents, pieces=(3, 20, 40, 60, 80)):
-    values = {layers.EXTENT: extents, layers.PIECES: pieces, layers.OF_FIELD: [50] * 5, layers.BENEATH: [50] * 5}
+    values = {"side of the square that holds 90 %": extents, "pieces of edges": pieces}
+    values |= {"of the receptive field": [50] * 5, "maps beneath that take part": [50] * 5}
     ways = [(weights, *pair) for weights in ("trained", "untrained") for pair in values.items()]
     return [each for weights, name, steps in ways for each in over(name, steps, 1, weights=weights)]
 
@@ -139,8 +138,8 @@ def growth(extents, pieces=(3, 20, 40, 60, 80)):
     [{"window": 1.2}],
 )
 def objects(coverage=60, top=1.3, window=0.6):
-    found = [number(layers.WINDOW, window), number(layers.COVERED, coverage, 2)]
-    return found + over(layers.VARIATION, (0.5, 0.7, 0.9, 1.1, top), 0.05)
+    found = [number(features.WINDOW, window), number(features.COVERED, coverage, 2)]
+    return found + over(features.VARIATION, (0.5, 0.7, 0.9, 1.1, top), 0.05)
 
 
 @cases("top9-strong-grouping", [{}], [{"share": 52}, {"share": 40}], [{"alike": 0.45}])
@@ -214,8 +213,8 @@ def gaining(lower, upper):
     [{"share": 40}, {"third": 40, "fourth": 50}],
 )
 def textures(share=60, third=50, fourth=40):
-    found = by("weights", features.PREFER, {"trained": share, "untrained": 50}, 5)
-    return found + over(features.SCRAMBLED, (60, third, fourth), 4, 1)
+    found = by("weights", "maps that prefer corners or coloured edges", {"trained": share, "untrained": 50}, 5)
+    return found + over("kept under scrambling", (60, third, fourth), 4, 1)
 
 
 @cases(
@@ -294,9 +293,6 @@ def apart(share=27, maps=3.0):
         number("correlation of the two losses", 0.1),
     ]
     return [*found, number("maps that explain 80 % of the drops", maps, 0.5)]
-
-
-# ---- trainings -------------------------------------------------------------------------------------------------
 
 
 @cases(
@@ -412,9 +408,6 @@ def test_notes_name_what_is_missing_and_numbers_what_was_counted():
     assert judged("jumps-are-image-changes", *jumping(50, 95)).numbers["all layers"].value == pytest.approx(90.5)
     only_random = coherent((0.8, 0.7, 0.82), (2.5, 3.0, 2.5))
     assert "no special axes" in judged("features-far-from-random", *only_random).note
-
-
-# ---- the paper's own numbers -----------------------------------------------------------------------------------
 
 
 def test_cells_are_found_by_row_and_network():

@@ -11,7 +11,6 @@ from layouts import class_folders
 from oracles import lively, picture
 from pictures import TINY_SPEC
 
-from zfnet_lib.architecture import SpecError
 from zfnet_lib.datasets.shapes import Shapes
 from zfnet_lib.files import ZfnetError
 from zfnet_lib.images import Preparation
@@ -22,7 +21,6 @@ from zfnet_lib.paper.correspondence import (
     RANDOM,
     SAME,
     SIDE,
-    CorrespondenceError,
     correspondence,
     drawn_face_places,
     easy_face_places,
@@ -96,25 +94,30 @@ def test_a_mask_that_hides_nothing_changes_nothing(net, x):
 
 
 @pytest.mark.parametrize(
-    ("n", "masks", "group", "sentence"),
+    ("ask", "sentence"),
     [
-        (6, {"part": SOMEWHERE}, 4, "groups of at least 2: 6 make none of 4"),
-        (6, {"part": SOMEWHERE}, 1, "6 make none of 1"),
-        (0, {"part": SOMEWHERE}, 5, "0 make none of 5"),
-        (6, {"eye": SOMEWHERE[:3]}, 3, r"the mask 'eye' is bool \[6, 64, 64\]; given bool \[3, 64, 64\]"),
-        (6, {"eye": SOMEWHERE.float()}, 3, r"given float32 \[6, 64, 64\]"),
+        (lambda net, x: correspondence(net, x, {"part": SOMEWHERE}, group=4), "6 make none of 4"),
+        (lambda net, x: correspondence(net, x, {"part": SOMEWHERE}, group=1), "of at least 2: 6 make none of 1"),
+        (lambda net, x: correspondence(net, x[:0], {"part": SOMEWHERE}), "0 make none of 5"),
+        (
+            lambda net, x: correspondence(net, x, {"eye": SOMEWHERE[:3]}, group=3),
+            r"the mask 'eye' is bool \[6, 64, 64\]; given bool \[3, 64, 64\]",
+        ),
+        (lambda net, x: correspondence(net, x, {"eye": SOMEWHERE.float()}, group=3), "given float32"),
+        (
+            lambda net, x: correspondence(net, x, {"part": SOMEWHERE}, ("conv9",), group=3),
+            "small has no layer 'conv9'; its layers are conv1",
+        ),
+        (lambda *_: drawn_face_places(Shapes(split="val", n=32), [0]), "shapes/val/0 shows no face"),
+        (lambda *_: parts.measure("smoke", "photos"), "the parts of 'photos' are not known; choose caltech-101"),
+        (lambda *_: parts.measure("smoke", groups=0), "64 faces of shapes make 1 to 12 groups of 5, not 0"),
+        (lambda *_: parts.measure("smoke", groups=13), "1 to 12 groups of 5, not 13"),
+        (lambda *_: parts.measure("huge"), "there is no profile 'huge'"),
     ],
 )
-def test_bad_input_gets_one_sentence(net, x, n, masks, group, sentence):
-    with pytest.raises(CorrespondenceError, match=sentence):
-        correspondence(net, x[:n], masks, group=group)
-
-
-def test_an_unknown_layer_and_a_picture_without_a_face_are_named(net, x):
-    with pytest.raises(SpecError, match="small has no layer 'conv9'; its layers are conv1"):
-        correspondence(net, x, {"part": SOMEWHERE}, ("conv9",), group=3)
-    with pytest.raises(CorrespondenceError, match="shapes/val/0 shows no face"):
-        drawn_face_places(Shapes(split="val", n=32), [0])
+def test_bad_requests_get_one_sentence(net, x, ask, sentence):
+    with pytest.raises(ZfnetError, match=sentence):
+        ask(net, x)
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.sampled_from([(64, 73), (112, 128), (224, 256), (224, 224)]))
@@ -209,20 +212,6 @@ def test_aligned_faces_are_taken_far_apart(untrained):
     assert "caltech-101 all" in str(result.source)
     assert [dataset.names[row][-8:-4] for row in rows[:GROUP]] == ["0001", "0003", "0005", "0007", "0009"]
     assert [dataset.names[row][-8:-4] for row in rows[GROUP:]] == ["0002", "0004", "0006", "0008", "0010"]
-
-
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"pictures": "photos"}, "the parts of 'photos' are not known; choose caltech-101"),
-        ({"groups": 0}, "64 faces of shapes make 1 to 12 groups of 5, not 0"),
-        ({"groups": 13}, "1 to 12 groups of 5, not 13"),
-        ({"profile": "huge"}, "there is no profile 'huge'"),
-    ],
-)
-def test_bad_requests_get_one_sentence(changes, sentence):
-    with pytest.raises(ZfnetError, match=sentence):
-        parts.measure(**{"profile": "smoke"} | changes)
 
 
 def test_the_figure_draws_every_group_and_the_means(result):

@@ -1,10 +1,5 @@
 """`zfnet doctor`: what it finds, what it misses, and the command that it names."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
-import pytest
 from layouts import class_folders, foreign_kernel
 
 from zfnet_lib import doctor
@@ -15,7 +10,7 @@ from zfnet_lib.paper.records import write_lines
 from zfnet_lib.weights import save_network
 
 
-def test_packages_that_are_missing_or_old_name_what_installs_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packages_that_are_missing_or_old_name_what_installs_them(monkeypatch):
     wanted = ["numpy>=1.26", "torch>=99", "no-such-thing>=1", 'no-such-engine>=9; extra == "cluster"']
     monkeypatch.setattr(doctor, "requires", lambda name: wanted)
     said = dict(doctor.packages())
@@ -24,8 +19,14 @@ def test_packages_that_are_missing_or_old_name_what_installs_them(monkeypatch: p
     assert said["no-such-thing"] == "missing: pip install -e ."
     assert said["no-such-engine"] == "missing (optional): pip install -e '.[cluster]'"
 
+    def missing(name):
+        raise doctor.PackageNotFoundError(name)
 
-def test_programs_are_found_by_any_of_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "requires", missing)
+    assert dict(doctor.packages())["zfnet-lib"].startswith("not installed, only found in ")
+
+
+def test_programs_are_found_by_any_of_their_names(monkeypatch):
     monkeypatch.setattr(doctor.shutil, "which", {"google-chrome": "/opt/chrome", "make": "/bin/make"}.get)
     said = dict(doctor.programs())
     assert said["chromium"] == "/opt/chrome"
@@ -33,7 +34,7 @@ def test_programs_are_found_by_any_of_their_names(monkeypatch: pytest.MonkeyPatc
     assert said["npm"] == "missing: pages load MathJax and the widget manager from their public copies"
 
 
-def test_a_kernel_of_another_environment_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_of_another_environment_is_named(tmp_path, monkeypatch):
     monkeypatch.delenv("JUPYTER_PATH", raising=False)
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "none"))
     assert dict(doctor.programs())["kernel python3"] == "this environment's"
@@ -44,15 +45,7 @@ def test_a_kernel_of_another_environment_is_named(tmp_path: Path, monkeypatch: p
     )
 
 
-def test_a_package_that_is_only_found_is_no_installed_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> list[str]:
-        raise doctor.PackageNotFoundError(name)
-
-    monkeypatch.setattr(doctor, "requires", missing)
-    assert dict(doctor.packages())["zfnet-lib"].startswith("not installed, only found in ")
-
-
-def test_the_machine_is_measured_where_the_data_will_lie(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_machine_is_measured_where_the_data_will_lie(data, monkeypatch):
     monkeypatch.setenv("ZFNET_DATA", str(data / "not/there/yet"))
     said = dict(doctor.machine())
     assert int(said["cores"]) >= 1
@@ -60,8 +53,8 @@ def test_the_machine_is_measured_where_the_data_will_lie(data: Path, monkeypatch
     assert said["disk for data"].endswith("GB free")
 
 
-def test_data_sets_are_missing_then_fetched_then_packed(data: Path) -> None:
-    def said(name: str) -> str:
+def test_data_sets_are_missing_then_fetched_then_packed(data):
+    def said(name):
         return dict(doctor.data_sets())[name]
 
     assert said("shapes") == "made in code"
@@ -73,8 +66,8 @@ def test_data_sets_are_missing_then_fetched_then_packed(data: Path) -> None:
     assert said("caltech-101") == "fetched, packed: val"
 
 
-def test_weights_are_here_only_when_they_are_whole(data: Path) -> None:
-    def said() -> str:
+def test_weights_are_here_only_when_they_are_whole(data):
+    def said():
         return dict(doctor.weights())["alexnet-imagenet"]
 
     assert said() == "missing: zfnet fetch alexnet-imagenet"
@@ -84,7 +77,7 @@ def test_weights_are_here_only_when_they_are_whole(data: Path) -> None:
     assert said() == "missing: zfnet fetch alexnet-imagenet"
 
 
-def test_a_damaged_atlas_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_atlas_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(doctor, "PROJECT", tmp_path)
     monkeypatch.chdir(tmp_path)
     assert dict(doctor.atlases()) == {"none": "zfnet atlas NETWORK --pictures DATASET writes one"}
@@ -93,9 +86,7 @@ def test_a_damaged_atlas_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "holds no atlas" in dict(doctor.atlases())["mine"]
 
 
-def test_what_is_damaged_and_what_was_left_is_named(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_damaged_and_what_was_left_is_named(data, tmp_path, monkeypatch):
     monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path / "results"))
     monkeypatch.chdir(tmp_path)
     class_folders(data / "caltech-101" / dataset_entry("caltech-101").folder, ["cat", "dog"], 10)
@@ -104,7 +95,7 @@ def test_what_is_damaged_and_what_was_left_is_named(
     write_lines(tmp_path / "results/tiny/errors/a.jsonl", ["{}"])
     assert dict(doctor.integrity()) == {"everything stored": "is as it was written"}
 
-    def change(path: Path) -> None:
+    def change(path):
         content = path.read_bytes()
         path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
 
@@ -126,7 +117,7 @@ def test_what_is_damaged_and_what_was_left_is_named(
     assert len(said) == 5
 
 
-def test_stored_results_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stored_results_are_counted(tmp_path, monkeypatch):
     monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path))
     errors = tmp_path / "tiny/errors/zfnet-tiny-imagenet-tiny-seed0.jsonl"
     errors.parent.mkdir(parents=True)
@@ -137,7 +128,7 @@ def test_stored_results_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert ran.startswith("1 of ") and rest == "the rest: zfnet train --table 2 --data tiny-imagenet --recipe tiny"
 
 
-def test_profiles_name_what_they_lack(data: Path) -> None:
+def test_profiles_name_what_they_lack(data):
     said: dict[str, list[str]] = {}
     profile = ""
     for name, line in doctor.profiles():

@@ -82,16 +82,16 @@ def test_bad_requests_get_one_sentence(changes, sentence):
 
 
 @pytest.mark.parametrize(
-    "draw",
+    "figure",
     [
-        fig1.diagram,
-        lambda: fig1.unpooling(*a_window()),
-        lambda: fig1.unpooling(*a_window(), title="conv1, map 3"),
-        lambda: fig1.downwards(PICTURE, some_levels(), "conv3, map 2"),
+        fig1.diagram(),
+        fig1.unpooling(*a_window(), title="conv1, map 3"),
+        fig1.downwards(PICTURE, some_levels(), "conv3, map 2"),
     ],
+    ids=str,
 )
-def test_letters_are_legible(draw):
-    assert_legible(draw())
+def test_letters_are_legible(figure):
+    assert_legible(figure)
 
 
 def test_the_diagram_names_every_part_of_fig_1_once_or_on_both_sides():
@@ -119,25 +119,6 @@ def test_without_a_shared_switch_nothing_is_said_to_add(values):
     assert not any("share" in text for text in words(shown))
 
 
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        (lambda a: [a[0][:5], *a[1:]], r"map \[h, w\] up to 8x8, .*; given float64 \[5, 7\]"),
-        (lambda a: pooled_window(np.zeros((20, 20))), r"up to 8x8, .*; given float64 \[20, 20\]"),
-        (lambda a: [a[0], a[1][:2], *a[2:]], r"its regions \[3, 3\].*; given .*, float64 \[2, 3\], int64 \[3, 3\]"),
-        (
-            lambda a: [a[0], a[1], a[2].astype(float), a[3]],
-            r"integer switches .*, float64 \[3, 3\], float64 \[7, 7\]",
-        ),
-        (lambda a: [a[0], a[1], a[2] * 0 + 48, a[3]], r"switch 48 lies outside its region \(0, 0\)"),
-        (lambda a: [a[0], a[1], a[2] * 0 - 1, a[3]], r"switch -1 lies outside its region"),
-    ],
-)
-def test_what_is_no_pooling_is_refused(change, sentence):
-    with pytest.raises(FigureError, match=sentence):
-        fig1.unpooling(*change(a_window()))
-
-
 def test_the_way_down_shows_the_strongest_maps_the_sum_and_the_projection():
     levels = some_levels()
     figure = fig1.downwards(PICTURE, levels, "conv3, map 2")
@@ -159,15 +140,36 @@ def test_large_maps_keep_their_single_peaks():
     assert max(shown.shape) <= 120 and shown.max() == 4.0 and (shown > 0).sum() == 1
 
 
+def changed(values: list[np.ndarray], place: int, other: np.ndarray) -> list[np.ndarray]:
+    return [*values[:place], other, *values[place + 1 :]]
+
+
+WINDOW, LEVELS = a_window(), some_levels()
+
+
 @pytest.mark.parametrize(
-    ("picture", "levels", "sentence"),
+    ("draw", "given", "sentence"),
     [
-        (PICTURE, {"conv1": np.zeros((20, 6, 6))}, r"pixels \[3, 40, 50\].* given conv1 \[20, 6, 6\]"),
-        (PICTURE[:30], some_levels(), r"given pixels \[3, 40, 50\]"),
-        (PICTURE.astype(float), some_levels(), r"a picture is a uint8 array \[h, w, 3\]; given float64"),
-        (PICTURE, some_levels() | {"conv1": np.zeros((6, 6))}, r"signal at conv1 is an array \[maps, h, w\]"),
+        (fig1.unpooling, changed(WINDOW, 0, WINDOW[0][:5]), r"map \[h, w\] up to 8x8, .*; given float64 \[5, 7\]"),
+        (fig1.unpooling, pooled_window(np.zeros((20, 20))), r"up to 8x8, .*; given float64 \[20, 20\]"),
+        (fig1.unpooling, changed(WINDOW, 1, WINDOW[1][:2]), r"its regions \[3, 3\].*; given .*, float64 \[2, 3\]"),
+        (fig1.unpooling, changed(WINDOW, 2, WINDOW[2] * 1.0), r"integer switches .*, float64 \[3, 3\], float64"),
+        (fig1.unpooling, changed(WINDOW, 2, WINDOW[2] * 0 + 48), "a switch lies outside its region; pool"),
+        (fig1.unpooling, changed(WINDOW, 2, WINDOW[2] * 0 - 1), "a switch lies outside its region; pool"),
+        (
+            fig1.downwards,
+            (PICTURE, {"conv1": np.zeros((20, 6, 6))}, ""),
+            r"given conv1 \[20, 6, 6\]",
+        ),
+        (fig1.downwards, (PICTURE[:30], LEVELS, ""), r"given pixels \[3, 40, 50\]"),
+        (
+            fig1.downwards,
+            (PICTURE.astype(float), LEVELS, ""),
+            "a picture is a uint8 array",
+        ),
+        (fig1.downwards, (PICTURE, LEVELS | {"conv1": np.zeros((6, 6))}, ""), r"conv1 is an array \[maps, h, w\]"),
     ],
 )
-def test_what_is_no_way_down_is_refused(picture, levels, sentence):
+def test_what_cannot_be_drawn_is_refused(draw, given, sentence):
     with pytest.raises(FigureError, match=sentence):
-        fig1.downwards(picture, levels, "unit")
+        draw(*given)

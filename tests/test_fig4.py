@@ -108,13 +108,6 @@ def test_features_hold_units_scores_and_projections(followed):
             assert feature.changes == [False, *(a != b for a, b in pairwise(feature.names))]
 
 
-def test_a_network_that_does_not_change_neither_moves_nor_jumps():
-    net = moments(1)[0]
-    for each in fig4.evolve([net, net], DATA, rows=range(8)).values():
-        assert (each.steps == KEPT).all() and each.nearness[np.isfinite(each.nearness)] == pytest.approx(1)
-        assert each.likeness[np.isfinite(each.likeness)] == pytest.approx(1)
-
-
 def test_maps_that_were_not_active_yet_are_far_and_those_that_never_are_do_not_count():
     nets = moments(2)
     with torch.no_grad():
@@ -173,16 +166,6 @@ def test_summaries_are_means_over_quarters_and_units():
     assert np.allclose(found["conv2"].numpy(), np.stack(means, 2).reshape(2, -1), atol=1e-4)
     assert torch.allclose(found["fc7"], trace["fc7"].maps, atol=1e-4)
     assert list(found) == ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"]
-
-
-def test_a_probe_separates_what_can_be_separated():
-    rng = np.random.default_rng(0)
-    labels = np.arange(300) % 3
-    features = np.eye(3)[labels] * 4 + rng.normal(size=(300, 3))
-    useless = np.column_stack([rng.normal(size=(300, 5)), np.full(300, 7.0)])
-    train, test = slice(0, 200), slice(200, 300)
-    assert fig4.probe(features[train], labels[train], features[test], labels[test]) > 95
-    assert 15 < fig4.probe(useless[train], labels[train], useless[test], labels[test]) < 52
 
 
 @pytest.mark.parametrize(("curve", "epoch"), [((0.95, 0.97, 1), 1), ((0.95, 0.5, 1), 5), ((0, 0.5, np.nan), 5)])

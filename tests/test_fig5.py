@@ -30,11 +30,14 @@ def test_the_first_two_layers_are_measured(layers):
     net, found = layers
     assert found.stride == 2 and found.filters.shape == (12, 3, 7, 7)
     assert 0 < len(found.projections) <= 32 and found.projections.shape[1:] == (3, 27, 27)
-    assert found.grids == (grid(found.projections, 2), grid(found.projections, 4)) != found.untrained
+    own, pool = (grid(found.projections, period) for period in (2, 4))
+    assert [found.cells[name] for name in ("own", "pool")] == [round(each.excess, 2) for each in (own, pool)]
+    assert found.cells["own near"] == round(own.near, 1) and found.cells["own"] != found.cells["own untrained"]
     dataset = open_dataset("shapes", "val", n=12)
     x = net.prepare([dataset[i].picture for i in range(12)])
     largest = net.trace(x)["conv1"].maps.detach().amax((0, 2, 3)).numpy()
-    assert found.stem == stem(found.filters, 2, largest)
+    expected = {name: round(value, 1) for name, value in stem(found.filters, 2, largest).items()}
+    assert expected.items() <= found.cells.items()
 
 
 def test_stems_of_native_pictures_ship():
@@ -70,7 +73,7 @@ def test_what_is_at_hand_is_shown_and_what_brings_the_rest_is_named(layers, tmp_
     assert [row.get("ratio") is None for row in features] == [True, True, False, True, True, True]
     assert features[2]["filters"] == "12 of 7x7, stride 2"
     assert sum(spectra[2][f"peaks {band}"] for band in fig5.BANDS) == pytest.approx(100, abs=0.2)
-    assert artefacts[2]["own"] == round(layers[1].grids[0].excess, 2)
+    assert artefacts[2]["own"] == layers[1].cells["own"]
     drawn = [fig5.draw_filters(partly), fig5.draw_frequencies(partly)]
     assert [words(figure).count("not run") for figure in drawn] == [5, 5]
     drawn = [fig5.draw_projections(partly, 4), fig5.draw_spectra(partly)]
@@ -80,9 +83,8 @@ def test_what_is_at_hand_is_shown_and_what_brings_the_rest_is_named(layers, tmp_
 def planted(*, filters=None, projections=None, names=("one", "a longer name", "two")) -> Stems:
     filters = rng.normal(size=(96, 3, 7, 7)) if filters is None else filters
     projections = rng.normal(size=(25, 3, 27, 27)) if projections is None else projections
-    some = Layers(filters, 2, None, projections, (), ())
-    networks = {Compared(name, ("(a) ", "(d) "), name): some for name in names}
-    return Stems(networks | {Compared("missing", ("(c) ", "(e) "), "none"): None}, "tiny", None, 0)
+    networks = {Compared(name, name, ("(a) ", "(d) ")): Layers(filters, 2, projections, {}) for name in names}
+    return Stems(networks | {Compared("missing", "none", ("(c) ", "(e) ")): None}, "tiny", None, 0)
 
 
 DRAWINGS = {

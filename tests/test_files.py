@@ -49,8 +49,8 @@ from zfnet_lib.paper.fig4 import Development, Feature
 from zfnet_lib.paper.setting import Source
 from zfnet_lib.paper.trainings import read_epochs, training_data
 from zfnet_lib.paper.transfer import extract
-from zfnet_lib.strongest import Block, Ranking, TopUnits, load_blocks, save_blocks, strongest
-from zfnet_lib.training import SMOKE, StateError, newest_state, save_state, train
+from zfnet_lib.strongest import Block, load_blocks, save_blocks, strongest
+from zfnet_lib.training import SMOKE, train
 from zfnet_lib.weights import load_network, save_network
 
 
@@ -325,7 +325,6 @@ class Means:
 NET = ConvNet(MINI).eval()
 MADE = records.Stopwatch().provenance()
 RECORD = records.Record("test", "errors", 12.5, "%", MADE)
-TOP = TopUnits("conv1", *(torch.arange(6).view(3, 2) for _ in range(4)))
 BLOCK = Block("conv1", 0, [1.0], [np.ones((3, 4, 4))], [], [Box(0, 0, 4, 4)], [], ["a.jpg"])
 FEATURE = Feature(0, np.ones((1, 4, 4, 3), np.uint8), [1.0], [2.0], ["a.jpg"], [(0, 0)])
 PAIR = Overlap("a train", "b val", (10, 10), 0.9, (Pair("x", "y", 0.95, False),))
@@ -354,11 +353,6 @@ def at(path: Path, write: Callable[[Path], object]) -> Path:
 
 RESULTS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object]]] = {
     "weights": (lambda d: save_network(ConvNet(MINI).features("conv1"), d / "weights", {}), load_network),
-    "checkpoint": (
-        lambda d: save_state(d, 1, {"w": torch.arange(9.0)}, {"state": {"loss": 0.25}}),
-        lambda path: newest_state(path.parent),
-    ),
-    "ranking": (lambda d: Ranking({"conv1": TOP}, 3, {}).save(d / "top.safetensors"), Ranking.load),
     "mosaic": (lambda d: at(d / "blocks.npz", lambda path: save_blocks(path, [BLOCK], {})), load_blocks),
     "records": (lambda d: at(d / "a.jsonl", lambda path: records.append(path, [RECORD] * 3)), records.read),
     "epochs": (
@@ -439,12 +433,6 @@ def test_a_damaged_cache_is_computed_again_with_a_word(compute, place, data, pic
             assert compute(pictures) == expected and not said
 
 
-def test_an_atlas_without_its_manifest_is_written_again(tmp_path):
-    folder = atlas(tmp_path)
-    (folder / "manifest.json").unlink()
-    assert read_manifest(atlas(tmp_path))["network"] == "mini"
-
-
 def test_what_was_stored_without_a_hash_is_believed_and_what_was_stored_with_one_is_not_when_a_file_lacks(tmp_path):
     (tmp_path / "plain").write_text("by hand")
     check(tmp_path / "plain")
@@ -500,7 +488,7 @@ def test_a_training_does_not_go_on_with_other_pictures(pictures, tmp_path, from_
     learn()
     learn()
     replace_pictures(pictures)
-    with pytest.raises(StateError, match="holds a training with another data"):
+    with pytest.raises(ZfnetError, match="holds a training with another data"):
         learn()
 
 

@@ -23,15 +23,12 @@ def test_likeness_is_the_mean_cosine_of_all_pairs():
     assert abs(found.random) < 0.1 < found.level
 
 
-def test_random_groups_take_no_two_members_of_one_group():
+def test_random_groups_take_no_two_members_of_one_group_and_constant_ones_are_like_nothing():
     features = np.repeat(np.eye(9)[:, None], 9, axis=1)
     found = grouping.likeness(features)
     assert found.random == found.level == 0
     few = grouping.likeness(np.ones((4, 9, 2)))
     assert [few.random, few.level] == pytest.approx([1, 1])
-
-
-def test_constant_descriptors_are_like_nothing():
     assert grouping.likeness(np.zeros((4, 3, 2))).within.tolist() == [0, 0, 0, 0]
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from math import cos, radians, sin
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from zfnet_lib.images import FigureError, Preparation
 from zfnet_lib.network import ConvNet
 from zfnet_lib.paper import invariance as robustness
 from zfnet_lib.paper import setting
-from zfnet_lib.paper.invariance import TRANSFORMATIONS, InvarianceError, Transformation, invariance, transformed
+from zfnet_lib.paper.invariance import TRANSFORMATIONS, Transformation, invariance, transformed
 
 GREY = Preparation(20, 16, torch.full((3, 1, 1), 128.0), torch.ones(3, 1, 1))
 SOME = (
@@ -44,13 +45,6 @@ def test_a_picture_that_is_not_moved_is_prepared_as_always(height, width, seed):
 def test_quarter_turns_are_exact_and_clockwise(quarters):
     (picture,) = noise(1, 20, 20)
     assert torch.equal(transformed(picture, GREY, turn=90.0 * quarters), torch.rot90(picture, -quarters, (1, 2)))
-
-
-@given(st.integers(-10, 10))
-def test_a_shift_shows_what_lay_beside_the_view(pixels):
-    (picture,) = noise(1, 40, 20)
-    moved = transformed(picture, GREY, shift=pixels / GREY.crop)
-    assert torch.equal(moved, picture[:, 10 - pixels : 30 - pixels])
 
 
 def test_beyond_the_edge_lies_the_mirror_image():
@@ -102,14 +96,6 @@ def test_distances_equal_literal_loops(net):
                 assert sweep.probabilities[i, s] == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_picture_that_looks_the_same_upside_down_does_not_move(net):
-    one, other = noise(2)
-    symmetric = ((one.int() + one.flip(1, 2).int()) // 2).to(torch.uint8)
-    turned = invariance(net, [symmetric, other], transformations=SOME).sweeps[1]
-    assert all((values[:, 0] == 0).all() and values[0, 1] == 0 for values in turned.distances.values())
-    assert turned.distances["conv1"][1, 1] > 0.3
-
-
 def test_the_share_beyond_the_edge_is_counted(net):
     crop, side = net.preparation.crop, net.preparation.short_side
     up, still, down = invariance(net, noise(2, side, side), transformations=SOME).sweeps[0].filled[0]
@@ -130,12 +116,6 @@ def test_labels_are_the_given_ones_or_the_network_s_answers(net):
     assert np.allclose(given_.sweeps[0].probabilities[:, 1], expected)
 
 
-def test_without_a_classifier_there_are_distances_alone(net):
-    found = invariance(net.features(), noise(2), transformations=SOME)
-    assert found.labels is None and found.sweeps[0].probabilities is None
-    assert found.ends == ("conv1", "conv5")
-
-
 @pytest.mark.parametrize(
     ("features", "pictures", "labels", "sentence"),
     [
@@ -147,7 +127,7 @@ def test_without_a_classifier_there_are_distances_alone(net):
     ],
 )
 def test_bad_input_gets_one_sentence(net, features, pictures, labels, sentence):
-    with pytest.raises(InvarianceError) as error:
+    with pytest.raises(ZfnetError) as error:
         invariance(net.features() if features else net, pictures, labels, SOME)
     assert sentence in str(error.value) and "\n" not in str(error.value)
 
@@ -158,7 +138,6 @@ def result() -> robustness.Robustness:
 
 
 def test_the_experiment_follows_the_classes_of_five_pictures(result):
-    assert result.names == [f"shapes/val/{n}" for n in (0, 3, 6, 9, 12)]
     assert result.found.labels == (0, 3, 6, 9, 12) and not result.found.answered
     assert result.found.ends == ("conv1", "fc7")
     for sweep, transformation in zip(result.found.sweeps, TRANSFORMATIONS, strict=True):
@@ -175,13 +154,9 @@ def test_a_network_without_classifier_says_so_in_one_sentence(monkeypatch):
     features = setting.network_of("smoke").features()
     monkeypatch.setattr("zfnet_lib.paper.setting.network_of", lambda profile, network: features)
     result = robustness.measure("smoke", count=2)
+    assert result.found.labels is None and result.found.sweeps[0].probabilities is None
     assert "There is no classifier here: conv5 is the highest layer" in result.basis
     assert len(robustness.draw(result).axes) == 9
-
-
-def test_pictures_of_other_classes_are_followed_by_the_network_s_answers():
-    result = robustness.measure("smoke", "shapes-transfer", count=2)
-    assert result.found.answered and "the network's own first answer" in result.basis
 
 
 @pytest.mark.parametrize(
@@ -198,23 +173,19 @@ def test_bad_requests_get_one_sentence(changes, sentence):
         robustness.measure(**{"profile": "smoke"} | changes)
 
 
-class Labelled:
-    name, multilabel = "some", False
-
-    def __init__(self, labels):
-        self.labels = np.array(labels)
-
-    def __len__(self):
-        return len(self.labels)
-
-
-def test_pictures_are_spread_over_the_classes_or_over_the_data_set():
-    assert robustness.spread(Labelled([2, 2, 0, 0, 1, 1, 3]), 4) == [2, 4, 0, 6]
-    assert robustness.spread(Labelled([2, 2, 0, 0, 1, 1, 3]), 2) == [2, 0]
-    assert robustness.spread(Labelled([0] * 10), 5) == [0, 2, 4, 6, 8]
+@pytest.mark.parametrize(
+    ("labels", "count", "rows"),
+    [([2, 2, 0, 0, 1, 1, 3], 4, [2, 4, 0, 6]), ([2, 2, 0, 0, 1, 1, 3], 2, [2, 0]), ([0] * 10, 5, [0, 2, 4, 6, 8])],
+)
+def test_pictures_are_spread_over_the_classes_or_over_the_data_set(labels, count, rows):
+    dataset = MagicMock(labels=np.array(labels), multilabel=False)
+    dataset.__len__.return_value = len(labels)
+    assert robustness.spread(dataset, count) == rows
 
 
 def test_the_figure_draws_every_distance_and_probability(result):
+    with pytest.raises(FigureError, match="6 pictures can be told apart; given 7"):
+        robustness.draw(result._replace(pictures=noise(7)))
     figure = robustness.draw(result)
     panels = np.array(figure.axes).reshape(3, 4)
     for line, sweep in zip(panels, result.found.sweeps, strict=True):
@@ -228,8 +199,3 @@ def test_the_figure_draws_every_distance_and_probability(result):
     assert [axes.get_title("left") for axes in panels[0]] == [
         "vertical translation", "conv1: distance", "fc7: distance", "probability",
     ]  # fmt: skip
-
-
-def test_more_pictures_than_can_be_told_apart_are_refused(result):
-    with pytest.raises(FigureError, match="6 pictures can be told apart; given 7"):
-        robustness.draw(result._replace(pictures=noise(7)))

@@ -406,7 +406,7 @@ def test_what_is_wrong_is_said_in_one_sentence_and_changes_nothing(browser, act,
 
 def test_the_browser_says_where_it_computes_and_takes_uploads(browser, net, monkeypatch):
     assert "this kernel has no GPU" in browser.about.value
-    monkeypatch.setattr("zfnet_lib.browser.live.browser.place", lambda: "mps")
+    monkeypatch.setattr("zfnet_lib.browser.live.browser.own_device", lambda: "mps")
     content = encoded(Image.new("LA", (80, 70), (200, 255)))
     browser.upload._arrived(None, {"name": "my.png", "size": len(content)}, [memoryview(content)])
     assert browser.about.value.startswith("<b>my.png</b>. mini answers: ")

@@ -13,8 +13,9 @@ from oracles import close, contrast_by_loops, filter_by_loops, layers_by_autogra
 from strategies import cases, shaped
 from torch.nn import functional as F
 
-from zfnet_lib.architecture import KRIZHEVSKY, MINI, ArchSpec, Conv, Dense, Norm, Pool, SpecError
-from zfnet_lib.network import ConvNet, InputError, contrast_normalise
+from zfnet_lib.architecture import KRIZHEVSKY, MINI, ArchSpec, Conv, Dense, Norm, Pool
+from zfnet_lib.files import ZfnetError
+from zfnet_lib.network import ConvNet, contrast_normalise
 
 # ---- contrast normalisation ---------------------------------------------------------------------------------
 
@@ -30,13 +31,6 @@ constants = st.tuples(
 def test_normalisation_equals_the_loops_also_with_fewer_maps_than_the_window(data, maps, numbers):
     x = 50 * data.draw(shaped(2, maps, 2, 3))
     assert close(contrast_normalise(x, *numbers), contrast_by_loops(x, *numbers), 1e-12)
-
-
-def test_the_defaults_are_the_papers_constants():
-    x = 50 * torch.randn(1, 8, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    expected = contrast_by_loops(x, 5, 1e-4, 0.75, 2.0)
-    assert close(contrast_normalise(x), expected, 1e-12)
-    assert not close(contrast_normalise(x, k=1.0), expected, 1e-2)
 
 
 @given(st.data(), st.integers(1, 12), st.sampled_from([torch.contiguous_format, torch.channels_last]))
@@ -62,15 +56,6 @@ def test_the_derivative_takes_gradients_without_memory_of_their_own():
     assert torch.equal(spread, whole)
 
 
-def test_layouts_and_batches_do_not_change_the_values():
-    x = 90 * torch.randn(4, 9, 6, 7, generator=torch.Generator().manual_seed(0))
-    whole = contrast_normalise(x)
-    last = contrast_normalise(x.contiguous(memory_format=torch.channels_last))
-    assert last.is_contiguous(memory_format=torch.channels_last)
-    assert close(last, whole, 1e-6)
-    assert torch.equal(torch.cat([contrast_normalise(each[None]) for each in x]), whole)
-
-
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
 def test_few_bits_cost_no_more_than_their_own_rounding(kind):
     x = (60 * torch.randn(2, 8, 3, 3, generator=torch.Generator().manual_seed(0))).to(kind).requires_grad_()
@@ -80,14 +65,6 @@ def test_few_bits_cost_no_more_than_their_own_rounding(kind):
     assert found.dtype == gradients[0].dtype == kind
     assert close(found.double(), expected, torch.finfo(kind).eps)
     assert close(gradients[0].double(), gradients[1], torch.finfo(kind).eps)
-
-
-def test_the_input_is_left_as_it_was_and_none_gives_none():
-    x = torch.randn(2, 6, 3, 3)
-    before = x.clone()
-    assert contrast_normalise(x).shape == before.shape
-    assert torch.equal(x, before)
-    assert contrast_normalise(x[:0]).shape == (0, 6, 3, 3)
 
 
 # ---- what it computes ---------------------------------------------------------------------------------------
@@ -194,22 +171,6 @@ def test_weights_have_the_specs_deviations_and_biases_are_zero():
         assert not module.bias.any()
 
 
-def test_filters_by_hand_are_scaled_back_to_a_tenth():
-    # Filters of 2x2x3 = 12 weights. RMS 0.2 is halved, 0.05 stays, exactly 0.1 stays, nothing stays nothing.
-    net = ConvNet(ArchSpec("one", (Conv("conv1", 5, 2),), (), 0, 8)).double()
-    net.conv1.weight.data[:4] = torch.tensor([0.2, 0.05, 0.1, 0], dtype=torch.float64).view(4, 1, 1, 1)
-    net.conv1.weight.data[4] = 0
-    net.conv1.weight.data[4, 1, 0, 1] = -1.2
-    net.conv1.bias.data.fill_(5)
-    net.renormalise()
-    for n, value in enumerate((0.1, 0.05, 0.1, 0)):
-        assert net.conv1.weight[n].detach().numpy() == pytest.approx(value, rel=1e-14)
-    # One weight of 1.2 among 12: its RMS is 1.2 / sqrt(12); what is left has an RMS of 0.1.
-    assert net.conv1.weight[4, 1, 0, 1].item() == pytest.approx(-0.1 * 12**0.5, rel=1e-14)
-    assert net.conv1.weight[4].count_nonzero() == 1
-    assert (net.conv1.bias == 5).all()
-
-
 def test_renormalisation_touches_convolutions_beyond_the_radius_alone():
     net = ConvNet(MINI).double()
     for factor, module in enumerate((net.conv1, net.conv2, net.conv5, net.fc6), start=3):
@@ -299,8 +260,8 @@ NET = ConvNet(MINI)
         (torch.zeros(3, 64, 64), r".*; given float32 \[3, 64, 64\]; `net.prepare` makes them from uint8 pictures"),
         (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), r".*; given uint8 \[1, 3, 64, 64\]; .*"),
         (torch.zeros(1, 3, 64, 64, dtype=torch.float64), r"mini computes in float32, given float64; turn .*"),
-        (torch.zeros(1, 3, 64, 64, dtype=torch.float16), r".* given float16; .* the network into float16 by .*"),
-        (torch.zeros(1, 3, 64, 64, dtype=torch.bfloat16), r".* float32 by `x.to\(net.dtype\)`, .*"),
+        (torch.zeros(1, 3, 64, 64, dtype=torch.float16), r".* given float16; .* the network by .*"),
+        (torch.zeros(1, 3, 64, 64, dtype=torch.bfloat16), r".* by `x.to\(net.dtype\)`, .*"),
         (torch.zeros(1, 3, 20, 64), "an input of 20x64 pixels is too small for mini; it needs 44"),
         (torch.zeros(1, 3, 0, 64), "an input of 0x64 pixels is too small for mini; it needs 44"),
         (torch.zeros(1, 3, 128, 64), "the classifier of mini takes pictures of 64x64, given 128x64; `net.*"),
@@ -309,7 +270,7 @@ NET = ConvNet(MINI)
 )  # fmt: skip
 def test_inputs_of_another_form_get_one_sentence(x, sentence):
     for run in (NET, NET.trace):
-        with pytest.raises((InputError, SpecError), match=f"^{sentence}$"):
+        with pytest.raises(ZfnetError, match=f"^{sentence}$"):
             run(x)
 
 
@@ -333,7 +294,7 @@ X = torch.zeros(1, 3, 64, 64)
     ],
 )  # fmt: skip
 def test_what_a_network_cannot_do_gets_one_sentence(ask, sentence):
-    with pytest.raises(ValueError, match=f"^{sentence}$"):
+    with pytest.raises(ZfnetError, match=f"^{sentence}$"):
         ask()
 
 

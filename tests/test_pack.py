@@ -10,7 +10,6 @@ import torch
 from layouts import class_folders, tiny_imagenet, voc, write_picture
 
 from zfnet_lib.__main__ import main
-from zfnet_lib.batches import Batches
 from zfnet_lib.datasets import (
     DataError,
     MissingDataError,
@@ -23,8 +22,7 @@ from zfnet_lib.datasets import (
 )
 from zfnet_lib.datasets import pack as packing
 from zfnet_lib.datasets.folders import VOC_CLASSES
-from zfnet_lib.files import ZfnetError
-from zfnet_lib.images import Preparation, centre_square, read_picture, resize_short_side
+from zfnet_lib.images import centre_square, read_picture, resize_short_side
 
 
 def packed(name, split="train", side=16, workers=0):
@@ -59,7 +57,7 @@ def test_boxes_and_several_labels_move_along(data):
     pack = packed("tiny-imagenet", "val", 32)
     assert pack[2].box == (1, 1, 32, 6.5) and pack[0].label == 1
     assert packed("tiny-imagenet", "train", 32)[0].box is None
-    assert packed("tiny-imagenet", "val", None).index.side == 64
+    assert packed("tiny-imagenet", "val", None).side == 64
     voc(dataset_folder("voc-2012"), VOC_CLASSES)
     several = packed("voc-2012", "trainval")
     assert several.multilabel and np.array_equal(several.labels, open_dataset("voc-2012", "trainval").labels)
@@ -73,10 +71,6 @@ def test_mean_and_batches_against_float64(folder):
     assert torch.allclose(pack.mean().double(), pack.pictures.double().mean(0), atol=1e-5)
     rows = [1, 4, 30]
     assert torch.allclose(pack.mean(24, rows).double(), every[rows].double().mean(0), atol=1e-5)
-
-
-class InterruptedError(Exception):
-    pass
 
 
 def interrupt_after(chunks, monkeypatch, error):
@@ -95,8 +89,8 @@ def interrupt_after(chunks, monkeypatch, error):
 @pytest.mark.parametrize("chunks", [0, 3, 9])
 def test_packing_continues_where_it_stopped(folder, data, monkeypatch, chunks):
     whole = pack_in_memory(open_dataset(folder, "train"), 16)
-    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
-        interrupt_after(chunks, patch, InterruptedError)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt_after(chunks, patch, KeyboardInterrupt)
         packed(folder)
     (draft,) = (data / "packs").iterdir()
     with (draft / "pictures.bin").open("ab") as file:
@@ -104,7 +98,7 @@ def test_packing_continues_where_it_stopped(folder, data, monkeypatch, chunks):
     with (draft / "chunks.jsonl").open("a") as file:
         file.write('{"rows": [12, 1')
     with monkeypatch.context() as patch:
-        calls = interrupt_after(99, patch, InterruptedError)
+        calls = interrupt_after(99, patch, KeyboardInterrupt)
         pack = packed(folder)
     assert calls[0] == 4 * chunks and len(calls) == 10 - chunks
     assert torch.equal(pack.pictures, whole.pictures) and pack.index == whole.index
@@ -121,10 +115,9 @@ def test_corrupt_pictures_are_named_and_left_out(folder, tmp_path):
     victim.write_bytes(victim.read_bytes()[:200])
     with pytest.warns(UserWarning, match=r"that cannot be read are left out: 1, train/cats/image_0007.jpg$"):
         pack = packed(folder)
-    assert len(pack) == 39 and len(pack.index.left_out) == 1
-    row, reason = pack.index.left_out[0]
+    ((row, reason),) = pack.left_out
     assert row == 6 and "image_0007.jpg cannot be read as a picture" in reason
-    assert pack.labels.tolist() == [0] * 19 + [1] * 20 and pack.index.rows == [i for i in range(40) if i != 6]
+    assert pack.labels.tolist() == [0] * 19 + [1] * 20 and pack.index["rows"] == [i for i in range(40) if i != 6]
     assert torch.equal(pack[6].picture, open_dataset(folder, "train")[7].squared(16).picture)
     write_picture(victim, 9)  # a changed data set is packed anew
     assert len(packed(folder)) == 40
@@ -146,13 +139,6 @@ def test_a_process_that_dies_is_one_sentence(folder, monkeypatch, capsys, comman
     assert said.startswith("zfnet: a process that read pictures ended before its work") and said.count("\n") == 1
 
 
-def test_a_process_that_dies_beside_a_training_is_one_sentence(folder, monkeypatch):
-    monkeypatch.setattr(folders, "read_picture", lambda path: os._exit(9))
-    batches = Batches(open_dataset(folder, "train"), Preparation.grey(16), size=4, classes=2, workers=2)
-    with pytest.raises(ZfnetError, match=r"^a process that read pictures ended before its work"):
-        next(batches.epoch(1))
-
-
 def test_a_full_disk(folder, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("shutil.disk_usage", lambda _: type("usage", (), {"free": 10}))
@@ -166,9 +152,8 @@ def test_a_full_disk(folder, monkeypatch):
 
 
 def test_a_pack_that_is_missing(data):
-    with pytest.raises(
-        MissingDataError, match=r"shapes train is not packed at 64 pixels .*; run: zfnet pack shapes"
-    ):
+    sentence = r"shapes train is not packed at 64 pixels .*; run: zfnet pack shapes"
+    with pytest.raises(MissingDataError, match=sentence):
         open_pack("shapes")
     for side in (-1, 0, 1):
         with pytest.raises(DataError, match=f"the side of a pack is at least 2 pixels; given {side}"):
@@ -176,22 +161,22 @@ def test_a_pack_that_is_missing(data):
 
 
 def test_truncated_and_damaged_packs_are_refused(folder, data):
-    pack = packed(folder)
-    pack.verify()
+    packed(folder).verify()
     sums, index, pictures = pack_files(data)
-    content = pictures.read_bytes()
+    content, fields = pictures.read_bytes(), json.loads(index.read_text())
+
+    def refused(sentence):
+        with pytest.raises(DataError, match=sentence):
+            open_pack(folder, side=16).verify()
+
     pictures.write_bytes(content[:-5])
-    with pytest.raises(DataError, match="has 30715 bytes instead of 30720; remove its folder and pack again"):
-        open_pack(folder, side=16)
+    refused("has 30715 bytes instead of 30720; remove its folder and pack again")
     pictures.write_bytes(bytes([content[0] ^ 1]) + content[1:])
-    with pytest.raises(DataError, match=r"the pack of folder.* train is damaged; remove"):
-        open_pack(folder, side=16).verify()
+    refused(r"the pack of folder.* train is damaged; remove")
     pictures.write_bytes(content)
     sums.unlink()
-    fields = json.loads(index.read_text())
     index.write_text(json.dumps(fields | {"labels": [9] * 40}))
-    with pytest.raises(DataError, match="labels range from 9 to 9; allowed are 0 to 1"):
-        open_pack(folder, side=16)
-    index.write_text(index.read_text()[:100])
-    with pytest.raises(DataError, match=r"the pack .* is damaged \(.*\); remove it and pack again"):
-        open_pack(folder, side=16)
+    refused("labels range from 9 to 9; allowed are 0 to 1")
+    for damaged in (json.dumps(fields)[:100], "[]", "{}"):
+        index.write_text(damaged)
+        refused(r"the pack .* is damaged \(.*\); remove it and pack again")

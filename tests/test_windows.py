@@ -15,7 +15,7 @@ from strategies import along, cases, specs
 from zfnet_lib.architecture import KRIZHEVSKY, MINI, ArchSpec, Conv, Pool, Unit, receptive_field
 from zfnet_lib.deconv import deconv, deconv_units
 from zfnet_lib.fast.windows import Windows
-from zfnet_lib.network import InputError
+from zfnet_lib.files import ZfnetError
 
 slow = settings(max_examples=40, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 
@@ -169,5 +169,5 @@ def test_windows_hold_exactly_the_positions_that_are_touched_one_by_one(spec, da
 def test_pictures_that_are_not_finite_are_refused_where_a_unit_sees_them():
     x = picture(64, 64)
     x[0, 1, 20, 20] = torch.nan
-    with pytest.raises(InputError, match=r"^the input holds NaN or infinite values; .* `net.prepare`$"):
+    with pytest.raises(ZfnetError, match=r"^the input holds NaN or infinite values; .* `net.prepare`$"):
         deconv_units(lively(MINI), x, [Unit(0, "conv2", 0, 2, 2)])

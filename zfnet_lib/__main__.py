@@ -122,8 +122,8 @@ def pack(dataset: str, side: int | None) -> None:
 
     for split in splits_of(dataset):
         made = pack_dataset(dataset, split, side)
-        lost = f", {len(made.index.left_out)} unreadable pictures left out" if made.index.left_out else ""
-        print(f"{made.name} {split}: {len(made):,} pictures of {made.index.side} pixels{lost}")
+        lost = f", {len(made.left_out)} unreadable pictures left out" if made.left_out else ""
+        print(f"{made.name} {split}: {len(made):,} pictures of {made.side} pixels{lost}")
 
 
 @zfnet.command()

@@ -15,20 +15,13 @@ from .files import ZfnetError
 from .images import Preparation
 from .network import ConvNet
 
-
-class ForeignError(ZfnetError, ValueError):
-    """A module that the deconvnet cannot take apart."""
-
-
-HEADED = ["features", "avgpool", "classifier"]
-"""The parts of torchvision's AlexNet and VGG, by which they are known; their maps are flattened before the last."""
+HEADED = ["features", "avgpool", "classifier"]  # the parts of torchvision's AlexNet and VGG: known by these names
 
 
 def torchvision_preparation(crop: int = 224) -> Preparation:
     """Return the preparation of torchvision's ImageNet networks: short side 256, mean and scale per channel."""
-    mean, scale = (
-        torch.tensor(values).view(3, 1, 1) * 255 for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    )
+    known = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    mean, scale = (torch.tensor(values).view(3, 1, 1) * 255 for values in known)
     return Preparation(round(crop * 256 / 224), crop, mean, scale)
 
 
@@ -37,10 +30,9 @@ def adapt(
 ) -> ConvNet:
     """Rebuild a sequential network as a `ConvNet`, with its weights, so that everything here works on it.
 
-    It takes convolutions, rectifications, max pools, contrast normalisations, dropouts and fully connected
-    layers in the usual order, as `nn.Sequential` or as torchvision's AlexNet and VGG. Layers get the paper's
-    style of names: `conv1 … conv5`, or `conv1_1 … conv5_3` where blocks end in pools. The result is compared
-    with the module on a random input before it is returned.
+    It takes convolutions, rectifications, max pools, contrast normalisations, dropouts and fully connected layers
+    in the usual order, as `nn.Sequential` or as torchvision's AlexNet and VGG. Layers get the paper's style of
+    names: `conv1 … conv5`, or `conv1_1 … conv5_3` where blocks end in pools.
 
     Args:
         module: The network, in any precision and on any device; it stays as it is.
@@ -52,12 +44,7 @@ def adapt(
         A `ConvNet` in evaluation mode, with a copy of the weights in float32 on the CPU.
 
     Raises:
-        ForeignError: A layer that the deconvnet has no inverse for, or weights that are not finite; it is named.
-
-    Example:
-        >>> small = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2))
-        >>> adapt(small, image_size=8).spec["conv1"].pool
-        Pool(size=2, stride=2, ceil=False)
+        ZfnetError: A layer without an inverse, or weights that are not finite; it is named.
     """
     spec, sources = _read(module, name or type(module).__name__.lower(), image_size)
     net = ConvNet(spec, preparation or torchvision_preparation(image_size)).eval()
@@ -65,10 +52,8 @@ def adapt(
         own = net.get_submodule(layer.name)
         if source.weight.shape != own.weight.shape:
             given, expected = list(source.weight.shape), list(own.weight.shape)
-            raise ForeignError(
-                f"{layer.name} has weights {given} where {expected} are expected; "
-                f"colour pictures of the right input size are taken"
-            )
+            wrong = f"{layer.name} has weights {given} where {expected} are expected"
+            raise ZfnetError(f"{wrong}; colour pictures of the right input size are taken")
         with torch.no_grad():
             own.weight.copy_(source.weight)
             if source.bias is not None:
@@ -87,43 +72,41 @@ def _read(module: nn.Module, name: str, image_size: int) -> tuple[ArchSpec, list
         kind, refusal = type(layer).__name__, f"cannot take apart {place or 'the network'}"
         _require_finite(place, layer)
         if bare and not isinstance(layer, nn.ReLU):
-            raise ForeignError(f"{bare} is followed by {place} ({kind}); a ReLU is expected")
+            raise ZfnetError(f"{bare} is followed by {place} ({kind}); a ReLU is expected")
         match layer:
             case nn.Conv2d():
                 square = len(set(layer.kernel_size)) == len(set(layer.stride)) == len(set(layer.padding)) == 1
                 plain = layer.dilation == (1, 1) and layer.padding_mode == "zeros"
                 if dense or not square or not plain:
-                    raise ForeignError(f"{refusal} ({layer}); square filters, zero padding, no dilation")
+                    raise ZfnetError(f"{refusal} ({layer}); square filters, zero padding, no dilation")
                 kernel, stride, padding = layer.kernel_size[0], layer.stride[0], layer.padding[0]
                 convs.append(Conv("", layer.out_channels, kernel, stride, padding, layer.groups, ceil=False))
             case nn.Linear():
                 dense.append(Dense("", layer.out_features, dropout=0.0))
             case nn.ReLU():
                 if not bare:
-                    raise ForeignError(f"{refusal} (ReLU): no layer stands before it")
+                    raise ZfnetError(f"{refusal} (ReLU): no layer stands before it")
             case nn.MaxPool2d() | nn.LocalResponseNorm():
                 part = "pool" if isinstance(layer, nn.MaxPool2d) else "norm"
                 value = _pool(layer, refusal) if part == "pool" else _norm(layer, refusal, convs)
                 if dense or not convs or getattr(convs[-1], part):
-                    raise ForeignError(f"{refusal} ({kind}): no convolution stands before it")
+                    raise ZfnetError(f"{refusal} ({kind}): no convolution stands before it")
                 convs[-1] = replace(convs[-1], **{part: value})
             case nn.AdaptiveAvgPool2d():
                 _require_idle(place, layer, ArchSpec(name, _named(convs), (), 0, image_size))
             case nn.Dropout() | nn.Dropout2d() | nn.Flatten() | nn.Identity():
                 pass
             case _:
-                raise ForeignError(
-                    f"{refusal} ({kind}); the deconvnet knows "
-                    f"Conv2d, ReLU, MaxPool2d, LocalResponseNorm, Dropout, Flatten and Linear"
-                )
+                known = "Conv2d, ReLU, MaxPool2d, LocalResponseNorm, Dropout, Flatten and Linear"
+                raise ZfnetError(f"{refusal} ({kind}); the deconvnet knows {known}")
         bare = place if isinstance(layer, nn.Conv2d | nn.Linear) else ""
         sources += [layer] if bare else []
     if not convs or (bare and not dense):
-        raise ForeignError(f"{name} ends without a rectified convolution; there is nothing to project")
+        raise ZfnetError(f"{name} ends without a rectified convolution; there is nothing to project")
     classes = dense[-1].units if dense else 0
     hidden = tuple(replace(d, name=f"fc{6 + i}") for i, d in enumerate(dense[:-1]))
     if len(hidden) > 2:
-        raise ForeignError(f"{name} has {len(hidden)} hidden fully connected layers; two are the most")
+        raise ZfnetError(f"{name} has {len(hidden)} hidden fully connected layers; two are the most")
     return ArchSpec(name, _named(convs), hidden, classes, image_size), sources
 
 
@@ -131,11 +114,11 @@ def _require_finite(place: str, layer: nn.Module) -> None:
     """Refuse weights that are not there or not finite."""
     for name, value in layer.named_parameters(place, recurse=False):
         if is_lazy(value):
-            raise ForeignError(f"{name} has no shape yet; run the network once on a picture, then give it again")
+            raise ZfnetError(f"{name} has no shape yet; run the network once on a picture, then give it again")
         if value.is_meta:
-            raise ForeignError(f"{name} has no values (it lies on the device 'meta'); load the weights first")
+            raise ZfnetError(f"{name} has no values (it lies on the device 'meta'); load the weights first")
         if not value.isfinite().all():
-            raise ForeignError(f"{name} holds NaN or infinite values; load sound weights")
+            raise ZfnetError(f"{name} holds NaN or infinite values; load sound weights")
 
 
 def _leaves(module: nn.Module, place: str = "") -> Iterator[tuple[str, nn.Module]]:
@@ -147,10 +130,8 @@ def _leaves(module: nn.Module, place: str = "") -> Iterator[tuple[str, nn.Module
             if headed and name == "avgpool":
                 yield "flatten", nn.Flatten()
     elif any(True for _ in module.children()):
-        raise ForeignError(
-            f"cannot take apart {place or 'the network'} ({type(module).__name__}): it is not sequential; "
-            f"give an nn.Sequential, or torchvision's AlexNet or VGG"
-        )
+        what = f"{place or 'the network'} ({type(module).__name__}): it is not sequential"
+        raise ZfnetError(f"cannot take apart {what}; give an nn.Sequential, or torchvision's AlexNet or VGG")
     else:
         yield place, module
 
@@ -161,15 +142,15 @@ def _pool(module: nn.MaxPool2d, refusal: str) -> Pool:
         for value in (module.kernel_size, module.stride, module.padding, module.dilation)
     )
     if len(size) > 1 or len(stride) > 1 or padding != {0} or dilation != {1} or max(stride) > max(size):
-        raise ForeignError(f"{refusal} ({module}); square regions without padding or gaps")
+        raise ZfnetError(f"{refusal} ({module}); square regions without padding or gaps")
     if module.return_indices:
-        raise ForeignError(f"{refusal} ({module}): set its return_indices to False")
+        raise ZfnetError(f"{refusal} ({module}): set its return_indices to False")
     return Pool(*size, *stride, ceil=module.ceil_mode)
 
 
 def _norm(module: nn.LocalResponseNorm, refusal: str, convs: list[Conv]) -> Norm:
     if module.size % 2 == 0:
-        raise ForeignError(f"{refusal} ({module}): the sum needs an odd number of maps")
+        raise ZfnetError(f"{refusal} ({module}): the sum needs an odd number of maps")
     before = not (convs and convs[-1].pool)
     return Norm(module.size, module.alpha, module.beta, module.k, before_pool=before)
 
@@ -179,10 +160,9 @@ def _require_idle(place: str, module: nn.AdaptiveAvgPool2d, spec: ArchSpec) -> N
     *_, top = spec.shapes().values()
     sides = module.output_size if isinstance(module.output_size, tuple) else (module.output_size,) * 2
     if top[1:] != sides:
-        raise ForeignError(
-            f"{place} averages maps of {top[1]}x{top[2]} to {sides[0]}x{sides[1]} at {spec.image_size} pixels; "
-            f"give the input size at which it changes nothing, or the network without its classifier"
-        )
+        change = f"averages maps of {top[1]}x{top[2]} to {sides[0]}x{sides[1]} at {spec.image_size} pixels"
+        give = "give the input size at which it changes nothing, or the network without its classifier"
+        raise ZfnetError(f"{place} {change}; {give}")
 
 
 def _named(convs: list[Conv]) -> tuple[Conv, ...]:
@@ -201,9 +181,7 @@ def _compare(net: ConvNet, module: nn.Module) -> None:
     x = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
     expected, trace = module(x), net.trace(x)
     own = trace.logits if net.spec.classes else trace.stages[net.spec.convs[-1].name].output
-    if own.shape != expected.shape or not torch.allclose(
-        own, expected, rtol=1e-3, atol=1e-3 * expected.abs().max()
-    ):
-        raise ForeignError(
-            f"{net.spec.name} computes something else than its layers in sequence; give an nn.Sequential of them"
-        )
+    close = {"rtol": 1e-3, "atol": 1e-3 * expected.abs().max()}
+    if own.shape != expected.shape or not torch.allclose(own, expected, **close):
+        wrong = "computes something else than its layers in sequence"
+        raise ZfnetError(f"{net.spec.name} {wrong}; give an nn.Sequential of them")

@@ -1,7 +1,4 @@
-"""Architectures as data: Fig. 3, Krizhevsky's replica, every row of Table 2, their sizes and receptive fields.
-
-Nothing here imports torch: everything follows from the values by arithmetic.
-"""
+"""Architectures as data: Fig. 3, every row of Table 2, their sizes and receptive fields by arithmetic."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from itertools import accumulate, islice
 from math import prod, sqrt
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -40,10 +37,7 @@ class Sliding:
 
 @dataclass(frozen=True)
 class Pool(Sliding):
-    """Max pooling over regions of `size` at every `stride` (section 2.1; Fig. 3: 3x3 regions, stride 2).
-
-    With `ceil` the last, truncated region counts too, as in cuda-convnet.
-    """
+    """Max pooling over regions of `size` at every `stride` (section 2.1); with `ceil` the last may be truncated."""
 
     size: int = 3
     stride: int = 2
@@ -55,10 +49,7 @@ class Pool(Sliding):
 
 @dataclass(frozen=True)
 class Norm:
-    """Contrast normalisation over `size` neighbouring maps (section 2): x / (k + alpha/size * sum of squares)^beta.
-
-    Krizhevsky's network normalises before it pools, Fig. 3 after; the constants are his.
-    """
+    """Contrast normalisation over `size` neighbouring maps (section 2): x / (k + alpha/size * sum x^2)^beta."""
 
     size: int = 5
     alpha: float = 1e-4
@@ -71,10 +62,8 @@ class Norm:
 class Conv(Sliding):
     """A convolutional layer: filters, rectification, then optionally pooling and normalisation (section 2).
 
-    Filters of side `kernel`, one for each of `maps`, are applied at every `stride` positions, with `padding` zeros
-    on every side; with `ceil` also right and bottom, until they cover everything, as in cuda-convnet. Maps of one
-    of the `groups` see only their own block beneath (Krizhevsky's two GPUs). `std` is the deviation of the initial
-    weights (section 3).
+    With `ceil` zeros are added right and bottom until the filters cover everything, as in cuda-convnet. Maps of one
+    of the `groups` see only their own block beneath. `std` is the deviation of the initial weights (section 3).
     """
 
     name: str
@@ -104,11 +93,7 @@ class Conv(Sliding):
 
 @dataclass(frozen=True)
 class Dense:
-    """A fully connected layer (Fig. 3: layers 6 and 7, and the softmax layer `fc8`).
-
-    `dropout` is the share of its rectified outputs that training drops, `std` the deviation of its initial weights
-    (section 3).
-    """
+    """A fully connected layer (Fig. 3: layers 6, 7, `fc8`); training drops the share `dropout` of its outputs."""
 
     name: str
     units: int
@@ -116,25 +101,21 @@ class Dense:
     std: float = 0.01
 
 
-Shape = tuple[int, int, int]
-"""Maps (or units), rows, columns."""
+Shape = tuple[int, int, int]  # maps (or units), rows, columns
 
 LIMITS = (
     dict.fromkeys(("image_size", "maps", "units", "kernel", "stride", "groups", "size"), (Integral, 1, 10**6))
     | dict.fromkeys(("classes", "padding"), (Integral, 0, 10**6))
     | dict.fromkeys(("std", "softmax_std", "alpha", "beta"), (Real, 0, 10**6))
     | {"dropout": (Real, 0, 0.999), "k": (Real, 1e-6, 10**6)}
-)
-"""Kind, least and largest value of every number of an architecture."""
+)  # kind, least and largest value of every number of an architecture
 
 
 @dataclass(frozen=True)
 class ArchSpec:
     """A network as a value: its layers from the picture upwards, its input size in pixels and its classes.
 
-    `dense` are the hidden fully connected layers; the softmax layer `fc8` comes on top of them, unless there are 0
-    classes: a network without a classifier. A number out of `LIMITS` or a layer's name that cannot name a file is
-    an error.
+    The softmax layer `fc8` stands on top of the hidden layers `dense`, unless there are 0 classes: no classifier.
     """
 
     name: str
@@ -189,12 +170,7 @@ class ArchSpec:
         return self[name]
 
     def without(self, *names: str, name: str | None = None) -> ArchSpec:
-        """Return the network without some layers; their neighbours are joined (Table 2, "Removed").
-
-        Example:
-            >>> [layer.name for layer in KRIZHEVSKY.without("conv3", "conv4").layers]
-            ['conv1', 'conv2', 'conv5', 'fc6', 'fc7', 'fc8']
-        """
+        """Return the network without some layers; their neighbours are joined (Table 2, "Removed")."""
         if "fc8" in [self[removed].name for removed in names]:
             raise SpecError("the softmax layer fc8 stays; `features()` gives a network without a classifier")
         return replace(
@@ -219,18 +195,14 @@ class ArchSpec:
     def scaled(self, factor: float, image_size: int | None = None, name: str | None = None) -> ArchSpec:
         """Return the network with `factor` times as many maps and units, at another input size if given.
 
-        A narrow network keeps two things of the wide one, and both are the paper's at factor 1. The initial
-        deviations grow by sqrt(max(1, fan-in before / fan-in after)), so that activations start at the same scale.
-        The odds p / (1 - p) of dropout shrink by the factor, so that its noise is the same share of a sum over
-        units: an eighth of the units with half of them dropped would learn from noise eight times as strong.
+        A narrow network keeps two things of the wide one. The initial deviations grow by
+        sqrt(max(1, fan-in before / fan-in after)), so that activations start at the same scale. The odds
+        p / (1 - p) of dropout shrink by the factor, so that its noise is the same share of a sum over units.
         """
-        narrow = replace(
-            self,
-            name=name or f"{self.name}-x{factor:g}",
-            convs=tuple(replace(c, maps=max(round(c.maps * factor / c.groups), 1) * c.groups) for c in self.convs),
-            dense=tuple(replace(d, units=max(round(d.units * factor), 1)) for d in self.dense),
-            image_size=self.image_size if image_size is None else image_size,
-        )
+        widths = {c.name: max(round(c.maps * factor / c.groups), 1) * c.groups for c in self.convs}
+        widths |= {d.name: max(round(d.units * factor), 1) for d in self.dense}
+        narrow = self.resized(name or f"{self.name}-x{factor:g}", **widths)
+        narrow = replace(narrow, image_size=self.image_size if image_size is None else image_size)
         before, after = self.fan_in(), narrow.fan_in()
         growth = {layer: sqrt(max(1.0, n / after[layer])) for layer, n in before.items()}
         odds = {d.name: min(factor, 1) * d.dropout / (1 - d.dropout) for d in self.dense}
@@ -260,14 +232,7 @@ class ArchSpec:
         return dict(islice(steps.items(), list(steps).index(upto) + 1))
 
     def shapes(self, height: int | None = None, width: int | None = None) -> dict[str, Shape]:
-        """Return (maps, rows, columns) of `input` and of every layer and pool, from the picture upwards (Fig. 3).
-
-        `height` and `width` of the input are in pixels, by default `image_size`; too few are an error.
-
-        Example:
-            >>> [ZFNET.shapes()[name][1] for name in ("conv1", "pool1", "conv2", "pool2", "conv5", "pool5")]
-            [110, 55, 26, 13, 13, 6]
-        """
+        """Return (maps, rows, columns) of `input` and every layer and pool, from the picture upwards (Fig. 3)."""
         rows = self.image_size if height is None else height
         columns = rows if width is None else width
         maps, given, shapes = 3, f"{rows}x{columns}", {"input": (3, rows, columns)}
@@ -282,14 +247,11 @@ class ArchSpec:
     def smallest(self) -> int:
         """Return the side in pixels of the smallest input on which every map has a position."""
 
-        def fits(side: int) -> bool:
-            for step in self.steps().values():
-                side = step.side(side)
-                if side < 1:
-                    return False
-            return True
+        def least(side: int) -> int:
+            steps = self.steps().values()
+            return min(accumulate(steps, lambda side, step: max(step.side(side), 0) if side else 0, initial=side))
 
-        return 1 + bisect_left(range(1, 10**12), True, key=fits)
+        return 1 + bisect_left(range(1, 10**12), 1, key=least)
 
     def fan_in(self) -> dict[str, int]:
         """Return the inputs that one unit of each layer sums over."""
@@ -306,12 +268,7 @@ class ArchSpec:
         return fan_in
 
     def parameters(self) -> dict[str, int]:
-        """Return the number of weights and biases of each layer.
-
-        Example:
-            >>> sum(ZFNET.parameters().values())
-            62357608
-        """
+        """Return the number of weights and biases of each layer."""
         shapes, fan_in = self.shapes(), self.fan_in()
         return {layer.name: (fan_in[layer.name] + 1) * shapes[layer.name][0] for layer in self.layers}
 
@@ -330,9 +287,9 @@ class ArchSpec:
         try:
             convs = []
             for conv in values["convs"]:
-                pool = None if conv["pool"] is None else Pool(**conv["pool"])
-                norm = None if conv["norm"] is None else Norm(**conv["norm"])
-                convs.append(Conv(**conv | {"pool": pool, "norm": norm}))
+                parts = {"pool": Pool, "norm": Norm}
+                made = {name: None if conv[name] is None else kind(**conv[name]) for name, kind in parts.items()}
+                convs.append(Conv(**conv | made))
             dense = tuple(Dense(**each) for each in values["dense"])
             spec = cls(**values | {"convs": tuple(convs), "dense": dense})
             spec.fan_in()
@@ -365,19 +322,13 @@ KRIZHEVSKY = ArchSpec(
 )
 """The replica of Krizhevsky et al. [18] that Tables 1 and 2 start from."""
 
-NARROW = 1 / 8
-"""Width of the smoke profile's networks, as a share of the paper's."""
-
+NARROW = 1 / 8  # width of the smoke profile's networks, as a share of the paper's
 MINI = replace(ZFNET, classes=16).scaled(NARROW, image_size=64, name="mini")
 """`ZFNET`, narrow, at 64 pixels: for tests and the smoke profile."""
 
 
-def _named(*specs: ArchSpec) -> dict[str, ArchSpec]:
-    return {spec.name: spec for spec in specs}
-
-
 _wide = {"conv3": 512, "conv4": 1024, "conv5": 512}
-TABLE_2 = _named(
+_rows = (
     KRIZHEVSKY,
     KRIZHEVSKY.without("conv3", "conv4", name="krizhevsky-without-3-4"),
     KRIZHEVSKY.without("fc7", name="krizhevsky-without-7"),
@@ -391,17 +342,18 @@ TABLE_2 = _named(
     ZFNET.resized("zfnet-maps-512-1024-512", **_wide),
     ZFNET.resized("zfnet-fc-8192-maps-512-1024-512", fc6=8192, fc7=8192, **_wide),
 )
+TABLE_2 = {spec.name: spec for spec in _rows}
 """Every row of Table 2, in its order, under the names that `zfnet train` takes."""
 
-STEMS = _named(
-    *(
-        replace(spec, name=f"{spec.name}-{k}x{k}", convs=(replace(spec.convs[0], kernel=k), *spec.convs[1:]))
-        for spec, k in ((ZFNET, 11), (KRIZHEVSKY, 7))
+STEMS = {
+    f"{spec.name}-{k}x{k}": replace(
+        spec, name=f"{spec.name}-{k}x{k}", convs=(replace(spec.convs[0], kernel=k), *spec.convs[1:])
     )
-)
+    for spec, k in ((ZFNET, 11), (KRIZHEVSKY, 7))
+}
 """The crossed stems: each differs from its base in the filter size of layer 1 alone."""
 
-ARCHITECTURES = TABLE_2 | STEMS | _named(MINI)
+ARCHITECTURES = TABLE_2 | STEMS | {MINI.name: MINI}
 """All named architectures."""
 
 
@@ -452,15 +404,7 @@ class Field(NamedTuple):
 
 
 def receptive_field(spec: ArchSpec, layer: str) -> Field:
-    """Return the receptive field of the units of a layer, or of a pool, along one axis (Fig. 3).
-
-    Raises:
-        SpecError: No such layer, or one without maps.
-
-    Example:
-        >>> receptive_field(ZFNET, "conv5")
-        Field(size=139, stride=16, offset=-48)
-    """
+    """Return the receptive field of the units of a layer, or of a pool, along one axis (Fig. 3)."""
     first, end, stride = 0, 1, 1
     for step in reversed(spec.steps(layer).values()):
         first, end = step.reads(first, end)
@@ -485,8 +429,7 @@ class Span(NamedTuple):
 def spans(steps: dict[str, Conv | Pool], sides: Sequence[int], position: int) -> dict[str, Span]:
     """Return what a unit's filter, and every filter and pool beneath, reads for it, from the unit downwards.
 
-    `sides` are those of the input and of the maps above it, in the order of `steps`; what a unit does not see
-    because the maps end is left out at every step.
+    `sides` are those of the input and of the maps above it; what lies beyond the maps is left out at every step.
     """
     first, end, found = position, position + 1, {}
     for (name, step), side in reversed(list(zip(steps.items(), sides, strict=False))):
@@ -500,12 +443,7 @@ def spans(steps: dict[str, Conv | Pool], sides: Sequence[int], position: int) ->
 def input_window(
     spec: ArchSpec, layer: str, row: int, column: int, height: int | None = None, width: int | None = None
 ) -> Box:
-    """Return exactly the pixels that can change a unit, also at borders; empty where it sees only padding.
-
-    Example:
-        >>> input_window(ZFNET, "conv5", 0, 12)
-        Box(top=0, left=144, bottom=91, right=224)
-    """
+    """Return exactly the pixels that can change a unit, also at borders; empty where it sees only padding."""
     shapes, steps = spec.shapes(height, width), spec.steps(layer)
     _, rows, columns = shapes[layer]
     if not (0 <= row < rows and 0 <= column < columns):

@@ -1,8 +1,4 @@
-"""From a data set to training batches: which pictures, which views of them, in which order.
-
-What is drawn follows from the seed, the epoch and the number of the batch alone: a training that stops and
-continues has nothing random to remember.
-"""
+"""From a data set to training batches; what is drawn follows from seed, epoch and the number of the batch alone."""
 
 from __future__ import annotations
 
@@ -41,14 +37,7 @@ class Views(NamedTuple):
 
 
 def draw_views(rows: Tensor, room: int, how: str, rng: np.random.Generator) -> Views:
-    """Draw one view of each picture (section 3).
-
-    Args:
-        rows: int64 [n].
-        room: Side of the squares less the side of the crop.
-        how: `random`: any crop, mirrored or not; `ten`: the corners or the centre, mirrored or not; `centre`.
-        rng: Where chance comes from.
-    """
+    """Draw a view of each of the rows, int64 [n], whose squares have so much room around a crop (section 3)."""
     n = len(rows)
     mirrored = rng.random(n) < (0 if how == "centre" else 0.5)
     if how == "random":
@@ -119,14 +108,11 @@ def labels_of(data, classes: int) -> Tensor:
     """Return the labels of a data set, int64 [n]; one label a picture, of so many classes, or a `BatchError`."""
     labels = torch.as_tensor(np.asarray(data.labels))
     if labels.ndim != 1:
-        raise BatchError(
-            f"{data.name} has several labels a picture; a softmax is trained on one: choose another data set"
-        )
-    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-        raise BatchError(
-            f"{data.name} has labels from {int(labels.min())} to {int(labels.max())}, but the network has "
-            f"{classes} classes; build it with classes={int(labels.max()) + 1}"
-        )
+        raise BatchError(f"{data.name} has several labels a picture, where a softmax takes one; choose other data")
+    least, most = (int(labels.min()), int(labels.max())) if len(labels) else (0, 0)
+    if not 0 <= least <= most < classes:
+        wrong = f"labels from {least} to {most}, but the network has {classes} classes"
+        raise BatchError(f"{data.name} has {wrong}; build it with classes={most + 1}")
     return labels.long()
 
 
@@ -167,14 +153,7 @@ def _unreadable(data, rows: Tensor) -> dict[int, str]:
 class Batches:
     """The batches of a training: of `size` pictures over all processes, of which `rank` of `world` takes its part.
 
-    Args:
-        data: A pack, or any data set of pictures and labels, which `workers` processes decode.
-        preparation: Of the network: how large its squares and crops are.
-        size, classes, views, seed, exclude: As of the recipe, the network and the training.
-        device: Of the network; all squares of a pack are kept on a GPU that has room for them.
-
-    Raises:
-        BatchError: More pictures a batch than there are, or a batch that the processes cannot share evenly.
+    The data are a pack, or any data set, which `workers` processes decode; a GPU with room for it keeps a pack.
     """
 
     def __init__(
@@ -196,14 +175,11 @@ class Batches:
         self.labels, self.rows, self.workers = labels_of(data, classes), kept_rows(data, exclude), workers
         self.share, self.first = size // world, rank * size // world
         if size > len(self.rows):
-            raise BatchError(
-                f"a batch of {size} is impossible: {data.name} has {len(self.rows)} pictures to train on; "
-                f"choose a batch of at most that"
-            )
+            most = f"{data.name} has {len(self.rows)} pictures to train on"
+            raise BatchError(f"a batch of {size} is impossible: {most}; choose a batch of at most that")
         if size % world:
-            raise BatchError(
-                f"a batch of {size} cannot be shared by {world} processes; choose a multiple of {world} (--batch)"
-            )
+            choose = f"choose a multiple of {world} (--batch)"
+            raise BatchError(f"a batch of {size} cannot be shared by {world} processes; {choose}")
         self.on_gpu, needed = None, len(data) * 3 * preparation.short_side**2
         on_gpu = device is not None and device.type == "cuda" and hasattr(data, "batch")
         if on_gpu and needed <= torch.cuda.mem_get_info(device)[0] // 2:

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from .architecture import Box, Pool, SpecError, Unit, receptive_field
 from .fast.windows import project_units
-from .network import ConvNet, InputError, Stage, Trace
+from .files import ZfnetError
+from .network import ConvNet, Stage, Trace
 
 Switches = Literal["recorded", "centre", "random"]
 Sharing = Literal["add", "overwrite"]
@@ -32,10 +33,6 @@ def unpool(values: Tensor, switches: Tensor, size: Sequence[int], sharing: Shari
 
     Returns:
         [n, maps, rows, columns]; 0 where no switch points.
-
-    Example:
-        >>> unpool(torch.tensor([[[[1.0, 2.0]]]]), torch.tensor([[[[1, 1]]]]), (1, 3)).tolist()
-        [[[[0.0, 3.0, 0.0]]]]
     """
     flat = values.new_zeros(*values.shape[:2], size[0] * size[1])
     values, switches = values.flatten(2), switches.flatten(2)
@@ -102,12 +99,6 @@ def project(
 
     Raises:
         SpecError: No such layer, one without maps, or a signal of another shape than its maps.
-
-    Example:
-        >>> from zfnet_lib import MINI, ConvNet
-        >>> trace = ConvNet(MINI).trace(torch.randn(1, 3, 64, 64))
-        >>> project(trace, "conv2", trace["conv2"].maps, rectify="both").shape
-        torch.Size([1, 3, 64, 64])
     """
     maps = trace[trace.net.spec.conv(layer).name].maps
     if signal.shape != maps.shape:
@@ -141,10 +132,7 @@ def deconv(trace: Trace, layer: str, unit: tuple[int, int, int]) -> Tensor:
         unit: Map, row and column.
 
     Returns:
-        [n, 3, H, W].
-
-    Raises:
-        SpecError: No such layer or unit.
+        [n, 3, H, W]; a layer or unit that does not exist is a `SpecError`.
 
     Example:
         >>> from zfnet_lib import MINI, ConvNet
@@ -173,10 +161,7 @@ def strongest_unit(maps: Tensor, map_: int | None = None) -> tuple[int, int, int
 
 
 class Projections(NamedTuple):
-    """Projections of many units, each [3, size, size], cut to its receptive field, and the boxes of these fields.
-
-    Near the border a box reaches over the edge of the prepared picture; there the projection is 0.
-    """
+    """Projections of units, each [3, size, size] of its receptive field, 0 beyond the picture; and these boxes."""
 
     projections: list[Tensor]
     boxes: list[Box]
@@ -185,10 +170,9 @@ class Projections(NamedTuple):
 def deconv_units(net: ConvNet, x: Tensor, units: Sequence[Unit], batch: int | None = None) -> Projections:
     """Project many units of many pictures, each cut to its receptive field (Figs. 2 and 4).
 
-    The same as `deconv`, but only what a unit can see is computed. In float64 the results agree to 1e-10 on any
-    picture: there every picture is passed forward as a whole, and the windows take its switches. In float32 the
-    windows are passed forward alone, and two activations that are equal up to rounding can swap a switch, as
-    between any two orders of summation; `zfnet bench deconv` counts how often.
+    The same as `deconv`, but only what a unit can see is computed. In float64 the results agree to 1e-10: every
+    picture is passed forward as a whole, and the windows take its switches. In float32 the windows are passed
+    forward alone, and two activations that are equal up to rounding can swap a switch (see `zfnet bench deconv`).
 
     Args:
         net: The network.
@@ -200,18 +184,11 @@ def deconv_units(net: ConvNet, x: Tensor, units: Sequence[Unit], batch: int | No
         `Projections`, in the order of `units`.
 
     Raises:
-        SpecError: A unit that does not exist.
-        InputError: Wrong shape, or values that are not finite.
-
-    Example:
-        >>> from zfnet_lib import MINI, ConvNet
-        >>> shown = deconv_units(ConvNet(MINI), torch.randn(2, 3, 64, 64), [Unit(1, "conv2", 0, 5, 5)])
-        >>> shown.projections[0].shape, shown.boxes
-        (torch.Size([3, 27, 27]), [Box(top=40, left=40, bottom=67, right=67)])
+        ZfnetError: A unit that does not exist, a wrong shape, or values that are not finite.
     """
     net.check(x, anywhere=True)
     if batch is not None and batch < 1:
-        raise InputError(f"{batch} units cannot be projected together; give batch=1 or more, or leave it out")
+        raise ZfnetError(f"{batch} units cannot be projected together; give batch=1 or more, or leave it out")
     shapes = net.spec.shapes(*x.shape[-2:])
     for unit in units:
         if not 0 <= unit.image < len(x):
@@ -238,9 +215,8 @@ def places(stage: Stage, pool: Pool, switches: Switches, generator: torch.Genera
         first = torch.arange(shape[axis]) * pool.stride
         length = (first + pool.size).clamp(max=stage.maps.shape[axis]) - first  # the last regions may be truncated
         first, length = (each.view(-1, *[1] * (3 - axis)) for each in (first, length))
-        chosen = (
-            (length - 1) // 2 if switches == "centre" else (torch.rand(shape, generator=generator) * length).long()
-        )
+        random = switches == "random"
+        chosen = (torch.rand(shape, generator=generator) * length).long() if random else (length - 1) // 2
         along.append((first + chosen).expand(shape))
     rows, columns = along
     return (rows * stage.maps.shape[3] + columns).to(stage.maps.device)

@@ -44,20 +44,12 @@ GB = 10**9
 
 def diagnose() -> Iterator[str]:
     """Yield a report line by line: what is here, and for what is missing the command that brings it."""
-    sections = {
-        "Packages": packages(),
-        "Programs": programs(),
-        "Machine": machine(),
-        f"Data sets in {data_root()}": data_sets(),
-        "Weights": weights(),
-        "Atlases": atlases(),
-        "Stored results": stored(),
-        "Integrity": integrity(),
-        "Profiles": profiles(),
-    }
-    for title, lines in sections.items():
+    sections = {"Packages": packages, "Programs": programs, "Machine": machine}
+    sections |= {f"Data sets in {data_root()}": data_sets, "Weights": weights, "Atlases": atlases}
+    sections |= {"Stored results": stored, "Integrity": integrity, "Profiles": profiles}
+    for title, section in sections.items():
         yield title
-        for name, said in lines:
+        for name, said in section():
             yield f"  {name:28}{said}".rstrip()
 
 
@@ -89,16 +81,12 @@ def programs() -> Iterator[Line]:
         yield name, found or f"missing: {without}"
     spec = KernelSpecManager().get_kernel_spec("python3")
     program = Path(spec.argv[0])  # a bare `python` is replaced by the interpreter that asks
-    if not program.is_absolute() or program.parent == Path(sys.executable).parent:
-        yield "kernel python3", "this environment's"
-        return
-    yield (
-        "kernel python3",
-        (
-            f"{program}, as {spec.resource_dir} says: another environment's, which JupyterLab and papermill take; "
-            f"zfnet run and the book do not; remove that folder, or take it off JUPYTER_PATH"
-        ),
+    own = not program.is_absolute() or program.parent == Path(sys.executable).parent
+    other = (
+        f"{program}, as {spec.resource_dir} says: another environment's, which JupyterLab and papermill take; "
+        f"zfnet run and the book do not; remove that folder, or take it off JUPYTER_PATH"
     )
+    yield "kernel python3", "this environment's" if own else other
 
 
 def machine() -> Iterator[Line]:
@@ -124,7 +112,8 @@ def data_sets() -> Iterator[Line]:
         else:
             for split in entry.splits:
                 with suppress(ZfnetError):
-                    packed += [split] if open_pack(name, split) else []
+                    open_pack(name, split)
+                    packed.append(split)
             rest = f"packed: {', '.join(packed)}" if packed else f"not packed: zfnet pack {name}"
             yield name, f"fetched, {rest}"
 
@@ -213,8 +202,7 @@ def _missing_data(name: str) -> str:
     entry = dataset_entry(name)
     if entry.reader is None or dataset_folder(name).is_dir():
         return ""
-    at_hand = not entry.archives or not entry.archives[0].url
-    return f"zfnet fetch {name}" + " --from ARCHIVE" * at_hand
+    return f"zfnet fetch {name}" + ("" if entry.archives and entry.archives[0].url else " --from ARCHIVE")
 
 
 def _missing_weights(name: str) -> str:

@@ -19,27 +19,15 @@ from .network import ConvNet
 BATCH = 64
 
 
-class EvaluationError(ZfnetError, ValueError):
-    """Networks that cannot be evaluated, alone or together."""
-
-
 @dataclass(frozen=True)
 class Errors:
-    """Errors over a data set, in percent.
+    """Errors over a data set, in percent."""
 
-    Attributes:
-        top1: Share of the pictures whose label is not the most probable class.
-        top5: Share of those whose label is not among the five most probable.
-        per_class: float64 [classes], top-1 error of each class; NaN for a class without pictures.
-        n: Pictures.
-        views: 1 or 10.
-    """
-
-    top1: float
-    top5: float
-    per_class: np.ndarray
-    n: int
-    views: int
+    top1: float  # share of the pictures whose label is not the most probable class
+    top5: float  # … not among the five most probable
+    per_class: np.ndarray  # float64 [classes], at top 1; NaN for a class without pictures
+    n: int  # pictures
+    views: int  # 1 or 10
 
     def extremes(self, k: int) -> tuple[list[int], list[int]]:
         """Return the k classes with the lowest error, lowest first, and the k with the highest, highest first."""
@@ -57,17 +45,8 @@ def errors(
 ) -> Errors:
     """Return the errors of a network, or of several whose probabilities are averaged (section 3; Table 1).
 
-    Networks compute in the precision of their weights and are left in evaluation mode: dropout is off.
-
-    Args:
-        nets: One network, or an ensemble; architectures and preparations may differ, classes may not.
-        data: A pack, or any data set of pictures and labels.
-        views: 1: the centre; 10: softmax averaged over the corners, the centre, and their mirrors.
-        rows: Which pictures; all by default.
-        progress: Show a bar.
-
-    Raises:
-        EvaluationError: No networks, different classes, another number of views, or no pictures.
+    Networks compute in the precision of their weights and are left in evaluation mode: dropout is off. Views are 1
+    (the centre) or 10 (the corners, the centre and their mirrors); `rows` are all pictures by default.
     """
     return summary(tallies(nets, data, views, rows=rows, progress=progress), views)
 
@@ -76,20 +55,18 @@ def tallies(nets, data, views: int = 1, *, rows: Sequence[int] | None = None, pr
     """Return how many pictures each class has, and how many are wrong at top 1 and at top 5: int64 [classes, 3]."""
     nets = [net.eval() for net in ([nets] if isinstance(nets, ConvNet) else nets)]
     if views not in (1, 10):
-        raise EvaluationError(f"views = {views}; the paper's are 1 (the centre) or 10 (corners, centre, mirrors)")
+        raise ZfnetError(f"views = {views}; the paper's are 1 (the centre) or 10 (corners, centre, mirrors)")
     classes, *others = sorted({net.spec.classes for net in nets}) or [0]
     if others or not classes:
         counts = ", ".join(map(str, [classes, *others])) if nets else "no"
-        raise EvaluationError(
-            f"networks of {counts} classes cannot be evaluated together; choose networks with the same classifier"
-        )
+        raise ZfnetError(f"networks of {counts} classes cannot be evaluated together; choose those of one kind")
     labels, device = labels_of(data, classes), nets[0].device
     rows = torch.arange(len(labels)) if rows is None else torch.as_tensor(rows, dtype=torch.int64)
 
     def ranked(part: Tensor) -> Tensor:
         total = sum(probabilities(net, squares_of(data, part, net.preparation), views) for net in nets)
         if not total.isfinite().all():
-            raise EvaluationError(f"the probabilities of {nets[0].spec.name} are not finite; train it again")
+            raise ZfnetError(f"the probabilities of {nets[0].spec.name} are not finite; train it again")
         return ranks(total / len(nets), labels[part])
 
     tally, parts = np.zeros((classes, 3), np.int64), rows.split(BATCH)
@@ -104,19 +81,14 @@ def summary(tally: np.ndarray, views: int = 1) -> Errors:
     """Return the errors that tallies amount to."""
     n, wrong1, wrong5 = tally.sum(0).tolist()
     if not n:
-        raise EvaluationError("there are no pictures to evaluate on; choose another data set or split")
+        raise ZfnetError("there are no pictures to evaluate on; choose another data set or split")
     with np.errstate(invalid="ignore"):
         per_class = 100 * tally[:, 1] / tally[:, 0]
     return Errors(100 * wrong1 / n, 100 * wrong5 / n, per_class, n, views)
 
 
 def ranks(probabilities: Tensor, labels: Tensor) -> Tensor:
-    """Return how many classes come before the label, int64 [n]; of equal ones the earlier class comes first.
-
-    Example:
-        >>> ranks(torch.tensor([[0.5, 0.3, 0.2], [0.2, 0.4, 0.4]]), torch.tensor([1, 2])).tolist()
-        [1, 1]
-    """
+    """Return how many classes come before the label, int64 [n]; of equal ones the earlier class comes first."""
     own = probabilities.gather(1, labels[:, None])
     earlier = torch.arange(probabilities.shape[1]) < labels[:, None]
     return ((probabilities > own) | ((probabilities == own) & earlier)).sum(1)

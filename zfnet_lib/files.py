@@ -1,8 +1,6 @@
 """Where things live, and the one way in which files are written, locked, checked and cached.
 
-What is stored has its SHA-256 beside it: a file in `NAME.sha256`, a folder in its own `SHA256SUMS`; what has none
-is believed. What is being written is called `.NAME.MACHINE.PID.part`, the folder that it replaces for a moment
-`.NAME.MACHINE.PID.old`; the lock of a folder is `.NAME.lock` beside it.
+What is stored has its SHA-256 beside it, in `NAME.sha256` or in a folder's `SHA256SUMS`; what has none is believed.
 """
 
 from __future__ import annotations
@@ -34,6 +32,7 @@ if not (PROJECT / "notebooks/fig1.ipynb").exists():
     PROJECT = next((folder for folder in around if (folder / "notebooks/fig1.ipynb").exists()), Path.cwd())
 
 _MACHINE = platform.node().partition(".")[0] or "machine"
+# What is being written is called .NAME.MACHINE.PID.part, and the folder that it replaces .NAME.MACHINE.PID.old.
 _LEFT = re.compile(r"\.(?P<name>.+?)(\.(?P<machine>[^.]+))?\.(?P<pid>\d+)\.(part|old)", re.DOTALL)
 _WRITING: set[str] = set()  # the names of what this process writes at the moment
 
@@ -121,11 +120,7 @@ def notice(sentence: str) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` on success, remove it on any error.
-
-    A reader therefore sees the old file or folder or the whole new one, never a part. A place that cannot be
-    written, or a full disk, is an `UnwritableError`.
-    """
+    """Yield a temporary path beside `path`, renamed to it on success and removed on any error: all or nothing."""
     temporary = path.with_name(f".{path.name}.{_MACHINE}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -146,10 +141,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def put(temporary: Path, path: Path) -> None:
-    """Rename what is written to its place; a folder that is there steps aside until then.
-
-    A kill between these two renames leaves the old folder aside, and `is_there` or the next write puts it back.
-    """
+    """Rename what is written to its place; after a kill half-way `is_there` or the next write puts the old back."""
     aside = path.with_name(f".{path.name}.{_MACHINE}.{os.getpid()}.old")
     _WRITING.add(aside.name)
     try:
@@ -176,32 +168,25 @@ def storing(path: Path) -> Iterator[Path]:
 
 def seal(folder: Path, *names: str) -> None:
     """Write the hashes of some files of a folder, of all by default; `storing` does so itself."""
-    names = names or tuple(sorted(_files(folder)))
+    every = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    names = names or tuple(sorted(name for name in every if name != SUMS))
     (folder / SUMS).write_text("".join(f"{sha256(folder / name)}  {name}\n" for name in names))
 
 
 def check(path: Path, *names: str) -> None:
-    """Compare a stored file, or some or all files of a stored folder, with the hashes beside them.
-
-    A `DamagedError` says which file differs or is missing; the caller names the place and the repair.
-    """
+    """Compare a stored file, or all or some files of a folder, with their hashes; `DamagedError` names it."""
     if not is_there(path) or not _sums(path).is_file():
         return
-    files, known = _files(path), defaultdict(list)
+    known = defaultdict(list)
     for line in _sums(path).read_text(errors="replace").splitlines():
         digest, _, name = line.partition("  ")
         known[name].append(digest)
     for name in names or tuple(known):
-        if name not in files:
+        file = path / name if path.is_dir() else path.with_name(name)
+        if not file.is_file():
             raise DamagedError(f"{name} is missing")
-        if sha256(files[name]) not in known[name]:
+        if sha256(file) not in known[name]:
             raise DamagedError(f"the SHA-256 of {name} differs from the one in {_sums(path).name}")
-
-
-def _files(path: Path) -> dict[str, Path]:
-    """Return the files of a stored folder, or the stored file itself, by name."""
-    inside, root = (path.rglob("*"), path) if path.is_dir() else ((path,), path.parent)
-    return {file.relative_to(root).as_posix(): file for file in inside if file.is_file() and file != _sums(path)}
 
 
 def _sums(path: Path) -> Path:

@@ -16,17 +16,11 @@ from torch.nn.functional import interpolate
 
 from .files import ZfnetError
 
-GREY = 128
-"""The grey that means 0: to a network whose mean is not known, in projections, beyond edges, where transparent."""
-
+GREY = 128  # means 0: to a network whose mean is not known, in projections, beyond edges, where transparent
+# What a picture's content may be, whatever its name ends in. Pillow would hand PostScript to another program.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
-"""What a picture's content may be, whatever its name ends in. Pillow would hand PostScript to another program."""
-
-MOST = 89_000_000
-"""Pixels of a picture; at a few more Pillow begins to warn of decompression bombs."""
-
-LONGEST = 10
-"""Times that the longer side of a picture is as long as the shorter one; of more, the middle is looked at."""
+MOST = 89_000_000  # pixels of a picture; at a few more Pillow begins to warn of decompression bombs
+LONGEST = 10  # times that the longer side may be as long as the shorter one; of more, the middle is looked at
 
 
 class PictureError(ZfnetError, ValueError):
@@ -34,20 +28,11 @@ class PictureError(ZfnetError, ValueError):
 
 
 def as_picture(image: Image.Image | np.ndarray | Tensor) -> Tensor:
-    """Turn a PIL picture or an array into a picture tensor.
+    """Turn a PIL picture or a uint8 array [h, w], [h, w, 3] or [h, w, 4] into a picture tensor, uint8 [3, h, w].
 
     What is transparent is laid on `GREY`. Grey of 16 bits is divided by 257. Nothing says what 32-bit integers and
     floats range over: they are scaled by the smallest of 0 to 1, 0 to 255 and 0 to 65535 that holds them all, and
     stretched from the least to the largest where none does.
-
-    Args:
-        image: A PIL picture of any mode, a uint8 array [h, w], [h, w, 3] or [h, w, 4], or a uint8 tensor [3, h, w].
-
-    Returns:
-        uint8 [3, h, w].
-
-    Raises:
-        PictureError: Another type or shape, no pixels, or values that are not finite.
     """
     if isinstance(image, Tensor):
         if image.dtype != torch.uint8 or image.ndim != 3 or len(image) != 3 or not image.numel():
@@ -84,15 +69,7 @@ def as_picture(image: Image.Image | np.ndarray | Tensor) -> Tensor:
 
 
 def read_picture(file: str | Path | bytes, name: str = "") -> Tensor:
-    """Read a picture of one of `FORMATS`, upright, as uint8 [3, h, w]; of several frames the first.
-
-    Transparency and grey of more than 8 bits become what `as_picture` says. A file that is missing, is no picture,
-    is damaged, or has more than `MOST` pixels is a `PictureError`.
-
-    Args:
-        file: Its path, or its content.
-        name: What errors call it; the path by default.
-    """
+    """Read a file of one of `FORMATS`, or its content, upright, as uint8 [3, h, w]; of several frames the first."""
     name = name or str(file)
     try:
         with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS) as image:
@@ -113,20 +90,14 @@ def read_picture(file: str | Path | bytes, name: str = "") -> Tensor:
 
 
 def middle(height: int, width: int) -> tuple[int, int, int, int]:
-    """Return top, left, height and width of what is looked at: all, or the middle of a very long picture.
-
-    Its centre square needs no more, and resized as a whole a line of 30,000 pixels takes gigabytes.
-    """
+    """Return top, left, height and width of what is looked at: all, or the middle of a very long picture."""
     most = LONGEST * min(height, width)
     rows, columns = min(height, most), min(width, most)
     return (height - rows) // 2, (width - columns) // 2, rows, columns
 
 
 def resize_short_side(picture: Tensor, side: int) -> Tensor:
-    """Resize uint8 [..., h, w] so that the shorter side has `side` pixels (section 3: 256), antialiased bicubic.
-
-    Of a very long picture the `middle` is taken.
-    """
+    """Resize uint8 [..., h, w] so that the shorter side has `side` pixels (section 3: 256), antialiased bicubic."""
     if min(picture.shape[-2:]) == side:
         return picture
     top, left, h, w = middle(*picture.shape[-2:])
@@ -143,22 +114,7 @@ def centre_square(picture: Tensor, side: int) -> Tensor:
 
 
 def ten_views(x: Tensor, crop: int) -> Tensor:
-    """Cut the four corners and the centre and mirror each: the ten sub-crops of section 3.
-
-    Args:
-        x: [n, c, h, w].
-        crop: Side of a view in pixels, at most min(h, w).
-
-    Returns:
-        [10, n, c, crop, crop]: top left, top right, bottom left, bottom right, centre, then their mirrors.
-
-    Raises:
-        PictureError: The picture is smaller than a view.
-
-    Example:
-        >>> ten_views(torch.zeros(2, 3, 256, 256), 224).shape
-        torch.Size([10, 2, 3, 224, 224])
-    """
+    """Cut the corners and the centre of [n, c, h, w] and mirror each (section 3): [10, n, c, crop, crop]."""
     h, w = x.shape[-2:]
     if crop > min(h, w):
         raise PictureError(f"a view of {crop} pixels does not fit into {h}x{w}; resize the picture first")
@@ -169,26 +125,16 @@ def ten_views(x: Tensor, crop: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Preparation:
-    """How pictures become a network's input (section 3); it travels with the weights.
+    """How pictures become a network's input (section 3); it travels with the weights."""
 
-    Attributes:
-        short_side: The shorter side is resized to this many pixels; the centre square of it is kept.
-        crop: Side of the view that the network sees, at most `short_side`.
-        mean: Subtracted, in [0, 255]: per pixel [3, short_side, short_side], or per channel [3, 1, 1].
-        scale: Divides after the mean, [3, 1, 1]; ones for the paper's networks, whose input is raw.
-    """
-
-    short_side: int
-    crop: int
-    mean: Tensor
-    scale: Tensor
+    short_side: int  # the shorter side is resized to this many pixels, and the centre square kept
+    crop: int  # side of the view that the network sees, at most `short_side`
+    mean: Tensor  # subtracted, in [0, 255]: per pixel [3, short_side, short_side], or per channel [3, 1, 1]
+    scale: Tensor  # divides after the mean, [3, 1, 1]; ones for the paper's networks, whose input is raw
 
     @classmethod
     def grey(cls, crop: int) -> Preparation:
-        """Return the preparation before any training mean is known: mean 128 everywhere, raw range.
-
-        The short side keeps the paper's proportion, 256 for a crop of 224.
-        """
+        """Return the preparation before any training mean is known: mean 128, raw range, 256 pixels for 224."""
         return cls(round(crop * 256 / 224), crop, torch.full((3, 1, 1), float(GREY)), torch.ones(3, 1, 1))
 
     def resized(self, crop: int) -> Preparation:
@@ -208,11 +154,7 @@ class Preparation:
         return (squares.float() - self.mean.to(squares.device)) / self.scale.to(squares.device)
 
     def __call__(self, pictures: Tensor | Sequence) -> Tensor:
-        """Prepare one or several pictures, as `as_picture` takes them, in the centre view.
-
-        Returns:
-            float32 [n, 3, crop, crop]; 0 is the mean.
-        """
+        """Prepare one or several pictures (see `as_picture`) in the centre view: float32 [n, 3, crop, crop]."""
         if isinstance(pictures, Image.Image | np.ndarray) or (isinstance(pictures, Tensor) and pictures.ndim == 3):
             pictures = [pictures]
         if not len(pictures):
@@ -231,35 +173,15 @@ class FigureError(ZfnetError, ValueError):
 
 
 def robust_maximum(pixels: np.ndarray) -> float:
-    """Return the 99th percentile of the absolute values that are not 0; 1 where all are 0.
-
-    A projection is 0 outside its receptive field, so zeros say nothing about its contrast.
-
-    Example:
-        >>> robust_maximum(np.array([0.0, 0.0, -2.0]))
-        2.0
-    """
+    """Return the 99th percentile of the absolute values that are not 0, as all beyond a field are; 1 of none."""
     size = np.abs(pixels)[pixels != 0]
     return float(np.percentile(size, 99)) if size.size else 1.0
 
 
 def projection_image(pixels: np.ndarray, scale: float | None = None) -> np.ndarray:
-    """Colour a projection as in Fig. 2: 0 is the grey 128, `scale` full contrast, the same for all three colours.
+    """Colour a projection [3, h, w] as in Fig. 2: 0 is the grey 128, `scale` full contrast; uint8 [h, w, 3].
 
-    Args:
-        pixels: Finite values [3, h, w].
-        scale: The absolute value that reaches 1 or 255; what exceeds it is clipped. By default the
-            `robust_maximum`, so that a few extreme pixels do not leave the rest grey.
-
-    Returns:
-        uint8 [h, w, 3].
-
-    Raises:
-        FigureError: Another shape, values that are not finite, or a scale that is not positive.
-
-    Example:
-        >>> projection_image(np.array([[[0.0, 2.0]], [[0.0, 0.0]], [[0.0, -9.0]]]), scale=2).tolist()
-        [[[128, 128, 128], [255, 128, 1]]]
+    By default the scale is the `robust_maximum`, so that a few extreme pixels do not leave the rest grey.
     """
     pixels = np.asarray(pixels, dtype=np.float64)
     if pixels.ndim != 3 or pixels.shape[0] != 3 or not pixels.size:

@@ -1,4 +1,4 @@
-"""The machine: threads and processes that work alone on a part, processes that share a batch, the allocator."""
+"""Threads and processes that work on parts side by side, processes that share a batch, the allocator."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from multiprocessing import parent_process
 from pathlib import Path
 from threading import Thread
@@ -25,11 +25,7 @@ from .files import ZfnetError
 
 @contextmanager
 def threads(n: int, each: int | None = None) -> Iterator[ThreadPoolExecutor]:
-    """Yield a pool of `n` threads; inside an operation each uses `each` cores, by default its share of torch's.
-
-    Parts of a batch that run side by side meet once a step; threads inside every operation meet thousands of times,
-    and each time wait for the slowest, which is several times slower on cores that other programs use too.
-    """
+    """Yield a pool of `n` threads; inside an operation each uses `each` cores, by default its share of torch's."""
     before = torch.get_num_threads()
     each = each or max(1, before // n)
     try:
@@ -51,11 +47,7 @@ def ahead(pool: Executor, job: Callable, parts: Iterable, depth: int) -> Iterato
 
 
 def in_processes(job: Callable, parts: Sequence, n: int) -> Iterator[Any]:
-    """Yield job(part) of each part in order, computed by `n` processes up to two parts ahead, or here if n is 0.
-
-    Results come through pipes: no shared memory is needed, of which containers have little. A process that ended
-    before its work is a `ZfnetError`.
-    """
+    """Yield job(part) of each part in order, computed by `n` processes up to two parts ahead, or here if n is 0."""
     n = min(n, len(parts))
     if n == 0 or len(parts) == 1:
         yield from map(job, parts)
@@ -64,10 +56,8 @@ def in_processes(job: Callable, parts: Sequence, n: int) -> Iterator[Any]:
     try:
         yield from map(pickle.loads, ahead(pool, _worked, parts, 2 * n))
     except BrokenProcessPool:
-        raise ZfnetError(
-            "a process that read pictures ended before its work, perhaps for lack of memory; free memory, or let "
-            "fewer processes work, and run the command again"
-        ) from None
+        ended = "a process that read pictures ended before its work, perhaps for lack of memory"
+        raise ZfnetError(f"{ended}; let fewer processes work, and run the command again") from None
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -81,7 +71,8 @@ def _begin_work(job: Callable) -> None:
 
 
 def _worked(part: Any) -> bytes:
-    return pickle.dumps(_job(part))  # as bytes: torch would pass tensors through shared memory
+    # As bytes: torch would pass tensors through shared memory, of which containers have little.
+    return pickle.dumps(_job(part))
 
 
 def end_with_parent() -> None:
@@ -91,10 +82,7 @@ def end_with_parent() -> None:
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Join the processes that `torchrun` started, each with its own GPU if there are any; else do nothing.
-
-    The first one alone prints; errors are told by all.
-    """
+    """Join the processes that `torchrun` started, if any, each with its own GPU; only the first one prints."""
     if "LOCAL_RANK" not in os.environ:
         yield
         return
@@ -103,12 +91,11 @@ def process_group() -> Iterator[None]:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     distributed.init_process_group("nccl" if on_gpus else "gloo")
     try:
-        with ExitStack() as stack:
-            if not is_first():
-                nowhere = stack.enter_context(Path(os.devnull).open("w"))
-                stack.enter_context(redirect_stdout(nowhere))
-                stack.enter_context(redirect_stderr(nowhere))
+        if is_first():
             yield
+        else:
+            with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+                yield
     finally:
         distributed.destroy_process_group()
 
@@ -144,9 +131,8 @@ def has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool | None:
 def tune_allocator() -> bool:
     """Tell glibc to keep freed memory for the next step, and return whether there was a glibc to tell.
 
-    Large tensors are otherwise mapped, zeroed page by page and unmapped at every operation; the arenas that glibc
-    gives to threads are unmapped in the same way, so all threads use the one that is kept. Process-wide, so
-    programs call it at their start; importing this package never does.
+    Large tensors are otherwise mapped, zeroed page by page and unmapped at every operation, and so are the arenas
+    of threads, which therefore share one. Process-wide: programs call it at their start, importing never does.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform.startswith("linux") else None
     settings = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, 2**31 - 1), "M_ARENA_MAX": (-8, 1)}

@@ -13,30 +13,18 @@ from .architecture import ArchSpec, Conv, Dense, SpecError
 from .files import ZfnetError
 from .images import Preparation
 
-RADIUS = 0.1
-"""The fixed radius of section 3: no convolution filter keeps a larger root mean square."""
-
-CACHED = 2**17
-"""Values that contrast normalisation treats at a time, so that they stay in a processor's cache."""
-
-
-class InputError(ZfnetError, ValueError):
-    """An input that the network cannot take."""
+RADIUS = 0.1  # of section 3: no convolution filter keeps a larger root mean square
+CACHED = 2**17  # values that contrast normalisation treats at a time, so that they stay in a processor's cache
 
 
 def contrast_normalise(x: Tensor, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0) -> Tensor:
     r"""Divide each value by the energy of its neighbouring maps (section 2, step iv; constants of [18]).
 
     $y_i = x_i \, d_i^{-\beta}$ with $d_i = k + \frac{\alpha}{size} \sum_{|j - i| \le size/2} x_j^2$, the same as
-    `torch.nn.functional.local_response_norm(x, size, alpha, beta, k)`, several times faster; x is
-    [n, maps, h, w], `size` odd.
-
-    Example:
-        >>> contrast_normalise(torch.ones(1, 1, 1, 1), alpha=10.0, beta=1.0).item()
-        0.25
+    `torch.nn.functional.local_response_norm(x, size, alpha, beta, k)`, several times faster; `size` is odd.
     """
     if size % 2 == 0:
-        raise ValueError(f"the window of contrast normalisation has an odd size; given {size}")
+        raise ZfnetError(f"the window of contrast normalisation has an odd size; given {size}")
     return _ContrastNorm.apply(x, size, alpha, beta, k)
 
 
@@ -96,35 +84,21 @@ def _window_sum(x: Tensor, size: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Stage:
-    """What one layer computed.
+    """What one layer computed."""
 
-    Attributes:
-        maps: The rectified maps [n, maps, h, w], before pool and normalisation; [n, units] for fc6, fc7.
-        switches: int64 [n, maps, h', w'] where the layer pools: the flat position in its map of the maximum
-            of each region (section 2.1); otherwise None.
-        output: What the next layer sees: `maps` after pool and normalisation.
-    """
-
-    maps: Tensor
-    switches: Tensor | None
-    output: Tensor
+    maps: Tensor  # rectified [n, maps, h, w], before pool and normalisation; [n, units] for fc6, fc7
+    switches: Tensor | None  # int64 [n, maps, h', w'] of a pool: each region's maximum, as a flat place in its map
+    output: Tensor  # what the next layer sees: `maps` after pool and normalisation
 
 
 @dataclass(frozen=True)
 class Trace:
-    """One forward pass as a value.
-
-    Attributes:
-        net: The network that made it.
-        x: Its input [n, 3, H, W].
-        stages: By layer name, from the picture upwards.
-        logits: [n, classes], or None without a classifier or where the pass stopped earlier.
-    """
+    """One forward pass as a value."""
 
     net: ConvNet
-    x: Tensor
-    stages: dict[str, Stage]
-    logits: Tensor | None
+    x: Tensor  # [n, 3, H, W]
+    stages: dict[str, Stage]  # by layer name, from the picture upwards
+    logits: Tensor | None  # [n, classes]; None without a classifier or where the pass stopped earlier
 
     def __getitem__(self, layer: str) -> Stage:
         if layer not in self.stages:
@@ -142,12 +116,6 @@ class ConvNet(nn.Module):
         spec: The architecture; its layers become the modules `conv1` … `fc8`.
         preparation: How pictures become its input; mean 128 and raw range until a training mean is known.
         seed: Of the initial weights.
-
-    Example:
-        >>> from zfnet_lib import MINI
-        >>> net = ConvNet(MINI)
-        >>> net(torch.zeros(2, 3, 64, 64)).shape
-        torch.Size([2, 16])
     """
 
     def __init__(self, spec: ArchSpec, preparation: Preparation | None = None, seed: int = 0):
@@ -188,15 +156,10 @@ class ConvNet(nn.Module):
         return next(self.parameters()).dtype
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return the logits [n, classes] of prepared pictures [n, 3, image_size, image_size].
-
-        The generator draws what dropout drops in training; by default it is torch's global one.
-        """
+        """Return the logits [n, classes] of prepared pictures; the generator draws what dropout drops."""
         if not self.spec.classes:
-            raise InputError(
-                f"{self.spec.name} has no classifier here; use `net.trace(x)` for its maps, "
-                f"or load a network that has one"
-            )
+            known = f"{self.spec.name} has no classifier here"
+            raise ZfnetError(f"{known}; use `net.trace(x)` for its maps, or load a network that has one")
         self.check(x)
         x = self.convolved(x).flatten(1)
         for dense in self.spec.dense:
@@ -227,29 +190,25 @@ class ConvNet(nn.Module):
             upto: Last layer to compute; all by default.
 
         Raises:
-            InputError: Wrong shape, or values that are not finite.
-            SpecError: No such layer.
+            ZfnetError: No such layer, wrong shape, or values that are not finite.
         """
         layers = self.layers_upto(upto)
         self.check(x, anywhere=isinstance(layers[-1], Conv))
         require_finite(x)
         stages, below, logits = {}, x, None
         with torch.set_grad_enabled(torch.is_grad_enabled() and x.requires_grad):
-            for layer in layers:
-                stages[layer.name] = self._stage(layer, below)
-                below = stages[layer.name].output
+            for layer in layers:  # section 2: filter, rectify, pool and keep the switches, normalise
+                if isinstance(layer, Dense):
+                    maps = F.relu(self.get_submodule(layer.name)(below.flatten(1)))
+                    stage = Stage(maps, None, maps)
+                else:
+                    maps = F.relu(self.filtered(layer, below))
+                    values, switches = pooled(layer, maps)
+                    stage = Stage(maps, switches, output(layer, values))
+                stages[layer.name], below = stage, stage.output
             if upto is None and self.spec.classes:
                 logits = self.fc8(below.flatten(1))
         return Trace(self, x, stages, logits)
-
-    def _stage(self, layer: Conv | Dense, x: Tensor) -> Stage:
-        """Compute a layer (section 2): filter, rectify, pool and keep the switches, normalise."""
-        if isinstance(layer, Dense):
-            maps = F.relu(self.get_submodule(layer.name)(x.flatten(1)))
-            return Stage(maps, None, maps)
-        maps = F.relu(self.filtered(layer, x))
-        values, switches = pooled(layer, maps)
-        return Stage(maps, switches, output(layer, values))
 
     def filtered(self, conv: Conv, x: Tensor) -> Tensor:
         """Return a layer's pre-activations; right and bottom are padded as far as the last filters reach."""
@@ -257,7 +216,7 @@ class ConvNet(nn.Module):
         return self.get_submodule(conv.name)(F.pad(x, (0, right, 0, bottom)) if right or bottom else x)
 
     def features(self, upto: str = "", side: int = 0) -> ConvNet:
-        """Return the convolutional part alone, up to one of its layers, sharing these weights; any input size fits.
+        """Return the convolutional part alone, up to a layer, sharing these weights, for pictures of any size.
 
         It prepares pictures for an input of `side` pixels, by default as the whole network does.
         """
@@ -289,29 +248,24 @@ class ConvNet(nn.Module):
 
     def check(self, x: Tensor, anywhere: bool = False) -> None:
         """Refuse another form or type; unless `anywhere`, also another size than the classifier takes."""
+        name, size = self.spec.name, self.spec.image_size
         own, given = (str(dtype).removeprefix("torch.") for dtype in (self.dtype, x.dtype))
         if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point():
-            raise InputError(
-                f"{self.spec.name} takes prepared pictures, float [n, 3, h, w]; given {given} "
-                f"{list(x.shape)}; `net.prepare` makes them from uint8 pictures"
-            )
+            given = f"given {given} {list(x.shape)}; `net.prepare` makes them from uint8 pictures"
+            raise ZfnetError(f"{name} takes prepared pictures, float [n, 3, h, w]; {given}")
         if x.dtype != self.dtype and not torch.is_autocast_enabled(x.device.type):
-            raise InputError(
-                f"{self.spec.name} computes in {own}, given {given}; turn the pictures into {own} "
-                f"by `x.to(net.dtype)`, or the network into {given} by `net.to(x.dtype)`"
-            )
-        shapes, size, top = self.spec.shapes(*x.shape[-2:]), self.spec.image_size, list(self.spec.steps())[-1]
-        if not anywhere and shapes[top] != self.spec.shapes()[top]:
-            raise InputError(
-                f"the classifier of {self.spec.name} takes pictures of {size}x{size}, given "
-                f"{x.shape[-2]}x{x.shape[-1]}; `net.features()` runs its convolutions at any size"
-            )
+            turn = "turn the pictures by `x.to(net.dtype)`, or the network by `net.to(x.dtype)`"
+            raise ZfnetError(f"{name} computes in {own}, given {given}; {turn}")
+        (height, width), top = x.shape[-2:], list(self.spec.steps())[-1]
+        if self.spec.shapes(height, width)[top] != self.spec.shapes()[top] and not anywhere:
+            given = f"given {height}x{width}; `net.features()` runs its convolutions at any size"
+            raise ZfnetError(f"the classifier of {name} takes pictures of {size}x{size}, {given}")
 
 
 def require_finite(x: Tensor) -> None:
     """Refuse pictures with values that are not finite."""
     if x.numel() and not all(bound.isfinite() for bound in x.aminmax()):
-        raise InputError("the input holds NaN or infinite values; prepare the picture again with `net.prepare`")
+        raise ZfnetError("the input holds NaN or infinite values; prepare the picture again with `net.prepare`")
 
 
 def pooled(conv: Conv, maps: Tensor) -> tuple[Tensor, Tensor | None]:

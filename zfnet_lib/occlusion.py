@@ -18,11 +18,8 @@ from .files import ZfnetError
 from .machine import threads
 from .network import ConvNet, output, pooled
 
-TOGETHER = 1024
-"""Squares, about, that the fully connected layers answer together."""
-
-SIZE, STRIDE = 50 / 224, 6 / 224
-"""Side and step of the square, as shares of the picture's shorter side."""
+TOGETHER = 1024  # squares, about, that the fully connected layers answer together
+SIZE, STRIDE = 50 / 224, 6 / 224  # of the square, as shares of the picture's shorter side
 
 
 class OcclusionError(ZfnetError, ValueError):
@@ -31,25 +28,17 @@ class OcclusionError(ZfnetError, ValueError):
 
 @dataclass(frozen=True)
 class Occlusion:
-    """What a network sees for every place of the square, row by row (Fig. 6, b, d, e).
+    """What a network sees for every place of the square (Fig. 6, b, d, e); without a classifier only the activity.
 
     At [i, j] the square's top left corner lies at pixel row `i * stride`, column `j * stride`.
-
-    Attributes:
-        activity: [rows, columns], the sum over one map of the last convolution, rectified, before the pool.
-        probability: [rows, columns], of the class `target`; None without a classifier.
-        label: int64 [rows, columns], the most probable class; None without a classifier.
-        map: Which map `activity` sums.
-        target: Which class `probability` is of; None without a classifier.
-        size, stride: Side and step of the square in pixels.
     """
 
-    activity: Tensor
-    probability: Tensor | None
-    label: Tensor | None
-    map: int
-    target: int | None
-    size: int
+    activity: Tensor  # [rows, columns], the sum over one map of the last convolution, rectified, before the pool
+    probability: Tensor | None  # [rows, columns], of the class `target`
+    label: Tensor | None  # int64 [rows, columns], the most probable class
+    map: int  # which map `activity` sums
+    target: int | None  # which class `probability` is of
+    size: int  # of the square, in pixels, as its step
     stride: int
 
 
@@ -96,16 +85,7 @@ def occlude(
         An `Occlusion`, on the CPU.
 
     Raises:
-        OcclusionError: A square, step, class, map or fill that does not fit.
-        InputError: Not one prepared picture.
-
-    Example:
-        >>> from zfnet_lib import MINI
-        >>> seen = occlude(ConvNet(MINI), torch.randn(3, 64, 64), size=16, stride=10)
-        >>> seen.activity.shape, seen.probability.shape, seen.label.shape
-        (torch.Size([5, 5]), torch.Size([5, 5]), torch.Size([5, 5]))
-        >>> [i * seen.stride for i in range(5)]  # the last square ends before row 56 of 64
-        [0, 10, 20, 30, 40]
+        ZfnetError: No prepared picture, or a square, step, class, map or fill that does not fit.
     """
     spec, last, given = net.spec, net.spec.convs[-1], list(x.shape)
     x = x[None] if x.ndim == 3 else x
@@ -132,9 +112,8 @@ def occlude(
         raise OcclusionError(f"{spec.name} has no class {target}; choose one from 0 to {spec.classes - 1}")
     colour = x.new_tensor(fill)
     if colour.shape not in ((), (3,)):
-        raise OcclusionError(
-            f"a square is filled with one value or three, one a channel; given {list(colour.shape)}"
-        )
+        given = list(colour.shape)
+        raise OcclusionError(f"a square is filled with one value or three, one a channel; given {given}")
 
     corners = tuple(range(0, n - size + 1, stride) for n in (height, width))
     parts = covered(trace, corners, size, colour.expand(3)[:, None, None], incremental)
@@ -158,7 +137,13 @@ def occlude(
                 seen.append(each)
                 bar.update(len(each[0]))
             activity, top = map(torch.cat, zip(*seen, strict=True))
-            found.append((activity, *_answers(net, top, target)))
+            answers = ()
+            if spec.classes:
+                for dense in spec.dense:
+                    top = F.relu(_connected(net.get_submodule(dense.name), top))
+                probabilities = _connected(net.fc8, top).softmax(1)
+                answers = probabilities[:, target], probabilities.argmax(1)
+            found.append((activity, *answers))
     # Parts come in the order of their size: sort their squares row by row.
     places = [(torch.tensor(part.rows)[:, None] << 32) + torch.tensor(part.columns) for part in parts]
     order = torch.cat([each.flatten() for each in places]).argsort()
@@ -169,42 +154,19 @@ def occlude(
 
 
 def largest_drop(probability: Tensor, mask: Tensor, size: int, stride: int) -> Drop:
-    """Say whether covering an object costs its class most (section 4.2).
-
-    `probability` [rows, columns], `size` and `stride` are an `Occlusion`'s, `mask` bool [H, W] marks the object's
-    pixels in the same picture. Of equal drops the first counts.
-
-    Example:
-        >>> mask = torch.zeros(8, 8, dtype=torch.bool)
-        >>> mask[5:, 5:] = True
-        >>> largest_drop(torch.tensor([[0.9, 0.8], [0.9, 0.1]]), mask, size=4, stride=4)
-        Drop(row=1, column=1, inside=True, share=0.25)
-    """
+    """Say whether covering an object, a bool mask [H, W] of the picture, costs its class most (section 4.2)."""
     touching = F.max_pool2d(mask[None].float(), size, stride)[0] > 0
     if touching.shape != probability.shape:
-        raise OcclusionError(
-            f"squares of {size} pixels every {stride} have {list(touching.shape)} places on this mask, "
-            f"the probability has {list(probability.shape)}; give the mask of the same prepared picture"
-        )
+        places, expected = list(touching.shape), list(probability.shape)
+        raise OcclusionError(f"{places} places instead of {expected}; give the mask of the same prepared picture")
     row, column = divmod(int(probability.argmin()), probability.shape[1])
     return Drop(row, column, bool(touching[row, column]), touching.float().mean().item())
 
 
-def _answers(net: ConvNet, top: Tensor, target: int | None) -> tuple[Tensor, ...]:
-    """Return the probability of the class and the most probable class; nothing without a classifier."""
-    if not net.spec.classes:
-        return ()
-    for dense in net.spec.dense:
-        top = F.relu(_connected(net.get_submodule(dense.name), top))
-    probabilities = _connected(net.fc8, top).softmax(1)
-    return probabilities[:, target], probabilities.argmax(1)
-
-
 def _connected(layer: nn.Linear, x: Tensor) -> Tensor:
-    """Apply a fully connected layer to [n, units]; on CPUs as a convolution.
+    """Apply a fully connected layer to [n, units]; on CPUs as a convolution, which oneDNN does fast everywhere.
 
-    oneDNN's convolutions are as fast as the processor, whoever made it, and MKL's products are not. The weights
-    stand as the picture and the inputs as the filters, since filters are copied at every call.
+    The weights stand as the picture and the inputs as the filters, since filters are copied at every call.
     """
     if x.device.type != "cpu" or x.dtype != torch.float32:
         return layer(x)

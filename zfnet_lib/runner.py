@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
@@ -86,24 +86,12 @@ def run_notebooks(
     out: Path | None = None,
     jobs: int = 1,
 ) -> Iterator[Run]:
-    """Execute notebooks and yield what became of each as it ends.
+    """Execute notebooks, all by default, into `runs/<profile>`, and yield what became of each as it ends.
 
-    Everything that can be wrong with the request is said before the first one starts. A failing notebook
-    does not stop the others. A notebook that finished earlier is kept while its source, its parameters, the
-    library and the stored results stay as they were: an interrupted batch goes on where it stopped.
-
-    Args:
-        names: Names from `notebook_names()`; none means all of them.
-        profile: `smoke`, `tiny` or `paper`.
-        parameters: Values for the notebooks' `parameters` cells, as text or typed. Each goes to the
-            notebooks that have it; one that none of them has is refused.
-        live: Compute everything anew, what `smoke` trained before included, and run notebooks that finished.
-        out: The folder of the executed notebooks; by default `runs/<profile>`.
-        jobs: Notebooks at a time, each on its share of the cores.
-
-    Raises:
-        ZfnetError: An unknown notebook or parameter, a value of the wrong type, or an `out` that cannot
-            be written.
+    Everything that can be wrong with the request is said before the first one starts. A failing notebook does not
+    stop the others. One that finished earlier is kept while its source, its parameters, the library and the stored
+    results stay as they were: an interrupted batch goes on where it stopped. `live` computes everything anew.
+    Parameters, as text or typed, go to the notebooks that have them; one that none of them has is refused.
     """
     if jobs < 1:
         raise ZfnetError(f"{jobs} notebooks at a time are impossible; give --jobs 1 or more")
@@ -127,36 +115,29 @@ def _values(names: list[str], given: Mapping[str, Value], fixed: dict[str, Value
 
     for option in fixed.keys() & given.keys():
         raise ZfnetError(f"set {option} by --{option}, not as a parameter")
-    known = notebook_names()
+    notebooks = notebook_names()
     for name in names:
-        if name not in known:
-            raise ZfnetError(f"there is no notebook {name!r}; the notebooks are {', '.join(known)}")
+        if name not in notebooks:
+            raise ZfnetError(f"there is no notebook {name!r}; the notebooks are {', '.join(notebooks)}")
     declared = {name: papermill.inspect_notebook(PROJECT / "notebooks" / f"{name}.ipynb") for name in names}
     known = sorted(set().union(*declared.values()) - set(fixed))
     for parameter in given:
         if parameter not in known:
             parameters = f"the parameters are {', '.join(known)}"
             raise ZfnetError(f"no parameter {parameter!r} in {', '.join(names)}; {parameters}")
-    values: dict[str, dict[str, Value]] = {name: {} for name in names}
-    for name, parameters in declared.items():
-        for parameter, value in {**given, **fixed}.items():
-            if parameter in parameters:
-                kind = parameters[parameter]["inferred_type_name"]
-                values[name][parameter] = _typed(name, parameter, value, kind)
-    return values
 
-
-def _typed(notebook: str, parameter: str, value: Value, kind: str) -> Value:
-    """Return a value, given as text or typed, as the type that the notebook's parameters cell declares."""
-    kinds = {"str": str, "int": int, "float": float, "bool": bool}
-    try:
-        if isinstance(value, str):
-            return TRUTH[value.lower()] if kind == "bool" else kinds[kind](value)
-        if type(value) is kinds[kind] or (kind == "float" and type(value) is int):
+    def typed(notebook: str, parameter: str, value: Value) -> Value:
+        kind = declared[notebook][parameter]["inferred_type_name"]
+        read = {"str": str, "int": int, "float": float, "bool": lambda text: TRUTH[text.lower()]}
+        with suppress(ValueError, KeyError):
+            if isinstance(value, str):
+                return read[kind](value)
+        if type(value).__name__ == kind or (kind == "float" and type(value) is int):
             return value
-    except (ValueError, KeyError):
-        pass
-    raise ZfnetError(f"the parameter {parameter} of {notebook} takes {kind}, not {value!r}")
+        raise ZfnetError(f"the parameter {parameter} of {notebook} takes {kind}, not {value!r}")
+
+    every = {**given, **fixed}
+    return {name: {key: typed(name, key, every[key]) for key in every if key in declared[name]} for name in names}
 
 
 def _unwritable(folder: Path, error: OSError) -> ZfnetError:
@@ -273,22 +254,14 @@ def own_kernel() -> Iterator[None]:
 def summary(runs: Iterable[Run]) -> str:
     """Return a batch as a table of text: notebook, state, seconds, error."""
     runs = list(runs)
-    width = max([len(run.notebook) for run in runs] + [8])
+    width = max([8, *(len(run.notebook) for run in runs)])
     rows = [f"{'notebook':{width}}  state   seconds"]
     rows += [f"{run.notebook:{width}}  {run.state:6}  {run.seconds:7.1f}  {run.error}" for run in runs]
     return "\n".join(row.rstrip() for row in rows)
 
 
 def publish_book(profile: str, out: Path | None = None) -> Path:
-    """Build the book, in a folder `book` beside the executed notebooks, from these; return its first page.
-
-    Args:
-        profile: The profile that was run.
-        out: The folder of the executed notebooks; by default `runs/<profile>`.
-
-    Raises:
-        ZfnetError: A notebook of the book has not been run or has failed, or the build gives a warning.
-    """
+    """Build the book, in a folder `book` beside the executed notebooks, from these; return its first page."""
     import yaml
 
     folder, chapters = out or PROJECT / "runs" / profile, _chapters()

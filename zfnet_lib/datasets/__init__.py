@@ -1,4 +1,5 @@
 """Data sets: one table (`DATASETS`), one opener (`open_dataset`), their fetching and packing."""
+# ruff: noqa: F401
 
 from .fetch import fetch_dataset
 from .folders import DENSE
@@ -10,33 +11,7 @@ from .table import (
     DatasetEntry,
     dataset_entry,
     dataset_folder,
-    file_name,
     open_dataset,
     open_to_look,
     splits_of,
 )
-
-__all__ = [
-    "DATASETS",
-    "DENSE",
-    "Archive",
-    "DataError",
-    "Dataset",
-    "DatasetEntry",
-    "MissingDataError",
-    "Pack",
-    "Pooled",
-    "Sample",
-    "dataset_entry",
-    "dataset_folder",
-    "fetch_dataset",
-    "file_name",
-    "mask_box",
-    "open_dataset",
-    "open_pack",
-    "open_to_look",
-    "pack_dataset",
-    "pack_in_memory",
-    "splits_of",
-    "whole_pack",
-]

@@ -19,29 +19,20 @@ from ..files import alone, data_root, is_there, replacing, sha256
 from .samples import DataError
 from .table import Archive, DatasetEntry, dataset_entry, dataset_folder, read_index
 
-DAMAGE = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, NotImplementedError)
-"""What damaged archives raise, the last one where Python does not know how they are compressed …"""
-CLASH = (FileExistsError, NotADirectoryError, IsADirectoryError)
-"""… and those in which a file and a folder have one name."""
+# The last four: Python does not know how it is compressed, or a file and a folder have one name.
+DAMAGE = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError)
+DAMAGE += (NotImplementedError, FileExistsError, NotADirectoryError, IsADirectoryError)
+"""What damaged archives raise."""
 
 TIMEOUT = 60
 """Seconds without a byte after which a download counts as interrupted."""
 
 
 def fetch_dataset(name: str, source: Path | None = None, *, progress: bool = True) -> Path:
-    """Bring a data set into the data folder; nothing happens where it is there already.
+    """Bring a data set into the data folder and return its own there; nothing happens where it is there already.
 
-    Args:
-        name: A key of `DATASETS`.
-        source: An archive at hand; without one the official archive is downloaded. For `imagenet` the folder
-            that holds its three official archives.
-        progress: Show progress bars.
-
-    Returns:
-        The folder of the data set.
-
-    Raises:
-        DataError: An unknown name or archive, an interrupted download, a full disk, a damaged archive.
+    It is unpacked from an archive at hand (`source`; of `imagenet` the folder with its three official archives), or
+    else from the official one, which is downloaded. What goes wrong is a `DataError`.
     """
     entry, target = dataset_entry(name), data_root() / name
     if is_there(target):
@@ -94,7 +85,7 @@ def unpack(archive: Path, folder: Path, *, progress: bool = True) -> None:
                 tar.extractall(folder, tqdm(tar, **bar), filter="data")
     except tarfile.FilterError as error:
         raise DataError(f"{archive} must not be unpacked: {error}") from error
-    except (*DAMAGE, *CLASH) as error:
+    except DAMAGE as error:
         raise DataError(f"{archive} is damaged ({error}); bring it again") from error
 
 
@@ -109,10 +100,22 @@ def download(archive: Archive, path: Path, *, progress: bool = True) -> Path:
         if sha256(path) == archive.sha256:
             return path
         path.unlink()
+    start = part.stat().st_size if part.exists() else 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not archive.size or not part.exists() or part.stat().st_size < archive.size:
-            _continue(archive, part, progress)
+        if not archive.size or start < archive.size:
+            headers = {"Range": f"bytes={start}-"} if start else {}
+            request = urllib.request.Request(archive.url, headers=headers)
+            with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+                start = start if response.status == http.client.PARTIAL_CONTENT else 0  # or it begins anew
+                whole = start + int(response.headers.get("Content-Length") or 0)
+                about = {"total": whole or None, "initial": start, "desc": path.name, "disable": not progress}
+                bar = tqdm(unit="B", unit_scale=True, **about)
+                with part.open("ab" if start else "wb") as file, bar:
+                    while block := response.read(1 << 20):
+                        bar.update(file.write(block))
+            if part.stat().st_size < whole:
+                raise http.client.IncompleteRead(b"", whole - part.stat().st_size)
     except (OSError, http.client.HTTPException) as error:
         come = part.stat().st_size if part.exists() else 0
         raise DataError(
@@ -123,23 +126,6 @@ def download(archive: Archive, path: Path, *, progress: bool = True) -> Path:
         part.unlink()
         raise DataError(f"{archive.url} gave a file with another hash than the table's; it was removed, try again")
     return part.rename(path)
-
-
-def _continue(archive: Archive, part: Path, progress: bool) -> None:
-    """Append what is missing to `part`, or begin anew where the server cannot continue."""
-    start = part.stat().st_size if part.exists() else 0
-    headers = {"Range": f"bytes={start}-"} if start else {}
-    with urllib.request.urlopen(urllib.request.Request(archive.url, headers=headers), timeout=TIMEOUT) as response:
-        start = start if response.status == http.client.PARTIAL_CONTENT else 0
-        whole = start + int(response.headers.get("Content-Length") or 0)
-        bar = tqdm(
-            desc=part.stem, total=whole or None, initial=start, unit="B", unit_scale=True, disable=not progress
-        )
-        with part.open("ab" if start else "wb") as file, bar:
-            while block := response.read(1 << 20):
-                bar.update(file.write(block))
-    if part.stat().st_size < whole:
-        raise http.client.IncompleteRead(b"", whole - part.stat().st_size)
 
 
 def _recognised(entry: DatasetEntry, source: Path) -> Archive:
@@ -191,7 +177,7 @@ def _arrange_imagenet(entry: DatasetEntry, target: Path, source: Path | None) ->
     from torchvision.datasets import imagenet
 
     files = [file for file, _ in imagenet.ARCHIVE_META.values()]
-    missing = files if source is None else [file for file in files if not (source / file).is_file()]
+    missing = [file for file in files if source is None or not (source / file).is_file()]
     if missing:
         raise DataError(
             f"imagenet needs {', '.join(missing)} from {entry.source} (free account); "

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
+import tomllib
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from importlib.resources import files as resources
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -15,10 +16,11 @@ from torch import Tensor
 from ..architecture import Box
 from ..files import files_below, notice, stamp
 from ..images import read_picture
-from .samples import DataError, Dataset, Sample, check_labels
+from .samples import DataError, Dataset, Sample, check_labels, pixel_hash
 
-VAL_SHARE = 0.1
-"""Share of each class that validates where a data set has no split of its own."""
+FACTS = tomllib.loads((resources(__package__) / "datasets.toml").read_text(encoding="utf-8"))
+PHOTOGRAPHS: dict[str, str] = FACTS["photographs"]
+VOC_CLASSES = tuple(FACTS["voc"])
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """What names of picture files end with, in small or capital letters."""
@@ -34,13 +36,6 @@ SPLITS = {"train", "training", *VALIDATION, "testing", "dev", "eval", "evaluatio
 
 BY_HAND = "unpacked by hand"
 """The origin of pictures whose archive nobody has verified."""
-
-# fmt: off
-VOC_CLASSES = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
-    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-)
-# fmt: on
 
 
 class Index(NamedTuple):
@@ -70,8 +65,24 @@ class PictureFiles(Dataset):
         return Sample(read_picture(self.root / self.names[i]), self.label(i), box, name=self.names[i])
 
 
+def _is_picture(file: str) -> bool:
+    return file.lower().endswith(EXTENSIONS)
+
+
+def _is_hidden(file: str) -> bool:
+    """Tell whether a file, or a folder on the way to it, is hidden or the system's."""
+    return any(part.startswith(".") or part.lower() in SYSTEM for part in file.split("/"))
+
+
+def class_folders(root: Path) -> list[str]:
+    """Return the names of the folders in a folder, sorted; hidden ones and links back up are no classes."""
+    above = {root.resolve(), *root.resolve().parents}
+    found = [path for path in root.iterdir() if path.is_dir() and not _is_hidden(path.name)]
+    return sorted(path.name for path in found if path.resolve() not in above)
+
+
 def scan_classes(root: Path, folders: Sequence[str], names: Sequence[str], whole: bool = True) -> Index:
-    """Find the pictures of class folders, in the order of the labels; say once what is left out.
+    """Find the pictures of class folders, in the order of the labels, and say once what is left out.
 
     Where the split must be `whole`, a class without pictures is an error.
     """
@@ -87,21 +98,19 @@ def scan_classes(root: Path, folders: Sequence[str], names: Sequence[str], whole
         beside = sorted(path.name for path in root.iterdir())
         left_out += [file for name in beside if _is_hidden(name) for file in pictures(name)]
         left_out += [name for name in beside if _is_picture(name) and (root / name).is_file()]
+    add = f"add {', '.join(EXTENSIONS[:3])} files"
     for label, folder in enumerate(folders):
         if whole and not (root / folder).is_dir():
             raise DataError(f"{root} lacks the class folder {folder}; unpack the data again")
         found = pictures(folder)
         kept = [file for file in found if not _is_hidden(file)]
         if whole and not kept:
-            raise DataError(
-                f"the class folder {root / folder} holds no picture; "
-                f"add {', '.join(EXTENSIONS[:3])} files or remove the folder"
-            )
+            raise DataError(f"the class folder {root / folder} holds no picture; {add} or remove the folder")
         files += kept
         labels += [label] * len(kept)
         left_out += [file for file in found if _is_hidden(file)]
     if not files:
-        raise DataError(f"no class folder in {root} holds a picture; add {', '.join(EXTENSIONS[:3])} files")
+        raise DataError(f"no class folder in {root} holds a picture; {add}")
     if left_out:
         notice(
             f"pictures in {root} that are hidden, the system's or in no class folder are left out: "
@@ -110,43 +119,18 @@ def scan_classes(root: Path, folders: Sequence[str], names: Sequence[str], whole
     return Index(tuple(names), tuple(files), np.array(labels, np.int64))
 
 
-def _is_picture(file: str) -> bool:
-    return file.lower().endswith(EXTENSIONS)
-
-
-def _is_hidden(file: str) -> bool:
-    """Tell whether a file, or a folder on the way to it, is hidden or the system's."""
-    return any(part.startswith(".") or part.lower() in SYSTEM for part in file.split("/"))
-
-
-def class_folders(root: Path) -> list[str]:
-    """Return the names of the folders in a folder, sorted; hidden ones and links back up are no classes."""
-    here = root.resolve()
-    above = {here, *here.parents}
-    return sorted(
-        path.name
-        for path in root.iterdir()
-        if path.is_dir() and not _is_hidden(path.name) and path.resolve() not in above
-    )
-
-
 def divided(index: Index, split: str) -> Index:
-    """Return the "train" or "val" part, or "all", of a data set that has no split of its own.
-
-    A tenth of each class validates, one picture at least, drawn with a fixed seed.
-    """
+    """Return the "train" or "val" part, or "all": a tenth of each class, drawn with a fixed seed, validates."""
     if split == "all":
         return index
-    alone = np.flatnonzero(np.bincount(index.labels, minlength=len(index.classes)) == 1)
-    if len(alone):
-        named = ", ".join(index.classes[label] for label in alone)
-        notice(f"classes of one picture, which validates and is not learnt from: {named}")
-    rng = np.random.default_rng(0)
-    chosen = np.zeros(len(index.labels), bool)
-    for label in range(len(index.classes)):
+    counts = np.bincount(index.labels, minlength=len(index.classes))
+    if alone := [index.classes[label] for label in np.flatnonzero(counts == 1)]:
+        notice(f"classes of one picture, which validates and is not learnt from: {', '.join(alone)}")
+    rng, chosen = np.random.default_rng(0), np.zeros(len(index.labels), bool)
+    for label, count in enumerate(counts.tolist()):
         members = rng.permutation(np.flatnonzero(index.labels == label))
-        chosen[members[: max(round(VAL_SHARE * len(members)), 1)]] = True
-    rows = np.flatnonzero(chosen if split == "val" else ~chosen)
+        chosen[members[: max(round(0.1 * count), 1)]] = True
+    rows = np.flatnonzero(chosen == (split == "val"))
     return Index(index.classes, tuple(index.files[row] for row in rows), index.labels[rows])
 
 
@@ -183,9 +167,8 @@ def _read_parts(root: Path, split: str, names: Callable[[list[str]], list[str]],
     """Read `train/<class>` or `val/<class>`; the training folder says which classes there are, in which order."""
     place = "train" if split == "train" else validates
     folders = class_folders(root / ("train" if (root / "train").is_dir() else place))
-    strangers = set(class_folders(root / place)) - set(folders)
-    if strangers:
-        raise DataError(f"{root / place} has classes that {root}/train lacks: {', '.join(sorted(strangers))}")
+    if strangers := sorted(set(class_folders(root / place)).difference(folders)):
+        raise DataError(f"{root / place} has classes that {root}/train lacks: {', '.join(strangers)}")
     found = scan_classes(root / place, folders, names(folders), whole=place == "train")
     return found._replace(files=tuple(f"{place}/{file}" for file in found.files))
 
@@ -200,7 +183,7 @@ def read_imagenet(root: Path, split: str) -> Index:
 
 def read_mini_imagenet(root: Path, split: str) -> Index:
     """Read `train/<wnid>/*.jpg`, `val/<wnid>/*.jpg`."""
-    return _read_parts(root, split, lambda wnids: [SYNSETS.get(wnid, wnid) for wnid in wnids])
+    return _read_parts(root, split, lambda wnids: [FACTS["wordnet"].get(wnid, wnid) for wnid in wnids])
 
 
 def read_tiny_imagenet(root: Path, split: str) -> Index:
@@ -213,9 +196,8 @@ def read_tiny_imagenet(root: Path, split: str) -> Index:
         return found._replace(files=tuple(f"train/{file}" for file in found.files))
     labels = {wnid: label for label, wnid in enumerate(folders)}
     rows = [line.split("\t") for line in (root / "val/val_annotations.txt").read_text().splitlines()]
-    boxes = tuple(
-        Box(float(top), float(left), float(bottom) + 1, float(right) + 1) for *_, left, top, right, bottom in rows
-    )
+    corners = [map(float, row[-4:]) for row in rows]
+    boxes = tuple(Box(top, left, bottom + 1, right + 1) for left, top, right, bottom in corners)
     files = tuple(f"val/images/{row[0]}" for row in rows)
     return Index(names, files, np.array([labels[row[1]] for row in rows]), boxes)
 
@@ -247,33 +229,13 @@ def read_voc(root: Path, split: str) -> Index:
 def read_samples(root: Path, split: str) -> Index:
     """Read one picture a class, named `<wnid>_<class>.JPEG`."""
     names = sorted(path.name for path in root.iterdir())
-    files = [name for name in names if _is_picture(name) and not _is_hidden(name)]
-    names = tuple(Path(file).stem.partition("_")[2].replace("_", " ") for file in files)
-    return Index(names, tuple(files), np.arange(len(files)))
+    files = tuple(name for name in names if _is_picture(name) and not _is_hidden(name))
+    classes = tuple(Path(file).stem.partition("_")[2].replace("_", " ") for file in files)
+    return Index(classes, files, np.arange(len(files)))
 
-
-# The photographs inside the scikit-image and scikit-learn wheels, cut into squares.
-
-PHOTOGRAPHS = {
-    "astronaut": "skimage/data/astronaut.png",
-    "cat": "skimage/data/chelsea.png",
-    "coffee": "skimage/data/coffee.png",
-    "motorcycle": "skimage/data/motorcycle_left.png",
-    "rocket": "skimage/data/rocket.jpg",
-    "temple": "sklearn/datasets/images/china.jpg",
-    "dahlia": "sklearn/datasets/images/flower.jpg",
-    "galaxies": "skimage/data/hubble_deep_field.jpg",
-    "cameraman": "skimage/data/camera.png",
-    "coins": "skimage/data/coins.png",
-    "moon": "skimage/data/moon.png",
-    "bricks": "skimage/data/brick.png",
-    "gravel": "skimage/data/gravel.png",
-    "grass": "skimage/data/grass.png",
-}
-"""Name and place of each photograph, colour first; drawings, print, microscopy and medicine are left out."""
 
 SCALES = (1.0, 0.6, 0.36)
-"""Sides of the squares as shares of the photograph's shorter side."""
+"""Sides of the squares that are cut from a photograph, as shares of its shorter side."""
 
 DENSE = 3.0
 """Density of the crops in which the strongest units are looked for: some 900."""
@@ -292,12 +254,7 @@ def wheel_path(place: str) -> Path:
 
 
 def square_grid(height: int, width: int, side: int, density: float) -> list[tuple[int, int]]:
-    """Return top left corners of squares that cover a photograph evenly, `density` of them a length of their side.
-
-    Example:
-        >>> square_grid(100, 200, 100, 1)
-        [(0, 0), (0, 100)]
-    """
+    """Return the corners of squares that cover a photograph evenly, `density` of them a length of their side."""
 
     def starts(length: int) -> list[int]:
         count = 1 + round((length - side) / side * density)
@@ -316,8 +273,7 @@ class Photos(Dataset):
     def __init__(self, name: str = "photos", split: str = "val", *, density: float = 1.0):
         if density <= 0:
             raise DataError(f"the density of crops is positive; given {density}")
-        self.name, self.split = name, split
-        self.classes = tuple(PHOTOGRAPHS)
+        self.name, self.split, self.classes = name, split, tuple(PHOTOGRAPHS)
         self.windows = []  # photograph, and top, left and side of the crop in its pixels
         for label, photograph in enumerate(self.photographs):
             height, width = photograph.shape[1:]
@@ -327,6 +283,7 @@ class Photos(Dataset):
                 found += [(*corner, side) for corner in square_grid(height, width, side, density)]
             self.windows += [(label, *window) for window in dict.fromkeys(found)]
         self.labels = np.array([label for label, *_ in self.windows])
+        self.names = [f"{self.classes[k]} {side}x{side}+{left}+{top}" for k, top, left, side in self.windows]
 
     @cached_property
     def photographs(self) -> tuple[Tensor, ...]:
@@ -343,39 +300,6 @@ class Photos(Dataset):
         picture = self.photographs[label][:, top : top + side, left : left + side].contiguous()
         return Sample(picture, label, name=self.names[i])
 
-    @cached_property
-    def names(self) -> list[str]:
-        """Photograph and crop: width x height + left + top."""
-        return [f"{self.classes[label]} {side}x{side}+{left}+{top}" for label, top, left, side in self.windows]
-
     def content(self) -> str:
         """Return the hash of the photographs."""
-        digest = hashlib.sha256()
-        for photograph in self.photographs:
-            digest.update(photograph.numpy().data)
-        return digest.hexdigest()
-
-
-# Readable names of the classes of `mini-imagenet-novel`, whose folders carry WordNet numbers.
-
-_NAMES = """
-n01532829 house finch; n01558993 robin; n01704323 triceratops; n01749939 green mamba; n01770081
-harvestman; n01843383 toucan; n01930112 nematode; n01981276 king crab; n02089867 Walker hound; n02091244
-Ibizan hound; n02091831 Saluki; n02101006 Gordon setter; n02105505 komondor; n02108089 boxer; n02108551
-Tibetan mastiff; n02108915 French bulldog; n02110063 malamute; n02110341 dalmatian; n02111277
-Newfoundland; n02113712 miniature poodle; n02114548 white wolf; n02116738 African hunting dog; n02120079
-Arctic fox; n02138441 meerkat; n02174001 rhinoceros beetle; n02219486 ant; n02443484 black-footed
-ferret; n02457408 three-toed sloth; n02606052 rock beauty; n02687172 aircraft carrier; n02747177 ashcan;
-n02871525 bookshop; n02966193 carousel; n02971356 carton; n02981792 catamaran; n03017168 chime;
-n03047690 clog; n03062245 cocktail shaker; n03075370 combination lock; n03127925 crate; n03146219
-cuirass; n03207743 dishrag; n03220513 dome; n03272010 electric guitar; n03337140 file; n03347037 fire
-screen; n03417042 garbage truck; n03476684 hair slide; n03527444 holster; n03535780 horizontal bar;
-n03676483 lipstick; n03773504 missile; n03775546 mixing bowl; n03888605 parallel bars; n03908618 pencil
-box; n03924679 photocopier; n03998194 prayer rug; n04243546 slot; n04258138 solar dish; n04296562 stage;
-n04389033 tank; n04418357 theater curtain; n04435653 tile roof; n04443257 tobacco shop; n04509417
-unicycle; n04515003 upright; n04522168 vase; n04604644 worm fence; n04612504 yawl; n06794110 street
-sign; n07584110 consomme; n07613480 trifle; n07697537 hotdog; n13054560 bolete; n13133613 ear
-"""
-
-SYNSETS = dict(pair.split(maxsplit=1) for pair in " ".join(_NAMES.split()).split("; "))
-"""From a WordNet number to a name."""
+        return pixel_hash(self.photographs)

@@ -80,9 +80,8 @@ class Overlap:
             "|---|---|---|---|",
         ]
         for pair in self.pairs:
-            lines.append(
-                f"| {pair.first} | {pair.second} | {pair.correlation:.3f} | {'yes' if pair.mirrored else ''} |"
-            )
+            mirrored = "yes" if pair.mirrored else ""
+            lines.append(f"| {pair.first} | {pair.second} | {pair.correlation:.3f} | {mirrored} |")
         return "\n".join(lines) + "\n"
 
     def save(self, path: Path) -> None:
@@ -120,21 +119,11 @@ def known_overlaps(name: str, split: str) -> list[Overlap]:
     return [Overlap.load(path) for path in found.values()]
 
 
-def find_overlap(
-    first: Dataset,
-    second: Dataset,
-    *,
-    threshold: float = THRESHOLD,
-    workers: int | None = None,
-    progress: bool = True,
-) -> Overlap:
+def find_overlap(first: Dataset, second: Dataset, *, workers: int | None = None, progress: bool = True) -> Overlap:
     """Find the pictures that two data sets share, the most alike first (section 5.2).
 
     The first is trained on: its pictures are the ones to leave out. The time grows with the product of both sizes.
-    Data sets that are no packs are decoded by `workers` processes, by default one a core.
     """
-    if not 0 < threshold <= 1:
-        raise DataError(f"the threshold lies above 0 and at most at 1; given {threshold}")
     small = [
         dataset if isinstance(dataset, Pack) else pack_in_memory(dataset, SIDE, workers=workers, progress=progress)
         for dataset in (first, second)
@@ -147,10 +136,10 @@ def find_overlap(
             values = aligned_correlation(a[rows], shown[columns])
             for row, column, value in zip(rows.tolist(), columns.tolist(), values.tolist(), strict=True):
                 pair = Pair(small[0].names[row], small[1].names[column], round(value, 4), mirrored)
-                if value >= threshold:
+                if value >= THRESHOLD:
                     found[row, column] = max(pair, found.get((row, column), pair), key=lambda p: p.correlation)
     pairs = sorted(found.values(), key=lambda pair: (-pair.correlation, pair.first, pair.second))
-    return Overlap(_title(first), _title(second), (len(a), len(b)), threshold, tuple(pairs))
+    return Overlap(_title(first), _title(second), (len(a), len(b)), THRESHOLD, tuple(pairs))
 
 
 def _candidates(a: Tensor, b: Tensor, progress: bool) -> Iterator[tuple[Tensor, Tensor]]:
@@ -182,8 +171,8 @@ def aligned_correlation(a: Tensor, b: Tensor) -> Tensor:
 
     Of uint8 [n, 3, 32, 32] and the same, float32 [n] in [-1, 1]: the largest correlation, local means removed.
     """
-    a, b, size = _details(a), _details(b), max(SCALES)
-    edge = (SIDE - MIDDLE) // 2
+    a, b = (pictures.float() - _local_means(pictures.float()) for pictures in (a, b))
+    size, edge = max(SCALES), (SIDE - MIDDLE) // 2
     middle = b[..., edge:-edge, edge:-edge]
     middle = F.normalize((middle - middle.mean((2, 3), keepdim=True)).flatten(1), eps=1).view_as(middle)
     spectrum = torch.fft.rfft2(middle, s=(size, size)).conj()
@@ -192,24 +181,20 @@ def aligned_correlation(a: Tensor, b: Tensor) -> Tensor:
         scaled = F.interpolate(a, (side, side), mode="bilinear", antialias=True)
         product = torch.fft.irfft2((torch.fft.rfft2(scaled, s=(size, size)) * spectrum).sum(1), s=(size, size))
         shifts = side - MIDDLE + 1
-        energy = (
-            _window_sums(scaled.square().sum(1, keepdim=True))[:, 0]
-            - _window_sums(scaled).square().sum(1) / MIDDLE**2
-        )
+        squares, sums = _window_sums(scaled.square().sum(1, keepdim=True))[:, 0], _window_sums(scaled)
+        energy = squares - sums.square().sum(1) / MIDDLE**2
         correlation = product[:, :shifts, :shifts] / energy.clamp(min=1).sqrt()
         best = torch.maximum(best, correlation.flatten(1).amax(1))
     return best
 
 
-def _details(pictures: Tensor) -> Tensor:
-    """Subtract the local mean, twice over 7 x 7 pixels."""
-    local = pictures.float()
+def _local_means(pictures: Tensor) -> Tensor:
+    """Average over 7 x 7 pixels, twice."""
     for _ in range(2):
-        local = F.avg_pool2d(F.pad(local, (3, 3, 3, 3), mode="reflect"), 7, 1)
-    return pictures.float() - local
+        pictures = F.avg_pool2d(F.pad(pictures, (3, 3, 3, 3), mode="reflect"), 7, 1)
+    return pictures
 
 
 def _window_sums(maps: Tensor) -> Tensor:
     """Return the sums over every window of `MIDDLE` pixels."""
-    rows = F.avg_pool2d(maps, (MIDDLE, 1), 1)
-    return F.avg_pool2d(rows, (1, MIDDLE), 1) * MIDDLE**2
+    return F.avg_pool2d(F.avg_pool2d(maps, (MIDDLE, 1), 1), (1, MIDDLE), 1) * MIDDLE**2

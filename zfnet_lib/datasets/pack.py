@@ -6,11 +6,9 @@ Pictures are stored at their own size where that is small and enlarged as they a
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -24,65 +22,30 @@ from ..files import alone, check, data_root, is_there, notice, put, seal
 from ..images import PictureError, resize_short_side
 from ..machine import cores, in_processes
 from .fetch import require_room
-from .samples import DataError, Dataset, MissingDataError, Sample, check_labels
+from .samples import DataError, Dataset, MissingDataError, Sample, check_labels, pixel_hash
 from .table import dataset_entry, file_name, open_dataset
 
-INDEX = "index.json"
+INDEX, ROWS = "index.json", ("rows", "names", "labels", "boxes", "left_out")
+"""What a pack holds beside its pixels, and what of it grows with the pictures: their rows in the data set, their
+names, labels and boxes (left, top, right, bottom), and row and reason of what cannot be read."""
 
 CHUNK = 256
 """Pictures that are decoded, written and noted at a time: the most that an interruption costs."""
 
 
-@dataclass(frozen=True)
-class PackIndex:
-    """What a pack holds beside its pixels; stored as `index.json`."""
-
-    name: str  # the data set
-    split: str  # its part
-    origin: str  # which archive it was unpacked from
-    classes: list[str]  # readable class names
-    source: str  # fingerprint of the data set that was packed
-    side: int  # side of the squares in pixels
-    rows: list[int] = field(default_factory=list)  # which pictures of the data set these are
-    names: list[str] = field(default_factory=list)  # their names
-    labels: list = field(default_factory=list)  # their labels
-    boxes: list[list[float] | None] = field(default_factory=list)  # left, top, right, bottom in the square
-    left_out: list[tuple[int, str]] = field(default_factory=list)  # row and reason of what cannot be read
-    content: str = ""  # hash of the pixels
-
-    @classmethod
-    def begun(cls, dataset: Dataset, side: int) -> PackIndex:
-        """Return the index of a pack without pictures yet."""
-        return cls(dataset.name, dataset.split, dataset.origin, list(dataset.classes), dataset.fingerprint, side)
-
-    def extend(self, chunk: dict) -> None:
-        """Append the rows of a chunk."""
-        for key, values in chunk.items():
-            getattr(self, key).extend(values)
-
-
 class Pack(Dataset):
-    """A packed data set; its items are `Sample`s of squares.
+    """A packed data set; its items are `Sample`s of squares."""
 
-    Attributes:
-        index: Names, boxes, what was left out.
-        pictures: uint8 [n, 3, side, side]; memory-mapped where it lies on the disk.
-    """
-
-    def __init__(self, index: PackIndex, pictures: Tensor):
-        self.name, self.split, self.origin, self.classes = (
-            index.name,
-            index.split,
-            index.origin,
-            tuple(index.classes),
-        )
-        self.index, self.pictures, self.names = index, pictures, index.names
-        multilabel = bool(index.labels) and isinstance(index.labels[0], list)
-        self.labels = check_labels(np.array(index.labels, np.int8 if multilabel else np.int64), len(self.classes))
+    def __init__(self, index: dict, pictures: Tensor):
+        self.index, self.pictures = index, pictures  # uint8 [n, 3, side, side], memory-mapped where it is on disk
+        self.name, self.split, self.origin, self.side = (index[key] for key in ("name", "split", "origin", "side"))
+        self.classes, self.names, self.left_out = tuple(index["classes"]), index["names"], index["left_out"]
+        several = bool(index["labels"]) and isinstance(index["labels"][0], list)
+        self.labels = check_labels(np.array(index["labels"], np.int8 if several else np.int64), len(self.classes))
 
     def sample(self, i: int) -> Sample:
         """Return square i."""
-        box = self.index.boxes[i]
+        box = self.index["boxes"][i]
         if box:
             left, top, right, bottom = box
             box = Box(top, left, bottom, right)
@@ -90,16 +53,15 @@ class Pack(Dataset):
 
     def content(self) -> str:
         """Return the hash of the pixels."""
-        return self.index.content
+        return self.index["content"]
 
     def batch(self, rows: Sequence[int] | Tensor, side: int | None = None) -> Tensor:
         """Return some squares, enlarged or reduced to `side` pixels: uint8 [k, 3, side, side]."""
-        return resize_short_side(self.pictures[rows], self.index.side if side is None else side)
+        return resize_short_side(self.pictures[rows], side or self.side)
 
     def mean(self, side: int | None = None, rows: Sequence[int] | None = None) -> Tensor:
         """Return the per-pixel mean (section 3) over some or all squares, float32 [3, side, side] in [0, 255]."""
-        rows = torch.arange(len(self)) if rows is None else torch.as_tensor(rows)
-        side = self.index.side if side is None else side
+        rows, side = torch.arange(len(self)) if rows is None else torch.as_tensor(rows), side or self.side
         total = np.zeros((3, side, side), np.int64)
         for part in rows.split(CHUNK):
             total += self.batch(part, side).numpy().sum(0, dtype=np.uint32)
@@ -107,11 +69,18 @@ class Pack(Dataset):
 
     def verify(self) -> None:
         """Compare the pixels with the hash that was taken when they were packed; a second a gigabyte."""
-        if _content(self.pictures) != self.index.content:
+        if pixel_hash(self.pictures.split(CHUNK)) != self.index["content"]:
             folder = f"{data_root() / 'packs'}/{file_name(self.name)}-{self.split}-…"
             raise DataError(
                 f"the pack of {self.name} {self.split} is damaged; remove {folder} and run: zfnet pack {self.name}"
             )
+
+
+def _begun(dataset: Dataset, side: int) -> dict:
+    """Return the index of a pack without pictures yet."""
+    facts = {"name": dataset.name, "split": dataset.split, "origin": dataset.origin}
+    facts |= {"classes": list(dataset.classes), "source": dataset.fingerprint, "side": side}
+    return facts | {key: [] for key in ROWS}
 
 
 def _place(name: str, split: str, side: int | None) -> tuple[Path, int]:
@@ -128,22 +97,9 @@ def pack_dataset(
 ) -> Pack:
     """Decode a data set into a pack, or continue where an earlier attempt stopped; one that is there is checked.
 
-    Every picture is resized to a shorter side of `side` and its centre square is kept (section 3). Pictures that
-    cannot be read are left out; the index names them, and so does a warning.
-
-    Args:
-        name: A data set as `open_dataset` takes it.
-        split: Which part of it.
-        side: Pixels; by default the table's.
-        workers: Decoding processes; by default one for each core that this process may use.
-        progress: Show a progress bar.
-
-    Returns:
-        The pack, opened.
-
-    Raises:
-        DataError: Missing data, a full disk, or not one picture that can be read.
-        UnwritableError: The data folder cannot be written.
+    Every picture is resized to a shorter side of `side`, by default the table's, and its centre square is kept
+    (section 3). Pictures that cannot be read are left out; the index names them, and so does a warning. Processes
+    decode, by default one for each core. Errors are `DataError` and `UnwritableError`.
     """
     (folder, side), dataset = _place(name, split, side), open_dataset(name, split)
     if not _is_packed(folder, dataset):
@@ -157,21 +113,16 @@ def pack_dataset(
                 f"cannot write {folder}: {reason}; free space and run zfnet pack {name} again"
             ) from error
     pack = open_pack(name, split, side)
-    if pack.index.left_out:
-        named = [dataset.names[row] for row, _ in pack.index.left_out]
-        notice(
-            f"pictures of {name} {split} that cannot be read are left out: {len(named)}, {', '.join(named[:5])}"
-            + (" …" if len(named) > 5 else "")
-        )
+    if pack.left_out:
+        named = ", ".join(dataset.names[row] for row, _ in pack.left_out[:5]) + " …" * (len(pack.left_out) > 5)
+        notice(f"pictures of {name} {split} that cannot be read are left out: {len(pack.left_out)}, {named}")
     return pack
 
 
 def _is_packed(folder: Path, dataset: Dataset) -> bool:
     """Tell whether a whole pack of these very pictures is there; every pixel is checked."""
     try:
-        return whole_pack(folder).index.source == dataset.fingerprint
-    except MissingDataError:
-        return False
+        return is_there(folder) and whole_pack(folder).index["source"] == dataset.fingerprint
     except DataError as damage:
         notice(f"{damage}; packing again")
         return False
@@ -183,17 +134,18 @@ def _make(dataset: Dataset, side: int, folder: Path, workers: int | None, progre
     The pixels of a chunk are written before the line that notes it. Whoever continues takes up the chunks that are
     noted, and cuts off what was written after the last of them.
     """
-    draft, index = folder.with_name(f".{folder.name}.part"), PackIndex.begun(dataset, side)
-    pictures, notes, title = draft / "pictures.bin", draft / "chunks.jsonl", json.dumps([index.source, side]) + "\n"
+    draft, index = folder.with_name(f".{folder.name}.part"), _begun(dataset, side)
+    pictures, notes = draft / "pictures.bin", draft / "chunks.jsonl"
+    title = json.dumps([index["source"], side]) + "\n"
     draft.mkdir(parents=True, exist_ok=True)
     lines = notes.read_text().splitlines(keepends=True) if notes.exists() else []
     lines = [line for line in lines if line.endswith("\n")] if lines[:1] == [title] else [title]
     for line in lines[1:]:
-        index.extend(json.loads(line))
+        _extend(index, json.loads(line))
     notes.write_text("".join(lines))
     pictures.touch()
-    os.truncate(pictures, len(index.rows) * 3 * side**2)
-    done = len(index.rows) + len(index.left_out)
+    os.truncate(pictures, len(index["rows"]) * 3 * side**2)
+    done = len(index["rows"]) + len(index["left_out"])
     room = (len(dataset) - done) * 3 * side**2
     require_room(folder, room, f"packing {dataset.name} {dataset.split} at {side} pixels")
     for squares, chunk in _chunks(dataset, side, done, workers, progress):
@@ -201,14 +153,20 @@ def _make(dataset: Dataset, side: int, folder: Path, workers: int | None, progre
             file.write(squares.numpy().data)
         with notes.open("a") as file:
             file.write(json.dumps(chunk) + "\n")
-        index.extend(chunk)
-    if not index.rows:
-        raise DataError(f"{index.name} {index.split} has no picture that can be read: {index.left_out[0][1]}")
-    content = _content(_mapped(pictures, len(index.rows), side))
-    (draft / INDEX).write_text(json.dumps(asdict(replace(index, content=content))))
+        _extend(index, chunk)
+    if not index["rows"]:
+        reason = index["left_out"][0][1]
+        raise DataError(f"{dataset.name} {dataset.split} has no picture that can be read: {reason}")
+    index["content"] = pixel_hash(_mapped(pictures, len(index["rows"]), side).split(CHUNK))
+    (draft / INDEX).write_text(json.dumps(index))
     seal(draft, INDEX)  # the hash of the pixels stands in the index
     put(draft, folder)
     (folder / notes.name).unlink()
+
+
+def _extend(index: dict, chunk: dict) -> None:
+    for key in ROWS:
+        index[key] += chunk[key]
 
 
 def open_pack(name: str, split: str = "train", side: int | None = None) -> Pack:
@@ -229,56 +187,40 @@ def whole_pack(folder: Path) -> Pack:
 
 
 def _opened(folder: Path) -> Pack:
-    if not is_there(folder):
-        raise MissingDataError(f"{folder} is no pack")
     try:
         check(folder, INDEX)
-        index = PackIndex(**json.loads((folder / INDEX).read_text()))
-    except (OSError, ValueError, TypeError) as error:
+        index = json.loads((folder / INDEX).read_text())
+        return Pack(index, _mapped(folder / "pictures.bin", len(index["rows"]), index["side"]))
+    except DataError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(f"the pack {folder} is damaged ({error}); remove it and pack again") from error
-    return Pack(index, _mapped(folder / "pictures.bin", len(index.rows), index.side))
 
 
 def pack_in_memory(dataset: Dataset, side: int, *, workers: int | None = 0, progress: bool = False) -> Pack:
-    """Pack a small data set without touching the disk; without workers it is decoded here.
-
-    Example:
-        >>> pack = pack_in_memory(open_dataset("shapes", n=4), 32)
-        >>> tuple(pack.pictures.shape), pack.labels.tolist()
-        ((4, 3, 32, 32), [0, 1, 2, 3])
-    """
-    index, squares = PackIndex.begun(dataset, side), []
+    """Pack a small data set without touching the disk; without workers it is decoded here."""
+    index, squares = _begun(dataset, side), []
     for part, chunk in _chunks(dataset, side, 0, workers, progress):
         squares.append(part)
-        index.extend(chunk)
-    pictures = torch.cat(squares)
-    return Pack(replace(index, content=_content(pictures)), pictures)
+        _extend(index, chunk)
+    return Pack(index | {"content": pixel_hash(squares)}, torch.cat(squares))
 
 
 def _chunks(
     dataset: Dataset, side: int, start: int, workers: int | None, progress: bool
 ) -> Iterator[tuple[Tensor, dict]]:
-    """Decode in the data set's order."""
+    """Decode in the data set's order: squares [k, 3, side, side] and their rows of the index."""
     parts = [range(i, min(i + CHUNK, len(dataset))) for i in range(start, len(dataset), CHUNK)]
     job, workers = partial(_decoded, dataset, side), cores() if workers is None else workers
-    bar = tqdm(
-        desc=f"packing {dataset.name} {dataset.split}",
-        total=len(dataset),
-        initial=start,
-        unit=" pictures",
-        delay=1,
-        disable=not progress,
-    )
-    with bar:
-        for squares, chunk in in_processes(job, parts, workers):
+    about = {"desc": f"packing {dataset.name} {dataset.split}", "unit": " pictures", "delay": 1}
+    with tqdm(total=len(dataset), initial=start, disable=not progress, **about) as bar:
+        for part, (squares, chunk) in zip(parts, in_processes(job, parts, workers), strict=True):
             yield torch.from_numpy(squares), chunk
-            bar.update(len(chunk["rows"]) + len(chunk["left_out"]))
+            bar.update(len(part))
 
 
 def _decoded(dataset: Dataset, side: int, rows: range) -> tuple[np.ndarray, dict]:
-    """Return the squares [k, 3, side, side] of a chunk and its rows of the index."""
-    squares = np.empty((len(rows), 3, side, side), np.uint8)
-    chunk: dict[str, list] = {key: [] for key in ("rows", "names", "labels", "boxes", "left_out")}
+    squares, chunk = np.empty((len(rows), 3, side, side), np.uint8), {key: [] for key in ROWS}
     for row in rows:
         try:
             sample = dataset[row].squared(side)
@@ -286,11 +228,10 @@ def _decoded(dataset: Dataset, side: int, rows: range) -> tuple[np.ndarray, dict
             chunk["left_out"].append((row, str(error)))
             continue
         squares[len(chunk["rows"])] = sample.picture.numpy()
-        chunk["rows"].append(row)
-        chunk["names"].append(sample.name)
-        chunk["labels"].append(dataset.labels[row].tolist())
-        box = sample.box
-        chunk["boxes"].append(box and [box.left, box.top, box.right, box.bottom])
+        box = sample.box and [sample.box.left, sample.box.top, sample.box.right, sample.box.bottom]
+        found = {"rows": row, "names": sample.name, "labels": dataset.labels[row].tolist(), "boxes": box}
+        for key, value in found.items():
+            chunk[key].append(value)
     return squares[: len(chunk["rows"])], chunk
 
 
@@ -300,10 +241,3 @@ def _mapped(path: Path, n: int, side: int) -> Tensor:
     if size != needed:
         raise DataError(f"{path} has {size} bytes instead of {needed}; remove its folder and pack again")
     return torch.from_file(str(path), size=needed, dtype=torch.uint8).view(n, 3, side, side)
-
-
-def _content(pictures: Tensor) -> str:
-    digest = hashlib.sha256()
-    for part in pictures.split(CHUNK):
-        digest.update(part.numpy().data)
-    return digest.hexdigest()

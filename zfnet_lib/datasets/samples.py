@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
@@ -28,30 +28,18 @@ class MissingDataError(DataError):
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture of a data set; it is used like a pair `picture, label`.
+    """One picture of a data set; it is used like a pair `picture, label`."""
 
-    Attributes:
-        picture: uint8 [3, h, w].
-        label: The class's index; of a data set with several labels a picture, an int8 array [classes] of
-            1 (present), -1 (absent) and 0 (too hard to count), as in the VOC lists.
-        box: Where the object is, if known.
-        mask: bool [h, w], which pixels show the object, if known.
-        name: The file, or the picture's name within its data set.
-    """
-
-    picture: Tensor
-    label: int | np.ndarray
-    box: Box | None = None
-    mask: Tensor | None = None
-    name: str = ""
+    picture: Tensor  # uint8 [3, h, w]
+    label: int | np.ndarray  # the class; of several labels int8 [classes]: 1 present, -1 absent, 0 hard to tell
+    box: Box | None = None  # where the object is, if known
+    mask: Tensor | None = None  # bool [h, w], which pixels show the object, if known
+    name: str = ""  # the file, or the picture's name within its data set
 
     def __iter__(self) -> Iterator:
-        """Yield the picture and the label."""
-        yield self.picture
-        yield self.label
+        return iter((self.picture, self.label))
 
     def __getitem__(self, i: int) -> Tensor | int | np.ndarray:
-        """Return the picture (0) or the label (1), as of a pair."""
         return (self.picture, self.label)[i]
 
     def cropped(self, top: int, left: int, height: int, width: int) -> Sample:
@@ -71,14 +59,7 @@ class Sample:
         return replace(self, picture=self.picture.flip(-1), mask=mask, box=box)
 
     def squared(self, side: int) -> Sample:
-        """Resize the shorter side to `side` pixels and keep the centre square (section 3).
-
-        Example:
-            >>> sample = Sample(torch.zeros(3, 40, 60, dtype=torch.uint8), 0, box=Box(0, 20, 40, 30))
-            >>> square = sample.squared(20)
-            >>> tuple(square.picture.shape), square.box
-            ((3, 20, 20), Box(top=0.0, left=5.0, bottom=20.0, right=10.0))
-        """
+        """Resize the shorter side to `side` pixels and keep the centre square (section 3)."""
         whole = self.cropped(*middle(*self.picture.shape[-2:]))
         h, w = whole.picture.shape[-2:]
         picture, mask, box = resize_short_side(whole.picture, side), whole.mask, whole.box
@@ -94,18 +75,26 @@ class Sample:
 
 def mask_box(mask: Tensor) -> Box | None:
     """Return the smallest box around the true pixels of a mask [h, w], or None if there are none."""
-    rows, columns = torch.nonzero(mask.any(1)).flatten().tolist(), torch.nonzero(mask.any(0)).flatten().tolist()
+    rows, columns = (mask.any(axis).nonzero().flatten().tolist() for axis in (1, 0))
     return Box(rows[0], columns[0], rows[-1] + 1, columns[-1] + 1) if rows else None
+
+
+def pixel_hash(pictures: Iterable[Tensor]) -> str:
+    """Return the SHA-256 of the pixels of uint8 tensors, one after the other."""
+    digest = hashlib.sha256()
+    for picture in pictures:
+        digest.update(picture.numpy().data)
+    return digest.hexdigest()
 
 
 def check_labels(labels: np.ndarray, classes: int) -> np.ndarray:
     """Return the labels if they fit the number of classes."""
     several = labels.ndim == 2
-    low, high = (-1, 1) if several else (0, classes - 1)
     if several and labels.shape[1] != classes:
         raise DataError(
             f"there are labels for {labels.shape[1]} classes and {classes} classes; pack the data again"
         )
+    low, high = (-1, 1) if several else (0, classes - 1)
     if labels.size and (labels.min() < low or labels.max() > high):
         raise DataError(f"labels range from {labels.min()} to {labels.max()}; allowed are {low} to {high}")
     return labels
@@ -158,29 +147,27 @@ class Pooled(Dataset):
     """The pictures of several splits with the same classes, one after the other."""
 
     def __init__(self, parts: Sequence[Dataset]):
-        self.parts, first = parts, parts[0]
-        self.name, self.classes = first.name, first.classes
+        self.parts, self.name, self.classes = parts, parts[0].name, parts[0].classes
         self.split = "+".join(part.split for part in parts)
         self.labels = np.concatenate([part.labels for part in parts])
         self.names = [f"{part.split}/{name}" for part in parts for name in part.names]
-        self.ends = list(accumulate(len(part) for part in parts))
+        self.begins = [0, *accumulate(map(len, parts))]
 
     def sample(self, i: int) -> Sample:
         """Return picture i, counted through all parts."""
-        part = int(np.searchsorted(self.ends, i, side="right"))
-        return self.parts[part].sample(i - (self.ends[part] - len(self.parts[part])))
+        part = int(np.searchsorted(self.begins, i, side="right")) - 1
+        return self.parts[part].sample(i - self.begins[part])
 
     def batch(self, rows: Tensor, side: int) -> Tensor:
         """Return some squares, enlarged or reduced to `side` pixels: uint8 [k, 3, side, side]."""
-        squares, begin = torch.empty(len(rows), 3, side, side, dtype=torch.uint8), 0
-        for part, end in zip(self.parts, self.ends, strict=True):
-            here = (rows >= begin) & (rows < end)
-            if here.any() and hasattr(part, "batch"):  # a pack
-                squares[here] = part.batch(rows[here] - begin, side)
-            elif here.any():
-                own = [part.sample(i).squared(side).picture for i in (rows[here] - begin).tolist()]
-                squares[here] = torch.stack(own)
-            begin = end
+        squares = torch.empty(len(rows), 3, side, side, dtype=torch.uint8)
+        for part, begin in zip(self.parts, self.begins, strict=False):
+            here = (rows >= begin) & (rows < begin + len(part))
+            own = rows[here] - begin
+            if len(own) and hasattr(part, "batch"):  # a pack
+                squares[here] = part.batch(own, side)
+            elif len(own):
+                squares[here] = torch.stack([part.sample(i).squared(side).picture for i in own.tolist()])
         return squares
 
     def content(self) -> str:

@@ -7,8 +7,8 @@ part is known. Picture `i` depends on the seed, the family, the split and `i` al
 from __future__ import annotations
 
 import colorsys
-import hashlib
 import tomllib
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ..architecture import Box
-from .samples import DataError, Dataset, Sample, mask_box
+from .samples import DataError, Dataset, Sample, mask_box, pixel_hash
 
 SPLITS = {"train": 4096, "val": 1024}
 OVERSAMPLING = 4
@@ -40,11 +40,15 @@ TEXTURES = {
 """Brightness over a part, at most 1; u and v run from -1 to 1 across the outline."""
 
 
-# Outlines: polygons [n, 2] of (x, y) in the object's frame.
+def rotation(degrees: float) -> np.ndarray:
+    """Return the matrix that turns points, the rows before it, clockwise; y points downwards."""
+    angle = np.radians(degrees)
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, s], [-s, c]])
 
 
 def polygon(*coordinates: float) -> np.ndarray:
-    """Return a polygon from x, y, x, y, …"""
+    """Return a polygon [n, 2] from x, y, x, y, … in the object's frame."""
     return np.array(coordinates, dtype=np.float64).reshape(-1, 2)
 
 
@@ -58,9 +62,7 @@ def ellipse(
 ) -> np.ndarray:
     """Return an ellipse, or its sector's arc, around (x, y); angles in degrees, clockwise from the right."""
     angle = np.radians(np.linspace(start, end, 25)[: None if end - start < 360 else -1])
-    points = np.stack([rx * np.cos(angle), ry * np.sin(angle)], axis=1)
-    c, s = np.cos(np.radians(turn)), np.sin(np.radians(turn))
-    return points @ np.array([[c, s], [-s, c]]) + (x, y)
+    return np.stack([rx * np.cos(angle), ry * np.sin(angle)], axis=1) @ rotation(turn) + (x, y)
 
 
 def ring(x: float, y: float, outer: float, inner: float, start: float = 0, end: float = 360) -> np.ndarray:
@@ -71,24 +73,17 @@ def ring(x: float, y: float, outer: float, inner: float, start: float = 0, end: 
 
 
 def outlines(text: str) -> tuple[np.ndarray, ...]:
-    """Return what a line of `shapes.toml` describes: an outline, or copies of it turned about a point.
-
-    Example:
-        >>> outlines("polygon 0 0 1 0 1 1")[0].tolist()
-        [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]]
-    """
+    """Return what a line of `shapes.toml` describes: an outline, or copies of it turned about a point."""
     shape, *words = text.split()
     options = dict(word.split("=") for word in words if "=" in word)
     numbers = [float(word) for word in words if "=" not in word]
     n, first = int(options.pop("copies", 1)), float(options.pop("first", 0))
-    centre = tuple(map(float, options.pop("about", "0,0").split(",")))
-    kinds = {"polygon": polygon, "rectangle": rectangle, "ellipse": ellipse, "ring": ring}
-    outline = kinds[shape](*numbers, **{key: float(value) for key, value in options.items()})
+    centre = np.array(options.pop("about", "0,0").split(","), float)
+    draw = {"polygon": polygon, "rectangle": rectangle, "ellipse": ellipse, "ring": ring}[shape]
+    outline = draw(*numbers, **{key: float(value) for key, value in options.items()})
     if n == 1:
         return (outline,)
-    angles = np.radians(first + np.arange(n) * 360 / n)
-    turns = [np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]]) for a in angles]
-    return tuple((outline - centre) @ turn + centre for turn in turns)
+    return tuple((outline - centre) @ rotation(first + k * 360 / n) + centre for k in range(n))
 
 
 class Part(NamedTuple):
@@ -108,21 +103,20 @@ class Kind(NamedTuple):
     turn: float
 
 
-def _read(family: str) -> tuple[Kind, ...]:
+def _kinds(family: str) -> tuple[Kind, ...]:
+    """Read the kinds of objects that `shapes.toml` describes."""
     described = tomllib.loads((files(__package__) / "shapes.toml").read_text(encoding="utf-8"))
-    colours, kinds = described["colours"], []
+    kinds = []
     for name, entries in described[family].items():
         turn, parts = entries.pop("turn"), []
         for part, (colour, texture, *lines) in entries.items():
-            painted = tuple(outline for line in lines for outline in outlines(line))
-            parts.append(
-                Part(part, tuple(colours[colour] if isinstance(colour, str) else colour), painted, texture)
-            )
+            hsv = described["colours"][colour] if isinstance(colour, str) else colour
+            parts.append(Part(part, tuple(hsv), tuple(one for line in lines for one in outlines(line)), texture))
         kinds.append(Kind(name, tuple(parts), turn))
     return tuple(kinds)
 
 
-FAMILIES = {"shapes": _read("shapes"), "shapes-transfer": _read("shapes-transfer")}
+FAMILIES = {name: _kinds(name) for name in ("shapes", "shapes-transfer")}
 FAMILIES["shapes-scenes"] = FAMILIES["shapes"]
 """The kinds of objects that each data set shows: 16, 10 others, and several of the 16 at once."""
 
@@ -143,11 +137,10 @@ class Canvas:
         self.colours = np.zeros((size, size, 3), np.float32)
         self.owner = np.zeros((size, size), np.int16)
 
-    def paint(self, part: Part, matrix: np.ndarray, colour: tuple, number: int, opacity: float = 1.0) -> None:
-        """Paint a part over what is there, placed by a matrix [2, 3] from the object's frame to pixels.
-
-        Its pixels get the number; 0 is the background, which has no dark rim.
-        """
+    def paint(
+        self, part: Part, matrix: np.ndarray, colour: Sequence[float], number: int, opacity: float = 1.0
+    ) -> None:
+        """Paint a part over what is there, placed by a matrix [2, 3] from its frame; its pixels get the number."""
         hue, saturation, value = colour
         rgb = colorsys.hsv_to_rgb(hue % 1, min(max(saturation, 0), 1), min(max(value, 0), 1))
         rgb, inverse = np.array(rgb, np.float32), np.linalg.inv(matrix[:, :2])
@@ -169,7 +162,7 @@ class Canvas:
             middle_u, middle_v = (scale * (low + high) / 2).tolist()
             u, v = a * x + b * y - middle_u, c * x + d * y - middle_v
             light = np.maximum(1 + 0.3 * TEXTURES[part.texture](u, v) - 0.12 * v, 0)
-            light *= 1 - 0.6 * rim * bool(number)
+            light *= 1 - 0.6 * rim * bool(number)  # what is no part of an object, number 0, has no dark rim
             shade = np.minimum(rgb * light[..., None], 1)
             self.colours[window] += (opacity * cover)[..., None] * (shade - self.colours[window])
             self.owner[window][cover > 0.5] = number
@@ -185,13 +178,11 @@ def coverage(corners: np.ndarray, window: tuple[slice, slice]) -> np.ndarray:
     return np.asarray(image.reduce(OVERSAMPLING), np.float32).transpose(2, 0, 1)[:2] / 255
 
 
-def _pose(rng: np.random.Generator, centre: tuple[float, float], radius: float, turn: float) -> np.ndarray:
+def _pose(rng: np.random.Generator, centre: Sequence[float], radius: float, turn: float) -> np.ndarray:
     """Return a random placement [2, 3]: mirrored or not, turned, stretched and sheared a little."""
-    angle = np.radians(rng.normal(0, turn))
-    c, s = np.cos(angle), np.sin(angle)
-    stretch = np.exp(rng.normal(0, 0.1))
+    angle, stretch = rng.normal(0, turn), np.exp(rng.normal(0, 0.1))
     form = np.array([[rng.choice([-1, 1]) * stretch, rng.normal(0, 0.1)], [0, 1 / stretch]])
-    return np.column_stack([radius * np.array([[c, -s], [s, c]]) @ form, centre])
+    return np.column_stack([radius * rotation(-angle) @ form, centre])
 
 
 def _paint_object(canvas: Canvas, rng: np.random.Generator, kind: Kind, matrix: np.ndarray, number: int) -> None:
@@ -200,11 +191,10 @@ def _paint_object(canvas: Canvas, rng: np.random.Generator, kind: Kind, matrix: 
     for offset, part in enumerate(kind.parts):
         colour = np.array(part.colour) + shift + rng.normal(0, (0.008, 0.03, 0.03))
         middle = np.concatenate(part.outlines).mean(0)
-        angle, scale = np.radians(rng.normal(0, 4)), np.exp(rng.normal(0, 0.05))
-        c, s = scale * np.cos(angle), scale * np.sin(angle)
-        turned = matrix[:, :2] @ np.array([[c, -s], [s, c]])
+        angle, scale = rng.normal(0, 4), np.exp(rng.normal(0, 0.05))
+        turned = matrix[:, :2] @ (scale * rotation(-angle))
         moved = matrix @ [*(middle + rng.normal(0, 0.02, 2)), 1] - turned @ middle
-        canvas.paint(part, np.column_stack([turned, moved]), tuple(colour), number + offset)
+        canvas.paint(part, np.column_stack([turned, moved]), colour, number + offset)
 
 
 _GROUND = outlines("polygon -3 -3 3 -3 3 3 -3 3")
@@ -229,7 +219,7 @@ def _paint_background(canvas: Canvas, rng: np.random.Generator) -> None:
     canvas.paint(ground, _pose(rng, (size / 2, size / 2), size * rng.uniform(0.25, 1), 90), colour, 0, 0.35)
     for _ in range(rng.integers(3, 8)):
         outline, texture = _CLUTTER[rng.integers(len(_CLUTTER))], textures[rng.integers(len(textures))]
-        matrix = _pose(rng, tuple(rng.uniform(0, size, 2)), size * rng.uniform(0.05, 0.2), 90)
+        matrix = _pose(rng, rng.uniform(0, size, 2), size * rng.uniform(0.05, 0.2), 90)
         colour = (rng.random(), rng.uniform(0.1, 0.6), rng.uniform(0.25, 0.85))
         canvas.paint(Part("scrap", (0, 0, 0), outline, texture), matrix, colour, 0, rng.uniform(0.4, 0.9))
 
@@ -238,42 +228,33 @@ class Shapes(Dataset):
     """Pictures of the families `shapes`, `shapes-transfer` and `shapes-scenes`: `size` pixels wide, `n` of them.
 
     Scenes show two to four objects and have several labels. Another seed gives other pictures of the same kind.
-
-    Example:
-        >>> shapes = Shapes(split="val", n=32)
-        >>> picture, label = shapes[0]
-        >>> tuple(picture.shape), shapes.classes[label], sorted(shapes.parts(0))
-        ((3, 64, 64), 'fish', ['body', 'eye', 'fins', 'tail'])
     """
 
     def __init__(
         self, name: str = "shapes", split: str = "train", *, size: int = 64, n: int | None = None, seed: int = 0
     ):
-        if split not in SPLITS:
-            raise DataError(f"{name} has no split {split!r}; its splits are {', '.join(SPLITS)}")
         n = SPLITS[split] if n is None else n
         if size < 16 or n < 1:
             raise DataError(f"{name} needs size >= 16 and n >= 1; given size {size} and n {n}")
         self.name, self.split, self.size, self.seed = name, split, size, seed
         self.kinds = FAMILIES[name]
         self.classes = tuple(kind.name for kind in self.kinds)
+        self.names = [f"{name}/{split}/{i}" for i in range(n)]
+        self.labels = np.arange(n) % len(self.classes)
         if name == "shapes-scenes":
             self.labels = np.full((n, len(self.classes)), -1, np.int8)
             for i in range(n):
                 self.labels[i, self._plan(i)[0]] = 1
-        else:
-            self.labels = np.arange(n) % len(self.classes)
 
     def sample(self, i: int) -> Sample:
         """Draw picture i."""
-        canvas, picture, _ = self._draw(i)
-        mask = torch.from_numpy(canvas.owner > 0)
-        return Sample(picture, self.label(i), mask_box(mask), mask, f"{self.name}/{self.split}/{i}")
+        owner, picture, _ = self._draw(i)
+        return Sample(picture, self.label(i), mask_box(owner > 0), owner > 0, self.names[i])
 
     def objects(self, i: int) -> list[ShownObject]:
         """Return the objects of picture i with the masks of what is visible of them and of their parts."""
-        canvas, _, labels = self._draw(i)
-        owner, shown, number = torch.from_numpy(canvas.owner), [], 1
+        owner, _, labels = self._draw(i)
+        shown, number = [], 1
         for label in labels:
             parts = {part.name: owner == number + k for k, part in enumerate(self.kinds[label].parts)}
             mask = (owner >= number) & (owner < number + len(parts))
@@ -285,17 +266,10 @@ class Shapes(Dataset):
         """Return the mask [h, w] of each part of the (first) object in picture i."""
         return self.objects(i)[0].parts
 
-    @property
-    def names(self) -> list[str]:
-        """Family, split and number."""
-        return [f"{self.name}/{self.split}/{i}" for i in range(len(self))]
-
     def content(self) -> str:
         """Return size, seed and a hash of a picture of each class; the others follow from the same code."""
-        digest = hashlib.sha256()
-        for i in range(min(len(self), len(self.classes))):
-            digest.update(self.sample(i).picture.numpy().data)
-        return f"{self.size} {self.seed} {digest.hexdigest()}"
+        first = range(min(len(self), len(self.classes)))
+        return f"{self.size} {self.seed} {pixel_hash(self.sample(i).picture for i in first)}"
 
     def _plan(self, i: int) -> tuple[list[int], np.random.Generator]:
         """Return the classes of the objects in picture i, and the generator that draws them."""
@@ -305,19 +279,17 @@ class Shapes(Dataset):
             return [i % len(self.classes)], rng
         return sorted(rng.choice(len(self.classes), rng.integers(2, 5), replace=False).tolist()), rng
 
-    def _draw(self, i: int) -> tuple[Canvas, Tensor, list[int]]:
-        """Return the canvas of picture i, the picture uint8 [3, h, w] and the classes of its objects."""
+    def _draw(self, i: int) -> tuple[Tensor, Tensor, list[int]]:
+        """Return the pixels' owners in picture i, the picture uint8 [3, h, w] and the classes of its objects."""
         labels, rng = self._plan(i)
         canvas, size, number = Canvas(self.size), self.size, 1
         _paint_background(canvas, rng)
         if len(labels) == 1:  # one object anywhere, several each in a quarter of its own
             radius = size * rng.uniform(0.24, 0.42)
-            places = [(tuple(rng.uniform(radius, size - radius, 2)), radius)]
+            places = [(rng.uniform(radius, size - radius, 2), radius)]
         else:
             quarters = rng.permutation([(0.27, 0.27), (0.27, 0.73), (0.73, 0.27), (0.73, 0.73)])[: len(labels)]
-            places = [
-                (tuple(size * (q + rng.uniform(-0.05, 0.05, 2))), size * rng.uniform(0.16, 0.25)) for q in quarters
-            ]
+            places = [(size * (q + rng.uniform(-0.05, 0.05, 2)), size * rng.uniform(0.16, 0.25)) for q in quarters]
         for label, (centre, radius) in zip(labels, places, strict=True):
             kind = self.kinds[label]
             _paint_object(canvas, rng, kind, _pose(rng, centre, radius, kind.turn), number)
@@ -325,4 +297,4 @@ class Shapes(Dataset):
         noise = rng.standard_normal(canvas.colours.shape, dtype=np.float32)
         exposed = 255 * rng.uniform(0.85, 1.1) * canvas.colours + 5 * noise  # exposure, and a sensor's noise
         picture = torch.from_numpy(exposed.clip(0, 255).round().astype(np.uint8)).permute(2, 0, 1).contiguous()
-        return canvas, picture, labels
+        return torch.from_numpy(canvas.owner), picture, labels

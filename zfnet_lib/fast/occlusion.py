@@ -1,9 +1,8 @@
 """The last maps of a network while squares cover its picture, computed from what the squares change.
 
 Every layer is filtered once for the picture as it is. Under a square the filters see the *changes* beneath alone,
-which are zero outside a small window, and what they give is added to the stored pre-activations. Rows and columns
-are independent, so all is planned along one axis; squares that stand side by side are computed together, in windows
-that are equally wide in a layer.
+zero outside a small window, and what they give is added to the stored pre-activations. All is planned along one
+axis; squares side by side are computed together, in windows that are equally wide in a layer.
 """
 
 from __future__ import annotations
@@ -22,32 +21,24 @@ from torch.nn import functional as F
 from ..architecture import ArchSpec, Conv, Pool
 from ..network import ConvNet, Trace, output, pooled
 
-NEAR, FAR = 6 * 2**20, 2**28
-"""Values that a layer may have for squares that are computed together, on a processor and on a GPU."""
-
-FIXED = 60
-"""What calling a filter costs, in applications of the filter."""
-
-WORTH = 0.7
-"""Share of a forward pass's products up to which the changes alone are computed."""
-
-OUTSIDE = -(2**40)
-"""A position that stays negative whatever is added."""
+NEAR, FAR = (
+    6 * 2**20,
+    2**28,
+)  # values of a layer for squares computed together, on a processor and on a GPU
+FIXED = 60  # what calling a filter costs, in applications of the filter
+WORTH = 0.7  # share of a forward pass's products up to which the changes alone are computed
+OUTSIDE = -(2**40)  # a position that stays negative whatever is added
 
 
 class Stretch(NamedTuple):
-    """Windows of one width along one axis of a map with `side` positions: one for each square, or one for all.
-
-    The last of their positions may lie beyond the map.
-    """
+    """Windows of one width along an axis of a map with `side` positions or beyond: one a square, or one."""
 
     first: tuple[int, ...]
     width: int
     side: int
 
 
-Windows = tuple[Stretch, Stretch]
-"""Windows of rows and windows of columns, each with each."""
+Windows = tuple[Stretch, Stretch]  # of rows and of columns, each with each
 
 
 class Change(NamedTuple):
@@ -75,12 +66,6 @@ def bands(spec: ArchSpec, side: int, corners: tuple[int, ...], size: int, room: 
     Many squares in a band share windows that must be wide enough for all; few call every filter more often.
     `corners` are the first rows (or columns) of the squares, ascending; in a band of rows and a like band of
     columns a layer may have no more values than there is `room` for.
-
-    Example:
-        >>> from zfnet_lib import ZFNET
-        >>> (band,) = bands(ZFNET, 224, (96,), 50, room=2**22)
-        >>> [change.output.width for change in band.changes]
-        [15, 6, 8, 10, 13]
     """
     squares, layers, fan_in = [(corner, corner + size) for corner in corners], [], spec.fan_in()
     below = side, squares
@@ -159,14 +144,11 @@ def share(spec: ArchSpec, rows: Sequence[Band], columns: Sequence[Band]) -> floa
 
 
 class Part(NamedTuple):
-    """Squares that are computed together: each of the rows with each of the columns, by their first ones.
-
-    `maps` computes the last rectified maps [n, maps, h, w] under each square.
-    """
+    """Squares that are computed together: each of the rows with each of the columns, by their first ones."""
 
     rows: tuple[int, ...]
     columns: tuple[int, ...]
-    maps: Callable[[], Tensor]
+    maps: Callable[[], Tensor]  # computes the last rectified maps [n, maps, h, w] under each square
 
     @property
     def n(self) -> int:
@@ -222,11 +204,11 @@ def _passed(net: ConvNet, x: Tensor, row: int, columns: Sequence[int], size: int
     return F.relu_(net.filtered(last, x))
 
 
-class Table:
+class Table(NamedTuple):
     """Windows of maps as [positions + 1, maps]: a row for each position, and a last one for all that is outside."""
 
-    def __init__(self, rows: Tensor, windows: Windows):
-        self.rows, self.windows = rows, windows
+    rows: Tensor
+    windows: Windows
 
     @classmethod
     def of(cls, maps: Tensor) -> Table:

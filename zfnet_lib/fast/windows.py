@@ -1,7 +1,6 @@
-"""The deconvnet confined to windows: what each unit can see, and nothing else, on the way up and down.
+"""The deconvnet confined to windows: what each unit can see, cut out of every map as the map's borders cut it.
 
-A window is cut out of every map just as the map's borders cut it. Windows of one form, that is of the same sizes
-and with the same zeros left of the padding, run through filters and pools together, like small pictures.
+Windows of one form, with the same sizes and zeros of padding, run through filters and pools like small pictures.
 """
 
 from __future__ import annotations
@@ -20,17 +19,10 @@ from ..architecture import ArchSpec, Conv, Span, Unit, receptive_field, spans
 from ..machine import threads
 from ..network import ConvNet, Trace, output, pooled, require_finite
 
-NEAR, FAR = 2**23, 2**28
-"""Bytes of one layer's maps that are computed at a time: few stay near a processor, many occupy a GPU."""
-
-TOGETHER = 4
-"""Times as many units that share the products of the upper layers, whose filters are read once for all of them."""
-
-FEW = 36
-"""Positions in the windows of a layer that counts as an upper one."""
-
-LANES = 16
-"""Numbers that a processor multiplies at once."""
+NEAR, FAR = 2**23, 2**28  # bytes of a layer's maps that are computed at a time, on a processor and on a GPU
+TOGETHER = 4  # times as many units share the products of the upper layers, whose filters are then read once
+FEW = 36  # positions in the windows of a layer that counts as an upper one
+LANES = 16  # numbers that a processor multiplies at once
 
 
 class Filters:
@@ -49,19 +41,25 @@ class Filters:
 
     def transposed(self, signal: Tensor) -> Tensor:
         """Filter with the transposed weights, without biases; the padding stays."""
-        if self.conv.stride > 1 and self.conv.groups == 1 and self.module.in_channels < LANES:
-            return self._by_blocks(signal)
-        return F.conv_transpose2d(signal, self._weight, None, self.conv.stride, groups=self.conv.groups)
+        stride, groups = self.conv.stride, self.conv.groups
+        if stride > 1 and groups == 1 and self.module.in_channels < LANES:
+            # Few maps beneath would leave most of the processor's lanes empty: filter into blocks of pixels.
+            more = -self.conv.kernel % stride
+            pixels = F.pixel_shuffle(F.conv_transpose2d(signal, self._blocks), stride)
+            return pixels[..., : pixels.shape[2] - more, : pixels.shape[3] - more]
+        return F.conv_transpose2d(signal, self._weight, None, stride, groups=groups)
 
     def forwards_together(self, windows: list[Tensor]) -> list[Tensor]:
         """Do as `forwards` does with windows of several sizes, in one matrix product."""
-        shapes = [
-            (len(x), *((side - self.conv.kernel) // self.conv.stride + 1 for side in x.shape[2:])) for x in windows
-        ]
-        patches = torch.cat([self._patches(x) for x in windows], dim=1)
-        rows = (patches @ self._matrix.transpose(1, 2)).transpose(0, 1).flatten(1) + self.module.bias
-        parts = rows.split([prod(shape) for shape in shapes])
-        return [part.unflatten(0, shape).permute(0, 3, 1, 2) for part, shape in zip(parts, shapes, strict=True)]
+        kernel, stride, patches, shapes = self.conv.kernel, self.conv.stride, [], []
+        for x in windows:
+            seen = x.permute(0, 2, 3, 1).unfold(1, kernel, stride).unfold(2, kernel, stride)
+            seen = seen.unflatten(3, (self.conv.groups, -1)).permute(3, 0, 1, 2, 5, 6, 4).flatten(4)
+            shapes.append(seen.shape[1:4])
+            patches.append(seen.flatten(1, 3))
+        products = torch.cat(patches, dim=1) @ self._matrix.transpose(1, 2)
+        rows = (products.transpose(0, 1).flatten(1) + self.module.bias).split([prod(shape) for shape in shapes])
+        return [part.unflatten(0, shape).permute(0, 3, 1, 2) for part, shape in zip(rows, shapes, strict=True)]
 
     def transposed_together(self, signals: list[Tensor]) -> list[Tensor]:
         """Do as `transposed` does with signals of several sizes, in one matrix product."""
@@ -87,14 +85,8 @@ class Filters:
         weight = F.pixel_unshuffle(F.pad(self.module.weight, (0, more, 0, more)), self.conv.stride)
         return weight.contiguous(memory_format=torch.channels_last)
 
-    def _patches(self, x: Tensor) -> Tensor:
-        """Return what each position sees: [groups, n * h * w, kernel * kernel * maps beneath of a group]."""
-        kernel, stride = self.conv.kernel, self.conv.stride
-        seen = x.permute(0, 2, 3, 1).unfold(1, kernel, stride).unfold(2, kernel, stride)
-        return seen.unflatten(3, (self.conv.groups, -1)).permute(3, 0, 1, 2, 5, 6, 4).flatten(4).flatten(1, 3)
-
     def _laid_down(self, patches: Tensor, n: int, h: int, w: int) -> Tensor:
-        """Add up patches [groups, n * h * w, …] where they overlap: the adjoint of `_patches`."""
+        """Add up patches [groups, n * h * w, …] where they overlap."""
         kernel, stride, groups = self.conv.kernel, self.conv.stride, self.conv.groups
         rows, columns = (stride * (side - 1) + kernel for side in (h, w))
         steps = torch.arange(max(rows, columns), device=patches.device)
@@ -103,12 +95,6 @@ class Filters:
         parts = patches.reshape(groups, n, len(places), -1).permute(1, 2, 0, 3).flatten(2)
         result = parts.new_zeros(n, rows * columns, parts.shape[2]).index_add_(1, places, parts)
         return result.unflatten(1, (rows, columns)).permute(0, 3, 1, 2)
-
-    def _by_blocks(self, signal: Tensor) -> Tensor:
-        """Filter into blocks of pixels: few maps beneath would leave most of the processor's lanes empty."""
-        more = -self.conv.kernel % self.conv.stride
-        pixels = F.pixel_shuffle(F.conv_transpose2d(signal, self._blocks), self.conv.stride)
-        return pixels[..., : pixels.shape[2] - more, : pixels.shape[3] - more]
 
 
 class Window(NamedTuple):
@@ -130,10 +116,7 @@ class Window(NamedTuple):
 class Windows:
     """The windows of all units of one layer in pictures of one size.
 
-    Attributes:
-        readers: By the name of what is read, the filter or pool that reads it.
-        lower, upper: Its layers, from the picture upwards: those with many positions in a window, those with few.
-        values: How many the largest maps in any window have.
+    Its layers are `lower` ones, with many positions in a window, and `upper` ones, with few.
     """
 
     def __init__(self, spec: ArchSpec, layer: str, height: int, width: int):
@@ -143,11 +126,11 @@ class Windows:
             [spans(steps, [shape[axis] for shape in shapes.values()], i) for i in range(shapes[layer][axis])]
             for axis in (1, 2)
         )
-        self.readers = dict(zip(["input", *steps], steps, strict=False))
+        self.readers = dict(zip(["input", *steps], steps, strict=False))  # which filter or pool reads what
         first = next(iter(steps))
         widest = [max(axis, key=lambda read: read[first].size) for axis in (self.rows, self.columns)]
         positions = {below: prod(axis[reader].size for axis in widest) for below, reader in self.readers.items()}
-        self.values = max(shapes[below][0] * n for below, n in positions.items())
+        self.values = max(shapes[below][0] * n for below, n in positions.items())  # of the largest maps
         convs = spec.features(layer).convs
         above = max((n for n, conv in enumerate(convs[:-1], 1) if positions[conv.name] > FEW), default=0)
         self.lower, self.upper = convs[:above], convs[above:]
@@ -165,17 +148,12 @@ class Windows:
 
 
 class Group:
-    """Units of one layer whose windows have one form, on their way up and down.
-
-    Attributes:
-        now: [units, maps, h, w]: what the way has reached, maps upwards and signals downwards.
-        switches: By layer, its switches and the size of its maps.
-    """
+    """Units of one layer whose windows have one form, on their way up and down."""
 
     def __init__(self, units: list[Unit], windows: Windows):
         self.units, self.windows, self.all = units, [windows.of(unit) for unit in units], windows
-        self.now: Tensor | None = None
-        self.switches: dict[str, tuple[Tensor, torch.Size]] = {}
+        self.now: Tensor | None = None  # [units, maps, h, w]: maps upwards, signals downwards
+        self.switches: dict[str, tuple[Tensor, torch.Size]] = {}  # and the size of the layer's maps
 
     def padded(self, conv: Conv, sign: int = 1) -> Tensor:
         """Add the zeros that a layer's filters read, or take them away again."""
@@ -212,13 +190,6 @@ class Group:
                     places.append((switches // width - row.start) * column.size + switches % width - column.start)
                 self.switches[layer] = torch.stack(places), torch.Size((row.size, column.size))
 
-    def single_out(self) -> None:
-        """Set all activations but the units' own to 0 (section 2.1)."""
-        own = range(len(self.units)), [unit.map for unit in self.units]
-        alone = torch.zeros_like(self.now)
-        alone[own] = self.now[own]
-        self.now = alone
-
     def rectified(self, conv: Conv) -> Tensor:
         """Unpool the signal to a layer's maps and rectify it; signals that share a switch add up (section 2.1)."""
         if conv.name in self.switches:
@@ -236,10 +207,7 @@ class Group:
 
 @torch.no_grad()
 def project_units(net: ConvNet, x: Tensor, units: Sequence[Unit], batch: int | None = None) -> list[Tensor]:
-    """Project units, `batch` of one form at a time, each through its window, in batches that run side by side.
-
-    For each unit [3, size, size], `size` being its layer's receptive field; 0 beyond the picture.
-    """
+    """Project units through their windows, `batch` of one form at a time: [3, size, size] of each whole field."""
     filters = {conv.name: Filters(conv, net.get_submodule(conv.name)) for conv in net.spec.convs}
     room, workers = (NEAR, torch.get_num_threads()) if x.device.type == "cpu" else (FAR, 1)
     layers = [conv.name for conv in net.spec.convs if conv.name in {unit.layer for unit in units}]
@@ -285,20 +253,22 @@ def _project(
 ) -> dict[int, Tensor]:
     """Project a batch of one layer's units, up and down through their windows; each part of it has one form."""
     groups = [Group([units[i] for i in part], windows) for part in parts]
-    if isinstance(seen, Trace):
-        for group in groups:
+    for group in groups:
+        if isinstance(seen, Trace):
             group.take_from(seen)
-    else:
-        for group in groups:
+        else:
             group.cut(seen)
             for conv in windows.lower:
                 group.up(conv, filters[conv.name].forwards(group.padded(conv)))
+    if not isinstance(seen, Trace):
         for conv in windows.upper:
             filtered = filters[conv.name].forwards_together([group.padded(conv) for group in groups])
             for group, maps in zip(groups, filtered, strict=True):
                 group.up(conv, maps)
-    for group in groups:
-        group.single_out()
+    for group in groups:  # all activations but the units' own are set to 0 (section 2.1)
+        own, reached = (range(len(group.units)), [unit.map for unit in group.units]), group.now
+        group.now = torch.zeros_like(reached)
+        group.now[own] = reached[own]
     for conv in reversed(windows.upper):
         signals = filters[conv.name].transposed_together([group.rectified(conv) for group in groups])
         for group, signal in zip(groups, signals, strict=True):

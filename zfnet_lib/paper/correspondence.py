@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from itertools import product
+from textwrap import fill
 from typing import NamedTuple
 
 import numpy as np
@@ -23,15 +26,10 @@ GROUP = 5
 """Pictures that are compared with one another; the paper's number."""
 SIDE = 0.16
 """Side of a mask, as a share of the picture's square: it covers an eye of an aligned face."""
-ROUNDING = 1e-6
-"""Changes below this share of the largest count as none."""
-
 EASY_FACE = {"left eye": (0.455, 0.38), "right eye": (0.455, 0.63), "nose": (0.6, 0.51)}
-"""Where the parts lie in Caltech-101's `Faces_easy`: row and column, as shares of the centre square, measured on
-the mean of its aligned faces. Left and right are the viewer's."""
 EASY_HEAD = (0.12, 0.24), (0.9, 0.8)
-"""First and last row and column of the head in the same mean face."""
-
+"""Where the parts lie in Caltech-101's `Faces_easy`, and the first and last row and column of the head: shares of
+the centre square, measured on the mean of its aligned faces. Left and right are the viewer's."""
 RANDOM, SAME = "random place", "one random place for all"
 
 RECALLED = {
@@ -46,10 +44,6 @@ Places = dict[str, np.ndarray]
 """By part: row and column of its centre in each picture, [n, 2], as shares of the picture's centre square."""
 
 
-class CorrespondenceError(ZfnetError, ValueError):
-    """Pictures, masks or groups that cannot be compared."""
-
-
 class Correspondence(NamedTuple):
     """How alike the changes are that hiding a part makes in different pictures; arrays [layers, parts, groups]."""
 
@@ -61,10 +55,7 @@ class Correspondence(NamedTuple):
 
     @property
     def relative(self) -> np.ndarray:
-        """Delta as a share of what chance gives; 1 where nothing changed.
-
-        Where more features change, more of them can disagree: this is what takes it into account.
-        """
+        """Delta as a share of what chance gives; 1 where nothing changed."""
         return np.divide(self.delta, self.chance, out=np.ones_like(self.delta), where=self.chance > 0)
 
 
@@ -82,13 +73,14 @@ class Parts(NamedTuple):
 
 
 def measure(profile: str, pictures: str = "", network: str = "", groups: int = 12, seed: int = 0) -> Parts:
-    """Hide eyes, nose or a random place in faces and compare the changes (after the arXiv version, as recalled).
-
-    The pictures are `caltech-101` (its aligned `Faces_easy`) or `shapes` (its drawn faces): by default `shapes` in
-    `smoke`, otherwise `caltech-101` where it is at hand. `seed` draws the random places.
-    """
+    """Hide eyes, nose or a random place in faces and compare the changes (after the arXiv version, as recalled)."""
     watch, net = Stopwatch(), network_of(profile, network)
-    dataset, rows, places = faces(net, pictures or _at_hand(profile), groups, seed)
+    if not pictures:
+        pictures = "shapes"
+        with suppress(MissingDataError):
+            if profile_of(profile).name != "smoke":
+                pictures = open_dataset("caltech-101", "all").name
+    dataset, rows, places = faces(net, pictures, groups, seed)
     x = net.prepare([dataset[row].picture for row in rows])
     masks = {part: squares(centres, net.preparation) for part, centres in places.items()}
     found = correspondence(net, x, masks)
@@ -103,19 +95,19 @@ def measure(profile: str, pictures: str = "", network: str = "", groups: int = 1
 def correspondence(
     net: ConvNet, x: Tensor, masks: Mapping[str, Tensor], layers: Sequence[str] = (), group: int = GROUP
 ) -> Correspondence:
-    """Hide a part in prepared pictures and compare the changes of the features between the pictures of a group.
+    """Occlude a part of prepared pictures and compare how the features change in the pictures of a group.
 
-    With x_i the rectified maps of a layer and x~_i those of the masked picture, e_i = x_i - x~_i, and Delta is the
-    mean of H(sign e_i, sign e_j) over i != j; H is the Hamming distance divided by the number of features. Masks
-    are bool [n, H, W]. By default the highest layer with maps and the highest fully connected one are compared.
+    Masks are bool [n, H, W]. By default the highest convolutional and fully connected layers are compared.
     """
+    # With x_i the rectified maps of a layer and x~_i those of the occluded picture, e_i = x_i - x~_i; Delta is the
+    # mean of H(sign e_i, sign e_j) over i != j; H is the Hamming distance divided by the number of features.
     if group < 2 or not len(x) or len(x) % group:
-        raise CorrespondenceError(f"pictures are compared in groups of at least 2: {len(x)} make none of {group}")
+        raise ZfnetError(f"pictures are compared in groups of at least 2: {len(x)} make none of {group}")
     wanted = [len(x), *x.shape[2:]]
     for part, mask in masks.items():
         if list(mask.shape) != wanted or mask.dtype != torch.bool:
             given = f"{str(mask.dtype)[6:]} {list(mask.shape)}"
-            raise CorrespondenceError(f"the mask {part!r} is bool {wanted}; given {given}")
+            raise ZfnetError(f"the mask {part!r} is bool {wanted}; given {given}")
     layers = tuple(layers) or tuple(each[-1].name for each in (net.spec.convs, net.spec.dense) if each)
     highest = max(map(net.layers_upto, layers), key=len)[-1].name
 
@@ -139,21 +131,13 @@ def masked(x: Tensor, mask: Tensor) -> Tensor:
 
 def _compared(change: Tensor) -> tuple[float, float, float]:
     """Return of [n, features] the mean distance of two rows' signs, that by chance, and the share of changes."""
-    signs = torch.where(change.abs() > ROUNDING * change.abs().max(), change.sign(), 0)
+    # Changes below a millionth of the largest are rounding.
+    signs = torch.where(change.abs() > 1e-6 * change.abs().max(), change.sign(), 0)
     others = ~torch.eye(len(signs), dtype=torch.bool)
     distances = (signs[:, None] != signs[None]).double().mean(-1)
     shares = torch.stack([(signs == sign).double().mean(-1) for sign in (-1, 0, 1)])
     by_chance = 1 - shares.T @ shares
     return distances[others].mean().item(), by_chance[others].mean().item(), (signs != 0).double().mean().item()
-
-
-def _at_hand(profile: str) -> str:
-    if profile_of(profile).name == "smoke":
-        return "shapes"
-    try:
-        return open_dataset("caltech-101", "all").name
-    except MissingDataError:
-        return "shapes"
 
 
 def faces(net: ConvNet, pictures: str, groups: int, seed: int) -> tuple[Dataset, list[int], Places]:
@@ -188,7 +172,7 @@ def drawn_face_places(shapes: Shapes, rows: Sequence[int], seed: int = 0) -> Pla
         shown = shapes.objects(row)[0]
         masks = (shown.parts.get("eyes"), shown.parts.get("mouth"), shown.mask)
         if not all(mask is not None and mask.any() for mask in masks):
-            raise CorrespondenceError(f"{shapes.names[row]} shows no face with eyes and mouth; choose others")
+            raise ZfnetError(f"{shapes.names[row]} shows no face with eyes and mouth; choose others")
         eyes, mouth, head = (np.argwhere(mask.numpy()) + 0.5 for mask in masks)  # the middles of their pixels
         left = eyes[:, 1] < eyes[:, 1].mean()
         for part, pixels in zip(found, (eyes[left], eyes[~left], mouth), strict=True):
@@ -202,15 +186,9 @@ def _random_places(heads: np.ndarray) -> Places:
     return {RANDOM: heads, SAME: np.repeat(heads[::GROUP], GROUP, axis=0)[: len(heads)]}
 
 
-def squares(centres: np.ndarray, preparation: Preparation, side: float = SIDE) -> Tensor:
-    """Return masks [n, crop, crop] of squares around places of the prepared view; near the edge they move inside.
-
-    Centres [n, 2] and side count in shares of the picture's centre square.
-
-    >>> squares(np.array([[0.5, 0.25]]), Preparation.grey(7), 0.25)[0].sum(0).tolist()
-    [0, 2, 2, 0, 0, 0, 0]
-    """
-    crop, width = preparation.crop, max(round(side * preparation.short_side), 1)
+def squares(centres: np.ndarray, preparation: Preparation) -> Tensor:
+    """Return masks [n, crop, crop] of squares around places of the view; near the edge they move inside."""
+    crop, width = preparation.crop, round(SIDE * preparation.short_side)
     margin = (preparation.short_side - crop) // 2
     first = np.rint(np.asarray(centres) * preparation.short_side - margin - width / 2).clip(0, crop - width)
     inside = torch.arange(crop) - torch.from_numpy(first)[..., None]
@@ -222,26 +200,14 @@ def _table(found: Correspondence) -> Table:
     def spread(values: np.ndarray) -> str:
         return f"{values.mean():.3f}" + (f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else "")
 
-    columns = {
-        "layer": "Layer",
-        "part": "Hidden",
-        "delta": "Δ",
-        "relative": "Δ / Δ by chance",
-        "changed": "Changed, %",
-        "paper": "Δ in the arXiv version, dogs (recalled)",
-    }
-    rows = [
-        {
-            "layer": layer,
-            "part": part,
-            "delta": spread(found.delta[i, j]),
-            "relative": spread(found.relative[i, j]),
-            "changed": round(100 * float(found.changed[i, j].mean()), 1),
-            "paper": RECALLED.get(part, ("", ""))[int(layer.startswith("fc"))],
-        }
-        for i, layer in enumerate(found.layers)
-        for j, part in enumerate(found.parts)
-    ]
+    rows = []
+    for (i, layer), (j, part) in product(enumerate(found.layers), enumerate(found.parts)):
+        row = {"layer": layer, "part": part, "delta": spread(found.delta[i, j])}
+        row["relative"] = spread(found.relative[i, j])
+        row["changed"] = round(100 * float(found.changed[i, j].mean()), 1)
+        rows.append(row | {"paper": RECALLED.get(part, ("", ""))[int(layer.startswith("fc"))]})
+    columns = {"layer": "Layer", "part": "Hidden", "delta": "Δ", "relative": "Δ / Δ by chance"}
+    columns |= {"changed": "Changed, %", "paper": "Δ in the arXiv version, dogs (recalled)"}
     return Table(columns, rows)
 
 
@@ -276,14 +242,7 @@ def draw(found: Correspondence) -> Figure:
                 beside = place + np.linspace(-0.22, 0.22, len(own)) if len(own) > 1 else [place]
                 axes.plot(beside, own, marker, color=colour, markersize=3.5, alpha=0.7, markeredgewidth=0)
                 axes.hlines(own.mean(), place - 0.34, place + 0.34, color=colour, linewidth=2)
-            axes.set_xticks(range(len(found.parts)), [_wrapped(part) for part in found.parts])
+            axes.set_xticks(range(len(found.parts)), [fill(part, 10) for part in found.parts])
             plain(axes, title)
     figure.tight_layout()
     return figure
-
-
-def _wrapped(words: str) -> str:
-    """Set at most two words on a line; two words stand below each other."""
-    parts = words.split()
-    lines = [" ".join(parts[start : start + 2]) for start in range(0, len(parts), 2)]
-    return "\n".join(lines if len(parts) > 2 else parts)

@@ -15,7 +15,23 @@ from ..deconv import project, strongest_unit, unpool
 from ..files import ZfnetError
 from ..images import FigureError, projection_image, require_picture, robust_maximum
 from ..network import Trace
-from .plots import DPI, GREY, INK, MARGIN, NORMAL, ORANGE, SKY, TITLE, VERMILION, WIDTH, Figure, Sheet, tint, zone
+from .plots import (
+    DPI,
+    GREEN,
+    GREY,
+    INK,
+    MARGIN,
+    NORMAL,
+    ORANGE,
+    PURPLE,
+    SKY,
+    TITLE,
+    VERMILION,
+    WIDTH,
+    Figure,
+    Sheet,
+    tint,
+)
 from .records import Table
 from .setting import Source, opened
 
@@ -49,15 +65,15 @@ def unit_of(trace: Trace, layer: str, map_: int) -> Unit:
     return Unit(0, layer, *strongest_unit(maps, None if map_ == -1 else map_))
 
 
-def piece(trace: Trace, side: int = 7) -> tuple[Tensor, str]:
-    """Return a piece [side, side] of a map where regions share switches, so that adding shows; and its name.
+def piece(trace: Trace) -> tuple[Tensor, str]:
+    """Return a piece [7, 7] of a map where regions share switches, so that adding shows; and its name.
 
     It is the most varied one of the strongest maps of the lowest layer that pools.
     """
     layer = next(conv.name for conv in trace.net.spec.convs if conv.pool)
     maps = trace[layer].maps[0]
     strongest = maps.amax((1, 2)).argsort(descending=True)[:8]
-    pieces = maps[strongest].unfold(1, side, 2).unfold(2, side, 2).flatten(1, 2)
+    pieces = maps[strongest].unfold(1, 7, 2).unfold(2, 7, 2).flatten(1, 2)
     pooled, switches = F.max_pool2d(pieces.flatten(0, 1), 3, 2, return_indices=True)
 
     def score(n: int) -> tuple[int, float]:
@@ -77,8 +93,6 @@ def variants(trace: Trace, layer: str, signal: Tensor) -> Table:
     return Table({"way": "One step done otherwise", "difference": "Difference, as a share of the norm"}, rows)
 
 
-# ------------------------------------------------------------------------------------------- the paper's drawing
-
 LINES = (
     ("Reconstruction of the layer above", "Pooled maps"),
     ("Max unpooling", "Max pooling"),
@@ -89,7 +103,6 @@ LINES = (
     ("Reconstruction", "Pooled maps of the layer below"),
 )
 """Maps and operations in turn, from top to bottom: of the deconvnet, and of the convnet."""
-
 EXAMPLE = torch.tensor(
     [
         [0.2, 0.0, 0.4, 0.0, 0.0, 0.3],
@@ -103,8 +116,14 @@ EXAMPLE = torch.tensor(
 )
 ABOVE = torch.tensor([[0.6, -0.5], [1.0, 0.8]], dtype=torch.float64)
 """A rectified map, and a reconstruction of the layer above."""
-CELL, WIDE_CELL = 0.27, 0.46
-"""Inches: sides of a position in the example's map and in its pooled map."""
+POOL = Pool()
+LARGEST, SHOWN = 8, 8
+"""Rows and columns up to which the numbers stay legible, and maps drawn of every layer on the way down."""
+
+
+def zone(row: int, column: int) -> str:
+    """Return the colour of a pooling region; neighbours, also diagonal ones, differ."""
+    return (SKY, ORANGE, GREEN, PURPLE)[row % 2 * 2 + column % 2]
 
 
 def diagram() -> Figure:
@@ -127,23 +146,22 @@ def diagram() -> Figure:
 
     pooled, switches = F.max_pool2d(EXAMPLE[None, None], 3, return_indices=True)
     unpooled = unpool(ABOVE[None, None], switches, EXAMPLE.shape)[0, 0]
-    left, right, side = columns[0] - 0.35, columns[1] + 0.35, CELL * len(EXAMPLE)
-    top, low = 4.5, 6.12
-    ends = top + 0.25 + WIDE_CELL * len(ABOVE), low - 0.05
+    cell, wide, top, low = 0.27, 0.46, 4.5, 6.12  # inches: a position's side below and above, and where these are
+    left, right, side = columns[0] - 0.35, columns[1] + 0.35, cell * len(EXAMPLE)
+    ends = top + 0.25 + wide * len(ABOVE), low - 0.05
     halves = (left, ABOVE, unpooled, "Unpooling", ends), (right, pooled[0, 0], EXAMPLE, "Pooling", ends[::-1])
     for n, (x, above, below, words, (start, end)) in enumerate(halves):
         sheet.text(x, top + 0.08, LINES[0][n], NORMAL)
-        _bars(sheet, x, top + 0.2, above, WIDE_CELL, 1)
-        _bars(sheet, x, low, below, CELL, 3)
+        _bars(sheet, x, top + 0.2, above, wide, 1)
+        _bars(sheet, x, low, below, cell, 3)
         sheet.text(x, low + side + 0.13, LINES[2][n], NORMAL)
         sheet.arrow(x, start, x, end)
         sheet.text(x + 0.1, sum(ends) / 2, words, NORMAL, across="left")
     for row, column in np.ndindex(*EXAMPLE.shape):
-        x, y = middle - side / 2 + column * CELL, low + row * CELL
-        sheet.box(x, y, CELL, CELL, tint(zone(row // 3, column // 3), 0.15), "white", 0.6)
+        x, y, colour = middle - side / 2 + column * cell, low + row * cell, zone(row // 3, column // 3)
+        sheet.box(x, y, cell, cell, tint(colour, 0.15), "white", 0.6)
         if row * len(EXAMPLE) + column in switches:
-            x, y, dot = x + 0.2 * CELL, y + 0.2 * CELL, 0.6 * CELL
-            sheet.box(x, y, dot, dot, zone(row // 3, column // 3), INK, 0.8, round_by=0.08)
+            sheet.box(x + 0.2 * cell, y + 0.2 * cell, 0.6 * cell, 0.6 * cell, colour, INK, 0.8, round_by=0.08)
     sheet.box(middle - side / 2, low, side, side, edge=VERMILION, line=1.5)
     sheet.text(middle, low + side + 0.13, "Switches", NORMAL, VERMILION, weight="bold")
     for start, end in ((right, middle), (middle, left)):
@@ -167,19 +185,9 @@ def _bars(sheet: Sheet, x: float, y: float, values: Tensor, cell: float, region:
     sheet.box(x - side / 2, y, side, side, edge=GREY)
 
 
-# ------------------------------------------------------------------------------------- unpooling on real numbers
-
-POOL = Pool()
-LARGEST = 8
-"""Rows and columns up to which the numbers stay legible."""
-
-
 def unpooling(maps, pooled, switches, unpooled, title: str = "") -> Figure:
-    """Show pooling and unpooling on the numbers of a small map (section 2.1, Fig. 1 bottom).
-
-    Regions overlap, so one position can be the maximum of several of them; there the values add up. `switches` are
-    flat positions in the map; maps and unpooled map are arrays [h, w], the others as many values as regions.
-    """
+    """Show pooling and unpooling on the numbers of a small map [h, w] (section 2.1, Fig. 1 bottom)."""
+    # Regions overlap, so one position can be the maximum of several of them; there the values add up.
     maps, pooled, switches, unpooled = map(np.asarray, (maps, pooled, switches, unpooled))
     regions = tuple(map(POOL.side, maps.shape))
     fitting = (unpooled.shape, pooled.shape, switches.shape) == (maps.shape, regions, regions)
@@ -192,11 +200,8 @@ def unpooling(maps, pooled, switches, unpooled, title: str = "") -> Figure:
     # Row and column of each switch, counted from the first position of its region: [h', w', 2].
     first = POOL.stride * np.moveaxis(np.indices(regions), 0, -1)
     places = np.stack(np.divmod(switches, maps.shape[1]), -1) - first
-    outside = ((places < 0) | (places >= POOL.size)).any(-1) | (switches >= maps.size)
-    if outside.any():
-        region = tuple(np.argwhere(outside)[0].tolist())
-        raise FigureError(f"switch {switches[region]} lies outside its region {region}; pool the window again")
-
+    if ((places < 0) | (places >= POOL.size)).any() or (switches >= maps.size).any():
+        raise FigureError("a switch lies outside its region; pool the window again")
     largest = max(np.abs(values).max() for values in (maps, pooled, unpooled)) or 1
     decimals = int(np.clip(2 - np.floor(np.log10(largest)), 0, 2))
 
@@ -214,11 +219,11 @@ def unpooling(maps, pooled, switches, unpooled, title: str = "") -> Figure:
         sheet.text(x + width / 2, top - 0.25, name, NORMAL, weight="bold")
         _regions(sheet, x, top, cell, maps.shape, regions)
         for (row, column), value in np.ndenumerate(values):
-            count = counts[row, column]
+            left_of, above, count = x + column * cell, top + row * cell, counts[row, column]
             if count:
-                _frame(sheet, x + column * cell, top + row * cell, cell, count > 1)
-            weight, at = "bold" if count > 1 else "normal", (x + (column + 0.5) * cell, top + (row + 0.5) * cell)
-            sheet.text(*at, write(value), colour=INK if value else GREY, weight=weight)
+                _mark(sheet, left_of, above, cell, count > 1)
+            look = {"colour": INK if value else GREY, "weight": "bold" if count > 1 else "normal"}
+            sheet.text(left_of + cell / 2, above + cell / 2, write(value), **look)
 
     small = 1.32 / max(regions)  # a pooled value's side; beneath each a small region shows its switch
     x, y = WIDTH / 2 - small * regions[1] / 2, middle - small * regions[0] / 2
@@ -237,10 +242,10 @@ def unpooling(maps, pooled, switches, unpooled, title: str = "") -> Figure:
         sheet.arrow(x, middle, x + 0.3, middle)
         sheet.text(x + 0.15, middle - 0.12, words)
     y = top + height + 0.28
-    _frame(sheet, left, y - 0.14, 0.28, added=False)
+    _mark(sheet, left, y - 0.14, 0.28, added=False)
     sheet.text(left + 0.36, y, "switch: the maximum of a region", across="left")
     if added.max() > 1:
-        _frame(sheet, 3.3, y - 0.14, 0.28, added=True)
+        _mark(sheet, 3.3, y - 0.14, 0.28, added=True)
         parts = " + ".join(map(write, pooled[switches == added.argmax()]))
         sheet.text(3.66, y, f"values that share a switch have added: {parts}", across="left")
     return sheet.figure
@@ -261,25 +266,20 @@ def _regions(sheet: Sheet, x: float, y: float, cell: float, shape, regions) -> N
         sheet.box(*place, *size, fill=(*to_rgb(colour), 0.22), edge=colour, line=1, round_by=0.04)
 
 
-def _frame(sheet: Sheet, left: float, top: float, cell: float, added: bool) -> None:
+def _mark(sheet: Sheet, left: float, top: float, cell: float, added: bool) -> None:
     """Frame a position where a value arrives, in colour where several have added."""
     box = (left + 0.06 * cell, top + 0.2 * cell, 0.88 * cell, 0.6 * cell)
     sheet.box(*box, "white", VERMILION if added else INK, 2 if added else 1, round_by=0.05)
 
 
-# ------------------------------------------------------------------------------------- one unit on its way down
-
 LABELS, SIDE, TOTAL = 1.35, 0.6, 6.73
 """Inches: where the maps begin, a map's side, and where the sums over all maps stand."""
-SHOWN = 8
-"""Maps drawn of every layer."""
 
 
 def downwards(picture: np.ndarray, levels: Mapping[str, np.ndarray], title: str) -> Figure:
-    """Show a unit on its way down to the pixels, layer by layer, beside the picture uint8 [H, W, 3] (Fig. 1).
+    """Show a unit on its way down to the pixels beside the picture uint8 [H, W, 3] (Fig. 1).
 
-    `levels` are the rectified signals [maps, h, w] downwards, last the `pixels` [3, H, W]. Of every layer the maps
-    with the largest sums are shown, strongest first, on one scale; the sum over all has a scale of its own.
+    `levels` are the rectified signals [maps, h, w] downwards, last the `pixels` [3, H, W].
     """
     picture = require_picture(picture)
     *layers, (last, pixels) = [(name, np.asarray(values)) for name, values in levels.items()]
@@ -292,10 +292,10 @@ def downwards(picture: np.ndarray, levels: Mapping[str, np.ndarray], title: str)
     sheet = Sheet(y + len(layers) * 0.94 + high + 0.45, title)
     sheet.text(LABELS, y - 0.13, "strongest maps", colour=GREY, across="left")
     sheet.text(TOTAL + SIDE / 2, y - 0.13, "sum of all", colour=GREY)
-    for place, (name, values) in enumerate(layers):
-        _level(sheet, y + place * 0.94, name, values)
-
-    y += len(layers) * 0.94 + 0.1
+    for name, values in layers:
+        _level(sheet, y, name, values)
+        y += 0.94
+    y += 0.1
     pixel, scale = high / picture.shape[0], robust_maximum(pixels)
     sheet.text(MARGIN, y + 0.3, "pixels", NORMAL, across="left", weight="bold")
     sheet.text(MARGIN, y + 0.4, f"grey is 0, contrast\nup to ±{scale:.3g}", across="left", down="top")
@@ -305,15 +305,14 @@ def downwards(picture: np.ndarray, levels: Mapping[str, np.ndarray], title: str)
     for x, (words, array) in zip((LABELS, LABELS + wide + 0.3), shown.items(), strict=True):
         sheet.text(x + wide / 2, y + 0.09, words)
         sheet.picture(array, x, y + 0.2, wide, high)
-        # A frame around what the signal reached, in white and colour to be seen on any picture.
-        for edge, line in (("white", 2.4), (VERMILION, 1.2)) if rows.size else ():
+        if rows.size:  # a frame around what the signal reached
             corner = x + columns.min() * pixel, y + 0.2 + rows.min() * pixel
-            sheet.box(*corner, (np.ptp(columns) + 1) * pixel, (np.ptp(rows) + 1) * pixel, edge=edge, line=line)
+            sheet.frame(*corner, (np.ptp(columns) + 1) * pixel, (np.ptp(rows) + 1) * pixel)
     return sheet.figure
 
 
 def _level(sheet: Sheet, y: float, name: str, values: np.ndarray) -> None:
-    """Draw one layer: its numbers, its strongest maps and the sum of all."""
+    """Draw one layer: its numbers, its strongest maps on one scale, and the sum of all on a scale of its own."""
     if values.ndim != 3 or not values.size:
         raise FigureError(f"the signal at {name} is an array [maps, h, w]; given {list(values.shape)}")
     maps, height, width = values.shape
@@ -323,16 +322,13 @@ def _level(sheet: Sheet, y: float, name: str, values: np.ndarray) -> None:
         sheet.text(MARGIN, y + 0.25 + line * 0.15, words, across="left")
     # Where a map has more values than its place has pixels, a block shows its largest: peaks stay visible.
     block = -(-max(height, width) // int(SIDE * DPI))
-    blocks = np.pad(values, ((0, 0), (0, -height % block), (0, -width % block)))
+    blocks, total = (
+        F.max_pool2d(torch.from_numpy(each), block, ceil_mode=True).numpy()
+        for each in (values, values.sum(axis=0, keepdims=True))
+    )
     strongest = np.argsort(-values.sum(axis=(1, 2)), kind="stable")[: min(SHOWN, active)]
     for place, map_ in enumerate(strongest):
         x = LABELS + place * 0.66
-        sheet.picture(_largest(blocks[map_], block), x, y, SIDE, SIDE, top=values.max())
+        sheet.picture(blocks[map_], x, y, SIDE, SIDE, top=values.max())
         sheet.text(x + SIDE / 2, y + SIDE + 0.09, f"{map_}")
-    total = values.sum(axis=0)
-    sheet.picture(_largest(blocks.sum(axis=0), block), TOTAL, y, SIDE, SIDE, top=total.max())
-
-
-def _largest(values: np.ndarray, block: int) -> np.ndarray:
-    """Return the largest value of every block of a map [h, w]."""
-    return values.reshape(len(values) // block, block, -1, block).max(axis=(1, 3))
+    sheet.picture(total[0], TOTAL, y, SIDE, SIDE, top=total.max())

@@ -19,7 +19,7 @@ from ..network import ConvNet
 from ..strongest import Block, Squares, blocks, fitted, load_blocks, patch, rows_first, save_blocks, strongest
 from ..weights import CheckpointError, load_network
 from .fig1 import unit_of
-from .plots import DIVIDE, DPI, GAP, MARGIN, VERMILION, WIDTH, Figure, Sheet, not_run, tile
+from .plots import DIVIDE, GAP, WIDTH, Figure, Sheet, not_run, panels, tile
 from .records import Provenance, Sentence, Stopwatch
 from .setting import Setting, Source, class_names, dense_side, network_of, pictures_of, searches
 from .trainings import training_data
@@ -55,17 +55,13 @@ def drawn_maps(top, maps: int, seed: int) -> list[int]:
     return sorted(active[order[:maps]].tolist())
 
 
-def whole(network: str, pictures: str, maps: int = 6, live: bool = False) -> Mosaics:
-    """Return stored projections of the strongest units over a whole data set, from the second layer on.
-
-    `live` computes and stores them. Patches are there where the data set is at hand.
-    """
+def whole(network: str, pictures: str, live: bool = False) -> Mosaics:
+    """Return stored projections of the strongest units over a whole data set, from the second layer on."""
     path = results_root("tiny") / "mosaics" / f"{network}--{pictures}.npz"
     if live:
         at = Setting(network, load_network(network).features(), whole_data(pictures), Stopwatch())
-        found = measure(
-            at, strongest(at.net, at.dataset, layers=[conv.name for conv in at.net.spec.convs[1:]]), maps
-        )
+        top = strongest(at.net, at.dataset, layers=[conv.name for conv in at.net.spec.convs[1:]])
+        found = measure(at, top)
         save_blocks(path, [block for layer in found.layers.values() for block in layer], asdict(found.source))
     if not path.exists():
         command = f"`zfnet run fig2 --profile tiny --live`, with {network} and {pictures} at hand"
@@ -92,22 +88,13 @@ def draw(blocks: Sequence[Block], title: str, columns: int = 2) -> Figure:
         return not_run(title)
     if len({bool(block.patches) for block in blocks}) > 1:
         raise FigureError("a mosaic takes patches for all of its maps or for none")
-    grids, space, label = 2 if blocks[0].patches else 1, 0.22, 0.2
-    width = (WIDTH - 2 * MARGIN - (columns - 1) * space) / columns
-    size = int((width * DPI - (grids - 1) * DIVIDE) / grids - 2 * GAP) // 3
-    height = (3 * size + 2 * GAP) / DPI
-    step = height + label + space / 2
-    sheet = Sheet(Sheet.HEAD + -(-len(blocks) // columns) * step, title)
-    for place, block in enumerate(blocks):
-        row, column = divmod(place, columns)
-        x, y = MARGIN + column * (width + space), Sheet.HEAD + row * step
-        array = tile(block.projections, block.patches or None, size)
-        sheet.text(x, y + label - 0.06, f"map {block.map}", across="left", down="baseline")
-        sheet.picture(array, x, y + label, array.shape[1] / DPI, height)
-    return sheet.figure
+    grids = 2 if blocks[0].patches else 1
 
+    def mosaic(block: Block, width: int) -> np.ndarray:
+        size = ((width - (grids - 1) * DIVIDE) // grids - 2 * GAP) // 3
+        return tile(block.projections, block.patches or None, size)
 
-# ----------------------------------------------------------------------------- a picture of one's own, and atlases
+    return panels({f"map {block.map}": block for block in blocks}, title, mosaic, columns)
 
 
 def project_picture(net: ConvNet, picture: Path, layer: str, map: int = -1) -> tuple[Figure, Unit, float]:
@@ -137,8 +124,7 @@ def draw_unit(picture: np.ndarray, box: Box, patch: np.ndarray, projection: np.n
         sheet.picture(array, x, Sheet.HEAD, side, side)
         sheet.text(x + side / 2, Sheet.HEAD + side + 0.15, words)
     top, left, bottom, right = (n * side / len(picture) for n in box.clipped(*picture.shape[:2]))
-    for edge, line, level in (("white", 2.4, 3), (VERMILION, 1.4, 4)):
-        sheet.box(gap + left, Sheet.HEAD + top, right - left, bottom - top, edge=edge, line=line, level=level)
+    sheet.frame(gap + left, Sheet.HEAD + top, right - left, bottom - top)
     return sheet.figure
 
 
@@ -160,23 +146,11 @@ def microscope(networks: Sequence[str], pictures: str, folder: Path, **how) -> P
 def network_atlas(
     network: str, pictures: str, folder: Path, *, side: int = 0, maps: int = 0, progress: bool = False
 ) -> Path:
-    """Write the atlas of a network over a data set, both by name.
-
-    `side` is of the input, by default the network's own, or 224 on larger pictures; `maps` how many of each layer
-    above the first, all by default.
-    """
+    """Write the atlas of a network over a data set, both by name."""
     from ..browser.atlas import write_atlas
 
     profile = "tiny"  # whose networks are shipped, fetched or trained here
     net, dataset = network_of(profile, network), pictures_of(profile, pictures, dense=True)
-    return write_atlas(
-        net,
-        dataset,
-        folder,
-        name=Path(network).name,
-        side=side or dense_side(profile, net, dataset),
-        maps=maps,
-        classes=class_names(profile, network),
-        searches=searches(),
-        progress=progress,
-    )
+    side, classes = side or dense_side(profile, net, dataset), class_names(profile, network)
+    how = {"maps": maps, "classes": classes, "searches": searches(), "progress": progress}
+    return write_atlas(net, dataset, folder, name=Path(network).name, side=side, **how)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..architecture import ARCHITECTURES, STEMS, TABLE_2, ZFNET, ArchSpec, Shape, architecture, receptive_fields
@@ -17,21 +16,20 @@ def measure(name: str = "zfnet") -> tuple[ArchSpec, Table]:
     spec = architecture(name) if name in ARCHITECTURES else load_network(name).spec
     printed, recalled = _of_the_paper() if spec == ZFNET else ({}, {})
     parameters, macs, fields = spec.parameters(), spec.macs(), receptive_fields(spec)
+
+    def size(count: int, rows: int, columns: int) -> str:
+        return str(count) if rows == columns == 1 else f"{count}×{rows}×{columns}"
+
     rows = []
     for place, shape in spec.shapes().items():
         sizes = {"ours": shape, "printed": printed.get(place), "recalled": recalled.get(place)}
-        row = {"layer": place} | {key: _size(*shape) for key, shape in sizes.items() if shape}
+        row = {"layer": place} | {key: size(*shape) for key, shape in sizes.items() if shape}
         if place in fields:
             row |= {"field": fields[place].size, "stride": fields[place].stride}
         rows.append(row | {"parameters": parameters.get(place), "macs": macs.get(place)})
     rows.append({"layer": "**all**", "parameters": sum(parameters.values()), "macs": sum(macs.values())})
     keys = ("layer", "ours", "printed", "recalled", "field", "stride", "parameters")
     return spec, Table({key: key.capitalize() for key in keys} | {"macs": "MACs"}, rows)
-
-
-def _size(count: int, rows: int, columns: int) -> str:
-    """Write a shape as the paper does, for example 96 maps of 55x55."""
-    return str(count) if rows == columns == 1 else f"{count}×{rows}×{columns}"
 
 
 def _of_the_paper() -> tuple[dict[str, Shape], dict[str, Shape]]:
@@ -60,24 +58,17 @@ def table_2() -> Table:
     return Table({"name": "Network", "parameters": "Parameters", "macs": "Multiply-accumulates"}, rows)
 
 
-# ---------------------------------------------------------------------------------------------------- the drawing
-
-INPUT = 1.25
-"""Inches of the input's side; all sides and filters are drawn to this scale."""
-COLUMN, BAR = 1.25, 0.13
-"""Inches of the widest fully connected layer, drawn as a column, and the thickness of columns."""
+INPUT, COLUMN, BAR = 1.25, 1.25, 0.13
+"""Inches of the input's side, to whose scale all is drawn; of the largest dense layer's column, and its width."""
 SHEETS, SHIFT, LIFT = 12, 0.024, 0.014
 """Sheets of the deepest stack, the others having their share, and the inches between sheets."""
-GAP, EDGE, HEADINGS, LINE = 0.16, 0.08, 1.0, 0.165
-"""Inches between stacks, beside the drawing, for the headings of the table, and between its lines."""
-LETTER = 0.074
-"""Inches that a small letter takes at most, on average."""
+GAP, EDGE, HEADINGS, LINE, LETTER = 0.16, 0.08, 1.0, 0.165, 0.074
+"""Inches between stacks, beside the drawing, for the table's headings, between its lines, and of a small letter."""
 FACTS = ("filters", "stride", "groups", "maps, units", "max pooling", "pool stride", "contrast norm.")
 """The lines of the table; those that no layer has are left out."""
 
 
-@dataclass(frozen=True)
-class Stack:
+class Stack(NamedTuple):
     """Maps drawn one behind the other, or one column of units; lengths are inches."""
 
     label: str  # beneath
@@ -118,10 +109,7 @@ class Column(NamedTuple):
 
 
 def draw(spec: ArchSpec) -> Figure:
-    """Draw any architecture to scale, as Fig. 3 draws the paper's; layers that do not fit go on in the next row.
-
-    The depth of a stack follows its number of maps, the height of a column its number of units.
-    """
+    """Draw any architecture to scale, as Fig. 3 draws the paper's; layers that do not fit go on in the next row."""
     layers = _columns(spec)
     facts = [fact for fact in FACTS if any(fact in layer.facts for layer in layers)]
     rows = [layers[:1]]
@@ -131,11 +119,8 @@ def draw(spec: ArchSpec) -> Figure:
             rows.append([])
         rows[-1].append(layer)
     heights = [max(s.height + (s.sheets - 1) * LIFT for layer in row for s in layer.stacks) for row in rows]
-    below = (len(facts) + 1) * LINE + 0.5
-    sheet = Sheet(
-        Sheet.HEAD + sum(height + below for height in heights) + 0.3, f"{spec.name}: {len(spec.layers)} layers"
-    )
-    y = Sheet.HEAD
+    y, below = Sheet.HEAD, (len(facts) + 1) * LINE + 0.5
+    sheet = Sheet(y + sum(heights) + len(rows) * below + 0.3, f"{spec.name}: {len(spec.layers)} layers")
     for row, height in zip(rows, heights, strict=True):
         _draw_row(sheet, y, row, height, facts)
         y += height + below
@@ -155,11 +140,8 @@ def _columns(spec: ArchSpec) -> list[Column]:
     shapes, scale, size = spec.shapes(), INPUT / spec.image_size, spec.image_size
     found = [Column("input", [Stack(f"{size}×{size}, 3 planes", INPUT, INPUT, 3, GREY)], {})]
     for conv in spec.convs:
-        facts = {
-            "filters": f"{conv.kernel}×{conv.kernel}",
-            "stride": f"{conv.stride}",
-            "maps, units": f"{conv.maps}",
-        }
+        facts = {"filters": f"{conv.kernel}×{conv.kernel}", "stride": f"{conv.stride}"}
+        facts["maps, units"] = f"{conv.maps}"
         drawn = [(conv.name, conv.kernel, SKY, VERMILION)]
         if conv.groups > 1:
             facts["groups"] = f"{conv.groups}"

@@ -30,7 +30,8 @@ from ..strongest import fitted, strongest
 from ..training import FIGURE_4_EPOCHS, FIGURE_4_OF, SMOKE, train
 from ..weights import load_network
 from . import records
-from .plots import DPI, GREY, HEAT, NORMAL, SMALL, VERMILION, WIDTH, Figure, Sheet, not_run, plain, resized
+from .fig2 import drawn_maps
+from .plots import DPI, GREY, HEAT, MARGIN, VERMILION, WIDTH, Figure, Sheet, legend, not_run, plain, resized
 from .records import Provenance, Record, Sentence, Stopwatch, Table
 from .setting import DATA, Source, profile_of, training_of
 from .trainings import Training, excluded_rows, training_data
@@ -45,15 +46,12 @@ LARGEST = "share of changes of picture among the tenth of the steps that change 
 KINDS = ("same unit", "same picture", "other picture")
 KEPT, MOVED, JUMPED = range(len(KINDS))
 """What became of a map's strongest unit from one moment to the next."""
-
 PAPER = {"conv1": "a few epochs", "conv2": "a few epochs", "conv4": "40-50 epochs", "conv5": "40-50 epochs"}
 """When lower and upper layers settle according to section 4, whose layers we take to be 1, 2 and 4, 5."""
-
 SCALES = {"smoke": (1024, 1024, 512), "tiny": (5_000, 10_000, 5_000), "paper": (50_000, 50_000, 10_000)}
 """Training pictures that are searched, training pictures that probes learn from, validation pictures that judge."""
-
-ANSWERED = 512
-"""Validation pictures on whose answers settling is judged."""
+ANSWERED, POSITIONS = 512, 8
+"""Validation pictures on whose answers settling is judged, and positions a map and picture that are compared."""
 
 
 def snapshots(folder: Path) -> dict[int, ConvNet]:
@@ -113,18 +111,13 @@ class Development:
     @property
     def settled(self) -> Table:
         """From when on each layer stays at 0.9 of what it becomes."""
-        columns = {
-            "layer": "Layer",
-            "answers": f"Answers, from epoch (of {FIGURE_4_OF})",
-            "share": "Share of training",
-            "projections": "Projections, from epoch",
-            "paper": "Paper",
-        }
-        nearness, rows = self.curves(NEARNESS), []
+        rows, nearness = [], self.curves(NEARNESS)
         for layer, values in self.curves(ALIGNMENT).items():
             answers, projections = (crossing(self.epochs, each) for each in (values, nearness[layer]))
-            cells = layer, answers, f"{answers / FIGURE_4_OF:.0%}", projections, PAPER.get(layer)
-            rows.append(dict(zip(columns, cells, strict=True)))
+            row = {"layer": layer, "answers": answers, "share": f"{answers / FIGURE_4_OF:.0%}"}
+            rows.append(row | {"projections": projections, "paper": PAPER.get(layer)})
+        columns = {"layer": "Layer", "answers": f"Answers, from epoch (of {FIGURE_4_OF})"}
+        columns |= {"share": "Share of training", "projections": "Projections, from epoch", "paper": "Paper"}
         return Table(columns, rows)
 
     @property
@@ -182,11 +175,7 @@ class Development:
 
 
 def measure(profile: str, maps: int = 6, seed: int = 0, live: bool = False) -> Development:
-    """Follow the network of Fig. 3 through its training; `maps` of each layer are drawn by seed to be shown.
-
-    `smoke` trains on the spot and stores the numbers. The other profiles return what is stored; with `live` they
-    compute it from the snapshots that the training left on this machine, and store it.
-    """
+    """Follow the network of Fig. 3 through its training; `maps` of each layer are drawn by seed to be shown."""
     folder, parameters = results_root(profile_of(profile).name) / "evolution", {"maps": maps, "seed": seed}
     if profile == "smoke":
         found = follow(profile, developing(), f"{MINI.name}, trained on the spot", **parameters)
@@ -228,15 +217,13 @@ def follow(
     )
     bare = {epoch: net.features() for epoch, net in nets.items()}
     layers = evolve(list(bare.values()), data, rows=searched, maps=maps, seed=seed, folder=searches)
-    some = judged[:ANSWERED]
-    given = {epoch: answers(net, held_out, some) for epoch, net in bare.items()}
+    given = {epoch: answers(net, held_out, judged[:ANSWERED]) for epoch, net in bare.items()}
     values = [*settling(layers, given)]
     for epoch, net in nets.items():
         learning, judging = summaries(net, data, learnt), summaries(net, held_out, judged)
         for layer, features in learning.items():
             both = features.numpy(), data.labels[learnt], judging[layer].numpy(), held_out.labels[judged]
             values.append((PROBE, probe(*both), "%", len(judged), {"layer": layer, "epoch": epoch}))
-    values += stepping(layers)
     pictures = (
         f"{len(searched):,} of {data.name} {data.split} ({data.fingerprint}); probes learn from {len(learnt):,} of "
         f"the same and are judged on {len(judged):,} of {held_out.name} {held_out.split} ({held_out.fingerprint})"
@@ -244,7 +231,7 @@ def follow(
     source = Source(title, pictures, watch.provenance(seed))
     numbers = [
         Record("evolution", quantity, value, unit, source.provenance, n, None, None, parameters, title, pictures)
-        for quantity, value, unit, n, parameters in values
+        for quantity, value, unit, n, parameters in [*values, *stepping(layers)]
     ]
     return Development(list(nets), {layer: found.features for layer, found in layers.items()}, numbers, source)
 
@@ -258,32 +245,27 @@ def evolve(
     seed: int = 0,
     folder: Path | None = None,
 ) -> dict[str, LayerEvolution]:
-    """Follow the strongest unit of every map through one network at several moments, by layer (Fig. 4).
-
-    `maps` of each layer are drawn by seed among those that are active in the end; a `folder` keeps the searches.
-    """
+    """Follow the strongest unit of every map through one network at several moments, by layer (Fig. 4)."""
     found, layers = [strongest(net, dataset, 1, rows=rows, folder=folder) for net in nets], {}
-    for layer in found[-1]:
-        hits = [ranking[layer] for ranking in found]
-        units = [[hit.units(map_)[0] for map_ in range(len(hit.score))] for hit in hits]
+    for layer, last in found[-1].items():
+        units = [[top[layer].units(map_)[0] for map_ in range(len(last.score))] for top in found]
         # The last units are projected at every moment as well: from when on do they look as in the end?
         both = [projected(net, dataset, own + units[-1]) for net, own in zip(nets, units, strict=True)]
         shown, lasting = zip(*(pixels.chunk(2) for pixels in both), strict=True)
         nearness = np.stack([_cosine(pixels, lasting[-1]) for pixels in lasting])
+        nearness = np.where(np.isnan(nearness) & np.isfinite(nearness[-1]), 0, nearness)
+        likeness = np.stack([_cosine(before, after) for before, after in pairwise(shown)])
         steps = [
             [KEPT if one == other else MOVED if one.image == other.image else JUMPED for one, other in pairs]
             for pairs in (zip(before, after, strict=True) for before, after in pairwise(units))
         ]
-        active = (hits[-1].score[:, 0] > 0).nonzero().flatten()
         features = []
-        for map_ in sorted(active[torch.randperm(len(active), generator=_generator(seed, layer))[:maps]].tolist()):
+        for map_ in drawn_maps(last, maps, seed):
             pixels, own = [one[map_].numpy() for one in shown], [each[map_] for each in units]
             pictures = np.stack([projection_image(one) for one in pixels])
-            scores = [float(hit.score[map_, 0]) for hit in hits]
+            scores = [float(top[layer].score[map_, 0]) for top in found]
             names, places = [dataset.names[unit.image] for unit in own], [(unit.row, unit.column) for unit in own]
             features.append(Feature(map_, pictures, [robust_maximum(one) for one in pixels], scores, names, places))
-        nearness = np.where(np.isnan(nearness) & np.isfinite(nearness[-1]), 0, nearness)
-        likeness = np.stack([_cosine(before, after) for before, after in pairwise(shown)])
         layers[layer] = LayerEvolution(features, np.array(steps, np.int8), likeness, nearness)
     return layers
 
@@ -298,10 +280,7 @@ def projected(net: ConvNet, dataset, units: Sequence[Unit]) -> Tensor:
 
 
 def settling(layers: Mapping[str, LayerEvolution], given: Mapping[int, Mapping[str, Tensor]]) -> Iterator[tuple]:
-    """Yield how far answers (`given`, by epoch and layer) and projections are what they are at the last moment.
-
-    A value is the quantity, value, unit, n and parameters of a record.
-    """
+    """Yield how far answers (by epoch and layer) and projections are what they are in the end."""
     last = given[max(given)]
     for layer, found in layers.items():
         maps = int(np.isfinite(found.nearness[-1]).sum())
@@ -325,30 +304,20 @@ def stepping(layers: Mapping[str, LayerEvolution]) -> Iterator[tuple]:
         yield LARGEST, 100 * float((largest == JUMPED).mean()), "%", len(steps), {"layer": layer}
 
 
-# What layers answer, and how that is compared.
-
-POSITIONS = 8
-"""Positions a map and picture at which answers are compared."""
-
-
 def answers(net: ConvNet, dataset, rows: Sequence[int], seed: int = 0) -> dict[str, Tensor]:
-    """Return by layer what it answers at some positions of pictures, [pictures * positions, maps].
-
-    The positions are drawn by seed, the same for every network of one architecture.
-    """
+    """Return by layer what it answers at some positions, drawn by seed: [pictures * positions, maps]."""
 
     def at_positions(layer: str, maps: Tensor) -> Tensor:
-        places = torch.randint(maps[0, 0].numel(), (POSITIONS,), generator=_generator(seed, layer))
+        # The same positions for every network of one architecture.
+        generator = torch.Generator().manual_seed(crc32(f"{seed} {layer}".encode()))
+        places = torch.randint(maps[0, 0].numel(), (POSITIONS,), generator=generator)
         return maps.flatten(2)[:, :, places].transpose(1, 2).flatten(0, 1)
 
     return _reduced(net.features(), dataset, rows, at_positions)
 
 
 def summaries(net: ConvNet, dataset, rows: Sequence[int]) -> dict[str, Tensor]:
-    """Return by layer features for a linear probe [pictures, 4 * maps]: means over the quarters of a picture.
-
-    Of fully connected layers these are the units, [pictures, units].
-    """
+    """Return by layer features for a probe: means over a picture's quarters [pictures, 4 * maps], or the units."""
 
     def by_quarters(layer: str, maps: Tensor) -> Tensor:
         return (F.adaptive_avg_pool2d(maps, 2) if maps.ndim == 4 else maps).flatten(1)
@@ -373,11 +342,6 @@ def _reduced(
     return {layer: torch.cat(kept) for layer, kept in zip(layers, zip(*parts, strict=True), strict=True)}
 
 
-def _generator(seed: int, layer: str) -> torch.Generator:
-    """Return the random numbers of one layer, whatever other layers draw."""
-    return torch.Generator().manual_seed(crc32(f"{seed} {layer}".encode()))
-
-
 def _cosine(a: Tensor, b: Tensor) -> np.ndarray:
     """Return the cosine of each pair of projections [n, ...]; NaN where one is 0."""
     a, b = (values.flatten(1).double() for values in (a, b))
@@ -385,12 +349,7 @@ def _cosine(a: Tensor, b: Tensor) -> np.ndarray:
 
 
 def cka(x: Tensor, y: Tensor) -> float:
-    """Return the linear centred kernel alignment |yᵀx|² / (|xᵀx| |yᵀy|) of two layers' answers [examples, maps].
-
-    >>> x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
-    >>> cka(x, 3 * x.flip(1)), cka(x, torch.tensor([[1.0], [-1.0], [1.0], [-1.0]]))
-    (1.0, 0.0)
-    """
+    """Return the linear centred kernel alignment |yᵀx|² / (|xᵀx| |yᵀy|) of two layers' answers [examples, maps]."""
     x, y = (values.double() - values.double().mean(0) for values in (x, y))
     return float((y.T @ x).square().sum() / ((x.T @ x).norm() * (y.T @ y).norm()))
 
@@ -408,11 +367,7 @@ def probe(features: np.ndarray, labels: np.ndarray, held_out: np.ndarray, expect
 
 
 def crossing(shares: Sequence[float], values: Sequence[float], level: float = 0.9) -> float:
-    """Return the first of the shares of training from which on a curve stays at a level or above.
-
-    >>> crossing([1, 2, 5, 10], [0.2, 0.95, 0.8, 1.0])
-    10
-    """
+    """Return the first of the shares of training from which on a curve stays at a level or above."""
     reached = shares[-1]
     for share, value in zip(reversed(shares), reversed(values), strict=True):
         if not value >= level:
@@ -421,15 +376,12 @@ def crossing(shares: Sequence[float], values: Sequence[float], level: float = 0.
     return reached
 
 
-MARGIN, SPACE, LABEL, GAP = 0.05, 0.25, 0.55, 0.04
-"""Inches: around the maps, between columns of them, for a map's number, and between moments."""
+SPACE, LABEL, GAP = 0.25, 0.55, 0.04
+"""Inches: between columns of maps, for a map's number, and between moments."""
 
 
 def draw(result: Development, layer: str, columns: int = 1) -> Figure:
-    """Draw one block of Fig. 4: a row a map, from left to right the moments; `columns` maps stand side by side.
-
-    A bar in front of a projection says that the strongest unit comes from another picture than before.
-    """
+    """Draw one block of Fig. 4: a row a map, from left to right the moments; `columns` maps stand side by side."""
     title = f"Layer {layer.removeprefix('conv')}"
     if not result.features:
         return not_run(title)
@@ -478,20 +430,16 @@ def draw_settling(result: Development) -> Figure:
     following = [*epochs[1:], epochs[-1] * 2]
     ticks = [str(epoch) if after / epoch > 1.4 else "" for epoch, after in zip(epochs, following, strict=True)]
     for axes, (title, (label, lines)) in zip(panels, curves.items(), strict=True):
-        plain(axes, title)
-        for name, values in lines.items():
-            number = names.index(name)
+        plain(axes, title, f"epoch (of {FIGURE_4_OF})", label)
+        for number, (name, values) in enumerate(lines.items()):
             style = {"color": shades[number], "marker": "osD^vPX"[number % 7], "markersize": 4, "linewidth": 1.4}
             axes.plot(epochs, values, label=name, **style)
-        axes.set_xlabel(f"epoch (of {FIGURE_4_OF})", fontsize=NORMAL)
-        axes.set_ylabel(label, fontsize=NORMAL)
         axes.set_xscale("log")
         axes.set_xticks(epochs, ticks)
         axes.minorticks_off()
     for axes in panels[:2]:
         axes.set_ylim(min(0, *axes.get_ylim()), 1.04)
         axes.axhline(0.9, color=GREY, linewidth=1, linestyle="--")
-    handles = panels[2].get_legend_handles_labels()
-    figure.legend(*handles, loc="lower center", ncols=len(names), fontsize=SMALL, frameon=False)
+    legend(figure, panels[2], len(names))
     figure.tight_layout(rect=(0, 0.08, 1, 1))
     return figure

@@ -5,7 +5,7 @@ Frequencies are radial and in cycles a pixel: 0.5 is a pattern that changes with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import NamedTuple
 
@@ -21,22 +21,18 @@ from ..strongest import strongest
 from ..weights import CheckpointError, load_network
 from . import plots
 from .fig4 import projected
-from .plots import BLUE, DPI, GREY, HEAT, NORMAL, ORANGE, PALE, SMALL, VERMILION, WIDTH, Figure, Sheet
+from .plots import BLUE, GREY, HEAT, NORMAL, ORANGE, PALE, SMALL, VERMILION, Figure, grid_of_filters, panels
 from .records import Sentence, Stopwatch, Table
 from .setting import Source, at_hand, describe_pictures, pictures_of, training_of
 from .trainings import SHIPPED
 
 EDGES = (1 / 8, 1 / 4)
 """Where the middle frequencies begin and end: half the frequencies at which strides of 4 and 2 pixels sample."""
-
 BANDS = {"low": (0.0, EDGES[0]), "middle": EDGES, "high": (EDGES[1], 1.0)}
-
 GRID = 64
 """Filters are transformed on a grid of this side, zeros around them, so that small ones have fine spectra too."""
-
 FAINT = 0.05
 """Filters with less than this share of the median RMS are faint."""
-
 MOST = 256
 """Pictures that are looked through at most, evenly spaced over the data set."""
 
@@ -59,36 +55,19 @@ class SpectrumError(ZfnetError, ValueError):
     """Filters or projections that have no spectrum."""
 
 
-# First layers in numbers.
-
-
-class Stem(NamedTuple):
-    """A first layer in numbers; all but the first are shares of its filters or of their energy, in percent."""
-
-    rms_ratio: float  # the largest RMS of a filter over the median
-    silent: float  # no picture excites them
-    faint: float  # an RMS under 5 % of the median
-    noisy: float  # cannot be told from noise
-    dead: float  # any of the three
-    peaks: dict[str, float]  # by band: live filters whose spectrum is largest there
-    energy: dict[str, float]  # by band: of the live filters' energy
-    above: float  # of it, above half the frequency at which the stride samples
-
-
-def stem(weights: np.ndarray, stride: int, largest: np.ndarray) -> Stem:
-    """Describe filters [maps, 3, k, k] by numbers, given the largest activation of each [maps] (Fig. 5 a-c)."""
-    size = rms(weights)
-    silent, faint, noisy = faults(weights, largest)
+def stem(weights: np.ndarray, stride: int, largest: np.ndarray) -> dict[str, float]:
+    """Describe filters [maps, 3, k, k] by shares in percent, given the largest activation of each (Fig. 5 a-c)."""
+    size, (silent, faint, noisy) = rms(weights), faults(weights, largest)
     dead = silent | faint | noisy
     live = weights[~dead]
     peaks = peak_frequencies(live)
-    return Stem(
-        float(size.max() / np.median(size)),
-        *map(_percent, (silent, faint, noisy, dead)),
-        peaks={name: _percent((low <= peaks) & (peaks < high)) for name, (low, high) in BANDS.items()},
-        energy={name: _percent(energy_between(live, *band)) for name, band in BANDS.items()},
-        above=_percent(energy_between(live, 1 / (2 * stride), 1.0)),
-    )
+    shares = {"silent": silent, "faint": faint, "noisy": noisy, "dead": dead}
+    shares["above"] = energy_between(live, 1 / (2 * stride), 1.0)
+    for name, (low, high) in BANDS.items():
+        shares[f"energy {name}"] = energy_between(live, low, high)
+        shares[f"peaks {name}"] = (low <= peaks) & (peaks < high)
+    percent = {name: float(100 * each.mean()) if each.size else float("nan") for name, each in shares.items()}
+    return {"ratio": float(size.max() / np.median(size))} | percent
 
 
 def faults(weights: np.ndarray, largest: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -111,11 +90,7 @@ def energies(pictures: np.ndarray, side: int) -> np.ndarray:
 
 
 def radii(side: int) -> np.ndarray:
-    """Return the radial frequency of each place of a spectrum [side, side].
-
-    >>> float(radii(8)[0, 2]), float(radii(8)[0, 4])
-    (0.25, 0.5)
-    """
+    """Return the radial frequency of each place of a spectrum [side, side]."""
     along = np.fft.fftfreq(side)
     return np.hypot(along[:, None], along[None, :])
 
@@ -133,11 +108,9 @@ def peak_frequencies(weights: np.ndarray) -> np.ndarray:
 
 
 def resembles_noise(weights: np.ndarray) -> np.ndarray:
-    """Tell which filters cannot be told from noise, such as they were before training [maps].
-
-    Structure gathers energy at few frequencies, so its spectrum has a low entropy. A filter resembles noise when
-    its entropy exceeds that of the lowest twentieth of as large filters of independent normal weights.
-    """
+    """Tell which filters cannot be told from noise, such as they were before training [maps]."""
+    # Structure gathers energy at few frequencies, so its spectrum has a low entropy. A filter resembles noise when
+    # its entropy exceeds that of the lowest twentieth of as large filters of independent normal weights.
     return _entropy(weights) > _least_entropy_of_noise(weights.shape[-1])
 
 
@@ -153,20 +126,10 @@ def _least_entropy_of_noise(side: int) -> float:
     return float(np.quantile(_entropy(noise), 0.05))
 
 
-def _percent(shares: np.ndarray) -> float:
-    """Return the mean in percent; NaN of nothing."""
-    return float(100 * shares.mean()) if shares.size else float("nan")
-
-
 def dip(values: np.ndarray) -> float:
-    """Return Hartigan's dip: how far the distribution of values lies from the nearest one with a single mode.
-
-    For every value as the mode, the steps before it are compared with the greatest convex curve beneath them, and
-    those after it with the least concave curve above. Two equal clusters have a dip of 0.25, which is the largest.
-
-    >>> dip(np.array([0.0, 0.0, 1.0, 1.0])), dip(np.arange(100.0)) <= 0.01
-    (0.25, True)
-    """
+    """Return Hartigan's dip: how far the distribution of values lies from the nearest one with a single mode."""
+    # For every value as the mode, the steps before it are compared with the greatest convex curve beneath them, and
+    # those after it with the least concave curve above.
     places, counts = np.unique(np.asarray(values, float), return_counts=True)
     upper = np.cumsum(counts) / counts.sum()
     lower = upper - counts / counts.sum()
@@ -190,9 +153,6 @@ def _gap(places: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> float:
     return float(np.max(upper[:-1] - beneath[:-1], initial=0))
 
 
-# Second layers: what projections show of the sampling grid.
-
-
 class Grid(NamedTuple):
     """What projections show of a sampling grid."""
 
@@ -202,20 +162,13 @@ class Grid(NamedTuple):
 
 
 def grid(projections: np.ndarray, period: int) -> Grid:
-    """Describe what projections [n, 3, s, s] show of a grid with a sample every `period` pixels (Fig. 5 d, e).
-
-    Where projections carry the blocks of the grid, their mean spectrum has peaks at 1/period along, across and
-    diagonally. For the excess, the geometric mean of the energy there is divided by that of the ring of frequencies
-    around each, outside the width of a peak.
-
-    >>> noise = np.random.default_rng(0).normal(size=(50, 3, 40, 40))
-    >>> noise[..., ::4, ::4] += 2
-    >>> grid(noise, 4).excess > 10, 0.7 < grid(noise, 5).excess < 1.5
-    (True, True)
-    """
+    """Describe what projections [n, 3, s, s] show of a grid with a sample every `period` pixels (Fig. 5 d, e)."""
     side = projections.shape[-1]
     if side < 6 * period:
         raise SpectrumError(f"projections of {side} pixels are too small for a grid of {period}; take larger ones")
+    # Where projections carry the blocks of the grid, their mean spectrum has peaks at 1/period along, across and
+    # diagonally. For the excess, the geometric mean of the energy there is divided by that of the ring of
+    # frequencies around each, outside the width of a peak.
     mean = np.fft.ifftshift(mean_spectrum(projections))
     along = np.fft.fftfreq(len(mean))
     distances = []
@@ -234,10 +187,7 @@ def grid(projections: np.ndarray, period: int) -> Grid:
 
 
 def mean_spectrum(projections: np.ndarray) -> np.ndarray:
-    """Return the mean spectrum of projections [n, 3, s, s] but zeros: [2 s, 2 s], the frequency 0 in the middle.
-
-    Each counts alike. A window keeps the edges, at which projections are cut, from spreading over all frequencies.
-    """
+    """Return the mean spectrum of projections [n, 3, s, s] but zeros: [2 s, 2 s], the frequency 0 in the middle."""
     side = projections.shape[-1]
     kept = np.asarray(projections, np.float64)[np.abs(projections).max((1, 2, 3)) > 0]
     if not len(kept):
@@ -247,15 +197,12 @@ def mean_spectrum(projections: np.ndarray) -> np.ndarray:
     return np.fft.fftshift((energy / energy.sum((1, 2), keepdims=True)).mean(0))
 
 
-# The networks that are compared.
-
-
 class Compared(NamedTuple):
     """A network of Fig. 5."""
 
     title: str
-    panels: tuple[str, str]  # the letters of its layers 1 and 2 in the caption
     name: str  # of the architecture that the profile trains, or of weights
+    letters: tuple[str, str] = ("", "")  # of its layers 1 and 2 in the caption
     clip: str = "all"  # which filters the training renormalises
 
     def at_hand(self, profile: str) -> ConvNet | None:
@@ -277,15 +224,14 @@ class Compared(NamedTuple):
 
 
 NETWORKS = (
-    Compared("zfnet, not renormalised", ("(a) ", ""), "zfnet", "none"),
-    Compared("krizhevsky", ("(b) ", "(d) "), "krizhevsky"),
-    Compared("zfnet", ("(c) ", "(e) "), "zfnet"),
-    Compared("AlexNet, ImageNet", ("", ""), "alexnet-imagenet"),
+    Compared("zfnet, not renormalised", "zfnet", ("(a) ", ""), "none"),
+    Compared("krizhevsky", "krizhevsky", ("(b) ", "(d) ")),
+    Compared("zfnet", "zfnet", ("(c) ", "(e) ")),
+    Compared("AlexNet, ImageNet", "alexnet-imagenet"),
 )
-
 NATIVE = (
-    Compared("krizhevsky, Caltech-101", ("", ""), "krizhevsky-caltech-101-stem"),
-    Compared("zfnet, Caltech-101", ("", ""), "zfnet-caltech-101-stem"),
+    Compared("krizhevsky, Caltech-101", "krizhevsky-caltech-101-stem"),
+    Compared("zfnet, Caltech-101", "zfnet-caltech-101-stem"),
 )
 """Trained on pictures of more pixels than the input has: what these show of frequencies was there to be learnt."""
 
@@ -295,10 +241,8 @@ class Layers(NamedTuple):
 
     filters: np.ndarray  # of layer 1 [maps, 3, k, k]
     stride: int  # of layer 1, in pixels
-    stem: Stem
     projections: np.ndarray  # [n, 3, s, s]: the strongest unit of every active map of layer 2
-    grids: tuple[Grid, Grid]  # what these show of the grids of layer 1 and of the pool behind it
-    untrained: tuple[Grid, Grid]  # the same with the weights that a training begins with
+    cells: dict[str, object]  # of the tables, by column
 
 
 class Stems(NamedTuple):
@@ -312,15 +256,11 @@ class Stems(NamedTuple):
     def panels(self, layer: int) -> dict[str, Layers | None]:
         """Return the networks whose layer 1 or 2 is drawn, by what stands above it."""
         drawn = {one: found for one, found in self.layers.items() if layer == 1 or one.clip == "all"}
-        return {one.panels[layer - 1] + one.title: found for one, found in drawn.items()}
+        return {one.letters[layer - 1] + one.title: found for one, found in drawn.items()}
 
 
 def measure(profile: str, pictures: str = "", seed: int = 0) -> Stems:
-    """Compare the first two layers of the networks of Fig. 5, and of ImageNet's AlexNet.
-
-    `smoke` trains on the spot; the other profiles show what was trained here, or ships. The strongest units are
-    those of a data set, the profile's by default.
-    """
+    """Compare the first two layers of the networks of Fig. 5, and of ImageNet's AlexNet."""
     watch, dataset = Stopwatch(), pictures_of(profile, pictures)
     nets = {one: one.at_hand(profile) for one in (NETWORKS if profile == "smoke" else NETWORKS + NATIVE)}
     layers = {one: net and describe(net, dataset, seed) for one, net in nets.items()}
@@ -335,9 +275,14 @@ def describe(net: ConvNet, dataset: Dataset, seed: int = 0) -> Layers:
     largest, shown = largest_and_shown(net, dataset)
     _, beginning = largest_and_shown(ConvNet(net.spec.features(second.name), net.preparation, seed), dataset)
     filters = net.get_submodule(first.name).weight.detach().numpy()
-    periods = first.stride, first.stride * first.pool.stride
-    grids, untrained = (tuple(grid(each, period) for period in periods) for each in (shown, beginning))
-    return Layers(filters, first.stride, stem(filters, first.stride, largest), shown, grids, untrained)
+    maps, _, *sides = filters.shape
+    cells = {"filters": f"{maps} of {'x'.join(map(str, sides))}, stride {first.stride}"}
+    cells |= {key: round(value, 1) for key, value in stem(filters, first.stride, largest).items()}
+    for name, period in {"own": first.stride, "pool": first.stride * first.pool.stride}.items():
+        found, untrained = grid(shown, period), grid(beginning, period)
+        cells |= {f"{name} above": round(found.above, 1), f"{name} near": round(found.near, 1)}
+        cells |= {name: round(found.excess, 2), f"{name} untrained": round(untrained.excess, 2)}
+    return Layers(filters, first.stride, shown, cells)
 
 
 def largest_and_shown(net: ConvNet, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -350,122 +295,79 @@ def largest_and_shown(net: ConvNet, dataset: Dataset) -> tuple[np.ndarray, np.nd
     return found[first].score[:, 0].numpy(), projected(net, dataset, units).numpy()
 
 
-# Tables: a row a network.
-
-Columns = dict[str, tuple[str, Callable[[Layers], object]]]
-"""By key: header, and the cell of a network."""
-
-
-def _filters(of: Layers) -> str:
-    maps, _, *sides = of.filters.shape
-    return f"{maps} of {'x'.join(map(str, sides))}, stride {of.stride}"
-
-
-FEATURES: Columns = {
-    "filters": ("Filters", _filters),
-    "ratio": ("RMS, largest / median", lambda of: round(of.stem.rms_ratio, 1)),
-    "silent": ("Silent, %", lambda of: round(of.stem.silent, 1)),
-    "faint": ("Faint, %", lambda of: round(of.stem.faint, 1)),
-    "noisy": ("Noise, %", lambda of: round(of.stem.noisy, 1)),
-    "dead": ("Dead (any), %", lambda of: round(of.stem.dead, 1)),
+ABOVE = "Energy above half the sampling frequency, %"
+FEATURES = {
+    "filters": "Filters",
+    "ratio": "RMS, largest / median",
+    "silent": "Silent, %",
+    "faint": "Faint, %",
+    "noisy": "Noise, %",
+    "dead": "Dead (any), %",
 }
-"""Filters that dominate, and filters that are dead."""
-
-SPECTRA: Columns = {
-    "above": ("Energy above half the sampling frequency, %", lambda of: round(of.stem.above, 1)),
-    **{f"energy {b}": (f"Energy, {b}, %", lambda of, b=b: round(of.stem.energy[b], 1)) for b in BANDS},
-    **{f"peaks {b}": (f"Filters, {b}, %", lambda of, b=b: round(of.stem.peaks[b], 1)) for b in BANDS},
+"""Filters that dominate, and filters that are dead: the titles of a table's columns."""
+SPECTRA = {"above": ABOVE} | {
+    f"{kind} {band}": f"{title}, {band}, %"
+    for kind, title in {"energy": "Energy", "peaks": "Filters"}.items()
+    for band in BANDS
 }
 """Where the energy of the live filters lies, and where their spectra are largest."""
-
-ARTEFACTS: Columns = {
-    "above": ("Energy above half the sampling frequency, %", lambda of: round(of.grids[0].above, 1)),
-    "near": ("Energy near it, %", lambda of: round(of.grids[0].near, 1)),
-    "own": ("Excess at the grid of layer 1", lambda of: round(of.grids[0].excess, 2)),
-    "own untrained": ("untrained", lambda of: round(of.untrained[0].excess, 2)),
-    "pool": ("Excess at the grid of its pool", lambda of: round(of.grids[1].excess, 2)),
-    "pool untrained": ("untrained ", lambda of: round(of.untrained[1].excess, 2)),
+ARTEFACTS = {
+    "own above": ABOVE,
+    "own near": "Energy near it, %",
+    "own": "Excess at the grid of layer 1",
+    "own untrained": "untrained",
+    "pool": "Excess at the grid of its pool",
+    "pool untrained": "untrained ",
 }
 """What the projections of layer 2 show of the sampling grids."""
 
 
-def table(result: Stems, columns: Columns) -> Table:
+def table(result: Stems, columns: Mapping[str, str]) -> Table:
     """Return a row a network; of one that is not at hand, the command that brings it."""
     rows = []
     for one, found in result.layers.items():
-        cells = {key: cell(found) for key, (_, cell) in columns.items()} if found else {}
-        missing = {} if found else {next(iter(columns)): f"not run: `{one.command(result.profile)}`"}
-        rows.append({"network": one.title} | cells | missing)
-    return Table({"network": "Network"} | {key: header for key, (header, _) in columns.items()}, rows)
-
-
-# Drawings.
-
-MARGIN, SPACE, LABEL = 0.05, 0.25, 0.3
-"""Inches: around the panels, between them, and for the name above each."""
+        missing = {next(iter(columns)): f"not run: `{one.command(result.profile)}`"}
+        rows.append({"network": one.title} | (found.cells if found else missing))
+    return Table({"network": "Network"} | columns, rows)
 
 
 def draw_filters(result: Stems) -> Figure:
     """Draw the filters of first layers, each layer at one contrast (Fig. 5 a-c)."""
-    panels = {name: found and found.filters for name, found in result.panels(1).items()}
-    return _side_by_side(panels, "Layer 1", plots.grid_of_filters)
+    return panels(result.panels(1), "Layer 1", lambda found, width: grid_of_filters(found.filters, width))
 
 
 def draw_projections(result: Stems, maps: int) -> Figure:
     """Draw projections of some maps of second layers, drawn by seed, each at its own contrast (Fig. 5 d, e)."""
 
-    def mosaic(projections: np.ndarray, width: int) -> np.ndarray:
-        some = np.random.default_rng(result.seed).permutation(projections)[:maps]
+    def mosaic(found: Layers, width: int) -> np.ndarray:
+        some = np.random.default_rng(result.seed).permutation(found.projections)[:maps]
         return plots.grid([projection_image(one) for one in some], width=width)
 
-    panels = {name: found and found.projections for name, found in result.panels(2).items()}
-    return _side_by_side(panels, "Layer 2", mosaic)
-
-
-def _side_by_side(
-    panels: Mapping[str, np.ndarray | None], title: str, draw: Callable[[np.ndarray, int], np.ndarray]
-) -> Figure:
-    """Draw panels two by two; `draw` turns what a panel shows into a picture of a given width in pixels."""
-    width = (WIDTH - 2 * MARGIN - SPACE) / 2
-    pictures = [None if found is None else draw(found, int(width * DPI)) for found in panels.values()]
-    heights = [0.3 if picture is None else len(picture) / DPI for picture in pictures]
-    steps = [LABEL + max(heights[n : n + 2]) + SPACE / 2 for n in range(0, len(heights), 2)]
-    sheet = Sheet(Sheet.HEAD + sum(steps), title)
-    for number, (name, picture, height) in enumerate(zip(panels, pictures, heights, strict=True)):
-        x, y = MARGIN + number % 2 * (width + SPACE), Sheet.HEAD + sum(steps[: number // 2])
-        sheet.text(x, y + 0.12, name, NORMAL, across="left")
-        if picture is None:
-            sheet.text(x, y + LABEL + 0.08, "not run", NORMAL, GREY, across="left")
-        else:
-            sheet.picture(picture, x, y + LABEL, picture.shape[1] / DPI, height)
-    return sheet.figure
+    return panels(result.panels(2), "Layer 2", mosaic)
 
 
 def draw_frequencies(result: Stems) -> Figure:
-    """Draw at which frequency each filter's spectrum is largest; a dot a filter.
-
-    A line across each row marks half the frequency at which the layer's stride samples.
-    """
-    panels, rng = result.panels(1), np.random.default_rng(0)
-    figure = Figure(0.9 + 0.5 * len(panels))
+    """Draw at which frequency each filter's spectrum is largest; a dot a filter."""
+    shown, rng = result.panels(1), np.random.default_rng(0)
+    figure = Figure(0.9 + 0.5 * len(shown))
     axes = figure.add_subplot()
     for edge in EDGES:
         axes.axvline(edge, color=PALE, linewidth=1.2, zorder=0)
-    for line, found in enumerate(panels.values()):
+    for line, found in enumerate(shown.values()):
         if found is None:
             axes.text(0.01, line, "not run", fontsize=SMALL, color=GREY, va="center")
             continue
         peaks = peak_frequencies(found.filters)
         axes.plot(peaks, line + rng.uniform(-0.28, 0.28, len(peaks)), ".", color=BLUE, markersize=4, alpha=0.7)
         axes.plot([1 / (2 * found.stride)] * 2, [line - 0.4, line + 0.4], color=VERMILION, linewidth=1.6)
-    axes.set(xlim=(-0.012, 0.72), ylim=(len(panels) - 0.5, -0.5))
-    axes.set_yticks(range(len(panels)), panels, fontsize=SMALL)
+    axes.set(xlim=(-0.012, 0.72), ylim=(len(shown) - 0.5, -0.5))
+    axes.set_yticks(range(len(shown)), shown, fontsize=SMALL)
     axes.set_xlabel("largest frequency of a filter, cycles a pixel", fontsize=NORMAL)
     axes.tick_params(labelsize=SMALL)
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
     words = "thick line: half the frequency\nat which the stride samples"
-    axes.text(0.72, len(panels) - 0.6, words, fontsize=SMALL, color=VERMILION, ha="right", va="bottom")
+    axes.text(0.72, len(shown) - 0.6, words, fontsize=SMALL, color=VERMILION, ha="right", va="bottom")
     for place, band in zip((0.0625, 0.1875, 0.485), BANDS, strict=True):
         axes.text(place, -0.58, band, fontsize=SMALL, color=GREY, ha="center", va="bottom")
     figure.tight_layout()
@@ -474,14 +376,14 @@ def draw_frequencies(result: Stems) -> Figure:
 
 def draw_spectra(result: Stems) -> Figure:
     """Draw mean spectra of the projections of layer 2, with circles around the frequencies of layer 1's grid."""
-    panels = result.panels(2)
-    columns = min(3, len(panels))
-    lines = -(-len(panels) // columns)
+    shown = result.panels(2)
+    columns = min(3, len(shown))
+    lines = -(-len(shown) // columns)
     figure = Figure(2.8 * lines)
     places = figure.subplots(lines, columns, squeeze=False)
-    for axes in places.flat[len(panels) :]:
+    for axes in places.flat[len(shown) :]:
         axes.remove()
-    for axes, (name, found) in zip(places.flat, panels.items(), strict=False):
+    for axes, (name, found) in zip(places.flat, shown.items(), strict=False):
         axes.set_title(name, fontsize=NORMAL, loc="left", pad=9)  # clear of the circles
         ticks = [-0.5, -0.25, 0, 0.25, 0.5]
         axes.set(xlim=(-0.5, 0.5), ylim=(0.5, -0.5), xticks=ticks, yticks=ticks, aspect="equal")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
+from itertools import repeat
 from statistics import mean
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from PIL.ImageColor import getrgb
 from torch import Tensor
 
 from ..architecture import MINI, Box, Unit
@@ -21,24 +22,15 @@ from ..network import ConvNet
 from ..occlusion import STRIDE, Occlusion, largest_drop, occlude
 from ..strongest import TopUnits, fitted, rows_first, strongest
 from ..weights import CheckpointError, known_classes
-from .plots import GREY, NORMAL, PALE, PALETTE, SMALL, VERMILION, WIDTH, Figure, Sheet
+from .plots import GREY, MARGIN, NORMAL, PALE, PALETTE, SMALL, VERMILION, WIDTH, Figure, Sheet
 from .records import Record, Sentence, Stopwatch, Table, read, store
 from .setting import Setting, Source, class_names, describe_pictures, network_of, opened, profile_of, source_of
 
 INSIDE, CHANCE = "largest drop on the object", "places on the object"
-
-EVERY = 3
-"""Candidates are judged at one place of the square in so many, down and across; rows show them all."""
-
 OTHERS = 3
 """Projections of the same map from other pictures."""
-
-SURE = 0.3
-"""Probability of the class at some place of the square from which on its losses are worth speaking of."""
-
 KNOWING = "alexnet-caltech-101"
 """A whole network with ImageNet's features, for photographs of objects that it knows."""
-
 OBJECTS = {
     "coffee": ("cup",),
     "cat": ("cougar face", "wild cat"),
@@ -78,10 +70,9 @@ def measure(
     stride: int = 0,
     seed: int = 0,
 ) -> Occlusions:
-    """Hide parts of pictures, drawn by seed, and choose three by a rule each (Fig. 6).
+    """Occlude parts of pictures, drawn by seed, and choose three by a rule each (Fig. 6).
 
-    Pictures that a network gets wrong are left out where labels are known. Size and stride of the square count in
-    pixels; 0 takes the paper's shares of the picture.
+    Size and stride of the square count in pixels; 0 takes the paper's shares of the picture.
     """
     at = opened(profile, pictures, network, whole=True, dense=True)
     net, dataset, names = at.net, at.dataset, class_names(profile, network)
@@ -89,23 +80,23 @@ def measure(
     step = stride or max(1, round(STRIDE * net.preparation.crop))
     seen: dict[int, Occlusion] = {}
     for image in np.random.default_rng(seed).permutation(len(dataset))[:candidates].tolist():
-        found = occlude(net, net.prepare([dataset[image].picture]), size=size or None, stride=EVERY * step)
+        # Candidates are judged at a ninth of the places. What the network gets wrong is left out.
+        found = occlude(net, net.prepare([dataset[image].picture]), size=size or None, stride=3 * step)
         if not labelled or found.target == dataset.labels[image]:
             seen[image] = found
-    last, variety = net.spec.convs[-1].name, hasattr(dataset, "windows")
-    hits = strongest(net, dataset, OTHERS + 1, [last], variety=variety)[last]
+    last = net.spec.convs[-1].name
+    top = strongest(net, dataset, OTHERS + 1, [last], variety=hasattr(dataset, "windows"))[last]
     names, rows = names or tuple(f"class {n}" for n in range(net.spec.classes)), []
     for story, image in stories(seen).items():
         full = occlude(net, net.prepare([dataset[image].picture]), size=size or None, stride=step)
-        rows.append(_row(at, image, full, story, hits, names))
+        rows.append(_row(at, image, full, story, top, names))
     return Occlusions(rows, f"{at.name} on {dataset.name}", net, at.source(seed))
 
 
 def measure_objects(profile: str, size: int = 0, stride: int = 0, seed: int = 0) -> Occlusions | Sentence:
-    """Hide parts of photographs that show an object of Caltech-101, for a network that knows these (Fig. 6).
+    """Occlude parts of photographs for a network that knows their objects, or say why not (Fig. 6).
 
-    Of each photograph that crop of which the network is surest, and the class that `OBJECTS` names for it; a
-    sentence says why there is none.
+    Of each photograph that crop of which the network is surest, and the class that `OBJECTS` names for it.
     """
     if profile_of(profile).name == "smoke":
         return Sentence("This profile takes no weights that have to be fetched: see the profile `tiny`.")
@@ -114,13 +105,13 @@ def measure_objects(profile: str, size: int = 0, stride: int = 0, seed: int = 0)
     except CheckpointError as error:
         return Sentence(f"Not run: {error}")
     last = at.net.spec.convs[-1].name
-    hits = strongest(at.net, at.dataset, OTHERS + 1, [last], variety=True)[last]
+    top = strongest(at.net, at.dataset, OTHERS + 1, [last], variety=True)[last]
     names, rows = known_classes(KNOWING), []
     for photograph, wanted in OBJECTS.items():
         image, target = surest_crop(at.net, at.dataset, photograph, [names.index(name) for name in wanted])
         x = at.net.prepare([at.dataset[image].picture])
         seen = occlude(at.net, x, target, size=size or None, stride=stride or None)
-        rows.append(_row(at, image, seen, "The surest crop", hits, names))
+        rows.append(_row(at, image, seen, "The surest crop", top, names))
     return Occlusions(rows, f"{at.name} on photographs", at.net, at.source(seed))
 
 
@@ -134,27 +125,21 @@ def surest_crop(net: ConvNet, dataset, photograph: str, wanted: Sequence[int]) -
     return crops[crop], wanted[place]
 
 
-def _row(at: Setting, image: int, seen: Occlusion, story: str, hits: TopUnits, names: Sequence[str]) -> Row:
+def _row(at: Setting, image: int, seen: Occlusion, story: str, top: TopUnits, names: Sequence[str]) -> Row:
     """Project the strongest unit of the watched map in this picture and in others."""
-    net, layer = at.net, at.net.spec.convs[-1].name
-    others = [unit for unit in hits.units(seen.map) if unit.image != image][:OTHERS]
+    net, layer = at.net, top.layer
+    others = [unit for unit in top.units(seen.map) if unit.image != image][:OTHERS]
     x = net.prepare([at.dataset[i].picture for i in (image, *(unit.image for unit in others))])
     with torch.no_grad():
         maps = net.features().trace(x[:1])[layer].maps[0]
     units = [Unit(0, layer, *strongest_unit(maps, seen.map))]
     units += [unit._replace(image=place) for place, unit in enumerate(others, 1)]
     shown = deconv_units(net, x, units)
-    pairs = [fitted(*pair, x.shape[-1]) for pair in zip(shown.projections, shown.boxes, strict=True)]
+    projections, boxes = zip(*map(fitted, shown.projections, shown.boxes, repeat(x.shape[-1])), strict=True)
     name = at.dataset.sample(image).name + ("" if seen.target is None else f", {names[seen.target]}")
-    return Row(
-        f"{story}: {name}; {layer}, map {seen.map}",
-        x[0],
-        rows_first(net.preparation.visible(x[:1])[0]),
-        seen,
-        [pixels.numpy() for pixels, _ in pairs],
-        pairs[0][1],
-        names,
-    )
+    title = f"{story}: {name}; {layer}, map {seen.map}"
+    picture = rows_first(net.preparation.visible(x[:1])[0])
+    return Row(title, x[0], picture, seen, [pixels.numpy() for pixels in projections], boxes[0], names)
 
 
 STORIES = (
@@ -166,13 +151,11 @@ WITHOUT_CLASSIFIER = ("The activity that falls most", "The second most", "The th
 
 
 def stories(seen: dict[int, Occlusion]) -> dict[str, int]:
-    """Choose a picture for each of the paper's stories, none twice; without a classifier where the activity falls.
-
-    Pictures of whose class the network is not sure are left out, unless too few remain.
-    """
+    """Choose a picture for each story, none twice; without a classifier those in which the activity falls."""
+    # Pictures of whose class the network is not sure anywhere are left out, unless too few remain.
     classified = next(iter(seen.values())).probability is not None
     names = STORIES if classified else WITHOUT_CLASSIFIER
-    sure = [image for image, one in seen.items() if classified and one.probability.max() >= SURE]
+    sure = [image for image, one in seen.items() if classified and one.probability.max() >= 0.3]
     left = sure if len(sure) >= len(names) else list(seen)
     scores, chosen = {image: _scores(seen[image]) for image in left}, {}
     for number, story in enumerate(names[: len(left)]):
@@ -203,21 +186,16 @@ def _losses(values: Tensor) -> np.ndarray:
     return (values.max() - values).numpy()
 
 
-# Whether a class is lost where its object is.
-
-
-def looking(profile: str, live: bool = False, pictures: int = 100, share: float = 1 / 7, seed: int = 0) -> Table:
+def looking(profile: str, live: bool = False, pictures: int = 100, seed: int = 0) -> Table:
     """Count how often a class is lost most where the square touches its object, on `shapes` (section 4.2).
 
-    Pictures of one object, and scenes of several in which the network names one of them: there the square, whose
-    side is a `share` of the picture's, must touch that one, and not another. `smoke` computes it; the others show
-    what is stored, or the command that computes it.
+    Pictures show one object, or several of which the network names one.
     """
     path = results_root(profile_of(profile).name) / "looking" / "shapes.jsonl"
     if live or profile == "smoke":
-        found = list(_looking(pictures, share, seed))
-        store(path, found)
-    elif not (found := read(path)):
+        store(path, _looking(pictures, seed))
+    found = read(path)
+    if not found:
         return Table({"command": "Not run"}, [{"command": f"`zfnet run fig6 --profile {profile} --live`"}])
     rows: dict[str, dict] = {}
     for record in found:
@@ -227,8 +205,8 @@ def looking(profile: str, live: bool = False, pictures: int = 100, share: float 
     return Table(columns | {CHANCE: "Places on the object, %"}, list(rows.values()), str(source_of(found)))
 
 
-def _looking(pictures: int, share: float, seed: int) -> Iterator[Record]:
-    watch, net = Stopwatch(), network_of("smoke")
+def _looking(pictures: int, seed: int) -> Iterator[Record]:
+    watch, net, share = Stopwatch(), network_of("smoke"), 1 / 7  # of the side, the square's
     side, crop = net.preparation.short_side, net.preparation.crop
     for name, title in (("shapes", "one object"), ("shapes-scenes", "several objects")):
         dataset, drops = open_dataset(name, "val"), []
@@ -240,23 +218,21 @@ def _looking(pictures: int, share: float, seed: int) -> Iterator[Record]:
                 seen = occlude(net, x, answer, size=round(share * crop))
                 mask = replace(dataset[image], mask=masks[answer]).squared(side).mask
                 drops.append(largest_drop(seen.probability, centre_square(mask, crop), seen.size, seen.stride))
-        record = partial(Record, "looking", unit="%", n=len(drops), spec=MINI.name, data=describe_pictures(dataset))
-        record = partial(record, parameters={"pictures": title, "square": share}, provenance=watch.provenance(seed))
-        yield record(INSIDE, 100 * mean(drop.inside for drop in drops))
-        yield record(CHANCE, 100 * mean(drop.share for drop in drops))
+        place, data = {"pictures": title, "square": share}, describe_pictures(dataset)
+        values = {INSIDE: mean(drop.inside for drop in drops), CHANCE: mean(drop.share for drop in drops)}
+        for quantity, value in values.items():
+            made, n = watch.provenance(seed), len(drops)
+            yield Record("looking", quantity, 100 * value, "%", made, n, None, None, place, MINI.name, data)
 
 
-MARGIN, GAP, LABELS = 0.05, 0.1, 0.62
-"""Inches around the panels, between them, and below a row for names and ranges."""
+GAP, LABELS = 0.1, 0.62
+"""Inches between panels, and below a row for names and ranges."""
 COLUMNS = ("picture and square", "activity of the map", "its projections", "probability", "most probable")
 SIDE = (WIDTH - 2 * MARGIN - (len(COLUMNS) - 1) * GAP) / len(COLUMNS)
 
 
 def draw(rows: Sequence[Row], title: str) -> Figure:
-    """Draw one row a picture: the square, activity, projections, probability and most probable label (Fig. 6).
-
-    Each place of the square colours one cell. Activity runs from 0 to its largest value, probability from 0 to 1.
-    """
+    """Draw one row a picture: the square, activity, projections, probability and most probable label (Fig. 6)."""
     if not rows:
         raise FigureError("Fig. 6 shows at least one picture; given none")
     step = 0.24 + SIDE + LABELS
@@ -285,10 +261,8 @@ def _draw_row(sheet: Sheet, columns: Sequence[float], y: float, row: Row) -> Non
     covered[top : top + seen.size, left : left + seen.size] = 128
     panel(first, covered, f"square of {seen.size} pixels")
     scale = SIDE / len(covered)
-    box = Box(*(n * scale for n in row.box.clipped(*covered.shape[:2])))
-    for edge, line, level in (("white", 2.4, 3), (VERMILION, 1.2, 4)):
-        place = first + box.left, y + box.top, box.right - box.left, box.bottom - box.top
-        sheet.box(*place, edge=edge, line=line, level=level)
+    top, left, bottom, right = (n * scale for n in row.box.clipped(*covered.shape[:2]))
+    sheet.frame(first + left, y + top, right - left, bottom - top)
 
     most = float(seen.activity.max())
     panel(second, seen.activity.double().numpy(), f"0 to {most:.3g}", max(most, 1e-12))
@@ -314,15 +288,11 @@ def _draw_row(sheet: Sheet, columns: Sequence[float], y: float, row: Row) -> Non
     label = seen.label.numpy()
     numbers, counts = np.unique(label, return_counts=True)
     colours = dict(zip(numbers[np.argsort(-counts, kind="stable")].tolist(), PALETTE, strict=False))
-    image = np.full((*label.shape, 3), _rgb(PALE), np.uint8)
+    image = np.full((*label.shape, 3), getrgb(PALE), np.uint8)
     for number, colour in colours.items():
-        image[label == number] = _rgb(colour)
+        image[label == number] = getrgb(colour)
     sheet.picture(np.kron(image, np.ones((8, 8, 1), np.uint8)), fifth, y, SIDE, SIDE)
     for line, (number, colour) in enumerate(list(colours.items())[:4]):
         name, down = row.classes[number], y + SIDE + 0.1 + 0.13 * line
         sheet.box(fifth, down - 0.045, 0.09, 0.09, fill=colour, edge="none")
         sheet.text(fifth + 0.14, down, name if len(name) <= 20 else name[:19] + "…", SMALL, across="left")
-
-
-def _rgb(colour: str) -> tuple[int, ...]:
-    return tuple(bytes.fromhex(colour[1:]))

@@ -71,10 +71,7 @@ def entropy(labels: NDArray) -> NDArray:
 
 
 def entropy_by_chance(classes: int, k: int) -> float:
-    """Return the mean entropy of k labels drawn evenly from so many classes, in bits.
-
-    A class is drawn n times with the binomial probability, and adds -n/k log2(n/k).
-    """
+    """Return the mean entropy of k labels drawn evenly from so many classes, in bits."""
     p = 1 / classes
     chances = [comb(k, n) * p**n * (1 - p) ** (k - n) for n in range(k + 1)]
     return classes * sum(chances[n] * n / k * log2(k / n) for n in range(1, k + 1))
@@ -116,8 +113,6 @@ def smallest_square(energy: NDArray, share: float = 0.9) -> tuple[int, int, int]
             return side, *divmod(int(held.argmax()), held.shape[1])
     return size, 0, 0
 
-
-# ------------------------------------------------------------------------------------------ records and their table
 
 MAPS = {"smoke": 8, "tiny": 64, "paper": 64}
 """Maps of each layer that are compared."""
@@ -174,8 +169,20 @@ def group_records(net: ConvNet, network: str, pictures: str, maps: int, seed: in
         for layer, top in strongest(net, dataset).items():
             chosen = list(blocks(net, squares, top, drawn_maps(top, maps, seed)))
             full = top.image[(top.image >= 0).all(1) & (top.score > 0).all(1)].numpy()
-            measured = [
-                *_alike(chosen, seed),
+            shown = [[projection_image(one) for one in block.projections] for block in chosen]
+            measured = []
+            for name, describe in DESCRIPTORS.items():
+                patches, projections = (
+                    likeness(np.array([[describe(one / 255) for one in group] for group in each]), seed)
+                    for each in ([block.patches for block in chosen], shown)
+                )
+                measured += [
+                    (LIKE.format(name), patches.within, "cosine"),
+                    (RANDOM.format(name), patches.random, "cosine"),
+                    (MORE_THAN_RANDOM.format(name), 100 * (patches.within > patches.level), "% of maps"),
+                    (VARY.format(name), 100 * (patches.within < projections.within), "% of maps"),
+                ]
+            measured += [
                 (ENTROPY, entropy(dataset.labels[full]), "bits"),
                 (CHANCE, entropy_by_chance(len(dataset.classes), top.image.shape[1]), "bits"),
                 (FOUND, [100 * found for block in chosen for found in finds(block, seen)], "%"),
@@ -186,19 +193,3 @@ def group_records(net: ConvNet, network: str, pictures: str, maps: int, seed: in
                 spread = float(values.std(ddof=1)) if values.size > 1 else None
                 of, mean = {"layer": layer, "weights": weights}, float(values.mean())
                 yield Record("groups", quantity, mean, unit, made, values.size, spread, None, of, network, data)
-
-
-def _alike(chosen: list[Block], seed: int) -> Iterator[tuple[str, Any, str]]:
-    """Yield how alike patches and projections are: quantity, values and unit."""
-    for name, describe in DESCRIPTORS.items():
-        patches, projections = (
-            likeness(np.array([[describe(one / 255) for one in group] for group in groups]), seed)
-            for groups in (
-                [block.patches for block in chosen],
-                [[projection_image(one) for one in block.projections] for block in chosen],
-            )
-        )
-        yield LIKE.format(name), patches.within, "cosine"
-        yield RANDOM.format(name), patches.random, "cosine"
-        yield MORE_THAN_RANDOM.format(name), 100 * (patches.within > patches.level), "% of maps"
-        yield VARY.format(name), 100 * (patches.within < projections.within), "% of maps"

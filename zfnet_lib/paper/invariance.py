@@ -18,16 +18,12 @@ from ..files import ZfnetError
 from ..images import FigureError, Preparation, as_picture, centre_square, resize_short_side
 from ..network import ConvNet, Trace
 from ..strongest import rows_first
-from .plots import BLUE, GREEN, NORMAL, ORANGE, PURPLE, SKY, SMALL, VERMILION, Figure, plain, resized
+from .plots import BLUE, GREEN, NORMAL, ORANGE, PURPLE, SKY, VERMILION, Figure, plain, resized
 from .records import Sentence, Table
 from .setting import Source, opened
 
 EXACT = "donot_use_mm_for_euclid_dist"
 """How `torch.cdist` works without cancellation."""
-
-
-class InvarianceError(ZfnetError, ValueError):
-    """Pictures or labels between which no distances can be measured."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +75,6 @@ class Robustness(NamedTuple):
     found: Invariance
     pictures: list[Tensor]
     views: dict[str, list[list[np.ndarray]]]  # by transformation [pictures, 4]: uint8 [h, w, 3], at four steps
-    names: list[str]  # of the pictures
     by_layer: Table  # mean distances of all layers, beside those of the same network with random weights
     basis: Sentence  # what the distances count in, whose probability is followed, and what fills the view
     net: ConvNet
@@ -87,11 +82,7 @@ class Robustness(NamedTuple):
 
 
 def measure(profile: str, pictures: str = "", network: str = "", count: int = 5, seed: int = 0) -> Robustness:
-    """Translate, scale and rotate pictures; follow features and answer (the arXiv version's figure, as recalled).
-
-    The pictures come from `count` classes that lie evenly in the list; `seed` draws the random weights that the
-    network is compared with.
-    """
+    """Translate, scale and rotate pictures; follow features and answer (the arXiv figure, as recalled)."""
     at = opened(profile, pictures, network, whole=True)
     net, dataset, rows = at.net, at.dataset, spread(at.dataset, count)
     shown = [dataset[row].picture for row in rows]
@@ -121,15 +112,11 @@ def measure(profile: str, pictures: str = "", network: str = "", count: int = 5,
         f"Distances are shares of the picture's mean distance from the other pictures. {followed} "
         f"Up to {filled:.0f} % of a view lie beyond the picture's edge and are filled with its mirror image."
     )
-    names = [dataset.names[row] for row in rows]
-    return Robustness(found, shown, views, names, Table(columns, table), basis, net, at.source(seed))
+    return Robustness(found, shown, views, Table(columns, table), basis, net, at.source(seed))
 
 
 def spread(dataset: Dataset, count: int) -> list[int]:
-    """Return the first picture of each of `count` classes that lie evenly in the list.
-
-    Where there are fewer classes, the pictures themselves are taken evenly.
-    """
+    """Return the first pictures of `count` classes spread evenly; where there are fewer, pictures spread evenly."""
     if not 1 <= count <= len(dataset):
         raise ZfnetError(f"{dataset.name} has {len(dataset)} pictures; choose 1 to {len(dataset)}, not {count}")
     labels = dataset.labels.argmax(1) if dataset.multilabel else dataset.labels
@@ -147,19 +134,19 @@ def invariance(
 ) -> Invariance:
     """Follow every layer's features, and the probability of a class, while pictures are transformed.
 
-    A distance is the Euclidean one between the features of a picture and of the transformed picture, divided by the
-    picture's mean distance from the others. By default the classes are the network's own first answers.
+    Distances are Euclidean, as shares of a picture's mean distance from the others. Default: the first answers.
     """
     if len(pictures) < 2:
-        raise InvarianceError(f"distances count in those between pictures: give at least 2, not {len(pictures)}")
+        raise ZfnetError(f"distances count in those between pictures: give at least 2, not {len(pictures)}")
     preparation = net.preparation
     pictures = [resize_short_side(as_picture(picture), preparation.short_side) for picture in pictures]
     trace = net.trace(net.prepare(pictures))
-    chosen, originals, apart, sweeps = _labels(trace, labels), _features(trace), {}, []
+    originals, apart, sweeps = _features(trace), {}, []
+    followed = _followed(trace, labels)
     for layer, features in originals.items():
         total = torch.cdist(features, features, compute_mode=EXACT).double().sum(1)
         if not total.all():
-            raise InvarianceError(f"the pictures have the same features in {layer}; give pictures that differ")
+            raise ZfnetError(f"the pictures have the same features in {layer}; give pictures that differ")
         apart[layer] = total / (len(pictures) - 1)
     for one in transformations:
         distances, probabilities, filled = {layer: [] for layer in originals}, [], []
@@ -170,8 +157,8 @@ def invariance(
             for layer, features in _features(trace).items():
                 moved = (features - originals[layer]).norm(dim=1, dtype=torch.float64) / apart[layer]
                 distances[layer].append(moved.cpu().numpy())
-            if chosen is not None:
-                probabilities.append(trace.logits.softmax(1).cpu().numpy()[range(len(chosen)), chosen])
+            if followed is not None:
+                probabilities.append(trace.logits.softmax(1).cpu().numpy()[range(len(followed)), followed])
             grids = [_sources(picture, preparation, **way)[0].permute(2, 0, 1) for picture in pictures]
             beyond = [(centre_square(grid, preparation.crop).abs() > 1).any(0) for grid in grids]
             filled.append([float(pixels.double().mean()) for pixels in beyond])
@@ -179,7 +166,7 @@ def invariance(
         sweeps.append(
             Sweep(one, moved, np.stack(probabilities, axis=1) if probabilities else None, np.array(filled).T)
         )
-    return Invariance(tuple(sweeps), tuple(originals), chosen, labels is None)
+    return Invariance(tuple(sweeps), tuple(originals), followed, labels is None)
 
 
 def _features(trace: Trace) -> dict[str, Tensor]:
@@ -187,33 +174,25 @@ def _features(trace: Trace) -> dict[str, Tensor]:
     return {layer: stage.maps.flatten(1).cpu() for layer, stage in trace.stages.items()}
 
 
-def _labels(trace: Trace, labels: Sequence[int] | None) -> tuple[int, ...] | None:
+def _followed(trace: Trace, labels: Sequence[int] | None) -> tuple[int, ...] | None:
     """Return the classes to follow: the given ones, else the network's first answers; None without a classifier."""
     n, spec = len(trace.x), trace.net.spec
     if trace.logits is None:
         if labels is not None:
-            raise InvarianceError(f"{spec.name} has no classifier here; leave the labels out")
+            raise ZfnetError(f"{spec.name} has no classifier here; leave the labels out")
         return None
     if labels is None:
         return tuple(trace.logits.argmax(1).tolist())
     if len(labels) != n or not all(0 <= label < spec.classes for label in labels):
         given = ", ".join(map(str, labels)) or "none"
-        raise InvarianceError(f"{n} pictures take {n} labels from 0 to {spec.classes - 1}; given {given}")
-    return tuple(int(label) for label in labels)
+        raise ZfnetError(f"{n} pictures take {n} labels from 0 to {spec.classes - 1}; given {given}")
+    return tuple(labels)
 
 
 def transformed(
     picture, preparation: Preparation, shift: float = 0.0, scale: float = 1.0, turn: float = 0.0
 ) -> Tensor:
-    """Shift a picture down by a share of the view's side, enlarge it about the centre, turn it clockwise.
-
-    It is moved before it is cropped, so that the view shows what lay outside it: uint8 [3, short_side, short_side],
-    the square that the view is cut from. What lies beyond the picture's edge is filled with its mirror image.
-
-    >>> picture = torch.arange(27, dtype=torch.uint8).view(3, 3, 3)
-    >>> transformed(picture, Preparation.grey(3), turn=90)[0].tolist()
-    [[6, 3, 0], [7, 4, 1], [8, 5, 2]]
-    """
+    """Shift a picture down by a share of the view's side, enlarge it about the centre, turn it clockwise."""
     whole = resize_short_side(as_picture(picture), preparation.short_side).float()
     grid = _sources(whole, preparation, shift, scale, turn)
     values = F.grid_sample(whole[None], grid, "bicubic", "reflection", align_corners=False)
@@ -239,8 +218,6 @@ STYLES = (
     (SKY, "-"),
 )
 """Of the pictures, in turn."""
-THUMB, GAP, BAR = 76, 6, 10
-"""Pixels of a small picture's side, between them, and of the bar in the colour of its line."""
 
 
 def draw(result: Robustness) -> Figure:
@@ -263,8 +240,7 @@ def draw(result: Robustness) -> Figure:
             for own, (colour, style) in zip(values, STYLES, strict=False):
                 axes.plot(way.steps, own, color=colour, linestyle=style, linewidth=1.5)
             axes.set_ylim(-0.04, 1.04 * top)
-            plain(axes, title)
-            axes.set_xlabel(way.unit, fontsize=SMALL)
+            plain(axes, title, way.unit)
             if way.unit == "degrees":
                 axes.xaxis.set_major_locator(MultipleLocator(90))
     figure.tight_layout()
@@ -272,14 +248,14 @@ def draw(result: Robustness) -> Figure:
 
 
 def _draw_views(axes, views: Sequence[Sequence[np.ndarray]], title: str) -> None:
-    """Set the views of each picture in a row, after a bar in its colour."""
-    side = THUMB + GAP
+    """Set the views of each picture in a row, after a bar in the colour of its line."""
+    size, gap, bar = 76, 6, 10  # pixels
+    side = size + gap
     for row, (own, (colour, style)) in enumerate(zip(views, STYLES, strict=False)):
-        axes.plot([-BAR, -BAR], [row * side, row * side + THUMB], color=colour, linestyle=style, linewidth=2.4)
+        axes.plot([-bar, -bar], [row * side, row * side + size], color=colour, linestyle=style, linewidth=2.4)
         for column, view in enumerate(own):
-            place = column * side, column * side + THUMB, row * side + THUMB, row * side
-            axes.imshow(resized(view, THUMB), extent=place)
-    axes.set(xlim=(-2 * BAR, side * len(views[0])), ylim=(side * len(views), -GAP), aspect="equal")
+            place = column * side, column * side + size, row * side + size, row * side
+            axes.imshow(resized(view, size), extent=place)
+    axes.set(xlim=(-2 * bar, side * len(views[0])), ylim=(side * len(views), -gap), aspect="equal", anchor="W")
     axes.set_axis_off()
-    axes.set_anchor("W")
     axes.set_title(title, fontsize=NORMAL, loc="left")

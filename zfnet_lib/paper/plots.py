@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from math import ceil
 from textwrap import wrap
+from typing import Any
 
 import matplotlib.figure
 import numpy as np
@@ -37,11 +38,6 @@ def tint(colour: str, strength: float) -> tuple[float, float, float]:
     return tuple(1 - strength * (1 - part) for part in to_rgb(colour))
 
 
-def zone(row: int, column: int) -> str:
-    """Return the colour of a pooling region; neighbours, also diagonal ones, differ."""
-    return (SKY, ORANGE, GREEN, PURPLE)[row % 2 * 2 + column % 2]
-
-
 class Figure(matplotlib.figure.Figure):
     """A figure of the page's width that Jupyter shows without pyplot, as a PNG on white."""
 
@@ -49,7 +45,6 @@ class Figure(matplotlib.figure.Figure):
         super().__init__(figsize=(WIDTH, height), dpi=DPI, facecolor="white")
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
-        """Return the picture and the size in which the page shows it."""
         png = BytesIO()
         self.savefig(png, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
         width, height = (round(inches * PIXELS_PER_INCH) for inches in self.get_size_inches())
@@ -69,10 +64,7 @@ class Sheet:
             self.text(MARGIN, 0.16, title, TITLE, across="left", weight="bold")
 
     def text(self, x, y, words, size=SMALL, colour=INK, across="center", down="middle", weight="normal"):
-        """Write words at a point; `middle` is that of the capitals, so that words in a line share a baseline.
-
-        A `$` is a `$`: names of classes and pictures are no formulas.
-        """
+        """Write words at a point; `middle` is that of the capitals, so that words in a line share a baseline."""
         if down == "middle":
             y, down = y + 0.36 * size / 72, "baseline"
         place = {"ha": across, "va": down, "linespacing": 1.25}
@@ -93,6 +85,11 @@ class Sheet:
         """Draw a straight line."""
         self.axes.plot([x0, x1], [y0, y1], color=colour, linewidth=width, zorder=level, solid_capstyle="butt")
 
+    def frame(self, x, y, width, height):
+        """Frame a part of a picture in white and colour, to be seen on any picture."""
+        for edge, line, level in (("white", 2.4, 3), (VERMILION, 1.2, 4)):
+            self.box(x, y, width, height, edge=edge, line=line, level=level)
+
     def arrow(self, x0, y0, x1, y1, colour=INK, width=1.2):
         """Draw an arrow from the first point to the second."""
         style = {"arrowstyle": "-|>", "color": colour, "lw": width, "shrinkA": 0, "shrinkB": 0}
@@ -105,12 +102,21 @@ class Sheet:
         return self.axes.imshow(array, HEAT, extent=extent, aspect="auto", interpolation=crisp, vmin=0, vmax=top)
 
 
-def plain(axes, title: str) -> None:
-    """Give axes the book's look: a title at the left, small numbers, faint lines across, no frame."""
+def plain(axes, title: str, x: str = "", y: str = "") -> None:
+    """Give axes the book's look: a title at the left, small numbers, faint lines across, no frame, and names."""
     axes.set_title(title, fontsize=NORMAL, loc="left")
+    axes.set_xlabel(x, fontsize=NORMAL)
+    axes.set_ylabel(y, fontsize=NORMAL)
     axes.tick_params(labelsize=SMALL)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", linewidth=0.4, alpha=0.5)
+
+
+def legend(figure: Figure, axes, columns: int) -> None:
+    """Set the names of the lines on some axes below all of a figure."""
+    names = axes.get_legend_handles_labels()
+    for text in figure.legend(*names, loc="lower center", ncols=columns, fontsize=SMALL, frameon=False).get_texts():
+        text.set_parse_math(False)  # names may hold dollars
 
 
 def not_run(title: str) -> Figure:
@@ -119,8 +125,6 @@ def not_run(title: str) -> Figure:
     sheet.text(MARGIN, Sheet.HEAD + 0.1, "not run", NORMAL, GREY, across="left")
     return sheet.figure
 
-
-# ------------------------------------------------------------------------------------------- pictures in a grid
 
 GAP, DIVIDE = 2, 8
 """White pixels between the pictures of a grid, and between projections and patches."""
@@ -136,24 +140,14 @@ def resized(picture: np.ndarray, size: int) -> np.ndarray:
 
 
 def grid(
-    pictures: Sequence[np.ndarray],
-    columns: int = 0,
-    *,
-    size: int = 0,
-    width: int = 0,
-    rows: int = 0,
-    gap: int = GAP,
+    pictures: Sequence[np.ndarray], columns: int = 0, *, size: int = 0, width: int = 0, rows: int = 0
 ) -> np.ndarray:
-    """Set square pictures, uint8 [s, s, 3], row by row in a grid on white: uint8 [h, w, 3].
-
-    Each becomes `size` pixels, or as large as the grid's `width` allows. Without `columns` the grid is about as
-    high as wide; `rows` is how many there are at least.
-    """
+    """Set square pictures, uint8 [s, s, 3], row by row on white: each of a size, or as large as a width allows."""
     columns = columns or ceil(len(pictures) ** 0.5)
     rows = max(rows, ceil(len(pictures) / columns))
-    size = size or (width + gap) // columns - gap
-    step = size + gap
-    whole = np.full((rows * step - gap, columns * step - gap, 3), 255, np.uint8)
+    step = size + GAP if size else (width + GAP) // columns
+    size = step - GAP
+    whole = np.full((rows * step - GAP, columns * step - GAP, 3), 255, np.uint8)
     for place, picture in enumerate(pictures):
         top, left = (n * step for n in divmod(place, columns))
         whole[top : top + size, left : left + size] = resized(require_picture(picture), size)
@@ -199,9 +193,6 @@ def grid_of_maps(maps: np.ndarray, width: int) -> np.ndarray:
     return grid(heat(maps), width=width)
 
 
-# ------------------------------------------------------------------------------- figures that several pages show
-
-
 def picture_grid(
     rows: Sequence[Sequence[np.ndarray]], names: Sequence[str], columns: Sequence[str], title: str
 ) -> Figure:
@@ -232,18 +223,39 @@ def picture_grid(
     return sheet.figure
 
 
-def filters(panels: Mapping[str, np.ndarray], title: str) -> Figure:
-    """Draw the filters [maps, 3, k, k] of several first layers side by side, each layer at its own contrast."""
-    if not panels:
-        raise FigureError("there are no filters to draw; give at least one layer")
-    space, label = 0.15, 0.42
-    width = (WIDTH - 2 * MARGIN - (len(panels) - 1) * space) / len(panels)
-    grids = [grid_of_filters(weights, int(width * DPI)) for weights in panels.values()]
-    sheet = Sheet(Sheet.HEAD + label + max(map(len, grids)) / DPI + MARGIN, title)
-    for place, ((name, weights), array) in enumerate(zip(panels.items(), grids, strict=True)):
-        x, y = MARGIN + place * (width + space), Sheet.HEAD
-        largest, kernel = np.sqrt(np.square(weights).mean((1, 2, 3))).max(), weights.shape[-1]
-        sheet.text(x, y + 0.08, name, NORMAL, across="left")
-        sheet.text(x, y + 0.26, f"{kernel}x{kernel}, largest RMS {largest:.3f}", SMALL, GREY, across="left")
-        sheet.picture(array, x, y + label, array.shape[1] / DPI, array.shape[0] / DPI)
+def panels(
+    shown: Mapping[str, Any], title: str, draw: Callable[[Any, int], np.ndarray], columns: int = 2, note=None
+) -> Figure:
+    """Set panels in rows; `draw` turns what one shows into a picture of some pixels' width, `note` into words.
+
+    In the place of a panel that shows None stands that it was not run.
+    """
+    space, label = (0.15, 0.42) if note else (0.25, 0.3)
+    width = (WIDTH - 2 * MARGIN - (columns - 1) * space) / columns
+    pictures = [None if one is None else draw(one, int(width * DPI)) for one in shown.values()]
+    heights = [0.3 if picture is None else len(picture) / DPI for picture in pictures]
+    steps = [label + max(heights[n : n + columns]) + 0.125 for n in range(0, len(heights), columns)]
+    sheet = Sheet(Sheet.HEAD + sum(steps), title)
+    for number, ((name, one), picture, height) in enumerate(zip(shown.items(), pictures, heights, strict=True)):
+        row, column = divmod(number, columns)
+        x, y = MARGIN + column * (width + space), Sheet.HEAD + sum(steps[:row])
+        sheet.text(x, y + 0.1, name, NORMAL, across="left")
+        if picture is None:
+            sheet.text(x, y + label + 0.08, "not run", NORMAL, GREY, across="left")
+            continue
+        if note:
+            sheet.text(x, y + 0.27, note(one), SMALL, GREY, across="left")
+        sheet.picture(picture, x, y + label, picture.shape[1] / DPI, height)
     return sheet.figure
+
+
+def filters(layers: Mapping[str, np.ndarray], title: str) -> Figure:
+    """Draw the filters [maps, 3, k, k] of several first layers side by side, each layer at its own contrast."""
+    if not layers:
+        raise FigureError("there are no filters to draw; give at least one layer")
+
+    def note(weights: np.ndarray) -> str:
+        largest, kernel = np.sqrt(np.square(weights).mean((1, 2, 3))).max(), weights.shape[-1]
+        return f"{kernel}x{kernel}, largest RMS {largest:.3f}"
+
+    return panels(layers, title, grid_of_filters, len(layers), note)

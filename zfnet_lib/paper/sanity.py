@@ -1,7 +1,6 @@
 """How far projections can be trusted: what is left of them with other weights, switches or rules on the way down.
 
-The paper shows its projections and takes them at their word. Later work asked what such pictures owe to what the
-network has learnt, and what any network would have copied from the picture.
+Later work asked what such pictures owe to what the network has learnt, and what they copy from the picture.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from ..images import projection_image
 from ..network import ConvNet
 from ..strongest import rows_first
 from .invariance import spread
-from .plots import BLUE, GREEN, GREY, NORMAL, SMALL, VERMILION, Figure, picture_grid, plain
+from .plots import BLUE, GREEN, GREY, VERMILION, Figure, legend, picture_grid, plain
 from .records import Sentence, Table
 from .setting import Source, opened
 
@@ -41,15 +40,10 @@ mask of its footnote 1 instead of the rectification; and with both (guided backp
 
 FOLLOWED = ("deconvnet", "forward mask", "guided")
 """The ways whose projections are followed through the randomisation."""
-CANDIDATES = 20
-"""Pictures among which those are found that excite the layer."""
-BATCH = 8
-OPEN = 1e9
-"""A bias above every response."""
-
-
-class SanityError(ZfnetError, ValueError):
-    """Units, layers or ways that cannot be put to the test."""
+ROWS = 5
+"""Units drawn; the curves rest on all."""
+MEASURES = ("Spearman, absolute values", "cosine", "SSIM")
+STYLES = ((BLUE, "o", "-"), (VERMILION, "s", "--"), (GREEN, "D", ":"))
 
 
 class Similarity(NamedTuple):
@@ -91,15 +85,12 @@ def measure(
     units: int = 2,
     seed: int = 0,
 ) -> Trust:
-    """Put projections of the strongest units of different maps in some pictures to the tests of later work.
-
-    The pictures are the first of classes spread over the data set that excite as many maps as wanted of the layer,
-    by default the highest convolutional one. `seed` draws the random weights.
-    """
+    """Put projections of the strongest units of different maps in some pictures to the tests of later work."""
     at = opened(profile, pictures, network)
     layer = layer or at.net.spec.convs[-1].name
     net, dataset = at.net.features(layer), at.dataset
-    rows = spread(dataset, min(max(count, min(CANDIDATES, len(dataset.classes))), len(dataset)))
+    # Twenty pictures, among which those are found that excite the layer.
+    rows = spread(dataset, min(max(count, min(20, len(dataset.classes))), len(dataset)))
     x = net.prepare([dataset[row].picture for row in rows])
     found = strongest_units(net, x, layer, units)
     if not 1 <= count <= len(found) // units:
@@ -110,26 +101,23 @@ def measure(
     found = [unit for rank in range(units) for unit in found[rank : count * units : units]]
     patches = [rows_first(seen(net, net.preparation.visible(x[unit.image]), unit)) for unit in found]
     shown = {way: projections(net, x, found, way) for way in (*WAYS, GRADIENT)}
-    steps = cascade(net, layer)
-    downwards = _randomisation(net, x, found, shown, steps, seed)
-    alone = _randomisation(net, x, found, shown, [step[-1:] for step in steps], seed)
+    below = [conv.name for conv in net.spec.convs][::-1]
+    downwards = _randomisation(net, x, found, shown, [below[: n + 1] for n in range(len(below))], seed)
+    alone = _randomisation(net, x, found, shown, [[name] for name in below], seed)
     owed = _owed(net, x, found, shown)
     verdict = _verdict(owed, downwards, layer)
     return Trust(found, net, x, patches, shown, downwards, alone, owed, verdict, at.source(seed))
 
 
 def strongest_units(net: ConvNet, x: Tensor, layer: str, count: int) -> list[Unit]:
-    """Return the strongest unit of each picture's `count` strongest maps, picture by picture.
-
-    Pictures that excite fewer maps of the layer are passed over.
-    """
+    """Return the strongest units of the `count` strongest maps of each picture that excites as many."""
     with torch.no_grad():
         maps = net.trace(x, upto=net.spec.conv(layer).name)[layer].maps
     peaks = maps.amax((2, 3))
     excited = (peaks > 0).sum(1)
     if not 1 <= count <= int(excited.max()):
         most = int(excited.max())
-        raise SanityError(f"no picture excites {count} maps of {layer}; choose a number from 1 to {most}")
+        raise ZfnetError(f"no picture excites {count} maps of {layer}; choose a number from 1 to {most}")
     return [
         Unit(image, layer, *strongest_unit(maps[image], map_))
         for image in (excited >= count).nonzero().flatten().tolist()
@@ -139,9 +127,8 @@ def strongest_units(net: ConvNet, x: Tensor, layer: str, count: int) -> list[Uni
 
 def rivals(net: ConvNet, x: Tensor, units: Sequence[Unit]) -> list[Unit]:
     """Return for each unit that of the strongest other map at the same place of the same picture."""
-    layer = _one_layer(units)
     with torch.no_grad():
-        maps = net.trace(x, upto=layer)[layer].maps
+        maps = net.trace(x, upto=units[0].layer)[units[0].layer].maps
     found = []
     for unit in units:
         values = maps[unit.image, :, unit.row, unit.column].clone()
@@ -153,16 +140,19 @@ def rivals(net: ConvNet, x: Tensor, units: Sequence[Unit]) -> list[Unit]:
 def projections(net: ConvNet, x: Tensor, units: Sequence[Unit], way: str = "deconvnet") -> list[np.ndarray]:
     """Send units of one layer down one of `WAYS`, or `GRADIENT`, each cut to the pixels that can change it.
 
-    The signal starts from 1 and the unit itself counts as active, so that there is a projection in every network:
-    scale is all that differs from `deconv`.
+    The signal starts from 1 and the unit counts as active, so there is a projection in every network.
     """
     if way not in WAYS and way != GRADIENT:
-        raise SanityError(f"there is no way {way!r}; choose one of {', '.join([*WAYS, GRADIENT])}")
-    layer, found = _one_layer(units), []
-    active = deepcopy(net.features(layer))  # all units of the layer are; what comes back from them stays the same
-    torch.nn.init.constant_(active.get_submodule(layer).bias, OPEN)
-    for start in range(0, len(units), BATCH):
-        part = units[start : start + BATCH]
+        raise ZfnetError(f"there is no way {way!r}; choose one of {', '.join([*WAYS, GRADIENT])}")
+    layers, found = sorted({unit.layer for unit in units}), []
+    if len(layers) != 1:
+        raise ZfnetError(f"the units are of one layer; given {', '.join(layers) or 'none'}")
+    (layer,) = layers
+    active = deepcopy(net.features(layer))
+    # A bias above every response: all units of the layer are active; what comes back from them stays the same.
+    torch.nn.init.constant_(active.get_submodule(layer).bias, 1e9)
+    for start in range(0, len(units), 8):
+        part = units[start : start + 8]
         pictures = x[[unit.image for unit in part]].detach().requires_grad_(way == GRADIENT)
         with torch.set_grad_enabled(way == GRADIENT):
             trace = active.trace(pictures)
@@ -182,20 +172,10 @@ def seen(net: ConvNet, image: Tensor, unit: Unit) -> Tensor:
     return cut(image, input_window(net.spec, unit.layer, unit.row, unit.column, *image.shape[-2:]))
 
 
-def _one_layer(units: Sequence[Unit]) -> str:
-    layers = {unit.layer for unit in units}
-    if len(layers) != 1:
-        raise SanityError(f"the units are of one layer; given {', '.join(sorted(layers)) or 'none'}")
-    return layers.pop()
-
-
 @torch.no_grad()
 def randomised(net: ConvNet, layers: Sequence[str], seed: int = 0) -> ConvNet:
-    """Return a copy of a network with random weights in some layers.
-
-    They are normal with the deviation of the layer's own weights, so that the activations keep their scale; biases
-    are 0. A layer's random weights do not depend on which other layers are replaced.
-    """
+    """Return a copy of a network with random weights in some layers, whatever other layers are replaced."""
+    # Normal with the deviation of the layer's own weights, so that the activations keep their scale.
     copy, names = deepcopy(net), [layer.name for layer in net.spec.layers]
     for layer in layers:
         generator = torch.Generator().manual_seed(seed * len(names) + names.index(net.spec[layer].name))
@@ -204,12 +184,6 @@ def randomised(net: ConvNet, layers: Sequence[str], seed: int = 0) -> ConvNet:
         module.weight.copy_(drawn.to(module.weight) * module.weight.std())
         module.bias.zero_()
     return copy
-
-
-def cascade(net: ConvNet, layer: str) -> list[tuple[str, ...]]:
-    """Return which layers are random at each step from the top down: `layer`, then it and the one beneath …."""
-    below = [conv.name for conv in net.spec.features(layer).convs][::-1]
-    return [tuple(below[: n + 1]) for n in range(len(below))]
 
 
 def _randomisation(net, x, units, shown, steps: Sequence[Sequence[str]], seed) -> Randomisation:
@@ -226,12 +200,7 @@ def _randomisation(net, x, units, shown, steps: Sequence[Sequence[str]], seed) -
 
 
 def similarity(one: np.ndarray, other: np.ndarray) -> Similarity:
-    """Compare two projections [3, h, w].
-
-    >>> values = np.random.default_rng(0).normal(size=(3, 9, 9))
-    >>> tuple(round(float(value), 6) for value in similarity(values, 2 * values))
-    (1.0, 1.0, 1.0)
-    """
+    """Compare two projections [3, h, w]."""
     one, other = (np.asarray(values, np.float64) for values in (one, other))
     if not one.any() or not other.any():
         return Similarity(0.0, 0.0, 0.0)
@@ -248,11 +217,7 @@ def copied(projection: np.ndarray, picture: np.ndarray) -> float:
 
 
 def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Return Spearman's correlation of two arrays of one shape; 0 where one of them is constant.
-
-    >>> rank_correlation(np.array([1, 2, 3]), np.array([1, 10, 100]))
-    1.0
-    """
+    """Return Spearman's correlation of two arrays of one shape; 0 where one of them is constant."""
     return _cosine(*(rankdata(values) - (np.size(values) + 1) / 2 for values in (one, other)))
 
 
@@ -263,14 +228,6 @@ def _cosine(one: np.ndarray, other: np.ndarray) -> float:
 
 def _owed(net: ConvNet, x: Tensor, units: Sequence[Unit], shown: Mapping[str, list[np.ndarray]]) -> Table:
     """Compare each projection with that of another map, with that from another picture, and with edges."""
-    columns = {
-        "way": "Way to the pixels",
-        "map": "Other map, same place: cosine",
-        "map places": "the same: Spearman",
-        "picture": "Same unit, other picture: cosine",
-        "edges": "Edges of its picture",
-        "other edges": "Edges of another picture",
-    }
     images = list(dict.fromkeys(unit.image for unit in units))
     following = dict(zip(images, [*images[1:], images[0]], strict=True))
     others, elsewhere = rivals(net, x, units), [unit._replace(image=following[unit.image]) for unit in units]
@@ -284,9 +241,17 @@ def _owed(net: ConvNet, x: Tensor, units: Sequence[Unit], shown: Mapping[str, li
         by_map, by_picture = (
             Similarity(*mean(similarity, own, projections(net, x, each, way))) for each in (others, elsewhere)
         )
-        edges = mean(copied, own, windows), mean(copied, own, strange)
-        cells = [round(float(value), 3) for value in (by_map.cosine, by_map.spearman, by_picture.cosine, *edges)]
-        rows.append(dict(zip(columns, [way, *cells], strict=True)))
+        row = {"map": by_map.cosine, "map places": by_map.spearman, "picture": by_picture.cosine}
+        row |= {"edges": mean(copied, own, windows), "other edges": mean(copied, own, strange)}
+        rows.append({"way": way} | {key: round(float(value), 3) for key, value in row.items()})
+    columns = {
+        "way": "Way to the pixels",
+        "map": "Other map, same place: cosine",
+        "map places": "the same: Spearman",
+        "picture": "Same unit, other picture: cosine",
+        "edges": "Edges of its picture",
+        "other edges": "Edges of another picture",
+    }
     return Table(columns, rows)
 
 
@@ -302,12 +267,6 @@ def _verdict(owed: Table, downwards: Randomisation, layer: str) -> Sentence:
         f"projection, random weights in all layers {cosines[-1]:.2f}. The deconvnet's edges follow those of the "
         f"picture by {ours['edges']:.2f}, those of another picture by {ours['other edges']:z.2f}."
     )
-
-
-ROWS = 5
-"""Units drawn; the curves rest on all."""
-MEASURES = ("Spearman, absolute values", "cosine", "SSIM")
-STYLES = ((BLUE, "o", "-"), (VERMILION, "s", "--"), (GREEN, "D", ":"))
 
 
 def draw(result: Trust, projections: Mapping[str, Sequence[np.ndarray]], title: str) -> Figure:
@@ -333,11 +292,9 @@ def draw_curves(result: Trust) -> Figure:
                 mean, deviation = [1, *values[:, :, number].mean(1)], [0, *values[:, :, number].std(1)]
                 look = {"color": colour, "marker": marker, "linestyle": style, "markersize": 4, "linewidth": 1.4}
                 axes.errorbar(range(len(steps)), mean, deviation, elinewidth=0.8, capsize=2, label=way, **look)
-            plain(axes, measure)
+            plain(axes, measure, y="" if number else f"{title}:\nsimilarity")
             axes.set_xticks(range(len(steps)), steps, rotation=45)
             axes.axhline(0, color=GREY, linewidth=0.8)
-        line[0].set_ylabel(f"{title}:\nsimilarity", fontsize=NORMAL)
-    handles = panels[0, 0].get_legend_handles_labels()
-    figure.legend(*handles, loc="lower center", ncols=3, fontsize=SMALL, frameon=False)
+    legend(figure, panels[0, 0], 3)
     figure.tight_layout(rect=(0, 0.05, 1, 1))
     return figure

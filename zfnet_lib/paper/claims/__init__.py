@@ -1,12 +1,11 @@
 """The claims of the paper, each with a statistic, a threshold stated beforehand and the verdict that follows."""
 
 from .evidence import VERDICTS, Finding, Number
-from .registry import CLAIMS, Claim, Ledger, about, basis, figure, ledger, measurable, measure, report, table
+from .registry import CLAIMS, Ledger, about, basis, figure, ledger, measurable, measure, report, table
 
 __all__ = [
     "CLAIMS",
     "VERDICTS",
-    "Claim",
     "Finding",
     "Ledger",
     "Number",

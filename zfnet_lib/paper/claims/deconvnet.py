@@ -11,19 +11,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...architecture import KRIZHEVSKY, ZFNET, Conv, Norm, Unit, receptive_field
-from ...deconv import arrivals, cut, places, project, unpool
+from ...deconv import alone, arrivals, cut, places, project, unpool
 from ...network import ConvNet, Trace, contrast_normalise, pooled
 from ...strongest import fitted
 from .. import grouping
 from ..sanity import GRADIENT, projections
-from .evidence import Finding, Number, Stored, Subject, above, below, every, exact, measured, some, verdict
+from .evidence import Finding, Number, Stored, Subject, exact, measured, verdict
 from .occlusion import BATCH, contributions, evidence_ratios
 
 SWITCHES = {"recorded": {}, "centre": {"switches": "centre"}, "random": {"switches": "random"}}
 RECTIFIED = {"relu": {}, "none": {"rectify": "none"}, "mask": {"rectify": "mask"}}
-
-
-# ---- switches and rectification ------------------------------------------------------------------------------
 
 
 def unpooling(at: Subject) -> Iterator[Number]:
@@ -38,16 +35,6 @@ def unpooling(at: Subject) -> Iterator[Number]:
             yield measured("error of unpooling", errors, "of the norm", layer=conv.name, switches=way)
 
 
-def switches_preserve(stored: Stored) -> Finding:
-    found = stored.numbers
-    gains = {way: found.by("layer", "recorded switches gain", over=way) for way in ("centre", "random")}
-    numbers = {f"{layer}, over {way}": gain for way, by in gains.items() for layer, gain in by.items()}
-    holds = every(above(gain, 0) for gain in numbers.values())
-    for way in SWITCHES:
-        numbers[f"unpool(pool(conv1)), {way}: error"] = found.one("error of unpooling", layer="conv1", switches=way)
-    return Finding(verdict(holds), numbers)
-
-
 def rectifying(at: Subject) -> Iterator[Number]:
     """Project the strongest units with the paper's rectification, with none, and with the forward pass's mask."""
     for layer in at.layers[1:]:
@@ -56,27 +43,10 @@ def rectifying(at: Subject) -> Iterator[Number]:
             yield measured("energy below 0", shares, "%", layer=layer, arrives=beneath)
 
 
-def rectification_valid(stored: Stored, share: float, needless: float) -> Finding:
-    found = stored.numbers
-    top = list(found.by("layer", "energy below 0"))[-1]
-    negative = found.by("arrives", "energy below 0", layer=top)
-    gains = {
-        f"{layer}, relu over {way}": gain
-        for way in ("none", "mask")
-        for layer, gain in found.by("layer", "rectification gains", over=way).items()
-    }
-    worse = some(below(gain, 0) for gain in gains.values()) is True
-    holds = every([*(above(each, share) for each in negative.values()), not worse])
-    fails = worse or every(below(each, needless) for each in negative.values()) is True
-    numbers = {f"energy below 0 at {layer}, from {top}": each for layer, each in negative.items()} | gains
-    return Finding(verdict(holds, fails), numbers, "Tied is read as: not clearly worse.")
-
-
 def _edges(at: Subject, layer: str, ways: Mapping[str, Mapping], kind: str, gain: str) -> Iterator[Number]:
     """Measure map by map how the edges of projections correlate with those of their patches, by ways to project."""
     units, found = at.units(layer), {way: [] for way in ways}
-    for part, trace in traces(at, units):
-        signal = lone_signal(trace, part)
+    for part, trace, signal in traces(at, units):
         own = grouping.edges(torch.stack([_window(at.net, *pair) for pair in zip(part, trace.x, strict=True)]))
         for way, settings in ways.items():
             shown = project(trace, layer, signal, seed=at.seed, **settings)
@@ -100,10 +70,7 @@ def _window(net: ConvNet, unit: Unit, image: Tensor) -> Tensor:
 
 
 def unpooling_errors(trace: Trace, conv: Conv, way: str, seed: int) -> list[float]:
-    """Return picture by picture how far pooled and unpooled maps are from what they were.
-
-    Each sum is divided by the number of windows that share its place, so that adding neither gains nor loses.
-    """
+    """Return picture by picture how far pooled and unpooled maps, over the windows that share a place, are off."""
     maps = trace[conv.name].maps
     down = F.max_pool2d(maps, conv.pool.size, conv.pool.stride, 0, 1, conv.pool.ceil)
     switches = places(trace[conv.name], conv.pool, way, torch.Generator().manual_seed(seed))
@@ -115,36 +82,23 @@ def unpooling_errors(trace: Trace, conv: Conv, way: str, seed: int) -> list[floa
 def negative_energy(at: Subject, layer: str) -> dict[str, list[float]]:
     """Return by layer beneath which percentage of the energy that arrives there is below 0, unit by unit."""
     shares: dict[str, list[float]] = {}
-    for part, trace in traces(at, at.units(layer)[:: at.scale.units]):
-        for beneath, signal in arrivals(trace, layer, lone_signal(trace, part)).items():
+    for _, trace, signal in traces(at, at.units(layer)[:: at.scale.units]):
+        for beneath, arrived in arrivals(trace, layer, signal).items():
             if beneath not in (layer, "pixels"):
-                energy = signal.square().flatten(1)
-                negative = (energy * (signal.flatten(1) < 0)).sum(1)
+                energy = arrived.square().flatten(1)
+                negative = (energy * (arrived.flatten(1) < 0)).sum(1)
                 shares.setdefault(beneath, []).extend(100 * each for each in (negative / energy.sum(1)).tolist())
     return shares
 
 
-def lone_signal(trace: Trace, units: Sequence[Unit]) -> Tensor:
-    """Return a layer's maps with one unit of each picture alone: [n, maps, h, w]."""
-    maps = trace[units[0].layer].maps
-    signal = torch.zeros_like(maps)
-    for i, unit in enumerate(units):
-        signal[i, unit.map, unit.row, unit.column] = maps[i, unit.map, unit.row, unit.column]
-    return signal
-
-
-def traces(at: Subject, units: Sequence[Unit], upto: str = "") -> Iterator[tuple[Sequence[Unit], Trace]]:
-    """Yield units of a layer a batch at a time, with a forward pass in which picture i is that of unit i.
-
-    The pass ends at the units' layer by default.
-    """
+def traces(at: Subject, units: Sequence[Unit], upto: str = "") -> Iterator[tuple[Sequence[Unit], Trace, Tensor]]:
+    """Yield units of a layer in batches, a forward pass of the picture of each, and each alone on its maps."""
     for start in range(0, len(units), BATCH):
         part = units[start : start + BATCH]
         with torch.no_grad():
-            yield part, at.net.trace(at.x([unit.image for unit in part]), upto=upto or part[0].layer)
-
-
-# ---- transposed filters and gradients ------------------------------------------------------------------------
+            trace = at.net.trace(at.x([unit.image for unit in part]), upto=upto or part[0].layer)
+        maps = trace[part[0].layer].maps
+        yield part, trace, torch.cat([alone(maps[[i]], unit[2:]) for i, unit in enumerate(part)])
 
 
 def transposed_flips(stored: Stored, single: float) -> Finding:
@@ -152,13 +106,11 @@ def transposed_flips(stored: Stored, single: float) -> Finding:
     for spec in (ZFNET, KRIZHEVSKY):
         net = ConvNet(spec.features())
         errors += [transposition_errors(conv, net.get_submodule(conv.name).weight.detach()) for conv in spec.convs]
-    adjoint, flipped = (exact(max(found), n=len(errors)) for found in zip(*errors, strict=True))
+    names = ("|<Ax, y> - <x, A'y>| / |Ax| |y|", "A'y less the flipped filters, of the largest value")
     numbers = {
-        "|<Ax, y> - <x, A'y>| / |Ax| |y|": adjoint,
-        "A'y less the flipped filters, of the largest value": flipped,
+        name: exact(max(each), n=len(each)) for name, each in zip(names, zip(*errors, strict=True), strict=True)
     }
-    note = "Single precision, weights as before training; all layers of Fig. 3 and of Krizhevsky's network."
-    return Finding(verdict(max(adjoint.value, flipped.value) < single), numbers, note)
+    return Finding(verdict(all(number.value < single for number in numbers.values())), numbers)
 
 
 def transposition_errors(conv: Conv, weight: Tensor) -> tuple[float, float]:
@@ -171,16 +123,12 @@ def transposition_errors(conv: Conv, weight: Tensor) -> tuple[float, float]:
     back = F.conv_transpose2d(y, weight, stride=conv.stride, groups=conv.groups)
     sums = [(a.double() * b.double()).sum() for a, b in ((forward, y), (x, back))]
     adjoint = (sums[0] - sums[1]).abs() / (forward.norm() * y.norm())
-    return float(adjoint), float((back - by_flipped_filters(y, weight, conv)).abs().max() / back.abs().max())
-
-
-def by_flipped_filters(y: Tensor, weight: Tensor, conv: Conv) -> Tensor:
-    """Insert zeros between the positions and filter with the filters flipped and their channels exchanged."""
-    rows, columns = ((n - 1) * conv.stride + 1 for n in y.shape[2:])
-    spread = y.new_zeros(*y.shape[:2], rows, columns)
+    # Zeros between the positions, and the filters flipped, their channels exchanged.
+    spread = y.new_zeros(*y.shape[:2], *((n - 1) * conv.stride + 1 for n in y.shape[2:]))
     spread[..., :: conv.stride, :: conv.stride] = y
     turned = weight.unflatten(0, (conv.groups, -1)).transpose(1, 2).flatten(0, 1).flip(2, 3)
-    return F.conv2d(spread, turned, padding=conv.kernel - 1, groups=conv.groups)
+    filtered = F.conv2d(spread, turned, padding=conv.kernel - 1, groups=conv.groups)
+    return float(adjoint), float((back - filtered).abs().max() / back.abs().max())
 
 
 def backpropagating(at: Subject) -> Iterator[Number]:
@@ -191,17 +139,6 @@ def backpropagating(at: Subject) -> Iterator[Number]:
         yield measured("cosine", [_cosine(*pair) for pair in zip(ours, gradient, strict=True)], layer=layer)
         errors = undone_errors(at.net, x, units)
         yield measured("both undone, difference", errors, "of the norm", np.max, layer=layer)
-
-
-def similar_to_backpropagation(stored: Stored, remainder: float) -> Finding:
-    cosines, left = (stored.numbers.by("layer", name) for name in ("cosine", "both undone, difference"))
-    largest = {layer: exact(number.value, number.unit, number.n) for layer, number in left.items()}
-    equal = all(number.value < remainder for number in largest.values())
-    holds = every([equal, *(above(number, 0) for number in cosines.values())])
-    fails = some([not equal, *(below(number, 0) for number in cosines.values())])
-    numbers = {f"{layer}, cosine": number for layer, number in cosines.items()}
-    numbers |= {f"{layer}, both undone: largest difference": number for layer, number in largest.items()}
-    return Finding(verdict(holds, fails is True), numbers, "Layer 1 has neither difference beneath it.")
 
 
 def undone_errors(net: ConvNet, x: Tensor, units: Sequence[Unit]) -> list[float]:
@@ -253,9 +190,6 @@ def _cosine(one: np.ndarray, other: np.ndarray) -> float:
     return float((one * other).sum() / size) if size else float("nan")
 
 
-# ---- what projections emphasise ------------------------------------------------------------------------------
-
-
 def contribution(at: Subject) -> Iterator[Number]:
     """Cover pictures place by place; compare what strong units lose with the projection's energy there."""
     for layer in (at.layers[2], at.layers[-1]):
@@ -264,16 +198,6 @@ def contribution(at: Subject) -> Iterator[Number]:
         yield measured("correlation with the projection", projection, "rho", np.median, layer=layer)
         yield measured("correlation with the picture's edges", control, "rho", np.median, layer=layer)
         yield measured("projection above edges", projection - control, "rho", np.median, layer=layer)
-
-
-def weighted_by_contribution(stored: Stored, correlation: float) -> Finding:
-    names = ("correlation with the projection", "correlation with the picture's edges", "projection above edges")
-    own, control, gain = (stored.numbers.by("layer", name) for name in names)
-    leads = [above(number, 0) for number in gain.values()]
-    holds = every([*leads, *(above(number, correlation) for number in own.values())])
-    numbers = {f"{layer}, projection": number for layer, number in own.items()}
-    numbers |= {f"{layer}, picture's edges": number for layer, number in control.items()}
-    return Finding(verdict(holds, False in leads), numbers)
 
 
 def discriminative(at: Subject) -> Iterator[Number]:
@@ -285,11 +209,3 @@ def discriminative(at: Subject) -> Iterator[Number]:
         ratios = np.array(evidence_ratios(at, layer))
         yield measured("energy on the evidence", ratios, "times", np.median, layer=layer)
         yield measured("more than layer 2", ratios - control, "times", np.median, layer=layer)
-
-
-def discriminative_parts(stored: Stored) -> Finding:
-    ratios, more = (stored.numbers.by("layer", name) for name in ("energy on the evidence", "more than layer 2"))
-    truths = [truth for layer, lead in more.items() for truth in (above(ratios[layer], 1), above(lead, 0))]
-    numbers = ratios | {f"{layer}, more than layer 2": lead for layer, lead in more.items()}
-    note = "The general form; eyes and noses of dogs need pictures of their own resolution."
-    return Finding(verdict(every(truths), False in truths), numbers, note)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from itertools import pairwise
-from math import sqrt
+from itertools import pairwise, product
+from math import prod, sqrt
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any, Literal, NamedTuple
@@ -17,8 +17,7 @@ from torch import Tensor
 
 from ...architecture import MINI, Unit
 from ...batches import squares_of
-from ...datasets import DATASETS, Dataset, open_dataset
-from ...datasets.overlap import Overlap
+from ...datasets import Dataset, open_dataset
 from ...evaluation import probabilities
 from ...files import ZfnetError, results_root
 from ...images import centre_square
@@ -28,11 +27,10 @@ from .. import records
 from ..fig2 import drawn_maps
 from ..records import Record, Stopwatch
 from ..setting import DATA, network_of, profile_of, training_of
-from ..trainings import read_epochs, training_data
+from ..trainings import read_epochs, recorded_errors, training_data
 
-HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
-UNTESTABLE, NOT_RUN = "not testable here", "not run"
-VERDICTS = (HOLDS, FAILS, UNDECIDED, UNTESTABLE, NOT_RUN)
+VERDICTS = ("holds", "does not hold", "undecided", "not testable here", "not run")
+HOLDS, FAILS, UNDECIDED, UNTESTABLE, NOT_RUN = VERDICTS
 
 SEEDS = 3
 """Trainings of a network from which on their spread can decide anything."""
@@ -114,10 +112,14 @@ def below(number: Number, level: float) -> Truth:
     return apart(exact(level), number)
 
 
+def no(truth: Truth) -> Truth:
+    """Turn a statement around; an open one stays open."""
+    return None if truth is None else not truth
+
+
 def at_least(number: Number, level: float) -> Truth:
     """Tell whether a number reaches a level, its whole interval included."""
-    truth = below(number, level)
-    return None if truth is None else not truth
+    return no(below(number, level))
 
 
 def rising(numbers: Iterable[Number]) -> Truth:
@@ -127,8 +129,7 @@ def rising(numbers: Iterable[Number]) -> Truth:
 
 def every(truths: Iterable[Truth]) -> Truth:
     """Return whether all statements are true: no where one is false, open where one is open."""
-    found = list(truths)
-    return False if False in found else None if None in found else True
+    return no(some(map(no, truths)))
 
 
 def some(truths: Iterable[Truth]) -> Truth:
@@ -168,9 +169,18 @@ def measured(
     return Number(float(middle(kept)), low, high, kept.size, unit, spread, quantity, place)
 
 
-def over_seeds(values: Sequence[float], unit: str = "") -> Number:
-    """Return the mean over trainings with twice its standard error; of fewer than `SEEDS` the spread is unknown."""
-    return difference(values, [0.0] * len(values), unit)
+def over_seeds(values: Sequence[float], unit: str = "", least: int = SEEDS) -> Number:
+    """Return the mean over trainings with twice its standard error; of fewer than `least` the spread is unknown."""
+    value, n = mean(values), len(values)
+    if n < least:
+        return Number(value, n=n, unit=unit)
+    margin = 2 * stdev(values) / sqrt(n)
+    return Number(value, value - margin, value + margin, n, unit)
+
+
+def too_few(n: int, wanted: int = SEEDS) -> str:
+    """Say on how many trainings a verdict rests, where they are too few."""
+    return f"{n} of {wanted} seeds" if n < wanted else ""
 
 
 def difference(some: Sequence[float], others: Sequence[float], unit: str = "") -> Number:
@@ -192,13 +202,16 @@ class Numbers:
         """Return the number of one place; raise NotRun where it is not in the file."""
         return _number(self.record(quantity, **place))
 
-    def named(self, *quantities: str) -> dict[str, Number]:
-        """Return several numbers by their names."""
-        return {quantity: self.one(quantity) for quantity in quantities}
-
     def by(self, key: str, quantity: str, **place: Any) -> dict[Any, Number]:
         """Return the numbers of one quantity by a parameter, such as the layer; raise NotRun without any."""
-        return {record.parameters[key]: _number(record) for record in self._of(quantity, place, key)}
+        return {found[key]: number for found, number in self.each(quantity, place, key)}
+
+    def each(self, quantity: str, place: Mapping[str, Any], *keys: str) -> list[tuple[Mapping[str, Any], Number]]:
+        """Return the numbers of a quantity with their places; a list in a place stands for one after the other."""
+        found = []
+        for chosen in product(*(value if isinstance(value, list) else [value] for value in place.values())):
+            found += self._of(quantity, dict(zip(place, chosen, strict=True)), *keys)
+        return [(record.parameters, _number(record)) for record in found]
 
     def record(self, quantity: str, **place: Any) -> Record:
         """Return the record of one place; raise NotRun where it is not in the file."""
@@ -251,16 +264,6 @@ class Stored:
         return results_root(self.profile) / self.path
 
     @property
-    def data(self) -> str:
-        """What the profile trains on."""
-        return training_of(self.profile, "zfnet").data
-
-    @property
-    def classes(self) -> int:
-        """How many classes that has."""
-        return DATASETS[self.data].classes
-
-    @property
     def side(self) -> int:
         """Pixels of the side that the profile's networks take."""
         return training_of(self.profile, "zfnet").spec(2).image_size
@@ -270,17 +273,16 @@ class Stored:
         first = training_of(self.profile, name, clip=clip, views=views)
         paths = sorted(first.errors_file.parent.glob(f"{first.name.removesuffix('0')}*.jsonl"))
         if not paths:
-            raise NotRun(self.training(name, clip, views=views))
+            raise self.untrained(name, clip, views)
         return [
-            {SPLITS[r.quantity]: r.value for r in found if r.quantity in SPLITS and r.parameters["views"] == 1}
-            for found in map(records.read, paths)
+            {SPLITS[name]: error for name, error in found.items() if name in SPLITS}
+            for found in map(recorded_errors, paths)
         ]
 
-    def training(self, name: str, clip: str = "all", seeds: int = 1, views: str = "random") -> str:
+    def untrained(self, name: str, clip: str = "all", views: str = "random") -> NotRun:
         """Say what trains a network, and how long that takes."""
         command = training_of(self.profile, name, clip=clip, views=views).command
-        each = " for each of the seeds 0 to " + str(seeds - 1) if seeds > 1 else ""
-        return f"`{command}`{each}; {self.taking(self.hours(name) * seeds)}"
+        return NotRun(f"`{command}`; {self.taking(self.hours(name))}")
 
     def learning(self, pictures: int) -> str:
         """Say how long Fig. 3's network takes to learn from so many pictures, reckoned from its own training."""
@@ -289,9 +291,9 @@ class Stored:
 
     def hours(self, name: str) -> float:
         """Reckon how long a training takes from that of Fig. 3's network and the work of both; 0 if unknown."""
-        lines = self.epochs("zfnet", needed=False)
-        work = {each: sum(training_of(self.profile, each).spec(200).macs().values()) for each in (name, "zfnet")}
-        return sum(line["epoch"]["seconds"] for line in lines) / 3600 * work[name] / work["zfnet"]
+        seconds = sum(line["epoch"]["seconds"] for line in self.epochs("zfnet", needed=False))
+        own, work = (sum(training_of(self.profile, each).spec(200).macs().values()) for each in (name, "zfnet"))
+        return seconds / 3600 * own / work
 
     def taking(self, hours: float) -> str:
         """Say a duration on the machine that trained Fig. 3's network; 0 where it cannot be reckoned."""
@@ -304,7 +306,7 @@ class Stored:
         """Return the record of the first training of a network: a line an epoch. It may be `needed`."""
         lines = read_epochs(training_of(self.profile, name, clip=clip).epochs_file)
         if needed and not lines:
-            raise NotRun(self.training(name, clip))
+            raise self.untrained(name, clip)
         return lines
 
     def runs(self, name: str, clip: str = "all") -> list[list[dict[str, Any]]]:
@@ -312,15 +314,39 @@ class Stored:
         trainings = (training_of(self.profile, name, seed, clip) for seed in range(SEEDS + 2))
         found = [read_epochs(each.epochs_file) for each in trainings if each.errors_file.exists()]
         if not found:
-            raise NotRun(self.training(name, clip))
+            raise self.untrained(name, clip)
         return found
 
-    def overlaps(self) -> list[Overlap]:
-        """Return which training pictures also stand in a transfer data set."""
-        found = [Overlap.load(path) for path in sorted((results_root(self.profile) / "overlap").glob("*.json"))]
-        if not found:
-            raise NotRun("`zfnet overlap A B` with the training data and a transfer data set; minutes")
-        return found
+
+SIGNS = {">": above, ">=": at_least, "<": below, "<=": lambda number, level: no(above(number, level))}
+
+
+def compared(rows: Sequence[Mapping[str, Any]], stored: Stored, **thresholds: float) -> Finding:
+    """Judge by what an entry of the registry asks of each of its numbers: it fails where any asks so."""
+    numbers, holds, fails = {}, [], []
+    known = {"side": stored.side, **thresholds}
+
+    def asked(condition: str, found: Sequence[Number]) -> list[Truth]:
+        match condition.split(maxsplit=1):
+            case ["rising" | "falling" as way]:
+                return [rising(found if way == "rising" else found[::-1])]
+            case ["all", rest]:
+                return [every(asked(rest, found))]
+            case sign, words:
+                level = prod(known[word] if word in known else float(word) for word in words.split(" * "))
+                return [SIGNS[sign](number, level) for number in found]
+
+    for row in rows:
+        places, found = zip(*stored.numbers.each(row["of"], row.get("where", {})), strict=True)
+        if "exact" in row:
+            found = [exact(number.value, number.unit, number.n) for number in found]
+        if "hidden" not in row:
+            names = (row.get("name", "{of}").format(of=row["of"], **place) for place in places)
+            numbers |= zip(names, found, strict=True)
+        holds += asked(row["holds"], found) if "holds" in row else []
+        fails += asked(row["fails"], found) if "fails" in row else []
+    failed = some(fails)
+    return Finding(verdict(every([*holds, failed is not True]), failed if fails else "otherwise"), numbers)
 
 
 class Scale(NamedTuple):
@@ -356,10 +382,6 @@ class Subject:
     def untrained(self) -> Subject:
         """The same pictures, with random weights in the same architecture."""
         return self.seen_by(ConvNet(self.net.spec, self.net.preparation, self.seed))
-
-    def enlarged(self, side: int) -> Subject:
-        """Return the same pictures at a larger size, seen by the convolutions alone."""
-        return self.seen_by(self.net.features(side=max(side, self.net.preparation.crop)))
 
     def seen_by(self, net: ConvNet) -> Subject:
         """Return the same pictures with another network."""

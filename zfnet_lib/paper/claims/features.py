@@ -1,27 +1,35 @@
-"""Sections 4 and 6: what maps respond to, how invariant that is, and how it develops in training."""
+"""Sections 4 and 6: what maps respond to, how invariant that is, what projections show, and how maps develop."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
-from math import sqrt
+from functools import cache
+from itertools import pairwise, product
+from math import pi, sqrt
 
 import numpy as np
 import torch
+from skimage.filters import gaussian
+from skimage.measure import label
 from torch import Tensor
 from torch.nn import functional as F
 
 from ...architecture import Box, Conv, Unit, receptive_field
+from ...deconv import cut, descend
 from ...network import ConvNet
 from ...strongest import patch, strongest
 from ...training import FIGURE_4_OF
 from .. import grouping
 from ..fig2 import drawn_maps
-from ..fig4 import ALIGNMENT, LARGEST, NEARNESS, PROBE, crossing
-from ..invariance import TRANSFORMATIONS, Transformation, invariance, transformed
+from ..fig4 import ALIGNMENT, LARGEST, NEARNESS, PROBE, crossing, projected
+from ..invariance import EXACT, TRANSFORMATIONS, Transformation, invariance, transformed
 from ..sanity import rank_correlation
+from ..setting import at_hand, training_of
+from .deconvnet import traces
 from .evidence import (
+    SEEDS,
+    UNTESTABLE,
     Finding,
     Number,
     Numbers,
@@ -30,67 +38,31 @@ from .evidence import (
     above,
     apart,
     at_least,
-    below,
+    counted,
     every,
     exact,
     measured,
-    some,
+    rising,
     verdict,
 )
-from .stimuli import MADE, answers, colour_edges, corners, gratings, scrambled
+from .occlusion import energies
 
 UPPER = ("conv2", "conv3", "conv4", "conv5")
 
-# How far pictures are moved: 1 to 16 of 112 pixels, 0.8 to 1.25 times, to 30 degrees; and how far to look for the
-# strongest units again.
-STEPS = {
-    "shift": tuple(sign * pixels / 112 for pixels in (1, 2, 4, 8, 16) for sign in (-1, 1)),
-    "scale": (0.8, 0.9, 1.1, 1.25),
-    "turn": (-30.0, -20.0, -10.0, 10.0, 20.0, 30.0),
-}
-MOVES = {"shift": 8 / 112, "scale": 1.25, "turn": 20.0}
-
-PREFER, SCRAMBLED = "maps that prefer corners or coloured edges", "kept under scrambling"
-INDEX, RANKS = "index of invariance", "rank correlation of the index with the layer"
-MORE = "rises more than with random weights"
-ALIKE, LABELS = "patches of a map, {}: mean cosine", "entropy of the labels of the nine"
-COMBINED = "combined"
-
-
-# ---- what the strongest units of a map share: the records of Fig. 2 in numbers ---------------------------------
-
-
-def _trained(found: Numbers, quantity: str) -> dict[str, Number]:
-    return found.by("layer", quantity, weights="trained")
-
-
-def resembles_its_piece(stored: Stored, near: float, far: float, chance: float, share: float) -> Finding:
-    retrieved, extent = (_trained(stored.numbers, quantity) for quantity in (grouping.FOUND, grouping.EXTENT))
-    levels = {"conv2": near, "conv3": near, "conv4": far, "conv5": far}
-    small = {layer: number for layer, number in extent.items() if layer in ("conv1", "conv2", "conv3")}
-    holds = [at_least(retrieved[layer], level) for layer, level in levels.items()]
-    holds += [below(number, share * stored.side) for number in small.values()]
-    fails = some(below(retrieved[layer], chance) for layer in levels) is True
-    numbers = {f"{layer}: own patch found": retrieved[layer] for layer in levels}
-    numbers |= {f"{layer}: side that holds 90 %": number for layer, number in small.items()}
-    return Finding(verdict(every(holds), fails), numbers)
+# ---- what the strongest units of a map share: the records of Fig. 2 in numbers -------------------------------
 
 
 def strong_grouping(stored: Stored, share: float) -> Finding:
     numbers, alike, many = {}, [], []
     for name in grouping.DESCRIPTORS:
         quantities = (grouping.LIKE, grouping.RANDOM, grouping.MORE_THAN_RANDOM)
-        within, random, above_random = (_trained(stored.numbers, each.format(name)) for each in quantities)
+        within, random, above_random = (
+            stored.numbers.by("layer", each.format(name), weights="trained") for each in quantities
+        )
         alike += [above(within[layer], random[layer].value) for layer in UPPER]
         many += [at_least(above_random[layer], share) for layer in UPPER]
         numbers |= {f"{layer}, {name}: maps above the 95 % level": above_random[layer] for layer in UPPER}
     return Finding(verdict(every(alike + many), False in alike), numbers)
-
-
-def patches_vary_more(stored: Stored, share: float) -> Finding:
-    by_name = {name: _trained(stored.numbers, grouping.VARY.format(name)) for name in grouping.DESCRIPTORS}
-    numbers = {f"{layer}, {name}": found[layer] for name, found in by_name.items() for layer in UPPER}
-    return Finding(verdict(every(at_least(number, share) for number in numbers.values())), numbers)
 
 
 def class_specific(stored: Stored) -> Finding:
@@ -99,12 +71,12 @@ def class_specific(stored: Stored) -> Finding:
     falls, anyway = (every(apart(by[a], by[b]) for a, b in pairwise(UPPER[:3])) for by in (trained, untrained))
     numbers = {layer: trained[layer] for layer in UPPER}
     numbers |= {f"{layer}, random weights": untrained[layer] for layer in UPPER}
-    numbers["by chance"] = next(iter(_trained(stored.numbers, grouping.CHANCE).values()))
+    numbers["by chance"] = stored.numbers.one(grouping.CHANCE, weights="trained")
     fails = apart(trained["conv3"], trained["conv4"]) is False
     return Finding(verdict(every([falls, anyway is not True]), fails), numbers)
 
 
-# ---- how features develop: the records of Fig. 4 ----------------------------------------------------------------
+# ---- how features develop: the records of Fig. 4 -------------------------------------------------------------
 
 
 def _crossings(found: Numbers, level: float) -> dict[str, dict[str, Number]]:
@@ -158,7 +130,166 @@ def until_converged(stored: Stored, begin: int) -> Finding:
     return Finding(verdict(holds, all(gained is False for gained in upper)), gains)
 
 
+# ---- the background ------------------------------------------------------------------------------------------
+
+EXCESS = 0.2  # of the energy outside the object over the area there, as shares, to look at the background
+BACKGROUND, BEYOND = "maps on the background", "energy outside less area"
+
+
+def background(at: Subject) -> Iterator[Number]:
+    """Measure how much of the energy of the top layer's projections lies outside the object, map by map."""
+    subjects = {0: at}  # and further trainings where they are at hand; `smoke` trains none for this
+    for seed in range(1, SEEDS if at.profile != "smoke" else 1):
+        if net := at_hand(training_of(at.profile, "zfnet", seed)):
+            subjects[seed] = at.seen_by(net)
+    for seed, subject in subjects.items():
+        active = (subject.hits[subject.layers[-1]].score > 0).all(1).nonzero().flatten().tolist()
+        shares = outside_shares(subject, active)
+        yield counted(BACKGROUND, sum(share > EXCESS for share in shares.values()), len(shares), "maps", seed=seed)
+        for map_ in sorted(shares, key=shares.get, reverse=True)[:3]:
+            yield counted(BEYOND, 100 * shares[map_], 9, "points", map=map_, seed=seed)
+    drawn = drawn_maps(at.untrained.hits[at.layers[-1]], at.scale.maps, at.seed)
+    control = np.array(list(outside_shares(at.untrained, drawn).values()))
+    yield measured(f"{BACKGROUND}, random weights", 100.0 * (control > EXCESS), "%")
+
+
+def background_feature(stored: Stored, maps: int) -> Finding:
+    found = stored.numbers
+    counts = found.by("seed", BACKGROUND)
+    numbers = {f"{BACKGROUND}, seed {seed}": number for seed, number in counts.items()}
+    numbers |= {"with random weights": found.one(f"{BACKGROUND}, random weights")}
+    numbers |= {f"map {map_}: {BEYOND}": number for map_, number in found.by("map", BEYOND, seed=0).items()}
+    enough = [number.value >= maps for number in counts.values()]
+    note = "One training: whether another has such maps was not asked." if len(counts) == 1 else ""
+    return Finding(verdict(every([*enough, len(counts) > 1 or None]), not any(enough)), numbers, note)
+
+
+def outside_shares(at: Subject, maps: Sequence[int]) -> dict[int, float]:
+    """Return by map of the top layer the median share of energy outside the object, less that of the area."""
+    hits, shares = at.hits[at.layers[-1]], {}
+    for map_ in maps:
+        units, x = at.pictures_of(hits.units(map_))
+        energy, outside = energies(at, x, units), ~at.objects([unit.image for unit in hits.units(map_)])
+        share = (energy * outside).sum((1, 2)) / energy.sum((1, 2))
+        shares[map_] = float(np.median((share - outside.float().mean((1, 2))).numpy()))
+    return shares
+
+
+# ---- the hierarchy -------------------------------------------------------------------------------------------
+
+
+def growing(at: Subject) -> Iterator[Number]:
+    """Measure projections layer by layer: how far they reach, of how many edges and maps beneath they consist."""
+    for weights, subject in (("trained", at), ("untrained", at.untrained)):
+        for layer in at.layers:
+            place = {"layer": layer, "weights": weights}
+            shown = projected(subject.net, at.dataset, subject.units(layer)).numpy()
+            extents = np.array([grouping.extent(each) for each in shown])
+            field = min(receptive_field(at.net.spec, layer).size, at.net.preparation.crop)
+            yield measured("side of the square that holds 90 %", extents, "pixels", **place)
+            yield measured("of the receptive field", 100 * extents / field, "%", **place)
+            yield measured("pieces of edges", [edge_pieces(each) for each in shown], "pieces", **place)
+        for beneath, layer in pairwise(at.layers):
+            found = maps_beneath(subject, layer, beneath)
+            yield measured("maps beneath that take part", found, "maps", layer=layer, weights=weights)
+
+
+def edge_pieces(projection: np.ndarray) -> int:
+    """Count the pieces of edges in a projection [3, s, s]: strong gradients of one direction that hang together."""
+    # Strong is above a quarter of the largest; there are four directions, and a piece has four pixels at least.
+    smooth = gaussian(np.asarray(projection, float), 0.7, channel_axis=0)
+    down, across = np.gradient(smooth, axis=(1, 2))
+    strength = np.sqrt((down**2 + across**2).sum(0))
+    if not strength.any():
+        return 0
+    angle = 0.5 * np.arctan2(2 * (down * across).sum(0), (across**2 - down**2).sum(0))
+    direction = np.round(angle / (np.pi / 4)).astype(int) % 4
+    pieces = np.where(strength > 0.25 * strength.max(), direction + 1, 0)
+    sizes = np.bincount(label(pieces, background=0, connectivity=2).ravel())[1:]
+    return int((sizes >= 4).sum())
+
+
+def maps_beneath(at: Subject, layer: str, beneath: str) -> list[float]:
+    """Return unit by unit how many maps of the layer beneath take part in its projection: (sum e)^2 / sum e^2."""
+    found = []
+    for _, trace, signal in traces(at, at.units(layer)[:: at.scale.units]):
+        energy = descend(trace, layer, signal)[beneath].square().sum((2, 3))
+        found += (energy.sum(1).square() / energy.square().sum(1)).tolist()
+    return found
+
+
+# ---- objects and their poses ---------------------------------------------------------------------------------
+
+WINDOW, COVERED = "window of layer 5", "object within the square that holds 90 %"
+VARIATION = "variation in pixels over that in layer 5"
+
+
+def objects(at: Subject) -> Iterator[Number]:
+    """On pictures larger than all windows: what of objects layer 5 covers, and how maps vary in pixels."""
+    large = at.seen_by(at.net.features(side=max(224, at.net.preparation.crop)))
+    top, side = large.layers[-1], large.net.preparation.crop
+    yield counted(WINDOW, receptive_field(large.net.spec, top).size / side, 1, "of the picture")
+    yield measured(COVERED, coverage(large, top), "%", np.median)
+    for layer in large.layers:
+        yield measured(VARIATION, pose_variation(large, layer), "times", layer=layer)
+
+
+def objects_with_pose(stored: Stored, covered: float) -> Finding:
+    found = stored.numbers
+    coverage, by_layer = found.one(COVERED), found.by("layer", VARIATION)
+    numbers = {COVERED: coverage} | {f"{layer}: {VARIATION}": number for layer, number in by_layer.items()}
+    if found.one(WINDOW).value >= 1:
+        return Finding(UNTESTABLE, numbers, "Layer 5's window covers the picture.")
+    return Finding(verdict(every([above(coverage, covered), rising(by_layer.values())])), numbers)
+
+
+def coverage(at: Subject, layer: str) -> np.ndarray:
+    """Return unit by unit the percentage of the object in the smallest square with 90 % of its projection."""
+    shares = []
+    for unit in at.units(layer):
+        placed, x = at.pictures_of([unit])
+        energy = energies(at, x, placed)[0].double().numpy()
+        side, top, left = grouping.smallest_square(energy)
+        inside = at.objects([unit.image])[0]
+        shares.append(float(inside[top : top + side, left : left + side].sum() / inside.sum()))
+    return 100 * np.array(shares)  # NaN where no object is marked
+
+
+def pose_variation(at: Subject, layer: str) -> np.ndarray:
+    """Return for half of the maps how their patches vary in pixels, over how what layer 5 answers there varies."""
+    pixels, features, units = [], [], at.units(layer)
+    units = units[: max(at.scale.maps // 2, 2) * at.scale.units]
+    top = at.layers[-1]
+    own, field = receptive_field(at.net.spec, layer), receptive_field(at.net.spec, top)
+    for part, trace, _ in traces(at, units, top):
+        for x, maps, unit in zip(trace.x, trace[top].maps, part, strict=True):
+            box = own.box(unit.row, unit.column)
+            patch = F.interpolate(cut(x, box)[None], (24, 24), mode="bilinear", antialias=True)
+            pixels.append(patch.flatten().numpy())
+            # The field of layer 5 that is nearest to the middle of the patch.
+            middles = ((box.top + box.bottom) / 2, (box.left + box.right) / 2)
+            places = (round((middle - field.offset - field.size / 2) / field.stride) for middle in middles)
+            row, column = (min(max(place, 0), side - 1) for place, side in zip(places, maps.shape[1:], strict=True))
+            features.append(maps[:, row, column].numpy())
+    maps = np.array([unit.map for unit in units])
+    with np.errstate(divide="ignore"):  # patches that are one to layer 5 have no ratio
+        return variation(np.stack(pixels), maps) / variation(np.stack(features), maps)
+
+
+def variation(values: np.ndarray, maps: np.ndarray) -> np.ndarray:
+    """Return the mean distance of each map's vectors [n, d], in the mean distance of vectors of different maps."""
+    vectors = torch.from_numpy(values).double()
+    distances = torch.cdist(vectors, vectors, compute_mode=EXACT).numpy()
+    within = []
+    for map_ in np.unique(maps):
+        own = distances[np.ix_(maps == map_, maps == map_)]
+        within.append(own.sum() / max(own.size - len(own), 1))
+    return np.array(within) / distances[maps[:, None] != maps[None]].mean()
+
+
 # ---- what layers answer to stimuli and scrambled textures ----------------------------------------------------
+
+MADE = "stimuli made in code"  # what records say of the pictures
 
 
 def probed(at: Subject) -> Iterator[Number]:
@@ -166,40 +297,153 @@ def probed(at: Subject) -> Iterator[Number]:
     side = at.net.preparation.crop
     for weights, net in (("trained", at.net), ("untrained", at.untrained.net)):
         shown = (answers(net, at.layers[1], made(side)).amax(0) for made in (gratings, corners, colour_edges))
-        plain, *others = shown
-        best = torch.stack(others).amax(0)
+        plain, best = next(shown), torch.maximum(*shown)
         selective = (best > plain)[torch.maximum(best, plain) > 0].numpy()  # silent maps are left out
-        yield measured(PREFER, 100.0 * selective, "%", weights=weights)._replace(data=MADE)
+        found = measured("maps that prefer corners or coloured edges", 100.0 * selective, "%", weights=weights)
+        yield found._replace(data=MADE)
     size = min(receptive_field(at.net.spec, at.layers[2]).size, side)
     for layer in at.layers[1:4]:
         kept = {}
         for place, unit in enumerate(unit for i, unit in enumerate(at.units(layer)) if i % at.scale.units < 2):
-            x, (top, left) = at.x([unit.image]), square_around(at.net, unit, size)
+            box = receptive_field(at.net.spec, layer).box(unit.row, unit.column)
+            middles = (box.top + box.bottom) // 2, (box.left + box.right) // 2
+            top, left = (min(max(middle - size // 2, 0), side - size) for middle in middles)
+            x = at.x([unit.image])
             square, views = (..., slice(top, top + size), slice(left, left + size)), torch.zeros(2, *x.shape[1:])
             views[0][square] = x[0][square]
             views[1][square] = scrambled(x, (top, left), size, seed=at.seed + place)[0]
             before, after = answers(at.net, layer, views)[:, unit.map].tolist()
             kept.setdefault(unit.map, []).append(after / before if before else np.nan)
-        yield measured(SCRAMBLED, [100 * np.mean(each) for each in kept.values()], "%", layer=layer)
+        shares = [100 * np.mean(each) for each in kept.values()]
+        yield measured("kept under scrambling", shares, "%", layer=layer)
 
 
-def square_around(net: ConvNet, unit: Unit, size: int) -> list[int]:
-    """Return top and left of a square of so many pixels around a unit's field, moved into the picture."""
-    box = receptive_field(net.spec, unit.layer).box(unit.row, unit.column)
-    middles = (box.top + box.bottom) // 2, (box.left + box.right) // 2
-    return [min(max(middle - size // 2, 0), net.preparation.crop - size) for middle in middles]
+def answers(net: ConvNet, layer: str, x: Tensor) -> Tensor:
+    """Return the largest activation of each map of a layer in each prepared picture [n, maps]."""
+    part = net.features(layer)
+    with torch.inference_mode():
+        return torch.cat([part.trace(each)[layer].maps.amax((2, 3)) for each in x.split(32)])
 
 
-def edges_then_textures(stored: Stored, majority: float) -> Finding:
-    found = stored.numbers
-    share, control = (found.one(PREFER, weights=weights) for weights in ("trained", "untrained"))
-    kept = found.by("layer", SCRAMBLED)
-    numbers = {f"layer 2: {PREFER}": share, "with random weights": control}
-    numbers |= {f"{layer}: {SCRAMBLED}": number for layer, number in kept.items()}
-    return Finding(verdict(every([above(share, majority), apart(kept["conv3"], kept["conv4"])])), numbers)
+# ---- stimuli: prepared pictures, in which 0 is grey ----------------------------------------------------------
+
+CONTRAST = 60.0  # their root mean square, in grey levels: about that of photographs less their mean
+FREQUENCIES = (1 / 32, 1 / 16, 1 / 8, 1 / 4)  # of the gratings, in cycles a pixel
+COLOURS = ((1, -1, 0), (-1, -1, 2), (2, -1, -1), (-1, 2, -1))  # differences of colour without one of brightness
+OCTAVES, ORIENTATIONS = 3, 4  # whose statistics a scrambled texture keeps: octaves from 1/4 cycle a pixel downwards
+
+
+def grating(side: int, frequency: float, angle: float, phase: float) -> Tensor:
+    """Return a grey grating [3, side, side]: cycles a pixel, direction as of `_along`, phase at the centre."""
+    wave = torch.cos(2 * pi * frequency * _along(side, angle) + phase)
+    return (sqrt(2) * CONTRAST * wave).float().expand(3, side, side)
+
+
+def gratings(side: int) -> Tensor:
+    """Return 256 gratings: 16 directions, four frequencies, four phases [256, 3, side, side]."""
+    every = product(range(16), FREQUENCIES, range(4))
+    return torch.stack([grating(side, each, pi * turn / 16, pi * phase / 2) for turn, each, phase in every])
+
+
+def corners(side: int) -> Tensor:
+    """Return 128 right angles, bright on dark and dark on bright: 16 directions, four places."""
+    found = []
+    for turn, shift in product(range(16), range(4)):
+        one, other = (_step(side, pi * turn / 8 + more, 2 * shift) for more in (0, pi / 2))
+        inside = (one + 1) * (other + 1) / 2 - 1
+        found += [inside, -inside]
+    return _of_one_contrast(torch.stack(found)[:, None].expand(-1, 3, -1, -1))
+
+
+def colour_edges(side: int) -> Tensor:
+    """Return 128 straight edges between two colours of one brightness: 16 directions, two places."""
+    edges = [_step(side, pi * turn / 8, 4 * shift) for turn, shift in product(range(16), range(2))]
+    colours = torch.tensor(COLOURS, dtype=torch.float64)[:, :, None, None]
+    return _of_one_contrast(torch.cat([edge * colours for edge in edges]))
+
+
+def _along(side: int, angle: float) -> Tensor:
+    """Return how far each pixel lies from the centre in a direction: 0 is to the right, pi/2 down [side, side]."""
+    steps = torch.arange(side, dtype=torch.float64) - (side - 1) / 2
+    return np.cos(angle) * steps[None, :] + np.sin(angle) * steps[:, None]
+
+
+def _step(side: int, angle: float, shift: float) -> Tensor:
+    """Return -1 on one side of a line and 1 on the other, a pixel wide between [side, side]."""
+    return (2 * (_along(side, angle) - shift)).clamp(-1, 1)
+
+
+def _of_one_contrast(stimuli: Tensor) -> Tensor:
+    return (CONTRAST * stimuli / stimuli.square().mean((1, 2, 3), keepdim=True).sqrt()).float()
+
+
+def scrambled(pictures: Tensor, corner: tuple[int, int], side: int, rounds: int = 6, seed: int = 0) -> Tensor:
+    """Return textures like a square of each picture, in another layout (Heeger & Bergen, 1995)."""
+    # From noise on, the values of the pixels, and the answers of oriented filters of several octaves, are given the
+    # histograms that they have in the square, over and over. Colours are told apart along the square's own axes.
+    top, left = corner
+    square = (..., slice(top, top + side), slice(left, left + side))
+    middle = pictures[square].mean((2, 3), keepdim=True)
+    colours = (pictures[square] - middle).flatten(2)
+    axes = torch.linalg.eigh(colours @ colours.transpose(1, 2)).eigenvectors.transpose(1, 2)
+    whole = torch.einsum("nac,nchw->nahw", axes, pictures - middle)
+    pixels, *wanted = (each[square].flatten(2).sort(-1).values for each in (whole, *bands(whole)))
+    noise = torch.randn(whole[square].shape, generator=torch.Generator().manual_seed(seed))
+    texture = _matched(noise, pixels)
+    for _ in range(rounds):
+        texture = _matched(together([*map(_matched, bands(texture), wanted)]), pixels)
+    return torch.einsum("nac,nahw->nchw", axes, texture) + middle
+
+
+def bands(pictures: Tensor) -> list[Tensor]:
+    """Filter pictures [n, 3, h, w] by all filters of the bank."""
+    spectrum = torch.fft.fft2(pictures)
+    return [torch.fft.ifft2(spectrum * transfer).real for transfer in bank(*pictures.shape[-2:])]
+
+
+def together(parts: list[Tensor]) -> Tensor:
+    """Undo `bands`: filter every band once more, turned around, and add them up."""
+    transfers = bank(*parts[0].shape[-2:])
+    spectra = (torch.fft.fft2(part) * each.conj() for part, each in zip(parts, transfers, strict=True))
+    return torch.fft.ifft2(sum(spectra)).real
+
+
+@cache
+def bank(height: int, width: int) -> Tensor:
+    """Return transfer functions whose squares add up to 1: above, octaves by directions, below [14, h, w]."""
+    down, across = np.meshgrid(np.fft.fftfreq(height), np.fft.fftfreq(width), indexing="ij")
+    radius, angle = np.hypot(down, across), np.arctan2(down, across)
+    # Each lets everything below an edge pass, nothing from twice that on, and falls like a cosine in between.
+    octaves = [np.log2(np.maximum(radius, 1e-9) * 2 ** (octave + 2)) for octave in range(OCTAVES + 1)]
+    low = [np.cos(pi / 2 * np.clip(octave, 0, 1)) for octave in octaves]
+    found = [np.sqrt(1 - low[0] ** 2)]
+    for wide, narrow in pairwise(low):
+        ring = np.sqrt(np.maximum(wide**2 - narrow**2, 0))
+        for turn in range(ORIENTATIONS):
+            across_edges = np.cos(angle - pi * turn / ORIENTATIONS) ** 3
+            found.append(1j * ring * across_edges / sqrt(1.25))  # cos^6 over four directions adds up to 1.25
+    return torch.from_numpy(np.stack([*found, low[-1]])).to(torch.complex64)
+
+
+def _matched(values: Tensor, histogram: Tensor) -> Tensor:
+    """Give values [n, 3, h, w] a histogram [n, 3, h * w], keeping their order."""
+    order = values.flatten(2).argsort(-1)
+    return torch.empty_like(histogram).scatter_(2, order, histogram).view_as(values)
 
 
 # ---- what stays when pictures are moved ----------------------------------------------------------------------
+
+# How far pictures are moved: 1 to 16 of 112 pixels, 0.8 to 1.25 times, to 30 degrees; and how far to look for the
+# strongest units again.
+STEPS = {
+    "shift": tuple(sign * pixels / 112 for pixels in (1, 2, 4, 8, 16) for sign in (-1, 1)),
+    "scale": (0.8, 0.9, 1.1, 1.25),
+    "turn": (-30.0, -20.0, -10.0, 10.0, 20.0, 30.0),
+}
+MOVES = {"shift": 8 / 112, "scale": 1.25, "turn": 20.0}
+
+INDEX, RANKS = "index of invariance", "rank correlation of the index with the layer"
+MORE = "rises more than with random weights"
 
 
 def moved(at: Subject) -> Iterator[Number]:
@@ -262,6 +506,8 @@ def invariance_grows(stored: Stored, level: float, least: int) -> Finding:
 
 # ---- section 6: maps beside random directions ----------------------------------------------------------------
 
+ALIKE, LABELS, COMBINED = "patches of a map, {}: mean cosine", "entropy of the labels of the nine", "combined"
+
 
 def coherent(at: Subject) -> Iterator[Number]:
     """Compare what excites maps with what excites maps of random weights and random combinations of maps."""
@@ -292,10 +538,7 @@ def seen_by(at: Subject, layer: str, units: Sequence[Unit]) -> list[np.ndarray]:
 
 
 def combined(net: ConvNet, layer: str, count: int, seed: int = 0) -> ConvNet:
-    """Return a network whose last layer holds random directions among a layer's rectified maps, of unit length.
-
-    A combination of maps at one place is a filter of one position, so that it has fields and hits like any map.
-    """
+    """Return a network whose last layer, 1x1 filters, holds random directions among a layer's rectified maps."""
     below = net.spec.features(layer)
     bare = replace(below.convs[-1], pool=None, norm=None)
     spec = replace(below, convs=(*below.convs[:-1], bare, Conv(COMBINED, count, 1)))

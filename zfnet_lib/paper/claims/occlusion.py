@@ -18,15 +18,6 @@ from ...occlusion import Occlusion, occlude
 from ..sanity import rank_correlation
 from .evidence import Finding, Number, Stored, Subject, above, at_least, below, every, measured, some, verdict
 
-SIDE, STEP = 1 / 5, 1 / 14
-"""Of the square that covers parts, and its step, as shares of the picture."""
-
-MOST = 0.8
-"""Share of a projection's energy that its region holds."""
-
-EXPLAINED = 0.8
-"""Share of the variance of the drops that maps have to explain."""
-
 BATCH = 16
 
 
@@ -47,7 +38,7 @@ def covered(at: Subject) -> list[Covered]:
         layer, at.kept["covered"] = at.layers[-1], []
         for row in at.right[: at.scale.few]:
             x = at.x([row])
-            seen = occlude(at.net, x[0], int(at.dataset.labels[row]), *sizes(x.shape[-1]))
+            seen = occlude(at.net, x[0], int(at.dataset.labels[row]), *square_of(x))
             with torch.inference_mode():
                 maps = at.net.features(layer).trace(x)[layer].maps[0]
             activity = 1 - seen.activity.flatten() / float(maps[seen.map].sum())
@@ -74,8 +65,8 @@ def contributions(at: Subject, layer: str, count: int) -> list[Contribution]:
     key = f"{layer} {count}"
     if key in at.kept:
         return at.kept[key]
-    found, (units, x) = [], at.pictures_of(_some(at, layer, count))
-    size, stride = sizes(x.shape[-1])
+    found, (units, x) = [], at.pictures_of(evenly(at.units(layer), count))
+    size, stride = square_of(x)
     corners = list(product(range(0, x.shape[-1] - size + 1, stride), repeat=2))
     shown = energies(at, x, units)
     for i, unit in enumerate(units):
@@ -102,11 +93,7 @@ def contributions(at: Subject, layer: str, count: int) -> list[Contribution]:
 
 
 def evidence_ratios(at: Subject, layer: str) -> list[float]:
-    """Return picture by picture how much more energy projections have on the class's evidence than elsewhere.
-
-    The evidence is the fifth of the picture where the class loses most. Elsewhere the places are weighted so that
-    they have as many edges. The projections are those of the strongest units of the picture's four strongest maps.
-    """
+    """Return picture by picture how much more energy projections have on the class's evidence than elsewhere."""
     ratios = []
     for one in covered(at):
         x = at.x([one.row])
@@ -117,13 +104,19 @@ def evidence_ratios(at: Subject, layer: str) -> list[float]:
         losses = torch.from_numpy(one.probability).view(1, 1, *one.seen.activity.shape).float()
         evidence = F.interpolate(losses, energy.shape, mode="bilinear")[0, 0].numpy()
         edges = gaussian(sobel(x[0].mean(0).numpy()).astype(float), sigma=2)
+        # The evidence is the fifth of the picture where the class loses most.
         ratios.append(matched_ratio(energy, evidence > np.quantile(evidence, 0.8), edges))
     return ratios
 
 
-def sizes(side: int) -> tuple[int, int]:
-    """Return side and step of the square in pixels."""
-    return max(round(SIDE * side), 2), max(round(STEP * side), 1)
+def square_of(x: Tensor) -> tuple[int, int]:
+    """Return the side of the square that covers parts of pictures, a fifth of theirs, and its step, in pixels."""
+    return max(round(1 / 5 * x.shape[-1]), 2), max(round(1 / 14 * x.shape[-1]), 1)
+
+
+def evenly(units: list[Unit], count: int) -> list[Unit]:
+    """Return so many units, evenly drawn."""
+    return units[:: max(len(units) // count, 1)][:count]
 
 
 def covered_at(x: Tensor, corners: Sequence[tuple[int, int]], size: int) -> Tensor:
@@ -156,27 +149,19 @@ def smoothed(energy: Tensor) -> np.ndarray:
     return gaussian(energy.numpy().astype(float), sigma=energy.shape[-1] / 40)
 
 
-def region(energy: Tensor, share: float) -> np.ndarray:
-    """Return the smallest set of places that holds a share of the smoothed energy: bool [H, W]."""
+def region(energy: Tensor) -> np.ndarray:
+    """Return the smallest set of places that holds 80 % of the smoothed energy: bool [H, W]."""
     values = smoothed(energy)
     order = np.argsort(values, axis=None)[::-1]
     held = np.cumsum(values.ravel()[order])
     chosen = np.zeros(values.size, bool)
-    chosen[order[: int(np.searchsorted(held, share * held[-1])) + 1]] = True
+    chosen[order[: int(np.searchsorted(held, 0.8 * held[-1])) + 1]] = True
     return chosen.reshape(values.shape)
 
 
 def matched_ratio(values: np.ndarray, inside: np.ndarray, edges: np.ndarray) -> float:
-    """Return the mean of values inside a region over that outside, at places as rich in edges; all are [H, W].
-
-    Places are sorted into ten classes by their edges; outside each class weighs as much as inside. The ratio
-    is NaN where there is nothing to compare.
-
-    Example:
-        >>> inside = np.arange(100).reshape(10, 10) % 2 == 0
-        >>> round(matched_ratio(1.0 + inside, inside, np.arange(100.0).reshape(10, 10)), 6)
-        2.0
-    """
+    """Return the mean of values inside a region over that outside, at places as rich in edges; all are [H, W]."""
+    # Places are sorted into ten classes by their edges; outside each class weighs as much as inside.
     classes = np.digitize(edges, np.quantile(edges, np.linspace(0.1, 0.9, 9)))
     pairs = [(inside & (classes == each), ~inside & (classes == each)) for each in range(10)]
     shared = [(here, there) for here, there in pairs if here.any() and there.any()]
@@ -185,19 +170,8 @@ def matched_ratio(values: np.ndarray, inside: np.ndarray, edges: np.ndarray) -> 
     return float(within / beyond) if beyond else float("nan")
 
 
-def _some(at: Subject, layer: str, count: int) -> list[Unit]:
-    """Return strong units of a layer, evenly drawn."""
-    units = at.units(layer)
-    return units[:: max(len(units) // count, 1)][:count]
-
-
-# ---- the object ----------------------------------------------------------------------------------------------
-
-MORE_ON_OBJECT, AREA = "pictures that lose more on the object", "area under the ROC curve"
-LOG_DROP = "drop of the log probability, object less background"
-
-
 def object_covered(at: Subject) -> Iterator[Number]:
+    """Compare what the class loses where the square lies on the object and where it does not."""
     from sklearn.metrics import roc_auc_score
 
     differences, areas = [], []
@@ -206,19 +180,9 @@ def object_covered(at: Subject) -> Iterator[Number]:
         if 0 < inside.sum() < inside.size:
             differences.append(drops[inside].mean() - drops[~inside].mean())
             areas.append(roc_auc_score(inside, drops))
-    yield measured(LOG_DROP, differences, "nats")
-    yield measured(MORE_ON_OBJECT, 100 * (np.array(differences) > 0), "%")
-    yield measured(AREA, areas)
-
-
-def object_matters(stored: Stored, share: float, area: float, chance: float) -> Finding:
-    numbers = stored.numbers.named(MORE_ON_OBJECT, AREA, LOG_DROP)
-    holds = every([at_least(numbers[MORE_ON_OBJECT], share), above(numbers[AREA], area)])
-    note = "Boxes below half of the picture, one side of the square."
-    return Finding(verdict(holds, below(numbers[AREA], chance) is True), numbers, note)
-
-
-FLIPPED, FLIPS = "pictures flipped by some square", "places that flip, where any does"
+    yield measured("drop of the log probability, object less background", differences, "nats")
+    yield measured("pictures that lose more on the object", 100 * (np.array(differences) > 0), "%")
+    yield measured("area under the ROC curve", areas)
 
 
 def object_alone(at: Subject) -> Iterator[Number]:
@@ -235,8 +199,8 @@ def object_alone(at: Subject) -> Iterator[Number]:
                 right += (_answers(at, x) == labels[part]).tolist()
             yield measured("accuracy", 100 * np.array(right), "%", shown=shown, fill=fill)
     flips = np.array([(one.seen.label != one.seen.target).float().mean().item() for one in covered(at)])
-    yield measured(FLIPPED, 100 * (flips > 0), "%")
-    yield measured(FLIPS, 100 * flips[flips > 0], "%")
+    yield measured("pictures flipped by some square", 100 * (flips > 0), "%")
+    yield measured("places that flip, where any does", 100 * flips[flips > 0], "%")
 
 
 def local_structure(stored: Stored, times: float, flipped: float, places: float) -> Finding:
@@ -246,10 +210,10 @@ def local_structure(stored: Stored, times: float, flipped: float, places: float)
         numbers |= {f"{shown}, {fill}: right": number for shown, number in right.items()}
         holds.append(at_least(right["object"], times * right["background"].high))
         no_worse.append(below(right["object"], right["background"].value))
-    numbers |= {"pictures flipped": found.one(FLIPPED), "places that flip": found.one(FLIPS)}
+    numbers["pictures flipped"] = found.one("pictures flipped by some square")
+    numbers["places that flip"] = found.one("places that flip, where any does")
     holds += [above(numbers["pictures flipped"], flipped), below(numbers["places that flip"], places)]
-    note = "Objects are where their boxes are."
-    return Finding(verdict(every(holds), some(no_worse) is True), numbers, note)
+    return Finding(verdict(every(holds), some(no_worse)), numbers)
 
 
 def two_objects(at: Subject) -> Iterator[Number]:
@@ -272,9 +236,8 @@ def flips_to_other(stored: Stored, share: float, times: float, near: float) -> F
     found = stored.numbers.by("covered", "answers turned to the other object")
     turned, control = found["object"], found["background"]
     holds = every([above(turned, share), at_least(turned, times * control.high)])
-    note = "Composites: two pictures and two pieces of background, each a quarter; the first picture is named."
     numbers = {f"{what} covered": number for what, number in found.items()}
-    return Finding(verdict(holds, below(turned, near * control.value + 1) is True), numbers, note)
+    return Finding(verdict(holds, below(turned, near * control.value + 1)), numbers)
 
 
 def blurred(x: Tensor, side: int = 33) -> Tensor:
@@ -284,15 +247,13 @@ def blurred(x: Tensor, side: int = 33) -> Tensor:
 
 
 def composites(at: Subject, pairs: np.ndarray) -> Tensor:
-    """Set first and second pictures, halved, into opposite corners, and pieces of background into the others.
-
-    Such a piece is the corner of a picture that shows least of its object.
-    """
+    """Set first and second pictures, halved, into opposite corners, and pieces of background into the others."""
     half = at.net.preparation.crop // 2
     first, second = (F.interpolate(at.x(rows.tolist()), (half, half), mode="area") for rows in pairs.T)
     ground = []
     for row in np.roll(pairs[:, 0], 1).tolist():
         x, inside = at.x([row])[0], at.objects([row])[0].float()
+        # The corner of a picture that shows least of its object.
         halves = (slice(0, half), slice(x.shape[-1] - half, x.shape[-1]))
         rows, columns = min(product(halves, halves), key=lambda corner: float(inside[corner].sum()))
         ground.append(x[:, rows, columns])
@@ -305,37 +266,21 @@ def _answers(at: Subject, x: Tensor) -> Tensor:
         return at.net(x.contiguous(memory_format=torch.channels_last)).argmax(1)
 
 
-# ---- the strongest map and the projection --------------------------------------------------------------------
-
-ON, OFF = "drop of the activity, on the region", "drop of the activity, elsewhere"
-LEAD, THRICE = "on the region less elsewhere", "on the region less three times elsewhere"
-LOWEST = "pictures whose lowest activity lies in the region"
-
-
 def activity_where_shown(at: Subject) -> Iterator[Number]:
+    """Compare what the strongest top map loses where the square lies on its projection's region and elsewhere."""
     on, off, lowest = [], [], []
     for one in covered(at):
-        inside, drops = region(one.energy, MOST)[tuple(one.centres.numpy())], one.activity
+        inside, drops = region(one.energy)[tuple(one.centres.numpy())], one.activity
         if 0 < inside.sum() < inside.size:
             on.append(100 * drops[inside].mean())
             off.append(100 * drops[~inside].mean())
             lowest.append(100 * bool(inside[drops.argmax()]))
     on, off = np.array(on), np.array(off)
-    yield measured(ON, on, "%", np.median)
-    yield measured(OFF, off, "%", np.median)
-    yield measured(LEAD, on - off, "points", np.median)
-    yield measured(THRICE, on - 3 * off, "points", np.median)
-    yield measured(LOWEST, lowest, "%")
-
-
-def activity_falls(stored: Stored, drop: float, lowest: float) -> Finding:
-    numbers = stored.numbers.named(ON, THRICE, LOWEST, LEAD, OFF)
-    holds = [at_least(numbers[ON], drop), at_least(numbers[THRICE], 0), at_least(numbers[LOWEST], lowest)]
-    note = f"The region is the smallest that holds {MOST:.0%} of the smoothed energy; elsewhere is all of the rest."
-    return Finding(verdict(every(holds), above(numbers[LEAD], 0) is False), numbers, note)
-
-
-KEPT, OVER_RANDOM = "kept by the region alone", "region above random regions"
+    yield measured("drop of the activity, on the region", on, "%", np.median)
+    yield measured("drop of the activity, elsewhere", off, "%", np.median)
+    yield measured("on the region less elsewhere", on - off, "points", np.median)
+    yield measured("on the region less three times elsewhere", on - 3 * off, "points", np.median)
+    yield measured("pictures whose lowest activity lies in the region", lowest, "%")
 
 
 def corresponding(at: Subject) -> Iterator[Number]:
@@ -347,35 +292,31 @@ def corresponding(at: Subject) -> Iterator[Number]:
             values = [getattr(one, name) for one in found]
             yield measured("rank correlation", values, "rho", np.median, layer=layer, projection=name)
         own, random = kept(at, layer)
-        yield measured(KEPT, 100 * own, "%", np.median, layer=layer)
-        yield measured(OVER_RANDOM, 100 * (own - random), "points", np.median, layer=layer)
+        yield measured("kept by the region alone", 100 * own, "%", np.median, layer=layer)
+        yield measured("region above random regions", 100 * (own - random), "points", np.median, layer=layer)
 
 
 def corresponds(stored: Stored, hits: float, keeps: float) -> Finding:
     found, numbers, truths = stored.numbers, {}, []
     for layer in ("conv3", "conv4", "conv5"):
-        hit, kept, gain = (found.one(name, layer=layer) for name in ("hits", KEPT, OVER_RANDOM))
+        names = ("hits", "kept by the region alone", "region above random regions")
+        hit, kept, gain = (found.one(name, layer=layer) for name in names)
         numbers |= {f"{layer}: hits": hit, f"{layer}: kept by the region": kept, f"{layer}: above random": gain}
         truths += [above(hit, hits), above(kept, keeps), above(gain, 0)]
     exchanged = found.by("layer", "rank correlation", projection="exchanged")
     numbers |= {f"{layer}: rho, exchanged": number for layer, number in exchanged.items() if layer != "conv2"}
-    note = "Single units, each the strongest of its map in its picture; a hit is a square grown by half a side."
-    return Finding(verdict(every(truths)), numbers, note)
+    return Finding(verdict(every(truths)), numbers)
 
 
 def kept(at: Subject, layer: str) -> tuple[np.ndarray, np.ndarray]:
     """Return what units keep where only their projection's region is seen, and only a random one as large."""
-    units, x = at.pictures_of(_some(at, layer, at.scale.few // 2))
+    units, x = at.pictures_of(evenly(at.units(layer), at.scale.few // 2))
     rng = np.random.default_rng(at.seed)
-    masks = torch.from_numpy(np.stack([region(each, MOST) for each in energies(at, x, units)]))
+    masks = torch.from_numpy(np.stack([region(each) for each in energies(at, x, units)]))
     moved = [mask.roll(tuple(rng.integers(1, x.shape[-1], 2).tolist()), (0, 1)) for mask in masks]
     views = (x, x * masks[:, None], x * torch.stack(moved)[:, None])
     full, own, random = (activations(at, view, units).double().numpy() for view in views)
     return own / full, random / full
-
-
-APART, NEEDED = "pictures whose lowest places lie apart", "maps that explain 80 % of the drops"
-AGREE = "correlation of the two losses"
 
 
 def evidence_apart(at: Subject) -> Iterator[Number]:
@@ -391,28 +332,16 @@ def evidence_apart(at: Subject) -> Iterator[Number]:
             with torch.inference_mode():
                 sums = [at.net.features().convolved(part).sum((2, 3)) for part in views.split(BATCH)]
             maps.append(explaining(torch.cat(sums).double().numpy(), one.probability))
-    yield measured(APART, 100 * np.array(apart), "%")
-    yield measured(AGREE, correlations, "rho", np.median)
-    yield measured(NEEDED, maps, "maps", np.median)
-
-
-def evidence_elsewhere(stored: Stored, apart: float, together: float) -> Finding:
-    numbers = stored.numbers.named(APART, NEEDED, AGREE)
-    holds = every([at_least(numbers[APART], apart), above(numbers[NEEDED], 1)])
-    return Finding(verdict(holds, below(numbers[APART], together) is True), numbers)
+    yield measured("pictures whose lowest places lie apart", 100 * np.array(apart), "%")
+    yield measured("correlation of the two losses", correlations, "rho", np.median)
+    yield measured("maps that explain 80 % of the drops", maps, "maps", np.median)
 
 
 def explaining(features: np.ndarray, values: np.ndarray, most: int = 12) -> int:
-    """Return how many features [n, d], each the best beside those before it, explain most of the variance.
-
-    Example:
-        >>> features = np.random.default_rng(0).normal(size=(50, 9))
-        >>> explaining(features, features[:, 3]), explaining(features, features[:, 3] + features[:, 5])
-        (1, 2)
-    """
+    """Return how many features [n, d], each the best beside those before it, explain 80 % of the variance."""
     features, values = features - features.mean(0), values - values.mean()
     chosen, left = [], values
-    while len(chosen) < most and (left**2).sum() > (1 - EXPLAINED) * (values**2).sum():
+    while len(chosen) < most and (left**2).sum() > (1 - 0.8) * (values**2).sum():
         fit = np.abs(left @ features) / np.maximum(np.linalg.norm(features, axis=0), 1e-9)
         fit[chosen] = -1
         chosen.append(int(fit.argmax()))

@@ -8,6 +8,8 @@ import tomllib
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from html import escape
 from importlib import import_module, resources
 from math import isfinite
 from textwrap import wrap
@@ -32,6 +34,7 @@ from .evidence import (
     Number,
     Stored,
     Subject,
+    compared,
 )
 
 ARITHMETIC, PICTURES, DRAWINGS = "exact arithmetic", "real pictures", "drawings"
@@ -50,8 +53,11 @@ class Claim:
     statistic: str
     holds: str
     fails: str
-    judge: Callable[..., Finding]
     thresholds: Mapping[str, float]
+    networks: Mapping[str, str]
+    rows: Mapping[str, str]
+    judge: Callable[..., Finding] | None = None
+    numbers: Sequence[Mapping[str, Any]] = ()
     untestable: str = "not needed: the test is possible at reduced scale"
     note: str = ""
     place: str = ""
@@ -69,11 +75,10 @@ class Claim:
         sentences = {HOLDS: self.holds, FAILS: self.fails, UNTESTABLE: self.untestable}
         return {word: self._stated(sentence) for word, sentence in sentences.items()}
 
-    def _stated(self, sentence: str) -> str:
+    def _stated(self, sentence: str, **others: float) -> str:
         """Put the thresholds into a sentence."""
-        return sentence.format(
-            **{name: re.sub(r"e([+-])0", r"e\1", f"{value:g}") for name, value in self.thresholds.items()}
-        )
+        values = (self.thresholds | others).items()
+        return sentence.format(**{name: re.sub(r"e([+-])0", r"e\1", f"{value:g}") for name, value in values})
 
     @property
     def first(self) -> str:
@@ -85,7 +90,7 @@ class Claim:
         """Whether the paper's own numbers agree with the claim, in a word, and the arithmetic on them."""
         if not self.printed:
             return "", ""
-        agrees, arithmetic = self.printed(**self.thresholds)
+        agrees, arithmetic = self.printed(**self.thresholds, **self.rows)
         return "consistent" if agrees else "inconsistent", arithmetic
 
     def stored(self, profile: str) -> Stored:
@@ -99,10 +104,11 @@ class Claim:
         """Judge the claim by what is stored for a profile."""
         stored = self.stored(profile)
         try:
-            found = self.judge(stored, **self.thresholds)
+            judge = self.judge or partial(compared, self.numbers)
+            found = judge(stored, **self.thresholds, **self.networks)
         except NotRun as unrun:
             return Finding(NOT_RUN, {}, str(unrun))
-        found = replace(found, note=f"{self._stated(self.note)} {found.note}".strip())
+        found = replace(found, note=f"{self._stated(self.note, side=stored.side)} {found.note}".strip())
         if not found.numbers:
             return found
         file, basis = stored.file, DRAWINGS if (profile, self.basis) == ("smoke", PICTURES) else self.basis
@@ -113,7 +119,7 @@ class Claim:
 def claim_of(name: str, entry: Mapping[str, Any]) -> Claim:
     """Return a claim of an entry of the registry, whose functions are named as `module.function`."""
     words = {key: " ".join(value.split()) if isinstance(value, str) else value for key, value in entry.items()}
-    entry = {"thresholds": {}} | words
+    entry = {"thresholds": {}, "networks": {}, "rows": {}} | words
     for role in {"judge", "measure", "printed"} & entry.keys():
         module, function = entry[role].split(".")
         entry[role] = getattr(import_module(f".{module}", __package__), function)
@@ -243,10 +249,11 @@ def _chosen(names: Sequence[str]) -> list[Claim]:
 
 def _values(claim: Claim, finding: Finding) -> dict[str, Any]:
     """Return a row as plain values that JSON can hold, which knows no NaN."""
+    fields = ("value", "low", "high", "n", "unit")
     numbers = {
         name: {
             key: None if isinstance(value, float) and not isfinite(value) else value
-            for key, value in zip(("value", "low", "high", "n", "unit"), number, strict=False)
+            for key, value in zip(fields, number, strict=False)
         }
         for name, number in finding.numbers.items()
     }
@@ -257,10 +264,7 @@ def _values(claim: Claim, finding: Finding) -> dict[str, Any]:
     return {"claim": claim.id, **said, "numbers": numbers, "thresholds": claim.verdicts, **found, "paper": paper}
 
 
-# ---- the ledger as readers see it ----------------------------------------------------------------------------
-
-WIDTH = 110
-"""Characters of a line."""
+WIDTH = 110  # characters of a line
 
 SECTIONS = {
     "2.1": "Visualization with a Deconvnet",
@@ -334,9 +338,7 @@ def _cells(claim: Claim, finding: Finding) -> dict[str, str]:
 
 def cell_text(text: str) -> str:
     """Return text as it has to stand in a cell of a Markdown table."""
-    for sign, written in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", r"\|"), ("*", r"\*")):
-        text = text.replace(sign, written)
-    return text
+    return re.sub(r"([|*])", r"\\\1", escape(text, quote=False))
 
 
 def _literal(text: str) -> str:

@@ -37,7 +37,7 @@ from .evidence import (
     over_seeds,
     verdict,
 )
-from .stimuli import MADE, answers, grating
+from .features import MADE, answers, grating
 
 OURS, THEIRS = "zfnet", "krizhevsky"
 CROSSED = ("krizhevsky-7x7", "zfnet-11x11")  # small filters with stride 4, large ones with stride 2
@@ -142,9 +142,6 @@ def seeds(n: int) -> str:
     return f"{n} of {SEEDS} seeds." if n < SEEDS else ""
 
 
-# ---- preferred frequencies ----------------------------------------------------------------------------------
-
-
 def preferred(at: Subject) -> Iterator[Number]:
     """Find the frequency that each live filter of layer 1 prefers."""
     pictures = native_pictures(at)
@@ -176,9 +173,6 @@ def few_mid_frequencies(stored: Stored) -> Finding:
     return Finding(verdict(every([below(less, 0), fewer]), at_least(less, 0)), numbers, seeds(less.n))
 
 
-# ---- aliases of the stride ----------------------------------------------------------------------------------
-
-
 def sampled(at: Subject) -> Iterator[Number]:
     """Look for the sampling grids in projections of layer 2, and for aliases among what its maps answer to."""
     pictures = native_pictures(at)
@@ -200,12 +194,9 @@ def sampled(at: Subject) -> Iterator[Number]:
 
 
 def answers_to_aliases(net: ConvNet) -> np.ndarray:
-    """Tell which maps of layer 2 answer to a grating faster than layer 1 can sample as they do to its alias.
-
-    Sampled at a rate r, a grating of frequency r - f has the same values as one of f. Of three slow ones, an
-    eighth to three eighths of r, each map's preferred one is compared with the fast one that it stands for.
-    Maps that answer to none are left out: bool [maps].
-    """
+    """Tell which maps of layer 2 answer to a grating faster than layer 1 can sample as they do to its alias."""
+    # Sampled at a rate r, a grating of frequency r - f has the same values as one of f. Of three slow ones, each
+    # map's preferred one is compared with the fast one that it stands for. Maps that answer to none are left out.
     first, second = net.spec.convs[:2]
     rate, side = 1 / first.stride, net.preparation.crop
 
@@ -243,9 +234,6 @@ def stride_aliases(stored: Stored, peak: float) -> Finding:
     return Finding(verdict(holds, fails), numbers | shown(found, ALIASES), note)
 
 
-# ---- what a linear decoder gives back -----------------------------------------------------------------------
-
-
 def information(at: Subject) -> Iterator[Number]:
     """Decode pictures from layers 1 and 2 of both stems, and read classes out of them."""
     rows = np.array(at.rows)
@@ -269,11 +257,9 @@ def information(at: Subject) -> Iterator[Number]:
 def decoded(
     net: ConvNet, layer: str, pooled: bool, x: Tensor, held_out: Tensor, seed: int = 0
 ) -> tuple[float, float]:
-    """Return the share of held-out pictures' variance that is decoded: of all frequencies, and of the high ones.
-
-    The pixels of a cell are read from the 3x3 cells around it by ridge regression, learnt at 200 places a picture.
-    Where `pooled`, the maps are averaged over each cell, so that all networks give one number a map.
-    """
+    """Return the share of held-out pictures' variance that is decoded: of all frequencies, and of the high ones."""
+    # The pixels of a cell are read from the 3x3 cells around it by ridge regression, from 200 places a picture.
+    # Where `pooled`, the maps are averaged over each cell, so that all networks give one number a map.
     field, side = receptive_field(net.spec, layer), CELL[layer]
     each = side // field.stride  # positions across a cell
     middle = field.offset + (field.size - 1) / 2 + field.stride * (each - 1) / 2
@@ -341,9 +327,6 @@ def retains_information(stored: Stored, much: float) -> Finding:
     return Finding(verdict(every([*more, *enough, *kept]), False in more), numbers | probes, seeds(leads[0].n))
 
 
-# ---- dead and distinctive filters ---------------------------------------------------------------------------
-
-
 def faulty(at: Subject) -> Iterator[Number]:
     """Count the filters of layer 1 that are silent, faint, or resemble noise."""
     nets = lower_layers(at.profile)
@@ -385,14 +368,7 @@ def distinctive(at: Subject) -> Iterator[Number]:
 
 
 def largest_cosines(filters: np.ndarray) -> np.ndarray:
-    """Return each filter's largest absolute cosine with another one, at one size and over small shifts [maps].
-
-    Example:
-        >>> bars = np.zeros((3, 3, 11, 11))
-        >>> bars[0, :, :, 4] = bars[1, :, :, 6] = bars[2, :, 5] = 1
-        >>> largest_cosines(bars).round(2).tolist()
-        [1.0, 1.0, 0.09]
-    """
+    """Return each filter's largest absolute cosine with another one, at one size and over small shifts [maps]."""
     values = torch.from_numpy(np.asarray(filters, np.float64))
     resampled = F.interpolate(values, (COMMON, COMMON), mode="bilinear", antialias=True)
     vectors = F.normalize(resampled.flatten(1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from math import hypot, log
 from statistics import mean, median
@@ -13,6 +13,7 @@ from ...architecture import KRIZHEVSKY, ZFNET
 from ...network import RADIUS
 from ..numbers import cell, hyperparameter
 from ..records import read
+from ..setting import training_of
 from .evidence import (
     FAILS,
     HOLDS,
@@ -34,35 +35,32 @@ from .evidence import (
     measured,
     over_seeds,
     some,
+    too_few,
     verdict,
 )
 
 BASE = "krizhevsky"
 CONVS, DENSE, BOTH = f"{BASE}-without-3-4", f"{BASE}-without-6-7", f"{BASE}-without-3-4-6-7"
-WIDE = "zfnet-maps-512-1024-512"
-
-
-# ---- section 3: the recipe -----------------------------------------------------------------------------------
+WIDE, OTHERS = "zfnet-maps-512-1024-512", "Our replication"
+KRIZHEVSKY_ALONE = "Krizhevsky et al. [18], 1 convnet"
 
 
 def few_filters_dominate(stored: Stored, ratio: float, times: float) -> Finding:
-    last = {
-        clip: [run[-1]["epoch"]["rms"]["conv1"] for run in stored.runs("zfnet", clip)] for clip in ("none", "all")
-    }
-    free, bound = ([largest / middle for middle, largest in runs] for runs in last.values())
-    n = min(len(free), len(bound))
-    numbers = {
-        "largest / median RMS, not renormalised": Number(median(free), n=len(free)),
-        "renormalised": Number(median(bound), n=len(bound)),
-    }
-    dominated = [a >= ratio and a >= times * b for a, b in zip(free, bound, strict=False)]
+    ratios = []
+    for clip in ("none", "all"):
+        last = [run[-1]["epoch"]["rms"]["conv1"] for run in stored.runs("zfnet", clip)]
+        ratios.append([largest / middle for middle, largest in last])
+    names = ("largest / median RMS, not renormalised", "renormalised")
+    numbers = {name: Number(median(found), n=len(found)) for name, found in zip(names, ratios, strict=True)}
+    dominated = [free >= ratio and free >= times * bound for free, bound in zip(*ratios, strict=False)]
+    n = len(dominated)
     found = UNDECIDED if n < SEEDS else HOLDS if 2 * sum(dominated) > n else FAILS
-    return Finding(found, numbers, f"{n} of {SEEDS} seeds" if n < SEEDS else "")
+    return Finding(found, numbers, too_few(n))
 
 
 def clipping_is_crucial(stored: Stored, recovered: float) -> Finding:
-    epochs = stored.epochs("zfnet")
-    largest = {layer: max(line["epoch"]["rms"][layer][1] for line in epochs) for layer in epochs[0]["epoch"]["rms"]}
+    epochs = [line["epoch"]["rms"] for line in stored.epochs("zfnet")]
+    largest = {layer: max(rms[layer][1] for rms in epochs) for layer in epochs[0]}
     reached = [layer for layer, value in largest.items() if value > 0.999 * RADIUS]
     if not reached:
         name = max(largest, key=largest.get)
@@ -76,25 +74,20 @@ def clipping_is_crucial(stored: Stored, recovered: float) -> Finding:
         except NotRun as unrun:
             notes.append(f"Not run: {unrun}.")
     rises = {clip: difference(errors, top1["all"], "points") for clip, errors in top1.items() if clip != "all"}
-    cost, left = rises["none"], 1 - recovered / 100
-    regained = below(rises["first"], left * cost.value) if "first" in rises else None
-    holds = every([above(cost, 0), regained, reached == ["conv1"] or None])
+    left = (1 - recovered / 100) * rises["none"].value
+    regained = below(rises["first"], left) if "first" in rises else None
+    holds = every([above(rises["none"], 0), regained, reached == ["conv1"] or None])
     numbers = {f"top-1 error, {clip}, less all": rise for clip, rise in rises.items()}
-    return Finding(verdict(holds, above(cost, 0) is False), numbers, " ".join(notes))
+    return Finding(verdict(holds, above(rises["none"], 0) is False), numbers, " ".join(notes))
 
 
 def pixel_values(at: Subject) -> Iterator[Number]:
+    """Count the values of prepared pictures."""
     x = at.net.preparation.normalise(at.squares(at.few)).numpy().reshape(len(at.few), -1)
     for share in (0.1, 1.0, 99.0, 99.9):
         yield counted("percentile", np.percentile(x, share), len(x), share=share)
     for bound in (128, 140):
         yield measured("inside", 100 * (np.abs(x) <= bound).mean(1), "%", bound=bound)
-
-
-def input_range(stored: Stored, bound: int, inside: float, top: float) -> Finding:
-    shares, highest = stored.numbers.by("bound", "inside"), stored.numbers.one("percentile", share=99.9)
-    numbers = {f"inside ±{each}": share for each, share in shares.items()} | {"99.9 % percentile": highest}
-    return Finding(verdict(every([at_least(shares[bound], inside), above(highest, top)])), numbers)
 
 
 def crops_and_flips(stored: Stored) -> Finding:
@@ -104,18 +97,17 @@ def crops_and_flips(stored: Stored) -> Finding:
         for of in (lambda one: one["val1"], lambda one: one["val1"] - one["train"])
     )
     numbers = {"top-1 error, crops and flips less centre": error, "gap between validation and training": gap}
-    return Finding(verdict(every([below(error, 0), below(gap, 0)]), at_least(error, 0)), numbers, _seeds(error))
+    return Finding(verdict(every([below(error, 0), below(gap, 0)]), at_least(error, 0)), numbers, too_few(error.n))
 
 
 def seventy_epochs(stored: Stored) -> Finding:
-    ours = [line["epoch"]["images_per_second"] for line in stored.epochs("zfnet", needed=False)]
     numbers = {
         "paper": exact(_printed_rate(), "images/s"),
         "multiply-adds a picture": exact(sum(ZFNET.macs().values()) / 1e9, "billion"),
     }
-    if ours:
+    if ours := [line["epoch"]["images_per_second"] for line in stored.epochs("zfnet", needed=False)]:
         numbers["ours, at 112 pixels"] = Number(median(ours), n=len(ours), unit="images/s")
-    return Finding(UNTESTABLE, numbers, "It needs the paper's GPU, its code and ImageNet 2012.")
+    return Finding(UNTESTABLE, numbers)
 
 
 def printed_epochs() -> tuple[bool, str]:
@@ -129,15 +121,15 @@ def _printed_rate() -> float:
     return hyperparameter("train-set-images") * hyperparameter("epochs") / seconds
 
 
-# ---- sections 4.1 and 5.1: other architectures ---------------------------------------------------------------
+def lower(stored: Stored, name: str, other: str, seeds: int = SEEDS) -> Finding:
+    five, one = (_lead(stored, name, other, key) for key in ("val5", "val1"))
+    found = verdict(every([below(five, 0), below(one, 0)]), at_least(five, 0))
+    return Finding(found, {"top-5": five, "top-1": one}, too_few(five.n, seeds))
 
 
-def smaller_stem(stored: Stored) -> Finding:
-    return _lower(stored, "zfnet", BASE, SEEDS)
-
-
-def printed_smaller_stem() -> tuple[bool, str]:
-    return _printed_lower("Our Model", "Our replication")
+def printed_lower(row: str, other_row: str, base: str = "", **_: float) -> tuple[bool, str]:
+    five, one = (_points(2, row, other_row, key, base) for key in ("val_top5", "val_top1"))
+    return five < 0 and one < 0, f"top-5 {five:+.1f}, top-1 {one:+.1f} points"
 
 
 def diagnosis(stored: Stored, correlation: float, partial: float) -> Finding:
@@ -149,9 +141,7 @@ def diagnosis(stored: Stored, correlation: float, partial: float) -> Finding:
 
 def within_one_tenth(stored: Stored, points: float) -> Finding:
     top5, top1 = _replication()
-    numbers = {"top-5": exact(top5, "points"), "top-1": exact(top1, "points")}
-    note = "Arithmetic on Table 1, for top-5; for top-1 it does not hold. The rate itself needs ImageNet 2012."
-    return Finding(verdict(top5 <= points), numbers, note)
+    return Finding(verdict(top5 <= points), {"top-5": exact(top5, "points"), "top-1": exact(top1, "points")})
 
 
 def printed_replication(points: float) -> tuple[bool, str]:
@@ -161,22 +151,19 @@ def printed_replication(points: float) -> tuple[bool, str]:
 
 def _replication() -> list[float]:
     """Return how far the replica's top-5 and top-1 errors lie from Krizhevsky's (Table 1)."""
-    rows = ("Our replication", "Krizhevsky et al. [18], 1 convnet")
-    pairs = ([cell(1, row, key) for row in rows] for key in ("val_top5", "val_top1"))
-    return [abs(round(ours - theirs, 1)) for ours, theirs in pairs]
+    return [abs(_points(1, OTHERS, KRIZHEVSKY_ALONE, key)) for key in ("val_top5", "val_top1")]
 
 
 def single_model(stored: Stored, seeds: int) -> Finding:
-    five = _leads(stored, "zfnet", BASE)["top-5"]
+    five = _lead(stored, "zfnet", BASE)
     error = mean(one["val5"] for one in stored.errors(BASE))
     share = Number(-100 * five.value / error, n=five.n, unit="% of the error")
-    return Finding(
-        verdict(below(five, 0), at_least(five, 0)), {"top-5": five, "reduction": share}, _seeds(five, seeds)
-    )
+    found = verdict(below(five, 0), at_least(five, 0))
+    return Finding(found, {"top-5": five, "reduction": share}, too_few(five.n, seeds))
 
 
 def printed_single(**_: float) -> tuple[bool, str]:
-    lead = round(cell(1, "Krizhevsky et al. [18], 1", "val_top5") - cell(1, "1 convnet as per", "val_top5"), 1)
+    lead = _points(1, KRIZHEVSKY_ALONE, "1 convnet as per")
     return lead == 1.7, f"{lead} points, on the validation set; no test error of a single model is printed"
 
 
@@ -188,8 +175,8 @@ def ensemble(stored: Stored) -> Finding:
         if record.quantity == "val top-5 error" and record.parameters["views"] == 1
     }
     if not averaged.keys() >= {5, 6}:
-        command = f"zfnet train --table 1 --data {stored.data} --recipe {stored.profile}"
-        hours = 5 * stored.hours("zfnet") + stored.hours(WIDE)
+        data, hours = training_of(stored.profile, "zfnet").data, 5 * stored.hours("zfnet") + stored.hours(WIDE)
+        command = f"zfnet train --table 1 --data {data} --recipe {stored.profile}"
         raise NotRun(f"`{command}`; about {hours:.0f} h on what Fig. 3's network was trained on")
     five = difference([averaged[5]] * len(single), single, "points")
     wider = exact(averaged[6] - averaged[5], "points")
@@ -200,18 +187,18 @@ def ensemble(stored: Stored) -> Finding:
 
 def printed_ensemble() -> tuple[bool, str]:
     six, five, one = (cell(1, row, "val_top5") for row in ("6 convnets", "5 convnets", "1 convnet as per Fig. 3"))
-    gain = round(cell(1, "Krizhevsky et al. [18], 5", "test_top5") - cell(1, "6 convnets", "test_top5"), 1)
+    gain = _points(1, "Krizhevsky et al. [18], 5", "6 convnets", "test_top5")
     return gain == 1.6 and six < five < one, f"test {gain} points; validation {one}, {five}, {six}"
 
 
 def without_6_7(stored: Stored, slight: float) -> Finding:
-    rise = _relative(stored, DENSE)
-    return Finding(verdict(below(rise, slight), above(rise, slight)), {"top-5 rises by": rise}, _seeds(rise))
+    rise = _relative(stored, DENSE, BASE)
+    return Finding(verdict(below(rise, slight), above(rise, slight)), {"top-5 rises by": rise}, too_few(rise.n))
 
 
 def printed_without_6_7(slight: float) -> tuple[bool, str]:
-    rise = _printed_rise("Removed layers 6,7")
-    share = 100 * rise / cell(2, "Our replication", "val_top5")
+    rise = _points(2, "Removed layers 6,7", OTHERS)
+    share = 100 * rise / cell(2, OTHERS, "val_top5")
     return share <= slight, f"{rise:+.1f} points, {share:.1f} % of the error"
 
 
@@ -221,31 +208,30 @@ def share_of_dense(stored: Stored, share: float) -> Finding:
         for side, classes in ((224, 1000), (112, 200)):
             sizes = replace(spec, image_size=side, classes=classes).parameters()
             numbers[f"{spec.name}, {side} pixels"] = exact((sizes["fc6"] + sizes["fc7"]) / sum(sizes.values()))
-    note = "With 4,096 units, as recalled; 1,000 classes at 224 pixels, 200 at 112."
-    return Finding(verdict(every(above(number, share) for number in numbers.values())), numbers, note)
+    return Finding(verdict(every(above(number, share) for number in numbers.values())), numbers)
 
 
 def without_3_4(stored: Stored, times: float) -> Finding:
-    small, large = (_leads(stored, name, BASE)["top-5"] for name in (CONVS, BOTH))
+    small, large = (_lead(stored, name, BASE) for name in (CONVS, BOTH))
     excess = Number(small.value - large.value / times)
     if None not in (small.high, large.high):  # both errors are taken to be independent of one another
         width = hypot(small.high - small.value, (large.high - large.value) / times)
         excess = Number(excess.value, excess.value - width, excess.value + width)
     ratio = Number(small.value / large.value, n=min(small.n, large.n))
     numbers = {"without 3, 4": small, "without 3, 4, 6, 7": large, "ratio": ratio}
-    return Finding(verdict(below(excess, 0)), numbers, _seeds(small))
+    return Finding(verdict(below(excess, 0)), numbers, too_few(small.n))
 
 
 def printed_without_3_4(times: float) -> tuple[bool, str]:
-    ratio = _printed_rise("Removed layers 3,4") / _printed_rise("Removed layer 3,4,6,7")
-    return ratio <= 1 / times, f"{ratio:.3f} of the rise without layers 3, 4, 6, 7"
+    small, large = (_points(2, row, OTHERS) for row in ("Removed layers 3,4", "Removed layer 3,4,6,7"))
+    return small / large <= 1 / times, f"{small / large:.3f} of the rise without layers 3, 4, 6, 7"
 
 
 def without_both(stored: Stored) -> Finding:
     errors = {name: stored.errors(name) for name in (BASE, CONVS, DENSE, BOTH)}
     seeds = list(zip(*([one["val5"] for one in found] for found in errors.values()), strict=False))
 
-    def interaction(scale, unit: str = "") -> Number:
+    def interaction(scale: Callable[[float], float], unit: str = "") -> Number:
         """Return rise(both) - rise(convolutions) - rise(dense) on a scale, seed by seed."""
         scaled = ([scale(error) for error in four] for four in seeds)
         return over_seeds([both + base - convs - dense for base, convs, dense, both in scaled], unit)
@@ -255,26 +241,24 @@ def without_both(stored: Stored) -> Finding:
     train = {name: mean(one["train"] for one in found) for name, found in errors.items()}
     worst = train[BOTH] == max(train.values()) if points.n >= SEEDS else None
     found = verdict(every([above(points, 0), above(odds, 0), worst]))
-    return Finding(found, {"interaction, top-5": points, "in log odds": odds}, _seeds(points))
+    return Finding(found, {"interaction, top-5": points, "in log odds": odds}, too_few(points.n))
 
 
 def printed_without_both() -> tuple[bool, str]:
     rows = ("Removed layer 3,4,6,7", "Removed layers 3,4", "Removed layers 6,7")
-    both, convs, dense = map(_printed_rise, rows)
+    both, convs, dense = (_points(2, row, OTHERS) for row in rows)
     return both > convs + dense, f"{both:+.1f} against {convs:+.1f} and {dense:+.1f} points"
 
 
 def depth(stored: Stored) -> Finding:
-    convs, dense, seven, four = (
-        mean(one["val5"] for one in stored.errors(name)) for name in (CONVS, DENSE, f"{BASE}-without-7", BOTH)
-    )
-    numbers = {
-        "two networks of six layers differ by": Number(abs(convs - dense), unit="points"),
-        "seven to six layers": Number(min(convs, dense) - seven, unit="points"),
-        "six to four layers": Number(four - max(convs, dense), unit="points"),
+    names = (CONVS, DENSE, f"{BASE}-without-7", BOTH)
+    convs, dense, seven, four = (mean(one["val5"] for one in stored.errors(name)) for name in names)
+    steps = {
+        "two networks of six layers differ by": abs(convs - dense),
+        "seven to six layers": min(convs, dense) - seven,
+        "six to four layers": four - max(convs, dense),
     }
-    note = "Table 2's removals only: every pair of layers 2-7 was not trained, so the regression is open."
-    return Finding(verdict(None), numbers, note)
+    return Finding(UNDECIDED, {name: Number(step, unit="points") for name, step in steps.items()})
 
 
 def printed_depth() -> tuple[bool, str]:
@@ -290,37 +274,28 @@ def width_of_dense(stored: Stored, change: float) -> Finding:
         for base in ("zfnet", BASE)
         for units in (2048, 8192)
     }
-    inside = [every([below(number, change), above(number, -change)]) for number in numbers.values()]
-    outside = [some([above(number, change), below(number, -change)]) for number in numbers.values()]
-    fewest = min(numbers.values(), key=lambda number: number.n)
-    return Finding(verdict(every(inside), some(outside)), numbers, _seeds(fewest))
+    inside = every(every([below(number, change), above(number, -change)]) for number in numbers.values())
+    outside = some(some([above(number, change), below(number, -change)]) for number in numbers.values())
+    return Finding(verdict(inside, outside), numbers, too_few(min(number.n for number in numbers.values())))
 
 
 def printed_width_of_dense(change: float) -> tuple[bool, str]:
-    shares = [
-        100 * _printed_rise(f"Adjust layers 6,7: {width} units", base) / cell(2, first, "val_top5")
-        for base, first in (("ours", "Our Model"), (BASE, "Our replication"))
-        for width in (2048, 8192)
-    ]
+    shares = []
+    for base, first in (("ours", "Our Model"), (BASE, OTHERS)):
+        for width in (2048, 8192):
+            rise = _points(2, f"Adjust layers 6,7: {width} units", first, base=base)
+            shares.append(100 * rise / cell(2, first, "val_top5"))
     return max(map(abs, shares)) <= change, ", ".join(f"{share:+.1f} %" for share in shares) + " of the error"
-
-
-def larger_middle(stored: Stored, seeds: int) -> Finding:
-    return _lower(stored, WIDE, "zfnet", seeds)
-
-
-def printed_larger_middle(**_: float) -> tuple[bool, str]:
-    return _printed_lower("Adjust layers 3,4,5", "Our Model", "ours")
 
 
 def both_enlarged(stored: Stored) -> Finding:
     names = ("zfnet", "zfnet-fc-8192", WIDE, f"zfnet-fc-8192-maps-{WIDE.removeprefix('zfnet-maps-')}")
     gaps = {name: [one["val1"] - one["train"] for one in stored.errors(name)] for name in names}
-    rise = _leads(stored, names[-1], WIDE)["top-5"]
+    rise = _lead(stored, names[-1], WIDE)
     numbers = {f"gap, {name}": Number(mean(found), n=len(found), unit="points") for name, found in gaps.items()}
     widest = every(above(difference(gaps[names[-1]], gaps[name]), 0) for name in names[:-1])
     numbers["top-5 over larger middle layers"] = rise
-    return Finding(verdict(every([widest, above(rise, 0)])), numbers, _seeds(rise))
+    return Finding(verdict(every([widest, above(rise, 0)])), numbers, too_few(rise.n))
 
 
 def printed_both_enlarged() -> tuple[bool, str]:
@@ -332,42 +307,18 @@ def printed_both_enlarged() -> tuple[bool, str]:
     return gaps[-1] > max(gaps[:-1]) and rise > 0, f"gaps {words}; top-5 {rise:+.1f} over larger middle layers"
 
 
-def _leads(stored: Stored, name: str, other: str) -> dict[str, Number]:
-    """Return by how many points a network's errors exceed another one's."""
-    ours, theirs = stored.errors(name), stored.errors(other)
-    return {
-        title: difference([one[key] for one in ours], [one[key] for one in theirs], "points")
-        for title, key in (("top-5", "val5"), ("top-1", "val1"))
-    }
+def _lead(stored: Stored, name: str, other: str, key: str = "val5") -> Number:
+    """Return by how many points a network's error exceeds another one's."""
+    return difference(*([one[key] for one in stored.errors(each)] for each in (name, other)), "points")
 
 
-def _lower(stored: Stored, name: str, other: str, seeds: int) -> Finding:
-    """Tell whether a network errs less than another one."""
-    numbers = _leads(stored, name, other)
-    five, one = numbers.values()
-    found = verdict(every([below(five, 0), below(one, 0)]), at_least(five, 0))
-    return Finding(found, numbers, _seeds(five, seeds))
-
-
-def _relative(stored: Stored, name: str, base: str = BASE) -> Number:
+def _relative(stored: Stored, name: str, base: str) -> Number:
     """Return a rise of the top-5 error in percent of it."""
-    error, rise = mean(one["val5"] for one in stored.errors(base)), _leads(stored, name, base)["top-5"]
+    error, rise = mean(one["val5"] for one in stored.errors(base)), _lead(stored, name, base)
     shares = [None if edge is None else 100 * edge / error for edge in rise[:3]]
     return Number(*shares, rise.n, "% of the error")
 
 
-def _printed_rise(row: str, base: str = BASE) -> float:
-    """Return how far the top-5 error of a row of Table 2 lies above that of the unchanged network."""
-    first = "Our Model" if base == "ours" else "Our replication"
-    return round(cell(2, row, "val_top5", base) - cell(2, first, "val_top5", base), 1)
-
-
-def _printed_lower(row: str, other: str, base: str = "") -> tuple[bool, str]:
-    """Tell whether both errors of a row of Table 2 lie below those of another one."""
-    five, one = (round(cell(2, row, key, base) - cell(2, other, key, base), 1) for key in ("val_top5", "val_top1"))
-    return five < 0 and one < 0, f"top-5 {five:+.1f}, top-1 {one:+.1f} points"
-
-
-def _seeds(number: Number, wanted: int = SEEDS) -> str:
-    """Say where too few trainings were run."""
-    return f"{number.n} of {wanted} seeds" if number.n < wanted else ""
+def _points(table: int, row: str, other: str, key: str = "val_top5", base: str = "") -> float:
+    """Return by how many points a row of Table 1 or 2 exceeds another one."""
+    return round(cell(table, row, key, base) - cell(table, other, key, base), 1)

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import pairwise
-from math import hypot, inf, sqrt
-from statistics import mean, stdev
+from math import hypot, inf
+from statistics import mean
 
 import numpy as np
 
 from ...datasets import DATASETS
+from ...datasets.overlap import Overlap
 from ...files import results_root
 from ..numbers import cell, contents, hyperparameter
 from ..records import Record
@@ -33,6 +35,8 @@ from .evidence import (
     below,
     every,
     exact,
+    no,
+    over_seeds,
     some,
     verdict,
 )
@@ -43,15 +47,7 @@ SIZES = {3: ("train_15", "train_30"), 4: ("train_15", "train_30", "train_45", "t
 """Columns of Table 6, and of Tables 3 and 4."""
 
 
-# ---- what was tried on another data set ------------------------------------------------------------------------
-
-
-def over_folds(values: Sequence[float], unit: str = "points") -> Number:
-    """Return the mean over folds with twice its standard error; of fewer than the paper's the spread is unknown."""
-    if len(values) < FOLDS:
-        return Number(mean(values), None, None, len(values), unit)
-    margin = 2 * stdev(values) / sqrt(len(values))
-    return Number(mean(values), mean(values) - margin, mean(values) + margin, len(values), unit)
+over_folds = partial(over_seeds, unit="points", least=FOLDS)
 
 
 def less(some: Sequence[float], others: Sequence[float]) -> list[float]:
@@ -97,15 +93,12 @@ def places(stored: Stored) -> list[Place]:
     return [Place(stored, data) for data in dict.fromkeys(PLACE[stored.profile])]
 
 
-# ---- section 5.2: pre-trained features beside other methods ---------------------------------------------------
-
-
 def best_caltech_101(stored: Stored, **_: float) -> Finding:
     at, numbers = places(stored)[0], {}
     with suppress(NotRun):
         own = at.tried("fc7", "softmax")
         numbers = {
-            f"{at.data}, softmax (7), {at.most} a class": over_folds(own, "%"),
+            f"{at.data}, softmax (7), {at.most} a class": over_folds(own, unit="%"),
             "above hog": over_folds(less(own, at.tried("hog", "svm", source="hog"))),
             "above the printed 86.5": over_folds(less(own, FOLDS * [cell(3, "ImageNet-pretrained", "train_30")])),
         }
@@ -122,10 +115,9 @@ def best_caltech_256(stored: Stored) -> Finding:
     at = places(stored)[-1]
     margins = {n: less(at.tried("fc7", "softmax", n), at.tried("hog", "svm", n, "hog")) for n in at.sizes}
     numbers = {f"{n} a class, above hog": over_folds(margin) for n, margin in margins.items()}
-    positive = [above(number, 0) for number in numbers.values()]
     first, *others = margins.values()
-    largest = [above(over_folds(less(first, other)), 0) for other in others]
-    return Finding(verdict(every(positive + largest)), numbers, f"On {at.data} for Caltech-256.")
+    leads = [*numbers.values(), *(over_folds(less(first, other)) for other in others)]
+    return Finding(verdict(every(above(lead, 0) for lead in leads)), numbers, f"On {at.data} for Caltech-256.")
 
 
 def printed_caltech_256() -> tuple[bool, str]:
@@ -197,7 +189,8 @@ def fewer(curve: dict[int, list[float]], rival: list[float], most: int) -> Numbe
 
 def trains_quickly(stored: Stored, faster: float, slow: float, close: float) -> Finding:
     at = places(stored)[0]
-    record, spec = at.record("fc7", "softmax"), training_of(stored.profile, "zfnet").spec(stored.classes)
+    record, training = at.record("fc7", "softmax"), training_of(stored.profile, "zfnet")
+    spec = training.spec(DATASETS[training.data].classes)
     runs = {run[-1]["provenance"]["device"].partition(",")[0]: run for run in reversed(stored.runs("zfnet"))}
     machine = record.provenance.device.partition(",")[0]  # without the number of threads
     other = machine if machine in runs else list(runs)[-1]
@@ -209,7 +202,7 @@ def trains_quickly(stored: Stored, faster: float, slow: float, close: float) -> 
         "fewer parameters": exact(sum(spec.parameters().values()) / few, "times"),
         "above a linear SVM": over_folds(less(at.tried("fc7", "softmax"), at.tried("fc7", "svm"))),
     }
-    numbers |= {f"accuracy, {n} a class": over_folds(at.tried("fc7", "softmax", n), "%") for n in at.sizes}
+    numbers |= {f"accuracy, {n} a class": over_folds(at.tried("fc7", "softmax", n), unit="%") for n in at.sizes}
     quick = whole >= faster * seconds if machine == other else None
     note = f"It was trained on {machine}."
     if machine != other:
@@ -231,10 +224,8 @@ def features_matter_more(stored: Stored, ratio: float) -> Finding:
         [at.tried(name.partition(",")[0], classifier, source=source) for classifier in CLASSIFIERS]
         for name, source in sources.items()
     ]
-    accuracies, n = (
-        np.array([[mean(one) for one in row] for row in tried]),
-        min(len(one) for row in tried for one in row),
-    )
+    n = min(len(one) for row in tried for one in row)
+    accuracies = np.array([[mean(one) for one in row] for row in tried])
     by_features, by_classifier, rest = two_way(accuracies)
     whole = by_features + by_classifier + rest
     numbers = {
@@ -247,12 +238,7 @@ def features_matter_more(stored: Stored, ratio: float) -> Finding:
 
 
 def two_way(table: np.ndarray) -> tuple[float, float, float]:
-    """Split the sum of squares of a table about its mean into rows, columns, and what neither explains.
-
-    Example:
-        >>> two_way(np.array([[1.0, 2.0], [5.0, 6.0]]))
-        (16.0, 1.0, 0.0)
-    """
+    """Split the sum of squares of a table about its mean into rows, columns, and what neither explains."""
     rows, columns = (table.mean(axis, keepdims=True) - table.mean() for axis in (1, 0))
     parts = rows + 0 * table, columns + 0 * table, table - table.mean() - rows - columns
     return tuple(float(np.square(part).sum()) for part in parts)
@@ -271,13 +257,12 @@ def printed_representation(ratio: float) -> tuple[bool, str]:
 
 def overlap(stored: Stored, share: float) -> Finding:
     numbers = {}
-    for found in stored.overlaps():
+    for found in map(Overlap.load, sorted(stored.file.glob("*.json"))):
         matched = len({pair.second for pair in found.pairs})
         numbers[found.second] = exact(1000 * matched / found.compared[1], "per 1000", found.compared[1])
+    if not numbers:
+        raise NotRun("`zfnet overlap A B` with the training data and a transfer data set; minutes")
     return Finding(verdict(None if all(each.value < 10 * share for each in numbers.values()) else False), numbers)
-
-
-# ---- sections 5.2 and 6: several objects a picture ------------------------------------------------------------
 
 
 def pascal_less_well(stored: Stored, margin: float, classes: int) -> Finding:
@@ -317,7 +302,10 @@ def several_losses(stored: Stored) -> Finding:
     return Finding(verdict(above(numbers[SEVERAL], 0)), numbers, note)
 
 
-# ---- section 5.3: layer by layer -------------------------------------------------------------------------------
+def _several(stored: Stored) -> Numbers:
+    """Return what Table 5 stored of pictures of one and of several objects."""
+    path = several_file(stored.profile).relative_to(results_root(stored.profile))
+    return stored.read(str(path), f"`zfnet run table5 --profile {stored.profile} --live`; a minute")
 
 
 def more_with_layer(stored: Stored) -> Finding:
@@ -329,15 +317,14 @@ def more_with_layer(stored: Stored) -> Finding:
         return own, {f"step {a[-1]} to {b[-1]}": over_folds(less(own[b], own[a])) for a, b in pairwise(LAYERS[:5])}
 
     own, steps = tried()
-    numbers = {f"SVM ({layer[-1]})": over_folds(one, "%") for layer, one in own.items()} | steps
+    numbers = {f"SVM ({layer[-1]})": over_folds(one, unit="%") for layer, one in own.items()} | steps
     rho = rank_correlation(np.arange(5), np.array([mean(own[layer]) for layer in LAYERS[:5]]))
     numbers["Spearman with the layer, 1 to 5"] = exact(rho, "rho")
     note, control = f"The peak is layer {max(own, key=lambda layer: mean(own[layer]))[-1]}.", None
     try:
         _, untrained = tried(at.untrained)
         numbers |= {f"{name}, untrained": step for name, step in untrained.items()}
-        also = every(above(step, 0) for step in untrained.values())
-        control = None if also is None else not also
+        control = no(every(above(step, 0) for step in untrained.values()))
     except NotRun as unrun:
         note += f" Not run, the untrained network: {unrun}."
     holds = every([*(above(step, 0) for step in steps.values()), control])
@@ -364,11 +351,6 @@ def all_layers_best(stored: Stored) -> Finding:
 def printed_all_layers() -> tuple[bool, str]:
     leads = [cell(6, "SVM (7)", key) - cell(6, "SVM (5)", key) for key in SETS]
     return min(leads) > 0, f"SVM, layer 7 less layer 5: {leads[0]:+.1f} and {leads[1]:+.1f}"
-
-
-def _several(stored: Stored) -> Numbers:
-    path = several_file(stored.profile).relative_to(results_root(stored.profile))
-    return stored.read(str(path), f"`zfnet run table5 --profile {stored.profile} --live`; a minute")
 
 
 def _pascal() -> tuple[float, float, list[str]]:

@@ -194,7 +194,7 @@ class Sentence(str):
         return self.replace("`", "")
 
     def glue(self, name: str) -> None:
-        """Hand the plain sentence to the book's prose, which takes it in by `{glue:text}`; the cell shows nothing."""
+        """Hand the plain sentence to the book's prose, which takes it in by `{glue:text}`; a cell shows nothing."""
         from IPython.display import display  # as `myst_nb.glue` does, whose import takes seconds
 
         metadata = {"scrapbook": {"name": name, "mime_prefix": GLUED}}

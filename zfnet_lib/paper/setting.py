@@ -168,7 +168,7 @@ def opened(
 
 
 def check_parameters(notebook: Mapping[str, Any]) -> None:
-    """Refuse a parameter that papermill injected and a notebook, by its names, does not declare or types otherwise."""
+    """Refuse a parameter that papermill injected and a notebook, by its names, does not declare or type so."""
     cell = next((cell for cell in notebook.get("In", ()) if cell.startswith("# Parameters\n")), "")
     declared = notebook.get("__annotations__", {})
     for name in (target.id for node in ast.parse(cell).body for target in node.targets):

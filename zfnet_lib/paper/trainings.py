@@ -132,7 +132,7 @@ class Training:
 
 
 def performed(training: Training, left: Literal["errors_file", "weights"] = "errors_file") -> Training:
-    """Return a training, or the same one in float32 where only that has left errors, or weights; both learn alike."""
+    """Return a training, or the same in float32 where only that has left errors, or weights; both learn alike."""
     # bfloat16 is the recipes' precision, and processors without its instructions would take weeks
     other = replace(training, recipe=replace(training.recipe, precision="float32"))
     return other if is_there(getattr(other, left)) and not is_there(getattr(training, left)) else training
@@ -211,7 +211,7 @@ def epochs(
     report: Callable[[Progress], None] | None = None,
     notice: Callable[[str], None] = lambda sentence: None,
 ) -> Iterator[EpochResult]:
-    """Perform a training, or go on with it; leave a line of its record an epoch, and at the end weights and errors."""
+    """Perform a training, or go on with it; leave a line of its record an epoch, then weights and errors."""
     if workers < 0:
         raise ZfnetError(f"{workers} decoding processes are impossible; 0 decodes in this one")
 
@@ -333,9 +333,9 @@ def recorded_errors(path: Path, views: int = 1, networks: Sequence[str] = ()) ->
 
 
 def errors_over_seeds(training: Training, seeds: int = 10) -> list[dict[str, float]]:
-    """Return the recorded errors of a training and of the same with other seeds, with one view, by `COLUMNS`."""
-    found = (recorded_errors(replace(training, seed=seed).errors_file) for seed in range(seeds))
-    return [errors for errors in found if errors]
+    """Return the recorded errors of a training and of its like with other seeds, one view: `train`, `val1` …"""
+    found = [recorded_errors(replace(training, seed=seed).errors_file) for seed in range(seeds)]
+    return [{key: errors[key] for key in COLUMNS.values() if key in errors} for errors in found if errors]
 
 
 def require_same_classes(weights: str, net: ConvNet, data: Dataset) -> None:
@@ -569,7 +569,7 @@ def _stored_errors(name: str, net: ConvNet, data: Dataset, spec: str) -> list[re
 def _projection_records(
     name: str, trained: ConvNet, stored: ConvNet, validation: Dataset
 ) -> Iterator[records.Record]:
-    """Measure how far the projections of stored weights are from those of the trained ones, in percent of the norm."""
+    """Measure how far projections of stored weights are from those of the trained ones, in percent of the norm."""
     watch, rows = records.Stopwatch(), torch.arange(min(64, len(validation)))
     data = f"{validation.name} {validation.split} ({validation.fingerprint})"
     x = trained.prepare(squares_of(validation, rows, trained.preparation))

@@ -304,7 +304,7 @@ def per_class_accuracy(labels: NDArray[np.int64], predicted: NDArray[np.int64]) 
 
 
 def average_precision(present: NDArray[np.int8], scores: NDArray[np.floating]) -> float:
-    """Return VOC's average precision in percent: the mean, over all recalls, of the best precision from there on."""
+    """Return VOC's average precision in percent: the mean over all recalls of the best precision from there on."""
     counted = present != 0  # 1 is present, -1 absent, 0 too hard to count
     order = np.argsort(-scores[counted], kind="stable")
     hits = present[counted][order] == 1

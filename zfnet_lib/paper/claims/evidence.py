@@ -27,15 +27,13 @@ from .. import records
 from ..fig2 import drawn_maps
 from ..records import Record, Stopwatch
 from ..setting import DATA, network_of, profile_of, training_of
-from ..trainings import read_epochs, recorded_errors, training_data
+from ..trainings import errors_over_seeds, read_epochs, training_data
 
 VERDICTS = ("holds", "does not hold", "undecided", "not testable here", "not run")
 HOLDS, FAILS, UNDECIDED, UNTESTABLE, NOT_RUN = VERDICTS
 
 SEEDS = 3
 """Trainings of a network from which on their spread can decide anything."""
-
-SPLITS = {"train top-1 error": "train", "val top-1 error": "val1", "val top-5 error": "val5"}
 
 
 class NotRun(ZfnetError):  # noqa: N818 (the verdict's own words)
@@ -270,14 +268,10 @@ class Stored:
 
     def errors(self, name: str, clip: str = "all", views: str = "random") -> list[dict[str, float]]:
         """Return a network's errors in percent with one view, a mapping a seed: `train`, `val1`, `val5`."""
-        first = training_of(self.profile, name, clip=clip, views=views)
-        paths = sorted(first.errors_file.parent.glob(f"{first.name.removesuffix('0')}*.jsonl"))
-        if not paths:
+        found = errors_over_seeds(training_of(self.profile, name, clip=clip, views=views))
+        if not found:
             raise self.untrained(name, clip, views)
-        return [
-            {SPLITS[name]: error for name, error in found.items() if name in SPLITS}
-            for found in map(recorded_errors, paths)
-        ]
+        return found
 
     def untrained(self, name: str, clip: str = "all", views: str = "random") -> NotRun:
         """Say what trains a network, and how long that takes."""

@@ -194,6 +194,8 @@ def test_every_public_name_is_in_the_reference() -> None:
 def test_every_name_in_the_reference_is_there() -> None:
     page = (PROJECT / "book/api.md").read_text()
     names = re.findall(r"^\.\. auto\w+:: (\S+)$", page, re.MULTILINE)
+    for path in (PROJECT / "book").glob("*.md"):
+        names += re.findall(r"^```{source} (\S+)$", path.read_text(), re.MULTILINE)
     full = [name if name.startswith("zfnet_lib") else f"zfnet_lib.{name}" for name in names]
     assert len(full) > 40 and all(resolve_name(name) is not None for name in full)
 

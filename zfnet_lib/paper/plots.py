@@ -140,14 +140,20 @@ def resized(picture: np.ndarray, size: int) -> np.ndarray:
 
 
 def grid(
-    pictures: Sequence[np.ndarray], columns: int = 0, *, size: int = 0, width: int = 0, rows: int = 0
+    pictures: Sequence[np.ndarray],
+    columns: int = 0,
+    *,
+    size: int = 0,
+    width: int = 0,
+    rows: int = 0,
+    gap: int = GAP,
 ) -> np.ndarray:
     """Set square pictures, uint8 [s, s, 3], row by row on white: each of a size, or as large as a width allows."""
     columns = columns or ceil(len(pictures) ** 0.5)
     rows = max(rows, ceil(len(pictures) / columns))
-    step = size + GAP if size else (width + GAP) // columns
-    size = step - GAP
-    whole = np.full((rows * step - GAP, columns * step - GAP, 3), 255, np.uint8)
+    step = size + gap if size else (width + gap) // columns
+    size = step - gap
+    whole = np.full((rows * step - gap, columns * step - gap, 3), 255, np.uint8)
     for place, picture in enumerate(pictures):
         top, left = (n * step for n in divmod(place, columns))
         whole[top : top + size, left : left + size] = resized(require_picture(picture), size)

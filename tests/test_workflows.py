@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 import yaml
@@ -46,6 +47,13 @@ def test_profiles_go_on_after_failures_and_interruptions() -> None:
     for path in PROFILES:
         chosen = yaml.safe_load(path.read_text())
         assert chosen["keep-going"] and chosen["rerun-incomplete"] and chosen["rerun-triggers"] == ["mtime"]
+
+
+def test_the_snakefile_imports_what_is_there() -> None:
+    source = (PROJECT / "workflow/Snakefile").read_text()
+    found = re.findall(r"^from (zfnet_lib\S*) import (.+)$", source, re.MULTILINE)
+    names = [f"{module}.{name}" for module, listed in found for name in listed.split(", ")]
+    assert len(names) > 5 and all(resolve_name(name) is not None for name in names)
 
 
 def planned(*arguments: str) -> dict[str, int]:

@@ -75,10 +75,15 @@ def trained_root() -> Path:
     return results_root("smoke") / "trained"
 
 
+def library_files() -> list[Path]:
+    """Return the files that this package is made of: what it computes depends on them."""
+    return sorted(path for path in PACKAGE.rglob("*.*") if path.is_file() and "__pycache__" not in path.parts)
+
+
 def library_hash() -> str:
-    """Return a hash of the files that this package is made of: what it computes depends on them."""
+    """Return a hash of the files that this package is made of."""
     digest = hashlib.sha256()
-    for path in sorted(path for path in PACKAGE.rglob("*.*") if path.is_file() and "__pycache__" not in path.parts):
+    for path in library_files():
         digest.update(str(path.relative_to(PACKAGE)).encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -332,9 +332,21 @@ def recorded_errors(path: Path, views: int = 1, networks: Sequence[str] = ()) ->
     }
 
 
-def errors_over_seeds(training: Training, seeds: int = 10) -> list[dict[str, float]]:
-    """Return the recorded errors of a training and of its like with other seeds, one view: `train`, `val1` …"""
-    found = [recorded_errors(replace(training, seed=seed).errors_file) for seed in range(seeds)]
+def recorded_over_seeds(training: Training) -> list[Training]:
+    """Return the trainings, a training's like with any seed, that left errors; in the order of their seeds."""
+    path = training.errors_file
+    before, _, _ = path.name.rpartition(f"{training.seed}.jsonl")
+    seeds = [each.stem.removeprefix(before) for each in path.parent.glob(f"{before}*.jsonl")]
+    return [replace(training, seed=seed) for seed in sorted(int(seed) for seed in seeds if seed.isdecimal())]
+
+
+def errors_over_seeds(training: Training, seeds: int = 0) -> list[dict[str, float]]:
+    """Return the recorded errors over the first seeds, or over all, from one view: by `train`, `val1`, `val5`."""
+    found = [
+        recorded_errors(each.errors_file)
+        for each in recorded_over_seeds(training)
+        if not seeds or each.seed < seeds
+    ]
     return [{key: errors[key] for key in COLUMNS.values() if key in errors} for errors in found if errors]
 
 

@@ -27,7 +27,7 @@ from .. import records
 from ..fig2 import drawn_maps
 from ..records import Record, Stopwatch
 from ..setting import DATA, network_of, profile_of, training_of
-from ..trainings import errors_over_seeds, read_epochs, training_data
+from ..trainings import errors_over_seeds, read_epochs, recorded_over_seeds, training_data
 
 VERDICTS = ("holds", "does not hold", "undecided", "not testable here", "not run")
 HOLDS, FAILS, UNDECIDED, UNTESTABLE, NOT_RUN = VERDICTS
@@ -305,8 +305,10 @@ class Stored:
 
     def runs(self, name: str, clip: str = "all") -> list[list[dict[str, Any]]]:
         """Return the records of all finished trainings of a network, one a seed."""
-        trainings = (training_of(self.profile, name, seed, clip) for seed in range(SEEDS + 2))
-        found = [read_epochs(each.epochs_file) for each in trainings if each.errors_file.exists()]
+        found = [
+            read_epochs(each.epochs_file)
+            for each in recorded_over_seeds(training_of(self.profile, name, clip=clip))
+        ]
         if not found:
             raise self.untrained(name, clip)
         return found

@@ -15,8 +15,9 @@ from zfnet_lib.datasets import Dataset, Sample, mask_box
 from zfnet_lib.images import Preparation
 from zfnet_lib.network import ConvNet
 from zfnet_lib.paper import records
-from zfnet_lib.paper.claims import CLAIMS, Finding, Number
-from zfnet_lib.paper.claims.evidence import Scale, Subject
+from zfnet_lib.paper.claims import CLAIMS
+from zfnet_lib.paper.claims.evidence import Finding, Number, Scale, Subject
+from zfnet_lib.paper.claims.registry import record_of
 from zfnet_lib.paper.setting import training_of
 
 
@@ -33,15 +34,10 @@ def number(quantity: str, value: float, half: float = 0.0, unit: str = "", n: in
 def judged(claim: str, *found: Number, profile: str = "tiny") -> Finding:
     """Store numbers as the record of a claim, and judge it."""
     if found:
-        made = records.Stopwatch()
+        made = records.Stopwatch().provenance()
         file = CLAIMS[claim].stored(profile).file
-        records.store(file, [each.record(claim, "net", "data", made, 0) for each in found])
+        records.store(file, [record_of(each, claim, "net", "data", made) for each in found])
     return CLAIMS[claim].finding(profile)
-
-
-def verdict_of(claim: str, *found: Number) -> str:
-    """Return the verdict alone."""
-    return judged(claim, *found).verdict
 
 
 RMS = {"conv1": [0.04, 0.1], "conv2": [0.01, 0.03]}

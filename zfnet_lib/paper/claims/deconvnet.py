@@ -1,4 +1,7 @@
-"""Section 2.1: what each step of the deconvnet does, and what its projections are worth."""
+"""Section 2.1: what each step of the deconvnet does, and what its projections are worth.
+
+What `claims.toml` names is explained there, as in all modules of this folder.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...architecture import KRIZHEVSKY, ZFNET, Conv, Norm, Unit, receptive_field
+from ...architecture import KRIZHEVSKY, ZFNET, Box, Conv, Norm, Unit, receptive_field
 from ...deconv import alone, arrivals, cut, places, project, unpool
 from ...network import ConvNet, Trace, contrast_normalise, pooled
 from ...strongest import fitted
@@ -24,49 +27,13 @@ RECTIFIED = {"relu": {}, "none": {"rectify": "none"}, "mask": {"rectify": "mask"
 
 
 def unpooling(at: Subject) -> Iterator[Number]:
-    """Project the strongest units with recorded, central and random switches; pool and unpool maps likewise."""
     for layer in at.layers[1:]:
-        yield from _edges(at, layer, SWITCHES, "switches", "recorded switches gain")
-    with torch.no_grad():
-        trace = at.net.trace(at.x(at.few[:BATCH]))
+        yield from _correlations(at, layer, SWITCHES, "switches", "recorded switches gain")
+    trace = at.net.trace(at.x(at.few[:BATCH]))
     for conv in at.net.spec.convs:
         for way in SWITCHES if conv.pool else ():
             errors = unpooling_errors(trace, conv, way, at.seed)
             yield measured("error of unpooling", errors, "of the norm", layer=conv.name, switches=way)
-
-
-def rectifying(at: Subject) -> Iterator[Number]:
-    """Project the strongest units with the paper's rectification, with none, and with the forward pass's mask."""
-    for layer in at.layers[1:]:
-        yield from _edges(at, layer, RECTIFIED, "rectified", "rectification gains")
-        for beneath, shares in negative_energy(at, layer).items():
-            yield measured("energy below 0", shares, "%", layer=layer, arrives=beneath)
-
-
-def _edges(at: Subject, layer: str, ways: Mapping[str, Mapping], kind: str, gain: str) -> Iterator[Number]:
-    """Measure map by map how the edges of projections correlate with those of their patches, by ways to project."""
-    units, found = at.units(layer), {way: [] for way in ways}
-    for part, trace, signal in traces(at, units):
-        own = grouping.edges(torch.stack([_window(at.net, *pair) for pair in zip(part, trace.x, strict=True)]))
-        for way, settings in ways.items():
-            shown = project(trace, layer, signal, seed=at.seed, **settings)
-            cuts = torch.stack([_window(at.net, *pair) for pair in zip(part, shown, strict=True)])
-            found[way] += (grouping.edges(cuts) * own).sum(1).tolist()
-    maps = np.array([unit.map for unit in units])
-    scores = {
-        way: np.array([np.mean(np.array(of)[maps == m]) for m in np.unique(maps)]) for way, of in found.items()
-    }
-    for way, values in scores.items():
-        yield measured("correlation of edges", values, "r", layer=layer, **{kind: way})
-    first, *others = ways
-    for way in others:
-        yield measured(gain, scores[first] - scores[way], "r", layer=layer, over=way)
-
-
-def _window(net: ConvNet, unit: Unit, image: Tensor) -> Tensor:
-    """Cut a unit's field out of an image [3, H, W]; the whole image where the field is larger."""
-    box = receptive_field(net.spec, unit.layer).box(unit.row, unit.column)
-    return fitted(cut(image, box), box, image.shape[-1])[0]
 
 
 def unpooling_errors(trace: Trace, conv: Conv, way: str, seed: int) -> list[float]:
@@ -79,24 +46,47 @@ def unpooling_errors(trace: Trace, conv: Conv, way: str, seed: int) -> list[floa
     return (difference / maps.flatten(1).norm(dim=1)).tolist()
 
 
-def negative_energy(at: Subject, layer: str) -> dict[str, list[float]]:
-    """Return by layer beneath which percentage of the energy that arrives there is below 0, unit by unit."""
-    shares: dict[str, list[float]] = {}
-    for _, trace, signal in traces(at, at.units(layer)[:: at.scale.units]):
-        for beneath, arrived in arrivals(trace, layer, signal).items():
-            if beneath not in (layer, "pixels"):
+def rectifying(at: Subject) -> Iterator[Number]:
+    for layer in at.layers[1:]:
+        yield from _correlations(at, layer, RECTIFIED, "rectified", "rectification gains")
+        shares: dict[str, list[float]] = {}
+        for _, trace, signal in traces(at, at.units(layer, 1)):
+            for beneath, arrived in arrivals(trace, layer, signal).items():
                 energy = arrived.square().flatten(1)
                 negative = (energy * (arrived.flatten(1) < 0)).sum(1)
                 shares.setdefault(beneath, []).extend(100 * each for each in (negative / energy.sum(1)).tolist())
-    return shares
+        for beneath in [*shares][1:-1]:  # neither at the layer itself nor at the pixels
+            yield measured("energy below 0", shares[beneath], "%", layer=layer, arrives=beneath)
+
+
+def _correlations(at: Subject, layer: str, ways: Mapping[str, Mapping], kind: str, gain: str) -> Iterator[Number]:
+    """Measure map by map how the edges of projections correlate with those of their patches, by ways to project."""
+    field, found = receptive_field(at.net.spec, layer), {way: [] for way in ways}
+    for units, trace, signal in traces(at, at.units(layer)):
+        boxes = [field.box(unit.row, unit.column) for unit in units]
+        own = _edges(trace.x, boxes)
+        for way, settings in ways.items():
+            shown = project(trace, layer, signal, seed=at.seed, **settings)
+            found[way] += (_edges(shown, boxes) * own).sum(1).tolist()
+    scores = {way: np.array(values).reshape(-1, at.scale.units).mean(1) for way, values in found.items()}
+    for way, values in scores.items():
+        yield measured("correlation of edges", values, "r", layer=layer, **{kind: way})
+    first, *others = ways
+    for way in others:
+        yield measured(gain, scores[first] - scores[way], "r", layer=layer, over=way)
+
+
+def _edges(images: Tensor, boxes: Sequence[Box]) -> Tensor:
+    """Return the edges within a box of each image, in the whole image where the box is larger."""
+    pairs = zip(images, boxes, strict=True)
+    return grouping.edges(torch.stack([fitted(cut(image, box), box, image.shape[-1])[0] for image, box in pairs]))
 
 
 def traces(at: Subject, units: Sequence[Unit], upto: str = "") -> Iterator[tuple[Sequence[Unit], Trace, Tensor]]:
     """Yield units of a layer in batches, a forward pass of the picture of each, and each alone on its maps."""
     for start in range(0, len(units), BATCH):
         part = units[start : start + BATCH]
-        with torch.no_grad():
-            trace = at.net.trace(at.x([unit.image for unit in part]), upto=upto or part[0].layer)
+        trace = at.net.trace(at.x([unit.image for unit in part]), upto=upto or part[0].layer)
         maps = trace[part[0].layer].maps
         yield part, trace, torch.cat([alone(maps[[i]], unit[2:]) for i, unit in enumerate(part)])
 
@@ -107,9 +97,7 @@ def transposed_flips(stored: Stored, single: float) -> Finding:
         net = ConvNet(spec.features())
         errors += [transposition_errors(conv, net.get_submodule(conv.name).weight.detach()) for conv in spec.convs]
     names = ("|<Ax, y> - <x, A'y>| / |Ax| |y|", "A'y less the flipped filters, of the largest value")
-    numbers = {
-        name: exact(max(each), n=len(each)) for name, each in zip(names, zip(*errors, strict=True), strict=True)
-    }
+    numbers = {name: exact(max(each), n=len(each)) for name, *each in zip(names, *errors, strict=True)}
     return Finding(verdict(all(number.value < single for number in numbers.values())), numbers)
 
 
@@ -132,11 +120,13 @@ def transposition_errors(conv: Conv, weight: Tensor) -> tuple[float, float]:
 
 
 def backpropagating(at: Subject) -> Iterator[Number]:
-    """Compare projections with the exact gradient, and undo both differences."""
     for layer in at.layers:
-        units, x = at.pictures_of(at.units(layer)[:: at.scale.units][:20])
+        units, x = at.pictures_of(at.units(layer, 1)[:20])
         ours, gradient = (projections(at.net, x, units, way) for way in ("deconvnet", GRADIENT))
-        yield measured("cosine", [_cosine(*pair) for pair in zip(ours, gradient, strict=True)], layer=layer)
+        sizes = [np.linalg.norm(one) * np.linalg.norm(other) for one, other in zip(ours, gradient, strict=True)]
+        pairs = zip(ours, gradient, sizes, strict=True)
+        cosines = [(one * other).sum() / size if size else np.nan for one, other, size in pairs]
+        yield measured("cosine", cosines, layer=layer)
         errors = undone_errors(at.net, x, units)
         yield measured("both undone, difference", errors, "of the norm", np.max, layer=layer)
 
@@ -160,8 +150,7 @@ def undone_errors(net: ConvNet, x: Tensor, units: Sequence[Unit]) -> list[float]
 
 def undone(trace: Trace, layer: str, signal: Tensor) -> Tensor:
     """Go down as the deconvnet does, but with the forward pass's mask and through the contrast normalisation."""
-    convs = trace.net.spec.convs
-    path = convs[: convs.index(trace.net.spec.conv(layer)) + 1][::-1]
+    path = trace.net.spec.features(layer).convs[::-1]
     for conv, beneath in zip(path, [*path[1:], None], strict=True):
         source = trace[beneath.name].output if beneath else trace.x
         rows, columns = source.shape[-2:]
@@ -185,27 +174,19 @@ def _through_norm(norm: Norm, maps: Tensor, signal: Tensor) -> Tensor:
     return torch.autograd.functional.vjp(normalised, maps.detach(), signal)[1]
 
 
-def _cosine(one: np.ndarray, other: np.ndarray) -> float:
-    size = np.linalg.norm(one) * np.linalg.norm(other)
-    return float((one * other).sum() / size) if size else float("nan")
-
-
 def contribution(at: Subject) -> Iterator[Number]:
-    """Cover pictures place by place; compare what strong units lose with the projection's energy there."""
     for layer in (at.layers[2], at.layers[-1]):
-        rows = contributions(at, layer, at.scale.few)
-        projection, control = (np.array([getattr(row, name) for row in rows]) for name in ("projection", "edges"))
-        yield measured("correlation with the projection", projection, "rho", np.median, layer=layer)
-        yield measured("correlation with the picture's edges", control, "rho", np.median, layer=layer)
-        yield measured("projection above edges", projection - control, "rho", np.median, layer=layer)
+        found = contributions(at, layer)
+        gain = found["projection"] - found["edges"]
+        yield measured("correlation with the projection", found["projection"], "rho", np.median, layer=layer)
+        yield measured("correlation with the picture's edges", found["edges"], "rho", np.median, layer=layer)
+        yield measured("projection above edges", gain, "rho", np.median, layer=layer)
 
 
 def discriminative(at: Subject) -> Iterator[Number]:
-    """Compare a projection's energy where the class hangs on with that at places as rich in edges."""
     second, *upper = (at.layers[1], *at.layers[3:])
-    control = np.array(evidence_ratios(at, second))
-    yield measured("energy on the evidence", control, "times", np.median, layer=second)
-    for layer in upper:
-        ratios = np.array(evidence_ratios(at, layer))
-        yield measured("energy on the evidence", ratios, "times", np.median, layer=layer)
-        yield measured("more than layer 2", ratios - control, "times", np.median, layer=layer)
+    ratios = {layer: evidence_ratios(at, layer) for layer in (second, *upper)}
+    for layer, values in ratios.items():
+        yield measured("energy on the evidence", values, "times", np.median, layer=layer)
+        if layer != second:
+            yield measured("more than layer 2", values - ratios[second], "times", np.median, layer=layer)

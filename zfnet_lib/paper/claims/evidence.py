@@ -25,7 +25,6 @@ from ...network import ConvNet
 from ...strongest import Ranking, strongest
 from .. import records
 from ..fig2 import drawn_maps
-from ..records import Record, Stopwatch
 from ..setting import DATA, network_of, profile_of, training_of
 from ..trainings import errors_over_seeds, read_epochs, recorded_over_seeds, training_data
 
@@ -54,17 +53,9 @@ class Number(NamedTuple):
     data: str = ""  # the pictures, where they are not those that the other claims look at
 
     def __str__(self) -> str:
-        unit = f" {self.unit}" if self.unit else ""
-        if self.low is None or self.high is None or self.low == self.high:
-            return f"{self.value:.3g}{unit}"
-        return f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g}){unit}"
-
-    def record(self, claim: str, spec: str, data: str, watch: Stopwatch, seed: int, **parameters: Any) -> Record:
-        """Return it as a record, whose parameters hold the interval too; another `network` is in its place."""
-        place = dict(self.place) | {"low": self.low, "high": self.high} | parameters
-        made, spec = watch.provenance(seed), self.place.get("network", spec)
-        facts = {"n": self.n, "spread": self.spread, "parameters": place, "spec": spec, "data": self.data or data}
-        return Record(f"claim {claim}", self.quantity, self.value, self.unit, made, **facts)
+        known = self.low is not None and self.high is not None and self.low != self.high
+        interval = f" ({self.low:.3g} to {self.high:.3g})" if known else ""
+        return f"{self.value:.3g}{interval} {self.unit}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -86,7 +77,7 @@ class Finding:
     def n(self) -> str:
         """What they rest on, from the least to the most."""
         sizes = sorted({number.n for number in self.numbers.values()})
-        return "" if not sizes else f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
+        return " to ".join(f"{size:,}" for size in dict.fromkeys(sizes[:1] + sizes[-1:]))
 
 
 # Statements about numbers are true, false, or None: open, because the interval reaches to both sides.
@@ -101,28 +92,24 @@ def apart(number: Number, other: Number) -> Truth:
 
 
 def above(number: Number, level: float) -> Truth:
-    """Tell whether a number lies above a level, its whole interval included."""
     return apart(number, exact(level))
 
 
 def below(number: Number, level: float) -> Truth:
-    """Tell whether a number lies below a level, its whole interval included."""
     return apart(exact(level), number)
 
 
-def no(truth: Truth) -> Truth:
-    """Turn a statement around; an open one stays open."""
-    return None if truth is None else not truth
-
-
 def at_least(number: Number, level: float) -> Truth:
-    """Tell whether a number reaches a level, its whole interval included."""
     return no(below(number, level))
 
 
 def rising(numbers: Iterable[Number]) -> Truth:
     """Tell whether each number exceeds the one before, their intervals apart: no where one clearly does not."""
     return every(apart(after, before) for before, after in pairwise(numbers))
+
+
+def no(truth: Truth) -> Truth:
+    return None if truth is None else not truth
 
 
 def every(truths: Iterable[Truth]) -> Truth:
@@ -144,7 +131,6 @@ def verdict(holds: Truth, fails: Truth | Literal["otherwise"] = "otherwise") -> 
 
 
 def exact(value: float, unit: str = "", n: int = 1) -> Number:
-    """Return a number without an error."""
     return Number(value, value, value, n, unit)
 
 
@@ -176,11 +162,6 @@ def over_seeds(values: Sequence[float], unit: str = "", least: int = SEEDS) -> N
     return Number(value, value - margin, value + margin, n, unit)
 
 
-def too_few(n: int, wanted: int = SEEDS) -> str:
-    """Say on how many trainings a verdict rests, where they are too few."""
-    return f"{n} of {wanted} seeds" if n < wanted else ""
-
-
 def difference(some: Sequence[float], others: Sequence[float], unit: str = "") -> Number:
     """Return mean(some) - mean(others) of trainings with twice its standard error, unknown below `SEEDS`."""
     lead, n = mean(some) - mean(others), min(len(some), len(others))
@@ -190,49 +171,52 @@ def difference(some: Sequence[float], others: Sequence[float], unit: str = "") -
     return Number(lead, lead - margin, lead + margin, n, unit)
 
 
+def too_few(n: int, wanted: int = SEEDS) -> str:
+    """Say on how many trainings a verdict rests, where they are too few."""
+    return f"{n} of {wanted} seeds" if n < wanted else ""
+
+
 class Numbers:
     """The records of one file, to be asked for by quantity and place; `again` says what measures them again."""
 
-    def __init__(self, found: Sequence[Record], again: str):
+    def __init__(self, found: Sequence[records.Record], again: str):
         self.records, self.again = list(found), again
 
-    def one(self, quantity: str, **place: Any) -> Number:
-        """Return the number of one place; raise NotRun where it is not in the file."""
-        return _number(self.record(quantity, **place))
-
-    def by(self, key: str, quantity: str, **place: Any) -> dict[Any, Number]:
-        """Return the numbers of one quantity by a parameter, such as the layer; raise NotRun without any."""
-        return {found[key]: number for found, number in self.each(quantity, place, key)}
-
-    def each(self, quantity: str, place: Mapping[str, Any], *keys: str) -> list[tuple[Mapping[str, Any], Number]]:
-        """Return the numbers of a quantity with their places; a list in a place stands for one after the other."""
+    def each(self, quantity: str, /, *keys: str, **place: Any) -> list[records.Record]:
+        """Return the records of a quantity that have these keys; a list in a place stands for one after another."""
         found = []
         for chosen in product(*(value if isinstance(value, list) else [value] for value in place.values())):
-            found += self._of(quantity, dict(zip(place, chosen, strict=True)), *keys)
-        return [(record.parameters, _number(record)) for record in found]
-
-    def record(self, quantity: str, **place: Any) -> Record:
-        """Return the record of one place; raise NotRun where it is not in the file."""
-        return self._of(quantity, place)[0]
-
-    def _of(self, quantity: str, place: dict[str, Any], *keys: str) -> list[Record]:
-        found = [record for record in self.records if record.quantity == quantity]
-        found = [record for record in found if place.items() <= record.parameters.items()]
-        found = [record for record in found if record.parameters.keys() >= {*keys}]
-        if not found:
-            where = ", ".join([*(f"{key} {value}" for key, value in place.items()), *map("by {}".format, keys)])
-            raise NotRun(f"{self.again}; the record at hand holds no {quantity!r} ({where})")
+            where, before = dict(zip(place, chosen, strict=True)), len(found)
+            for record in self.records:
+                parameters = record.parameters
+                if record.quantity == quantity and where.items() <= parameters.items() and {*keys} <= {*parameters}:
+                    found.append(record)
+            if len(found) == before:
+                missing = ", ".join(
+                    [*(f"{key} {value}" for key, value in where.items()), *map("by {}".format, keys)]
+                )
+                raise NotRun(f"{self.again}; the record at hand holds no {quantity!r} ({missing})")
         return found
 
+    def record(self, quantity: str, /, **place: Any) -> records.Record:
+        """Return the record of one place; raise NotRun where it is not in the file."""
+        return self.each(quantity, **place)[0]
 
-def _number(record: Record) -> Number:
+    def one(self, quantity: str, /, **place: Any) -> Number:
+        """Return the number of one place; raise NotRun where it is not in the file."""
+        return number_of(self.record(quantity, **place))
+
+    def by(self, key: str, quantity: str, /, **place: Any) -> dict[Any, Number]:
+        """Return the numbers of one quantity by a parameter, such as the layer; raise NotRun without any."""
+        return {record.parameters[key]: number_of(record) for record in self.each(quantity, key, **place)}
+
+
+def number_of(record: records.Record) -> Number:
     """Return a record's number; without a stored interval it follows from spread and n."""
-    low, high = record.parameters.get("low"), record.parameters.get("high")
-    if low is None and record.spread is not None and record.n > 1:
-        margin = 1.96 * record.spread / sqrt(record.n)
+    low, high, spread = record.parameters.get("low"), record.parameters.get("high"), record.spread
+    if low is None and (spread is None or record.n > 1):
+        margin = 1.96 * spread / sqrt(record.n) if spread else 0
         low, high = record.value - margin, record.value + margin
-    if low is None and record.spread is None:
-        low = high = record.value
     return Number(record.value, low, high, record.n, record.unit)
 
 
@@ -243,6 +227,11 @@ class Stored:
     profile: str
     path: str = ""  # the record of the claim at hand, below the profile's results
     again: str = ""  # what writes it, and how long that takes
+
+    @property
+    def file(self) -> Path:
+        """Where the claim's record lies."""
+        return results_root(self.profile) / self.path
 
     @property
     def numbers(self) -> Numbers:
@@ -256,16 +245,6 @@ class Stored:
             raise NotRun(again)
         return Numbers(found, again)
 
-    @property
-    def file(self) -> Path:
-        """Where the claim's record lies."""
-        return results_root(self.profile) / self.path
-
-    @property
-    def side(self) -> int:
-        """Pixels of the side that the profile's networks take."""
-        return training_of(self.profile, "zfnet").spec(2).image_size
-
     def errors(self, name: str, clip: str = "all", views: str = "random") -> list[dict[str, float]]:
         """Return a network's errors in percent with one view, a mapping a seed: `train`, `val1`, `val5`."""
         found = errors_over_seeds(training_of(self.profile, name, clip=clip, views=views))
@@ -273,28 +252,12 @@ class Stored:
             raise self.untrained(name, clip, views)
         return found
 
-    def untrained(self, name: str, clip: str = "all", views: str = "random") -> NotRun:
-        """Say what trains a network, and how long that takes."""
-        command = training_of(self.profile, name, clip=clip, views=views).command
-        return NotRun(f"`{command}`; {self.taking(self.hours(name))}")
-
-    def learning(self, pictures: int) -> str:
-        """Say how long Fig. 3's network takes to learn from so many pictures, reckoned from its own training."""
-        rates = [line["epoch"]["images_per_second"] for line in self.epochs("zfnet", needed=False)]
-        return self.taking(pictures / median(rates) / 3600 if rates else 0)
-
-    def hours(self, name: str) -> float:
-        """Reckon how long a training takes from that of Fig. 3's network and the work of both; 0 if unknown."""
-        seconds = sum(line["epoch"]["seconds"] for line in self.epochs("zfnet", needed=False))
-        own, work = (sum(training_of(self.profile, each).spec(200).macs().values()) for each in (name, "zfnet"))
-        return seconds / 3600 * own / work
-
-    def taking(self, hours: float) -> str:
-        """Say a duration on the machine that trained Fig. 3's network; 0 where it cannot be reckoned."""
-        if not hours:
-            return "no training here to reckon the hours from"
-        length = f"about {hours:.1f} h" if hours >= 0.1 else "minutes"
-        return f"{length} on {self.epochs('zfnet')[-1]['provenance']['device']}"
+    def runs(self, name: str, clip: str = "all") -> list[list[dict[str, Any]]]:
+        """Return the records of all finished trainings of a network, one a seed: a line an epoch."""
+        found = recorded_over_seeds(training_of(self.profile, name, clip=clip))
+        if not found:
+            raise self.untrained(name, clip)
+        return [read_epochs(each.epochs_file) for each in found]
 
     def epochs(self, name: str, clip: str = "all", needed: bool = True) -> list[dict[str, Any]]:
         """Return the record of the first training of a network: a line an epoch. It may be `needed`."""
@@ -303,46 +266,75 @@ class Stored:
             raise self.untrained(name, clip)
         return lines
 
-    def runs(self, name: str, clip: str = "all") -> list[list[dict[str, Any]]]:
-        """Return the records of all finished trainings of a network, one a seed."""
-        found = [
-            read_epochs(each.epochs_file)
-            for each in recorded_over_seeds(training_of(self.profile, name, clip=clip))
-        ]
-        if not found:
-            raise self.untrained(name, clip)
-        return found
+    def untrained(self, name: str, clip: str = "all", views: str = "random") -> NotRun:
+        """Say what trains a network, and how long that takes."""
+        command = training_of(self.profile, name, clip=clip, views=views).command
+        return NotRun(f"`{command}`; {self.taking(self.hours(name))}")
+
+    def hours(self, name: str) -> float:
+        """Reckon how long a training takes from that of Fig. 3's network and the work of both; 0 if unknown."""
+        seconds = sum(line["epoch"]["seconds"] for line in self.epochs("zfnet", needed=False))
+        own, work = (sum(training_of(self.profile, each).spec(200).macs().values()) for each in (name, "zfnet"))
+        return seconds / 3600 * own / work
+
+    def learning(self, pictures: int) -> str:
+        """Say how long Fig. 3's network takes to learn from so many pictures, reckoned from its own training."""
+        rates = [line["epoch"]["images_per_second"] for line in self.epochs("zfnet", needed=False)]
+        return self.taking(pictures / median(rates) / 3600 if rates else 0)
+
+    def taking(self, hours: float) -> str:
+        """Say a duration on the machine that trained Fig. 3's network; 0 where it cannot be reckoned."""
+        if not hours:
+            return "no training here to reckon the hours from"
+        length = f"about {hours:.1f} h" if hours >= 0.1 else "minutes"
+        return f"{length} on {self.epochs('zfnet')[-1]['provenance']['device']}"
 
 
-SIGNS = {">": above, ">=": at_least, "<": below, "<=": lambda number, level: no(above(number, level))}
+SIGNS = {
+    ">": apart,
+    "<": lambda number, level: apart(level, number),
+    ">=": lambda number, level: no(apart(level, number)),
+    "<=": lambda number, level: no(apart(number, level)),
+}
 
 
-def compared(rows: Sequence[Mapping[str, Any]], stored: Stored, **thresholds: float) -> Finding:
-    """Judge by what an entry of the registry asks of each of its numbers: it fails where any asks so."""
-    numbers, holds, fails = {}, [], []
-    known = {"side": stored.side, **thresholds}
+def compared(rows: Sequence[Mapping[str, Any]], stored: Stored, **values: float) -> Finding:
+    """Judge by what an entry of the registry asks of each of its numbers; the head of `claims.toml` says how."""
+    records, numbers, truths = stored.numbers, {}, {"holds": [], "fails": [], "unless": []}
 
-    def asked(condition: str, found: Sequence[Number]) -> list[Truth]:
-        match condition.split(maxsplit=1):
-            case ["rising" | "falling" as way]:
-                return [rising(found if way == "rising" else found[::-1])]
-            case ["all", rest]:
-                return [every(asked(rest, found))]
-            case sign, words:
-                level = prod(known[word] if word in known else float(word) for word in words.split(" * "))
-                return [SIGNS[sign](number, level) for number in found]
+    def level(words: str, other: Number | None) -> Number:
+        if words == "interval":
+            return other
+        known = values | (other._asdict() if other else {})
+        terms = (term.split(" * ") for term in words.split(" + "))
+        return exact(sum(prod(known[word] if word in known else float(word) for word in term) for term in terms))
+
+    def asked(condition: str, found: list[Number], others: list[Number | None]) -> list[Truth]:
+        sign, _, rest = condition.partition(" ")
+        if sign == "all":
+            return [every(asked(rest, found, others))]
+        if sign in ("rising", "falling"):
+            return [rising(found if sign == "rising" else found[::-1])]
+        return [SIGNS[sign](number, level(rest, other)) for number, other in zip(found, others, strict=True)]
 
     for row in rows:
-        places, found = zip(*stored.numbers.each(row["of"], row.get("where", {})), strict=True)
+        where = row.get("where", {})
+        shown, others = records.each(row["of"], **where), [None]
+        found = [number_of(record) for record in shown]
+        if "than" in row:
+            than = {"of": row["of"], **where, **row["than"]}
+            others = [number_of(record) for record in records.each(than.pop("of"), **than)]
         if "exact" in row:
             found = [exact(number.value, number.unit, number.n) for number in found]
-        if "hidden" not in row:
-            names = (row.get("name", "{of}").format(of=row["of"], **place) for place in places)
-            numbers |= zip(names, found, strict=True)
-        holds += asked(row["holds"], found) if "holds" in row else []
-        fails += asked(row["fails"], found) if "fails" in row else []
-    failed = some(fails)
-    return Finding(verdict(every([*holds, failed is not True]), failed if fails else "otherwise"), numbers)
+        for record, number in zip(shown, found, strict=True) if "hidden" not in row else ():
+            numbers[row.get("name", "{of}").format(**record.parameters | {"of": row["of"]})] = number
+        for role in truths.keys() & row.keys():
+            truths[role] += asked(row[role], found, others if "than" in row else others * len(found))
+    failed = some(truths["fails"])
+    prevented = True in (failed, *truths["unless"])
+    return Finding(
+        verdict(every([*truths["holds"], not prevented]), failed if truths["fails"] else "otherwise"), numbers
+    )
 
 
 class Scale(NamedTuple):
@@ -357,21 +349,23 @@ class Scale(NamedTuple):
 SCALES = {"smoke": Scale(128, 6, 3, 16), "tiny": Scale(4000, 50, 9, 200), "paper": Scale(20_000, 50, 9, 300)}
 
 
+def evenly(found: Sequence, count: int) -> list:
+    """Return so many of a sequence, evenly spread over it."""
+    return list(found[:: max(len(found) // count, 1)][:count])
+
+
 class Subject:
     """A network and pictures, both as a profile has them; `seed` is that of every draw and of random weights."""
 
-    def __init__(self, profile: str, seed: int = 0):
-        self.profile, self.seed, self.scale = profile_of(profile).name, seed, SCALES[profile]
+    seed = 0
+
+    def __init__(self, profile: str):
+        self.profile, self.name, self.scale = profile, profile_of(profile).network, SCALES[profile]
 
     @cached_property
     def net(self) -> ConvNet:
         """The profile's network, whole."""
         return network_of(self.profile).eval()
-
-    @cached_property
-    def name(self) -> str:
-        """What it is called."""
-        return profile_of(self.profile).network
 
     @cached_property
     def untrained(self) -> Subject:
@@ -380,7 +374,7 @@ class Subject:
 
     def seen_by(self, net: ConvNet) -> Subject:
         """Return the same pictures with another network."""
-        other = Subject(self.profile, self.seed)
+        other = Subject(self.profile)
         other.net, other.dataset, other.scale, other.rows = net.eval(), self.dataset, self.scale, self.rows
         return other
 
@@ -401,8 +395,8 @@ class Subject:
 
     @property
     def few(self) -> list[int]:
-        """The first of `rows` in the order of the draw, evenly spread over them."""
-        return self.rows[:: max(len(self.rows) // self.scale.few, 1)][: self.scale.few]
+        """As many of them as are looked at more closely."""
+        return evenly(self.rows, self.scale.few)
 
     @property
     def layers(self) -> list[str]:
@@ -414,11 +408,11 @@ class Subject:
         """The strongest units of every map over `rows`."""
         return strongest(self.net.features(), self.dataset, 9, rows=self.rows)
 
-    def units(self, layer: str) -> list[Unit]:
+    def units(self, layer: str, each: int = 0) -> list[Unit]:
         """Return the strongest units of some maps of a layer, drawn by seed; `image` counts in the data set."""
         hits = self.hits[layer]
         maps = drawn_maps(hits, self.scale.maps, self.seed)
-        return [unit for map_ in maps for unit in hits.units(map_)[: self.scale.units]]
+        return [unit for map_ in maps for unit in hits.units(map_)[: each or self.scale.units]]
 
     def squares(self, rows: Sequence[int]) -> Tensor:
         """Return pictures, uint8 [n, 3, short_side, short_side]."""
@@ -434,12 +428,20 @@ class Subject:
 
     def objects(self, rows: Sequence[int]) -> Tensor:
         """Return where the labelled objects are, bool [n, crop, crop]: masks where there are any, else boxes."""
-        return torch.stack([self._object(row) for row in rows])
+        side, found = self.net.preparation.short_side, []
+        for row in rows:
+            sample = self.dataset.sample(row).squared(side)
+            top, left, bottom, right = map(round, sample.box or (0, 0, 0, 0))
+            boxed = torch.zeros(side, side, dtype=torch.bool)
+            boxed[top:bottom, left:right] = True
+            mask = boxed if sample.mask is None else sample.mask
+            found.append(centre_square(mask, self.net.preparation.crop))
+        return torch.stack(found)
 
     @cached_property
     def with_object(self) -> list[int]:
         """The `rows` whose object covers a part of the picture, less than half of it."""
-        return [row for row in self.rows if 0.02 < float(self._object(row).float().mean()) < 0.5]
+        return [row for row in self.rows if 0.02 < float(self.objects([row]).float().mean()) < 0.5]
 
     @cached_property
     def right(self) -> list[int]:
@@ -449,13 +451,3 @@ class Subject:
             answers = probabilities(self.net, self.squares(part.tolist())).argmax(1)
             found |= {*part[answers == labels[part]].tolist()}
         return [row for row in self.with_object if row in found]
-
-    def _object(self, row: int) -> Tensor:
-        preparation = self.net.preparation
-        sample = self.dataset.sample(row).squared(preparation.short_side)
-        mask = sample.mask
-        if mask is None:
-            mask = torch.zeros(preparation.short_side, preparation.short_side, dtype=torch.bool)
-            left, top, right, bottom = (round(edge) for edge in sample.box or (0, 0, 0, 0))
-            mask[top:bottom, left:right] = True
-        return centre_square(mask, preparation.crop)

@@ -20,9 +20,8 @@ from ...deconv import cut, descend
 from ...network import ConvNet
 from ...strongest import patch, strongest
 from ...training import FIGURE_4_OF
-from .. import grouping
+from .. import fig4, grouping
 from ..fig2 import drawn_maps
-from ..fig4 import ALIGNMENT, LARGEST, NEARNESS, PROBE, crossing, projected
 from ..invariance import EXACT, TRANSFORMATIONS, Transformation, invariance, transformed
 from ..sanity import rank_correlation
 from ..setting import at_hand, training_of
@@ -32,12 +31,10 @@ from .evidence import (
     UNTESTABLE,
     Finding,
     Number,
-    Numbers,
     Stored,
     Subject,
     above,
     apart,
-    at_least,
     counted,
     every,
     exact,
@@ -45,99 +42,70 @@ from .evidence import (
     rising,
     verdict,
 )
-from .occlusion import energies
+from .occlusion import energies, maps_of
 
-UPPER = ("conv2", "conv3", "conv4", "conv5")
-
-# ---- what the strongest units of a map share: the records of Fig. 2 in numbers -------------------------------
+# How features develop: the records of Fig. 4.
 
 
-def strong_grouping(stored: Stored, share: float) -> Finding:
-    numbers, alike, many = {}, [], []
-    for name in grouping.DESCRIPTORS:
-        quantities = (grouping.LIKE, grouping.RANDOM, grouping.MORE_THAN_RANDOM)
-        within, random, above_random = (
-            stored.numbers.by("layer", each.format(name), weights="trained") for each in quantities
-        )
-        alike += [above(within[layer], random[layer].value) for layer in UPPER]
-        many += [at_least(above_random[layer], share) for layer in UPPER]
-        numbers |= {f"{layer}, {name}: maps above the 95 % level": above_random[layer] for layer in UPPER}
-    return Finding(verdict(every(alike + many), False in alike), numbers)
-
-
-def class_specific(stored: Stored) -> Finding:
-    kinds = ("trained", "untrained")
-    trained, untrained = (stored.numbers.by("layer", grouping.ENTROPY, weights=each) for each in kinds)
-    falls, anyway = (every(apart(by[a], by[b]) for a, b in pairwise(UPPER[:3])) for by in (trained, untrained))
-    numbers = {layer: trained[layer] for layer in UPPER}
-    numbers |= {f"{layer}, random weights": untrained[layer] for layer in UPPER}
-    numbers["by chance"] = stored.numbers.one(grouping.CHANCE, weights="trained")
-    fails = apart(trained["conv3"], trained["conv4"]) is False
-    return Finding(verdict(every([falls, anyway is not True]), fails), numbers)
-
-
-# ---- how features develop: the records of Fig. 4 -------------------------------------------------------------
-
-
-def _crossings(found: Numbers, level: float) -> dict[str, dict[str, Number]]:
+def _crossings(stored: Stored, level: float) -> dict[str, dict[str, Number]]:
     """Return by what is compared and layer the percent of the training from which on it stays at a level."""
-    crossings = {}
-    for what, quantity in {"answers": ALIGNMENT, "projections": NEARNESS}.items():
-        for layer in found.by("layer", ALIGNMENT):
+    found, crossings = stored.numbers, {}
+    for what, quantity in {"answers": fig4.ALIGNMENT, "projections": fig4.NEARNESS}.items():
+        for layer in found.by("layer", fig4.ALIGNMENT):
             curve = found.by("epoch", quantity, layer=layer)
-            epoch = crossing(list(curve), [number.value for number in curve.values()], level)
+            epoch = fig4.crossing(list(curve), [number.value for number in curve.values()], level)
             crossings.setdefault(what, {})[layer] = exact(100 * epoch / FIGURE_4_OF, "%")
     return crossings
 
 
 def converge_early(stored: Stored, level: float, early: float) -> Finding:
-    crossings = _crossings(stored.numbers, level)
-    numbers = {f"{layer}, {what}": crossings[what][layer] for layer in ("conv1", "conv2") for what in crossings}
+    found = _crossings(stored, level)
+    numbers = {f"{layer}, {what}": found[what][layer] for layer in ("conv1", "conv2") for what in found}
     return Finding(verdict(all(number.value <= early for number in numbers.values())), numbers)
 
 
 def develop_late(stored: Stored, level: float, late: float) -> Finding:
-    crossings = _crossings(stored.numbers, level)
-    curves = [[number.value for number in found.values()] for found in crossings.values()]
+    found = _crossings(stored, level)
+    curves = [[number.value for number in by_layer.values()] for by_layer in found.values()]
     rises = [curve == sorted(curve) and curve[-1] > curve[0] for curve in curves]
-    after = [found["conv5"].value > late for found in crossings.values()]
-    numbers = {f"{layer}, {what}": number for what, found in crossings.items() for layer, number in found.items()}
+    after = [by_layer["conv5"].value > late for by_layer in found.values()]
+    numbers = {f"{layer}, {what}": number for what, by in found.items() for layer, number in by.items()}
     return Finding(verdict(all(rises + after), not any(after) or not any(rises)), numbers)
 
 
 def jumps(stored: Stored, changed: float, few: float) -> Finding:
-    found = stored.numbers
-    by_layer = found.by("layer", LARGEST)
-    same, other = (found.by("layer", "median cosine", kind=kind) for kind in ("same unit", "other picture"))
+    by_layer = stored.numbers.by("layer", fig4.LARGEST)
+    same, other = (
+        stored.numbers.by("layer", "median cosine", kind=kind) for kind in ("same unit", "other picture")
+    )
     steps = [number.n for number in by_layer.values()]
     mean = float(np.average([number.value for number in by_layer.values()], weights=steps))
-    numbers = {"all layers": exact(mean, "%", sum(steps) // 10)} | by_layer
     distinct = all(same[layer].value > other[layer].value for layer in by_layer)
+    numbers = {"all layers": exact(mean, "%", sum(steps) // 10)} | by_layer
     return Finding(verdict(mean >= changed and distinct, mean < few), numbers)
 
 
 def until_converged(stored: Stored, begin: int) -> Finding:
     gains = {}
     for layer in ("conv1", "conv2", "conv5", "fc6", "fc7"):
-        curve = stored.numbers.by("epoch", PROBE, layer=layer)
+        curve = stored.numbers.by("epoch", fig4.PROBE, layer=layer)
         before, after = curve[begin], curve[max(curve)]
         # Twice the error of the difference of two shares.
         margin = 2 * sqrt(sum(each.value * (100 - each.value) / each.n for each in (before, after)))
         gain = after.value - before.value
         gains[layer] = Number(gain, gain - margin, gain + margin, after.n, "points")
-    lower, upper = ([above(gains[layer], 0) for layer in each] for each in (list(gains)[:2], list(gains)[2:]))
-    holds = every([*upper, *(gained is not True for gained in lower)])
+    first, second, *upper = (above(gain, 0) for gain in gains.values())
+    holds = every([*upper, first is not True, second is not True])
     return Finding(verdict(holds, all(gained is False for gained in upper)), gains)
 
 
-# ---- the background ------------------------------------------------------------------------------------------
+# What lies in the background.
 
 EXCESS = 0.2  # of the energy outside the object over the area there, as shares, to look at the background
 BACKGROUND, BEYOND = "maps on the background", "energy outside less area"
 
 
 def background(at: Subject) -> Iterator[Number]:
-    """Measure how much of the energy of the top layer's projections lies outside the object, map by map."""
     subjects = {0: at}  # and further trainings where they are at hand; `smoke` trains none for this
     for seed in range(1, SEEDS if at.profile != "smoke" else 1):
         if net := at_hand(training_of(at.profile, "zfnet", seed)):
@@ -153,6 +121,18 @@ def background(at: Subject) -> Iterator[Number]:
     yield measured(f"{BACKGROUND}, random weights", 100.0 * (control > EXCESS), "%")
 
 
+def outside_shares(at: Subject, maps: Sequence[int]) -> dict[int, float]:
+    """Return by map of the top layer the median share of energy outside the object, less that of the area."""
+    shares = {}
+    for map_ in maps:
+        units = at.hits[at.layers[-1]].units(map_)
+        placed, x = at.pictures_of(units)
+        energy, outside = energies(at, x, placed), ~at.objects([unit.image for unit in units])
+        share = (energy * outside).sum((1, 2)) / energy.sum((1, 2))
+        shares[map_] = float(np.median((share - outside.float().mean((1, 2))).numpy()))
+    return shares
+
+
 def background_feature(stored: Stored, maps: int) -> Finding:
     found = stored.numbers
     counts = found.by("seed", BACKGROUND)
@@ -164,26 +144,14 @@ def background_feature(stored: Stored, maps: int) -> Finding:
     return Finding(verdict(every([*enough, len(counts) > 1 or None]), not any(enough)), numbers, note)
 
 
-def outside_shares(at: Subject, maps: Sequence[int]) -> dict[int, float]:
-    """Return by map of the top layer the median share of energy outside the object, less that of the area."""
-    hits, shares = at.hits[at.layers[-1]], {}
-    for map_ in maps:
-        units, x = at.pictures_of(hits.units(map_))
-        energy, outside = energies(at, x, units), ~at.objects([unit.image for unit in hits.units(map_)])
-        share = (energy * outside).sum((1, 2)) / energy.sum((1, 2))
-        shares[map_] = float(np.median((share - outside.float().mean((1, 2))).numpy()))
-    return shares
-
-
-# ---- the hierarchy -------------------------------------------------------------------------------------------
+# The hierarchy of features.
 
 
 def growing(at: Subject) -> Iterator[Number]:
-    """Measure projections layer by layer: how far they reach, of how many edges and maps beneath they consist."""
     for weights, subject in (("trained", at), ("untrained", at.untrained)):
         for layer in at.layers:
             place = {"layer": layer, "weights": weights}
-            shown = projected(subject.net, at.dataset, subject.units(layer)).numpy()
+            shown = fig4.projected(subject.net, at.dataset, subject.units(layer)).numpy()
             extents = np.array([grouping.extent(each) for each in shown])
             field = min(receptive_field(at.net.spec, layer).size, at.net.preparation.crop)
             yield measured("side of the square that holds 90 %", extents, "pixels", **place)
@@ -200,8 +168,6 @@ def edge_pieces(projection: np.ndarray) -> int:
     smooth = gaussian(np.asarray(projection, float), 0.7, channel_axis=0)
     down, across = np.gradient(smooth, axis=(1, 2))
     strength = np.sqrt((down**2 + across**2).sum(0))
-    if not strength.any():
-        return 0
     angle = 0.5 * np.arctan2(2 * (down * across).sum(0), (across**2 - down**2).sum(0))
     direction = np.round(angle / (np.pi / 4)).astype(int) % 4
     pieces = np.where(strength > 0.25 * strength.max(), direction + 1, 0)
@@ -212,20 +178,19 @@ def edge_pieces(projection: np.ndarray) -> int:
 def maps_beneath(at: Subject, layer: str, beneath: str) -> list[float]:
     """Return unit by unit how many maps of the layer beneath take part in its projection: (sum e)^2 / sum e^2."""
     found = []
-    for _, trace, signal in traces(at, at.units(layer)[:: at.scale.units]):
+    for _, trace, signal in traces(at, at.units(layer, 1)):
         energy = descend(trace, layer, signal)[beneath].square().sum((2, 3))
         found += (energy.sum(1).square() / energy.square().sum(1)).tolist()
     return found
 
 
-# ---- objects and their poses ---------------------------------------------------------------------------------
+# Objects and their poses.
 
 WINDOW, COVERED = "window of layer 5", "object within the square that holds 90 %"
 VARIATION = "variation in pixels over that in layer 5"
 
 
 def objects(at: Subject) -> Iterator[Number]:
-    """On pictures larger than all windows: what of objects layer 5 covers, and how maps vary in pixels."""
     large = at.seen_by(at.net.features(side=max(224, at.net.preparation.crop)))
     top, side = large.layers[-1], large.net.preparation.crop
     yield counted(WINDOW, receptive_field(large.net.spec, top).size / side, 1, "of the picture")
@@ -234,22 +199,12 @@ def objects(at: Subject) -> Iterator[Number]:
         yield measured(VARIATION, pose_variation(large, layer), "times", layer=layer)
 
 
-def objects_with_pose(stored: Stored, covered: float) -> Finding:
-    found = stored.numbers
-    coverage, by_layer = found.one(COVERED), found.by("layer", VARIATION)
-    numbers = {COVERED: coverage} | {f"{layer}: {VARIATION}": number for layer, number in by_layer.items()}
-    if found.one(WINDOW).value >= 1:
-        return Finding(UNTESTABLE, numbers, "Layer 5's window covers the picture.")
-    return Finding(verdict(every([above(coverage, covered), rising(by_layer.values())])), numbers)
-
-
 def coverage(at: Subject, layer: str) -> np.ndarray:
     """Return unit by unit the percentage of the object in the smallest square with 90 % of its projection."""
     shares = []
     for unit in at.units(layer):
         placed, x = at.pictures_of([unit])
-        energy = energies(at, x, placed)[0].double().numpy()
-        side, top, left = grouping.smallest_square(energy)
+        side, top, left = grouping.smallest_square(energies(at, x, placed)[0].double().numpy())
         inside = at.objects([unit.image])[0]
         shares.append(float(inside[top : top + side, left : left + side].sum() / inside.sum()))
     return 100 * np.array(shares)  # NaN where no object is marked
@@ -257,15 +212,14 @@ def coverage(at: Subject, layer: str) -> np.ndarray:
 
 def pose_variation(at: Subject, layer: str) -> np.ndarray:
     """Return for half of the maps how their patches vary in pixels, over how what layer 5 answers there varies."""
-    pixels, features, units = [], [], at.units(layer)
-    units = units[: max(at.scale.maps // 2, 2) * at.scale.units]
-    top = at.layers[-1]
+    pixels, features, top = [], [], at.layers[-1]
+    units = at.units(layer)[: max(at.scale.maps // 2, 2) * at.scale.units]
     own, field = receptive_field(at.net.spec, layer), receptive_field(at.net.spec, top)
     for part, trace, _ in traces(at, units, top):
         for x, maps, unit in zip(trace.x, trace[top].maps, part, strict=True):
             box = own.box(unit.row, unit.column)
-            patch = F.interpolate(cut(x, box)[None], (24, 24), mode="bilinear", antialias=True)
-            pixels.append(patch.flatten().numpy())
+            seen = F.interpolate(cut(x, box)[None], (24, 24), mode="bilinear", antialias=True)
+            pixels.append(seen.flatten().numpy())
             # The field of layer 5 that is nearest to the middle of the patch.
             middles = ((box.top + box.bottom) / 2, (box.left + box.right) / 2)
             places = (round((middle - field.offset - field.size / 2) / field.stride) for middle in middles)
@@ -280,20 +234,30 @@ def variation(values: np.ndarray, maps: np.ndarray) -> np.ndarray:
     """Return the mean distance of each map's vectors [n, d], in the mean distance of vectors of different maps."""
     vectors = torch.from_numpy(values).double()
     distances = torch.cdist(vectors, vectors, compute_mode=EXACT).numpy()
-    within = []
-    for map_ in np.unique(maps):
-        own = distances[np.ix_(maps == map_, maps == map_)]
-        within.append(own.sum() / max(own.size - len(own), 1))
+    own = [distances[np.ix_(maps == map_, maps == map_)] for map_ in np.unique(maps)]
+    within = [each.sum() / max(each.size - len(each), 1) for each in own]
     return np.array(within) / distances[maps[:, None] != maps[None]].mean()
 
 
-# ---- what layers answer to stimuli and scrambled textures ----------------------------------------------------
+def objects_with_pose(stored: Stored, covered: float) -> Finding:
+    found = stored.numbers
+    coverage, by_layer = found.one(COVERED), found.by("layer", VARIATION)
+    numbers = {COVERED: coverage} | {f"{layer}: {VARIATION}": number for layer, number in by_layer.items()}
+    if found.one(WINDOW).value >= 1:
+        return Finding(UNTESTABLE, numbers, "Layer 5's window covers the picture.")
+    return Finding(verdict(every([above(coverage, covered), rising(by_layer.values())])), numbers)
+
+
+# What layers answer to stimuli and scrambled textures: prepared pictures, in which 0 is grey.
 
 MADE = "stimuli made in code"  # what records say of the pictures
+CONTRAST = 60.0  # their root mean square, in grey levels: about that of photographs less their mean
+FREQUENCIES = (1 / 32, 1 / 16, 1 / 8, 1 / 4)  # of the gratings, in cycles a pixel
+COLOURS = ((1, -1, 0), (-1, -1, 2), (2, -1, -1), (-1, 2, -1))  # differences of colour without one of brightness
+OCTAVES, ORIENTATIONS = 3, 4  # whose statistics a scrambled texture keeps: octaves from 1/4 cycle a pixel downwards
 
 
 def probed(at: Subject) -> Iterator[Number]:
-    """Show gratings, corners and coloured edges to layer 2, and scrambled textures to layers 2 to 4."""
     side = at.net.preparation.crop
     for weights, net in (("trained", at.net), ("untrained", at.untrained.net)):
         shown = (answers(net, at.layers[1], made(side)).amax(0) for made in (gratings, corners, colour_edges))
@@ -303,13 +267,13 @@ def probed(at: Subject) -> Iterator[Number]:
         yield found._replace(data=MADE)
     size = min(receptive_field(at.net.spec, at.layers[2]).size, side)
     for layer in at.layers[1:4]:
-        kept = {}
-        for place, unit in enumerate(unit for i, unit in enumerate(at.units(layer)) if i % at.scale.units < 2):
-            box = receptive_field(at.net.spec, layer).box(unit.row, unit.column)
+        kept, field = {}, receptive_field(at.net.spec, layer)
+        for place, unit in enumerate(at.units(layer, 2)):
+            box = field.box(unit.row, unit.column)
             middles = (box.top + box.bottom) // 2, (box.left + box.right) // 2
             top, left = (min(max(middle - size // 2, 0), side - size) for middle in middles)
-            x = at.x([unit.image])
-            square, views = (..., slice(top, top + size), slice(left, left + size)), torch.zeros(2, *x.shape[1:])
+            x, square = at.x([unit.image]), (..., slice(top, top + size), slice(left, left + size))
+            views = torch.zeros(2, *x.shape[1:])
             views[0][square] = x[0][square]
             views[1][square] = scrambled(x, (top, left), size, seed=at.seed + place)[0]
             before, after = answers(at.net, layer, views)[:, unit.map].tolist()
@@ -320,17 +284,7 @@ def probed(at: Subject) -> Iterator[Number]:
 
 def answers(net: ConvNet, layer: str, x: Tensor) -> Tensor:
     """Return the largest activation of each map of a layer in each prepared picture [n, maps]."""
-    part = net.features(layer)
-    with torch.inference_mode():
-        return torch.cat([part.trace(each)[layer].maps.amax((2, 3)) for each in x.split(32)])
-
-
-# ---- stimuli: prepared pictures, in which 0 is grey ----------------------------------------------------------
-
-CONTRAST = 60.0  # their root mean square, in grey levels: about that of photographs less their mean
-FREQUENCIES = (1 / 32, 1 / 16, 1 / 8, 1 / 4)  # of the gratings, in cycles a pixel
-COLOURS = ((1, -1, 0), (-1, -1, 2), (2, -1, -1), (-1, 2, -1))  # differences of colour without one of brightness
-OCTAVES, ORIENTATIONS = 3, 4  # whose statistics a scrambled texture keeps: octaves from 1/4 cycle a pixel downwards
+    return torch.cat([maps_of(net, layer, part).amax((2, 3)) for part in x.split(32)])
 
 
 def grating(side: int, frequency: float, angle: float, phase: float) -> Tensor:
@@ -389,9 +343,15 @@ def scrambled(pictures: Tensor, corner: tuple[int, int], side: int, rounds: int 
     whole = torch.einsum("nac,nchw->nahw", axes, pictures - middle)
     pixels, *wanted = (each[square].flatten(2).sort(-1).values for each in (whole, *bands(whole)))
     noise = torch.randn(whole[square].shape, generator=torch.Generator().manual_seed(seed))
-    texture = _matched(noise, pixels)
+
+    def matched(values: Tensor, histogram: Tensor) -> Tensor:
+        """Give values [n, 3, h, w] a histogram [n, 3, h * w], keeping their order."""
+        order = values.flatten(2).argsort(-1)
+        return torch.empty_like(histogram).scatter_(2, order, histogram).view_as(values)
+
+    texture = matched(noise, pixels)
     for _ in range(rounds):
-        texture = _matched(together([*map(_matched, bands(texture), wanted)]), pixels)
+        texture = matched(together([*map(matched, bands(texture), wanted)]), pixels)
     return torch.einsum("nac,nahw->nchw", axes, texture) + middle
 
 
@@ -417,60 +377,49 @@ def bank(height: int, width: int) -> Tensor:
     octaves = [np.log2(np.maximum(radius, 1e-9) * 2 ** (octave + 2)) for octave in range(OCTAVES + 1)]
     low = [np.cos(pi / 2 * np.clip(octave, 0, 1)) for octave in octaves]
     found = [np.sqrt(1 - low[0] ** 2)]
-    for wide, narrow in pairwise(low):
+    for (wide, narrow), turn in product(pairwise(low), range(ORIENTATIONS)):
         ring = np.sqrt(np.maximum(wide**2 - narrow**2, 0))
-        for turn in range(ORIENTATIONS):
-            across_edges = np.cos(angle - pi * turn / ORIENTATIONS) ** 3
-            found.append(1j * ring * across_edges / sqrt(1.25))  # cos^6 over four directions adds up to 1.25
+        across_edges = np.cos(angle - pi * turn / ORIENTATIONS) ** 3
+        found.append(1j * ring * across_edges / sqrt(1.25))  # cos^6 over four directions adds up to 1.25
     return torch.from_numpy(np.stack([*found, low[-1]])).to(torch.complex64)
 
 
-def _matched(values: Tensor, histogram: Tensor) -> Tensor:
-    """Give values [n, 3, h, w] a histogram [n, 3, h * w], keeping their order."""
-    order = values.flatten(2).argsort(-1)
-    return torch.empty_like(histogram).scatter_(2, order, histogram).view_as(values)
+# What stays when pictures are moved: 1 to 16 of 112 pixels, 0.8 to 1.25 times, to 30 degrees; and how far they are
+# moved to look for the strongest units again.
 
-
-# ---- what stays when pictures are moved ----------------------------------------------------------------------
-
-# How far pictures are moved: 1 to 16 of 112 pixels, 0.8 to 1.25 times, to 30 degrees; and how far to look for the
-# strongest units again.
 STEPS = {
     "shift": tuple(sign * pixels / 112 for pixels in (1, 2, 4, 8, 16) for sign in (-1, 1)),
     "scale": (0.8, 0.9, 1.1, 1.25),
     "turn": (-30.0, -20.0, -10.0, 10.0, 20.0, 30.0),
 }
 MOVES = {"shift": 8 / 112, "scale": 1.25, "turn": 20.0}
-
 INDEX, RANKS = "index of invariance", "rank correlation of the index with the layer"
 MORE = "rises more than with random weights"
 
 
 def moved(at: Subject) -> Iterator[Number]:
-    """Move pictures; measure how much stays of every layer's features, and of the strongest units."""
     pictures = list(at.squares(at.few[: max(at.scale.few // 4, 2)]))
     ways = [replace(each, steps=STEPS[each.way]) for each in TRANSFORMATIONS]
     ours, control = (indices(net, pictures, ways) for net in (at.net, at.untrained.net))
     for way, index in ours.items():
-        *_, top = index
+        first, *_, top = index
         for layer, values in index.items():
             yield measured(INDEX, values, layer=layer, way=way)
             yield measured("with random weights", control[way][layer], layer=layer, way=way)
         yield correlation(np.stack([*index.values()], 1), at.seed, way)
-        rises = [each[top] - each[at.layers[0]] for each in (index, control[way])]
+        rises = [each[top] - each[first] for each in (index, control[way])]
         yield measured(MORE, rises[0] - rises[1], way=way)
     for layer in at.layers:
-        units = at.units(layer)[:: at.scale.units]
+        units = at.units(layer, 1)
         squares, maps = at.squares([unit.image for unit in units]), [unit.map for unit in units]
-
-        def maxima(squares: Tensor, layer=layer, maps=maps) -> np.ndarray:
-            return answers(at.net, layer, at.net.prepare(squares))[range(len(maps)), maps].numpy()
-
-        before = maxima(squares)
+        views = {"": squares}
         for way, step in MOVES.items():
-            views = torch.stack([transformed(each, at.net.preparation, **{way: step}) for each in squares])
-            kept = 100 * (maxima(views) / before)
-            yield measured("maximum kept", kept, "%", np.median, layer=layer, way=way)
+            views[way] = torch.stack([transformed(each, at.net.preparation, **{way: step}) for each in squares])
+        before, *after = (
+            answers(at.net, layer, at.net.prepare(each))[range(len(maps)), maps] for each in views.values()
+        )
+        for way, maxima in zip(MOVES, after, strict=True):
+            yield measured("maximum kept", 100 * (maxima / before).numpy(), "%", np.median, layer=layer, way=way)
 
 
 def indices(net: ConvNet, pictures: Sequence[Tensor], ways: Sequence[Transformation]) -> dict[str, dict]:
@@ -504,13 +453,12 @@ def invariance_grows(stored: Stored, level: float, least: int) -> Finding:
     return Finding(verdict(holds, fails), numbers)
 
 
-# ---- section 6: maps beside random directions ----------------------------------------------------------------
+# Section 6: maps beside random directions.
 
 ALIKE, LABELS, COMBINED = "patches of a map, {}: mean cosine", "entropy of the labels of the nine", "combined"
 
 
 def coherent(at: Subject) -> Iterator[Number]:
-    """Compare what excites maps with what excites maps of random weights and random combinations of maps."""
     for layer in at.layers[2:]:
         mixed = combined(at.net, layer, at.scale.maps, at.seed)
         ranked = {
@@ -554,7 +502,7 @@ def combined(net: ConvNet, layer: str, count: int, seed: int = 0) -> ConvNet:
 def far_from_random(stored: Stored) -> Finding:
     maps = {"trained": "maps", "untrained": "maps with random weights", COMBINED: "random combinations of maps"}
     numbers, leads = {}, {"untrained": [], COMBINED: []}
-    for layer in UPPER[1:]:
+    for layer in ("conv3", "conv4", "conv5"):
         alike, labels = (stored.numbers.by("of", what, layer=layer) for what in (ALIKE.format("shape"), LABELS))
         for of, truths in leads.items():
             truths += [apart(alike["trained"], alike[of]), apart(labels[of], labels["trained"])]

@@ -15,9 +15,10 @@ from torch.nn import functional as F
 
 from ...architecture import Box, Unit, input_window
 from ...deconv import cut, deconv_units, strongest_unit
+from ...network import ConvNet
 from ...occlusion import Occlusion, occlude
 from ..sanity import rank_correlation
-from .evidence import Finding, Number, Stored, Subject, above, at_least, below, every, measured, some, verdict
+from .evidence import Number, Subject, evenly, measured
 
 BATCH = 16
 
@@ -40,8 +41,7 @@ def covered(at: Subject) -> list[Covered]:
     for row in at.right[: at.scale.few]:
         x = at.x([row])
         seen = occlude(at.net, x[0], int(at.dataset.labels[row]), *square_of(x))
-        with torch.inference_mode():
-            maps = at.net.features(layer).trace(x)[layer].maps[0]
+        maps = maps_of(at.net, layer, x)[0]
         activity = 1 - seen.activity.flatten() / float(maps[seen.map].sum())
         log = seen.probability.flatten().clamp(min=1e-9).log()
         energy = energies(at, x, [Unit(0, layer, *strongest_unit(maps, seen.map))])[0]
@@ -51,51 +51,40 @@ def covered(at: Subject) -> list[Covered]:
     return found
 
 
-class Contribution(NamedTuple):
-    """How the losses of one unit go with what lies under the square: rank correlations over its places."""
-
-    projection: float  # with the energy of its own projection
-    edges: float  # with that of the picture's gradient
-    exchanged: float  # with that of the next unit's projection
-    hit: bool  # whether the square of the largest loss, grown by half a side, covers the place with most energy
-
-
 @lru_cache(4)
-def contributions(at: Subject, layer: str, count: int) -> list[Contribution]:
-    """Cover pictures place by place and follow strong units of a layer, each in its own picture."""
-    found, (units, x) = [], at.pictures_of(evenly(at.units(layer), count))
+def contributions(at: Subject, layer: str) -> dict[str, np.ndarray]:
+    """Cover pictures place by place and follow strong units of a layer, each in its own picture.
+
+    By unit: the rank correlations, over places, of its losses with the energy under the square of its `projection`,
+    of the picture's `edges` and of the next unit's projection (`exchanged`), and whether the square of the largest
+    loss, grown by half a side, is a `hit`: covers the place with most energy.
+    """
+    units, x = at.pictures_of(evenly(at.units(layer), at.scale.few))
     size, stride = square_of(x)
-    corners = list(product(range(0, x.shape[-1] - size + 1, stride), repeat=2))
-    shown = energies(at, x, units)
+    corners = np.array([*product(range(0, x.shape[-1] - size + 1, stride), repeat=2)])
+    shown, found = energies(at, x, units), {name: [] for name in ("projection", "edges", "exchanged", "hit")}
     for i, unit in enumerate(units):
         field = input_window(at.net.spec, layer, unit.row, unit.column, *x.shape[2:])
-        places = [
-            place
-            for place, (top, left) in enumerate(corners)
-            if field.top - size < top < field.bottom and field.left - size < left < field.right
-        ]
-        views = torch.cat([x[i : i + 1], covered_at(x[i], [corners[place] for place in places], size)])
+        reached = (corners > (field.top - size, field.left - size)) & (corners < (field.bottom, field.right))
+        places = reached.all(1)
+        views = torch.cat([x[i : i + 1], covered_at(x[i], corners[places], size)])
         values = activations(at, views, [unit] * len(views))
         losses = (values[0] - values[1:]).numpy()
         edges = torch.from_numpy(sobel(x[i].mean(0).numpy()) ** 2)
-        under = (
-            F.avg_pool2d(each[None].double(), size, stride).flatten() for each in (shown[i], edges, shown[i - 1])
-        )
-        alike = (rank_correlation(losses, each.numpy()[places] * size**2) for each in under)
+        for name, energy in (("projection", shown[i]), ("edges", edges), ("exchanged", shown[i - 1])):
+            under = F.avg_pool2d(energy[None].double(), size, stride).flatten().numpy()[places]
+            found[name].append(rank_correlation(losses, under * size**2))
         peak = np.unravel_index(smoothed(shown[i]).argmax(), shown[i].shape)
-        lowest = corners[places[losses.argmax()]]
-        hit = max(abs(corner + size / 2 - place) for corner, place in zip(lowest, peak, strict=True)) <= size
-        found.append(Contribution(*alike, bool(hit)))
-    return found
+        found["hit"].append(np.abs(corners[places][losses.argmax()] + size / 2 - peak).max() <= size)
+    return {name: np.array(values) for name, values in found.items()}
 
 
-def evidence_ratios(at: Subject, layer: str) -> list[float]:
+def evidence_ratios(at: Subject, layer: str) -> np.ndarray:
     """Return picture by picture how much more energy projections have on the class's evidence than elsewhere."""
     ratios = []
     for one in covered(at):
         x = at.x([one.row])
-        with torch.inference_mode():
-            maps = at.net.features(layer).trace(x)[layer].maps[0]
+        maps = maps_of(at.net, layer, x)[0]
         chosen = maps.flatten(1).amax(1).argsort(descending=True)[:4].tolist()
         energy = smoothed(energies(at, x, [Unit(0, layer, *strongest_unit(maps, map_)) for map_ in chosen]).mean(0))
         losses = torch.from_numpy(one.probability).view(1, 1, *one.seen.activity.shape).float()
@@ -103,7 +92,19 @@ def evidence_ratios(at: Subject, layer: str) -> list[float]:
         edges = gaussian(sobel(x[0].mean(0).numpy()).astype(float), sigma=2)
         # The evidence is the fifth of the picture where the class loses most.
         ratios.append(matched_ratio(energy, evidence > np.quantile(evidence, 0.8), edges))
-    return ratios
+    return np.array(ratios)
+
+
+def maps_of(net: ConvNet, layer: str, x: Tensor) -> Tensor:
+    """Return a layer's rectified maps of prepared pictures [n, maps, rows, columns]."""
+    return net.features(layer).trace(x)[layer].maps
+
+
+def activations(at: Subject, x: Tensor, units: Sequence[Unit]) -> Tensor:
+    """Return the activation of unit i, all of one layer, in picture i."""
+    places = torch.tensor([unit[2:] for unit in units]).split(BATCH)
+    parts = zip(places, x.split(BATCH), strict=True)
+    return torch.cat([maps_of(at.net, units[0].layer, x)[torch.arange(len(x)), *places.T] for places, x in parts])
 
 
 def square_of(x: Tensor) -> tuple[int, int]:
@@ -111,27 +112,12 @@ def square_of(x: Tensor) -> tuple[int, int]:
     return max(round(1 / 5 * x.shape[-1]), 2), max(round(1 / 14 * x.shape[-1]), 1)
 
 
-def evenly(units: list[Unit], count: int) -> list[Unit]:
-    """Return so many units, evenly drawn."""
-    return units[:: max(len(units) // count, 1)][:count]
-
-
-def covered_at(x: Tensor, corners: Sequence[tuple[int, int]], size: int) -> Tensor:
+def covered_at(x: Tensor, corners: Sequence[Sequence[int]], size: int) -> Tensor:
     """Return a picture [3, H, W] once for every corner, with a grey square there."""
     views = x.repeat(len(corners), 1, 1, 1).contiguous(memory_format=torch.channels_last)
     for view, (top, left) in zip(views, corners, strict=True):
         view[:, top : top + size, left : left + size] = 0
     return views
-
-
-def activations(at: Subject, x: Tensor, units: Sequence[Unit]) -> Tensor:
-    """Return the activation of unit i in picture i."""
-    net, found = at.net.features(units[0].layer), []
-    for start in range(0, len(x), BATCH):
-        with torch.inference_mode():
-            maps = net.trace(x[start : start + BATCH])[units[0].layer].maps
-        found += [maps[i, unit.map, unit.row, unit.column] for i, unit in enumerate(units[start : start + BATCH])]
-    return torch.stack(found)
 
 
 def energies(at: Subject, x: Tensor, units: Sequence[Unit]) -> Tensor:
@@ -168,7 +154,6 @@ def matched_ratio(values: np.ndarray, inside: np.ndarray, edges: np.ndarray) -> 
 
 
 def object_covered(at: Subject) -> Iterator[Number]:
-    """Compare what the class loses where the square lies on the object and where it does not."""
     from sklearn.metrics import roc_auc_score
 
     differences, areas = [], []
@@ -183,38 +168,33 @@ def object_covered(at: Subject) -> Iterator[Number]:
 
 
 def object_alone(at: Subject) -> Iterator[Number]:
-    """Show the object alone and the background alone, on grey and on blur; count what single squares flip."""
     labels = torch.as_tensor(at.dataset.labels)
-    for fill in ("grey", "blur"):
-        for shown in ("both", "object", "background"):
-            right = []
-            for part in torch.tensor(at.with_object).split(64):
-                x, inside = at.x(part.tolist()), at.objects(part.tolist())[:, None]
-                if shown != "both":
-                    ground = blurred(x) if fill == "blur" else torch.zeros_like(x)
-                    x = torch.where(inside if shown == "object" else ~inside, x, ground)
-                right += (_answers(at, x) == labels[part]).tolist()
-            yield measured("accuracy", 100 * np.array(right), "%", shown=shown, fill=fill)
+    for fill, shown in product(("grey", "blur"), ("both", "object", "background")):
+        right = []
+        for part in torch.tensor(at.with_object).split(64):
+            x, inside = at.x(part.tolist()), at.objects(part.tolist())[:, None]
+            if shown != "both":
+                ground = blurred(x) if fill == "blur" else torch.zeros_like(x)
+                x = torch.where(inside if shown == "object" else ~inside, x, ground)
+            right += (_answers(at, x) == labels[part]).tolist()
+        yield measured("accuracy", 100 * np.array(right), "%", shown=shown, fill=fill)
     flips = np.array([(one.seen.label != one.seen.target).float().mean().item() for one in covered(at)])
     yield measured("pictures flipped by some square", 100 * (flips > 0), "%")
     yield measured("places that flip, where any does", 100 * flips[flips > 0], "%")
 
 
-def local_structure(stored: Stored, times: float, flipped: float, places: float) -> Finding:
-    found, numbers, holds, no_worse = stored.numbers, {}, [], []
-    for fill in ("grey", "blur"):
-        right = found.by("shown", "accuracy", fill=fill)
-        numbers |= {f"{shown}, {fill}: right": number for shown, number in right.items()}
-        holds.append(at_least(right["object"], times * right["background"].high))
-        no_worse.append(below(right["object"], right["background"].value))
-    numbers["pictures flipped"] = found.one("pictures flipped by some square")
-    numbers["places that flip"] = found.one("places that flip, where any does")
-    holds += [above(numbers["pictures flipped"], flipped), below(numbers["places that flip"], places)]
-    return Finding(verdict(every(holds), some(no_worse)), numbers)
+def blurred(x: Tensor, side: int = 33) -> Tensor:
+    """Average over squares, rows first and then columns; beyond the edge nothing counts."""
+    rows = F.avg_pool2d(x, (side, 1), 1, (side // 2, 0), count_include_pad=False)
+    return F.avg_pool2d(rows, (1, side), 1, (0, side // 2), count_include_pad=False)
+
+
+@torch.inference_mode()
+def _answers(at: Subject, x: Tensor) -> Tensor:
+    return at.net(x.contiguous(memory_format=torch.channels_last)).argmax(1)
 
 
 def two_objects(at: Subject) -> Iterator[Number]:
-    """Set two pictures and two pieces of background side by side; cover one that the network names."""
     pairs = np.random.default_rng(at.seed).choice(at.right, (20 * at.scale.few, 2))
     labels, turned = torch.as_tensor(at.dataset.labels), {"object": [], "background": []}
     for part in np.array_split(pairs, max(len(pairs) // 64, 1)):
@@ -229,25 +209,10 @@ def two_objects(at: Subject) -> Iterator[Number]:
         yield measured("answers turned to the other object", 100 * np.array(found, float), "%", covered=what)
 
 
-def flips_to_other(stored: Stored, share: float, times: float, near: float) -> Finding:
-    found = stored.numbers.by("covered", "answers turned to the other object")
-    turned, control = found["object"], found["background"]
-    holds = every([above(turned, share), at_least(turned, times * control.high)])
-    numbers = {f"{what} covered": number for what, number in found.items()}
-    return Finding(verdict(holds, below(turned, near * control.value + 1)), numbers)
-
-
-def blurred(x: Tensor, side: int = 33) -> Tensor:
-    """Average over squares, rows first and then columns; beyond the edge nothing counts."""
-    rows = F.avg_pool2d(x, (side, 1), 1, (side // 2, 0), count_include_pad=False)
-    return F.avg_pool2d(rows, (1, side), 1, (0, side // 2), count_include_pad=False)
-
-
 def composites(at: Subject, pairs: np.ndarray) -> Tensor:
     """Set first and second pictures, halved, into opposite corners, and pieces of background into the others."""
-    half = at.net.preparation.crop // 2
+    half, ground = at.net.preparation.crop // 2, []
     first, second = (F.interpolate(at.x(rows.tolist()), (half, half), mode="area") for rows in pairs.T)
-    ground = []
     for row in np.roll(pairs[:, 0], 1).tolist():
         x, inside = at.x([row])[0], at.objects([row])[0].float()
         # The corner of a picture that shows least of its object.
@@ -258,21 +223,14 @@ def composites(at: Subject, pairs: np.ndarray) -> Tensor:
     return torch.cat([torch.cat([first, ground], 3), torch.cat([ground.flip(3), second], 3)], 2)
 
 
-def _answers(at: Subject, x: Tensor) -> Tensor:
-    with torch.inference_mode():
-        return at.net(x.contiguous(memory_format=torch.channels_last)).argmax(1)
-
-
 def activity_where_shown(at: Subject) -> Iterator[Number]:
-    """Compare what the strongest top map loses where the square lies on its projection's region and elsewhere."""
-    on, off, lowest = [], [], []
+    found = []
     for one in covered(at):
         inside, drops = region(one.energy)[tuple(one.centres.numpy())], one.activity
         if 0 < inside.sum() < inside.size:
-            on.append(100 * drops[inside].mean())
-            off.append(100 * drops[~inside].mean())
-            lowest.append(100 * bool(inside[drops.argmax()]))
-    on, off = np.array(on), np.array(off)
+            lowest = bool(inside[drops.argmax()])
+            found.append((100 * drops[inside].mean(), 100 * drops[~inside].mean(), 100 * lowest))
+    on, off, lowest = np.array(found, np.float32).reshape(-1, 3).T
     yield measured("drop of the activity, on the region", on, "%", np.median)
     yield measured("drop of the activity, elsewhere", off, "%", np.median)
     yield measured("on the region less elsewhere", on - off, "points", np.median)
@@ -281,28 +239,14 @@ def activity_where_shown(at: Subject) -> Iterator[Number]:
 
 
 def corresponding(at: Subject) -> Iterator[Number]:
-    """Ask of units of layers 2 to 5 where they lose most, and what their projection's region alone keeps."""
     for layer in at.layers[1:]:
-        found = contributions(at, layer, at.scale.few)
-        yield measured("hits", 100 * np.array([one.hit for one in found]), "%", layer=layer)
+        found = contributions(at, layer)
+        yield measured("hits", 100 * found["hit"], "%", layer=layer)
         for name in ("projection", "exchanged"):
-            values = [getattr(one, name) for one in found]
-            yield measured("rank correlation", values, "rho", np.median, layer=layer, projection=name)
+            yield measured("rank correlation", found[name], "rho", np.median, layer=layer, projection=name)
         own, random = kept(at, layer)
         yield measured("kept by the region alone", 100 * own, "%", np.median, layer=layer)
         yield measured("region above random regions", 100 * (own - random), "points", np.median, layer=layer)
-
-
-def corresponds(stored: Stored, hits: float, keeps: float) -> Finding:
-    found, numbers, truths = stored.numbers, {}, []
-    for layer in ("conv3", "conv4", "conv5"):
-        names = ("hits", "kept by the region alone", "region above random regions")
-        hit, kept, gain = (found.one(name, layer=layer) for name in names)
-        numbers |= {f"{layer}: hits": hit, f"{layer}: kept by the region": kept, f"{layer}: above random": gain}
-        truths += [above(hit, hits), above(kept, keeps), above(gain, 0)]
-    exchanged = found.by("layer", "rank correlation", projection="exchanged")
-    numbers |= {f"{layer}: rho, exchanged": number for layer, number in exchanged.items() if layer != "conv2"}
-    return Finding(verdict(every(truths)), numbers)
 
 
 def kept(at: Subject, layer: str) -> tuple[np.ndarray, np.ndarray]:
@@ -317,7 +261,6 @@ def kept(at: Subject, layer: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def evidence_apart(at: Subject) -> Iterator[Number]:
-    """Compare where the strongest top map and where the class lose most."""
     apart, correlations, maps = [], [], []
     for number, one in enumerate(covered(at)):
         size, middles = one.seen.size, one.centres.T

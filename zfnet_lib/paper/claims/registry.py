@@ -6,84 +6,45 @@ import hashlib
 import re
 import tomllib
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from html import escape
 from importlib import import_module, resources
 from math import isfinite
 from textwrap import wrap
+from types import SimpleNamespace
 from typing import Any
 
 from ...files import PROJECT, ZfnetError
 from ...images import FigureError
 from ...weights import weights_hash
-from .. import records
-from ..plots import BLUE, GREY, INK, NORMAL, ORANGE, PALE, SMALL, VERMILION, Figure
-from ..records import Sentence, Stopwatch, Table, is_fresh
+from .. import plots, records
+from ..records import Record, Sentence, Stopwatch, Table
 from ..setting import describe_pictures, profile_of, training_of
-from .evidence import (
-    FAILS,
-    HOLDS,
-    NOT_RUN,
-    UNDECIDED,
-    UNTESTABLE,
-    VERDICTS,
-    Finding,
-    NotRun,
-    Number,
-    Stored,
-    Subject,
-    compared,
-)
+from . import evidence
+from .evidence import FAILS, HOLDS, NOT_RUN, UNTESTABLE, VERDICTS, Finding, NotRun, Number, Stored, Subject
+
+ENTRIES = tomllib.loads(resources.files(__package__).joinpath("claims.toml").read_text(encoding="utf-8"))
+SECTIONS, DEFAULTS = ENTRIES.pop("sections"), ENTRIES.pop("defaults")
+"""The paper's headings by section, and what an entry need not say."""
 
 ARITHMETIC, PICTURES, DRAWINGS = "exact arithmetic", "real pictures", "drawings"
 """What a statistic rests on; `smoke` has drawings alone."""
 
 
-@dataclass(frozen=True)
-class Claim:
-    """One claim of the paper, as its entry in `claims.toml` states it; the head of that file says how."""
+class Claim(SimpleNamespace):
+    """One claim of the paper: its entry in `claims.toml`, whose head explains the fields, by attributes."""
 
-    id: str
-    section: str
-    quote: str
-    statement: str
-    evidence: str
-    statistic: str
-    holds: str
-    fails: str
-    thresholds: Mapping[str, float]
-    networks: Mapping[str, str]
-    rows: Mapping[str, str]
-    judge: Callable[..., Finding] | None = None
-    numbers: Sequence[Mapping[str, Any]] = ()
-    untestable: str = "not needed: the test is possible at reduced scale"
-    note: str = ""
-    place: str = ""
-    page: str = ""
-    measure: Callable[[Subject], Iterator[Number]] | None = None
-    printed: Callable[..., tuple[bool, str]] | None = None
-    record: str = ""
-    command: str = "zfnet claims --profile {profile} --live {claim}"
-    cost: str = "minutes"
-    basis: str = PICTURES
-
-    @property
-    def verdicts(self) -> dict[str, str]:
-        """By verdict, the sentence with the thresholds that give it."""
-        sentences = {HOLDS: self.holds, FAILS: self.fails, UNTESTABLE: self.untestable}
-        return {word: self._stated(sentence) for word, sentence in sentences.items()}
-
-    def _stated(self, sentence: str, **others: float) -> str:
+    def stated(self, sentence: str, **others: float) -> str:
         """Put the thresholds into a sentence."""
         values = (self.thresholds | others).items()
         return sentence.format(**{name: re.sub(r"e([+-])0", r"e\1", f"{value:g}") for name, value in values})
 
     @property
-    def first(self) -> str:
-        """The first section that makes the claim."""
-        return self.section.partition(",")[0]
+    def verdicts(self) -> dict[str, str]:
+        """By verdict, the sentence with the thresholds that give it."""
+        sentences = {HOLDS: self.holds, FAILS: self.fails, UNTESTABLE: self.untestable}
+        return {word: self.stated(sentence) for word, sentence in sentences.items()}
 
     @property
     def agreement(self) -> tuple[str, str]:
@@ -102,13 +63,13 @@ class Claim:
 
     def finding(self, profile: str) -> Finding:
         """Judge the claim by what is stored for a profile."""
-        stored = self.stored(profile)
+        stored, side = self.stored(profile), training_of(profile, "zfnet").spec(2).image_size
+        judge = self.judge or partial(evidence.compared, self.numbers, side=side)
         try:
-            judge = self.judge or partial(compared, self.numbers)
             found = judge(stored, **self.thresholds, **self.networks)
         except NotRun as unrun:
             return Finding(NOT_RUN, {}, str(unrun))
-        found = replace(found, note=f"{self._stated(self.note, side=stored.side)} {found.note}".strip())
+        found = replace(found, note=f"{self.stated(self.note, side=side)} {found.note}".strip())
         if not found.numbers:
             return found
         file, basis = stored.file, DRAWINGS if (profile, self.basis) == ("smoke", PICTURES) else self.basis
@@ -119,16 +80,15 @@ class Claim:
 def claim_of(name: str, entry: Mapping[str, Any]) -> Claim:
     """Return a claim of an entry of the registry, whose functions are named as `module.function`."""
     words = {key: " ".join(value.split()) if isinstance(value, str) else value for key, value in entry.items()}
-    entry = {"thresholds": {}, "networks": {}, "rows": {}} | words
-    for role in {"judge", "measure", "printed"} & entry.keys():
-        module, function = entry[role].split(".")
-        entry[role] = getattr(import_module(f".{module}", __package__), function)
-    return Claim(name, **entry)
+    claim = Claim(id=name, first=entry["section"].partition(",")[0], **DEFAULTS | words)
+    for role in ("judge", "measure", "printed"):
+        if named := getattr(claim, role):
+            module, function = named.split(".")
+            setattr(claim, role, getattr(import_module(f".{module}", __package__), function))
+    return claim
 
 
-_ENTRIES = resources.files(__package__).joinpath("claims.toml").read_text(encoding="utf-8")
-
-CLAIMS = {name: claim_of(name, entry) for name, entry in tomllib.loads(_ENTRIES).items()}
+CLAIMS = {name: claim_of(name, entry) for name, entry in ENTRIES.items()}
 """All claims by id, in the paper's order."""
 
 
@@ -157,35 +117,43 @@ class Ledger:
     @property
     def resting(self) -> int:
         """How many verdicts rest on a statistic of real pictures, or on exact arithmetic."""
-        judged = (found for _, found in self.rows if found.verdict in (HOLDS, FAILS, UNDECIDED))
+        judged = (found for _, found in self.rows if found.verdict in (HOLDS, FAILS, evidence.UNDECIDED))
         return sum(found.basis in (PICTURES, ARITHMETIC) for found in judged)
 
     def values(self) -> dict[str, Any]:
-        """Return the ledger as plain values that JSON can hold."""
-        summary = {"profile": self.profile, "verdicts": self.counts, "resting": self.resting}
-        return summary | {"claims": [_values(*row) for row in self.rows]}
-
-    @property
-    def summary(self) -> Sentence:
-        """How many claims have which verdict, in a sentence."""
-        if not self.rows:
-            return Sentence("The paper makes no claim here that is tested.")
-        said = ", ".join(f"{verdict} {count}" for verdict, count in self.counts.items() if count)
-        return Sentence(f"{len(self.rows)} {'claim' if len(self.rows) == 1 else 'claims'}: {said}.")
+        """Return the ledger as plain values that JSON can hold, which knows no NaN."""
+        rows = []
+        for claim, finding in self.rows:
+            numbers = {
+                name: dict(zip(Number._fields[:5], number, strict=False))
+                for name, number in finding.numbers.items()
+            }
+            for number in numbers.values():
+                number |= {key: None for key in ("value", "low", "high") if not isfinite(number[key] or 0)}
+            agrees, arithmetic = claim.agreement
+            rows.append(
+                {"claim": claim.id}
+                | {key: getattr(claim, key) for key in ("section", "statement", "statistic", "page")}
+                | {"numbers": numbers, "thresholds": claim.verdicts}
+                | {key: getattr(finding, key) for key in ("n", "verdict", "note", "basis", "record")}
+                | {"paper": {"consistent": agrees == "consistent", "arithmetic": arithmetic} if agrees else None}
+            )
+        return {"profile": self.profile, "verdicts": self.counts, "resting": self.resting, "claims": rows}
 
     def markdown(self) -> str:
-        """Return a list: each claim with its verdict, the paper's numbers and ours."""
-        lines = [str(self.summary), ""]
+        """Return how many claims have which verdict, and a list: each claim, the paper's numbers and ours."""
+        said = ", ".join(f"{verdict} {count}" for verdict, count in self.counts.items() if count)
+        lines = [f"{len(self.rows)} {'claim' if len(self.rows) == 1 else 'claims'}: {said}.", ""]
+        lines = lines if self.rows else ["The paper makes no claim here that is tested."]
         for claim, finding in self.rows:
             agrees = f" Its own numbers are {claim.agreement[0]} with the claim." if claim.printed else ""
-            lines.append(f"- **{finding.verdict}**: {_literal(claim.statement)}")
-            lines.append(f"  - Paper: {_literal(claim.evidence)}{agrees}")
-            lines += [f"  - Ours: {_literal(finding.shown)} (n = {finding.n})"] if finding.numbers else []
+            lines.append(f"- **{finding.verdict}**: {literal(claim.statement)}")
+            lines.append(f"  - Paper: {literal(claim.evidence)}{agrees}")
+            lines += [f"  - Ours: {literal(finding.shown)} (n = {finding.n})"] if finding.numbers else []
             lines += [f"  - {finding.note}"] if finding.note else []
         return "\n".join(lines)
 
-    def _repr_markdown_(self) -> str:
-        return self.markdown()
+    _repr_markdown_ = markdown
 
 
 def ledger(profile: str, names: Sequence[str] = (), live: bool = False) -> Ledger:
@@ -199,6 +167,14 @@ def ledger(profile: str, names: Sequence[str] = (), live: bool = False) -> Ledge
 def about(page: str, profile: str) -> Ledger:
     """Return the claims that a notebook is about."""
     return Ledger(profile, tuple((each, each.finding(profile)) for each in CLAIMS.values() if each.page == page))
+
+
+def _chosen(names: Sequence[str]) -> list[Claim]:
+    """Return claims by name, in the paper's order; all by default."""
+    for name in names:
+        if name not in CLAIMS:
+            raise ZfnetError(f"there is no claim {name!r}; `zfnet claims --profile tiny` lists them")
+    return [claim for claim in CLAIMS.values() if not names or claim.id in names]
 
 
 def measurable(names: Sequence[str] = ()) -> list[str]:
@@ -220,7 +196,7 @@ def measure(profile: str, names: Sequence[str] = ()) -> Iterator[tuple[str, floa
     at = Subject(profile)
     for name in measurable(names):
         watch, file = Stopwatch(), CLAIMS[name].stored(profile).file
-        if is_fresh(file) and records.read(file)[0].parameters.get("basis") == _basis(at):
+        if records.is_fresh(file) and records.read(file)[0].parameters.get("basis") == _basis(at):
             yield name, 0.0
             continue
         try:
@@ -229,9 +205,21 @@ def measure(profile: str, names: Sequence[str] = ()) -> Iterator[tuple[str, floa
             if names:
                 raise ZfnetError(f"{name} needs what is not here yet: {unrun}") from unrun
             continue  # the ledger says what it would take
-        basis = _basis(at)
-        records.store(file, [each.record(name, at.name, data, watch, at.seed, basis=basis) for each in found])
-        yield name, watch.provenance().seconds
+        basis, made = _basis(at), watch.provenance(at.seed)
+        records.store(file, [record_of(each, name, at.name, data, made, basis=basis) for each in found])
+        yield name, made.seconds
+
+
+def record_of(number: Number, claim: str, spec: str, data: str, made: records.Provenance, **more: Any) -> Record:
+    """Return a measured number as a record, whose parameters hold the interval too."""
+    place = number.place | {"low": number.low, "high": number.high} | more
+    facts = {
+        "n": number.n,
+        "spread": number.spread,
+        "spec": place.get("network", spec),
+        "data": number.data or data,
+    }
+    return Record(f"claim {claim}", number.quantity, number.value, number.unit, made, parameters=place, **facts)
 
 
 def _basis(at: Subject) -> str:
@@ -239,48 +227,7 @@ def _basis(at: Subject) -> str:
     return hashlib.sha256(f"{at.dataset.fingerprint} {weights_hash()}".encode()).hexdigest()[:16]
 
 
-def _chosen(names: Sequence[str]) -> list[Claim]:
-    """Return claims by name, in the paper's order; all by default."""
-    for name in names:
-        if name not in CLAIMS:
-            raise ZfnetError(f"there is no claim {name!r}; `zfnet claims --profile tiny` lists them")
-    return [claim for claim in CLAIMS.values() if not names or claim.id in names]
-
-
-def _values(claim: Claim, finding: Finding) -> dict[str, Any]:
-    """Return a row as plain values that JSON can hold, which knows no NaN."""
-    fields = ("value", "low", "high", "n", "unit")
-    numbers = {
-        name: {
-            key: None if isinstance(value, float) and not isfinite(value) else value
-            for key, value in zip(fields, number, strict=False)
-        }
-        for name, number in finding.numbers.items()
-    }
-    agrees, arithmetic = claim.agreement
-    paper = {"consistent": agrees == "consistent", "arithmetic": arithmetic} if agrees else None
-    said = {key: getattr(claim, key) for key in ("section", "statement", "statistic", "page")}
-    found = {key: getattr(finding, key) for key in ("n", "verdict", "note", "basis", "record")}
-    return {"claim": claim.id, **said, "numbers": numbers, "thresholds": claim.verdicts, **found, "paper": paper}
-
-
 WIDTH = 110  # characters of a line
-
-SECTIONS = {
-    "2.1": "Visualization with a Deconvnet",
-    "3": "Training Details",
-    "4": "Convnet Visualization",
-    "4.1": "Architecture Selection",
-    "4.2": "Occlusion Sensitivity",
-    "5.1": "ImageNet 2012",
-    "5.2": "Feature Generalization",
-    "5.3": "Feature Analysis",
-    "6": "Discussion",
-}
-"""The paper's headings."""
-
-COLOURS = {HOLDS: BLUE, FAILS: VERMILION, UNDECIDED: ORANGE, UNTESTABLE: GREY, NOT_RUN: PALE}
-"""By verdict; the counts stand in the bars, so that no verdict is told by its colour alone."""
 
 
 def report(found: Ledger) -> Iterator[str]:
@@ -288,7 +235,6 @@ def report(found: Ledger) -> Iterator[str]:
     for section in found.sections:
         yield f"{section} {SECTIONS[section]}"
         for claim, finding in found.of(section).rows:
-            yield from ("", f"  {claim.id}: {finding.verdict}")
             agrees, arithmetic = claim.agreement
             parts = {
                 "claim": f"“{claim.quote}”",
@@ -298,6 +244,7 @@ def report(found: Ledger) -> Iterator[str]:
                 "note": finding.note,
                 "record": finding.record,
             }
+            yield from ("", f"  {claim.id}: {finding.verdict}")
             for title, text in parts.items():
                 yield from wrap(text, WIDTH, initial_indent=f"    {title:9} ", subsequent_indent=" " * 14)
         yield ""
@@ -314,59 +261,53 @@ def basis(found: Ledger) -> Sentence:
 
 def table(found: Ledger, section: str) -> Table:
     """Return the claims that a section makes first, as a table for the book."""
-    columns = {"claim": "The paper", "verdict": "Verdict", "ours": "Ours", "test": "Tested"}
-    return Table(columns, [_cells(*row) for row in found.of(section).rows])
+    cell, rows = partial(literal, marks="|*<>"), []
+    for claim, finding in found.of(section).rows:
+        where = f"section {claim.section}" + (f", {claim.place}" if claim.place else "")
+        agrees, arithmetic = claim.agreement
+        verdict = [f"**{finding.verdict}**"]
+        verdict += [f"The paper's own numbers: {agrees} ({cell(arithmetic)})"] if agrees else []
+        verdict += [f"[{claim.page}]({claim.page}.ipynb)"] if claim.page else []
+        ours = [cell(f"{name}: {number}") for name, number in finding.numbers.items()]
+        ours += [f"n = {finding.n}"] if ours else []
+        ours += [cell(finding.note)] if finding.note else []
+        ours += [f"`{finding.record}`"] if finding.record else []
+        test = [cell(claim.statistic)]
+        test += [f"*{word.capitalize()}*: {cell(claim.verdicts[word])}." for word in (HOLDS, FAILS)]
+        said = {
+            "claim": [f"“{cell(claim.quote)}” ({where}; `{claim.id}`)"],
+            "verdict": verdict,
+            "ours": ours,
+            "test": test,
+        }
+        rows.append({column: "<br>".join(parts) for column, parts in said.items()})
+    return Table({"claim": "The paper", "verdict": "Verdict", "ours": "Ours", "test": "Tested"}, rows)
 
 
-def _cells(claim: Claim, finding: Finding) -> dict[str, str]:
-    where = f"section {claim.section}" + (f", {claim.place}" if claim.place else "")
-    agrees, arithmetic = claim.agreement
-    verdict = [f"**{finding.verdict}**"]
-    verdict += [f"The paper's own numbers: {agrees} ({cell_text(arithmetic)})"] if agrees else []
-    verdict += [f"[{claim.page}]({claim.page}.ipynb)"] if claim.page else []
-    ours = [f"{name}: {number}" for name, number in finding.numbers.items()]
-    ours += [f"n = {finding.n}"] if ours else []
-    ours += [finding.note] if finding.note else []
-    thresholds = [f"*{word.capitalize()}*: {cell_text(claim.verdicts[word])}." for word in (HOLDS, FAILS)]
-    return {
-        "claim": f"“{cell_text(claim.quote)}” ({where}; `{claim.id}`)",
-        "verdict": "<br>".join(verdict),
-        "ours": "<br>".join([*map(cell_text, ours), *([f"`{finding.record}`"] if finding.record else [])]),
-        "test": "<br>".join([cell_text(claim.statistic), *thresholds]),
-    }
-
-
-def cell_text(text: str) -> str:
-    """Return text as it has to stand in a cell of a Markdown table."""
-    return re.sub(r"([|*])", r"\\\1", escape(text, quote=False))
-
-
-def _literal(text: str) -> str:
+def literal(text: str, marks: str = "*_<>|$[]") -> str:
     """Keep what Markdown would read as marks."""
-    return re.sub(r"([*_<>|$\[\]])", r"\\\1", text)
+    return re.sub(f"([{re.escape(marks)}])", r"\\\1", text)
 
 
-def figure(found: Ledger) -> Figure:
+def figure(found: Ledger) -> plots.Figure:
     """Draw a bar a section, its length the number of claims, its parts their verdicts."""
     if not found.rows:
         raise FigureError("the ledger's figure takes the claims of at least one section")
-    drawn = Figure(0.8 + 0.28 * len(found.sections))
-    axes = drawn.subplots()
-    for row, section in enumerate(found.sections):
-        start = 0
-        for verdict, count in found.of(section).counts.items():
-            axes.barh(row, count, left=start, color=COLOURS[verdict], edgecolor="white", height=0.75)
-            if count:
-                colour = "white" if COLOURS[verdict] in (BLUE, GREY) else INK
-                axes.text(start + count / 2, row, count, color=colour, ha="center", va="center", fontsize=SMALL)
-            start += count
-    for verdict, colour in COLOURS.items():
-        axes.barh(0, 0, color=colour, label=verdict)
-    axes.set_yticks(range(len(found.sections)), [f"section {each}" for each in found.sections], fontsize=NORMAL)
+    drawn, start = plots.Figure(0.8 + 0.28 * len(found.sections)), [0] * len(found.sections)
+    axes, sections = drawn.subplots(), [f"section {section}" for section in found.sections]
+    colours = (plots.BLUE, plots.VERMILION, plots.ORANGE, plots.GREY, plots.PALE)
+    # The counts stand in the bars, so that no verdict is told by its colour alone.
+    for verdict, colour in zip(VERDICTS, colours, strict=True):
+        counts = [found.of(section).counts[verdict] for section in found.sections]
+        bars = axes.barh(sections, counts, left=start, color=colour, edgecolor="white", height=0.75, label=verdict)
+        ink = "white" if colour in (plots.BLUE, plots.GREY) else plots.INK
+        axes.bar_label(bars, [n or "" for n in counts], label_type="center", color=ink, fontsize=plots.SMALL)
+        start = [sum(pair) for pair in zip(start, counts, strict=True)]
     axes.invert_yaxis()
-    axes.set_xlabel("claims", fontsize=NORMAL)
-    axes.tick_params(labelsize=SMALL)
+    axes.set_xlabel("claims", fontsize=plots.NORMAL)
+    axes.tick_params(labelsize=plots.SMALL)
+    axes.tick_params("y", labelsize=plots.NORMAL)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=SMALL, frameon=False, ncols=len(COLOURS), loc="lower left", bbox_to_anchor=(0, 1))
+    axes.legend(fontsize=plots.SMALL, frameon=False, ncols=5, loc="lower left", bbox_to_anchor=(0, 1))
     drawn.tight_layout()
     return drawn

@@ -68,13 +68,13 @@ SIDE, SQUARE = 32, 6
 
 
 class Coloured(Dataset):
-    """Red (0) and blue squares on grey noise; `lie` marks another place as the object."""
+    """Red (0) and blue squares on grey noise; `lie` marks another place as the object, `boxed` has boxes alone."""
 
     name, split, classes = "coloured", "val", ("red", "blue")
 
-    def __init__(self, n: int, lie: bool = False):
+    def __init__(self, n: int, lie: bool, boxed: bool):
         rng = np.random.default_rng(0)
-        self.labels, self.lie = np.arange(n) % 2, lie
+        self.labels, self.lie, self.boxed = np.arange(n) % 2, lie, boxed
         self.corners = [tuple(SQUARE * rng.integers(0, 3, 2)) for _ in range(n)]
         self.names = [str(i) for i in range(n)]
 
@@ -87,7 +87,7 @@ class Coloured(Dataset):
         mask = torch.zeros(SIDE, SIDE, dtype=torch.bool)
         top, left = (top + 12, left + 12) if self.lie else (top, left)
         mask[top : top + SQUARE, left : left + SQUARE] = True
-        return Sample(picture, int(self.labels[i]), mask_box(mask), mask, self.names[i])
+        return Sample(picture, int(self.labels[i]), mask_box(mask), None if self.boxed else mask, self.names[i])
 
 
 def colour_net() -> ConvNet:
@@ -103,10 +103,10 @@ def colour_net() -> ConvNet:
     return net
 
 
-def coloured(lie: bool = False, n: int = 20) -> Subject:
+def coloured(lie: bool = False, boxed: bool = False, n: int = 20) -> Subject:
     """Return a subject whose network sees colours alone, on pictures of coloured squares."""
     at = Subject("smoke")
-    at.net, at.dataset, at.scale = colour_net(), Coloured(n, lie), Scale(n, 2, 3, n)
+    at.net, at.dataset, at.scale = colour_net(), Coloured(n, lie, boxed), Scale(n, 2, 3, n)
     return at
 
 

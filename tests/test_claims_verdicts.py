@@ -1,7 +1,9 @@
 """Every threshold of the claims: numbers planted on both sides of it, and the verdict that has to follow."""
 
 import re
+import tomllib
 from itertools import product
+from pathlib import Path
 
 import pytest
 from planted import judged, number, plant_seeds, plant_training, record
@@ -22,83 +24,6 @@ def results(tmp_path, monkeypatch):
     monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path / "results"))
 
 
-ALIKE, RISE, FALL, UNITS = (60, 0.6, 0.5), (3, 20, 40, 60, 80), (2.9, 2.7, 2.5, 2.4), (80, 60, 10)
-REST, SLOW, SHOWN = (50, 9, 9, 9), (2.9, 2.7, 2.65, 2.4), (90, 80, 30)
-
-# By claim half an interval, and cases that hold, are undecided, and fail: the values of what the rows of its entry
-# ask for, one a row; several are for one place after the other, such as the last layers.
-ROWS = {
-    "unpooling-switches-preserve-structure": (0.1, [(0.2, 0.5)], [(0.05, 0.5)], [((0.2, -0.2), 0.5)]),
-    "rectification-gives-valid-reconstructions": (0.1, [(12, 0)], [(10, 0)], [(12, -0.2), (0.5, 0)]),
-    "projection-similar-to-backprop": (0.1, [(0.2, 9e-5)], [(0.05, 9e-5)], [(-0.2, 9e-5), (0.2, 2e-4)]),
-    "projection-weighted-by-contribution": (0.05, [(0.6, 0.4, 0.2)], [(0.5, 0.3, 0.2)], [(0.6, 0.7, -0.1)]),
-    "projection-emphasises-discriminative-parts": (
-        0.1,
-        [(1.5, 0.4)],
-        [(1.05, 0.4), (1.5, 0.05)],
-        [(0.8, 0.4), (1.5, -0.3)],
-    ),
-    "input-range-128": (0.2, [(97, 99.5, 120)], [(97, 99, 120)], [(97, 98, 120), (97, 99.5, 99)]),
-    "projection-resembles-input-piece": (3, [(60, 20, 40)], [(51, 20, 40), (60, 20, 58)], [(60, -3, 40)]),
-    "top9-strong-grouping": (
-        0.04,
-        [(*ALIKE, *ALIKE)],
-        [(*ALIKE, 50, 0.6, 0.5), (40, 0.6, 0.5, *ALIKE)],
-        [(60, 0.45, 0.5, *ALIKE)],
-    ),
-    "patches-vary-more-than-projections": (3, [(80, 80)], [(80, 76)], [(70, 80)]),
-    "features-hierarchical": (
-        1,
-        [((7, 20, 40, 50, 60), RISE, *REST)],
-        [((7, 20, 40, 41, 60), RISE, *REST)],
-        [((7, 20, 40, 37, 60), RISE, *REST), (RISE, (3, 20, 40, 30, 80), *REST)],
-    ),
-    "layers-2-3-edges-then-textures": (
-        4,
-        [(60, 50, (60, 50, 40))],
-        [(53, 50, (60, 50, 40)), (60, 50, (60, 55, 40))],
-        [(40, 50, (60, 50, 40)), (60, 50, (50, 60, 40))],
-    ),
-    "layer-4-more-class-specific": (
-        0.05,
-        [(FALL, 3.1, 3.13)],
-        [(SLOW, 3.1, 3.13), (FALL, FALL, 3.13)],
-        [((2.9, 2.5, 2.7, 2.4), 3.1, 3.13)],
-    ),
-    "object-occlusion-lowers-class-probability": (
-        0,
-        [(75, 0.66, 1)],
-        [(74.9, 0.66, 1), (75, 0.65, 1)],
-        [(60, 0.5, 1)],
-    ),
-    "occluding-strongest-feature-lowers-activity": (
-        0,
-        [(30, 0, 80, 35, 5)],
-        [(29.9, 0, 80, 35, 5), (30, -0.1, 80, 35, 5), (30, 0, 79, 35, 5)],
-        [(29.9, 0, 80, 0, 5)],
-    ),
-    "model-uses-local-structure-not-only-context": (
-        2,
-        [(SHOWN, 40, 20)],
-        [((90, 50, 30), 40, 20), (SHOWN, 26, 20), (SHOWN, 40, 49)],
-        [((90, 25, 30), 40, 20)],
-    ),
-    "projection-corresponds-to-stimulus": (
-        1,
-        [(*UNITS, *UNITS, *UNITS, 0.5)],
-        [(*UNITS, 70, 60, 10, *UNITS, 0), (80, 50, 10, *UNITS, *UNITS, 0), (*UNITS, *UNITS, 80, 60, 0, 0)],
-        [(*UNITS, *UNITS, 60, 60, 10, 0.5)],
-    ),
-    "occlusion-flips-label-to-other-object": (1, [((60, 15),)], [((60, 22),), ((45, 5),)], [((10, 9),)]),
-    "class-evidence-differs-from-strongest-feature": (
-        1,
-        [(27, 3, 0.1)],
-        [(24.5, 3, 0.1), (27, 1, 0.1)],
-        [(3, 3, 0.1)],
-    ),
-}
-
-
 def asked_for(claim, values, half):
     """Yield numbers at all places that the rows of an entry ask for."""
     values, seen = iter(values), set()
@@ -110,7 +35,7 @@ def asked_for(claim, values, half):
             if asked <= seen:
                 continue
             value = next(values)
-            several = value if isinstance(value, tuple) else (value, value)
+            several = value if isinstance(value, list) else [value, value]
             for key in re.findall(r"{(\w+)}", row.get("name", "{layer}")):
                 where.setdefault(key, LAYERS[-len(several) :] if key == "layer" else ["x"])
             for n, found in enumerate(product(*where.values())):
@@ -121,13 +46,16 @@ def asked_for(claim, values, half):
             seen |= asked
 
 
+ROWS = tomllib.loads(Path(__file__).with_name("verdicts.toml").read_text())
+
+
 @pytest.mark.parametrize(
     ("claim", "half", "values", "verdict"),
     [
-        pytest.param(claim, half, values, verdict, id=f"{claim}-{verdict}-{n}")
-        for claim, (half, *cases) in ROWS.items()
-        for verdict, each in zip(VERDICTS, cases, strict=False)
-        for n, values in enumerate(each)
+        pytest.param(claim, cases["half"], values, verdict, id=f"{claim}-{verdict}-{values}")
+        for claim, cases in ROWS.items()
+        for verdict, key in zip(VERDICTS, ("holds", "undecided", "fails"), strict=False)
+        for values in cases[key]
     ],
 )
 def test_numbers_that_an_entry_asks_for_give_their_verdict(claim, half, values, verdict):

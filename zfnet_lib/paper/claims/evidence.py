@@ -25,6 +25,7 @@ from ...network import ConvNet
 from ...strongest import Ranking, strongest
 from .. import records
 from ..fig2 import drawn_maps
+from ..records import Record
 from ..setting import DATA, network_of, profile_of, training_of
 from ..trainings import errors_over_seeds, read_epochs, recorded_over_seeds, training_data
 
@@ -179,10 +180,10 @@ def too_few(n: int, wanted: int = SEEDS) -> str:
 class Numbers:
     """The records of one file, to be asked for by quantity and place; `again` says what measures them again."""
 
-    def __init__(self, found: Sequence[records.Record], again: str):
+    def __init__(self, found: Sequence[Record], again: str):
         self.records, self.again = list(found), again
 
-    def each(self, quantity: str, /, *keys: str, **place: Any) -> list[records.Record]:
+    def each(self, quantity: str, /, *keys: str, **place: Any) -> list[Record]:
         """Return the records of a quantity that have these keys; a list in a place stands for one after another."""
         found = []
         for chosen in product(*(value if isinstance(value, list) else [value] for value in place.values())):
@@ -198,7 +199,7 @@ class Numbers:
                 raise NotRun(f"{self.again}; the record at hand holds no {quantity!r} ({missing})")
         return found
 
-    def record(self, quantity: str, /, **place: Any) -> records.Record:
+    def record(self, quantity: str, /, **place: Any) -> Record:
         """Return the record of one place; raise NotRun where it is not in the file."""
         return self.each(quantity, **place)[0]
 
@@ -211,7 +212,7 @@ class Numbers:
         return {record.parameters[key]: number_of(record) for record in self.each(quantity, key, **place)}
 
 
-def number_of(record: records.Record) -> Number:
+def number_of(record: Record) -> Number:
     """Return a record's number; without a stored interval it follows from spread and n."""
     low, high, spread = record.parameters.get("low"), record.parameters.get("high"), record.spread
     if low is None and (spread is None or record.n > 1):
@@ -298,18 +299,11 @@ SIGNS = {
 }
 
 
-def compared(rows: Sequence[Mapping[str, Any]], stored: Stored, **values: float) -> Finding:
+def compared(rows: Sequence[Mapping[str, Any]], stored: Stored, **thresholds: float) -> Finding:
     """Judge by what an entry of the registry asks of each of its numbers; the head of `claims.toml` says how."""
-    records, numbers, truths = stored.numbers, {}, {"holds": [], "fails": [], "unless": []}
+    numbers, truths = {}, {"holds": [], "fails": [], "unless": []}
 
-    def level(words: str, other: Number | None) -> Number:
-        if words == "interval":
-            return other
-        known = values | (other._asdict() if other else {})
-        terms = (term.split(" * ") for term in words.split(" + "))
-        return exact(sum(prod(known[word] if word in known else float(word) for word in term) for term in terms))
-
-    def asked(condition: str, found: list[Number], others: list[Number | None]) -> list[Truth]:
+    def asked(condition: str, found: list[Number], others: list[Number]) -> list[Truth]:
         sign, _, rest = condition.partition(" ")
         if sign == "all":
             return [every(asked(rest, found, others))]
@@ -317,24 +311,30 @@ def compared(rows: Sequence[Mapping[str, Any]], stored: Stored, **values: float)
             return [rising(found if sign == "rising" else found[::-1])]
         return [SIGNS[sign](number, level(rest, other)) for number, other in zip(found, others, strict=True)]
 
+    def level(words: str, other: Number) -> Number:
+        known = other._asdict() | thresholds
+        terms = (term.split(" * ") for term in words.split(" + "))
+        values = (prod(known[word] if word in known else float(word) for word in term) for term in terms)
+        return other if words == "interval" else exact(sum(values))
+
+    def at(of: str, **where: Any) -> list[Record]:
+        return stored.numbers.each(of, **where)
+
     for row in rows:
-        where = row.get("where", {})
-        shown, others = records.each(row["of"], **where), [None]
-        found = [number_of(record) for record in shown]
-        if "than" in row:
-            than = {"of": row["of"], **where, **row["than"]}
-            others = [number_of(record) for record in records.each(than.pop("of"), **than)]
+        place = {"of": row["of"], **row.get("where", {})}
+        shown = at(**place)
+        found, others = (
+            [number_of(record) for record in each] for each in (shown, at(**place | row.get("than", {})))
+        )
         if "exact" in row:
             found = [exact(number.value, number.unit, number.n) for number in found]
         for record, number in zip(shown, found, strict=True) if "hidden" not in row else ():
             numbers[row.get("name", "{of}").format(**record.parameters | {"of": row["of"]})] = number
         for role in truths.keys() & row.keys():
-            truths[role] += asked(row[role], found, others if "than" in row else others * len(found))
-    failed = some(truths["fails"])
+            truths[role] += asked(row[role], found, others)
+    failed = some(truths["fails"]) if truths["fails"] else "otherwise"
     prevented = True in (failed, *truths["unless"])
-    return Finding(
-        verdict(every([*truths["holds"], not prevented]), failed if truths["fails"] else "otherwise"), numbers
-    )
+    return Finding(verdict(every([*truths["holds"], not prevented]), failed), numbers)
 
 
 class Scale(NamedTuple):

@@ -75,9 +75,8 @@ def develop_late(stored: Stored, level: float, late: float) -> Finding:
 
 def jumps(stored: Stored, changed: float, few: float) -> Finding:
     by_layer = stored.numbers.by("layer", fig4.LARGEST)
-    same, other = (
-        stored.numbers.by("layer", "median cosine", kind=kind) for kind in ("same unit", "other picture")
-    )
+    kinds = ("same unit", "other picture")
+    same, other = (stored.numbers.by("layer", "median cosine", kind=kind) for kind in kinds)
     steps = [number.n for number in by_layer.values()]
     mean = float(np.average([number.value for number in by_layer.values()], weights=steps))
     distinct = all(same[layer].value > other[layer].value for layer in by_layer)
@@ -158,7 +157,10 @@ def growing(at: Subject) -> Iterator[Number]:
             yield measured("of the receptive field", 100 * extents / field, "%", **place)
             yield measured("pieces of edges", [edge_pieces(each) for each in shown], "pieces", **place)
         for beneath, layer in pairwise(at.layers):
-            found = maps_beneath(subject, layer, beneath)
+            found = []
+            for _, trace, signal in traces(subject, subject.units(layer, 1)):
+                energy = descend(trace, layer, signal)[beneath].square().sum((2, 3))  # by map
+                found += (energy.sum(1).square() / energy.square().sum(1)).tolist()
             yield measured("maps beneath that take part", found, "maps", layer=layer, weights=weights)
 
 
@@ -173,15 +175,6 @@ def edge_pieces(projection: np.ndarray) -> int:
     pieces = np.where(strength > 0.25 * strength.max(), direction + 1, 0)
     sizes = np.bincount(label(pieces, background=0, connectivity=2).ravel())[1:]
     return int((sizes >= 4).sum())
-
-
-def maps_beneath(at: Subject, layer: str, beneath: str) -> list[float]:
-    """Return unit by unit how many maps of the layer beneath take part in its projection: (sum e)^2 / sum e^2."""
-    found = []
-    for _, trace, signal in traces(at, at.units(layer, 1)):
-        energy = descend(trace, layer, signal)[beneath].square().sum((2, 3))
-        found += (energy.sum(1).square() / energy.square().sum(1)).tolist()
-    return found
 
 
 # Objects and their poses.

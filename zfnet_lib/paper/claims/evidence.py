@@ -9,7 +9,7 @@ from itertools import pairwise, product
 from math import prod, sqrt
 from pathlib import Path
 from statistics import mean, median, stdev
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from .. import records
 from ..fig2 import drawn_maps
 from ..records import Record
 from ..setting import DATA, network_of, profile_of, training_of
-from ..trainings import errors_over_seeds, read_epochs, recorded_over_seeds, training_data
+from ..trainings import Training, errors_over_seeds, read_epochs, recorded_over_seeds, training_data
 
 VERDICTS = ("holds", "does not hold", "undecided", "not testable here", "not run")
 HOLDS, FAILS, UNDECIDED, UNTESTABLE, NOT_RUN = VERDICTS
@@ -248,29 +248,23 @@ class Stored:
 
     def errors(self, name: str, clip: str = "all", views: str = "random") -> list[dict[str, float]]:
         """Return a network's errors in percent with one view, a mapping a seed: `train`, `val1`, `val5`."""
-        found = errors_over_seeds(training_of(self.profile, name, clip=clip, views=views))
-        if not found:
-            raise self.untrained(name, clip, views)
-        return found
+        run = training_of(self.profile, name, clip=clip, views=views)
+        return errors_over_seeds(run) or self.untrained(name, run)
 
     def runs(self, name: str, clip: str = "all") -> list[list[dict[str, Any]]]:
         """Return the records of all finished trainings of a network, one a seed: a line an epoch."""
-        found = recorded_over_seeds(training_of(self.profile, name, clip=clip))
-        if not found:
-            raise self.untrained(name, clip)
-        return [read_epochs(each.epochs_file) for each in found]
+        run = training_of(self.profile, name, clip=clip)
+        return [read_epochs(each.epochs_file) for each in recorded_over_seeds(run)] or self.untrained(name, run)
 
     def epochs(self, name: str, clip: str = "all", needed: bool = True) -> list[dict[str, Any]]:
         """Return the record of the first training of a network: a line an epoch. It may be `needed`."""
-        lines = read_epochs(training_of(self.profile, name, clip=clip).epochs_file)
-        if needed and not lines:
-            raise self.untrained(name, clip)
-        return lines
+        run = training_of(self.profile, name, clip=clip)
+        lines = read_epochs(run.epochs_file)
+        return lines or self.untrained(name, run) if needed else lines
 
-    def untrained(self, name: str, clip: str = "all", views: str = "random") -> NotRun:
+    def untrained(self, name: str, run: Training) -> NoReturn:
         """Say what trains a network, and how long that takes."""
-        command = training_of(self.profile, name, clip=clip, views=views).command
-        return NotRun(f"`{command}`; {self.taking(self.hours(name))}")
+        raise NotRun(f"`{run.command}`; {self.taking(self.hours(name))}")
 
     def hours(self, name: str) -> float:
         """Reckon how long a training takes from that of Fig. 3's network and the work of both; 0 if unknown."""

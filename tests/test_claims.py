@@ -210,7 +210,9 @@ ASKED = ("holds", "fails", "unless")
 
 def test_every_claim_says_what_makes_its_record_and_takes_its_thresholds():
     assert len(CLAIMS) == 60
+    needed = {"id", "first", "section", "quote", "statement", "evidence", "statistic", "holds", "fails"}
     for claim in CLAIMS.values():
+        assert vars(claim).keys() == needed | registry.DEFAULTS.keys(), claim.id
         stored = claim.stored("tiny")
         assert stored.again.startswith("`zfnet ") and "{" not in stored.path + stored.again
         assert (stored.path == f"claims/{claim.id}.jsonl") == bool(claim.measure)

@@ -403,7 +403,7 @@ class Subject:
         return strongest(self.net.features(), self.dataset, 9, rows=self.rows)
 
     def units(self, layer: str, each: int = 0) -> list[Unit]:
-        """Return the strongest units of some maps of a layer, drawn by seed; `image` counts in the data set."""
+        """Return the strongest units, so many `each`, of maps drawn by seed; `image` counts in the data set."""
         hits = self.hits[layer]
         maps = drawn_maps(hits, self.scale.maps, self.seed)
         return [unit for map_ in maps for unit in hits.units(map_)[: each or self.scale.units]]

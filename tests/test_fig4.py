@@ -91,7 +91,6 @@ def test_steps_likeness_nearness_and_features_are_those_of_literal_searches_and_
         assert (feature.names[1], *feature.places[1]) == (f"texture {place[0]}", *place[1:])
         expected = projection_image(window(nets[1], layer, feature.map, place).detach().numpy())
         assert np.abs(feature.pictures[1].astype(int) - expected).max() <= 1
-        assert feature.changes == [False, *(a != b for a, b in pairwise(feature.names))]
 
 
 def test_maps_that_were_not_active_yet_are_far_and_those_that_never_are_do_not_count():
@@ -212,7 +211,7 @@ def test_a_stored_development_is_read_back_and_only_for_its_parameters(developme
     for layer, features in development.features.items():
         for one, other in zip(features, found.features[layer], strict=True):
             assert (one.pictures == other.pictures).all()
-            assert (one.names, one.scores, one.changes) == (other.names, other.scores, other.changes)
+            assert (one.names, one.scores, one.contrasts) == (other.names, other.scores, other.contrasts)
     assert "-p maps=3 -p seed=0" in fig4.measure("tiny", maps=3).source
 
 

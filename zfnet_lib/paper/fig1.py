@@ -29,9 +29,7 @@ VARIANTS = {  # what the paper argues against, as arguments of `project`
 }
 
 
-def measure(
-    profile: str, pictures: str = "", network: str = "", picture: int = 0, layer: str = "", map: int = -1
-) -> tuple[Trace, Unit, Source]:
+def measure(profile: str, pictures="", network="", picture=0, layer="", map=-1) -> tuple[Trace, Unit, Source]:
     """Trace one picture of a data set, and find the strongest unit of a map, of the strongest one by default."""
     at = opened(profile, pictures, network)
     if not 0 <= picture < len(at.dataset):
@@ -49,23 +47,20 @@ def unit_of(trace: Trace, layer: str, map_: int) -> Unit:
 
 
 def piece(trace: Trace) -> tuple[Tensor, str]:
-    """Return a piece [7, 7] of a map where regions share switches, so that adding shows; and its name.
-
-    It is the most varied one of the strongest maps of the lowest layer that pools.
-    """
+    """Return the most varied piece [7, 7] with shared switches of the lowest maps that are pooled, and its name."""
     layer = next(conv.name for conv in trace.net.spec.convs if conv.pool)
     maps = trace[layer].maps[0]
     strongest = maps.amax((1, 2)).argsort(descending=True)[:8]
-    pieces = maps[strongest].unfold(1, 7, 2).unfold(2, 7, 2).flatten(1, 2)
-    pooled, switches = F.max_pool2d(pieces.flatten(0, 1), 3, 2, return_indices=True)
+    pieces = maps[strongest].unfold(1, 7, 2).unfold(2, 7, 2).flatten(0, 2)
+    pooled, switches = F.max_pool2d(pieces, 3, 2, return_indices=True)
 
     def score(n: int) -> tuple[int, float]:
         active = switches[n][pooled[n] > 0]
         places = len(active.unique())
-        return (places, float(pieces.flatten(0, 1)[n].std())) if places < len(active) else (0, 0.0)
+        return (places, float(pieces[n].std())) if places < len(active) else (0, 0.0)
 
-    place, at = divmod(max(range(len(pooled)), key=score), pieces.shape[1])
-    return pieces[place, at], f"{layer}, map {strongest[place]}"
+    best = max(range(len(pieces)), key=score)
+    return pieces[best], f"{layer}, map {strongest[best * len(strongest) // len(pieces)]}"
 
 
 def variants(trace: Trace, layer: str, signal: Tensor) -> Table:

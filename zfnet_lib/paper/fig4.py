@@ -44,12 +44,9 @@ LARGEST = "share of changes of picture among the tenth of the steps that change 
 
 KINDS = ("same unit", "same picture", "other picture")
 KEPT, MOVED, JUMPED = range(len(KINDS))  # what became of a map's strongest unit from one moment to the next
-# When lower and upper layers settle according to section 4, whose layers we take to be 1, 2 and 4, 5.
-PAPER = {"conv1": "a few epochs", "conv2": "a few epochs", "conv4": "40-50 epochs", "conv5": "40-50 epochs"}
 # Training pictures that are searched, training pictures that probes learn from, validation pictures that judge.
 SCALES = {"smoke": (1024, 1024, 512), "tiny": (5_000, 10_000, 5_000), "paper": (50_000, 50_000, 10_000)}
-ANSWERED = 512  # validation pictures on whose answers settling is judged
-POSITIONS = 8  # of a map in each picture that are compared
+ANSWERED, POSITIONS = 512, 8  # validation pictures whose answers are compared, and positions in each map
 
 
 class Feature(NamedTuple):
@@ -61,11 +58,6 @@ class Feature(NamedTuple):
     scores: list[float]  # the unit's activation
     names: list[str]  # the training picture that it comes from
     places: list[tuple[int, int]]  # its row and column
-
-    @property
-    def changes(self) -> list[bool]:
-        """Whether the unit comes from another picture than at the moment before; never at the first one."""
-        return [False, *(name != before for before, name in pairwise(self.names))]
 
 
 class LayerEvolution(NamedTuple):
@@ -98,11 +90,13 @@ class Development:
     @property
     def settled(self) -> Table:
         """From when on each layer stays at 0.9 of what it becomes."""
+        early, late = "a few epochs", "40-50 epochs"  # section 4 of lower and upper layers, to us 1, 2 and 4, 5
+        paper = {"conv1": early, "conv2": early, "conv4": late, "conv5": late}
         rows, nearness = [], self.curves(NEARNESS)
         for layer, values in self.curves(ALIGNMENT).items():
             answers, projections = (crossing(self.epochs, each) for each in (values, nearness[layer]))
             row = {"layer": layer, "answers": answers, "share": f"{answers / FIGURE_4_OF:.0%}"}
-            rows.append(row | {"projections": projections, "paper": PAPER.get(layer)})
+            rows.append(row | {"projections": projections, "paper": paper.get(layer)})
         columns = {"layer": "Layer", "answers": f"Answers, from epoch (of {FIGURE_4_OF})"}
         columns |= {"share": "Share of training", "projections": "Projections, from epoch", "paper": "Paper"}
         return Table(columns, rows)
@@ -179,8 +173,7 @@ def developing() -> dict[int, ConvNet]:
     spec = Training(MINI.name, data.name, SMOKE).spec(len(data.classes))
     net = ConvNet(spec, training_preparation(data, spec.image_size))
     with TemporaryDirectory() as folder:
-        for _ in train(net, data, SMOKE, folder=Path(folder), snapshots=True):
-            pass
+        list(train(net, data, SMOKE, folder=Path(folder), snapshots=True))
         return snapshots(Path(folder))
 
 
@@ -194,9 +187,7 @@ def snapshots(folder: Path) -> dict[int, ConvNet]:
     return {epoch: load_network(one) for epoch, one in saved.items()}
 
 
-def follow(
-    profile: str, nets: Mapping[int, ConvNet], title: str, maps: int, seed: int, searches: Path | None = None
-) -> Development:
+def follow(profile, nets: Mapping[int, ConvNet], title, maps: int, seed: int, searches=None) -> Development:
     """Compute all of Fig. 4 from one network at several moments, by epoch; `searches` keeps those of the units."""
     watch = records.Stopwatch()
     data, held_out = (training_data(DATA[profile], split) for split in ("train", "val"))
@@ -379,7 +370,7 @@ def draw(result: Development, layer: str, columns: int = 1) -> Figure:
             if line == 0:
                 sheet.text(left + side / 2, Sheet.HEAD + 0.08, str(epoch))
             sheet.picture(plots.resized(picture, round(side * plots.DPI)), left, y, side, side)
-            if feature.changes[moment]:
+            if moment and feature.names[moment] != feature.names[moment - 1]:
                 sheet.box(left - gap + 0.005, y, gap - 0.01, side, VERMILION, "none", level=3)
     sheet.box(MARGIN + 0.02, below + 0.03, gap - 0.01, 0.14, VERMILION, "none")
     words = "the strongest unit comes from another picture than at the moment before"

@@ -18,13 +18,11 @@ from .table3_4_6 import CURVE, PLACE, SOURCES, accuracy, notes, scratch, transfe
 # Which layer and classifier is drawn of each control; of the pre-trained network the softmax on layer 7.
 CONTROLS = {"untrained": ("conv5", "svm"), "hog": ("hog", "svm"), "pixels": ("pixels", "svm")}
 
-Points = Sequence[tuple[int, float, float | None]]  # pictures a class, accuracy in percent, and its spread or None
-
 
 class FewShot(NamedTuple):
     """Our curves by name, the paper's points by method, our data set, what came out, and what it rests on."""
 
-    curves: dict[str, Points]
+    curves: dict[str, list[tuple[int, float, float | None]]]  # pictures a class, accuracy in percent, its spread
     printed: dict[str, dict[int, float]]
     data: str
     verdict: Sentence
@@ -59,7 +57,7 @@ def fig7(profile: str, live: bool = False) -> FewShot:
     return FewShot(curves, printed, DATASETS[data].title, Sentence(verdict), notes(found))
 
 
-def few_shot(curves: Mapping[str, Points], printed: Mapping[str, Mapping[int, float | None]], data: str) -> Figure:
+def few_shot(curves: Mapping[str, Sequence], printed: Mapping[str, Mapping], data: str) -> Figure:
     """Draw ours, the pre-trained network first, beside what the paper prints for Caltech-256."""
     if not curves:
         raise FigureError("Fig. 7 needs at least one curve")
@@ -71,8 +69,7 @@ def few_shot(curves: Mapping[str, Points], printed: Mapping[str, Mapping[int, fl
         style = {"color": colour, "marker": marker, "markersize": 4, "linewidth": 1.4, "capsize": 2}
         ours.errorbar(each, values, [spread or 0 for spread in spreads], label=name.replace("`", ""), **style)
     for (name, points), marker in zip(printed.items(), "sDvo", strict=False):
-        known = {each: value for each, value in points.items() if value is not None}
-        theirs.plot(*zip(*known.items(), strict=True), color=GREY, marker=marker, markersize=4, label=name)
+        theirs.plot(*zip(*points.items(), strict=True), color=GREY, marker=marker, markersize=4, label=name)
     plain(ours, fill(f"Ours: {data}", 40), "training pictures a class", "accuracy, mean over classes, %")
     plain(theirs, fill("The paper, Caltech-256 (Table 4)", 40), "training pictures a class")
     for axes in (ours, theirs):

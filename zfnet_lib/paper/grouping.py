@@ -60,8 +60,8 @@ def likeness(features: NDArray, seed: int = 0) -> Likeness:
 def shape(picture: NDArray) -> NDArray:
     """Describe a picture [h, w, 3] by the directions of its edges in a grid of cells, whatever its contrast."""
     grey = resize(rgb2gray(picture), (SIDE, SIDE), anti_aliasing=True)
-    cell = (SIDE // CELLS, SIDE // CELLS)
-    return hog(grey, orientations=8, pixels_per_cell=cell, cells_per_block=(2, 2))
+    cell = SIDE // CELLS
+    return hog(grey, orientations=8, pixels_per_cell=(cell, cell), cells_per_block=(2, 2))
 
 
 def colour(picture: NDArray) -> NDArray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -152,7 +151,13 @@ def measure(profile: str, maps: int = 6, seed: int = 0, live: bool = False) -> D
     """Follow the network of Fig. 3 through its training; `maps` of each layer are drawn by seed to be shown."""
     folder, parameters = results_root(profile_of(profile).name) / "evolution", {"maps": maps, "seed": seed}
     if profile == "smoke":
-        found = follow(profile, developing(), f"{MINI.name}, trained on the spot", **parameters)
+        data = training_data(DATA["smoke"], "train")
+        spec = Training(MINI.name, data.name, SMOKE).spec(len(data.classes))
+        net = ConvNet(spec, training_preparation(data, spec.image_size))
+        with TemporaryDirectory() as place:
+            list(train(net, data, SMOKE, folder=Path(place), snapshots=True))
+            nets = snapshots(Path(place))
+        found = follow(profile, nets, f"{MINI.name}, trained on the spot", **parameters)
         records.store(folder / NUMBERS, found.numbers)
         return found
     training = training_of(profile, "zfnet")
@@ -164,17 +169,6 @@ def measure(profile: str, maps: int = 6, seed: int = 0, live: bool = False) -> D
     found = follow(profile, nets, training.name, **parameters, searches=searches)
     found.save(folder, parameters)
     return found
-
-
-@cache
-def developing() -> dict[int, ConvNet]:
-    """Train `MINI` by the recipe `SMOKE` and return it at the epochs of Fig. 4."""
-    data = training_data(DATA["smoke"], "train")
-    spec = Training(MINI.name, data.name, SMOKE).spec(len(data.classes))
-    net = ConvNet(spec, training_preparation(data, spec.image_size))
-    with TemporaryDirectory() as folder:
-        list(train(net, data, SMOKE, folder=Path(folder), snapshots=True))
-        return snapshots(Path(folder))
 
 
 def snapshots(folder: Path) -> dict[int, ConvNet]:
@@ -222,15 +216,20 @@ def evolve(
     nets: Sequence[ConvNet], dataset, *, rows=None, maps: int = 6, seed: int = 0, folder: Path | None = None
 ) -> dict[str, LayerEvolution]:
     """Follow the strongest unit of every map through one network at several moments, by layer (Fig. 4)."""
+
+    def cosine(a: Tensor, b: Tensor) -> np.ndarray:  # of each pair of projections; NaN where one is 0
+        a, b = (values.flatten(1).double() for values in (a, b))
+        return ((a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))).numpy()
+
     found, layers = [strongest(net, dataset, 1, rows=rows, folder=folder) for net in nets], {}
     for layer, last in found[-1].items():
         units = [[top[layer].units(map_)[0] for map_ in range(len(last.score))] for top in found]
         # The last units are projected at every moment as well: from when on do they look as in the end?
         both = [projected(net, dataset, own + units[-1]) for net, own in zip(nets, units, strict=True)]
         shown, lasting = zip(*(pixels.chunk(2) for pixels in both), strict=True)
-        nearness = np.stack([_cosine(pixels, lasting[-1]) for pixels in lasting])
+        nearness = np.stack([cosine(pixels, lasting[-1]) for pixels in lasting])
         nearness = np.where(np.isnan(nearness) & np.isfinite(nearness[-1]), 0, nearness)
-        likeness = np.stack([_cosine(before, after) for before, after in pairwise(shown)])
+        likeness = np.stack([cosine(before, after) for before, after in pairwise(shown)])
         places = np.array([[(unit.image, unit.row, unit.column) for unit in own] for own in units])
         same = places[1:] == places[:-1]
         steps = np.where(same.all(2), KEPT, np.where(same[..., 0], MOVED, JUMPED)).astype(np.int8)
@@ -253,12 +252,6 @@ def projected(net: ConvNet, dataset, units: Sequence[Unit]) -> Tensor:
     shown = deconv_units(net, x, [unit._replace(image=images.index(unit.image)) for unit in units])
     pairs = zip(shown.projections, shown.boxes, strict=True)
     return torch.stack([fitted(projection.cpu(), box, x.shape[-1])[0] for projection, box in pairs])
-
-
-def _cosine(a: Tensor, b: Tensor) -> np.ndarray:
-    """Return the cosine of each pair of projections [n, ...]; NaN where one is 0."""
-    a, b = (values.flatten(1).double() for values in (a, b))
-    return ((a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))).numpy()
 
 
 def settling(layers: Mapping[str, LayerEvolution], given: Mapping[int, Mapping[str, Tensor]]) -> Iterator[tuple]:

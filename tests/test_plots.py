@@ -112,10 +112,7 @@ def test_tiles_filters_and_maps_are_grids_whose_small_pictures_keep_their_pixels
         (lambda: picture_grid([], [], [], "Pictures"), r"for \[\]"),
         (lambda: projection_image(np.zeros((4, 4, 3))), r"a projection is an array \[3, h, w\]; given \[4, 4, 3\]"),
         (lambda: projection_image(np.full((3, 2, 2), np.nan)), "NaN or infinite values; project the unit again"),
-        (
-            lambda: projection_image(np.zeros((3, 2, 2)), 0),
-            "a projection is a positive number; given 0",
-        ),
+        (lambda: projection_image(np.zeros((3, 2, 2)), 0), "a positive number; given 0"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(draw, sentence):

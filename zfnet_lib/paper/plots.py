@@ -61,9 +61,8 @@ class Sheet:
         """Write words at a point; `middle` is that of the capitals, so that words in a line share a baseline."""
         if down == "middle":
             y, down = y + 0.36 * size / 72, "baseline"
-        place = {"ha": across, "va": down, "linespacing": 1.25}
-        font = {"fontsize": size, "fontweight": weight, "fontfamily": "DejaVu Sans"}
-        return self.axes.text(x, y, words, color=colour, parse_math=False, **place, **font)
+        look = {"ha": across, "va": down, "linespacing": 1.25, "fontsize": size, "fontweight": weight}
+        return self.axes.text(x, y, words, color=colour, parse_math=False, fontfamily="DejaVu Sans", **look)
 
     def box(self, x, y, width, height, fill="none", edge=INK, line=0.8, round_by=0.0, level=1):
         """Draw a rectangle from its top left corner."""

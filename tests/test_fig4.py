@@ -9,10 +9,12 @@ import pytest
 import torch
 from drawings import assert_legible, words
 from pictures import TINY_SPEC, texture_classes
+from torch.nn import functional as F
 
-from zfnet_lib.architecture import Unit
+from zfnet_lib.architecture import receptive_field
 from zfnet_lib.batches import training_preparation
 from zfnet_lib.datasets import open_dataset, pack_in_memory
+from zfnet_lib.deconv import deconv
 from zfnet_lib.files import ZfnetError, results_root
 from zfnet_lib.images import projection_image
 from zfnet_lib.network import ConvNet, Trace
@@ -59,8 +61,12 @@ def literal(net: ConvNet, layer: str) -> np.ndarray:
 
 
 def window(net: ConvNet, layer: str, map_: int, place: np.ndarray) -> torch.Tensor:
+    """The literal projection of a unit, cut to its field, zeros beyond the picture."""
     image, row, column = place.tolist()
-    return fig4.projected(net, DATA, [Unit(image, layer, map_, row, column)])[0]
+    whole = deconv(net.trace(net.prepare(DATA.pictures[image : image + 1])), layer, (map_, row, column))[0]
+    box = receptive_field(net.spec, layer).box(row, column)
+    top, left, size = box.top + 99, box.left + 99, box.bottom - box.top
+    return whole if size >= whole.shape[-1] else F.pad(whole, (99,) * 4)[:, top : top + size, left : left + size]
 
 
 def angle(a: torch.Tensor, b: torch.Tensor) -> float:

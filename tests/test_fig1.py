@@ -23,29 +23,18 @@ def pooled_window(values: np.ndarray) -> list[np.ndarray]:
     return [values, pooled[0].numpy(), switches[0].numpy(), unpooled.reshape(values.shape)]
 
 
-def a_window() -> list[np.ndarray]:
-    values = np.round(rng.exponential(3, (7, 7)), 2)
-    values[2, 4] = 30.25
-    return pooled_window(values)
-
-
 def some_levels() -> dict[str, np.ndarray]:
-    maps = np.zeros((20, 6, 6))
-    maps[3, 1, :2], maps[7, 4, 4], maps[12, 0, 0] = 5.0, 9.0, 1.0
-    pixels = np.zeros((3, 40, 50))
+    unit, maps, pixels = np.zeros((4, 3, 3)), np.zeros((20, 6, 6)), np.zeros((3, 40, 50))
+    unit[2, 1, 1], maps[3, 1, :2], maps[7, 4, 4], maps[12, 0, 0] = 7.5, 5.0, 9.0, 1.0
     pixels[:, 10:20, 5:25] = rng.normal(size=(3, 10, 20))
-    unit = np.zeros((4, 3, 3))
-    unit[2, 1, 1] = 7.5
     return {"conv3": unit, "conv1": maps, "pixels": pixels}
 
 
-@pytest.fixture(scope="module")
-def measured():
-    return fig1.measure("smoke", picture=3)
+WINDOW, LEVELS = pooled_window(np.round(rng.exponential(3, (7, 7)), 2)), some_levels()
 
 
-def test_the_unit_is_the_strongest_of_its_layer_and_ends_at_its_projection(measured):
-    trace, unit, source = measured
+def test_the_unit_is_the_strongest_of_its_layer_and_ends_at_its_projection():
+    trace, unit, source = fig1.measure("smoke", picture=3)
     maps = trace[unit.layer].maps
     place = unit.map, unit.row, unit.column
     assert unit.layer == "conv5" and maps[(0, *place)] == maps.max() > 0
@@ -56,10 +45,7 @@ def test_the_unit_is_the_strongest_of_its_layer_and_ends_at_its_projection(measu
     assert all(row["difference"] > 0.01 for row in fig1.variants(trace, unit.layer, signal).rows)
     for part in ("mini, trained on the spot", "shapes val (1024 pictures, fingerprint", "torch", "seed 0"):
         assert part in str(source)
-
-
-def test_a_piece_of_a_real_map_has_regions_that_share_a_switch(measured):
-    piece, name = fig1.piece(measured[0])
+    piece, name = fig1.piece(trace)
     pooled, switches = F.max_pool2d(piece[None], 3, 2, return_indices=True)
     active = switches[pooled > 0].tolist()
     assert piece.shape == (7, 7) and name.startswith("conv1, map ") and len(set(active)) < len(active)
@@ -81,24 +67,14 @@ def test_bad_requests_get_one_sentence(changes, sentence):
     assert sentence in str(error.value) and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    "figure",
-    [
-        fig1.diagram(),
-        fig1.unpooling(*a_window(), title="conv1, map 3"),
-        fig1.downwards(PICTURE, some_levels(), "conv3, map 2"),
-    ],
-    ids=str,
-)
-def test_letters_are_legible(figure):
-    assert_legible(figure)
-
-
-def test_the_diagram_names_every_part_of_fig_1_once_or_on_both_sides():
-    written = words(fig1.diagram())
+def test_letters_are_legible_and_the_diagram_names_every_part_of_fig_1():
+    diagram = fig1.diagram()
+    drawn = fig1.unpooling(*WINDOW, title="conv1, map 3"), fig1.downwards(PICTURE, LEVELS, "conv3, map 2")
+    for figure in (diagram, *drawn):
+        assert_legible(figure)
     for part in ("Max pooling", "Max unpooling", "switches", "Convolutional filtering  {Fᵀ}", "Reconstruction"):
-        assert written.count(part) == 1
-    assert written.count("Rectified linear function") == 2
+        assert words(diagram).count(part) == 1
+    assert words(diagram).count("Rectified linear function") == 2
 
 
 def test_the_numbers_drawn_are_the_numbers_given():
@@ -110,64 +86,39 @@ def test_the_numbers_drawn_are_the_numbers_given():
     assert written[middle + 1 : values] == ["0"] * 7 + ["6.00"] + ["0"] * 7
     assert written[values + 1 : values + 3] == ["3.00", "3.00"]
     assert "values that share a switch have added: 3.00 + 3.00" in written
-
-
-@pytest.mark.parametrize("values", [np.eye(3), np.zeros((5, 5))])
-def test_without_a_shared_switch_nothing_is_said_to_add(values):
-    maps, pooled, switches, _ = pooled_window(values)
-    shown = fig1.unpooling(maps, 0 * pooled, np.full_like(switches, maps.size // 2), maps)
+    maps, pooled, switches, _ = pooled_window(np.eye(3))
+    shown = fig1.unpooling(maps, 0 * pooled, np.full_like(switches, 4), maps)
     assert not any("share" in text for text in words(shown))
 
 
 def test_the_way_down_shows_the_strongest_maps_the_sum_and_the_projection():
-    levels = some_levels()
-    figure = fig1.downwards(PICTURE, levels, "conv3, map 2")
+    figure = fig1.downwards(PICTURE, LEVELS, "conv3, map 2")
     written = words(figure)
     assert [text for text in written if text.isdigit()] == ["2", "3", "7", "12"]
     assert {"1 of 4 maps", "3 of 20 maps", "up to 7.5", "6×6"} <= set(written)
     unit, total, *maps, all_maps, projection, picture = pictures(figure)
-    assert (unit == levels["conv3"][2]).all() and (total == unit).all()
-    assert [(shown == levels["conv1"][n]).all() for shown, n in zip(maps, (3, 7, 12), strict=True)] == [True] * 3
-    assert (all_maps == levels["conv1"].sum(axis=0)).all()
-    assert (projection == projection_image(levels["pixels"])).all() and (picture == PICTURE).all()
+    assert (unit == LEVELS["conv3"][2]).all() and (total == unit).all()
+    assert [(shown == LEVELS["conv1"][n]).all() for shown, n in zip(maps, (3, 7, 12), strict=True)] == [True] * 3
+    assert (all_maps == LEVELS["conv1"].sum(axis=0)).all()
+    assert (projection == projection_image(LEVELS["pixels"])).all() and (picture == PICTURE).all()
     assert [image.get_clim()[1] for image in figure.axes[0].images][2:5] == [9.0] * 3
-
-
-def test_large_maps_keep_their_single_peaks():
-    maps = np.zeros((1, 224, 224))
-    maps[0, 223, 101] = 4.0
-    shown = pictures(fig1.downwards(PICTURE, {"conv1_1": maps, "pixels": some_levels()["pixels"]}, "unit"))[0]
-    assert max(shown.shape) <= 120 and shown.max() == 4.0 and (shown > 0).sum() == 1
-
-
-def changed(values: list[np.ndarray], place: int, other: np.ndarray) -> list[np.ndarray]:
-    return [*values[:place], other, *values[place + 1 :]]
-
-
-WINDOW, LEVELS = a_window(), some_levels()
+    large = np.zeros((1, 224, 224))
+    large[0, 223, 101] = 4.0
+    shown = pictures(fig1.downwards(PICTURE, {"conv1_1": large, "pixels": LEVELS["pixels"]}, "unit"))[0]
+    assert max(shown.shape) <= 120 and shown.max() == 4.0 and (shown > 0).sum() == 1  # a single peak stays
 
 
 @pytest.mark.parametrize(
     ("draw", "given", "sentence"),
     [
-        (fig1.unpooling, changed(WINDOW, 0, WINDOW[0][:5]), r"map \[h, w\] up to 8x8, .*; given float64 \[5, 7\]"),
-        (fig1.unpooling, pooled_window(np.zeros((20, 20))), r"up to 8x8, .*; given float64 \[20, 20\]"),
-        (fig1.unpooling, changed(WINDOW, 1, WINDOW[1][:2]), r"its regions \[3, 3\].*; given .*, float64 \[2, 3\]"),
-        (fig1.unpooling, changed(WINDOW, 2, WINDOW[2] * 1.0), r"integer switches .*, float64 \[3, 3\], float64"),
-        (fig1.unpooling, changed(WINDOW, 2, WINDOW[2] * 0 + 48), "a switch lies outside its region; pool"),
-        (fig1.unpooling, changed(WINDOW, 2, WINDOW[2] * 0 - 1), "a switch lies outside its region; pool"),
-        (
-            fig1.downwards,
-            (PICTURE, {"conv1": np.zeros((20, 6, 6))}, ""),
-            r"given conv1 \[20, 6, 6\]",
-        ),
-        (fig1.downwards, (PICTURE[:30], LEVELS, ""), r"given pixels \[3, 40, 50\]"),
-        (
-            fig1.downwards,
-            (PICTURE.astype(float), LEVELS, ""),
-            "a picture is a uint8 array",
-        ),
-        (fig1.downwards, (PICTURE, LEVELS | {"conv1": np.zeros((6, 6))}, ""), r"conv1 is an array \[maps, h, w\]"),
+        (fig1.unpooling, pooled_window(np.zeros((20, 20))), r"up to 8x8, .*; given \[20, 20\], \[10, 10\]"),
+        (fig1.unpooling, [WINDOW[0], WINDOW[1][:2], *WINDOW[2:]], r"its regions, .*; given \[7, 7\], \[2, 3\]"),
+        (fig1.unpooling, [*WINDOW[:2], WINDOW[2] * 0 + 48, WINDOW[3]], "a switch lies outside its region; pool"),
+        (fig1.unpooling, [*WINDOW[:2], WINDOW[2] * 0 - 1, WINDOW[3]], "a switch lies outside its region; pool"),
+        (fig1.downwards, (PICTURE, {"conv1": np.zeros((20, 6, 6))}, ""), r"pixels .*; given conv1 \[20, 6, 6\]"),
+        (fig1.downwards, (PICTURE[:30], LEVELS, ""), r"pixels \[3, 30, 50\]; given .*, pixels \[3, 40, 50\]"),
+        (fig1.downwards, (PICTURE, {"conv0": np.zeros((6, 6))} | LEVELS, ""), r"signals .*; given conv0 \[6, 6\]"),
+        (fig1.downwards, (PICTURE.astype(float), LEVELS, ""), "a picture is a uint8 array"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(draw, given, sentence):

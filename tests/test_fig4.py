@@ -12,33 +12,32 @@ from pictures import TINY_SPEC, texture_classes
 from torch.nn import functional as F
 
 from zfnet_lib.architecture import receptive_field
-from zfnet_lib.batches import squares_of, training_preparation
+from zfnet_lib.batches import training_preparation
 from zfnet_lib.datasets import open_dataset, pack_in_memory
 from zfnet_lib.deconv import deconv
 from zfnet_lib.files import ZfnetError, results_root
 from zfnet_lib.images import projection_image
 from zfnet_lib.network import ConvNet, Trace
 from zfnet_lib.paper import fig4
-from zfnet_lib.paper.fig4 import ALIGNMENT, JUMPED, KEPT, MOVED, NEARNESS, PROBE, Development, Feature
+from zfnet_lib.paper.fig4 import ALIGNMENT, JUMPED, KEPT, MOVED, NEARNESS, PROBE, Development
 from zfnet_lib.training import FIGURE_4_EPOCHS
 from zfnet_lib.weights import save_network
 
 DATA = texture_classes(24, 4)
 DATA.names = [f"texture {n}" for n in range(24)]
+FEW = TINY_SPEC.features("conv3")
 EPOCHS = (1, 20, 64)
 
 
-def moments(count: int = 3) -> list[ConvNet]:
+def moments(spec=FEW, data=DATA, epochs=range(3), by: float = 0.6) -> list[ConvNet]:
     """Networks of one architecture whose weights move a little from moment to moment."""
-    spec = TINY_SPEC.features("conv3")
-    preparation = training_preparation(DATA, 64)
-    nets = [ConvNet(spec, preparation, seed=0) for _ in range(count)]
-    for number, net in enumerate(nets):
-        generator = torch.Generator().manual_seed(number)
-        with torch.no_grad():
-            for conv in spec.convs:
+    nets = [ConvNet(spec, training_preparation(data, 64), seed=0) for _ in epochs]
+    with torch.no_grad():
+        for epoch, net in zip(epochs, nets, strict=True):
+            generator = torch.Generator().manual_seed(epoch)
+            for conv in spec.convs[:3]:
                 weight = net.get_submodule(conv.name).weight
-                weight += 0.6 * number * conv.std * torch.randn(weight.shape, generator=generator)
+                weight += by * epoch * conv.std * torch.randn(weight.shape, generator=generator)
     return nets
 
 
@@ -64,13 +63,10 @@ def literal(net: ConvNet, layer: str) -> np.ndarray:
 def window(net: ConvNet, layer: str, map_: int, place: np.ndarray) -> torch.Tensor:
     """The literal projection of a unit, cut to its field, zeros beyond the picture."""
     image, row, column = place.tolist()
-    trace = net.trace(net.prepare(DATA.pictures[image : image + 1]))
-    whole = deconv(trace, layer, (map_, row, column))[0]
+    whole = deconv(net.trace(net.prepare(DATA.pictures[image : image + 1])), layer, (map_, row, column))[0]
     box = receptive_field(net.spec, layer).box(row, column)
-    if box.bottom - box.top >= whole.shape[-1]:
-        return whole
     top, left, size = box.top + 99, box.left + 99, box.bottom - box.top
-    return F.pad(whole, (99, 99, 99, 99))[:, top : top + size, left : left + size]
+    return whole if size >= whole.shape[-1] else F.pad(whole, (99,) * 4)[:, top : top + size, left : left + size]
 
 
 def angle(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -79,7 +75,7 @@ def angle(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("layer", ["conv1", "conv2", "conv3"])
-def test_steps_likeness_and_nearness_are_those_of_literal_searches_and_projections(followed, layer):
+def test_steps_likeness_nearness_and_features_are_those_of_literal_searches_and_projections(followed, layer):
     nets, found = followed
     places = [literal(net, layer) for net in nets]
     for (before, after), steps in zip(pairwise(places), found[layer].steps, strict=True):
@@ -93,23 +89,18 @@ def test_steps_likeness_and_nearness_are_those_of_literal_searches_and_projectio
         lasting = [window(net, layer, map_, places[-1][map_]) for net in nets]
         nearness = np.nan_to_num([angle(each, shown[-1]) for each in lasting])
         assert found[layer].nearness[:, map_] == pytest.approx(nearness, abs=1e-4)
-
-
-def test_features_hold_units_scores_and_projections(followed):
-    nets, found = followed
-    for layer, each in found.items():
-        assert len(each.features) == min(3, nets[0].spec.conv(layer).maps)
-        for feature in each.features:
-            assert len(feature.pictures) == len(feature.contrasts) == len(feature.scores) == 3
-            place = literal(nets[1], layer)[feature.map]
-            assert (feature.names[1], *feature.places[1]) == (f"texture {place[0]}", *place[1:])
-            expected = projection_image(window(nets[1], layer, feature.map, place).detach().numpy())
-            assert np.abs(feature.pictures[1].astype(int) - expected).max() <= 1
-            assert feature.changes == [False, *(a != b for a, b in pairwise(feature.names))]
+    each = found[layer].features
+    assert len(each) == min(3, nets[0].spec.conv(layer).maps)
+    for feature in each:
+        assert len(feature.pictures) == len(feature.contrasts) == len(feature.scores) == 3
+        place = places[1][feature.map]
+        assert (feature.names[1], *feature.places[1]) == (f"texture {place[0]}", *place[1:])
+        expected = projection_image(window(nets[1], layer, feature.map, place).detach().numpy())
+        assert np.abs(feature.pictures[1].astype(int) - expected).max() <= 1
 
 
 def test_maps_that_were_not_active_yet_are_far_and_those_that_never_are_do_not_count():
-    nets = moments(2)
+    nets = moments()[:2]
     with torch.no_grad():
         for net, map_ in ((nets[0], 0), (nets[0], 1), (nets[1], 1)):
             net.conv1.weight[map_], net.conv1.bias[map_] = 0, -1
@@ -143,29 +134,21 @@ def test_alignment_is_that_of_centred_gram_matrices():
     assert fig4.cka(x, 3 * x @ turned + 1) == pytest.approx(1)
 
 
-def test_answers_are_taken_at_the_same_positions_of_every_network():
-    one, other = moments(2)
-    rows = [3, 7, 11]
-    found, again = fig4.answers(one, DATA, rows), fig4.answers(other, DATA, rows)
-    for conv in one.spec.convs:
-        maps = traced(one)[conv.name].maps.detach().flatten(2)[rows]
-        seen = found[conv.name].unflatten(0, (3, -1))
-        places = [int((maps[0].T - each).abs().sum(1).argmin()) for each in seen[0]]
-        assert torch.allclose(seen, maps[:, :, places].transpose(1, 2), atol=1e-4)
-        maps = traced(other)[conv.name].maps.detach().flatten(2)[rows]
-        assert torch.allclose(again[conv.name].unflatten(0, (3, -1)), maps[:, :, places].transpose(1, 2), atol=1e-4)
-
-
-def test_summaries_are_means_over_quarters_and_units():
+def test_answers_are_taken_at_the_same_positions_of_every_network_and_summaries_are_means_over_quarters():
+    rows, places = [3, 7, 11], {}
+    for net in moments()[:2]:
+        for layer, found in fig4.answers(net, DATA, rows).items():
+            maps, seen = traced(net)[layer].maps.detach().flatten(2)[rows], found.unflatten(0, (3, -1))
+            if layer not in places:
+                places[layer] = [int((maps[0].T - each).abs().sum(1).argmin()) for each in seen[0]]
+            assert torch.allclose(seen, maps[:, :, places[layer]].transpose(1, 2), atol=1e-4)
     net = ConvNet(TINY_SPEC, training_preparation(DATA, 64))
-    found = fig4.summaries(net, DATA, [0, 5])
-    trace = net.trace(net.prepare(squares_of(DATA, [0, 5], net.preparation)))
-    maps = trace["conv2"].maps.detach().numpy()
+    found, maps = fig4.summaries(net, DATA, rows), traced(net)["conv2"].maps.detach()[rows].numpy()
     halves = slice(0, -(-maps.shape[2] // 2)), slice(maps.shape[2] // 2, None)  # they share the middle of odd maps
     means = [maps[:, :, a, b].mean((2, 3)) for a in halves for b in halves]
-    assert np.allclose(found["conv2"].numpy(), np.stack(means, 2).reshape(2, -1), atol=1e-4)
-    assert torch.allclose(found["fc7"], trace["fc7"].maps, atol=1e-4)
-    assert list(found) == ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"]
+    assert np.allclose(found["conv2"].numpy(), np.stack(means, 2).reshape(3, -1), atol=1e-4)
+    assert torch.allclose(found["fc7"], traced(net)["fc7"].maps[rows], atol=1e-4)
+    assert list(found) == [layer.name for layer in TINY_SPEC.layers[:-1]]
 
 
 @pytest.mark.parametrize(("curve", "epoch"), [((0.95, 0.97, 1), 1), ((0.95, 0.5, 1), 5), ((0, 0.5, np.nan), 5)])
@@ -175,21 +158,14 @@ def test_a_curve_that_falls_back_has_not_crossed(curve, epoch):
 
 def test_snapshots_are_read_in_order_and_missing_ones_named(tmp_path):
     spec = replace(TINY_SPEC.features("conv1"), name="begun")
-
-    def save(epochs):
+    for epochs in (FIGURE_4_EPOCHS[:-2], FIGURE_4_EPOCHS[-2:]):
+        with pytest.raises(ZfnetError, match=r"lacks the snapshots of epochs .*40, 64 of 70; train to the end"):
+            fig4.snapshots(tmp_path)
         for epoch in epochs:
-            save_network(ConvNet(spec, seed=epoch), tmp_path / "snapshots" / f"epoch-{epoch:02d}-of-70", {})
-
-    save(FIGURE_4_EPOCHS[:-2])
-    with pytest.raises(ZfnetError, match="lacks the snapshots of epochs 40, 64 of 70; train to the end"):
-        fig4.snapshots(tmp_path)
-    save(FIGURE_4_EPOCHS[-2:])
+            save_network(ConvNet(spec, seed=epoch), tmp_path / f"snapshots/epoch-{epoch:02d}-of-70", {})
     found = fig4.snapshots(tmp_path)
     assert list(found) == list(FIGURE_4_EPOCHS)
     assert torch.equal(found[20].conv1.weight, ConvNet(spec, seed=20).conv1.weight)
-
-
-# ---- the whole figure, stored and drawn
 
 
 @pytest.fixture
@@ -202,12 +178,7 @@ def results(tmp_path, monkeypatch, data):
 def development():
     """Fig. 4 of a network at three moments, on few pictures."""
     pack = pack_in_memory(open_dataset("shapes", "train", n=96), 64)
-    nets = {epoch: ConvNet(TINY_SPEC, training_preparation(pack, 64), seed=0) for epoch in EPOCHS}
-    with torch.no_grad():
-        for epoch, net in nets.items():
-            generator = torch.Generator().manual_seed(epoch)
-            for weight in (net.conv1.weight, net.conv2.weight):
-                weight += 0.01 * epoch / 64 * torch.randn(weight.shape, generator=generator)
+    nets = dict(zip(EPOCHS, moments(TINY_SPEC, pack, EPOCHS, 0.01), strict=True))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fig4, "training_data", lambda name, split: pack)
         patch.setattr(fig4, "SCALES", {"smoke": (16, 64, 32)})
@@ -231,6 +202,10 @@ def test_a_development_has_every_layer_at_every_moment_in_curves_and_tables(deve
     assert rows["conv1"]["share"] == f"{rows['conv1']['answers'] / 70:.0%}"
     for row in development.jumps.rows:
         assert sum(row[f"{kind} %"] for kind in fig4.KINDS) == pytest.approx(100, abs=0.1)
+    for axes, quantity in zip(fig4.draw_settling(development).axes, (ALIGNMENT, NEARNESS, PROBE), strict=True):
+        curves = list(development.curves(quantity).values())
+        assert [list(line.get_ydata()) for line in axes.lines[: len(curves)]] == curves
+        assert list(axes.lines[0].get_xdata()) == list(EPOCHS)
 
 
 def test_a_stored_development_is_read_back_and_only_for_its_parameters(development, results):
@@ -242,11 +217,8 @@ def test_a_stored_development_is_read_back_and_only_for_its_parameters(developme
     for layer, features in development.features.items():
         for one, other in zip(features, found.features[layer], strict=True):
             assert (one.pictures == other.pictures).all()
-            assert (one.names, one.scores, one.changes) == (other.names, other.scores, other.changes)
+            assert (one.names, one.scores, one.contrasts) == (other.names, other.scores, other.contrasts)
     assert "-p maps=3 -p seed=0" in fig4.measure("tiny", maps=3).source
-    (folder / "projections.safetensors").write_bytes(b"half")
-    with pytest.raises(ZfnetError, match=r"is damaged \(the SHA-256 of projections.safetensors differs"):
-        fig4.measure("tiny", maps=2)
 
 
 def test_what_was_not_run_names_its_commands_and_draws(results):
@@ -259,39 +231,22 @@ def test_what_was_not_run_names_its_commands_and_draws(results):
         fig4.measure("tiny", live=True)
 
 
-def drawable(layer: str, count: int, side: int, epochs=(1, 2, 5, 10, 20, 30, 40, 64)) -> Development:
-    rng = np.random.default_rng(0)
-    features = []
-    for number in range(10, 10 + count):
-        shown = np.stack([projection_image(rng.normal(size=(3, side, side))) for _ in epochs])
-        features.append(Feature(number, shown, [], [], rng.choice(["a", "b"], len(epochs)).tolist(), []))
-    return Development(epochs, {layer: features}, [], None)
-
-
-@pytest.mark.parametrize(("layer", "count", "side", "columns"), [("conv3", 6, 75, 1), ("conv1", 5, 7, 2)])
-def test_letters_are_legible_inside_the_page_and_never_overlap(layer, count, side, columns):
-    assert_legible(fig4.draw(drawable(layer, count, side), layer, columns))
-
-
-def test_a_block_has_a_row_a_map_and_a_bar_a_change():
-    result = drawable("conv2", 3, 27, (1, 2, 5, 64))
+def test_a_block_has_a_row_a_map_and_a_bar_a_change_and_its_letters_are_legible(development):
+    epochs = (1, 2, 5, 10, 20, 30, 40, 64)
+    features = [
+        one._replace(map=10 + n, pictures=one.pictures[[0, 1, 2, 0, 1, 2, 0, 1]], names=list("aabbbabb"))
+        for n, one in enumerate(3 * development.features["conv2"][:1])
+    ]
+    result = replace(development, epochs=epochs, features={"conv2": features})
     figure = fig4.draw(result, "conv2")
     written = words(figure)
     assert written[0] == "Layer 2" and {"map 10", "map 11", "map 12"} < set(written)
-    assert [word for word in written if word.isdigit()] == ["1", "2", "5", "64"]
+    assert [word for word in written if word.isdigit()] == [str(epoch) for epoch in epochs]
     (axes,) = figure.axes
-    assert len(axes.images) == 12
-    bars = len(axes.patches) - 1  # one explains them
-    assert bars == sum(sum(feature.changes) for feature in result.features["conv2"]) > 0
-    shown = np.asarray(axes.images[5].get_array())
-    assert (shown[0, 0] == result.features["conv2"][1].pictures[1][0, 0]).all()
+    assert len(axes.images) == 24 and len(axes.patches) == 3 * 3 + 1  # one bar explains the others
+    shown = np.asarray(axes.images[9].get_array())
+    assert (shown[0, 0] == features[1].pictures[1][0, 0]).all()
+    for columns in (1, 2):
+        assert_legible(fig4.draw(result, "conv2", columns))
     with pytest.raises(ZfnetError, match="layer 'conv9' was not followed; here are conv2"):
         fig4.draw(result, "conv9")
-
-
-def test_curves_are_drawn_with_the_values_measured(development):
-    panels = fig4.draw_settling(development).axes
-    for axes, quantity in zip(panels, (ALIGNMENT, NEARNESS, PROBE), strict=True):
-        curves = list(development.curves(quantity).values())
-        assert [list(line.get_ydata()) for line in axes.lines[: len(curves)]] == curves
-        assert list(axes.lines[0].get_xdata()) == list(EPOCHS)

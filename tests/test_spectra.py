@@ -1,7 +1,5 @@
 """Numbers of filters and projections, against patterns whose frequencies are known."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 from scipy.optimize import linprog
@@ -73,18 +71,15 @@ def test_a_planted_grid_is_found_at_its_period_alone(period, side):
     assert grid(projections, 3).excess < 1.5
 
 
-def test_energy_near_and_above_the_sampling_frequency():
-    low, at_grid = grid(waves(1 / 32, 51), 4), grid(waves(1 / 4, 51, 1), 4)
-    assert low.above < 2 and low.near < 1 and at_grid.above > 95
-    along = np.repeat(np.cos(np.pi * np.arange(51) / 2)[None, None, None], 3, 1).repeat(51, 2)
-    assert grid(along, 4).near > 95 and grid(along, 4).above > 95
-
-
-def test_a_mean_spectrum_counts_every_projection_alike_and_zeros_not_at_all():
+def test_a_mean_spectrum_counts_every_projection_alike_and_a_grid_lies_at_its_frequency():
     one, other = waves(0.1, 20, 1), waves(0.3, 20, 1, seed=3)
     mean = fig5.mean_spectrum(np.concatenate([one, 100 * other, np.zeros_like(one)]))
     alone = [fig5.mean_spectrum(each) for each in (one, other)]
     assert mean.sum() == pytest.approx(1) and np.allclose(mean, (alone[0] + alone[1]) / 2)
+    low, at_grid = grid(waves(1 / 32, 51), 4), grid(waves(1 / 4, 51, 1), 4)
+    assert low.above < 2 and low.near < 1 and at_grid.above > 95
+    along = np.repeat(np.cos(np.pi * np.arange(51) / 2)[None, None, None], 3, 1).repeat(51, 2)
+    assert grid(along, 4).near > 95 and grid(along, 4).above > 95
 
 
 @pytest.mark.parametrize(
@@ -101,37 +96,23 @@ def test_what_has_no_spectrum_is_refused(call, sentence):
 
 
 def literal_dip(values):
-    """Bisect the smallest distance at which some distribution of one mode passes near every step."""
+    """The smallest distance at which some distribution of one mode passes near every step, by linear programs."""
     places, counts = np.unique(values, return_counts=True)
-    upper = np.cumsum(counts) / len(values)
-    lower, n = upper - counts / len(values), len(places)
-
-    def possible(distance):
-        low, high = upper - distance, lower + distance  # between which the curve has to pass at each place
-        return any(
-            convex_between(places[: m + 1], low[: m + 1], high[: m + 1])
-            and convex_between(-places[m:][::-1], 1 - high[m:][::-1], 1 - low[m:][::-1])
-            for m in range(n)
-        )
-
-    few, many = 0.0, 0.5
-    for _ in range(40):
-        middle = (few + many) / 2
-        few, many = (few, middle) if possible(middle) else (middle, many)
-    return many
-
-
-def convex_between(places, low, high):
-    """Tell whether a convex curve passes every place; at the last, the mode, it may jump, so it may lie below."""
-    rises = [
-        [(k == i - 1) / a - (k == i) * (1 / a + 1 / b) + (k == i + 1) / b for k in range(len(places))]
-        for i, (a, b) in enumerate(pairwise(np.diff(places)), start=1)
-    ]
-    bounds = [*zip(low[:-1], high[:-1], strict=True), (None, high[-1])]
-    if any(a > b for a, b in bounds[:-1]):
-        return False
-    limits = {"A_ub": -np.array(rises), "b_ub": np.zeros(len(rises))} if rises else {}
-    return linprog(np.zeros(len(places)), bounds=bounds, **limits).status == 0
+    upper, gaps, n = np.cumsum(counts) / len(values), np.diff(places), len(places)
+    lower, unknown, found = upper - counts / len(values), np.eye(n + 2), []
+    for mode in range(n):  # where the curve may jump; what is unknown: convex before it, concave after, distance
+        rows, limits = [], []
+        for k in range(n + 1):
+            place, bend = (k, 1) if k <= mode else (k - 1, -1)
+            if bend > 0 or place > mode:
+                rows, limits = [*rows, unknown[k] - unknown[-1]], [*limits, lower[place]]
+            if bend < 0 or place < mode:
+                rows, limits = [*rows, -unknown[k] - unknown[-1]], [*limits, -upper[place]]
+            if (0 < place < mode and bend > 0) or (mode < place < n - 1 and bend < 0):
+                before, after = ((unknown[k + i] - unknown[k + i - 1]) / gaps[place + i - 1] for i in (0, 1))
+                rows, limits = [*rows, bend * (before - after)], [*limits, 0]
+        found.append(linprog(unknown[-1], A_ub=np.array(rows), b_ub=limits, bounds=(None, None)).fun)
+    return min(found)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from ..architecture import Box, Unit
 from ..datasets import Dataset, MissingDataError, dataset_entry
 from ..deconv import deconv_units
 from ..files import ZfnetError, results_root
-from ..images import FigureError, projection_image, read_picture, require_picture
+from ..images import projection_image, read_picture, require_picture
 from ..network import ConvNet
 from ..strongest import Block, Squares, blocks, fitted, load_blocks, patch, rows_first, save_blocks, strongest
 from ..weights import CheckpointError, load_network
@@ -57,11 +57,10 @@ def drawn_maps(top, maps: int, seed: int) -> list[int]:
 
 def whole(network: str, pictures: str, live: bool = False) -> Mosaics:
     """Return stored projections of the strongest units over a whole data set, from the second layer on."""
-    path = results_root("tiny") / "mosaics" / f"{network}--{pictures}.npz"
+    path, layers = results_root("tiny") / "mosaics" / f"{network}--{pictures}.npz", {}
     if live:
         at = Setting(network, load_network(network).features(), whole_data(pictures), Stopwatch())
-        top = strongest(at.net, at.dataset, layers=[conv.name for conv in at.net.spec.convs[1:]])
-        found = measure(at, top)
+        found = measure(at, strongest(at.net, at.dataset, layers=[conv.name for conv in at.net.spec.convs[1:]]))
         save_blocks(path, [block for layer in found.layers.values() for block in layer], asdict(found.source))
     if not path.exists():
         command = f"`zfnet run fig2 --profile tiny --live`, with {network} and {pictures} at hand"
@@ -71,10 +70,9 @@ def whole(network: str, pictures: str, live: bool = False) -> Mosaics:
     except (MissingDataError, CheckpointError):
         squares = None
     stored, notes = load_blocks(path, squares)
-    layers: dict[str, list[Block]] = {}
     for block in stored:
         layers.setdefault(block.layer, []).append(block)
-    return Mosaics(layers, Source(notes["network"], notes["pictures"], Provenance(**notes["provenance"])))
+    return Mosaics(layers, Source(**notes | {"provenance": Provenance(**notes["provenance"])}))
 
 
 def whole_data(name: str) -> Dataset:
@@ -86,8 +84,6 @@ def draw(blocks: Sequence[Block], title: str, columns: int = 2) -> Figure:
     """Draw one layer of Fig. 2: of each block the strongest projections, beside their patches if all have them."""
     if not blocks:
         return not_run(title)
-    if len({bool(block.patches) for block in blocks}) > 1:
-        raise FigureError("a mosaic takes patches for all of its maps or for none")
     grids = 2 if blocks[0].patches else 1
 
     def mosaic(block: Block, width: int) -> np.ndarray:
@@ -114,11 +110,8 @@ def draw_unit(picture: np.ndarray, box: Box, patch: np.ndarray, projection: np.n
     gap = 0.15
     side = (WIDTH - 4 * gap) / 3
     sheet = Sheet(Sheet.HEAD + side + 0.35, title)
-    shown = {
-        "the picture": require_picture(picture),
-        "what the unit sees": require_picture(patch),
-        "its projection": projection_image(projection),
-    }
+    shown = {"the picture": require_picture(picture), "what the unit sees": require_picture(patch)}
+    shown["its projection"] = projection_image(projection)
     for place, (words, array) in enumerate(shown.items()):
         x = gap + place * (side + gap)
         sheet.picture(array, x, Sheet.HEAD, side, side)
@@ -139,8 +132,7 @@ def microscope(networks: Sequence[str], pictures: str, folder: Path, **how) -> P
     atlases = [folder if len(places) == 1 else folder / name for name in places]
     for network, place in zip(networks, atlases, strict=True):
         network_atlas(network, pictures, place, **how)
-    repair = f"zfnet atlas {' '.join(networks)} --pictures {pictures} --out {folder}"
-    return write_browser(folder, atlases, repair)
+    return write_browser(folder, atlases, f"zfnet atlas {' '.join(networks)} --pictures {pictures} --out {folder}")
 
 
 def network_atlas(

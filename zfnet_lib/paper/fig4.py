@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from zlib import crc32
 
 import matplotlib
@@ -29,40 +28,24 @@ from ..network import ConvNet
 from ..strongest import fitted, strongest
 from ..training import FIGURE_4_EPOCHS, FIGURE_4_OF, SMOKE, train
 from ..weights import load_network
-from . import records
+from . import plots, records
 from .fig2 import drawn_maps
-from .plots import DPI, GREY, HEAT, MARGIN, VERMILION, WIDTH, Figure, Sheet, legend, not_run, plain, resized
-from .records import Provenance, Record, Sentence, Stopwatch, Table
+from .plots import GREY, MARGIN, VERMILION, WIDTH, Figure, Sheet
+from .records import Provenance, Record, Sentence, Table
 from .setting import DATA, Source, profile_of, training_of
 from .trainings import Training, excluded_rows, training_data
 
 INDEX, PROJECTIONS, NUMBERS = "index.json", "projections.safetensors", "numbers.jsonl"
-
 ALIGNMENT = "alignment of the answers with the last ones"
 NEARNESS = "mean cosine of the last units' projections with the last ones"
 PROBE = "accuracy of a linear probe"
 LARGEST = "share of changes of picture among the tenth of the steps that change appearance most"
 
 KINDS = ("same unit", "same picture", "other picture")
-KEPT, MOVED, JUMPED = range(len(KINDS))
-"""What became of a map's strongest unit from one moment to the next."""
-PAPER = {"conv1": "a few epochs", "conv2": "a few epochs", "conv4": "40-50 epochs", "conv5": "40-50 epochs"}
-"""When lower and upper layers settle according to section 4, whose layers we take to be 1, 2 and 4, 5."""
+KEPT, MOVED, JUMPED = range(len(KINDS))  # what became of a map's strongest unit from one moment to the next
+# Training pictures that are searched, training pictures that probes learn from, validation pictures that judge.
 SCALES = {"smoke": (1024, 1024, 512), "tiny": (5_000, 10_000, 5_000), "paper": (50_000, 50_000, 10_000)}
-"""Training pictures that are searched, training pictures that probes learn from, validation pictures that judge."""
-ANSWERED, POSITIONS = 512, 8
-"""Validation pictures on whose answers settling is judged, and positions a map and picture that are compared."""
-
-
-def snapshots(folder: Path) -> dict[int, ConvNet]:
-    """Return the networks that a training saved at the epochs of Fig. 4."""
-    saved = {epoch: Path(folder) / "snapshots" / f"epoch-{epoch:02d}-of-{FIGURE_4_OF}" for epoch in FIGURE_4_EPOCHS}
-    if missing := [str(epoch) for epoch, one in saved.items() if not is_there(one)]:
-        raise ZfnetError(
-            f"{folder} lacks the snapshots of epochs {', '.join(missing)} of {FIGURE_4_OF}; train to the end: "
-            f"zfnet train NETWORK --data DATA --recipe RECIPE --resume"
-        )
-    return {epoch: load_network(one) for epoch, one in saved.items()}
+ANSWERED, POSITIONS = 512, 8  # validation pictures whose answers are compared, and positions in each map
 
 
 class Feature(NamedTuple):
@@ -74,11 +57,6 @@ class Feature(NamedTuple):
     scores: list[float]  # the unit's activation
     names: list[str]  # the training picture that it comes from
     places: list[tuple[int, int]]  # its row and column
-
-    @property
-    def changes(self) -> list[bool]:
-        """Whether the unit comes from another picture than at the moment before; never at the first one."""
-        return [False, *(name != before for before, name in pairwise(self.names))]
 
 
 class LayerEvolution(NamedTuple):
@@ -111,11 +89,13 @@ class Development:
     @property
     def settled(self) -> Table:
         """From when on each layer stays at 0.9 of what it becomes."""
+        early, late = "a few epochs", "40-50 epochs"  # section 4 of lower and upper layers, to us 1, 2 and 4, 5
+        paper = {"conv1": early, "conv2": early, "conv4": late, "conv5": late}
         rows, nearness = [], self.curves(NEARNESS)
         for layer, values in self.curves(ALIGNMENT).items():
             answers, projections = (crossing(self.epochs, each) for each in (values, nearness[layer]))
             row = {"layer": layer, "answers": answers, "share": f"{answers / FIGURE_4_OF:.0%}"}
-            rows.append(row | {"projections": projections, "paper": PAPER.get(layer)})
+            rows.append(row | {"projections": projections, "paper": paper.get(layer)})
         columns = {"layer": "Layer", "answers": f"Answers, from epoch (of {FIGURE_4_OF})"}
         columns |= {"share": "Share of training", "projections": "Projections, from epoch", "paper": "Paper"}
         return Table(columns, rows)
@@ -134,13 +114,11 @@ class Development:
             columns |= {f"{kind} %": f"{kind.capitalize()}, %", f"{kind} cosine": "cosine"}
         return Table(columns | {"largest": "Other picture among the largest changes, %"}, list(rows.values()))
 
-    def save(self, folder: Path, parameters: dict[str, Any]) -> None:
+    def save(self, folder: Path, parameters: dict) -> None:
         """Write the result to a folder as a whole; `parameters` are what it was asked for with."""
-        arrays, features = {}, {}
-        for layer, found in self.features.items():
-            features[layer] = [feature._asdict() for feature in found]
-            for values in features[layer]:
-                # safetensors writes memory as it lies
+        arrays, features = {}, {layer: [one._asdict() for one in found] for layer, found in self.features.items()}
+        for layer, found in features.items():
+            for values in found:  # safetensors writes memory as it lies
                 arrays[f"{layer}.{values['map']}"] = np.ascontiguousarray(values.pop("pictures"))
         index = {"parameters": parameters, "epochs": list(self.epochs), "source": asdict(self.source)}
         with storing(folder) as temporary:
@@ -150,35 +128,36 @@ class Development:
             (temporary / INDEX).write_text(json.dumps(index | {"features": features}, indent=1) + "\n")
 
     @classmethod
-    def load(cls, folder: Path, parameters: dict[str, Any]) -> Development | None:
+    def load(cls, folder: Path, parameters: dict) -> Development | None:
         """Read what `save` wrote; None where there is nothing, or a result for other parameters."""
         try:
             check(folder)
-            if not (folder / INDEX).exists():
-                return None
-            index = json.loads((folder / INDEX).read_text())
-            if index["parameters"] != parameters:
+            index = json.loads((folder / INDEX).read_text()) if (folder / INDEX).exists() else {}
+            if index.get("parameters") != parameters:
                 return None
             if "sha256" in index and sha256(folder / PROJECTIONS) != index["sha256"]:
                 raise ValueError(f"the SHA-256 of {PROJECTIONS} differs")
-            arrays = load_file(folder / PROJECTIONS)
-            features = {
-                layer: [Feature(pictures=arrays[f"{layer}.{values['map']}"], **values) for values in found]
-                for layer, found in index["features"].items()
-            }
-            source = index["source"] | {"provenance": Provenance(**index["source"]["provenance"])}
-            return cls(index["epochs"], features, records.read(folder / NUMBERS), Source(**source))
+            arrays, features = load_file(folder / PROJECTIONS), {}
+            for layer, found in index["features"].items():
+                features[layer] = [Feature(pictures=arrays[f"{layer}.{one['map']}"], **one) for one in found]
+            source = Source(**index["source"] | {"provenance": Provenance(**index["source"]["provenance"])})
+            return cls(index["epochs"], features, records.read(folder / NUMBERS), source)
         except (OSError, KeyError, TypeError, ValueError) as error:
-            raise ZfnetError(
-                f"{folder} is damaged ({error}); restore it, or remove it and compute it again"
-            ) from error
+            repair = "restore it, or remove it and compute it again"
+            raise ZfnetError(f"{folder} is damaged ({error}); {repair}") from error
 
 
 def measure(profile: str, maps: int = 6, seed: int = 0, live: bool = False) -> Development:
     """Follow the network of Fig. 3 through its training; `maps` of each layer are drawn by seed to be shown."""
     folder, parameters = results_root(profile_of(profile).name) / "evolution", {"maps": maps, "seed": seed}
     if profile == "smoke":
-        found = follow(profile, developing(), f"{MINI.name}, trained on the spot", **parameters)
+        data = training_data(DATA["smoke"], "train")
+        spec = Training(MINI.name, data.name, SMOKE).spec(len(data.classes))
+        net = ConvNet(spec, training_preparation(data, spec.image_size))
+        with TemporaryDirectory() as place:
+            list(train(net, data, SMOKE, folder=Path(place), snapshots=True))
+            nets = snapshots(Path(place))
+        found = follow(profile, nets, f"{MINI.name}, trained on the spot", **parameters)
         records.store(folder / NUMBERS, found.numbers)
         return found
     training = training_of(profile, "zfnet")
@@ -192,23 +171,19 @@ def measure(profile: str, maps: int = 6, seed: int = 0, live: bool = False) -> D
     return found
 
 
-@cache
-def developing() -> dict[int, ConvNet]:
-    """Train `MINI` by the recipe `SMOKE` and return it at the epochs of Fig. 4."""
-    data = training_data(DATA["smoke"], "train")
-    spec = Training(MINI.name, data.name, SMOKE).spec(len(data.classes))
-    net = ConvNet(spec, training_preparation(data, spec.image_size))
-    with TemporaryDirectory() as folder:
-        for _ in train(net, data, SMOKE, folder=Path(folder), snapshots=True):
-            pass
-        return snapshots(Path(folder))
+def snapshots(folder: Path) -> dict[int, ConvNet]:
+    """Return the networks that a training saved at the epochs of Fig. 4."""
+    saved = {epoch: folder / "snapshots" / f"epoch-{epoch:02d}-of-{FIGURE_4_OF}" for epoch in FIGURE_4_EPOCHS}
+    if missing := [str(epoch) for epoch, one in saved.items() if not is_there(one)]:
+        lacking = f"{folder} lacks the snapshots of epochs {', '.join(missing)} of {FIGURE_4_OF}"
+        command = "zfnet train NETWORK --data DATA --recipe RECIPE --resume"
+        raise ZfnetError(f"{lacking}; train to the end: {command}")
+    return {epoch: load_network(one) for epoch, one in saved.items()}
 
 
-def follow(
-    profile: str, nets: Mapping[int, ConvNet], title: str, maps: int, seed: int, searches: Path | None = None
-) -> Development:
+def follow(profile, nets: Mapping[int, ConvNet], title, maps: int, seed: int, searches=None) -> Development:
     """Compute all of Fig. 4 from one network at several moments, by epoch; `searches` keeps those of the units."""
-    watch = Stopwatch()
+    watch = records.Stopwatch()
     data, held_out = (training_data(DATA[profile], split) for split in ("train", "val"))
     kept, rest = np.setdiff1d(np.arange(len(data)), excluded_rows(data)), np.arange(len(held_out))
     searched, learnt, judged = (
@@ -228,45 +203,45 @@ def follow(
         f"{len(searched):,} of {data.name} {data.split} ({data.fingerprint}); probes learn from {len(learnt):,} of "
         f"the same and are judged on {len(judged):,} of {held_out.name} {held_out.split} ({held_out.fingerprint})"
     )
-    source = Source(title, pictures, watch.provenance(seed))
+    made = watch.provenance(seed)
     numbers = [
-        Record("evolution", quantity, value, unit, source.provenance, n, None, None, parameters, title, pictures)
+        Record("evolution", quantity, value, unit, made, n, None, None, parameters, title, pictures)
         for quantity, value, unit, n, parameters in [*values, *stepping(layers)]
     ]
-    return Development(list(nets), {layer: found.features for layer, found in layers.items()}, numbers, source)
+    features = {layer: found.features for layer, found in layers.items()}
+    return Development(list(nets), features, numbers, Source(title, pictures, made))
 
 
 def evolve(
-    nets: Sequence[ConvNet],
-    dataset,
-    *,
-    rows: Sequence[int] | None = None,
-    maps: int = 6,
-    seed: int = 0,
-    folder: Path | None = None,
+    nets: Sequence[ConvNet], dataset, *, rows=None, maps: int = 6, seed: int = 0, folder: Path | None = None
 ) -> dict[str, LayerEvolution]:
     """Follow the strongest unit of every map through one network at several moments, by layer (Fig. 4)."""
+
+    def cosine(a: Tensor, b: Tensor) -> np.ndarray:  # of each pair of projections; NaN where one is 0
+        a, b = (values.flatten(1).double() for values in (a, b))
+        return ((a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))).numpy()
+
     found, layers = [strongest(net, dataset, 1, rows=rows, folder=folder) for net in nets], {}
     for layer, last in found[-1].items():
         units = [[top[layer].units(map_)[0] for map_ in range(len(last.score))] for top in found]
         # The last units are projected at every moment as well: from when on do they look as in the end?
         both = [projected(net, dataset, own + units[-1]) for net, own in zip(nets, units, strict=True)]
         shown, lasting = zip(*(pixels.chunk(2) for pixels in both), strict=True)
-        nearness = np.stack([_cosine(pixels, lasting[-1]) for pixels in lasting])
+        nearness = np.stack([cosine(pixels, lasting[-1]) for pixels in lasting])
         nearness = np.where(np.isnan(nearness) & np.isfinite(nearness[-1]), 0, nearness)
-        likeness = np.stack([_cosine(before, after) for before, after in pairwise(shown)])
-        steps = [
-            [KEPT if one == other else MOVED if one.image == other.image else JUMPED for one, other in pairs]
-            for pairs in (zip(before, after, strict=True) for before, after in pairwise(units))
-        ]
+        likeness = np.stack([cosine(before, after) for before, after in pairwise(shown)])
+        places = np.array([[(unit.image, unit.row, unit.column) for unit in own] for own in units])
+        same = places[1:] == places[:-1]
+        steps = np.where(same.all(2), KEPT, np.where(same[..., 0], MOVED, JUMPED)).astype(np.int8)
         features = []
         for map_ in drawn_maps(last, maps, seed):
-            pixels, own = [one[map_].numpy() for one in shown], [each[map_] for each in units]
-            pictures = np.stack([projection_image(one) for one in pixels])
+            pixels = [one[map_].numpy() for one in shown]
+            pictures, contrasts = np.stack(list(map(projection_image, pixels))), list(map(robust_maximum, pixels))
             scores = [float(top[layer].score[map_, 0]) for top in found]
-            names, places = [dataset.names[unit.image] for unit in own], [(unit.row, unit.column) for unit in own]
-            features.append(Feature(map_, pictures, [robust_maximum(one) for one in pixels], scores, names, places))
-        layers[layer] = LayerEvolution(features, np.array(steps, np.int8), likeness, nearness)
+            names = [dataset.names[image] for image in places[:, map_, 0]]
+            at = [tuple(place) for place in places[:, map_, 1:].tolist()]
+            features.append(Feature(map_, pictures, contrasts, scores, names, at))
+        layers[layer] = LayerEvolution(features, steps, likeness, nearness)
     return layers
 
 
@@ -307,8 +282,7 @@ def stepping(layers: Mapping[str, LayerEvolution]) -> Iterator[tuple]:
 def answers(net: ConvNet, dataset, rows: Sequence[int], seed: int = 0) -> dict[str, Tensor]:
     """Return by layer what it answers at some positions, drawn by seed: [pictures * positions, maps]."""
 
-    def at_positions(layer: str, maps: Tensor) -> Tensor:
-        # The same positions for every network of one architecture.
+    def at_positions(layer: str, maps: Tensor) -> Tensor:  # the same for every network of one architecture
         generator = torch.Generator().manual_seed(crc32(f"{seed} {layer}".encode()))
         places = torch.randint(maps[0, 0].numel(), (POSITIONS,), generator=generator)
         return maps.flatten(2)[:, :, places].transpose(1, 2).flatten(0, 1)
@@ -325,9 +299,7 @@ def summaries(net: ConvNet, dataset, rows: Sequence[int]) -> dict[str, Tensor]:
     return _reduced(net, dataset, rows, by_quarters)
 
 
-def _reduced(
-    net: ConvNet, dataset, rows: Sequence[int], reduce: Callable[[str, Tensor], Tensor]
-) -> dict[str, Tensor]:
+def _reduced(net: ConvNet, dataset, rows: Sequence[int], reduce: Callable) -> dict[str, Tensor]:
     """Pass pictures through a network, several batches at a time, and keep `reduce(layer, maps)` of every layer."""
     layers = [layer.name for layer in net.layers_upto()]
 
@@ -340,12 +312,6 @@ def _reduced(
     with threads(torch.get_num_threads(), each=1) as pool:
         parts = list(pool.map(run, torch.as_tensor(rows).split(16)))
     return {layer: torch.cat(kept) for layer, kept in zip(layers, zip(*parts, strict=True), strict=True)}
-
-
-def _cosine(a: Tensor, b: Tensor) -> np.ndarray:
-    """Return the cosine of each pair of projections [n, ...]; NaN where one is 0."""
-    a, b = (values.flatten(1).double() for values in (a, b))
-    return ((a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))).numpy()
 
 
 def cka(x: Tensor, y: Tensor) -> float:
@@ -367,47 +333,39 @@ def probe(features: np.ndarray, labels: np.ndarray, held_out: np.ndarray, expect
 
 
 def crossing(shares: Sequence[float], values: Sequence[float], level: float = 0.9) -> float:
-    """Return the first of the shares of training from which on a curve stays at a level or above."""
-    reached = shares[-1]
-    for share, value in zip(reversed(shares), reversed(values), strict=True):
-        if not value >= level:
-            break
-        reached = share
-    return reached
-
-
-SPACE, LABEL, GAP = 0.25, 0.55, 0.04
-"""Inches: between columns of maps, for a map's number, and between moments."""
+    """Return the first of the shares of training from which on a curve stays at a level or above; else the last."""
+    below = np.flatnonzero(~(np.asarray(values) >= level))
+    return shares[min(below.max(initial=-1) + 1, len(shares) - 1)]
 
 
 def draw(result: Development, layer: str, columns: int = 1) -> Figure:
     """Draw one block of Fig. 4: a row a map, from left to right the moments; `columns` maps stand side by side."""
     title = f"Layer {layer.removeprefix('conv')}"
     if not result.features:
-        return not_run(title)
+        return plots.not_run(title)
     if layer not in result.features:
         raise ZfnetError(f"layer {layer!r} was not followed; here are {', '.join(result.features)}")
     features, epochs = result.features[layer], result.epochs
-    width = (WIDTH - 2 * MARGIN - (columns - 1) * SPACE) / columns
-    side = min((width - LABEL) / len(epochs) - GAP, 0.84)
+    space, label, gap = 0.25, 0.55, 0.04  # inches: between columns of maps, for a map's number, between moments
+    width = (WIDTH - 2 * MARGIN - (columns - 1) * space) / columns
+    side = min((width - label) / len(epochs) - gap, 0.84)
     lines, top = -(-len(features) // columns), Sheet.HEAD + 0.22
-    below = top + lines * (side + GAP)
+    below = top + lines * (side + gap)
     sheet = Sheet(below + 0.24, title)
     for number, feature in enumerate(features):
         column, line = divmod(number, lines)
-        x, y = MARGIN + column * (width + SPACE), top + line * (side + GAP)
+        x, y = MARGIN + column * (width + space), top + line * (side + gap)
         sheet.text(x, y + side / 2, f"map {feature.map}", across="left")
         if line == 0:
-            sheet.text(x + LABEL - 0.08, Sheet.HEAD + 0.08, "epoch", colour=GREY, across="right")
-        moments = zip(epochs, feature.pictures, feature.changes, strict=True)
-        for moment, (epoch, picture, changed) in enumerate(moments):
-            left = x + LABEL + moment * (side + GAP)
+            sheet.text(x + label - 0.08, Sheet.HEAD + 0.08, "epoch", colour=GREY, across="right")
+        for moment, (epoch, picture) in enumerate(zip(epochs, feature.pictures, strict=True)):
+            left = x + label + moment * (side + gap)
             if line == 0:
                 sheet.text(left + side / 2, Sheet.HEAD + 0.08, str(epoch))
-            sheet.picture(resized(picture, round(side * DPI)), left, y, side, side)
-            if changed:
-                sheet.box(left - GAP + 0.005, y, GAP - 0.01, side, VERMILION, "none", level=3)
-    sheet.box(MARGIN + 0.02, below + 0.03, GAP - 0.01, 0.14, VERMILION, "none")
+            sheet.picture(plots.resized(picture, round(side * plots.DPI)), left, y, side, side)
+            if moment and feature.names[moment] != feature.names[moment - 1]:
+                sheet.box(left - gap + 0.005, y, gap - 0.01, side, VERMILION, "none", level=3)
+    sheet.box(MARGIN + 0.02, below + 0.03, gap - 0.01, 0.14, VERMILION, "none")
     words = "the strongest unit comes from another picture than at the moment before"
     sheet.text(MARGIN + 0.12, below + 0.1, words, colour=GREY, across="left")
     return sheet.figure
@@ -416,21 +374,20 @@ def draw(result: Development, layer: str, columns: int = 1) -> Figure:
 def draw_settling(result: Development) -> Figure:
     """Draw when layers settle, and what a linear classifier reads from them."""
     if not result.epochs:
-        return not_run("When layers settle")
+        return plots.not_run("When layers settle")
     curves = {
         "Answers settle": ("alignment with the last (CKA)", result.curves(ALIGNMENT)),
         "Projections settle": ("cosine with the last", result.curves(NEARNESS)),
         "Linear probes": ("accuracy, %", result.curves(PROBE)),
     }
     epochs, names = result.epochs, list(result.curves(PROBE))
-    shades = matplotlib.colormaps[HEAT](np.linspace(0, 0.92, len(names)))
+    shades = matplotlib.colormaps[plots.HEAT](np.linspace(0, 0.92, len(names)))
     figure = Figure(3.3)
     panels = figure.subplots(1, 3)
     # Where the next epoch is too near on the logarithmic axis, none is written.
-    following = [*epochs[1:], epochs[-1] * 2]
-    ticks = [str(epoch) if after / epoch > 1.4 else "" for epoch, after in zip(epochs, following, strict=True)]
+    ticks = [str(epoch) if after / epoch > 1.4 else "" for epoch, after in pairwise([*epochs, epochs[-1] * 2])]
     for axes, (title, (label, lines)) in zip(panels, curves.items(), strict=True):
-        plain(axes, title, f"epoch (of {FIGURE_4_OF})", label)
+        plots.plain(axes, title, f"epoch (of {FIGURE_4_OF})", label)
         for number, (name, values) in enumerate(lines.items()):
             style = {"color": shades[number], "marker": "osD^vPX"[number % 7], "markersize": 4, "linewidth": 1.4}
             axes.plot(epochs, values, label=name, **style)
@@ -440,6 +397,6 @@ def draw_settling(result: Development) -> Figure:
     for axes in panels[:2]:
         axes.set_ylim(min(0, *axes.get_ylim()), 1.04)
         axes.axhline(0.9, color=GREY, linewidth=1, linestyle="--")
-    legend(figure, panels[2], len(names))
+    plots.legend(figure, panels[2], len(names))
     figure.tight_layout(rect=(0, 0.08, 1, 1))
     return figure

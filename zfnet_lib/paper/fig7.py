@@ -10,23 +10,19 @@ from typing import NamedTuple
 from ..datasets import DATASETS
 from ..images import FigureError
 from . import numbers
-from .curves import label
-from .plots import BLUE, GREEN, GREY, ORANGE, PURPLE, SMALL, VERMILION, Figure
+from .plots import BLUE, GREEN, GREY, ORANGE, PURPLE, SMALL, VERMILION, Figure, plain
 from .records import Sentence
 from .setting import profile_of
 from .table3_4_6 import CURVE, PLACE, SOURCES, accuracy, notes, scratch, transferred
 
+# Which layer and classifier is drawn of each control; of the pre-trained network the softmax on layer 7.
 CONTROLS = {"untrained": ("conv5", "svm"), "hog": ("hog", "svm"), "pixels": ("pixels", "svm")}
-"""Which layer and classifier is drawn of each control; of the pre-trained network the softmax on layer 7."""
-
-Points = Sequence[tuple[int, float, float | None]]
-"""Training pictures a class, accuracy in percent, and its spread or None."""
 
 
 class FewShot(NamedTuple):
     """Our curves by name, the paper's points by method, our data set, what came out, and what it rests on."""
 
-    curves: dict[str, Points]
+    curves: dict[str, list[tuple[int, float, float | None]]]  # pictures a class, accuracy in percent, its spread
     printed: dict[str, dict[int, float]]
     data: str
     verdict: Sentence
@@ -35,17 +31,15 @@ class FewShot(NamedTuple):
 
 def fig7(profile: str, live: bool = False) -> FewShot:
     """Return the accuracy against the number of training pictures a class."""
-    data = PLACE[profile_of(profile).name][1]
+    data, curves = PLACE[profile_of(profile).name][1], {}
     found = {source: transferred(profile, source, live) for source in SOURCES[profile] if source.data == data}
-    curves: dict[str, Points] = {}
     for source, records in found.items():
         kind = ("fc7", "softmax") if source.pretrained else CONTROLS[source.name.split(", ")[-1]]
         points = [(each, accuracy(records, *kind, each)) for each in CURVE]
         curves[source.title] = [(each, one.value, one.spread) for each, one in points if one]
+    alone = {each: scratch(profile, data, each) for each in (15, 30, 45, 60)}
     curves["from scratch"] = [
-        (each, mean(values), stdev(values) if len(values) > 1 else None)
-        for each in (15, 30, 45, 60)
-        if (values := scratch(profile, data, each))
+        (each, mean(values), stdev(values) if len(values) > 1 else None) for each, values in alone.items() if values
     ]
     curves = {name: points for name, points in curves.items() if points}
     printed = {
@@ -63,7 +57,7 @@ def fig7(profile: str, live: bool = False) -> FewShot:
     return FewShot(curves, printed, DATASETS[data].title, Sentence(verdict), notes(found))
 
 
-def few_shot(curves: Mapping[str, Points], printed: Mapping[str, Mapping[int, float | None]], data: str) -> Figure:
+def few_shot(curves: Mapping[str, Sequence], printed: Mapping[str, Mapping], data: str) -> Figure:
     """Draw ours, the pre-trained network first, beside what the paper prints for Caltech-256."""
     if not curves:
         raise FigureError("Fig. 7 needs at least one curve")
@@ -75,10 +69,9 @@ def few_shot(curves: Mapping[str, Points], printed: Mapping[str, Mapping[int, fl
         style = {"color": colour, "marker": marker, "markersize": 4, "linewidth": 1.4, "capsize": 2}
         ours.errorbar(each, values, [spread or 0 for spread in spreads], label=name.replace("`", ""), **style)
     for (name, points), marker in zip(printed.items(), "sDvo", strict=False):
-        known = {each: value for each, value in points.items() if value is not None}
-        theirs.plot(*zip(*known.items(), strict=True), color=GREY, marker=marker, markersize=4, label=name)
-    label(ours, fill(f"Ours: {data}", 40), "training pictures a class", "accuracy, mean over classes, %")
-    label(theirs, fill("The paper, Caltech-256 (Table 4)", 40), "training pictures a class", "")
+        theirs.plot(*zip(*points.items(), strict=True), color=GREY, marker=marker, markersize=4, label=name)
+    plain(ours, fill(f"Ours: {data}", 40), "training pictures a class", "accuracy, mean over classes, %")
+    plain(theirs, fill("The paper, Caltech-256 (Table 4)", 40), "training pictures a class")
     for axes in (ours, theirs):
         axes.set_xlim(0, 63)
         axes.legend(fontsize=SMALL, framealpha=1, edgecolor="none")

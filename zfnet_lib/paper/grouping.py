@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import comb, log2
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,8 +24,13 @@ from .fig2 import drawn_maps, whole_data
 from .records import Record, Stopwatch, Table, is_fresh, read, store
 from .setting import DATA, describe_pictures, network_of, profile_of, source_of
 
-SIDE, CELLS = 48, 4
-"""Pixels to which pictures are resized before they are compared, and the side of the grid of their summary."""
+SIDE, CELLS = 48, 4  # pixels to which pictures are resized to be compared, and side of the grid of their summary
+MAPS = {"smoke": 8, "tiny": 64, "paper": 64}  # of each layer that are compared
+
+LIKE, MORE_THAN_RANDOM = "patches of a map, {}: mean cosine", "maps whose patches are more alike than random, {}"
+RANDOM, VARY = "random patches, {}: mean cosine", "maps whose patches vary more than their projections, {}"
+ENTROPY, CHANCE = "entropy of the labels of the nine", "entropy of nine labels by chance"
+FOUND, EXTENT = "projections that find their own patch", "side of the square that holds 90 % of a projection"
 
 
 class Likeness(NamedTuple):
@@ -55,8 +60,8 @@ def likeness(features: NDArray, seed: int = 0) -> Likeness:
 def shape(picture: NDArray) -> NDArray:
     """Describe a picture [h, w, 3] by the directions of its edges in a grid of cells, whatever its contrast."""
     grey = resize(rgb2gray(picture), (SIDE, SIDE), anti_aliasing=True)
-    cell = (SIDE // CELLS, SIDE // CELLS)
-    return hog(grey, orientations=8, pixels_per_cell=cell, cells_per_block=(2, 2))
+    cell = SIDE // CELLS
+    return hog(grey, orientations=8, pixels_per_cell=(cell, cell), cells_per_block=(2, 2))
 
 
 def colour(picture: NDArray) -> NDArray:
@@ -114,27 +119,7 @@ def smallest_square(energy: NDArray, share: float = 0.9) -> tuple[int, int, int]
     return size, 0, 0
 
 
-MAPS = {"smoke": 8, "tiny": 64, "paper": 64}
-"""Maps of each layer that are compared."""
 DESCRIPTORS = {"shape": shape, "colour": colour}
-
-LIKE, MORE_THAN_RANDOM = "patches of a map, {}: mean cosine", "maps whose patches are more alike than random, {}"
-RANDOM, VARY = "random patches, {}: mean cosine", "maps whose patches vary more than their projections, {}"
-ENTROPY, CHANCE = "entropy of the labels of the nine", "entropy of nine labels by chance"
-FOUND, EXTENT = "projections that find their own patch", "side of the square that holds 90 % of a projection"
-
-TITLES = {
-    LIKE.format("shape"): "Alike in shape",
-    RANDOM.format("shape"): "random nine",
-    LIKE.format("colour"): "Alike in colour",
-    RANDOM.format("colour"): "random nine ",
-    VARY.format("shape"): "Patches vary more (shape), % of maps",
-    ENTROPY: "Label entropy, bits",
-    CHANCE: "by chance",
-    FOUND: "Own patch found, %",
-    EXTENT: "90 % of energy within, pixels",
-}
-"""The columns of the table."""
 
 
 def groups(profile: str, live: bool = False) -> Table:
@@ -146,26 +131,28 @@ def groups(profile: str, live: bool = False) -> Table:
     if not path.exists():
         command = f"`zfnet run fig2 --profile {profile} --live`, with {network} and {DATA[profile]} at hand"
         return Table({"command": "Not run"}, [{"command": command}])
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
-    found = read(path)
+    rows, found = {}, read(path)
     for record in found:
-        place = record.parameters["layer"], record.parameters["weights"]
-        row = rows.setdefault(place, {"layer": place[0], "weights": place[1]})
+        place = {key: record.parameters[key] for key in ("layer", "weights")}
+        row = rows.setdefault(tuple(place.values()), place)
         row[record.quantity] = round(record.value, 2)
-    columns = {"layer": "Layer", "weights": "Weights"} | TITLES
+    columns = {"layer": "Layer", "weights": "Weights"}
+    for name, chance in (("shape", "random nine"), ("colour", "random nine ")):
+        columns |= {LIKE.format(name): f"Alike in {name}", RANDOM.format(name): chance}
+    columns |= {VARY.format("shape"): "Patches vary more (shape), % of maps", ENTROPY: "Label entropy, bits"}
+    columns |= {CHANCE: "by chance", FOUND: "Own patch found, %", EXTENT: "90 % of energy within, pixels"}
     return Table(columns, list(rows.values()), str(source_of(found)))
 
 
 def group_records(net: ConvNet, network: str, pictures: str, maps: int, seed: int = 0) -> Iterator[Record]:
     """Measure the nine strongest units of drawn maps of every layer, with trained weights and with random ones."""
     trained, dataset = net.features(), whole_data(pictures)
-    untrained = ConvNet(trained.spec, trained.preparation, seed).eval()
-    data = describe_pictures(dataset)
+    untrained, data = ConvNet(trained.spec, trained.preparation, seed).eval(), describe_pictures(dataset)
+    # A hundred pictures among whose patches a projection's own one is looked for.
+    hundred = np.linspace(0, len(dataset) - 1, 100).round().astype(int).tolist()
     for weights, net in (("trained", trained), ("untrained", untrained)):
         watch, squares = Stopwatch(), Squares(net, dataset)
-        # A hundred pictures among whose patches a projection's own one is looked for.
-        others = squares[np.linspace(0, len(dataset) - 1, 100).round().astype(int).tolist()]
-        seen = net.preparation.visible(others)
+        seen = net.preparation.visible(squares[hundred])
         for layer, top in strongest(net, dataset).items():
             chosen = list(blocks(net, squares, top, drawn_maps(top, maps, seed)))
             full = top.image[(top.image >= 0).all(1) & (top.score > 0).all(1)].numpy()

@@ -6,31 +6,25 @@ from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from math import ceil
 from textwrap import wrap
-from typing import Any
 
 import matplotlib.figure
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.colors import to_rgb
 from matplotlib.patches import FancyBboxPatch, Rectangle
 from PIL import Image
 
 from ..images import FigureError, projection_image, require_picture, robust_maximum
 
-WIDTH, MARGIN = 7.5, 0.05
-"""Inches of a figure, and around what a sheet shows."""
-PIXELS_PER_INCH, DPI = 100, 180
-"""On a page of the book, and drawn: sharp on dense screens, and the book stays under 60 MB."""
-SMALL, NORMAL, TITLE = 8, 9, 11
-"""Letter sizes in points; none is smaller."""
-
+WIDTH, MARGIN = 7.5, 0.05  # inches of a figure, and around what a sheet shows
+PIXELS_PER_INCH, DPI = 100, 180  # of a page of the book, and drawn: sharp on dense screens, in a book under 60 MB
+SMALL, NORMAL, TITLE = 8, 9, 11  # letter sizes in points; none is smaller
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 BLUE, VERMILION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 PALETTE = (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW)
 INK, GREY, PALE = "#222222", "#666666", "#DDDDDD"
-HEAT = "viridis"
-"""The colour map of everything from 0 upwards."""
+HEAT = "viridis"  # the colour map of everything from 0 upwards
+GAP, DIVIDE = 2, 8  # white pixels between the pictures of a grid, and between projections and patches
 
 
 def tint(colour: str, strength: float) -> tuple[float, float, float]:
@@ -67,19 +61,14 @@ class Sheet:
         """Write words at a point; `middle` is that of the capitals, so that words in a line share a baseline."""
         if down == "middle":
             y, down = y + 0.36 * size / 72, "baseline"
-        place = {"ha": across, "va": down, "linespacing": 1.25}
-        font = {"fontsize": size, "fontweight": weight, "fontfamily": "DejaVu Sans"}
-        return self.axes.text(x, y, words, color=colour, parse_math=False, **place, **font)
+        look = {"ha": across, "va": down, "linespacing": 1.25, "fontsize": size, "fontweight": weight}
+        return self.axes.text(x, y, words, color=colour, parse_math=False, fontfamily="DejaVu Sans", **look)
 
     def box(self, x, y, width, height, fill="none", edge=INK, line=0.8, round_by=0.0, level=1):
         """Draw a rectangle from its top left corner."""
-        if round_by:
-            style = f"round,pad=0,rounding_size={round_by}"
-            patch = FancyBboxPatch((x, y), width, height, boxstyle=style)
-        else:
-            patch = Rectangle((x, y), width, height)
-        patch.set(facecolor=fill, edgecolor=edge, linewidth=line, zorder=level)
-        return self.axes.add_patch(patch)
+        place, look = ((x, y), width, height), {"fc": fill, "ec": edge, "lw": line, "zorder": level}
+        style = f"round,pad=0,rounding_size={round_by}"
+        self.axes.add_patch(FancyBboxPatch(*place, style, **look) if round_by else Rectangle(*place, **look))
 
     def line(self, x0, y0, x1, y1, colour=INK, width=0.8, level=1):
         """Draw a straight line."""
@@ -126,28 +115,15 @@ def not_run(title: str) -> Figure:
     return sheet.figure
 
 
-GAP, DIVIDE = 2, 8
-"""White pixels between the pictures of a grid, and between projections and patches."""
-
-
 def resized(picture: np.ndarray, size: int) -> np.ndarray:
     """Return a square uint8 picture at another size; one that becomes at least four times as large stays crisp."""
     if picture.shape[0] != picture.shape[1]:
         raise FigureError(f"a grid takes square pictures; given {picture.shape[0]}x{picture.shape[1]}")
-    crisp = size >= 4 * len(picture)
-    how = Image.Resampling.NEAREST if crisp else Image.Resampling.BICUBIC
+    how = Image.Resampling.NEAREST if size >= 4 * len(picture) else Image.Resampling.BICUBIC
     return np.asarray(Image.fromarray(picture).resize((size, size), how))
 
 
-def grid(
-    pictures: Sequence[np.ndarray],
-    columns: int = 0,
-    *,
-    size: int = 0,
-    width: int = 0,
-    rows: int = 0,
-    gap: int = GAP,
-) -> np.ndarray:
+def grid(pictures: Sequence[np.ndarray], columns=0, *, size=0, width=0, rows=0, gap=GAP) -> np.ndarray:
     """Set square pictures, uint8 [s, s, 3], row by row on white: each of a size, or as large as a width allows."""
     columns = columns or ceil(len(pictures) ** 0.5)
     rows = max(rows, ceil(len(pictures) / columns))
@@ -167,18 +143,13 @@ def tile(projections: Sequence[np.ndarray], patches: Sequence[np.ndarray] | None
     shown = grid([projection_image(pixels) for pixels in projections], 3, size=size, rows=3)
     if patches is None:
         return shown
-    if len(patches) != len(projections):
-        raise FigureError(f"every projection has one patch; given {len(projections)} and {len(patches)}")
     divide = np.full((len(shown), DIVIDE, 3), 255, np.uint8)
     return np.hstack([shown, divide, grid(patches, 3, size=size, rows=3)])
 
 
 def grid_of_filters(weights: np.ndarray, width: int) -> np.ndarray:
     """Set first-layer filters [maps, 3, k, k] in a grid, in the layer's order, all at one contrast."""
-    weights = np.asarray(weights, np.float64)
-    if weights.ndim != 4 or weights.shape[1] != 3 or not weights.size:
-        raise FigureError(f"filters of a first layer are an array [maps, 3, k, k]; given {list(weights.shape)}")
-    scale = robust_maximum(weights)
+    scale = robust_maximum(np.asarray(weights, np.float64))
     return grid([projection_image(one, scale) for one in weights], width=width)
 
 
@@ -188,26 +159,19 @@ def heat(values: np.ndarray, top: float | None = None) -> np.ndarray:
     if not np.isfinite(values).all():
         raise FigureError("the values hold NaN or infinite ones; compute them again")
     top = values.max(initial=0.0) if top is None else top
-    return colormaps[HEAT](values / (top or 1.0), bytes=True)[..., :3]
+    return matplotlib.colormaps[HEAT](values / (top or 1.0), bytes=True)[..., :3]
 
 
 def grid_of_maps(maps: np.ndarray, width: int) -> np.ndarray:
     """Set a layer's rectified maps [maps, h, h] in a grid with ceil(sqrt(maps)) columns, at one contrast."""
-    maps = np.asarray(maps)
-    if maps.ndim != 3 or maps.shape[1] != maps.shape[2] or not maps.size:
-        raise FigureError(f"the maps of a layer are an array [maps, h, h]; given {list(maps.shape)}")
     return grid(heat(maps), width=width)
 
 
-def picture_grid(
-    rows: Sequence[Sequence[np.ndarray]], names: Sequence[str], columns: Sequence[str], title: str
-) -> Figure:
+def picture_grid(rows: Sequence[Sequence], names: Sequence[str], columns: Sequence[str], title: str) -> Figure:
     """Set pictures of any shape in rows and columns with their names, each as large as its place allows."""
-    if not rows or len(names) != len(rows) or any(len(row) != len(columns) or not len(row) for row in rows):
-        raise FigureError(
-            f"a grid takes a name for each row and column; given {len(names)} and {len(columns)} names for "
-            f"{len(rows)} rows of {', '.join(sorted({str(len(row)) for row in rows})) or 'no'} pictures"
-        )
+    given = [len(row) for row in rows]
+    if not rows or not columns or given != [len(columns)] * len(names):
+        raise FigureError(f"a grid takes a name for each row and column; given {names}, {columns} for {given}")
     label, space, line, letter = 0.85, 0.05, 0.15, 0.072  # inches, the last two for words above the columns
     left, side = MARGIN + label, (WIDTH - 2 * MARGIN - label + space) / len(columns) - space
     heads = [wrap(words, int(side / letter), break_long_words=False) for words in columns]
@@ -215,34 +179,29 @@ def picture_grid(
     heights = [max(side * min(1, len(one) / require_picture(one).shape[1]) for one in row) for row in rows]
     sheet = Sheet(top + sum(heights) + space * (len(rows) - 1) + MARGIN, title)
     for column, lines in enumerate(heads):
+        x = left + column * (side + space) + side / 2
         for number, words in enumerate(reversed(lines)):
-            x = left + column * (side + space) + side / 2
             sheet.text(x, top - 0.07 - number * line, words, down="baseline")
     for words, row, height in zip(names, rows, heights, strict=True):
         sheet.text(MARGIN, top + height / 2, words, across="left", down="center")
         for column, picture in enumerate(row):
             scale = min(height / picture.shape[0], side / picture.shape[1])
             tall, wide = (n * scale for n in picture.shape[:2])
-            x, y = left + column * (side + space) + (side - wide) / 2, top + (height - tall) / 2
-            sheet.picture(picture, x, y, wide, tall)
+            x = left + column * (side + space) + (side - wide) / 2
+            sheet.picture(picture, x, top + (height - tall) / 2, wide, tall)
         top += height + space
     return sheet.figure
 
 
-def panels(
-    shown: Mapping[str, Any], title: str, draw: Callable[[Any, int], np.ndarray], columns: int = 2, note=None
-) -> Figure:
-    """Set panels in rows; `draw` turns what one shows into a picture of some pixels' width, `note` into words.
-
-    In the place of a panel that shows None stands that it was not run.
-    """
+def panels(shown: Mapping, title: str, draw: Callable, columns: int = 2, note: Callable | None = None) -> Figure:
+    """Set panels in rows; `draw` makes a picture of a width of what one shows, `note` words; None was not run."""
     space, label = (0.15, 0.42) if note else (0.25, 0.3)
     width = (WIDTH - 2 * MARGIN - (columns - 1) * space) / columns
     pictures = [None if one is None else draw(one, int(width * DPI)) for one in shown.values()]
     heights = [0.3 if picture is None else len(picture) / DPI for picture in pictures]
     steps = [label + max(heights[n : n + columns]) + 0.125 for n in range(0, len(heights), columns)]
     sheet = Sheet(Sheet.HEAD + sum(steps), title)
-    for number, ((name, one), picture, height) in enumerate(zip(shown.items(), pictures, heights, strict=True)):
+    for number, (name, picture) in enumerate(zip(shown, pictures, strict=True)):
         row, column = divmod(number, columns)
         x, y = MARGIN + column * (width + space), Sheet.HEAD + sum(steps[:row])
         sheet.text(x, y + 0.1, name, NORMAL, across="left")
@@ -250,15 +209,13 @@ def panels(
             sheet.text(x, y + label + 0.08, "not run", NORMAL, GREY, across="left")
             continue
         if note:
-            sheet.text(x, y + 0.27, note(one), SMALL, GREY, across="left")
-        sheet.picture(picture, x, y + label, picture.shape[1] / DPI, height)
+            sheet.text(x, y + 0.27, note(shown[name]), SMALL, GREY, across="left")
+        sheet.picture(picture, x, y + label, picture.shape[1] / DPI, heights[number])
     return sheet.figure
 
 
 def filters(layers: Mapping[str, np.ndarray], title: str) -> Figure:
     """Draw the filters [maps, 3, k, k] of several first layers side by side, each layer at its own contrast."""
-    if not layers:
-        raise FigureError("there are no filters to draw; give at least one layer")
 
     def note(weights: np.ndarray) -> str:
         largest, kernel = np.sqrt(np.square(weights).mean((1, 2, 3))).max(), weights.shape[-1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,8 +41,8 @@ class DatasetEntry:
     side: int = 256  # side in pixels to pack it at: its own where that is below the paper's 256
     folder: str = ""  # the folder inside its place below the data root
     room: int = 0  # bytes on disk once unpacked
-    reader: Callable[[Path, str], folders.Index] | None = None  # of a data set of files: one of `folders`
-    made: Callable[..., Dataset] | None = None  # of others: makes it from its name, a split and options
+    reader: str | None = None  # of a data set of files: the function of `folders` that finds them
+    made: str | None = None  # of others: what makes it from its name, a split and options, one of `MADE`
     archives: tuple[Archive, ...] = ()  # the official archive first, then others that are accepted
 
     @property
@@ -51,15 +51,13 @@ class DatasetEntry:
         return ("train", "val", *self.images) if "all" in self.images else tuple(self.images)
 
 
-def _entry(name: str, facts: dict) -> DatasetEntry:
-    archives = tuple(Archive(**archive) for archive in facts.get("archives", ()))
-    reader = getattr(folders, facts["reader"]) if "reader" in facts else None
-    made = {"Photos": folders.Photos, "Shapes": Shapes}.get(facts.get("made"))
-    return DatasetEntry(name, **facts | {"archives": archives, "reader": reader, "made": made})
+def _entry(name: str, archives=(), **facts) -> DatasetEntry:
+    return DatasetEntry(name, archives=tuple(Archive(**archive) for archive in archives), **facts)
 
 
-DATASETS: dict[str, DatasetEntry] = {name: _entry(name, facts) for name, facts in folders.FACTS["datasets"].items()}
-"""Every data set by name, as `datasets.toml` describes it; the opener takes `folder:PATH` besides."""
+MADE = {"Photos": folders.Photos, "Shapes": Shapes}
+# Every data set by name, as `datasets.toml` describes it; the opener takes `folder:PATH` besides.
+DATASETS = {name: _entry(name, **facts) for name, facts in folders.FACTS["datasets"].items()}
 
 
 def dataset_entry(name: str) -> DatasetEntry:
@@ -94,11 +92,10 @@ def splits_of(name: str) -> tuple[str, ...]:
 
 def file_name(name: str) -> str:
     """Return what files about a data set are called: of `folder:PATH` a name that tells it from other folders."""
-    root = _own_folder(name)
-    if root is None:
-        return name
-    root = root.resolve()
-    return f"folder-{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
+    if root := _own_folder(name):
+        root = root.resolve()
+        return f"folder-{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
+    return name
 
 
 def open_dataset(name: str, split: str = "val", **options) -> Dataset:
@@ -128,12 +125,13 @@ def open_dataset(name: str, split: str = "val", **options) -> Dataset:
     if root:
         return folders.PictureFiles(name, split, root, folders.read_folder(root, split))
     entry = dataset_entry(name)
-    known = inspect.getfullargspec(entry.made).kwonlyargs if entry.made else []
+    made = MADE.get(entry.made)
+    known = inspect.getfullargspec(made).kwonlyargs if made else []
     if strange := set(options).difference(known):
         named = ", ".join(known) or "none"
         raise DataError(f"{name} has no option {min(strange)!r}; its options: {named}")
-    if entry.made:
-        return entry.made(name, split, **options)
+    if made:
+        return made(name, split, **options)
     root, origin = dataset_folder(name), data_root() / name / "origin.json"
     if not root.is_dir():
         raise MissingDataError(
@@ -153,7 +151,7 @@ def open_to_look(name: str, **options) -> Dataset:
 def read_index(entry: DatasetEntry, root: Path, split: str) -> folders.Index:
     """Read which pictures a fetched data set holds; what is not laid out as the table says is refused."""
     try:
-        return entry.reader(root, split)
+        return getattr(folders, entry.reader)(root, split)
     except DataError:
         raise
     except (FileNotFoundError, NotADirectoryError, KeyError, IndexError, ValueError) as error:

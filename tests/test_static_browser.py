@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import shutil
 from pathlib import Path
 
@@ -73,6 +72,10 @@ def title(page, pane: int = 0) -> str:
     return page.locator(".map h2").nth(pane).inner_text()
 
 
+def fragment(page) -> str:
+    return page.evaluate("location.hash")
+
+
 def arrives(page, fragment: str) -> None:
     """Wait until the address names a place, or one in it."""
     page.wait_for_function("place => `${location.hash}/`.startsWith(`${place}/`)", arg=fragment.removesuffix("/"))
@@ -94,7 +97,7 @@ def test_it_opens_with_the_strongest_map_of_the_top_layer_and_loads_nothing_else
     layer = layer_of(manifest, "conv5")
     best = max(layer["entries"], key=lambda entry: entry["scores"][0])
     assert title(page) == f"conv5, map {best['map']}"
-    assert page.evaluate("location.hash") == f"#one/conv5/{best['map']}"
+    assert fragment(page) == f"#one/conv5/{best['map']}"
     page.wait_for_load_state("networkidle")
     root = served.removesuffix(PAGE)
     assert [url for url in asked if not url.startswith((root, "data:"))] == []
@@ -186,7 +189,7 @@ def test_layers_maps_and_units_follow_clicks(page, served, manifest) -> None:
     painted(page)
     page.locator(".patches .small").nth(4).click()
     expect(page.locator(".unit h2")).to_have_text("Unit 5 of the nine")
-    assert page.evaluate("location.hash") == f"#one/conv1/{number}/5"
+    assert fragment(page) == f"#one/conv1/{number}/5"
     page.go_back()
     page.wait_for_function("document.querySelector('.map h2').textContent.startsWith('conv5')")
 
@@ -206,7 +209,7 @@ def test_keys_move_through_maps_layers_and_units_unless_they_are_switched_off(pa
     arrives(page, "#one/conv4/")
     page.locator("#query").focus()
     page.keyboard.type("d9")
-    assert page.locator("#query").input_value() == "d9" and page.evaluate("location.hash").startswith("#one/conv4/")
+    assert page.locator("#query").input_value() == "d9" and fragment(page).startswith("#one/conv4/")
     page.locator(".cover a[tabindex='0']").focus()
     press("Home")
     press("ArrowRight")
@@ -224,7 +227,7 @@ def test_keys_move_through_maps_layers_and_units_unless_they_are_switched_off(pa
     assert not page.locator("#about").is_visible()
     press("d")
     press("s")
-    assert page.evaluate("location.hash").startswith(f"#one/conv4/{maps[1]}") and page.locator(".pane").count() == 1
+    assert fragment(page).startswith(f"#one/conv4/{maps[1]}") and page.locator(".pane").count() == 1
 
 
 def test_a_link_opens_what_it_names_or_says_what_is_not_there(page, served, manifest) -> None:
@@ -308,7 +311,7 @@ def test_two_networks_stand_side_by_side_and_change_layers_together(page, served
     first.locator("nav a").nth(4).click()
     page.wait_for_function("document.querySelector('.map h2').textContent.startsWith('conv5')")
     assert title(page, 1).startswith("conv2")
-    assert [part.split("/")[:2] for part in page.evaluate("location.hash")[1:].split("&")] == [
+    assert [part.split("/")[:2] for part in fragment(page)[1:].split("&")] == [
         ["one", "conv5"],
         ["two", "conv2"],
     ]
@@ -431,14 +434,6 @@ def test_in_a_frame_it_takes_the_theme_of_the_book_and_says_how_high_it_is(page,
     frame.wait_for_function(f"{paper} === 'rgb(255, 255, 255)'")
     assert frame.evaluate("document.documentElement.scrollHeight - innerHeight") <= 1
     outer.unlink()
-
-
-def test_tables_hold_what_the_manifest_says(site, manifest) -> None:
-    text = (site / "one/conv4.js").read_text()
-    key, table, values = json.loads(f"[{text.removeprefix('zfnet.take(').removesuffix(');' + chr(10))}]")
-    assert (key, table) == (manifest["key"], "conv4")
-    for mine, whole in zip(values["entries"], layer_of(manifest, "conv4")["entries"], strict=True):
-        assert mine.items() <= whole.items() and {"map", "scores", "images", "boxes", "places"} == mine.keys()
 
 
 def test_a_folder_with_other_things_gets_no_browser(site, tmp_path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +59,10 @@ def write_atlas(
     key = fingerprint(net if answering else net.features(), [made_as, fingerprint(part)])
     if folder.is_dir() and any(folder.iterdir()) and not is_atlas(folder):
         raise ZfnetError(f"{folder} holds something that is no atlas; choose another folder for it")
-    try:
-        whole = read_manifest(folder)["key"] == key
-    except ZfnetError:
-        whole = False
-    if not whole:
+    manifest = {}
+    with suppress(ZfnetError):
+        manifest = read_manifest(folder)
+    if manifest.get("key") != key:
         with storing(folder) as temporary:
             temporary.mkdir()
             options = {"variety": photographs, "folder": searches, "progress": progress}
@@ -89,9 +89,7 @@ def write_atlas(
                 **_write_pictures(dataset, part.preparation, shown, temporary),
             }
             (temporary / MANIFEST).write_text(json.dumps(manifest, separators=(",", ":")) + "\n")
-    manifest = read_manifest(folder)
-    names = manifest["left_out"]
-    if names and progress:
+    if progress and (names := manifest["left_out"]):
         tqdm.write(f"{manifest['name']}: unreadable pictures left out: {len(names)} ({', '.join(names)})")
     return folder
 

@@ -92,8 +92,6 @@ def scan_classes(root: Path, folders: Sequence[str], names: Sequence[str], whole
             left_out += [name] if loose else pictures(name) if _is_hidden(name) else []
     add = f"add {', '.join(EXTENSIONS[:3])} files"
     for label, folder in enumerate(folders):
-        if whole and not (root / folder).is_dir():
-            raise DataError(f"{root} lacks the class folder {folder}; unpack the data again")
         found = pictures(folder)
         kept = [file for file in found if not _is_hidden(file)]
         if whole and not kept:

@@ -181,8 +181,7 @@ def whole_pack(folder: Path, verify: bool = True) -> Pack:
 
 def _place(name: str, split: str, side: int | None) -> tuple[Path, int]:
     """Return where a pack lies, `<data root>/packs/<name>-<split>-<side>`, and its side."""
-    if side is None:
-        side = 256 if name.startswith("folder:") else dataset_entry(name).side
+    side = dataset_entry(name).side if side is None else side
     if side < 2:  # torch resizes to one pixel by no rule
         raise DataError(f"the side of a pack is at least 2 pixels; given {side}")
     return data_root() / "packs" / f"{file_name(name)}-{split}-{side}", side

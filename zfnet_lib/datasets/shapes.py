@@ -17,7 +17,6 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ..architecture import Box
 from .samples import DataError, Dataset, Sample, mask_box, pixel_hash
 
 SPLITS = {"train": 4096, "val": 1024}
@@ -173,11 +172,10 @@ def _background(rng: np.random.Generator, size: int) -> Canvas:
 
 
 class ShownObject(NamedTuple):
-    """An object in a picture: its class, the mask of its visible pixels [h, w], its box and its parts' masks."""
+    """An object in a picture: its class, the mask of its visible pixels [h, w] and its parts' masks."""
 
     label: int
     mask: Tensor
-    box: Box | None
     parts: dict[str, Tensor]
 
 
@@ -215,7 +213,7 @@ class Shapes(Dataset):
         for label in labels:
             parts = {part.name: owner == number + k for k, part in enumerate(self.kinds[label].parts)}
             mask = (owner >= number) & (owner < number + len(parts))
-            shown.append(ShownObject(label, mask, mask_box(mask), parts))
+            shown.append(ShownObject(label, mask, parts))
             number += len(parts)
         return shown
 

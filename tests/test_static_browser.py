@@ -31,7 +31,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A browser of two narrow networks: one over photographs, with first answers, one over labelled drawings."""
     folder = tmp_path_factory.mktemp("browser")
     photos, shapes = open_dataset("photos", density=0.3), open_dataset("shapes", n=24)
-    one, two = ConvNet(MINI, seed=1), ConvNet(MINI, seed=2)
+    one, two = (ConvNet(MINI, seed=seed).eval() for seed in (1, 2))
     write_atlas(one, photos, folder / "one", name="one", maps=6, classes=NAMES)
     write_atlas(two, shapes, folder / "two", name="two", maps=5)
     write_browser(folder, [folder / "one", folder / "two"], REPAIR, {"three": "Three is not trained yet."})

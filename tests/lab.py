@@ -14,16 +14,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-PATIENCE = 180_000
-"""Milliseconds to wait for what takes seconds on a machine that is not busy with other things."""
+PATIENCE = 180_000  # milliseconds to wait for what takes seconds on a machine that is not busy with other things
 
+# Nothing asks outside or asks back; all cells of a notebook are in the page.
 SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
     "apputils-extension/themes": {"theme": "JupyterLab Light"},
     "docmanager-extension/plugin": {"autosave": False},
     "notebook-extension/tracker": {"windowingMode": "none"},
 }
-"""Nothing asks outside or asks back; all cells of a notebook are in the page."""
 
 
 @contextmanager

@@ -66,15 +66,11 @@ def problems(page, address: str, offline: bool = True) -> list[str]:
     """Open a page; return its errors, the images that it lacks, and what it asks for outside, where it must not."""
     found: list[str] = []
     own = ("file://" if address.startswith("file://") else "http://127.0.0.1:", "data:", "blob:")
-
-    def request(asked) -> None:
-        if offline and not asked.url.startswith(own):
-            found.append(f"asks outside: {asked.url}")
-
+    inside = lambda asked: not offline or asked.url.startswith(own)  # noqa: E731
     listeners = {
         "pageerror": lambda error: found.append(f"error: {error}"),
         "response": lambda answer: answer.status >= 400 and found.append(f"missing: {answer.url}"),
-        "request": request,
+        "request": lambda asked: inside(asked) or found.append(f"asks outside: {asked.url}"),
     }
     for event, listener in listeners.items():
         page.on(event, listener)

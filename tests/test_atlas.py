@@ -19,18 +19,14 @@ from zfnet_lib.strongest import Squares, blocks, fitted, load_blocks, patch, sav
 from zfnet_lib.weights import save_network
 
 SHAPES = open_dataset("shapes", n=12)
+NET = ConvNet(MINI, seed=1).eval()
 
 
-@pytest.fixture
-def net():
-    return ConvNet(MINI, seed=1).eval()
-
-
-def test_rows_of_the_sheets_are_the_maps_of_the_manifest(net, tmp_path):
-    folder = write_atlas(net, SHAPES, tmp_path / "atlas")
+def test_rows_of_the_sheets_are_the_maps_of_the_manifest_and_show_pieces_of_the_pictures(tmp_path):
+    folder = write_atlas(NET, SHAPES, tmp_path / "atlas")
     manifest = read_manifest(folder)
     assert [layer["layer"] for layer in manifest["layers"]] == ["conv1", "conv2", "conv3", "conv4", "conv5"]
-    top = strongest(net, SHAPES, SHOWN)["conv3"]
+    top = strongest(NET, SHAPES, SHOWN)["conv3"]
     layer = manifest["layers"][2]
     assert (layer["maps"], layer["field"], layer["stride"]) == (48, 75, 16)
     assert layer["sheets"] == ["conv3-0.webp", "conv3-1.webp"]
@@ -44,36 +40,29 @@ def test_rows_of_the_sheets_are_the_maps_of_the_manifest(net, tmp_path):
     assert entry["scores"] == pytest.approx(top.score[5].tolist(), rel=1e-3)
     assert [manifest["classes"][i] for i in entry["labels"]] == [SHAPES.classes[SHAPES[u.image][1]] for u in units]
 
-
-def test_the_patches_on_a_sheet_are_pieces_of_the_pictures(net, tmp_path):
-    folder = write_atlas(net, SHAPES, tmp_path / "atlas", maps=3)
-    layer = read_manifest(folder)["layers"][1]
+    layer = manifest["layers"][1]
     sheet = np.asarray(Image.open(folder / layer["sheets"][0])).astype(float)
-    x = net.prepare([SHAPES[layer["entries"][2]["images"][0]].picture])
-    box = Box(*layer["entries"][2]["boxes"][0])
-    expected = Image.fromarray(patch(net.preparation.visible(x)[0], box)).resize((TILE, TILE), Image.BICUBIC)
+    x, box = NET.prepare([SHAPES[layer["entries"][2]["images"][0]].picture]), Box(*layer["entries"][2]["boxes"][0])
+    expected = Image.fromarray(patch(NET.preparation.visible(x)[0], box)).resize((TILE, TILE), Image.BICUBIC)
     shown = sheet[2 * TILE : 3 * TILE, SHOWN * TILE : (SHOWN + 1) * TILE]
     assert abs(shown - np.asarray(expected)).mean() < 12
 
 
-def test_an_atlas_is_written_once_and_anew_for_other_weights_or_maps(net, tmp_path):
-    folder = write_atlas(net, SHAPES, tmp_path / "atlas", maps=2)
+def test_an_atlas_is_written_once_and_anew_for_other_weights_or_maps_and_speaks_of_its_own_files(tmp_path):
+    folder = write_atlas(NET, SHAPES, tmp_path / "atlas", maps=2)
     before = (folder / MANIFEST).stat().st_mtime_ns
-    write_atlas(net, SHAPES, folder, maps=2)
+    write_atlas(NET, SHAPES, folder, maps=2)
     assert (folder / MANIFEST).stat().st_mtime_ns == before
     keys = {read_manifest(folder)["key"]}
-    for other, maps in ((ConvNet(MINI, seed=2).eval(), 2), (net, 1), (net.features(side=56), 1)):
+    smaller = NET.features(side=56)
+    for other, maps in ((ConvNet(MINI, seed=2).eval(), 1), (NET, 1), (smaller, 1)):
         keys.add(read_manifest(write_atlas(other, SHAPES, folder, maps=maps))["key"])
-    assert len(keys) == 4
+    assert len(keys) == 4 and read_manifest(folder)["side"] == 56
     (folder / "conv1-0.webp").unlink()
     with pytest.raises(ZfnetError, match=r"holds no atlas \(conv1-0.webp is missing\); write it with: zfnet atlas"):
         read_manifest(folder)
-    write_atlas(net.features(side=56), SHAPES, folder, maps=1)
-    assert read_manifest(folder)["side"] == 56
+    write_atlas(smaller, SHAPES, folder, maps=1)
 
-
-def test_a_manifest_speaks_of_files_in_its_folder_and_a_folder_with_other_things_is_left_alone(net, tmp_path):
-    folder = write_atlas(net, SHAPES, tmp_path / "atlas", maps=1)
     (tmp_path / "secret.webp").touch()
     for name in ("../secret.webp", "/etc/hostname", "sources/../../secret.webp"):
         manifest = json.loads((folder / MANIFEST).read_text())
@@ -83,12 +72,12 @@ def test_a_manifest_speaks_of_files_in_its_folder_and_a_folder_with_other_things
         with pytest.raises(ZfnetError, match=r"holds no atlas \('.*' lies outside it\); write it with: .*"):
             read_manifest(folder)
     with pytest.raises(ZfnetError, match="holds something that is no atlas; choose another folder"):
-        write_atlas(net, SHAPES, tmp_path)
+        write_atlas(NET, SHAPES, tmp_path)
     assert (tmp_path / "secret.webp").exists()
 
 
 def test_pictures_that_cannot_be_read_are_left_out_and_named(tmp_path, data, capsys):
-    save_network(ConvNet(MINI), data / "weights" / "small", {})
+    save_network(NET, data / "weights" / "small", {})
     layouts.class_folders(tmp_path / "pictures", ["cat", "dog"], 4)
     (tmp_path / "pictures/dog/image_0002.jpg").write_text("no picture")
     (tmp_path / "pictures/dog/image_0004.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0")
@@ -101,12 +90,11 @@ def test_pictures_that_cannot_be_read_are_left_out_and_named(tmp_path, data, cap
     assert read_manifest(tmp_path / "out")["left_out"] == ["dog/image_0002.jpg", "dog/image_0004.jpg"]
 
 
-def test_blocks_name_units_and_boxes_and_come_back_without_pictures_and_with_them(net, tmp_path):
-    squares = Squares(net, SHAPES)
-    hits = strongest(net, SHAPES, 3, ["conv2"])["conv2"]
-    before = list(blocks(net, squares, hits, [4, 0]))
+def test_blocks_name_units_and_boxes_and_come_back_without_pictures_and_with_them(tmp_path):
+    squares, top = Squares(NET, SHAPES), strongest(NET, SHAPES, 3, ["conv2"])["conv2"]
+    before = list(blocks(NET, squares, top, [4, 0]))
     assert [(block.layer, block.map) for block in before] == [("conv2", 4), ("conv2", 0)]
-    assert before[0].units == hits.units(4) and len(before[0].projections) == 3
+    assert before[0].units == top.units(4) and len(before[0].projections) == 3
     box = before[0].boxes[0]
     assert box.bottom - box.top == 27 == len(before[0].patches[0])
     save_blocks(tmp_path / "blocks.npz", before, {"network": "mini"})

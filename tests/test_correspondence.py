@@ -142,12 +142,12 @@ def test_the_parts_of_drawn_faces_are_hidden():
     masks = {part: squares(centres, preparation) for part, centres in places.items()}
     assert list(masks) == ["left eye", "right eye", "mouth", RANDOM, SAME]
     for i, row in enumerate(rows):
-        eyes = shapes.parts(row)["eyes"][4:68, 4:68]
+        eyes = shapes.objects(row)[0].parts["eyes"][4:68, 4:68]
         both = masks["left eye"][i] | masks["right eye"][i]
         assert (eyes & both).sum() >= 0.95 * eyes.sum()
         assert (eyes & masks["left eye"][i]).sum() > 0 < (eyes & masks["right eye"][i]).sum()
         assert places["left eye"][i, 1] < places["right eye"][i, 1]
-        assert (shapes.parts(row)["mouth"][4:68, 4:68] & masks["mouth"][i]).any()
+        assert (shapes.objects(row)[0].parts["mouth"][4:68, 4:68] & masks["mouth"][i]).any()
 
 
 def test_random_places_lie_on_the_head_and_differ_or_are_one_for_a_group():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,19 @@ from ..architecture import ArchSpec, receptive_field
 from ..files import SUMS, ZfnetError, check, storing
 from ..images import Preparation, projection_image, robust_maximum
 from ..network import ConvNet
-from ..paper.plots import grid, resized
+from ..paper.plots import grid
 from ..strongest import Squares, TopUnits, blocks, rows_first, strongest
 from ..weights import fingerprint
 
 FORMAT, MANIFEST = 3, "manifest.json"
-
 TILE, SHOWN, ROWS = 64, 9, 32  # side of a small picture in pixels, units of each map, and maps on a sheet
 COVER, COLUMNS = 48, 16  # side of a cover's small picture in pixels, and how many stand side by side
-SIDE, QUALITY = 320, 75
-"""The longer side of a whole picture in pixels, at most; and of every WebP: two atlases stay under 40 MB."""
+SIDE = 320  # the longer side of a whole picture in pixels, at most
+WEBP = {"quality": 75, "method": 4}  # two atlases stay under 40 MB
+CONTRAST = (
+    "each projection is grey where it is 0 and reaches full contrast at the 99th percentile of its absolute values "
+    "that are not 0; the filters of layer 1 share one contrast"
+)
 
 
 def write_atlas(
@@ -51,15 +55,14 @@ def write_atlas(
     photographs = hasattr(dataset, "windows")
     answering = bool(classes and net.spec.classes and (photographs or len(dataset.classes) < 2))
     part = net.features(side=side).eval()
-    made_as = [FORMAT, TILE, SHOWN, COVER, SIDE, QUALITY, name, maps, list(classes), dataset.fingerprint]
+    made_as = [FORMAT, TILE, SHOWN, COVER, SIDE, WEBP["quality"], name, maps, list(classes), dataset.fingerprint]
     key = fingerprint(net if answering else net.features(), [made_as, fingerprint(part)])
     if folder.is_dir() and any(folder.iterdir()) and not is_atlas(folder):
         raise ZfnetError(f"{folder} holds something that is no atlas; choose another folder for it")
-    try:
-        whole = read_manifest(folder)["key"] == key
-    except ZfnetError:
-        whole = False
-    if not whole:
+    manifest = {}
+    with suppress(ZfnetError):
+        manifest = read_manifest(folder)
+    if manifest.get("key") != key:
         with storing(folder) as temporary:
             temporary.mkdir()
             options = {"variety": photographs, "folder": searches, "progress": progress}
@@ -78,8 +81,7 @@ def write_atlas(
                 "classes": list(dataset.classes),
                 "photographs": photographs,
                 "tile": TILE,
-                "contrast": "each projection is grey where it is 0 and reaches full contrast at the 99th "
-                "percentile of its absolute values that are not 0; the filters of layer 1 share one contrast",
+                "contrast": CONTRAST,
                 "architecture": _described(net.spec, part.preparation.crop),
                 "answers": _answers(net, classes, dataset, shown) if answering else {},
                 "layers": layers,
@@ -87,9 +89,7 @@ def write_atlas(
                 **_write_pictures(dataset, part.preparation, shown, temporary),
             }
             (temporary / MANIFEST).write_text(json.dumps(manifest, separators=(",", ":")) + "\n")
-    manifest = read_manifest(folder)
-    names = manifest["left_out"]
-    if names and progress:
+    if progress and (names := manifest["left_out"]):
         tqdm.write(f"{manifest['name']}: unreadable pictures left out: {len(names)} ({', '.join(names)})")
     return folder
 
@@ -97,21 +97,18 @@ def write_atlas(
 def _write_layer(squares: Squares, top: TopUnits, maps: int, folder: Path, progress: bool) -> dict[str, Any]:
     """Write a layer's sheets and its cover, and return what the manifest says of it."""
     net, labels, layer = squares.net, squares.dataset.labels, top.layer
-    first = layer == net.spec.convs[0].name
+    first, conv, field = net.spec.convs[0].name == layer, net.spec.conv(layer), receptive_field(net.spec, layer)
     active = (top.score > 0).any(1).nonzero().flatten()
-    chosen = active
-    if maps and not first:  # layer 1 is always whole
-        order = torch.randperm(len(active), generator=torch.Generator().manual_seed(0))
-        chosen = active[order[:maps]].sort().values
-    chosen = chosen.tolist()
-    made = blocks(net, squares, top, chosen, ROWS)
+    order = torch.randperm(len(active), generator=torch.Generator().manual_seed(0))
+    chosen = active[order[: None if first else maps or None]].sort().values.tolist()  # layer 1 is always whole
     blank = np.full((TILE, TILE, 3), 255, np.uint8)
     sheets, entries, tiles, cover = [], [], [], []
+    made = blocks(net, squares, top, chosen, ROWS)
     for block in tqdm(made, layer, len(chosen), unit=" maps", disable=not progress):
         shown = [projection_image(pixels) for pixels in block.projections]
         for pictures in (shown, block.patches):  # a row: nine projections, nine patches
-            tiles += [resized(picture, TILE) for picture in pictures] + [blank] * (SHOWN - len(pictures))
-        cover.append(resized(shown[0], COVER))
+            tiles += [*pictures, *[blank] * (SHOWN - len(pictures))]
+        cover.append(shown[0])
         entries.append(
             {
                 "map": block.map,
@@ -126,18 +123,18 @@ def _write_layer(squares: Squares, top: TopUnits, maps: int, folder: Path, progr
         if len(entries) % ROWS == 0 or len(entries) == len(chosen):
             sheets.append(f"{layer}-{len(sheets)}.webp")
             sheet = Image.fromarray(grid(tiles, 2 * SHOWN, size=TILE, gap=0))
-            sheet.save(folder / sheets[-1], quality=QUALITY, method=4)
+            sheet.save(folder / sheets[-1], **WEBP)
             tiles = []
-    if first:  # its filters themselves, all at one contrast (Fig. 5), pixel for pixel
+    side = COVER
+    if first and cover:  # its filters themselves, all at one contrast (Fig. 5), pixel for pixel
         weights = net.get_submodule(layer).weight.detach().cpu().numpy()
         cover = [projection_image(weights[number], robust_maximum(weights)) for number in chosen]
-    side = len(cover[0]) if cover else COVER
+        side = len(cover[0])
     picture = Image.fromarray(grid(cover, COLUMNS, size=side, rows=1, gap=0))
-    picture.save(folder / f"{layer}.webp", quality=QUALITY, method=4, lossless=first)
-    field = receptive_field(net.spec, layer)
+    picture.save(folder / f"{layer}.webp", lossless=first, **WEBP)
     return {
         "layer": layer,
-        "maps": net.spec.conv(layer).maps,
+        "maps": conv.maps,
         "active": len(active),
         "field": field.size,
         "stride": field.stride,
@@ -157,14 +154,14 @@ def _write_pictures(dataset, preparation: Preparation, images: Iterable[int], fo
     numbers, sources, seen = {}, [], {}
     photographs, share = hasattr(dataset, "windows"), preparation.crop / preparation.short_side
     for image in images:
-        whole = dataset.photograph(image) if photographs else image
+        whole = dataset.windows[image][0] if photographs else image
         if whole not in numbers:
             picture = dataset.photographs[whole] if photographs else dataset[whole].picture
             numbers[whole] = len(sources)
             sources.append({"file": f"pictures/{whole}.webp", "size": [picture.shape[2], picture.shape[1]]})
             smaller = Image.fromarray(rows_first(picture))
             smaller.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-            smaller.save(folder / sources[-1]["file"], quality=QUALITY, method=4)
+            smaller.save(folder / sources[-1]["file"], **WEBP)
         width, height = sources[numbers[whole]]["size"]
         side = min(width, height)
         top, left = (height - side) / 2, (width - side) / 2
@@ -173,7 +170,7 @@ def _write_pictures(dataset, preparation: Preparation, images: Iterable[int], fo
         edge = (side - side * share) / 2  # the network sees the centre
         window = ((left + edge) / width, (top + edge) / height, side * share / width, side * share / height)
         labels = dataset.labels[image]
-        known = np.flatnonzero(labels == 1).tolist() if dataset.labels.ndim == 2 else [int(labels)]
+        known = np.flatnonzero(labels == 1).tolist() if dataset.multilabel else [int(labels)]
         seen[str(image)] = {
             "name": dataset.names[image],
             "labels": known if len(dataset.classes) > 1 else [],

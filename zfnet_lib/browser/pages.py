@@ -16,14 +16,13 @@ from PIL import Image
 
 from ..files import ZfnetError, replacing
 from ..paper.plots import Figure, tile
+from ..strongest import Block
 from .atlas import FORMAT, is_atlas, read_manifest
 
 QUALITY = 88  # of the embedded pictures, in percent; higher is larger without a visible difference
 STATIC = Path(__file__).parent / "static"  # the page's own sources
 PAGE, NETWORKS = "index.html", "networks.js"
-
-OF_ENTRIES = ("map", "scores", "images", "places", "boxes")
-"""What the page reads of a map; names and labels stand with the pictures."""
+OF_ENTRIES = ("map", "scores", "images", "places", "boxes")  # what the page reads of a map
 
 
 def picture_url(picture: np.ndarray, lossless: bool = False) -> str:
@@ -52,6 +51,12 @@ def _tag(url: str, alt: str, style: str) -> str:
     return f'<img src="{url}" alt="{escape(alt)}" style="{style}; max-width: 100%; height: auto">'
 
 
+def nine(block: Block, size: int) -> tuple[np.ndarray, str]:
+    """Return the strongest units of a map as one picture, and its alternative text."""
+    alt = f"{block.layer}, map {block.map}: nine projections on grey, to the right the patches they come from"
+    return tile(block.projections, block.patches, size), alt
+
+
 def write_browser(
     folder: Path, atlases: Sequence[Path], repair: str, missing: Mapping[str, str] | None = None
 ) -> Path:
@@ -59,10 +64,14 @@ def write_browser(
     require_own(folder)
     networks = []
 
+    def write(path: Path, text: str) -> None:
+        with replacing(path) as temporary:
+            temporary.write_text(text)
+
     # A page that is opened as a file may neither fetch data nor import modules: browsers count every file as a
     # foreign origin. Scripts they take, so each table of an atlas becomes a script that hands it to the page.
-    def write(path: Path, call: str, *values: Any) -> None:
-        _write(path, f"zfnet.{call}({','.join(json.dumps(value, separators=(',', ':')) for value in values)});\n")
+    def hand(path: Path, call: str, *values: Any) -> None:
+        write(path, f"zfnet.{call}({','.join(json.dumps(value, separators=(',', ':')) for value in values)});\n")
 
     for atlas in atlases:
         manifest = read_manifest(atlas)
@@ -70,18 +79,13 @@ def write_browser(
         networks.append({"name": manifest["name"], "place": place, "key": key})
         for layer in manifest["layers"]:
             entries = [{name: entry[name] for name in OF_ENTRIES} for entry in layer.pop("entries")]
-            write(atlas / f"{layer['layer']}.js", "take", key, layer["layer"], {"entries": entries})
-        write(atlas / "network.js", "take", key, "network", manifest)
+            hand(atlas / f"{layer['layer']}.js", "take", key, layer["layer"], {"entries": entries})
+        hand(atlas / "network.js", "take", key, "network", manifest)
     known = {"format": FORMAT, "networks": networks, "missing": dict(missing or {}), "repair": repair}
-    write(folder / NETWORKS, "begin", known)
+    hand(folder / NETWORKS, "begin", known)
     for source in sorted(STATIC.iterdir()):
-        _write(folder / source.name, source.read_text())
+        write(folder / source.name, source.read_text())
     return folder / PAGE
-
-
-def _write(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(text)
 
 
 def require_own(folder: Path) -> None:
@@ -91,25 +95,21 @@ def require_own(folder: Path) -> None:
         raise ZfnetError(f"{folder} holds something that is no browser; choose another folder for it")
 
 
-def linked_browser(layers: Mapping[str, Sequence], size: int = 84) -> widgets.Widget:
+def linked_browser(layers: Mapping[str, Sequence[Block]], size: int = 84) -> widgets.Widget:
     """Show layers as tabs and their maps as a slider, each with nine projections beside their patches.
 
     Every picture is prepared, and sliders choose among them without a kernel.
     """
     tabs = []
-    for layer, blocks in layers.items():
-        slider = widgets.SelectionSlider(
-            options=[block.map for block in blocks], description="map", layout=widgets.Layout(width="95%")
-        )
+    for blocks in layers.values():
+        layout = widgets.Layout(width="95%")
+        slider = widgets.SelectionSlider(options=[block.map for block in blocks], description="map", layout=layout)
         pages = []
         for block in blocks:
-            alt = f"{layer}, map {block.map}: nine projections on grey, to the right the patches they come from"
             named = zip(block.names, block.scores, strict=True)
             rows = "".join(f"<li>{escape(name)}: {score:.3g}</li>" for name, score in named)
-            pages.append(
-                f"{picture_tag(tile(block.projections, block.patches, size), alt)}"
-                f"<details><summary>Pictures and activations, strongest first</summary><ol>{rows}</ol></details>"
-            )
+            words = "<summary>Pictures and activations, strongest first</summary>"
+            pages.append(f"{picture_tag(*nine(block, size))}<details>{words}<ol>{rows}</ol></details>")
         stack = widgets.Stack([widgets.HTML(page) for page in pages], selected_index=0)
         widgets.jslink((slider, "index"), (stack, "selected_index"))
         tabs.append(widgets.VBox([slider, stack]))

@@ -7,7 +7,6 @@ import json
 import lzma
 import shutil
 import tarfile
-import urllib.error
 import urllib.request
 import zipfile
 import zlib
@@ -20,13 +19,11 @@ from ..files import alone, data_root, is_there, replacing, sha256
 from .samples import DataError
 from .table import Archive, DatasetEntry, dataset_entry, dataset_folder, read_index
 
-# The last four: Python does not know how it is compressed, or a file and a folder have one name.
+# What damaged archives raise; the last four where Python does not know how one is compressed, or where a file and a
+# folder have one name.
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError)
 DAMAGE += (NotImplementedError, FileExistsError, NotADirectoryError, IsADirectoryError)
-"""What damaged archives raise."""
-
-TIMEOUT = 60
-"""Seconds without a byte after which a download counts as interrupted."""
+TIMEOUT = 60  # seconds without a byte after which a download counts as interrupted
 
 
 def fetch_dataset(name: str, source: Path | None = None) -> Path:
@@ -39,23 +36,91 @@ def fetch_dataset(name: str, source: Path | None = None) -> Path:
     if is_there(target):
         return dataset_folder(name)
     with alone(target):
-        if is_there(target):  # the process that was waited for has brought it
-            return dataset_folder(name)
-        if name == "imagenet":
-            _arrange_imagenet(entry, target, source)
-        elif not entry.archives:
-            raise DataError(f"{name} needs no fetching: its pictures are {entry.layout}")
-        elif source is not None:
-            _install(entry, _recognised(entry, source), source, target)
-        elif not entry.archives[0].url:
-            raise DataError(f"{name} has no public address; give its archive with: zfnet fetch {name} --from FILE")
-        else:
-            archive, folder = entry.archives[0], data_root() / "downloads"
-            require_room(folder, archive.size + entry.room, f"fetching {name}")
-            path = download(archive, folder / archive.url.rpartition("/")[2])
-            _install(entry, archive, path, target)
-            path.unlink()
+        if not is_there(target):  # nor has a process that was waited for brought it
+            archive, path = _archive_of(entry, source)
+            require_room(target, entry.room, f"unpacking {name}")
+            with replacing(target) as temporary:  # the data set is there as a whole or not at all
+                (_arrange_imagenet if name == "imagenet" else _install)(entry, archive, path, temporary)
+                for split, expected in (archive.images or entry.images).items():
+                    count = len(read_index(entry, temporary / entry.folder, split).labels)
+                    if count != expected:
+                        raise DataError(
+                            f"{name} {split} has {count} pictures instead of {expected}; bring the archive again"
+                        )
+                origin = {"archive": archive.title, "sha256": archive.sha256, "licence": entry.licence}
+                (temporary / "origin.json").write_text(json.dumps(origin, indent=1) + "\n")
+            if source is None:
+                path.unlink()
     return dataset_folder(name)
+
+
+def _archive_of(entry: DatasetEntry, source: Path | None) -> tuple[Archive, Path]:
+    """Return an archive of a data set and where it lies: the one at hand, known by its hash, or downloaded."""
+    name = entry.name
+    if name == "imagenet":
+        files = _official_files()
+        missing = [file for file in files if source is None or not (source / file).is_file()]
+        if missing:
+            raise DataError(
+                f"imagenet needs {', '.join(missing)} from {entry.source} (free account); "
+                "put them into one folder and run: zfnet fetch imagenet --from FOLDER"
+            )
+        return Archive("the official archives", ""), source
+    if not entry.archives:
+        raise DataError(f"{name} needs no fetching: its pictures are {entry.layout}")
+    if source is None:
+        archive, folder = entry.archives[0], data_root() / "downloads"
+        if not archive.url:
+            raise DataError(f"{name} has no public address; give its archive with: zfnet fetch {name} --from FILE")
+        require_room(folder, archive.size + entry.room, f"fetching {name}")
+        return archive, download(archive, folder / archive.url.rpartition("/")[2])
+    if not source.is_file():
+        raise DataError(f"there is no archive {source}; give the path of a file after --from")
+    digest = sha256(source)
+    for archive in entry.archives:
+        if archive.sha256 == digest:
+            return archive, source
+    known = "; ".join(f"{archive.title} ({archive.sha256[:12]}…)" for archive in entry.archives)
+    raise DataError(
+        f"{source} (sha256 {digest[:12]}…) is no known archive of {name}, which are: {known}; "
+        f"unpack it yourself to {data_root() / name} as {entry.layout} if you trust it"
+    )
+
+
+def _install(entry: DatasetEntry, archive: Archive, path: Path, temporary: Path) -> None:
+    """Unpack an archive, and move the data set's folder, however deep it lies, to its place."""
+    unpacked, folder = temporary / "unpacked", temporary / entry.folder
+    unpack(path, unpacked)
+    if archive.inner:
+        unpack(next(unpacked.rglob(archive.inner)), unpacked)
+    found = [path for path in unpacked.rglob(folder.name) if path.is_dir()]
+    if not found:
+        raise DataError(f"the archive of {entry.name} has no folder {folder.name}; bring another archive")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    min(found, key=lambda path: len(path.parts)).rename(folder)
+    shutil.rmtree(unpacked)
+
+
+def _arrange_imagenet(entry: DatasetEntry, archive: Archive, path: Path, temporary: Path) -> None:
+    """Let torchvision check and arrange the official archives, which need an account to download."""
+    from torchvision.datasets import ImageNet
+
+    temporary.mkdir()
+    for file in _official_files():
+        (temporary / file).symlink_to((path / file).resolve())
+    try:
+        for split in entry.images:
+            ImageNet(temporary, split)
+    except RuntimeError as error:
+        raise DataError(f"{path} holds a damaged archive: {error}") from error
+    for file in _official_files():
+        (temporary / file).unlink()
+
+
+def _official_files() -> list[str]:
+    from torchvision.datasets.imagenet import ARCHIVE_META
+
+    return [file for file, _ in ARCHIVE_META.values()]
 
 
 def require_room(folder: Path, needed: int, what: str) -> None:
@@ -91,16 +156,16 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 def download(archive: Archive, path: Path) -> Path:
-    """Download an archive, continuing where an earlier attempt stopped; one that is here is checked.
+    """Download an archive to `path`, continuing where an earlier attempt stopped; one that is here is checked.
 
     Until it is whole and checked it is called `<name>.part`. What came is kept when it stops, and removed where
     its hash is wrong.
     """
-    part = path.with_name(f"{path.name}.part")
     if path.exists():
         if sha256(path) == archive.sha256:
             return path
         path.unlink()
+    part = path.with_name(f"{path.name}.part")
     start = part.stat().st_size if part.exists() else 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -126,73 +191,3 @@ def download(archive: Archive, path: Path) -> Path:
         part.unlink()
         raise DataError(f"{archive.url} gave a file with another hash than the table's; it was removed, try again")
     return part.rename(path)
-
-
-def _recognised(entry: DatasetEntry, source: Path) -> Archive:
-    """Tell by its hash which of a data set's archives a file is."""
-    if not source.is_file():
-        raise DataError(f"there is no archive {source}; give the path of a file after --from")
-    digest = sha256(source)
-    for archive in entry.archives:
-        if archive.sha256 == digest:
-            return archive
-    known = "; ".join(f"{archive.title} ({archive.sha256[:12]}…)" for archive in entry.archives)
-    raise DataError(
-        f"{source} (sha256 {digest[:12]}…) is no known archive of {entry.name}, which are: {known}; "
-        f"unpack it yourself to {data_root() / entry.name} as {entry.layout} if you trust it"
-    )
-
-
-def _install(entry: DatasetEntry, archive: Archive, path: Path, target: Path) -> None:
-    """Unpack beside the target, check, and rename: the data set is there as a whole or not at all."""
-    require_room(target, entry.room, f"unpacking {entry.name}")
-    with replacing(target) as temporary:
-        unpacked, folder = temporary / "unpacked", temporary / entry.folder
-        unpack(path, unpacked)
-        if archive.inner:
-            unpack(next(unpacked.rglob(archive.inner)), unpacked)
-        found = [path for path in unpacked.rglob(folder.name) if path.is_dir()]  # however deep the archive has it
-        if not found:
-            raise DataError(f"the archive of {entry.name} has no folder {folder.name}; bring another archive")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        min(found, key=lambda path: len(path.parts)).rename(folder)
-        shutil.rmtree(unpacked)
-        _finish(entry, archive, temporary)
-
-
-def _finish(entry: DatasetEntry, archive: Archive, temporary: Path) -> None:
-    """Count the pictures and note where they came from."""
-    for split, expected in (archive.images or entry.images).items():
-        count = len(read_index(entry, temporary / entry.folder, split).labels)
-        if count != expected:
-            raise DataError(
-                f"{entry.name} {split} has {count} pictures instead of {expected}; bring the archive again"
-            )
-    origin = {"archive": archive.title, "sha256": archive.sha256, "licence": entry.licence}
-    (temporary / "origin.json").write_text(json.dumps(origin, indent=1) + "\n")
-
-
-def _arrange_imagenet(entry: DatasetEntry, target: Path, source: Path | None) -> None:
-    """Let torchvision check and arrange the official archives, which need an account to download."""
-    from torchvision.datasets import imagenet
-
-    files = [file for file, _ in imagenet.ARCHIVE_META.values()]
-    missing = [file for file in files if source is None or not (source / file).is_file()]
-    if missing:
-        raise DataError(
-            f"imagenet needs {', '.join(missing)} from {entry.source} (free account); "
-            "put them into one folder and run: zfnet fetch imagenet --from FOLDER"
-        )
-    require_room(target, entry.room, "unpacking imagenet")
-    with replacing(target) as temporary:
-        temporary.mkdir()
-        for file in files:
-            (temporary / file).symlink_to((source / file).resolve())
-        try:
-            for split in entry.images:
-                imagenet.ImageNet(temporary, split)
-        except RuntimeError as error:
-            raise DataError(f"{source} holds a damaged archive: {error}") from error
-        for file in files:
-            (temporary / file).unlink()
-        _finish(entry, Archive("the official archives", ""), temporary)

@@ -22,20 +22,13 @@ FACTS = tomllib.loads((resources(__package__) / "datasets.toml").read_text(encod
 PHOTOGRAPHS: dict[str, str] = FACTS["photographs"]
 VOC_CLASSES = tuple(FACTS["voc"])
 
+# Names count in small letters. Of the folders beside `train` that may validate, the first that is there does.
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-"""What names of picture files end with, in small or capital letters."""
-
 SYSTEM = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
-"""Folders that operating systems make, in small letters."""
-
 VALIDATION = ("val", "valid", "validation", "test")
-"""What the folder beside `train` may be called; of several the first counts."""
-
 SPLITS = {"train", "training", *VALIDATION, "testing", "dev", "eval", "evaluation", "holdout"}
-"""Names, in small letters, that say that a folder is a split and no class."""
 
-BY_HAND = "unpacked by hand"
-"""The origin of pictures whose archive nobody has verified."""
+BY_HAND = "unpacked by hand"  # the origin of pictures whose archive nobody has verified
 
 
 class Index(NamedTuple):
@@ -90,18 +83,15 @@ def scan_classes(root: Path, folders: Sequence[str], names: Sequence[str], whole
         raise DataError(f"{root} has no class folders; give each class a folder of pictures in it")
 
     def pictures(folder: str) -> list[str]:
-        within = "" if folder == "." else f"{folder}/"
-        return [within + file for file in files_below(root / folder) if _is_picture(file)]
+        return [(Path(folder) / file).as_posix() for file in files_below(root / folder) if _is_picture(file)]
 
     files, labels, left_out = [], [], []
     if folders != ["."]:  # beside the class folders: loose pictures, and those of hidden folders
-        beside = sorted(path.name for path in root.iterdir())
-        left_out += [file for name in beside if _is_hidden(name) for file in pictures(name)]
-        left_out += [name for name in beside if _is_picture(name) and (root / name).is_file()]
+        for name in sorted(path.name for path in root.iterdir()):
+            loose = _is_picture(name) and (root / name).is_file()
+            left_out += [name] if loose else pictures(name) if _is_hidden(name) else []
     add = f"add {', '.join(EXTENSIONS[:3])} files"
     for label, folder in enumerate(folders):
-        if whole and not (root / folder).is_dir():
-            raise DataError(f"{root} lacks the class folder {folder}; unpack the data again")
         found = pictures(folder)
         kept = [file for file in found if not _is_hidden(file)]
         if whole and not kept:
@@ -194,36 +184,31 @@ def read_tiny_imagenet(root: Path, split: str) -> Index:
     if split == "train":
         found = scan_classes(root / split, folders, names)
         return found._replace(files=tuple(f"train/{file}" for file in found.files))
-    labels = {wnid: label for label, wnid in enumerate(folders)}
     rows = [line.split("\t") for line in (root / "val/val_annotations.txt").read_text().splitlines()]
     corners = [map(float, row[-4:]) for row in rows]
     boxes = tuple(Box(top, left, bottom + 1, right + 1) for left, top, right, bottom in corners)
+    labels = {wnid: label for label, wnid in enumerate(folders)}
     files = tuple(f"val/images/{row[0]}" for row in rows)
     return Index(names, files, np.array([labels[row[1]] for row in rows]), boxes)
 
 
-def read_caltech_101(root: Path, split: str) -> Index:
-    """Read the 101 object classes of Caltech-101; the split `with-background` has the background as one more."""
-    background = split == "with-background"
-    folders = [folder for folder in class_folders(root) if background or folder != "BACKGROUND_Google"]
-    index = scan_classes(root, folders, [folder.replace("_", " ") for folder in folders])
-    return index if background else divided(index, split)
+def read_caltech(root: Path, split: str) -> Index:
+    """Read the object classes of Caltech-101 or Caltech-256 (`001.ak47`, …), without background or clutter.
 
-
-def read_caltech_256(root: Path, split: str) -> Index:
-    """Read the 256 object classes of Caltech-256 (`001.ak47`, …); the clutter is left out."""
-    folders = [folder for folder in class_folders(root) if not folder.endswith("clutter")]
-    return divided(scan_classes(root, folders, [folder[4:].replace("-", " ") for folder in folders]), split)
+    The split `with-background` has the background as one more class.
+    """
+    background, scenes = split == "with-background", ("BACKGROUND_Google", "clutter")
+    folders = [folder for folder in class_folders(root) if background or not folder.endswith(scenes)]
+    names = [folder.lstrip("0123456789.").replace("_", " ").replace("-", " ") for folder in folders]
+    return divided(scan_classes(root, folders, names), "all" if background else split)
 
 
 def read_voc(root: Path, split: str) -> Index:
     """Read PASCAL VOC's classification lists: 1 present, -1 absent, 0 too hard to count."""
-    columns, files = [], ()
-    for name in VOC_CLASSES:
-        rows = [line.split() for line in (root / f"ImageSets/Main/{name}_{split}.txt").read_text().splitlines()]
-        files = tuple(f"JPEGImages/{row[0]}.jpg" for row in rows)
-        columns.append([int(row[1]) for row in rows])
-    return Index(VOC_CLASSES, files, np.array(columns, np.int8).T.copy())
+    lists = [(root / f"ImageSets/Main/{name}_{split}.txt").read_text().splitlines() for name in VOC_CLASSES]
+    columns = [[line.split() for line in lines] for lines in lists]
+    labels = np.array([[int(mark) for _, mark in column] for column in columns], np.int8)
+    return Index(VOC_CLASSES, tuple(f"JPEGImages/{name}.jpg" for name, _ in columns[-1]), labels.T.copy())
 
 
 def read_samples(root: Path, split: str) -> Index:
@@ -234,23 +219,8 @@ def read_samples(root: Path, split: str) -> Index:
     return Index(classes, files, np.arange(len(files)))
 
 
-SCALES = (1.0, 0.6, 0.36)
-"""Sides of the squares that are cut from a photograph, as shares of its shorter side."""
-
-DENSE = 3.0
-"""Density of the crops in which the strongest units are looked for: some 900."""
-
-
-def wheel_path(place: str) -> Path:
-    """Return where a file that lies inside an installed package is; nothing is ever downloaded."""
-    package, _, inside = place.partition("/")
-    spec = find_spec(package)
-    path = Path(spec.submodule_search_locations[0]) / inside if spec else Path(place)
-    if not path.is_file():
-        raise DataError(
-            f"the installed {package} lacks {inside}; reinstall it: pip install --force-reinstall zfnet-lib"
-        )
-    return path
+SCALES = (1.0, 0.6, 0.36)  # sides of the squares cut from a photograph, as shares of its shorter side
+DENSE = 3.0  # density of the crops in which the strongest units are looked for: some 900
 
 
 def square_grid(height: int, width: int, side: int, density: float) -> list[tuple[int, int]]:
@@ -287,12 +257,17 @@ class Photos(Dataset):
 
     @cached_property
     def photographs(self) -> tuple[Tensor, ...]:
-        """The whole photographs, uint8 [3, h, w]."""
-        return tuple(read_picture(wheel_path(place)) for place in PHOTOGRAPHS.values())
-
-    def photograph(self, i: int) -> int:
-        """Return the index of the photograph that crop i was cut from."""
-        return self.windows[i][0]
+        """The whole photographs, uint8 [3, h, w], from inside installed packages; nothing is downloaded."""
+        pictures = []
+        for place in PHOTOGRAPHS.values():
+            package, _, inside = place.partition("/")
+            spec = find_spec(package)
+            path = Path(spec.submodule_search_locations[0]) / inside if spec else Path(place)
+            if not path.is_file():
+                repair = "pip install --force-reinstall zfnet-lib"
+                raise DataError(f"the installed {package} lacks {inside}; reinstall it: {repair}")
+            pictures.append(read_picture(path))
+        return tuple(pictures)
 
     def sample(self, i: int) -> Sample:
         """Cut crop i."""

@@ -25,21 +25,17 @@ from .pack import Pack, pack_in_memory
 from .samples import DataError, Dataset
 from .table import file_name
 
+# Pixels: of the pictures compared, of the thumbnails, of the middle that is looked for; and the sides that the one
+# picture is brought to while the other stays at `SIDE`.
 SIDE, THUMBNAIL, MIDDLE = 32, 16, 24
-"""Pixels: of the pictures compared, of the thumbnails, and of the middle that is looked for."""
-
 SCALES = (26, 28, 30, 32, 34, 36, 38)
-"""Sides that the one picture is brought to while the other stays at `SIDE`."""
-
+# How many pictures each is compared with closely, and from which correlation of the thumbnails on.
 CANDIDATES, PROMISING = 4, 0.7
-"""How many pictures each is compared with closely, and from which correlation of the thumbnails on."""
-
+# Correlation from which two pictures count as the same: copies that were encoded anew and cropped by some per cent
+# reach it, and so do a few pictures of one thin thing on a plain ground, whose loss costs training nothing.
 THRESHOLD = 0.8
-"""Correlation from which two pictures count as the same: copies that were encoded anew and cropped by some per cent
-reach it, and so do a few pictures of one thin thing on a plain ground, whose loss costs training nothing."""
-
+# Sizes of the blocks, so that what is computed at a time stays in the cache or near it.
 ROWS, COLUMNS, CLOSE = 2048, 8192, 128
-"""Sizes of the blocks, so that what is computed at a time stays in the cache or near it."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +67,10 @@ class Overlap:
 
     def report(self) -> str:
         """Return the pairs as a Markdown table below one sentence."""
-        lost = len({pair.first for pair in self.pairs})
+        (n, m), lost = self.compared, len({pair.first for pair in self.pairs})
         lines = [
-            f"{lost:,} of {self.compared[0]:,} pictures of {self.first} are also among the {self.compared[1]:,} of "
-            f"{self.second} (correlation at least {self.threshold}).",
+            f"{lost:,} of {n:,} pictures of {self.first} are also among the {m:,} of {self.second} "
+            f"(correlation at least {self.threshold}).",
             "",
             f"| {self.first} | {self.second} | correlation | mirrored |",
             "|---|---|---|---|",
@@ -144,12 +140,17 @@ def find_overlap(first: Dataset, second: Dataset) -> Overlap:
 
 def _candidates(a: Tensor, b: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield rows of `a` and of `b` whose thumbnails resemble one another, `CLOSE` pairs at a time."""
-    blocks = [_thumbnails(part) for part in a.split(COLUMNS)]
+
+    def thumbnails(pictures: Tensor) -> Tensor:  # unit vectors [n, 768], less the mean colour
+        small = F.avg_pool2d(pictures.float(), SIDE // THUMBNAIL)
+        return F.normalize((small - small.mean((2, 3), keepdim=True)).flatten(1), eps=1)
+
+    blocks = [thumbnails(part) for part in a.split(COLUMNS)]
     with tqdm(desc="comparing", total=len(b), unit=" pictures") as bar:
-        for start in range(0, len(b), ROWS):
-            thumbnails, values, rows = _thumbnails(b[start : start + ROWS]), [], []
+        for start, part in zip(range(0, len(b), ROWS), b.split(ROWS), strict=True):
+            mine, values, rows = thumbnails(part), [], []
             for k, block in enumerate(blocks):
-                best = (thumbnails @ block.T).topk(min(CANDIDATES, len(block)))
+                best = (mine @ block.T).topk(min(CANDIDATES, len(block)))
                 values.append(best.values)
                 rows.append(best.indices + k * COLUMNS)
             best = torch.cat(values, 1).topk(min(CANDIDATES, len(a)))
@@ -157,13 +158,7 @@ def _candidates(a: Tensor, b: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
             if len(columns):
                 alike = torch.cat(rows, 1).gather(1, best.indices)[columns, place]
                 yield from zip(alike.split(CLOSE), (start + columns).split(CLOSE), strict=True)
-            bar.update(len(thumbnails))
-
-
-def _thumbnails(pictures: Tensor) -> Tensor:
-    """Return unit vectors [n, 768] of small pictures less their mean colour: their products are correlations."""
-    small = F.avg_pool2d(pictures.float(), SIDE // THUMBNAIL)
-    return F.normalize((small - small.mean((2, 3), keepdim=True)).flatten(1), eps=1)
+            bar.update(len(part))
 
 
 def aligned_correlation(a: Tensor, b: Tensor) -> Tensor:
@@ -171,7 +166,13 @@ def aligned_correlation(a: Tensor, b: Tensor) -> Tensor:
 
     Of uint8 [n, 3, 32, 32] and the same, float32 [n] in [-1, 1]: the largest correlation, local means removed.
     """
-    a, b = (pictures.float() - _local_means(pictures.float()) for pictures in (a, b))
+    details = []
+    for pictures in (a.float(), b.float()):
+        local = pictures
+        for _ in range(2):  # means of 7 x 7 pixels, taken twice
+            local = F.avg_pool2d(F.pad(local, (3, 3, 3, 3), mode="reflect"), 7, 1)
+        details.append(pictures - local)
+    a, b = details
     size, edge = max(SCALES), (SIDE - MIDDLE) // 2
     middle = b[..., edge:-edge, edge:-edge]
     middle = F.normalize((middle - middle.mean((2, 3), keepdim=True)).flatten(1), eps=1).view_as(middle)
@@ -181,20 +182,9 @@ def aligned_correlation(a: Tensor, b: Tensor) -> Tensor:
         scaled = F.interpolate(a, (side, side), mode="bilinear", antialias=True)
         product = torch.fft.irfft2((torch.fft.rfft2(scaled, s=(size, size)) * spectrum).sum(1), s=(size, size))
         shifts = side - MIDDLE + 1
-        squares, sums = _window_sums(scaled.square().sum(1, keepdim=True))[:, 0], _window_sums(scaled)
-        energy = squares - sums.square().sum(1) / MIDDLE**2
+        both = torch.cat([scaled.square().sum(1, keepdim=True), scaled], 1)  # summed over every window
+        sums = F.avg_pool2d(F.avg_pool2d(both, (MIDDLE, 1), 1), (1, MIDDLE), 1) * MIDDLE**2
+        energy = sums[:, 0] - sums[:, 1:].square().sum(1) / MIDDLE**2
         correlation = product[:, :shifts, :shifts] / energy.clamp(min=1).sqrt()
         best = torch.maximum(best, correlation.flatten(1).amax(1))
     return best
-
-
-def _local_means(pictures: Tensor) -> Tensor:
-    """Average over 7 x 7 pixels, twice."""
-    for _ in range(2):
-        pictures = F.avg_pool2d(F.pad(pictures, (3, 3, 3, 3), mode="reflect"), 7, 1)
-    return pictures
-
-
-def _window_sums(maps: Tensor) -> Tensor:
-    """Return the sums over every window of `MIDDLE` pixels."""
-    return F.avg_pool2d(F.avg_pool2d(maps, (MIDDLE, 1), 1), (1, MIDDLE), 1) * MIDDLE**2

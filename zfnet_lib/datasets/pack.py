@@ -25,12 +25,10 @@ from .fetch import require_room
 from .samples import DataError, Dataset, MissingDataError, Sample, check_labels, pixel_hash
 from .table import dataset_entry, file_name, open_dataset
 
+# What a pack holds beside its pixels, and what of it grows with the pictures: their rows in the data set, their
+# names, labels and boxes (left, top, right, bottom), and row and reason of what cannot be read.
 INDEX, ROWS = "index.json", ("rows", "names", "labels", "boxes", "left_out")
-"""What a pack holds beside its pixels, and what of it grows with the pictures: their rows in the data set, their
-names, labels and boxes (left, top, right, bottom), and row and reason of what cannot be read."""
-
-CHUNK = 256
-"""Pictures that are decoded, written and noted at a time: the most that an interruption costs."""
+CHUNK = 256  # pictures that are decoded, written and noted at a time: the most that an interruption costs
 
 
 class Pack(Dataset):
@@ -76,22 +74,6 @@ class Pack(Dataset):
             )
 
 
-def _begun(dataset: Dataset, side: int) -> dict:
-    """Return the index of a pack without pictures yet."""
-    facts = {"name": dataset.name, "split": dataset.split, "origin": dataset.origin}
-    facts |= {"classes": list(dataset.classes), "source": dataset.fingerprint, "side": side}
-    return facts | {key: [] for key in ROWS}
-
-
-def _place(name: str, split: str, side: int | None) -> tuple[Path, int]:
-    """Return where a pack lies, `<data root>/packs/<name>-<split>-<side>`, and its side."""
-    if side is None:
-        side = 256 if name.startswith("folder:") else dataset_entry(name).side
-    if side < 2:  # torch resizes to one pixel by no rule
-        raise DataError(f"the side of a pack is at least 2 pixels; given {side}")
-    return data_root() / "packs" / f"{file_name(name)}-{split}-{side}", side
-
-
 def pack_dataset(
     name: str, split: str = "train", side: int | None = None, *, workers: int | None = None, progress: bool = True
 ) -> Pack:
@@ -102,10 +84,18 @@ def pack_dataset(
     decode, by default one for each core. Errors are `DataError` and `UnwritableError`.
     """
     (folder, side), dataset = _place(name, split, side), open_dataset(name, split)
-    if not _is_packed(folder, dataset):
+
+    def packed() -> bool:  # a whole pack of these very pictures; every pixel is checked
+        try:
+            return is_there(folder) and whole_pack(folder).index["source"] == dataset.fingerprint
+        except DataError as damage:
+            notice(f"{damage}; packing again")
+            return False
+
+    if not packed():
         try:
             with alone(folder.parent):
-                if not _is_packed(folder, dataset):
+                if not packed():
                     _make(dataset, side, folder, workers, progress)
         except OSError as error:
             reason = error.strerror or error
@@ -117,15 +107,6 @@ def pack_dataset(
         named = ", ".join(dataset.names[row] for row, _ in pack.left_out[:5]) + " …" * (len(pack.left_out) > 5)
         notice(f"pictures of {name} {split} that cannot be read are left out: {len(pack.left_out)}, {named}")
     return pack
-
-
-def _is_packed(folder: Path, dataset: Dataset) -> bool:
-    """Tell whether a whole pack of these very pictures is there; every pixel is checked."""
-    try:
-        return is_there(folder) and whole_pack(folder).index["source"] == dataset.fingerprint
-    except DataError as damage:
-        notice(f"{damage}; packing again")
-        return False
 
 
 def _make(dataset: Dataset, side: int, folder: Path, workers: int | None, progress: bool) -> None:
@@ -164,39 +145,6 @@ def _make(dataset: Dataset, side: int, folder: Path, workers: int | None, progre
     (folder / notes.name).unlink()
 
 
-def _extend(index: dict, chunk: dict) -> None:
-    for key in ROWS:
-        index[key] += chunk[key]
-
-
-def open_pack(name: str, split: str = "train", side: int | None = None) -> Pack:
-    """Open a pack that `pack_dataset` made; the data set itself need not be there."""
-    folder, side = _place(name, split, side)
-    if not is_there(folder):
-        raise MissingDataError(
-            f"{name} {split} is not packed at {side} pixels in {folder.parent}; run: zfnet pack {name}"
-        )
-    return _opened(folder)
-
-
-def whole_pack(folder: Path) -> Pack:
-    """Open a pack and check every pixel."""
-    pack = _opened(folder)
-    pack.verify()
-    return pack
-
-
-def _opened(folder: Path) -> Pack:
-    try:
-        check(folder, INDEX)
-        index = json.loads((folder / INDEX).read_text())
-        return Pack(index, _mapped(folder / "pictures.bin", len(index["rows"]), index["side"]))
-    except DataError:
-        raise
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise DataError(f"the pack {folder} is damaged ({error}); remove it and pack again") from error
-
-
 def pack_in_memory(dataset: Dataset, side: int, *, workers: int | None = 0, progress: bool = False) -> Pack:
     """Pack a small data set without touching the disk; without workers it is decoded here."""
     index, squares = _begun(dataset, side), []
@@ -206,15 +154,68 @@ def pack_in_memory(dataset: Dataset, side: int, *, workers: int | None = 0, prog
     return Pack(index | {"content": pixel_hash(squares)}, torch.cat(squares))
 
 
+def open_pack(name: str, split: str = "train", side: int | None = None) -> Pack:
+    """Open a pack that `pack_dataset` made; the data set itself need not be there."""
+    folder, side = _place(name, split, side)
+    if not is_there(folder):
+        raise MissingDataError(
+            f"{name} {split} is not packed at {side} pixels in {folder.parent}; run: zfnet pack {name}"
+        )
+    return whole_pack(folder, verify=False)
+
+
+def whole_pack(folder: Path, verify: bool = True) -> Pack:
+    """Open a pack and check its index, and every pixel."""
+    try:
+        check(folder, INDEX)
+        index = json.loads((folder / INDEX).read_text())
+        pack = Pack(index, _mapped(folder / "pictures.bin", len(index["rows"]), index["side"]))
+    except DataError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DataError(f"the pack {folder} is damaged ({error}); remove it and pack again") from error
+    if verify:
+        pack.verify()
+    return pack
+
+
+def _place(name: str, split: str, side: int | None) -> tuple[Path, int]:
+    """Return where a pack lies, `<data root>/packs/<name>-<split>-<side>`, and its side."""
+    side = dataset_entry(name).side if side is None else side
+    if side < 2:  # torch resizes to one pixel by no rule
+        raise DataError(f"the side of a pack is at least 2 pixels; given {side}")
+    return data_root() / "packs" / f"{file_name(name)}-{split}-{side}", side
+
+
+def _mapped(path: Path, n: int, side: int) -> Tensor:
+    """Map a file of squares into memory: uint8 [n, 3, side, side]."""
+    size, needed = path.stat().st_size if path.exists() else 0, n * 3 * side * side
+    if size != needed:
+        raise DataError(f"{path} has {size} bytes instead of {needed}; remove its folder and pack again")
+    return torch.from_file(str(path), size=needed, dtype=torch.uint8).view(n, 3, side, side)
+
+
+def _begun(dataset: Dataset, side: int) -> dict:
+    """Return the index of a pack without pictures yet."""
+    facts = {"name": dataset.name, "split": dataset.split, "origin": dataset.origin}
+    facts |= {"classes": list(dataset.classes), "source": dataset.fingerprint, "side": side}
+    return facts | {key: [] for key in ROWS}
+
+
+def _extend(index: dict, chunk: dict) -> None:
+    for key in ROWS:
+        index[key] += chunk[key]
+
+
 def _chunks(
     dataset: Dataset, side: int, start: int, workers: int | None, progress: bool
 ) -> Iterator[tuple[Tensor, dict]]:
     """Decode in the data set's order: squares [k, 3, side, side] and their rows of the index."""
     parts = [range(i, min(i + CHUNK, len(dataset))) for i in range(start, len(dataset), CHUNK)]
-    job, workers = partial(_decoded, dataset, side), cores() if workers is None else workers
+    found = in_processes(partial(_decoded, dataset, side), parts, cores() if workers is None else workers)
     about = {"desc": f"packing {dataset.name} {dataset.split}", "unit": " pictures", "delay": 1}
     with tqdm(total=len(dataset), initial=start, disable=not progress, **about) as bar:
-        for part, (squares, chunk) in zip(parts, in_processes(job, parts, workers), strict=True):
+        for part, (squares, chunk) in zip(parts, found, strict=True):
             yield torch.from_numpy(squares), chunk
             bar.update(len(part))
 
@@ -229,15 +230,6 @@ def _decoded(dataset: Dataset, side: int, rows: range) -> tuple[np.ndarray, dict
             continue
         squares[len(chunk["rows"])] = sample.picture.numpy()
         box = sample.box and [sample.box.left, sample.box.top, sample.box.right, sample.box.bottom]
-        found = {"rows": row, "names": sample.name, "labels": dataset.labels[row].tolist(), "boxes": box}
-        for key, value in found.items():
+        for key, value in zip(ROWS, (row, sample.name, dataset.labels[row].tolist(), box), strict=False):
             chunk[key].append(value)
     return squares[: len(chunk["rows"])], chunk
-
-
-def _mapped(path: Path, n: int, side: int) -> Tensor:
-    """Map a file of squares into memory: uint8 [n, 3, side, side]."""
-    size, needed = path.stat().st_size if path.exists() else 0, n * 3 * side * side
-    if size != needed:
-        raise DataError(f"{path} has {size} bytes instead of {needed}; remove its folder and pack again")
-    return torch.from_file(str(path), size=needed, dtype=torch.uint8).view(n, 3, side, side)

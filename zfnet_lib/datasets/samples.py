@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 
 from ..architecture import Box
 from ..files import ZfnetError
-from ..images import middle, resize_short_side
+from ..images import centre_square, middle, resize_short_side
 
 
 class DataError(ZfnetError, ValueError):
@@ -42,35 +42,23 @@ class Sample:
     def __getitem__(self, i: int) -> Tensor | int | np.ndarray:
         return (self.picture, self.label)[i]
 
-    def cropped(self, top: int, left: int, height: int, width: int) -> Sample:
-        """Cut a rectangle out; the box is clipped to it and is dropped where nothing of it remains."""
-        window = (..., slice(top, top + height), slice(left, left + width))
-        mask, box = None if self.mask is None else self.mask[window], self.box
-        if box is not None:
-            inside = Box(box.top - top, box.left - left, box.bottom - top, box.right - left).clipped(height, width)
-            box = inside if inside.bottom > inside.top and inside.right > inside.left else None
-        return replace(self, picture=self.picture[window], mask=mask, box=box)
-
-    def mirrored(self) -> Sample:
-        """Exchange left and right."""
-        width, box = self.picture.shape[-1], self.box
-        box = box and box._replace(left=width - box.right, right=width - box.left)
-        mask = None if self.mask is None else self.mask.flip(-1)
-        return replace(self, picture=self.picture.flip(-1), mask=mask, box=box)
-
     def squared(self, side: int) -> Sample:
         """Resize the shorter side to `side` pixels and keep the centre square (section 3)."""
-        whole = self.cropped(*middle(*self.picture.shape[-2:]))
-        h, w = whole.picture.shape[-2:]
-        picture, mask, box = resize_short_side(whole.picture, side), whole.mask, whole.box
+        top, left, h, w = middle(*self.picture.shape[-2:])
+        whole = (..., slice(top, top + h), slice(left, left + w))
+        picture = resize_short_side(self.picture[whole], side)
         rows, columns = picture.shape[-2:]
+        mask, box = self.mask, self.box
         if mask is not None:
-            mask = interpolate(mask[None, None].byte(), (rows, columns), mode="nearest")[0, 0].bool()
-        if box is not None:
-            x, y = columns / w, rows / h
-            box = Box(box.top * y, box.left * x, box.bottom * y, box.right * x)
-        resized = replace(whole, picture=picture, mask=mask, box=box)
-        return resized.cropped((rows - side) // 2, (columns - side) // 2, side, side)
+            resized = interpolate(mask[whole][None, None].byte(), (rows, columns), mode="nearest")
+            mask = centre_square(resized[0, 0].bool(), side)
+        if box is not None:  # clipped to the square, and dropped where nothing of it remains
+            y, x = ((n - side) // 2 for n in (rows, columns))
+            ends = [(end - top) * (rows / h) - y for end in (box.top, box.bottom)]
+            sides = [(end - left) * (columns / w) - x for end in (box.left, box.right)]
+            box = Box(ends[0], sides[0], ends[1], sides[1]).clipped(side, side)
+            box = box if box.bottom > box.top and box.right > box.left else None
+        return replace(self, picture=centre_square(picture, side), mask=mask, box=box)
 
 
 def mask_box(mask: Tensor) -> Box | None:

@@ -17,13 +17,12 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ..architecture import Box
 from .samples import DataError, Dataset, Sample, mask_box, pixel_hash
 
 SPLITS = {"train": 4096, "val": 1024}
-OVERSAMPLING = 4
-"""Outlines are drawn this much larger and averaged down, so that their edges are smooth."""
+OVERSAMPLING = 4  # outlines are drawn this much larger and averaged down, so that their edges are smooth
 
+# Brightness over a part, at most 1; u and v run from -1 to 1 across the outline.
 TEXTURES = {
     "plain": lambda u, v: 0 * u,
     "stripes": lambda u, v: np.sin(9 * u),
@@ -37,7 +36,6 @@ TEXTURES = {
     "pupil": lambda u, v: -2.6 * (np.hypot(u, v) < 0.55),
     "ball": lambda u, v: 0.8 - 1.6 * (u - 0.35) ** 2 - 1.6 * (v + 0.35) ** 2,
 }
-"""Brightness over a part, at most 1; u and v run from -1 to 1 across the outline."""
 
 
 def rotation(degrees: float) -> np.ndarray:
@@ -47,135 +45,104 @@ def rotation(degrees: float) -> np.ndarray:
     return np.array([[c, s], [-s, c]])
 
 
-def polygon(*coordinates: float) -> np.ndarray:
-    """Return a polygon [n, 2] from x, y, x, y, … in the object's frame."""
-    return np.array(coordinates, dtype=np.float64).reshape(-1, 2)
-
-
-def rectangle(left: float, top: float, right: float, bottom: float) -> np.ndarray:
-    """Return an upright rectangle."""
-    return polygon(left, top, right, top, right, bottom, left, bottom)
-
-
-def ellipse(
-    x: float, y: float, rx: float, ry: float, turn: float = 0, start: float = 0, end: float = 360
-) -> np.ndarray:
+def ellipse(x, y, rx, ry, turn=0.0, start=0.0, end=360.0) -> np.ndarray:
     """Return an ellipse, or its sector's arc, around (x, y); angles in degrees, clockwise from the right."""
     angle = np.radians(np.linspace(start, end, 25)[: None if end - start < 360 else -1])
     return np.stack([rx * np.cos(angle), ry * np.sin(angle)], axis=1) @ rotation(turn) + (x, y)
 
 
-def ring(x: float, y: float, outer: float, inner: float, start: float = 0, end: float = 360) -> np.ndarray:
+def ring(x, y, outer, inner, start=0.0, end=360.0) -> np.ndarray:
     """Return a band between two circles, slit open at `start` so that it is one polygon."""
     angle = np.radians(np.linspace(start, end, 29))
     circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     return np.concatenate([outer * circle, inner * circle[::-1]]) + np.array([x, y])
 
 
-def outlines(text: str) -> tuple[np.ndarray, ...]:
-    """Return what a line of `shapes.toml` describes: an outline, or copies of it turned about a point."""
+OUTLINES = {
+    "polygon": lambda *corners: np.reshape(corners, (-1, 2)),
+    "rectangle": lambda x0, y0, x1, y1: np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)]),
+    "ellipse": ellipse,
+    "ring": ring,
+}
+
+
+def outlines(text: str) -> list[np.ndarray]:
+    """Return what a line of `shapes.toml` describes: an outline [n, 2], or copies of it turned about a point."""
     shape, *words = text.split()
     options = dict(word.split("=") for word in words if "=" in word)
     numbers = [float(word) for word in words if "=" not in word]
     n, first = int(options.pop("copies", 1)), float(options.pop("first", 0))
     centre = np.array(options.pop("about", "0,0").split(","), float)
-    draw = {"polygon": polygon, "rectangle": rectangle, "ellipse": ellipse, "ring": ring}[shape]
-    outline = draw(*numbers, **{key: float(value) for key, value in options.items()})
+    outline = OUTLINES[shape](*numbers, **{key: float(value) for key, value in options.items()})
     if n == 1:
-        return (outline,)
-    return tuple((outline - centre) @ rotation(first + k * 360 / n) + centre for k in range(n))
+        return [outline]
+    return [(outline - centre) @ rotation(first + k * 360 / n) + centre for k in range(n)]
 
 
 class Part(NamedTuple):
     """One part of an object: outlines of one colour (hue, saturation, value) and texture, painted in turn."""
 
     name: str
-    colour: tuple[float, float, float]
-    outlines: tuple[np.ndarray, ...]
+    colour: Sequence[float]
     texture: str
+    outlines: list[np.ndarray]
 
 
 class Kind(NamedTuple):
     """A class of objects: its parts from back to front, and how far it turns (degrees, standard deviation)."""
 
     name: str
-    parts: tuple[Part, ...]
+    parts: list[Part]
     turn: float
 
 
-def _kinds(family: str) -> tuple[Kind, ...]:
-    """Read the kinds of objects that `shapes.toml` describes."""
-    described = tomllib.loads((files(__package__) / "shapes.toml").read_text(encoding="utf-8"))
-    kinds = []
-    for name, entries in described[family].items():
-        turn, parts = entries.pop("turn"), []
+DESCRIBED = tomllib.loads((files(__package__) / "shapes.toml").read_text(encoding="utf-8"))
+GROUND, *SCRAPS = (outlines(line)[0] for line in DESCRIBED["background"])
+# The kinds of objects that each data set shows: 16, 10 others, and several of the 16 at once.
+FAMILIES: dict[str, list[Kind]] = {"shapes": [], "shapes-transfer": []}
+for family, kinds in FAMILIES.items():
+    for name, entries in DESCRIBED[family].items():
+        kinds.append(Kind(name, [], entries.pop("turn")))
         for part, (colour, texture, *lines) in entries.items():
-            hsv = described["colours"][colour] if isinstance(colour, str) else colour
-            parts.append(Part(part, tuple(hsv), tuple(one for line in lines for one in outlines(line)), texture))
-        kinds.append(Kind(name, tuple(parts), turn))
-    return tuple(kinds)
-
-
-FAMILIES = {name: _kinds(name) for name in ("shapes", "shapes-transfer")}
+            hsv = DESCRIBED["colours"][colour] if isinstance(colour, str) else colour
+            kinds[-1].parts.append(Part(part, hsv, texture, [one for line in lines for one in outlines(line)]))
 FAMILIES["shapes-scenes"] = FAMILIES["shapes"]
-"""The kinds of objects that each data set shows: 16, 10 others, and several of the 16 at once."""
 
 
-class ShownObject(NamedTuple):
-    """An object in a picture: its class, the mask of its visible pixels [h, w], its box and its parts' masks."""
+class Canvas(NamedTuple):
+    """A picture in the making: colours [h, w, 3] in [0, 1] and, per pixel, the number of the part on top."""
 
-    label: int
-    mask: Tensor
-    box: Box | None
-    parts: dict[str, Tensor]
+    colours: np.ndarray
+    owner: np.ndarray
 
-
-class Canvas:
-    """A picture in the making: colours in [0, 1] and, per pixel, the number of the part that is on top."""
-
-    def __init__(self, size: int):
-        self.colours = np.zeros((size, size, 3), np.float32)
-        self.owner = np.zeros((size, size), np.int16)
-
-    def paint(
-        self, part: Part, matrix: np.ndarray, colour: Sequence[float], number: int, opacity: float = 1.0
-    ) -> None:
-        """Paint a part over what is there, placed by a matrix [2, 3] from its frame; its pixels get the number."""
+    def paint(self, outline: np.ndarray, texture: str, matrix: np.ndarray, colour, number=0, opacity=1.0) -> None:
+        """Paint an outline over what is there, placed by a matrix [2, 3]; its pixels get the number, 0 of none."""
         hue, saturation, value = colour
         rgb = colorsys.hsv_to_rgb(hue % 1, min(max(saturation, 0), 1), min(max(value, 0), 1))
-        rgb, inverse = np.array(rgb, np.float32), np.linalg.inv(matrix[:, :2])
-        for outline in part.outlines:
-            corners = outline @ matrix[:, :2].T + matrix[:, 2]
-            (left, top), (right, bottom) = corners.min(0).tolist(), corners.max(0).tolist()
-            left, top = max(int(left), 0), max(int(top), 0)
-            right, bottom = (min(int(end) + 2, len(self.owner)) for end in (right, bottom))
-            if right <= left or bottom <= top:
-                continue
-            window = slice(top, bottom), slice(left, right)
-            cover, rim = coverage(corners, window)
-            # the texture, and light that falls from above
-            y = np.arange(top + 0.5, bottom, dtype=np.float32)[:, None] - np.float32(matrix[1, 2])
-            x = np.arange(left + 0.5, right, dtype=np.float32)[None, :] - np.float32(matrix[0, 2])
-            low, high = outline.min(0), outline.max(0)
-            scale = 2 / (high - low)
-            (a, b), (c, d) = (inverse * scale[:, None]).tolist()
-            middle_u, middle_v = (scale * (low + high) / 2).tolist()
-            u, v = a * x + b * y - middle_u, c * x + d * y - middle_v
-            light = np.maximum(1 + 0.3 * TEXTURES[part.texture](u, v) - 0.12 * v, 0)
-            light *= 1 - 0.6 * rim * bool(number)  # what is no part of an object, number 0, has no dark rim
-            shade = np.minimum(rgb * light[..., None], 1)
-            self.colours[window] += (opacity * cover)[..., None] * (shade - self.colours[window])
-            self.owner[window][cover > 0.5] = number
-
-
-def coverage(corners: np.ndarray, window: tuple[slice, slice]) -> np.ndarray:
-    """Return which share of each pixel of a window a polygon covers, and which share its rim covers: [2, h, w]."""
-    rows, columns = window
-    size = ((columns.stop - columns.start) * OVERSAMPLING, (rows.stop - rows.start) * OVERSAMPLING)
-    image = Image.new("RGB", size)
-    points = ((corners - (columns.start, rows.start)) * OVERSAMPLING).ravel().tolist()
-    ImageDraw.Draw(image).polygon(points, fill=(255, 0, 0), outline=(255, 255, 0), width=OVERSAMPLING)
-    return np.asarray(image.reduce(OVERSAMPLING), np.float32).transpose(2, 0, 1)[:2] / 255
+        corners = outline @ matrix[:, :2].T + matrix[:, 2]
+        left, top = (max(int(start), 0) for start in corners.min(0))
+        right, bottom = (min(int(end) + 2, len(self.owner)) for end in corners.max(0))
+        if right <= left or bottom <= top:
+            return
+        # Which share of each pixel the polygon covers, and which share its rim.
+        image = Image.new("RGB", ((right - left) * OVERSAMPLING, (bottom - top) * OVERSAMPLING))
+        points = ((corners - (left, top)) * OVERSAMPLING).ravel().tolist()
+        ImageDraw.Draw(image).polygon(points, fill=(255, 0, 0), outline=(255, 255, 0), width=OVERSAMPLING)
+        cover, rim, _ = np.asarray(image.reduce(OVERSAMPLING), np.float32).transpose(2, 0, 1) / 255
+        # The texture, in the outline's own frame, and light that falls from above.
+        y = np.arange(top + 0.5, bottom, dtype=np.float32)[:, None] - np.float32(matrix[1, 2])
+        x = np.arange(left + 0.5, right, dtype=np.float32)[None, :] - np.float32(matrix[0, 2])
+        low, high = outline.min(0), outline.max(0)
+        scale = 2 / (high - low)
+        (a, b), (c, d) = (np.linalg.inv(matrix[:, :2]) * scale[:, None]).tolist()
+        middle_u, middle_v = (scale * (low + high) / 2).tolist()
+        u, v = a * x + b * y - middle_u, c * x + d * y - middle_v
+        light = np.maximum(1 + 0.3 * TEXTURES[texture](u, v) - 0.12 * v, 0)
+        light *= 1 - 0.6 * rim * bool(number)  # what is no part of an object has no dark rim
+        window = slice(top, bottom), slice(left, right)
+        shade = np.minimum(np.array(rgb, np.float32) * light[..., None], 1)
+        self.colours[window] += (opacity * cover)[..., None] * (shade - self.colours[window])
+        self.owner[window][cover > 0.5] = number
 
 
 def _pose(rng: np.random.Generator, centre: Sequence[float], radius: float, turn: float) -> np.ndarray:
@@ -185,43 +152,31 @@ def _pose(rng: np.random.Generator, centre: Sequence[float], radius: float, turn
     return np.column_stack([radius * rotation(-angle) @ form, centre])
 
 
-def _paint_object(canvas: Canvas, rng: np.random.Generator, kind: Kind, matrix: np.ndarray, number: int) -> None:
-    """Paint an object, each part moved, turned and scaled a little; they take the numbers from `number` on."""
-    shift = np.array([rng.normal(0, 0.025), rng.normal(-0.03, 0.07), rng.normal(0, 0.07)])
-    for offset, part in enumerate(kind.parts):
-        colour = np.array(part.colour) + shift + rng.normal(0, (0.008, 0.03, 0.03))
-        middle = np.concatenate(part.outlines).mean(0)
-        angle, scale = rng.normal(0, 4), np.exp(rng.normal(0, 0.05))
-        turned = matrix[:, :2] @ (scale * rotation(-angle))
-        moved = matrix @ [*(middle + rng.normal(0, 0.02, 2)), 1] - turned @ middle
-        canvas.paint(part, np.column_stack([turned, moved]), colour, number + offset)
-
-
-_GROUND = outlines("polygon -3 -3 3 -3 3 3 -3 3")
-_CLUTTER = (
-    outlines("ellipse 0 0 1 1"),
-    outlines("polygon -1 -0.8 0.9 -1 1 0.7 -0.6 1"),
-    outlines("polygon -1 0.9 0 -1 1 0.8"),
-    outlines("polygon -1.6 -0.15 1.6 -0.15 1.6 0.15 -1.6 0.15"),
-)
-
-
-def _paint_background(canvas: Canvas, rng: np.random.Generator) -> None:
-    """Fill the canvas with cloudy colours, a faint texture, and scraps of anything."""
-    size = len(canvas.owner)
+def _background(rng: np.random.Generator, size: int) -> Canvas:
+    """Return a canvas of cloudy colours, a faint texture, and scraps of anything."""
     cells = rng.integers(2, 7)
     tint = rng.uniform(0.25, 0.75, 3) + rng.normal(0, 0.13, (cells, cells, 3))
     clouds = Image.fromarray((255 * tint.clip(0, 1)).astype(np.uint8)).resize((size, size), Image.BICUBIC)
-    canvas.colours[:] = np.asarray(clouds, np.float32) / 255
+    canvas = Canvas(np.asarray(clouds, np.float32) / 255, np.zeros((size, size), np.int16))
     textures = list(TEXTURES)
-    ground = Part("ground", (0, 0, 0), _GROUND, textures[rng.integers(len(textures))])
+    texture = textures[rng.integers(len(textures))]
     colour = (rng.random(), rng.uniform(0.1, 0.5), rng.uniform(0.3, 0.8))
-    canvas.paint(ground, _pose(rng, (size / 2, size / 2), size * rng.uniform(0.25, 1), 90), colour, 0, 0.35)
+    matrix = _pose(rng, (size / 2, size / 2), size * rng.uniform(0.25, 1), 90)
+    canvas.paint(GROUND, texture, matrix, colour, opacity=0.35)
     for _ in range(rng.integers(3, 8)):
-        outline, texture = _CLUTTER[rng.integers(len(_CLUTTER))], textures[rng.integers(len(textures))]
+        outline, texture = SCRAPS[rng.integers(len(SCRAPS))], textures[rng.integers(len(textures))]
         matrix = _pose(rng, rng.uniform(0, size, 2), size * rng.uniform(0.05, 0.2), 90)
         colour = (rng.random(), rng.uniform(0.1, 0.6), rng.uniform(0.25, 0.85))
-        canvas.paint(Part("scrap", (0, 0, 0), outline, texture), matrix, colour, 0, rng.uniform(0.4, 0.9))
+        canvas.paint(outline, texture, matrix, colour, opacity=rng.uniform(0.4, 0.9))
+    return canvas
+
+
+class ShownObject(NamedTuple):
+    """An object in a picture: its class, the mask of its visible pixels [h, w] and its parts' masks."""
+
+    label: int
+    mask: Tensor
+    parts: dict[str, Tensor]
 
 
 class Shapes(Dataset):
@@ -258,13 +213,9 @@ class Shapes(Dataset):
         for label in labels:
             parts = {part.name: owner == number + k for k, part in enumerate(self.kinds[label].parts)}
             mask = (owner >= number) & (owner < number + len(parts))
-            shown.append(ShownObject(label, mask, mask_box(mask), parts))
+            shown.append(ShownObject(label, mask, parts))
             number += len(parts)
         return shown
-
-    def parts(self, i: int) -> dict[str, Tensor]:
-        """Return the mask [h, w] of each part of the (first) object in picture i."""
-        return self.objects(i)[0].parts
 
     def content(self) -> str:
         """Return size, seed and a hash of a picture of each class; the others follow from the same code."""
@@ -281,9 +232,8 @@ class Shapes(Dataset):
 
     def _draw(self, i: int) -> tuple[Tensor, Tensor, list[int]]:
         """Return the pixels' owners in picture i, the picture uint8 [3, h, w] and the classes of its objects."""
-        labels, rng = self._plan(i)
-        canvas, size, number = Canvas(self.size), self.size, 1
-        _paint_background(canvas, rng)
+        (labels, rng), size, number = self._plan(i), self.size, 1
+        canvas = _background(rng, size)
         if len(labels) == 1:  # one object anywhere, several each in a quarter of its own
             radius = size * rng.uniform(0.24, 0.42)
             places = [(rng.uniform(radius, size - radius, 2), radius)]
@@ -291,9 +241,17 @@ class Shapes(Dataset):
             quarters = rng.permutation([(0.27, 0.27), (0.27, 0.73), (0.73, 0.27), (0.73, 0.73)])[: len(labels)]
             places = [(size * (q + rng.uniform(-0.05, 0.05, 2)), size * rng.uniform(0.16, 0.25)) for q in quarters]
         for label, (centre, radius) in zip(labels, places, strict=True):
-            kind = self.kinds[label]
-            _paint_object(canvas, rng, kind, _pose(rng, centre, radius, kind.turn), number)
-            number += len(kind.parts)
+            matrix = _pose(rng, centre, radius, self.kinds[label].turn)
+            shift = np.array([rng.normal(0, 0.025), rng.normal(-0.03, 0.07), rng.normal(0, 0.07)])
+            for part in self.kinds[label].parts:  # each moved, turned and scaled a little
+                colour = part.colour + shift + rng.normal(0, (0.008, 0.03, 0.03))
+                middle = np.concatenate(part.outlines).mean(0)
+                angle, scale = rng.normal(0, 4), np.exp(rng.normal(0, 0.05))
+                turned = matrix[:, :2] @ (scale * rotation(-angle))
+                moved = matrix @ [*(middle + rng.normal(0, 0.02, 2)), 1] - turned @ middle
+                for outline in part.outlines:
+                    canvas.paint(outline, part.texture, np.column_stack([turned, moved]), colour, number)
+                number += 1
         noise = rng.standard_normal(canvas.colours.shape, dtype=np.float32)
         exposed = 255 * rng.uniform(0.85, 1.1) * canvas.colours + 5 * noise  # exposure, and a sensor's noise
         picture = torch.from_numpy(exposed.clip(0, 255).round().astype(np.uint8)).permute(2, 0, 1).contiguous()

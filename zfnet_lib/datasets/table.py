@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,8 +41,8 @@ class DatasetEntry:
     side: int = 256  # side in pixels to pack it at: its own where that is below the paper's 256
     folder: str = ""  # the folder inside its place below the data root
     room: int = 0  # bytes on disk once unpacked
-    reader: Callable[[Path, str], folders.Index] | None = None  # of a data set of files: one of `folders`
-    made: Callable[..., Dataset] | None = None  # of others: makes it from its name, a split and options
+    reader: str | None = None  # of a data set of files: the function of `folders` that finds them
+    made: str | None = None  # of others: what makes it from its name, a split and options, one of `MADE`
     archives: tuple[Archive, ...] = ()  # the official archive first, then others that are accepted
 
     @property
@@ -51,53 +51,47 @@ class DatasetEntry:
         return ("train", "val", *self.images) if "all" in self.images else tuple(self.images)
 
 
-def _entry(name: str, facts: dict) -> DatasetEntry:
-    archives = tuple(Archive(**archive) for archive in facts.get("archives", ()))
-    reader = getattr(folders, facts["reader"]) if "reader" in facts else None
-    made = {"Photos": folders.Photos, "Shapes": Shapes}.get(facts.get("made"))
-    return DatasetEntry(name, **facts | {"archives": archives, "reader": reader, "made": made})
+def _entry(name: str, archives=(), **facts) -> DatasetEntry:
+    return DatasetEntry(name, archives=tuple(Archive(**archive) for archive in archives), **facts)
 
 
-DATASETS: dict[str, DatasetEntry] = {name: _entry(name, facts) for name, facts in folders.FACTS["datasets"].items()}
-"""Every data set by name, as `datasets.toml` describes it; the opener takes `folder:PATH` besides."""
+MADE = {"Photos": folders.Photos, "Shapes": Shapes}
+# Every data set by name, as `datasets.toml` describes it; the opener takes `folder:PATH` besides.
+DATASETS = {name: _entry(name, **facts) for name, facts in folders.FACTS["datasets"].items()}
 
 
 def dataset_entry(name: str) -> DatasetEntry:
-    """Return a data set's entry in the table."""
+    """Return a data set's entry in the table, or one for `folder:PATH`."""
+    kind, _, path = name.partition(":")
+    if kind == "folder" and path:
+        root, layout = expanded(path).absolute(), "one folder of pictures a class"
+        if not root.is_dir():
+            raise DataError(
+                f"there is no folder {root}; give folder:PATH with one folder of pictures a class in it"
+            )
+        images = {"train": 0, "val": 0} if folders.held_out(root) else {"all": 0}
+        layout = "one folder of pictures a class"
+        return DatasetEntry(name, root.name, 0, images, "", "", layout, folder=str(root), reader="read_folder")
     if name not in DATASETS:
         raise DataError(f"there is no data set {name!r}; known are {', '.join(DATASETS)}, and folder:PATH")
     return DATASETS[name]
 
 
 def dataset_folder(name: str) -> Path:
-    """Return where a fetched data set lies: `<data root>/<name>/…`."""
+    """Return where a data set lies: a fetched one in `<data root>/<name>/…`."""
     return data_root() / name / dataset_entry(name).folder
-
-
-def _own_folder(name: str) -> Path | None:
-    """Return the folder that `folder:PATH` names; None for other names."""
-    kind, _, path = name.partition(":")
-    if kind != "folder" or not path:
-        return None
-    root = expanded(path)
-    if not root.is_dir():
-        raise DataError(f"there is no folder {root}; give folder:PATH with one folder of pictures a class in it")
-    return root
 
 
 def splits_of(name: str) -> tuple[str, ...]:
     """Return the splits that a data set, or `folder:PATH`, can be opened by."""
-    if root := _own_folder(name):
-        return ("train", "val") if folders.held_out(root) else ("train", "val", "all")
     return dataset_entry(name).splits
 
 
 def file_name(name: str) -> str:
     """Return what files about a data set are called: of `folder:PATH` a name that tells it from other folders."""
-    root = _own_folder(name)
-    if root is None:
+    if not name.startswith("folder:"):
         return name
-    root = root.resolve()
+    root = dataset_folder(name).resolve()
     return f"folder-{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
 
 
@@ -122,38 +116,38 @@ def open_dataset(name: str, split: str = "val", **options) -> Dataset:
         >>> tuple(picture.shape), shapes.classes[label]
         ((3, 32, 32), 'face')
     """
-    splits, root = splits_of(name), _own_folder(name)
-    if split not in splits:
-        raise DataError(f"{name} has no split {split!r}; its splits are {', '.join(splits)}")
-    if root:
-        return folders.PictureFiles(name, split, root, folders.read_folder(root, split))
     entry = dataset_entry(name)
-    known = inspect.getfullargspec(entry.made).kwonlyargs if entry.made else []
+    if split not in entry.splits:
+        raise DataError(f"{name} has no split {split!r}; its splits are {', '.join(entry.splits)}")
+    made = MADE.get(entry.made)
+    known = inspect.getfullargspec(made).kwonlyargs if made else []
     if strange := set(options).difference(known):
         named = ", ".join(known) or "none"
         raise DataError(f"{name} has no option {min(strange)!r}; its options: {named}")
-    if entry.made:
-        return entry.made(name, split, **options)
+    if made:
+        return made(name, split, **options)
     root, origin = dataset_folder(name), data_root() / name / "origin.json"
     if not root.is_dir():
         raise MissingDataError(
             f"{name} is not at {root}; bring it with: zfnet fetch {name} "
             f"(or, with an archive at hand: zfnet fetch {name} --from FILE)"
         )
-    archive = json.loads(origin.read_text())["archive"] if origin.exists() else folders.BY_HAND
+    archive = folders.BY_HAND if name in DATASETS else ""
+    if origin.exists():
+        archive = json.loads(origin.read_text())["archive"]
     return folders.PictureFiles(name, split, root, read_index(entry, root, split), archive)
 
 
 def open_to_look(name: str, **options) -> Dataset:
     """Open the pictures that figures and browsers look at: those for validation, of an undivided folder all."""
-    whole = _own_folder(name) and "all" in splits_of(name)
+    whole = name.startswith("folder:") and "all" in splits_of(name)
     return open_dataset(name, "all" if whole else "val", **options)
 
 
 def read_index(entry: DatasetEntry, root: Path, split: str) -> folders.Index:
-    """Read which pictures a fetched data set holds; what is not laid out as the table says is refused."""
+    """Read which pictures a data set holds; a fetched one that is not laid out as the table says is refused."""
     try:
-        return entry.reader(root, split)
+        return getattr(folders, entry.reader)(root, split)
     except DataError:
         raise
     except (FileNotFoundError, NotADirectoryError, KeyError, IndexError, ValueError) as error:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...network import ConvNet
-from ...occlusion import SIZE, Occlusion, occlude
+from ...occlusion import SIZE, occlude
 from ...paper.plots import heat
 from ...strongest import rows_first
 from .widgets import SIDE, Message, PointedPicture, button, in_a_row, in_columns, labelled
@@ -36,17 +36,21 @@ class OccluderPane:
         crop = net.preparation.crop
         self.size = labelled(widgets.IntSlider, 260, min=1, max=crop, description="square")
         self.lift = button("take it away", lambda _: self.uncover())
-        self.everywhere = button("every place (Fig. 6)", lambda _: notice.beside(self._cover_everywhere))
+        self.everywhere = button("every place (Fig. 6)", lambda _: notice.beside(self.cover_everywhere))
         self.picture = PointedPicture(covers=True, step=4, hint="drag the square, or move it by the arrow keys")
         self.results = widgets.HTML()
         hint = "each place of the square, bright where the value stays high; point at one to put the square there"
         self.activity, self.probability = (PointedPicture(crisp=True, hint=hint) for _ in range(2))
         self.fig6 = widgets.VBox()
 
+        def cover_cell(row: int, column: int) -> None:
+            self.size.value, stride, middle = self.found.size, self.found.stride, self.found.size // 2
+            self.cover(row * stride + middle, column * stride + middle)
+
         self.picture.on_point(self.cover)
-        self.size.observe(lambda _: self._resized(), "value")
-        for values in (self.activity, self.probability):
-            values.on_point(self._cover_place)
+        self.size.observe(lambda _: self._cover_again(), "value")
+        self.activity.on_point(cover_cell)
+        self.probability.on_point(cover_cell)
         pictures = {"The picture and the square": self.picture, "What the network sees": self.results}
         controls = in_a_row(self.size, self.lift, self.everywhere)
         self.widget = widgets.VBox([controls, in_columns(pictures, SIDE * 4 // 3), self.fig6])
@@ -65,30 +69,6 @@ class OccluderPane:
         self.size.value = round(SIZE * len(seen))
         self.uncover()
 
-    def uncover(self) -> None:
-        """Take the square away."""
-        self.picture.mark = [0, 0, 0, 0]
-        self.picture.says = "Point at the picture to put the square there, and drag it."
-        self._write(self.clear)
-
-    def cover(self, y: int, x: int) -> None:
-        """Put the square around a pixel."""
-        size = self.size.value
-        top, left = y - size // 2, x - size // 2
-        with self.notice.errors():
-            occluded = self.look(top, left, size)
-            self.picture.mark = [-(size // 2), -(size // 2), size, size]
-            self.picture.mark_at(y, x)
-            self.picture.says = f"A square of {size} pixels around row {y}, column {x}."
-            self._write(occluded)
-            if self.fig6.children:  # mark the cell that stands for this place of the square
-                cell = [
-                    min(max(round(corner / self.found.stride), 0), last - 1)
-                    for corner, last in zip((top, left), self.activity.grid, strict=True)
-                ]
-                self.activity.mark_at(*cell)
-                self.probability.mark_at(*cell)
-
     @torch.no_grad()
     def look(self, top: int, left: int, size: int) -> Occluded:
         """Cover a square, or what of it lies in the picture, with the mean, a grey, and look."""
@@ -102,54 +82,69 @@ class OccluderPane:
         values, classes = (each[:ANSWERS].tolist() for each in probabilities.sort(descending=True, stable=True))
         return Occluded(activity, float(probabilities[self.target]), tuple(zip(classes, values, strict=True)))
 
-    def _resized(self) -> None:
-        """Keep the square where it is; one that was taken away stays away."""
+    def uncover(self) -> None:
+        """Take the square away."""
+        self.picture.mark = [0, 0, 0, 0]
+        self.picture.says = "Point at the picture to put the square there, and drag it."
+        self._write(self.clear)
+
+    def cover(self, y: int, x: int) -> None:
+        """Put the square around a pixel."""
+        size = self.size.value
+        half = size // 2
+        with self.notice.errors():
+            occluded = self.look(y - half, x - half, size)
+            self.picture.mark = [-half, -half, size, size]
+            self.picture.mark_at(y, x)
+            self.picture.says = f"A square of {size} pixels around row {y}, column {x}."
+            self._write(occluded)
+            if self.fig6.children:  # mark the cell that stands for this place of the square
+                steps = (round((at - half) / self.found.stride) for at in (y, x))
+                cell = [min(max(n, 0), last - 1) for n, last in zip(steps, self.activity.grid, strict=True)]
+                self.activity.mark_at(*cell)
+                self.probability.mark_at(*cell)
+
+    def _cover_again(self) -> None:
+        """Keep a square of another size where it is; one that was taken away stays away."""
         if self.picture.mark[2]:
             self.cover(*map(round, self.picture.place[:2]))
 
-    def _cover_everywhere(self) -> None:
+    def cover_everywhere(self) -> None:
         """Cover every place in turn, as Fig. 6 does, and show what each leaves of the same map and class."""
         before = self.everywhere.description
         self.everywhere.disabled, self.everywhere.description = True, "looking …"
         try:
-            self.found: Occlusion = occlude(self.net, self.x, self.target, self.size.value, map_=self.map)
+            self.found = found = occlude(self.net, self.x, self.target, self.size.value, map_=self.map)
         finally:
             self.everywhere.disabled, self.everywhere.description = False, before
-        grid = tuple(self.found.activity.shape)
-        name = f"activity of map {self.map}"
-        self.activity.show(heat(self.found.activity.numpy()), f"{name} for each place of the square", grid)
+        grid, name = tuple(found.activity.shape), f"activity of map {self.map}"
+        self.activity.show(heat(found.activity.numpy()), f"{name} for each place of the square", grid)
         pictures = {name.capitalize(): self.activity}
-        if self.found.probability is not None:
+        if found.probability is not None:
             name = f"probability of {self.classes[self.target]}"
-            self.probability.show(heat(self.found.probability.numpy(), 1.0), f"{name} for each place", grid)
+            self.probability.show(heat(found.probability.numpy(), 1.0), f"{name} for each place", grid)
             pictures[name.capitalize()] = self.probability
         self.fig6.children = [in_columns(pictures)]
-        self._resized()
-
-    def _cover_place(self, row: int, column: int) -> None:
-        """Put the square where a cell of the maps stands for it."""
-        self.size.value, stride = self.found.size, self.found.stride
-        middle = self.found.size // 2
-        self.cover(row * stride + middle, column * stride + middle)
+        self._cover_again()
 
     def _write(self, occluded: Occluded) -> None:
         """Say what the network sees, beside what it saw with nothing covered."""
+
+        def bar(words: str, share: float) -> str:  # words above a bar, which fills the column where the share is 1
+            filled = f'<div style="background: #0072B2; height: 8px; width: {100 * min(share, 1):.1f}%"></div>'
+            return f'<div style="margin: 2px 0 6px; line-height: 1.35">{words}{filled}</div>'
+
         clear = self.clear
         activity = f"activity of map {self.map} of {self.last}: <b>{occluded.activity:.4g}</b>"
         share = occluded.activity / clear.activity if clear.activity else 0.0
-        lines = [_bar(f"{activity} ({clear.activity:.4g} uncovered)", share)]
+        lines = [bar(f"{activity} ({clear.activity:.4g} uncovered)", share)]
         if occluded.probability is None:
             lines.append("<p>This network has no classifier here: no class, no probability.</p>")
         else:
-            name, best = (escape(self.classes[n]) for n in (self.target, occluded.answers[0][0]))
+            answers = [(escape(self.classes[n]), each) for n, each in occluded.answers]
+            name, best = escape(self.classes[self.target]), answers[0][0]
             probability = f"probability of {name}: <b>{occluded.probability:.3f}</b>"
-            lines.append(_bar(f"{probability} ({clear.probability:.3f} uncovered)", occluded.probability))
+            lines.append(bar(f"{probability} ({clear.probability:.3f} uncovered)", occluded.probability))
             lines.append(f"<p>Most probable {'still' if best == name else 'now'}: <b>{best}</b></p>")
-            lines += [_bar(f"{escape(self.classes[n])} {each:.3f}", each) for n, each in occluded.answers]
+            lines += [bar(f"{answer} {each:.3f}", each) for answer, each in answers]
         self.results.value = "".join(lines)
-
-
-def _bar(words: str, share: float) -> str:
-    """Return words above a bar, which fills the column where the share is 1."""
-    bar = f'<div style="background: #0072B2; height: 8px; width: {100 * min(share, 1):.1f}%"></div>'
-    return f'<div style="margin: 2px 0 6px; line-height: 1.35">{words}{bar}</div>'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 from time import monotonic
@@ -15,9 +16,9 @@ from ...architecture import Unit
 from ...datasets import DATASETS, DENSE, Dataset, MissingDataError, dataset_folder, open_pack, open_to_look
 from ...files import PROJECT, ZfnetError, data_root
 from ...network import ConvNet
-from ...paper.plots import tile
-from ...strongest import ARRAYS, Block, Squares, TopUnits, blocks, strongest
+from ...strongest import ARRAYS, Squares, TopUnits, blocks, strongest
 from ..atlas import MANIFEST, SHOWN, read_manifest
+from ..pages import nine
 from .widgets import Message, PointedPicture, button, in_a_row, labelled
 
 ATLASES = PROJECT / "atlas"  # where `zfnet atlas` writes
@@ -45,19 +46,16 @@ def at_hand() -> list[str]:
 
 def pictures_named(name: str) -> Dataset:
     """Open the pictures of a data set in which strongest units are looked for, or `folder:PATH`."""
-    if name == "photos":
-        return open_to_look(name, density=DENSE)
-    try:
-        return open_pack(name, "val") if name in DATASETS else open_to_look(name)
-    except MissingDataError:
-        return open_to_look(name)
+    if name in DATASETS and name != "photos":
+        with suppress(MissingDataError):
+            return open_pack(name, "val")
+    return open_to_look(name, **({"density": DENSE} if name == "photos" else {}))
 
 
 def read_atlas(net: ConvNet, dataset: Dataset, place: Path) -> Found:
     """Take the strongest units from the network's atlas over these pictures, below a folder."""
     pictures = f"{dataset.name} {dataset.split} ({dataset.fingerprint})"
     wanted = {"network": net.spec.name, "pictures": pictures, "side": net.preparation.crop}
-    repair = "look through the pictures here, or write one: zfnet atlas NETWORK --pictures PICTURES"
     problem = f"{net.spec.name} at {net.preparation.crop} pixels has no atlas over {dataset.name}"
     for folder in sorted(path.parent for path in place.rglob(MANIFEST)):
         manifest = read_manifest(folder)
@@ -71,32 +69,27 @@ def read_atlas(net: ConvNet, dataset: Dataset, place: Path) -> Found:
                 columns = (entry["scores"], entry["images"], *zip(*entry["places"], strict=True))
                 for name, column in zip(ARRAYS, columns, strict=True):
                     values[name][entry["map"], : len(column)] = torch.tensor(column)
-            found[layer["layer"]] = TopUnits(layer["layer"], **values)
+            found[layer["layer"]] = top = TopUnits(layer["layer"], **values)
         # A manifest holds no weights: does this network give a unit of the last layer the score that stands there?
-        top = found[layer["layer"]]
         unit = top.units(int(top.score[:, 0].argmax()))[0]
         maps = net.trace(Squares(net, dataset)[[unit.image]], unit.layer)[unit.layer].maps[0]
         score = float(top.score[unit.map, 0])
         if abs(float(maps[unit[2:]]) - score) <= AGREEING * score:
             return found, f"from the atlas {folder.name}"
         problem = f"the atlas {folder.name} is of other weights than this network's"
+    repair = "look through the pictures here, or write one: zfnet atlas NETWORK --pictures PICTURES"
     raise ZfnetError(f"{problem}; {repair}")
 
 
 def search(
-    net: ConvNet, dataset: Dataset, most: int = 0, report: Callable[[int, int], None] | None = None
+    net: ConvNet, dataset: Dataset, most: int = 0, report: Callable[[int, int], None] = lambda done, of: None
 ) -> Found:
     """Look through the pictures, or through so many of them, evenly spread."""
     n = len(dataset)
     count = min(most or n, n)
-    found = strongest(
-        net,
-        dataset,
-        min(SHOWN, count),
-        rows=np.linspace(0, n - 1, count).round().astype(int),
-        variety=hasattr(dataset, "windows"),
-        report=lambda done: report(done, count),
-    )
+    rows, variety = np.linspace(0, n - 1, count).round().astype(int), hasattr(dataset, "windows")
+    options = {"rows": rows, "variety": variety, "report": lambda done: report(done, count)}
+    found = strongest(net, dataset, min(SHOWN, count), **options)
     lost = [dataset.names[image] for image in found.left_out]
     rest = f"; {len(lost)} cannot be read: {', '.join(lost)}" if lost else ""
     return found, f"found here in {found.pictures:,} of {n:,} pictures{rest}"
@@ -106,22 +99,12 @@ class StrongestPane:
     """The strongest units of a network over a data set, once an atlas was read or a search has run."""
 
     def __init__(
-        self,
-        net: Callable[[], ConvNet],
-        pictures: str,
-        visit: Callable[[Squares, Unit], None],
-        notice: Message,
+        self, net: Callable[[], ConvNet], pictures: str, visit: Callable[[Squares, Unit], None], notice: Message
     ):
         self.net, self.notice, self.squares, self.found, self.stopping = net, notice, None, None, False
         convs = net().spec.convs
-        self.pictures = labelled(
-            widgets.Combobox,
-            260,
-            options=at_hand(),
-            value=pictures,
-            description="pictures",
-            placeholder="a data set, or folder:PATH",
-        )
+        offered = {"options": at_hand(), "value": pictures, "placeholder": "a data set, or folder:PATH"}
+        self.pictures = labelled(widgets.Combobox, 260, description="pictures", **offered)
         self.most = labelled(widgets.BoundedIntText, 150, value=SOME, min=0, max=10**9, description="at most")
         self.atlas = button("read the atlas", lambda _: self.read_atlas())
         self.search = button(SEARCH, lambda _: self._pressed())
@@ -133,11 +116,20 @@ class StrongestPane:
         self.show_unit = button("show it under Units", lambda _: visit(self.squares, self.unit))
         self.result = widgets.VBox(layout=widgets.Layout(width=f"{6 * TILE}px", max_width="100%"))
 
+        def follow(layer: str) -> None:
+            self.map.max = net().spec.conv(layer).maps - 1
+            self.show()
+
         self.tile.on_point(self.point)
-        self.layer.observe(lambda change: self._follow(change["new"]), "value")
+        self.layer.observe(lambda change: follow(change["new"]), "value")
         self.map.observe(lambda _: self.show(), "value")
         head = in_a_row(self.pictures, self.most, self.atlas, self.search, self.bar)
         self.widget = widgets.VBox([head, in_a_row(self.layer, self.map), self.result])
+
+    def _open(self) -> None:
+        name, net = self.pictures.value, self.net()
+        if self.squares is None or (self.squares.dataset.name, self.squares.net) != (name, net):
+            self.squares, self.found = Squares(net, pictures_named(name)), None
 
     def read_atlas(self) -> None:
         """Take the strongest units from the network's atlas."""
@@ -148,16 +140,31 @@ class StrongestPane:
 
     def look(self) -> None:
         """Look through the pictures, to the end or until one stops it."""
+        drawn = monotonic()
+
+        def report(done: int, of: int) -> None:
+            nonlocal drawn
+            if self.stopping:
+                raise StoppedError
+            if monotonic() > drawn + 0.2:
+                self.bar.max, self.bar.value, drawn = of, done, monotonic()
+
         self.search.description, self.bar.layout.visibility, self.stopping = "stop", "visible", False
-        self.bar.value, self.drawn = 0, monotonic()
+        self.bar.value = 0
         try:
             self._open()
-            self.found = search(self.squares.net, self.squares.dataset, self.most.value, self._moved)
+            self.found = search(self.squares.net, self.squares.dataset, self.most.value, report)
             self.show()
         except StoppedError:
             self.notice.say("Stopped; nothing of this search was kept.")
         finally:
             self.search.description, self.bar.layout.visibility = SEARCH, "hidden"
+
+    def _pressed(self) -> None:
+        if self.search.description == SEARCH:
+            self.notice.beside(self.look)
+        else:
+            self.stopping = True
 
     def show(self) -> None:
         """Show the nine strongest units of the chosen map, once something is known."""
@@ -170,40 +177,16 @@ class StrongestPane:
             block = next(blocks(self.squares.net, self.squares, top[layer], [map_]), None)
             if block is None or max(block.scores) <= 0:
                 raise ZfnetError(f"nothing in these pictures excites map {map_} of {layer}; choose another map")
-            self.block: Block = block
-            what = f"{self.block.layer}, map {self.block.map}"
-            alt = f"{what}: nine projections on grey, to the right the patches they come from"
-            self.tile.show(tile(self.block.projections, self.block.patches, TILE), alt, (3, 6))
-            self.result.children = (widgets.HTML(f"{what}: {escape(source)}."), self.tile, self.show_unit)
+            self.block = block
+            self.tile.show(*nine(block, TILE), (3, 6))
+            says = widgets.HTML(f"{layer}, map {map_}: {escape(source)}.")
+            self.result.children = (says, self.tile, self.show_unit)
             self.point(0, 0)
 
     def point(self, row: int, column: int) -> None:
         """Say which unit a small picture shows; its projection and its patch stand in two grids of three."""
         block, place = self.block, min(3 * row + column % 3, len(self.block.units) - 1)
-        self.unit = block.units[place]
+        self.unit = unit = block.units[place]
         self.tile.mark_at(place // 3, column // 3 * 3 + place % 3)
-        self.tile.says = (
-            f"Number {place + 1}: {block.names[place]}, row {self.unit.row}, column {self.unit.column}, "
-            f"activation {block.scores[place]:.4g}."
-        )
-
-    def _open(self) -> None:
-        name, net = self.pictures.value, self.net()
-        if self.squares is None or (self.squares.dataset.name, self.squares.net) != (name, net):
-            self.squares, self.found = Squares(net, pictures_named(name)), None
-
-    def _moved(self, done: int, of: int) -> None:
-        if self.stopping:
-            raise StoppedError
-        if monotonic() > self.drawn + 0.2:
-            self.bar.max, self.bar.value, self.drawn = of, done, monotonic()
-
-    def _pressed(self) -> None:
-        if self.search.description == SEARCH:
-            self.notice.beside(self.look)
-        else:
-            self.stopping = True
-
-    def _follow(self, layer: str) -> None:
-        self.map.max = self.net().spec.conv(layer).maps - 1
-        self.show()
+        where = f"{block.names[place]}, row {unit.row}, column {unit.column}"
+        self.tile.says = f"Number {place + 1}: {where}, activation {block.scores[place]:.4g}."

@@ -48,13 +48,6 @@ class UnitPane:
         self.maps = PointedPicture(hint="point at a map to choose it")
         self.units = PointedPicture(hint="point at a unit to project it", crisp=True)
         self.patch, self.projection = widgets.HTML(), widgets.HTML()
-
-        self.layer.observe(lambda change: self._chosen(change["new"], None), "value")
-        self.map.observe(lambda change: self._chosen(self.layer.value, change["new"]), "value")
-        self.side.observe(lambda change: self._resize(change["new"]), "value")
-        self.picture.on_point(lambda y, x: self._point(*self.nearest(self.layer.value, y, x)))
-        self.maps.on_point(lambda row, column: self._chosen(self.layer.value, row * self.maps.grid[1] + column))
-        self.units.on_point(self._point)
         pictures = {
             "The picture": self.picture,
             "All maps of the layer": self.maps,
@@ -65,24 +58,42 @@ class UnitPane:
         controls = in_a_row(self.layer, self.map, self.strongest, self.side)
         self.widget = widgets.VBox([controls, in_columns(pictures)])
 
+        def choose(layer: str, map_: int | None = None) -> None:
+            unit = self.view.unit
+            if layer != unit.layer or map_ not in (None, unit.map):  # else the control follows what is shown
+                self.go(layer, map_)
+
+        def point(row: int, column: int) -> None:
+            self.go(self.view.unit.layer, self.view.unit.map, (row, column))
+
+        self.layer.observe(lambda change: choose(change["new"]), "value")
+        self.map.observe(lambda change: choose(self.layer.value, change["new"]), "value")
+        self.side.observe(lambda change: self._resize(change["new"]), "value")
+        self.picture.on_point(lambda y, x: point(*self.nearest(self.layer.value, y, x)))
+        self.maps.on_point(lambda row, column: choose(self.layer.value, row * self.maps.grid[1] + column))
+        self.units.on_point(point)
+
     def show(self, picture: Tensor, name: str) -> None:
         """Take another picture, uint8 [3, h, w], and go to the strongest unit of the layer."""
         self.pixels, self.name, self.view = picture, name, None
         self._trace()
         self.go(self.layer.value)
 
-    def go(self, layer: str, map_: int | None = None, place: tuple[int, int] | None = None) -> None:
-        """Project a unit: by default the strongest of its map, and the map that is strongest in the picture."""
-        with self.notice.errors():
-            view = self.look(layer, map_, place)
-            before, self.view = self.view, view
-            self.layer.value = layer
-            with self.map.hold_trait_notifications():
-                self.map.max, self.map.value = self.net.spec.conv(layer).maps - 1, view.unit.map
-            self._draw(before.unit if before else None)
+    def _resize(self, side: int) -> None:
+        """Look at the same picture and map at another size."""
+        before, self.view = self.view, None
+        self.net = self.whole.features(side=side)
+        if before:
+            self._trace()
+            self.go(before.unit.layer, before.unit.map)
+
+    def _trace(self) -> None:
+        self.x = self.net.prepare([self.pixels])
+        self.trace = self.net.trace(self.x)
+        self.seen = rows_first(self.net.preparation.visible(self.x)[0])
 
     def look(self, layer: str, map_: int | None = None, place: tuple[int, int] | None = None) -> View:
-        """Return a unit of the picture, chosen as by `go`."""
+        """Return a unit of the picture: by default the strongest of its map, and the map that is strongest."""
         maps = self.trace[layer].maps[0]
         if map_ is not None and not 0 <= map_ < len(maps):
             raise ZfnetError(f"{layer} has no map {map_}; its maps are 0 to {len(maps) - 1}")
@@ -95,57 +106,41 @@ class UnitPane:
         return View(unit, title, activation, shown.boxes[0], patch(seen, window), pixels.numpy())
 
     def nearest(self, layer: str, y: float, x: float) -> tuple[int, int]:
-        """Return row and column of the units whose receptive fields are centred nearest to a pixel."""
+        """Return row and column of the unit whose receptive field is centred nearest to a pixel."""
         field = receptive_field(self.net.spec, layer)
         middle = field.offset + (field.size - 1) / 2
         last = self.trace[layer].maps.shape[-1] - 1
         row, column = (min(max(round((at - middle) / field.stride), 0), last) for at in (y, x))
         return row, column
 
-    def _trace(self) -> None:
-        self.x = self.net.prepare([self.pixels])
-        self.trace = self.net.trace(self.x)
-        self.seen = rows_first(self.net.preparation.visible(self.x)[0])
+    def go(self, layer: str, map_: int | None = None, place: tuple[int, int] | None = None) -> None:
+        """Show a unit, chosen as by `look`, and draw what has changed since the one before."""
+        with self.notice.errors():
+            view = self.look(layer, map_, place)
+            unit, before, self.view = view.unit, self.view and self.view.unit, view
+            self.layer.value = layer
+            with self.map.hold_trait_notifications():
+                self.map.max, self.map.value = self.net.spec.conv(layer).maps - 1, unit.map
+            maps = self.trace[layer].maps[0].cpu().numpy()
+            if not before:
+                side = len(self.seen)
+                self.picture.show(self.seen, f"{self.name}, as the network sees it", (side, side))
+            if not before or before.layer != layer:
+                columns = ceil(sqrt(len(maps)))
+                shape = (ceil(len(maps) / columns), columns)
+                self.maps.show(grid_of_maps(maps, 2 * SIDE), f"the {len(maps)} maps of {layer}", shape)
+                self.maps.says = f"{len(maps)} maps, bright where they are active; point at one."
+            if not before or before[1:3] != unit[1:3]:
+                self.units.show(heat(maps[unit.map]), f"{layer}, map {unit.map}", maps.shape[1:])
 
-    def _chosen(self, layer: str, map_: int | None) -> None:
-        """Follow the controls, unless they were set to what is shown already."""
-        unit = self.view.unit
-        if layer != unit.layer or map_ not in (None, unit.map):
-            self.go(layer, map_)
-
-    def _point(self, row: int, column: int) -> None:
-        self.go(self.view.unit.layer, self.view.unit.map, (row, column))
-
-    def _resize(self, side: int) -> None:
-        """Look at the same picture and map at another size."""
-        before, self.view = self.view, None
-        self.net = self.whole.features(side=side)
-        if before:
-            self._trace()
-            self.go(before.unit.layer, before.unit.map)
-
-    def _draw(self, before: Unit | None) -> None:
-        """Draw what has changed since the unit before."""
-        view, unit = self.view, self.view.unit
-        maps = self.trace[unit.layer].maps[0].cpu().numpy()
-        if not before:
-            side = len(self.seen)
-            self.picture.show(self.seen, f"{self.name}, as the network sees it", (side, side))
-        if not before or before.layer != unit.layer:
-            columns = ceil(sqrt(len(maps)))
-            grid = (ceil(len(maps) / columns), columns)
-            self.maps.show(grid_of_maps(maps, 2 * SIDE), f"the {len(maps)} maps of {unit.layer}", grid)
-            self.maps.says = f"{len(maps)} maps, bright where they are active; point at one."
-        if not before or before[1:3] != unit[1:3]:
-            self.units.show(heat(maps[unit.map]), f"{unit.layer}, map {unit.map}", maps.shape[1:])
-
-        field = receptive_field(self.net.spec, unit.layer)
-        half = field.size / 2
-        self.picture.mark, self.picture.step = [-half, -half, field.size, field.size], field.stride
-        self.picture.mark_at(view.box.top + half, view.box.left + half)
-        self.picture.says = f"The frame is the unit's field, {field.size} pixels wide; point elsewhere to move it."
-        self.maps.mark_at(*divmod(unit.map, self.maps.grid[1]))
-        self.units.mark_at(unit.row, unit.column)
-        self.units.says = f"{view.title}: activation {view.activation:.4g}. Point at another unit."
-        self.patch.value = small(view.patch, f"the piece of the picture that {view.title} looks at")
-        self.projection.value = small(projection_image(view.projection), f"the projection of {view.title}")
+            field = receptive_field(self.net.spec, layer)
+            half = field.size / 2
+            self.picture.mark, self.picture.step = [-half, -half, field.size, field.size], field.stride
+            self.picture.mark_at(view.box.top + half, view.box.left + half)
+            frame = f"The frame is the unit's field, {field.size} pixels wide"
+            self.picture.says = f"{frame}; point elsewhere to move it."
+            self.maps.mark_at(*divmod(unit.map, self.maps.grid[1]))
+            self.units.mark_at(unit.row, unit.column)
+            self.units.says = f"{view.title}: activation {view.activation:.4g}. Point at another unit."
+            self.patch.value = small(view.patch, f"the piece of the picture that {view.title} looks at")
+            self.projection.value = small(projection_image(view.projection), f"the projection of {view.title}")

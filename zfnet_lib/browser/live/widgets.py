@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from html import escape
 from pathlib import Path
 from threading import Thread
-from typing import Any
 
 import anywidget
 import ipywidgets as widgets
@@ -77,11 +76,7 @@ class Upload(anywidget.AnyWidget):
 
     def __init__(self, act: Callable[[str, int, bytes], None]):
         super().__init__()
-        self.act = act
-        self.on_msg(self._arrived)
-
-    def _arrived(self, _: Any, about: dict[str, Any], content: list[memoryview]) -> None:
-        self.act(about["name"], about["size"], b"".join(map(bytes, content)))
+        self.on_msg(lambda _, about, content: act(about["name"], about["size"], b"".join(map(bytes, content))))
 
 
 class Message(widgets.HTML):

@@ -75,21 +75,20 @@ def adapt(
     return rebuilt or ProbedNet(module, name, image_size, preparation, layers, channels)
 
 
-
-class _Unlike(Exception):
+class _NotSequentialError(Exception):
     """A module that is no sequence of the layers that a `ConvNet` has."""
 
 
 def _expect(fits: bool) -> None:
     if not fits:
-        raise _Unlike
+        raise _NotSequentialError
 
 
 def _rebuilt(module: nn.Module, name: str, image_size: int, preparation: Preparation) -> ConvNet | None:
     """Return a sequence as a `ConvNet`, once it computes the same; none for other modules."""
     try:
         spec, sources = _read(list(_leaves(module)), name, image_size)
-    except (_Unlike, SpecError):
+    except (_NotSequentialError, SpecError):
         return None
     net = ConvNet(spec, preparation).eval().to(sources[0].weight)
     for layer, source in zip(spec.layers, sources, strict=True):
@@ -144,7 +143,7 @@ def _read(leaves: list[nn.Module], name: str, image_size: int) -> tuple[ArchSpec
             case nn.Dropout() | nn.Dropout2d() | nn.Flatten() | nn.Identity():
                 continue
             case _:
-                raise _Unlike
+                raise _NotSequentialError
         rectified = rectified if isinstance(layer, nn.BatchNorm2d | nn.BatchNorm1d) else layer is not sources[-1]
     _expect(bool(convs) and (bool(dense) or rectified) and not average and len(dense) <= 3)
     hidden = tuple(replace(d, name=f"fc{6 + i}") for i, d in enumerate(dense[:-1]))

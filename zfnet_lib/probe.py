@@ -23,10 +23,11 @@ from .network import Stage, Trace, require_finite
 RECTIFIERS = ("relu", "relu6", "leaky_relu", "hardtanh", "threshold", "clamp", "clamp_min")  # those below only at 0
 LOWEST = {"hardtanh": ("min_val", -1.0), "threshold": ("threshold", None)}
 LOWEST |= dict.fromkeys(("clamp", "clamp_min"), ("min", None))
-EXACT = (
-    "elu selu celu gelu silu mish softplus prelu rrelu sigmoid tanh hardswish hardsigmoid softmax glu layer_norm "
-    "group_norm instance_norm scaled_dot_product_attention multi_head_attention_forward"
-).split()  # neither rectifiers nor linear: the exact gradient passes
+EXACT = {
+    *("elu", "selu", "celu", "prelu", "rrelu", "gelu", "silu", "mish", "softplus", "hardswish", "glu"),
+    *("sigmoid", "hardsigmoid", "tanh", "softmax", "layer_norm", "group_norm", "instance_norm", "product"),
+    *("scaled_dot_product_attention", "multi_head_attention_forward"),
+}  # neither rectifiers nor linear: the exact gradient passes
 TOGETHER = 16  # units that are projected together
 
 
@@ -47,14 +48,15 @@ class _Way(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, value: tuple[Tensor], down):
         ctx.down = down
-        return value[0]  # in a tuple, it is nothing to autograd, and may be changed in place
+        (value,) = value  # in a tuple it is nothing to autograd, and what is no view may be changed in place
+        return value.clone() if value._is_view() else value
 
     @staticmethod
     def backward(ctx, signal: Tensor):
         return ctx.down(signal), None, None
 
 
-class _Enough(Exception):
+class _ReachedError(Exception):
     """The last layer that was asked for has been computed."""
 
 
@@ -67,7 +69,9 @@ class _Pass(TorchFunctionMode):
         self.random = torch.Generator().manual_seed(rule.seed if rule else 0)
         self.maps: dict[str, Tensor] = {}
         self.calls, self.used, self.followed = Counter(), set(), set()
-        self.known: dict[int, tuple[Tensor, list[str]]] = {}  # what layers gave, as the functions that follow see it
+        self.known: dict[
+            int, tuple[Tensor, list[str]]
+        ] = {}  # what layers gave, as the functions that follow see it
 
     def left(self, layer: str, maps: Tensor) -> Tensor:
         """Keep what a layer gave, and hand on a copy, which whatever follows may change in place."""
@@ -83,7 +87,7 @@ class _Pass(TorchFunctionMode):
     def end(self, layer: str, rectified: bool) -> None:
         whole = self.calls[layer] == self.net.calls[layer] and rectified == (layer in self.net.rectified)
         if layer == self.upto and whole:
-            raise _Enough
+            raise _ReachedError
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -91,6 +95,8 @@ class _Pass(TorchFunctionMode):
         if name in RECTIFIERS and self.at_zero(name, args, kwargs):
             return self.rectified(func, args, kwargs)
         self.used.add(name)
+        if name == "mul" and all(isinstance(each, Tensor) and each.ndim == 4 for each in args):
+            self.used.add("product")
         if self.rule is None:
             return func(*args, **kwargs)
         if name == "local_response_norm":
@@ -222,7 +228,7 @@ class ProbedNet(nn.Module):
         try:
             with seen:
                 return seen, self.module(x.clone())  # it may change its input in place
-        except _Enough:
+        except _ReachedError:
             return seen, None
         except ZfnetError:
             raise
@@ -275,7 +281,9 @@ class ProbedNet(nn.Module):
     def require(self, layer: str) -> str:
         """Return a layer's name; one that does not exist is an error that names those that do."""
         if layer not in self.layers:
-            raise SpecError(f"{self.name} has no layer {layer!r} with maps; its layers are {', '.join(self.layers)}")
+            raise SpecError(
+                f"{self.name} has no layer {layer!r} with maps; its layers are {', '.join(self.layers)}"
+            )
         return layer
 
     def layers_upto(self, upto: str | None = None) -> tuple[str, ...]:
@@ -333,16 +341,18 @@ class ProbedNet(nn.Module):
             signal = signal if isinstance(signal, Tensor) else signal(maps.detach())
             return torch.autograd.grad(maps, x, signal, materialize_grads=True)[0]
 
-    def project_units(self, x: Tensor, units: Sequence[Unit], boxes: Sequence[Box], batch: int | None) -> list[Tensor]:
+    def project_units(
+        self, x: Tensor, units: Sequence[Unit], boxes: Sequence[Box], batch: int | None
+    ) -> list[Tensor]:
         """Project units, those of one picture and layer together, and cut out their boxes; see `deconv_units`."""
         groups: dict[tuple[int, str], list[int]] = {}
-        for place, unit in enumerate(units):
-            groups.setdefault((unit.image, unit.layer), []).append(place)
+        for number, unit in enumerate(units):
+            groups.setdefault((unit.image, unit.layer), []).append(number)
         found: list[Tensor] = [x] * len(units)
-        for (image, layer), places in groups.items():
-            for start in range(0, len(places), batch or TOGETHER):
-                part = places[start : start + (batch or TOGETHER)]
-                each = [(i, *units[place][2:]) for i, place in enumerate(part)]
+        for (image, layer), numbers in groups.items():
+            for start in range(0, len(numbers), batch or TOGETHER):
+                part = numbers[start : start + (batch or TOGETHER)]
+                each = [(i, *units[number][2:]) for i, number in enumerate(part)]
 
                 def alone(maps: Tensor, each=each) -> Tensor:
                     signal = torch.zeros_like(maps)
@@ -352,8 +362,8 @@ class ProbedNet(nn.Module):
 
                 copies = x[image].expand(len(part), -1, -1, -1)
                 pixels = self.project(copies, layer, alone, shared=True)
-                for place, projection in zip(part, pixels, strict=True):
-                    found[place] = cut(projection, boxes[place])
+                for number, projection in zip(part, pixels, strict=True):
+                    found[number] = cut(projection, boxes[number])
         return found
 
     def features(self, upto: str = "", side: int = 0) -> ProbedNet:

@@ -57,7 +57,7 @@ def save_network(
         The folder; one that cannot be written is a `ZfnetError`.
     """
     if isinstance(net, ProbedNet):
-        raise ZfnetError(f"{net.name} is a module of its own code; keep its `state_dict()`, and load it by that code")
+        raise ZfnetError(f"{net.name} is made by its own code; keep that, and the `state_dict()` of its module")
     folder, preparation = Path(folder), net.preparation
     lower = net.features().state_dict() if base else {}
     tensors = {"preparation.mean": preparation.mean, "preparation.scale": preparation.scale}

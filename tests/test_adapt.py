@@ -1,31 +1,29 @@
-"""Other people's networks: the same logits, the paper's names, and refusals that name the layer."""
+"""Other people's sequences: the same numbers, the paper's names; rebuilt and probed they agree."""
 
 from __future__ import annotations
+
+from copy import deepcopy
+from functools import partial
 
 import pytest
 import torch
 from oracles import close, picture
 from torch import nn
-from torchvision.models import VGG, alexnet, resnet18
+from torchvision.models import VGG, alexnet
 from torchvision.models.vgg import cfgs, make_layers
 
 from zfnet_lib.adapt import adapt, torchvision_preparation
-from zfnet_lib.architecture import Norm, Pool
-from zfnet_lib.deconv import deconv
+from zfnet_lib.architecture import MINI, Norm, Pool, Unit
+from zfnet_lib.deconv import alone, deconv, deconv_units, project, strongest_unit
 from zfnet_lib.files import ZfnetError
-
-
-def hidden(number: int) -> list[nn.Module]:
-    return [layer for _ in range(number) for layer in (nn.ReLU(), nn.Linear(3, 3))]
+from zfnet_lib.network import ConvNet
+from zfnet_lib.probe import ProbedNet
 
 
 def filled(value: float) -> nn.Conv2d:
     conv = nn.Conv2d(3, 4, 3)
     conv.weight.data[1, 2, 0, 0] = value
     return conv
-
-
-CONV, RELU, POOL = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2)
 
 
 def narrow_vgg(letter: str) -> VGG:
@@ -111,11 +109,12 @@ def test_the_weights_are_a_copy_and_the_module_stays_as_it_was():
 
 
 @pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16])
-def test_any_precision_is_taken_and_becomes_float32(kind):
+def test_any_precision_is_taken_and_half_becomes_float32(kind):
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), POOL, nn.Flatten(), nn.Linear(36, 3)).to(kind)
     net = adapt(module, image_size=9)
-    assert {(value.dtype, value.device.type) for value in net.parameters()} == {(torch.float32, "cpu")}
-    assert torch.equal(net.conv1.weight, module[0].weight.float())
+    own = torch.float64 if kind == torch.float64 else torch.float32
+    assert {(value.dtype, value.device.type) for value in net.parameters()} == {(own, "cpu")}
+    assert torch.equal(net.conv1.weight, module[0].weight.to(own))
     assert {value.dtype for value in module.parameters()} == {kind}
 
 
@@ -127,98 +126,138 @@ def test_torchvisions_preparation_by_hand():
     assert x[0, :, 7, 9].tolist() == pytest.approx(expected, rel=1e-6)
 
 
-# ---- refusals -----------------------------------------------------------------------------------------------
+def lively(*layers: nn.Module) -> nn.Sequential:
+    """Return a sequence in float64 whose BatchNorms have seen something."""
+    module = deepcopy(nn.Sequential(*layers)).double().eval()
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
+            for value in (part.running_mean, part.bias.data):
+                value.normal_()
+            for value in (part.running_var, part.weight.data):
+                value.uniform_(0.5, 2)
+    return module
 
 
-class Residual(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.inner = nn.Conv2d(4, 4, 3, padding=1)
-
-    def forward(self, x):
-        return x + self.inner(x)
-
-
-class Twice(nn.Sequential):
-    def forward(self, x):
-        return 2 * super().forward(x)
-
-
-REFUSED = {
-    "batch norm": ([CONV, nn.BatchNorm2d(4), RELU], r"0 is followed by 1 \(BatchNorm2d\); a ReLU is expected"),
-    "no relu": ([CONV, POOL], r"0 is followed by 1 \(MaxPool2d\); a ReLU is expected"),
-    "leaky": ([CONV, nn.LeakyReLU()], r"0 is followed by 1 \(LeakyReLU\); a ReLU is expected"),
-    "average pool": ([CONV, RELU, nn.AvgPool2d(2)], r"cannot take apart 2 \(AvgPool2d\); the deconvnet knows .*"),
-    "residual": ([CONV, RELU, Residual()], r"cannot take apart 2 \(Residual\): it is not sequential; .*"),
-    "nested": ([nn.Sequential(CONV, RELU, nn.Upsample())], r"cannot take apart 0\.2 \(Upsample\); .*"),
-    "dilated": ([nn.Conv2d(3, 4, 3, dilation=2), RELU], r"cannot take apart 0 \(Conv2d.*\); square filters.*"),
-    "oblong": ([nn.Conv2d(3, 4, (3, 1)), RELU], r"cannot take apart 0 \(Conv2d.*\); square filters.*"),
-    "strides": ([nn.Conv2d(3, 4, 3, (1, 2)), RELU], r"cannot take apart 0 \(Conv2d.*\); square filters.*"),
-    "same": ([nn.Conv2d(3, 4, 3, padding="same"), RELU], r"cannot take apart 0 \(Conv2d.*\); .*zero padding.*"),
-    "reflected": ([nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), RELU], r"cannot take apart 0 .*"),
-    "padded pool": ([CONV, RELU, nn.MaxPool2d(3, 2, 1)], r"cannot take apart 2 \(MaxPool2d.*\); square regions.*"),
-    "gaps": ([CONV, RELU, nn.MaxPool2d(2, 3)], r"cannot take apart 2 \(MaxPool2d.*\); .*gaps"),
-    "indices": (
-        [CONV, RELU, nn.MaxPool2d(2, return_indices=True)],
-        r"cannot take apart 2 \(MaxPool2d.*\): set its return_indices to False",
-    ),
-    "not finite": ([filled(torch.nan), RELU], r"0\.weight holds NaN or infinite values; load sound weights"),
-    "infinite": ([filled(torch.inf), RELU], r"0\.weight holds NaN or infinite values; load sound weights"),
-    "lazy": ([nn.LazyConv2d(4, 3), RELU], r"0\.weight has no shape yet; run the network once on a picture, .*"),
-    "lazy above": (
-        [CONV, RELU, nn.Flatten(), nn.LazyLinear(3)],
-        r"3\.weight has no shape yet; run the network once on a picture, .*",
-    ),
-    "meta": ([CONV, RELU, nn.Conv2d(4, 4, 3, device="meta"), RELU], r"2\.weight has no values .*; load the .*"),
-    "even norm": ([CONV, RELU, nn.LocalResponseNorm(4)], r"cannot take apart 2 \(LocalResponseNorm.*odd number.*"),
-    "pool first": ([POOL, CONV, RELU], r"cannot take apart 0 \(MaxPool2d\): no convolution stands before it"),
-    "two pools": ([CONV, RELU, POOL, nn.MaxPool2d(2)], r"cannot take apart 3 \(MaxPool2d\).*"),
-    "relu first": ([RELU, CONV], r"cannot take apart 0 \(ReLU\): no layer stands before it"),
-    "bare": ([CONV], "toy ends without a rectified convolution; there is nothing to project"),
-    "nothing": ([], "toy ends without a rectified convolution; there is nothing to project"),
-    "one channel": ([nn.Conv2d(1, 4, 3), RELU], r"conv1 has weights \[4, 1, 3, 3\] where \[4, 3, 3, 3\] .*"),
-    "conv behind linear": (
-        [CONV, RELU, nn.Flatten(), nn.Linear(4 * 49, 3), nn.ReLU(), nn.Conv2d(3, 4, 3)],
-        r"cannot take apart 5 \(Conv2d.*",
-    ),
-    "wrong size": ([CONV, RELU, nn.Flatten(), nn.Linear(144, 3)], r"fc8 has weights \[3, 144\] where \[3, 196\].*"),
-    "deep": (
-        [CONV, RELU, nn.Flatten(), nn.Linear(196, 3), *hidden(3)],
-        "toy has 3 hidden fully connected layers; two are the most",
-    ),
-    "averaging": (
-        [CONV, RELU, nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(36, 2)],
-        "2 averages maps of 7x7 to 3x3 at 9 pixels; give the input size .*",
-    ),
-    "softmax": (
-        [CONV, RELU, nn.Flatten(), nn.Linear(196, 3), nn.Softmax(1)],
-        r"3 is followed by 4 \(Softmax\); a ReLU is expected",
-    ),
-}  # fmt: skip
+CONV, RELU, POOL, FLAT, BN = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.BatchNorm2d(4)
+REBUILT = {
+    "batch norm": [
+        nn.Conv2d(3, 4, 3, bias=False),
+        nn.BatchNorm2d(4),
+        RELU,
+        nn.Conv2d(4, 5, 3),
+        nn.BatchNorm2d(5),
+        RELU,
+    ],
+    "batch norm above": [CONV, RELU, FLAT, nn.Linear(196, 3), nn.BatchNorm1d(3), RELU, nn.Linear(3, 2)],
+    "global average": [CONV, RELU, nn.AdaptiveAvgPool2d(1), FLAT, nn.Linear(4, 2)],
+    "uneven average": [CONV, RELU, nn.AdaptiveAvgPool2d((3, 2)), FLAT, nn.Linear(24, 2)],
+    "upsampling average": [CONV, RELU, nn.AdaptiveAvgPool2d(9), FLAT, nn.Linear(324, 3), RELU, nn.Linear(3, 2)],
+    "average pool": [CONV, RELU, POOL, nn.AvgPool2d(2, 1), FLAT, nn.Linear(16, 2)],
+    "same": [nn.Conv2d(3, 4, 5, padding="same"), RELU],
+    "same, even": [nn.Conv2d(3, 4, 4, padding="same"), RELU, nn.Conv2d(4, 2, 2, padding="same"), RELU],
+    "valid": [nn.Conv2d(3, 4, 3, padding="valid"), RELU],
+}
+PROBED = {
+    "leaky": [CONV, nn.LeakyReLU()],
+    "relu first": [RELU, CONV],
+    "bare": [CONV, nn.Conv2d(4, 4, 1)],
+    "pool before relu": [CONV, POOL, RELU],
+    "average between": [CONV, RELU, nn.AvgPool2d(2), nn.Conv2d(4, 2, 1), RELU],
+    "batch norm after relu": [CONV, RELU, nn.BatchNorm2d(4)],
+    "padded pool": [CONV, RELU, nn.MaxPool2d(3, 2, 1)],
+    "gaps": [CONV, RELU, nn.MaxPool2d(2, 3)],
+    "two pools": [CONV, RELU, POOL, nn.MaxPool2d(2, 1)],
+    "dilated": [nn.Conv2d(3, 4, 3, dilation=2), RELU],
+    "oblong": [nn.Conv2d(3, 4, (3, 1)), RELU, nn.Conv2d(4, 4, 3, (1, 2)), RELU],
+    "reflected": [nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), RELU],
+    "even norm": [CONV, RELU, nn.LocalResponseNorm(4)],
+    "one channel": [nn.Conv2d(1, 4, 3), RELU],
+    "convolution above": [CONV, RELU, FLAT, nn.Linear(196, 16), nn.Unflatten(1, (1, 4, 4)), nn.Conv2d(1, 4, 3)],
+    "three hidden": [CONV, RELU, FLAT, *[layer for n in (196, 3, 3, 3) for layer in (nn.Linear(n, 3), RELU)]],
+    "softmax": [CONV, RELU, FLAT, nn.Linear(196, 3), nn.Softmax(1)],
+}
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_the_deconvnet_cannot_take_apart_is_named(case):
-    layers, sentence = REFUSED[case]
-    with pytest.raises(ZfnetError, match=f"^{sentence}$") as caught:
-        adapt(nn.Sequential(*layers), "toy", image_size=9)
-    assert "\n" not in str(caught.value)
+@pytest.mark.filterwarnings("ignore:Using padding=.same. with even")
+@pytest.mark.parametrize("case", REBUILT | PROBED)
+def test_what_is_a_sequence_of_our_layers_is_rebuilt_and_all_else_probed(case):
+    module = lively(*(REBUILT | PROBED)[case])
+    net = adapt(module, image_size=9)
+    assert isinstance(net, ConvNet if case in REBUILT else ProbedNet)
+    x = torch.randn(2, net.channels, 9, 9, dtype=torch.float64)
+    trace, expected = net.trace(x), module(x)
+    own = trace.logits if net.classes else list(trace.stages.values())[-1].output
+    assert close(own, expected, 1e-12)
 
 
-def test_networks_that_are_not_sequential_are_named():
-    with pytest.raises(ZfnetError, match=r"^cannot take apart the network \(ResNet\): it is not sequential; .*"):
-        adapt(resnet18())
-    with pytest.raises(ZfnetError, match=r"^cannot take apart the network \(Unflatten\); .*"):
-        adapt(nn.Unflatten(1, (1, 1)))
+def test_a_sequence_that_computes_something_else_is_probed():
+    class Twice(nn.Sequential):
+        def forward(self, x):
+            return 2 * super().forward(x)
 
-
-def test_a_sequence_that_computes_something_else_is_refused_and_keeps_its_training_mode():
     module = Twice(CONV, RELU).train()
-    with pytest.raises(ZfnetError, match=r"^twice computes something else than its layers in sequence; .*"):
-        adapt(module, image_size=9)
-    assert module.training
+    net, x = adapt(module, image_size=9), random_picture(9)
+    assert isinstance(net, ProbedNet) and module.training
+    assert torch.equal(net.trace(x)["1"].maps, RELU(CONV(x)))
 
 
-def test_a_picture_too_small_for_the_module_gets_one_sentence():
-    with pytest.raises(ZfnetError, match=r"too small for toy; it needs 3"):
-        adapt(nn.Sequential(CONV, RELU), "toy", image_size=2)
+HOW = [{"rectify": how} for how in ("relu", "none", "mask", "both")]
+HOW += [{"switches": "centre"}, {"sharing": "overwrite"}]
+
+
+def both_ways(module: nn.Module, layers: list[str], side: int):
+    """Yield the rebuilt and the probed network's layers in pairs, and the two networks."""
+    rebuilt, probed = adapt(module, image_size=side), adapt(module, image_size=side, layers=layers)
+    assert isinstance(rebuilt, ConvNet) and isinstance(probed, ProbedNet)
+    return rebuilt, probed, list(zip(rebuilt.layers, probed.layers, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["alexnet", "vgg-bn", "zfnet"])
+def test_rebuilt_and_probed_agree(kind):
+    if kind == "alexnet":
+        convs = nn.Conv2d(3, 8, 11, 4, 2), nn.Conv2d(8, 12, 5, padding=2), nn.Conv2d(12, 9, 3, padding=1)
+        pools = [nn.MaxPool2d(3, 2)], [nn.MaxPool2d(3, 2)], []
+        layers = [layer for conv, pool in zip(convs, pools, strict=True) for layer in (conv, nn.ReLU(), *pool)]
+        module, side = lively(*layers), 131
+    elif kind == "vgg-bn":
+        module, side = lively(make_layers([4, 4, "M", 6, "M", 8], batch_norm=True)), 40
+    else:  # without normalisation, at a side where no filter reaches over the end
+        net, side, layers = ConvNet(MINI.features()).double(), 89, []
+        for conv in net.spec.convs:
+            layers += [
+                net.get_submodule(conv.name),
+                nn.ReLU(),
+                *[nn.MaxPool2d(3, 2, ceil_mode=True)] * bool(conv.pool),
+            ]
+        module = nn.Sequential(*layers)
+    names = [place for place, part in module.named_modules() if isinstance(part, nn.ReLU)]
+    rebuilt, probed, pairs = both_ways(module, names, side)
+    x = picture(side, side, n=2).double() / 60
+    one, other = rebuilt.trace(x), probed.trace(x)
+    for own, theirs in pairs:
+        assert close(one[own].maps, other[theirs].maps, 1e-12)
+        units = [Unit(image, own, *strongest_unit(one[own].maps[image])) for image in (1, 0)]
+        for _, _, *unit in units:
+            for how in HOW if own == rebuilt.layers[-1] else HOW[:1]:
+                signal = alone(one[own].maps, unit)
+                assert close(project(one, own, signal, **how), project(other, theirs, signal, **how), 1e-10)
+        if rebuilt.fields(own)[0].size < side:
+            assert rebuilt.fields(own) == probed.fields(theirs)
+            expected = deconv_units(rebuilt, x, units)
+            found = deconv_units(probed, x, [unit._replace(layer=theirs) for unit in units])
+            assert found.boxes == expected.boxes
+            assert all(map(partial(close, tolerance=1e-10), found.projections, expected.projections))
+
+
+@pytest.mark.parametrize(
+    ("weights", "sentence"),
+    [
+        ([filled(torch.nan), RELU], r"0\.weight holds NaN or infinite values; load sound weights"),
+        ([filled(torch.inf), RELU], r"0\.weight holds NaN or infinite values; load sound weights"),
+        ([nn.LazyConv2d(4, 3), RELU], r"0\.weight has no shape yet; run the network once on a picture, .*"),
+        ([CONV, RELU, nn.Conv2d(4, 4, 3, device="meta")], r"2\.weight has no values .*; load the weights first"),
+    ],
+)
+def test_weights_that_are_not_there_or_not_finite_are_named(weights, sentence):
+    with pytest.raises(ZfnetError, match=f"^{sentence}$"):
+        adapt(nn.Sequential(*weights), image_size=9)

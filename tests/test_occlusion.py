@@ -253,7 +253,7 @@ def test_a_drop_lies_inside_where_the_square_touches_the_object(height, width, s
         ({"label": 16}, "mini has no class 16; choose one from 0 to 15"),
         ({"label": -1}, "mini has no class -1"),
         ({"map_": 999}, "conv5 has no map 999; choose one from 0 to"),
-        ({"fill": (1.0, 2.0)}, "a square is filled with one value or three, one a channel; given [2]"),
+        ({"fill": (1.0, 2.0)}, "a square is filled with one value or 3, one a channel; given [2]"),
         (
             {"x": torch.zeros(2, 3, 64, 64)},
             "occlusion takes one prepared picture, [3, h, w] or [1, 3, h, w]; given",

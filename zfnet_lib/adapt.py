@@ -1,19 +1,22 @@
-"""Other people's networks: sequential modules, such as torchvision's AlexNet and VGG, become a `ConvNet`."""
+"""Other people's networks: a sequence becomes a `ConvNet`, every other module is probed through autograd."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.nn.parameter import is_lazy
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from .architecture import ArchSpec, Conv, Dense, Norm, Pool
+from .architecture import ArchSpec, Conv, Dense, Norm, Pool, SpecError
 from .files import ZfnetError
 from .images import Preparation
 from .network import ConvNet
+from .probe import ProbedNet
 
 HEADED = ["features", "avgpool", "classifier"]  # the parts of torchvision's AlexNet and VGG: known by these names
 
@@ -26,143 +29,179 @@ def torchvision_preparation(crop: int = 224) -> Preparation:
 
 
 def adapt(
-    module: nn.Module, name: str | None = None, image_size: int = 224, preparation: Preparation | None = None
-) -> ConvNet:
-    """Rebuild a sequential network as a `ConvNet`, with its weights, so that everything here works on it.
+    module: nn.Module,
+    name: str | None = None,
+    image_size: int = 224,
+    preparation: Preparation | None = None,
+    layers: Sequence[str] | None = None,
+) -> ConvNet | ProbedNet:
+    """Make any module that turns pictures into maps a network whose units can be projected.
 
-    It takes convolutions, rectifications, max pools, contrast normalisations, dropouts and fully connected layers
-    in the usual order, as `nn.Sequential` or as torchvision's AlexNet and VGG. Layers get the paper's style of
-    names: `conv1 … conv5`, or `conv1_1 … conv5_3` where blocks end in pools.
+    A sequence of convolutions (with BatchNorm), rectifiers, max pools, contrast normalisations, average pools above
+    the last map, dropouts and fully connected layers, as `nn.Sequential` or as torchvision's AlexNet and VGG,
+    becomes a `ConvNet`: exact, windowed, fast. Its layers get the paper's style of names: `conv1 … conv5`, or
+    `conv1_1 … conv5_3` where blocks end in pools. Every other module becomes a `ProbedNet`, whose layers are named
+    as `named_modules()` names them.
 
     Args:
         module: The network, in any precision and on any device; it stays as it is.
         name: Used in messages; the module's class by default.
         image_size: Side in pixels of its input.
-        preparation: How its pictures are prepared; torchvision's by default.
+        preparation: How its pictures are prepared; torchvision's by default, and [0, 1] for one channel.
+        layers: Names of the submodules to look at; a module of which they are named is always probed.
 
     Returns:
-        A `ConvNet` in evaluation mode, with a copy of the weights in float32 on the CPU.
+        A network in evaluation mode, with a copy of the weights, in float32 unless they are float64.
 
     Raises:
-        ZfnetError: A layer without an inverse, or weights that are not finite; it is named.
+        ZfnetError: Weights that are not there or not finite, a module that fails on such pictures or has no maps.
     """
-    spec, sources = _read(module, name or type(module).__name__.lower(), image_size)
-    net = ConvNet(spec, preparation or torchvision_preparation(image_size)).eval()
+    name = name or type(module).__name__.lower()
+    for place, value in module.named_parameters():
+        if is_lazy(value):
+            raise ZfnetError(f"{place} has no shape yet; run the network once on a picture, then give it again")
+        if value.is_meta:
+            raise ZfnetError(f"{place} has no values (it lies on the device 'meta'); load the weights first")
+        if not value.isfinite().all():
+            raise ZfnetError(f"{place} holds NaN or infinite values; load sound weights")
+    module = deepcopy(module).eval().requires_grad_(False)
+    if any(value.dtype in (torch.float16, torch.bfloat16) for value in module.parameters()):
+        module = module.float()
+    channels = next((m.in_channels for m in module.modules() if isinstance(m, nn.Conv2d)), 3)
+    if preparation is None and channels == 1:
+        preparation = Preparation(image_size, image_size, torch.zeros(1, 1, 1), torch.full((1, 1, 1), 255.0))
+    preparation = preparation or torchvision_preparation(image_size)
+    rebuilt = None if layers else _rebuilt(module, name, image_size, preparation)
+    return rebuilt or ProbedNet(module, name, image_size, preparation, layers, channels)
+
+
+class _NotSequentialError(Exception):
+    """A module that is no sequence of the layers that a `ConvNet` has."""
+
+
+def _expect(fits: bool) -> None:
+    if not fits:
+        raise _NotSequentialError
+
+
+def _rebuilt(module: nn.Module, name: str, image_size: int, preparation: Preparation) -> ConvNet | None:
+    """Return a sequence as a `ConvNet`, once it computes the same; none for other modules."""
+    try:
+        spec, sources = _read(list(_leaves(module)), name, image_size)
+    except (_NotSequentialError, SpecError):
+        return None
+    net = ConvNet(spec, preparation).eval().to(sources[0].weight)
     for layer, source in zip(spec.layers, sources, strict=True):
         own = net.get_submodule(layer.name)
         if source.weight.shape != own.weight.shape:
-            given, expected = list(source.weight.shape), list(own.weight.shape)
-            wrong = f"{layer.name} has weights {given} where {expected} are expected"
-            raise ZfnetError(f"{wrong}; colour pictures of the right input size are taken")
+            return None
         with torch.no_grad():
             own.weight.copy_(source.weight)
             if source.bias is not None:
                 own.bias.copy_(source.bias)
-    _compare(net, deepcopy(module).float().cpu().eval())
-    return net
+    return net if _computes_the_same(net, module) else None
 
 
-def _read(module: nn.Module, name: str, image_size: int) -> tuple[ArchSpec, list[nn.Module]]:
-    """Return the architecture of a sequence of modules, and the modules whose weights its layers have."""
+def _read(leaves: list[nn.Module], name: str, image_size: int) -> tuple[ArchSpec, list[nn.Module]]:
+    """Return the architecture of layers in sequence, and the modules whose weights its layers have."""
     convs: list[Conv] = []
     dense: list[Dense] = []
     sources: list[nn.Module] = []
-    bare = ""  # a layer that waits for its rectification
-    for place, layer in _leaves(module):
-        kind, refusal = type(layer).__name__, f"cannot take apart {place or 'the network'}"
-        _require_finite(place, layer)
-        if bare and not isinstance(layer, nn.ReLU):
-            raise ZfnetError(f"{bare} is followed by {place} ({kind}); a ReLU is expected")
+    average = None  # a pool above the last map
+    rectified = True  # whether the layer read last is
+    for layer in leaves:
         match layer:
             case nn.Conv2d():
+                layer = _as_padded(layer)
                 square = len(set(layer.kernel_size)) == len(set(layer.stride)) == len(set(layer.padding)) == 1
                 plain = layer.dilation == (1, 1) and layer.padding_mode == "zeros"
-                if dense or not square or not plain:
-                    raise ZfnetError(f"{refusal} ({layer}); square filters, zero padding, no dilation")
+                _expect(rectified and not dense and not average and square and plain)
                 kernel, stride, padding = layer.kernel_size[0], layer.stride[0], layer.padding[0]
                 convs.append(Conv("", layer.out_channels, kernel, stride, padding, layer.groups, ceil=False))
+                sources.append(layer)
             case nn.Linear():
+                _expect(rectified)
+                if average:
+                    *_, top = ArchSpec(name, _named(convs), (), 0, image_size).shapes().values()
+                    layer, average = _over_all(layer, average, top), None
                 dense.append(Dense("", layer.out_features, dropout=0.0))
+                sources.append(layer)
+            case nn.BatchNorm2d() | nn.BatchNorm1d():
+                _expect(not rectified and layer.running_mean is not None)
+                fuse = fuse_linear_bn_eval if dense else fuse_conv_bn_eval
+                sources[-1] = fuse(sources[-1], layer)
             case nn.ReLU():
-                if not bare:
-                    raise ZfnetError(f"{refusal} (ReLU): no layer stands before it")
+                _expect(not rectified)
             case nn.MaxPool2d() | nn.LocalResponseNorm():
                 part = "pool" if isinstance(layer, nn.MaxPool2d) else "norm"
-                value = _pool(layer, refusal) if part == "pool" else _norm(layer, refusal, convs)
-                if dense or not convs or getattr(convs[-1], part):
-                    raise ZfnetError(f"{refusal} ({kind}): no convolution stands before it")
+                _expect(rectified and bool(convs) and not (dense or average or getattr(convs[-1], part)))
+                value = _pool(layer) if part == "pool" else _norm(layer, before_pool=not convs[-1].pool)
                 convs[-1] = replace(convs[-1], **{part: value})
-            case nn.AdaptiveAvgPool2d():
-                _require_idle(place, layer, ArchSpec(name, _named(convs), (), 0, image_size))
+            case nn.AdaptiveAvgPool2d() | nn.AvgPool2d():
+                _expect(rectified and bool(convs) and not (dense or average))
+                average = layer
             case nn.Dropout() | nn.Dropout2d() | nn.Flatten() | nn.Identity():
-                pass
+                continue
             case _:
-                known = "Conv2d, ReLU, MaxPool2d, LocalResponseNorm, Dropout, Flatten and Linear"
-                raise ZfnetError(f"{refusal} ({kind}); the deconvnet knows {known}")
-        bare = place if isinstance(layer, nn.Conv2d | nn.Linear) else ""
-        sources += [layer] if bare else []
-    if not convs or (bare and not dense):
-        raise ZfnetError(f"{name} ends without a rectified convolution; there is nothing to project")
-    classes = dense[-1].units if dense else 0
+                raise _NotSequentialError
+        rectified = rectified if isinstance(layer, nn.BatchNorm2d | nn.BatchNorm1d) else layer is not sources[-1]
+    _expect(bool(convs) and (bool(dense) or rectified) and not average and len(dense) <= 3)
     hidden = tuple(replace(d, name=f"fc{6 + i}") for i, d in enumerate(dense[:-1]))
-    if len(hidden) > 2:
-        raise ZfnetError(f"{name} has {len(hidden)} hidden fully connected layers; two are the most")
-    return ArchSpec(name, _named(convs), hidden, classes, image_size), sources
+    return ArchSpec(name, _named(convs), hidden, dense[-1].units if dense else 0, image_size), sources
 
 
-def _require_finite(place: str, layer: nn.Module) -> None:
-    """Refuse weights that are not there or not finite."""
-    for name, value in layer.named_parameters(place, recurse=False):
-        if is_lazy(value):
-            raise ZfnetError(f"{name} has no shape yet; run the network once on a picture, then give it again")
-        if value.is_meta:
-            raise ZfnetError(f"{name} has no values (it lies on the device 'meta'); load the weights first")
-        if not value.isfinite().all():
-            raise ZfnetError(f"{name} holds NaN or infinite values; load sound weights")
-
-
-def _leaves(module: nn.Module, place: str = "") -> Iterator[tuple[str, nn.Module]]:
+def _leaves(module: nn.Module) -> Iterator[nn.Module]:
     """Yield the layers of a sequential network in the order in which they run."""
     headed = [name for name, _ in module.named_children()] == HEADED
     if headed or isinstance(module, nn.Sequential):
         for name, child in module._modules.items():  # named_children() omits repeated ones
-            yield from _leaves(child, f"{place}.{name}" if place else name)
+            yield from _leaves(child)
             if headed and name == "avgpool":
-                yield "flatten", nn.Flatten()
-    elif any(True for _ in module.children()):
-        what = f"{place or 'the network'} ({type(module).__name__}): it is not sequential"
-        raise ZfnetError(f"cannot take apart {what}; give an nn.Sequential, or torchvision's AlexNet or VGG")
+                yield nn.Flatten()
     else:
-        yield place, module
+        _expect(not any(True for _ in module.children()))
+        yield module
 
 
-def _pool(module: nn.MaxPool2d, refusal: str) -> Pool:
+def _as_padded(conv: nn.Conv2d) -> nn.Conv2d:
+    """Write `padding="same"` in numbers; an even filter gets a row and column of zeros before it."""
+    if not isinstance(conv.padding, str):
+        return conv
+    _expect(len(set(conv.kernel_size)) == 1)
+    side, even = conv.kernel_size[0], conv.kernel_size[0] % 2 == 0
+    padding = side // 2 if conv.padding == "same" else 0
+    made = deepcopy(conv)
+    made.padding = (padding, padding)
+    if padding and even:
+        made.kernel_size = (side + 1, side + 1)
+        made.weight = nn.Parameter(F.pad(conv.weight, (1, 0, 1, 0)), requires_grad=False)
+    return made
+
+
+def _over_all(linear: nn.Linear, average: nn.Module, top: Sequence[int]) -> nn.Linear:
+    """Join an average pool to the fully connected layer above it, which then reads the whole maps."""
+    maps, rows, columns = top
+    each = average(torch.eye(rows * columns, dtype=linear.weight.dtype).view(-1, 1, rows, columns)).flatten(1)
+    _expect(linear.in_features == maps * each.shape[1])
+    made = nn.Linear(maps * rows * columns, linear.out_features, device="meta")
+    spread = linear.weight.view(-1, maps, each.shape[1]) @ each.T.to(linear.weight)
+    made.weight, made.bias = nn.Parameter(spread.flatten(1), requires_grad=False), linear.bias
+    return made
+
+
+def _pool(module: nn.MaxPool2d) -> Pool:
     size, stride, padding, dilation = (
         set(value) if isinstance(value, tuple) else {value}
         for value in (module.kernel_size, module.stride, module.padding, module.dilation)
     )
-    if len(size) > 1 or len(stride) > 1 or padding != {0} or dilation != {1} or max(stride) > max(size):
-        raise ZfnetError(f"{refusal} ({module}); square regions without padding or gaps")
-    if module.return_indices:
-        raise ZfnetError(f"{refusal} ({module}): set its return_indices to False")
+    plain = padding == {0} and dilation == {1} and not module.return_indices
+    _expect(len(size) == len(stride) == 1 and plain and max(stride) <= max(size))
     return Pool(*size, *stride, ceil=module.ceil_mode)
 
 
-def _norm(module: nn.LocalResponseNorm, refusal: str, convs: list[Conv]) -> Norm:
-    if module.size % 2 == 0:
-        raise ZfnetError(f"{refusal} ({module}): the sum needs an odd number of maps")
-    before = not (convs and convs[-1].pool)
-    return Norm(module.size, module.alpha, module.beta, module.k, before_pool=before)
-
-
-def _require_idle(place: str, module: nn.AdaptiveAvgPool2d, spec: ArchSpec) -> None:
-    """Accept torchvision's averaging only where it changes nothing, that is at the network's own input size."""
-    *_, top = spec.shapes().values()
-    sides = module.output_size if isinstance(module.output_size, tuple) else (module.output_size,) * 2
-    if top[1:] != sides:
-        change = f"averages maps of {top[1]}x{top[2]} to {sides[0]}x{sides[1]} at {spec.image_size} pixels"
-        give = "give the input size at which it changes nothing, or the network without its classifier"
-        raise ZfnetError(f"{place} {change}; {give}")
+def _norm(module: nn.LocalResponseNorm, before_pool: bool) -> Norm:
+    _expect(module.size % 2 == 1)
+    return Norm(module.size, module.alpha, module.beta, module.k, before_pool)
 
 
 def _named(convs: list[Conv]) -> tuple[Conv, ...]:
@@ -175,13 +214,16 @@ def _named(convs: list[Conv]) -> tuple[Conv, ...]:
 
 
 @torch.no_grad()
-def _compare(net: ConvNet, module: nn.Module) -> None:
-    """Make sure that the rebuilt network computes what the module computes, both in float32."""
+def _computes_the_same(net: ConvNet, module: nn.Module) -> bool:
+    """Tell whether the rebuilt network computes what the module computes, to the rounding of their type."""
     size = net.spec.image_size
-    x = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
-    expected, trace = module(x), net.trace(x)
+    x = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(net.device, net.dtype)
+    try:
+        expected = module(x)
+    except RuntimeError:
+        return False
+    trace = net.trace(x)
     own = trace.logits if net.spec.classes else trace.stages[net.spec.convs[-1].name].output
-    close = {"rtol": 1e-3, "atol": 1e-3 * expected.abs().max()}
-    if own.shape != expected.shape or not torch.allclose(own, expected, **close):
-        wrong = "computes something else than its layers in sequence"
-        raise ZfnetError(f"{net.spec.name} {wrong}; give an nn.Sequential of them")
+    tolerance = torch.finfo(net.dtype).eps * 1e4
+    close = {"rtol": tolerance, "atol": tolerance * expected.abs().max()}
+    return own.shape == expected.shape and torch.allclose(own, expected, **close)

@@ -385,13 +385,25 @@ class Box(NamedTuple):
     bottom: int
     right: int
 
+    @classmethod
+    def seen(cls, fields: tuple[Field, Field], row: int, column: int) -> Box:
+        """Return what a unit sees, by the receptive fields of its layer along rows and along columns."""
+        (top, bottom), (left, right) = (
+            (first := field.offset + field.stride * place, first + field.size)
+            for field, place in zip(fields, (row, column), strict=True)
+        )
+        return cls(top, left, bottom, right)
+
     def clipped(self, height: int, width: int) -> Box:
         """Return the part that lies inside a picture of this size."""
         return Box(max(self.top, 0), max(self.left, 0), min(self.bottom, height), min(self.right, width))
 
 
 class Field(NamedTuple):
-    """The receptive field of a layer's units along one axis, in pixels; at `offset` begins that of unit 0."""
+    """The receptive field of a layer's units along one axis, in pixels; at `offset` begins that of unit 0.
+
+    A `stride` of 0 means that every unit sees the whole picture.
+    """
 
     size: int
     stride: int

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .architecture import Box, Pool, SpecError, Unit, receptive_field
+from .architecture import Box, Pool, SpecError, Unit
 from .fast.windows import project_units
 from .files import ZfnetError
 from .network import ConvNet, Stage, Trace
@@ -100,12 +100,15 @@ def project(
     Raises:
         SpecError: No such layer, one without maps, or a signal of another shape than its maps.
     """
-    maps = trace[trace.net.spec.conv(layer).name].maps
+    maps = trace[trace.net.require(layer)].maps
     if signal.shape != maps.shape:
         raise SpecError(f"a signal on {layer} has shape {list(maps.shape)}, given {list(signal.shape)}")
     for kind, value in ((Switches, switches), (Sharing, sharing), (Rectify, rectify)):
         if value not in get_args(kind):
             raise SpecError(f"there is no way {value!r} to project; choose one of {', '.join(get_args(kind))}")
+    if not isinstance(trace.net, ConvNet):
+        how = {"switches": switches, "sharing": sharing, "rectify": rectify, "seed": seed}
+        return trace.net.project(trace.x, layer, signal, **how)
     return dict(_downwards(trace, layer, signal, switches, sharing, rectify, seed))["pixels"]
 
 
@@ -140,7 +143,7 @@ def deconv(trace: Trace, layer: str, unit: tuple[int, int, int]) -> Tensor:
         >>> deconv(trace, "conv5", strongest_unit(trace["conv5"].maps[0])).shape
         torch.Size([1, 3, 64, 64])
     """
-    maps = trace[trace.net.spec.conv(layer).name].maps
+    maps = trace[trace.net.require(layer)].maps
     _check_unit(layer, maps.shape[1:], unit)
     return project(trace, layer, alone(maps, unit))
 
@@ -189,13 +192,16 @@ def deconv_units(net: ConvNet, x: Tensor, units: Sequence[Unit], batch: int | No
     net.check(x, anywhere=True)
     if batch is not None and batch < 1:
         raise ZfnetError(f"{batch} units cannot be projected together; give batch=1 or more, or leave it out")
-    shapes = net.spec.shapes(*x.shape[-2:])
+    sides = x.shape[-2:]
     for unit in units:
         if not 0 <= unit.image < len(x):
             raise SpecError(f"there is no picture {unit.image}; the batch holds {len(x)}")
-        _check_unit(unit.layer, shapes[net.spec.conv(unit.layer).name], unit[2:])
-    boxes = [receptive_field(net.spec, unit.layer).box(unit.row, unit.column) for unit in units]
-    return Projections(project_units(net, x.to(net.device), units, batch), boxes)
+        _check_unit(unit.layer, net.shapes(*sides)[net.require(unit.layer)], unit[2:])
+    boxes = [Box.seen(net.fields(unit.layer, *sides), unit.row, unit.column) for unit in units]
+    x = x.to(net.device)
+    if isinstance(net, ConvNet):
+        return Projections(project_units(net, x, units, batch), boxes)
+    return Projections(net.project_units(x, units, boxes, batch), boxes)
 
 
 def cut(image: Tensor, box: Box) -> Tensor:
@@ -212,9 +218,10 @@ def places(stage: Stage, pool: Pool, switches: Switches, generator: torch.Genera
         return stage.switches
     shape, along = stage.switches.shape, []
     for axis in (2, 3):
-        first = torch.arange(shape[axis]) * pool.stride
-        length = (first + pool.size).clamp(max=stage.maps.shape[axis]) - first  # the last regions may be truncated
-        first, length = (each.view(-1, *[1] * (3 - axis)) for each in (first, length))
+        first = torch.arange(shape[axis]) * pool.stride - pool.padding
+        end = (first + pool.size).clamp(max=stage.maps.shape[axis])  # the outermost regions may be truncated
+        first = first.clamp(min=0)
+        first, length = (each.view(-1, *[1] * (3 - axis)) for each in (first, end - first))
         random = switches == "random"
         chosen = (torch.rand(shape, generator=generator) * length).long() if random else (length - 1) // 2
         along.append((first + chosen).expand(shape))

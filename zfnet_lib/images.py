@@ -131,6 +131,7 @@ class Preparation:
     crop: int  # side of the view that the network sees, at most `short_side`
     mean: Tensor  # subtracted, in [0, 255]: per pixel [3, short_side, short_side], or per channel [3, 1, 1]
     scale: Tensor  # divides after the mean, [3, 1, 1]; ones for the paper's networks, whose input is raw
+    # A network of one channel has a mean and a scale [1, 1, 1], and sees the mean of red, green and blue.
 
     @classmethod
     def grey(cls, crop: int) -> Preparation:
@@ -151,7 +152,8 @@ class Preparation:
 
     def normalise(self, squares: Tensor) -> Tensor:
         """Subtract the mean and divide by the scale: uint8 [n, 3, short_side, short_side] to float32."""
-        return (squares.float() - self.mean.to(squares.device)) / self.scale.to(squares.device)
+        values = squares.float() if len(self.mean) == 3 else squares.float().mean(-3, keepdim=True)
+        return (values - self.mean.to(squares.device)) / self.scale.to(squares.device)
 
     def __call__(self, pictures: Tensor | Sequence) -> Tensor:
         """Prepare one or several pictures (see `as_picture`) in the centre view: float32 [n, 3, crop, crop]."""
@@ -165,7 +167,7 @@ class Preparation:
     def visible(self, x: Tensor) -> Tensor:
         """Undo the normalisation of centre views [n, 3, crop, crop], so that they can be looked at: uint8."""
         mean = centre_square(self.mean, self.crop) if self.mean.shape[-1] > 1 else self.mean
-        return (x.cpu() * self.scale + mean).round().clamp(0, 255).to(torch.uint8)
+        return (x.cpu() * self.scale + mean).round().clamp(0, 255).to(torch.uint8).expand(-1, 3, -1, -1)
 
 
 class FigureError(ZfnetError, ValueError):
@@ -184,15 +186,16 @@ def projection_image(pixels: np.ndarray, scale: float | None = None) -> np.ndarr
     By default the scale is the `robust_maximum`, so that a few extreme pixels do not leave the rest grey.
     """
     pixels = np.asarray(pixels, dtype=np.float64)
-    if pixels.ndim != 3 or pixels.shape[0] != 3 or not pixels.size:
-        raise FigureError(f"a projection is an array [3, h, w]; given {list(pixels.shape)}")
+    if pixels.ndim != 3 or pixels.shape[0] not in (1, 3) or not pixels.size:
+        raise FigureError(f"a projection is an array [3, h, w] or [1, h, w]; given {list(pixels.shape)}")
     if not np.isfinite(pixels).all():
         raise FigureError("the projection holds NaN or infinite values; project the unit again")
     scale = robust_maximum(pixels) if scale is None else scale
     if not scale > 0:
         raise FigureError(f"the scale of a projection is a positive number; given {scale}")
     signed = np.clip(pixels / scale, -1, 1)
-    return np.rint(GREY + (255 - GREY) * signed).astype(np.uint8).transpose(1, 2, 0)
+    image = np.rint(GREY + (255 - GREY) * signed).astype(np.uint8).transpose(1, 2, 0)
+    return np.broadcast_to(image, (*image.shape[:2], 3))
 
 
 def require_picture(picture: np.ndarray) -> np.ndarray:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from .architecture import ArchSpec, Conv, Dense, SpecError
+from .architecture import ArchSpec, Conv, Dense, Field, Shape, SpecError, receptive_field
 from .files import ZfnetError
 from .images import Preparation
 
@@ -145,6 +147,42 @@ class ConvNet(nn.Module):
         """Turn uint8 [n, 3, h, w] or PIL pictures into the network's input [n, 3, crop, crop]; 0 is the mean."""
         return self.preparation(pictures).to(self.device, self.dtype)
 
+    # What a network of either kind, this one or a `ProbedNet`, says of itself.
+
+    channels = 3
+
+    @property
+    def name(self) -> str:
+        """The architecture's name."""
+        return self.spec.name
+
+    @property
+    def classes(self) -> int:
+        """How many logits there are; 0 without a classifier."""
+        return self.spec.classes
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers with maps, from the picture upwards."""
+        return tuple(conv.name for conv in self.spec.convs)
+
+    def require(self, layer: str) -> str:
+        """Return a layer's name, if it has maps; else it is an error that names those that have."""
+        return self.spec.conv(layer).name
+
+    def shapes(self, height: int | None = None, width: int | None = None) -> dict[str, Shape]:
+        """Return (maps, rows, columns) of every layer with maps, for pictures of a size."""
+        shapes = self.spec.features().shapes(height, width)
+        return {layer: shapes[layer] for layer in self.layers}
+
+    def fields(self, layer: str, height: int | None = None, width: int | None = None) -> tuple[Field, Field]:
+        """Return the receptive field of a layer's units along rows and along columns."""
+        return (receptive_field(self.spec, self.require(layer)),) * 2
+
+    def identity(self) -> Any:
+        """Return what, beside the weights, says which network this is."""
+        return self.spec.to_dict()
+
     @property
     def device(self) -> torch.device:
         """The device that holds the weights."""
@@ -179,7 +217,7 @@ class ConvNet(nn.Module):
                 x = output(conv, F.relu(_pooled(conv, x)))
         return x
 
-    def trace(self, x: Tensor, upto: str | None = None) -> Trace:
+    def trace(self, x: Tensor, upto: str | None = None, keep: Container[str] | None = None) -> Trace:
         """Run the network once and keep every layer's maps and switches.
 
         Dropout is off. A network without a classifier takes any input size that its layers allow. What is kept
@@ -188,6 +226,7 @@ class ConvNet(nn.Module):
         Args:
             x: Prepared pictures [n, 3, H, W].
             upto: Last layer to compute; all by default.
+            keep: Layers to keep, where only their maps are wanted; all by default.
 
         Raises:
             ZfnetError: No such layer, wrong shape, or values that are not finite.
@@ -205,7 +244,9 @@ class ConvNet(nn.Module):
                     maps = F.relu(self.filtered(layer, below))
                     values, switches = pooled(layer, maps)
                     stage = Stage(maps, switches, output(layer, values))
-                stages[layer.name], below = stage, stage.output
+                below = stage.output
+                if keep is None or layer.name in keep:
+                    stages[layer.name] = stage
             if upto is None and self.spec.classes:
                 logits = self.fc8(below.flatten(1))
         return Trace(self, x, stages, logits)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import prod
 from typing import NamedTuple
 
@@ -17,8 +18,10 @@ from .fast.occlusion import Part, covered
 from .files import ZfnetError
 from .machine import threads
 from .network import ConvNet, output, pooled
+from .probe import ProbedNet
 
 TOGETHER = 1024  # squares, about, that the fully connected layers answer together
+PASSES = 16  # covered pictures in one whole forward pass
 SIZE, STRIDE = 50 / 224, 6 / 224  # of the square, as shares of the picture's shorter side
 
 
@@ -33,7 +36,7 @@ class Occlusion:
     At [i, j] the square's top left corner lies at pixel row `i * stride`, column `j * stride`.
     """
 
-    activity: Tensor  # [rows, columns], the sum over one map of the last convolution, rectified, before the pool
+    activity: Tensor  # [rows, columns], the sum over one map of the layer, rectified, before the pool
     probability: Tensor | None  # [rows, columns], of the class `target`
     label: Tensor | None  # int64 [rows, columns], the most probable class
     map: int  # which map `activity` sums
@@ -53,22 +56,24 @@ class Drop(NamedTuple):
 
 @torch.no_grad()
 def occlude(
-    net: ConvNet,
+    net: ConvNet | ProbedNet,
     x: Tensor,
     label: int | None = None,
     size: int | None = None,
     stride: int | None = None,
     *,
     fill: float | Sequence[float] = 0.0,
+    layer: str | None = None,
     map_: int | None = None,
     incremental: bool | None = None,
     progress: bool = False,
 ) -> Occlusion:
     """Cover a picture with a square, place by place, and watch the network (section 4.2, Fig. 6).
 
-    Only what the square can reach is computed anew. The result is that of a forward pass for each place. The
-    square's top left corners lie at 0, stride, 2 stride … while it fits: where the stride does not divide what the
-    size leaves of a side, the last rows or columns of the picture, fewer than the stride, are never covered.
+    Of a `ConvNet` only what the square can reach is computed anew; the result is that of a forward pass for each
+    place, which is what other networks, and other layers than the last, get. The square's top left corners lie at
+    0, stride, 2 stride … while it fits: where the stride does not divide what the size leaves of a side, the last
+    rows or columns of the picture, fewer than the stride, are never covered.
 
     Args:
         net: The network; one without a classifier takes any size of picture and gives the activity alone.
@@ -77,7 +82,8 @@ def occlude(
         size: Side of the square in pixels; 50/224 of the picture's shorter side by default.
         stride: Its step in pixels; 6/224 of the shorter side by default.
         fill: Value of the covered pixels, or one for each channel; 0 is the mean, a grey.
-        map_: Map of the last convolution to watch; by default the one with the largest value on the picture.
+        layer: Layer with maps to watch; the last by default.
+        map_: Map of the layer to watch; by default the one with the largest value on the picture.
         incremental: Whether to compute the changes alone; by default wherever that is less work.
         progress: Show a bar.
 
@@ -85,12 +91,13 @@ def occlude(
         An `Occlusion`, on the CPU.
 
     Raises:
-        ZfnetError: No prepared picture, or a square, step, class, map or fill that does not fit.
+        ZfnetError: No prepared picture, or a square, step, class, layer, map or fill that does not fit.
     """
-    spec, last, given = net.spec, net.spec.convs[-1], list(x.shape)
+    channels, layer, given = net.channels, net.require(layer or net.layers[-1]), list(x.shape)
     x = x[None] if x.ndim == 3 else x
-    if x.ndim != 4 or x.shape[:2] != (1, 3):
-        raise OcclusionError(f"occlusion takes one prepared picture, [3, h, w] or [1, 3, h, w]; given {given}")
+    if x.ndim != 4 or x.shape[:2] != (1, channels):
+        takes = f"occlusion takes one prepared picture, [{channels}, h, w] or [1, {channels}, h, w]"
+        raise OcclusionError(f"{takes}; given {given}")
     x = x.to(net.device, net.dtype, memory_format=torch.channels_last)
     height, width = x.shape[-2:]
     side = min(height, width)
@@ -102,26 +109,38 @@ def occlude(
     if stride < 1:
         raise OcclusionError(f"the square cannot move by {stride} pixels; choose a stride of at least 1")
     trace = net.trace(x)
-    map_ = strongest_unit(trace[last.name].maps[0])[0] if map_ is None else map_
-    if not 0 <= map_ < last.maps:
-        raise OcclusionError(f"{last.name} has no map {map_}; choose one from 0 to {last.maps - 1}")
-    if label is not None and not spec.classes:
-        raise OcclusionError(f"{spec.name} has no classifier here, so no class {label}; leave the label out")
-    target = int(trace.logits.argmax()) if label is None and spec.classes else label
-    if target is not None and not 0 <= target < spec.classes:
-        raise OcclusionError(f"{spec.name} has no class {target}; choose one from 0 to {spec.classes - 1}")
+    maps = trace[layer].maps[0]
+    map_ = strongest_unit(maps)[0] if map_ is None else map_
+    if not 0 <= map_ < len(maps):
+        raise OcclusionError(f"{layer} has no map {map_}; choose one from 0 to {len(maps) - 1}")
+    if label is not None and not net.classes:
+        raise OcclusionError(f"{net.name} has no classifier here, so no class {label}; leave the label out")
+    target = int(trace.logits.argmax()) if label is None and net.classes else label
+    if target is not None and not 0 <= target < net.classes:
+        raise OcclusionError(f"{net.name} has no class {target}; choose one from 0 to {net.classes - 1}")
     colour = x.new_tensor(fill)
-    if colour.shape not in ((), (3,)):
+    if colour.shape not in ((), (channels,)):
         given = list(colour.shape)
-        raise OcclusionError(f"a square is filled with one value or three, one a channel; given {given}")
+        raise OcclusionError(f"a square is filled with one value or {channels}, one a channel; given {given}")
 
     corners = tuple(range(0, n - size + 1, stride) for n in (height, width))
-    parts = covered(trace, corners, size, colour.expand(3)[:, None, None], incremental)
+    engine = _changes if isinstance(net, ConvNet) and layer == net.layers[-1] else _whole_passes
+    with tqdm(total=prod(map(len, corners)), unit=" places", disable=not progress) as bar:
+        found = engine(trace, corners, size, colour.expand(channels)[:, None, None], layer, map_, incremental, bar)
+    activity, probabilities = (each.view(*map(len, corners), *each.shape[1:]).cpu() for each in found)
+    answers = (probabilities[..., target], probabilities.argmax(-1)) if net.classes else (None, None)
+    return Occlusion(activity, *answers, map_, target, size, stride)
+
+
+def _changes(trace, corners, size, colour, _, map_, incremental, bar) -> tuple[Tensor, Tensor]:
+    """Return the activity [places] and the probabilities [places, classes], computing only what changes."""
+    net, last = trace.net, trace.net.spec.convs[-1]
+    parts = covered(trace, corners, size, colour, incremental)
 
     @torch.no_grad()
     def watch(part: Part) -> tuple[Tensor, Tensor]:
         maps = part.maps()
-        top = output(last, pooled(last, maps)[0]) if spec.classes else maps[:, :0]
+        top = output(last, pooled(last, maps)[0]) if net.classes else maps[:, :0]
         return maps[:, map_].sum((1, 2)), top.flatten(1)
 
     sheets: list[list[Part]] = [[]]  # about as many squares at a time as the fully connected layers answer together
@@ -130,27 +149,39 @@ def occlude(
             sheets.append([])
         sheets[-1].append(part)
     n, found = torch.get_num_threads() if net.device.type == "cpu" else 1, []
-    with threads(n) as pool, tqdm(total=prod(map(len, corners)), unit=" places", disable=not progress) as bar:
+    with threads(n) as pool:
         for sheet in sheets:
             seen = []
             for each in pool.map(watch, sheet):
                 seen.append(each)
                 bar.update(len(each[0]))
             activity, top = map(torch.cat, zip(*seen, strict=True))
-            answers = ()
-            if spec.classes:
-                for dense in spec.dense:
+            if net.classes:
+                for dense in net.spec.dense:
                     top = F.relu(_connected(net.get_submodule(dense.name), top))
-                probabilities = _connected(net.fc8, top).softmax(1)
-                answers = probabilities[:, target], probabilities.argmax(1)
-            found.append((activity, *answers))
+                top = _connected(net.fc8, top).softmax(1)
+            found.append((activity, top))
     # Parts come in the order of their size: sort their squares row by row.
     places = [(torch.tensor(part.rows)[:, None] << 32) + torch.tensor(part.columns) for part in parts]
     order = torch.cat([each.flatten() for each in places]).argsort()
-    activity, *answers = (
-        torch.cat(each)[order].view(*map(len, corners)).cpu() for each in zip(*found, strict=True)
-    )
-    return Occlusion(activity, *(answers or (None, None)), map_, target, size, stride)
+    activity, probabilities = (torch.cat(each)[order] for each in zip(*found, strict=True))
+    return activity, probabilities
+
+
+def _whole_passes(trace, corners, size, colour, layer, map_, _, bar) -> tuple[Tensor, Tensor]:
+    """Return the same of any network and layer by a forward pass for every place, `PASSES` at a time."""
+    net, places, found = trace.net, list(product(*corners)), []
+    for start in range(0, len(places), PASSES):
+        part = places[start : start + PASSES]
+        x = trace.x.repeat(len(part), 1, 1, 1)
+        for picture, (row, column) in zip(x, part, strict=True):
+            picture[:, row : row + size, column : column + size] = colour
+        seen = net.trace(x, keep=(layer,))
+        probabilities = seen.logits.softmax(1) if net.classes else x.new_empty(len(x), 0)
+        found.append((seen[layer].maps[:, map_].sum((1, 2)), probabilities))
+        bar.update(len(part))
+    activity, probabilities = map(torch.cat, zip(*found, strict=True))
+    return activity, probabilities
 
 
 def largest_drop(probability: Tensor, mask: Tensor, size: int, stride: int) -> Drop:

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, distributed
 from tqdm import tqdm
 
-from .architecture import Box, Field, Unit, receptive_field
+from .architecture import Box, Field, Unit
 from .batches import squares_of
 from .deconv import cut, deconv_units
 from .files import UnwritableError, ZfnetError, alone, check, is_there, notice, storing
@@ -113,11 +113,10 @@ def strongest(
         raise ZfnetError("only a data set with a fingerprint can be continued; leave the folder out, or pack it")
 
     candidates, left_out = {}, {}
-    for name in layers or [conv.name for conv in net.spec.convs]:
-        conv = net.spec.conv(name)
-        field = receptive_field(net.spec, name)
-        crops = Crops(np.array(dataset.windows), net.preparation, field) if variety else None
-        candidates[name] = Candidates(conv.maps, k, crops)
+    for name in layers or net.layers:
+        maps, *_ = net.shapes()[net.require(name)]
+        crops = Crops(np.array(dataset.windows), net.preparation, net.fields(name)[0]) if variety else None
+        candidates[name] = Candidates(maps, k, crops)
     rank, world = (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
     path = None
     if folder:
@@ -204,8 +203,8 @@ def _look(net: ConvNet, dataset, candidates: dict[str, Candidates], rows: Tensor
             return {}, left_out
         rows, squares = torch.tensor(list(read)), torch.cat(list(read.values()))
     x = net.prepare(squares).contiguous(memory_format=torch.channels_last)
-    last = [conv.name for conv in net.spec.convs if conv.name in candidates][-1]
-    trace = net.trace(x, upto=last)
+    last = [name for name in net.layers if name in candidates][-1]
+    trace = net.trace(x, upto=last, keep=candidates)
     return {name: of_layer.among(trace[name].maps, rows) for name, of_layer in candidates.items()}, left_out
 
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +27,7 @@ from .architecture import ArchSpec
 from .files import PROJECT, ZfnetError, alone, check, data_root, is_there, sha256, storing
 from .images import Preparation
 from .network import ConvNet
+from .probe import ProbedNet
 
 WEIGHTS, META = "weights.safetensors", "meta.json"
 FORMAT = 1
@@ -55,6 +56,8 @@ def save_network(
     Returns:
         The folder; one that cannot be written is a `ZfnetError`.
     """
+    if isinstance(net, ProbedNet):
+        raise ZfnetError(f"{net.name} is made by its own code; keep that, and the `state_dict()` of its module")
     folder, preparation = Path(folder), net.preparation
     lower = net.features().state_dict() if base else {}
     tensors = {"preparation.mean": preparation.mean, "preparation.scale": preparation.scale}
@@ -84,22 +87,30 @@ def save_network(
     return folder
 
 
-def load_network(source: str | Path | nn.Module) -> ConvNet:
+def load_network(
+    source: str | Path | nn.Module,
+    image_size: int = 224,
+    preparation: Preparation | None = None,
+    layers: Sequence[str] | None = None,
+) -> ConvNet | ProbedNet:
     """Load a network in evaluation mode.
 
     Args:
-        source: The name of shipped or fetched weights (`alexnet-imagenet`), the folder of saved ones, or a
-            sequential module such as torchvision's AlexNet or VGG.
+        source: The name of shipped or fetched weights (`alexnet-imagenet`), the folder of saved ones, or any module
+            that turns pictures into maps: a sequence is rebuilt, every other one probed, see `adapt`.
+        image_size, preparation, layers: Of a module, see `adapt`; stored weights bring their own.
 
     Returns:
-        The network, in float32 on the CPU.
+        The network: stored weights in float32 on the CPU, modules where they are, in float32 or float64.
 
     Raises:
         CheckpointError: Missing, damaged or foreign weights; the message names the repair.
-        ZfnetError: A module that cannot be taken apart.
+        ZfnetError: A module without maps, or one that fails on such pictures.
     """
+    if isinstance(source, ConvNet | ProbedNet):
+        return source
     if isinstance(source, nn.Module):
-        return source if isinstance(source, ConvNet) else adapt(source)
+        return adapt(source, None, image_size, preparation, layers)
     folder = _folder(source)
     meta, path, repair = read_meta(folder), folder / WEIGHTS, "fetch or save the weights again"
     if not path.exists():
@@ -179,7 +190,7 @@ def weights_hash() -> str:
 def fingerprint(net: ConvNet, facts: Any = None) -> str:
     """Return a hash of a network, its preparation, and whatever else (as JSON) a result that is kept depends on."""
     preparation = net.preparation
-    values = [net.spec.to_dict(), preparation.short_side, preparation.crop, facts]
+    values = [net.identity(), preparation.short_side, preparation.crop, facts]
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
     for tensor in (*net.state_dict().values(), preparation.mean, preparation.scale):
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())

@@ -1,0 +1,359 @@
+"""Any module is probed by the rule: against hooks and patched rectifiers, captum, and a way down by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from itertools import product
+
+import pytest
+import torch
+import torchvision.models
+from captum.attr import Deconvolution
+from oracles import close, picture
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zfnet_lib import Unit, deconv, deconv_units, load_network, occlude, project, strongest
+from zfnet_lib.architecture import Field
+from zfnet_lib.deconv import alone, strongest_unit
+from zfnet_lib.files import ZfnetError
+from zfnet_lib.probe import ProbedNet
+from zfnet_lib.weights import fingerprint, save_network
+
+
+class Rectified(torch.autograd.Function):
+    """A rectifier whose backward rectifies the signal."""
+
+    @staticmethod
+    def forward(ctx, x, low, high):
+        return x.clamp(low, high)
+
+    @staticmethod
+    def backward(ctx, signal):
+        return signal.clamp(min=0), None, None
+
+
+@contextmanager
+def rectifiers_replaced():
+    """Let torch's functional rectifiers, which its modules call, follow the rule: no function mode in sight."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(F, "relu", lambda x, inplace=False: Rectified.apply(x, 0, torch.inf))
+        patch.setattr(F, "hardtanh", lambda x, low=-1.0, high=1.0, inplace=False: Rectified.apply(x, low, high))
+        patch.setattr(F, "relu6", lambda x, inplace=False: Rectified.apply(x, 0, 6))
+        yield
+
+
+def by_hooks(module: nn.Module, x: Tensor, layer: str, unit: tuple[int, int, int], follows: bool) -> Tensor:
+    """Return the gradient of a unit's maps, times its activation, in a module with replaced rectifiers."""
+    seen = {}
+    hook = module.get_submodule(layer).register_forward_hook(lambda *given: seen.update(maps=given[2] * 1))
+    with rectifiers_replaced():
+        x = x.clone().requires_grad_()
+        module(x)
+        hook.remove()
+        value = (F.relu(seen["maps"]) if follows else seen["maps"])[(0, *unit)]
+        return value.detach() * torch.autograd.grad(value, x)[0]
+
+
+def made(name: str) -> nn.Module:
+    """Return a network of torchvision with random weights in float64, its BatchNorms not at rest."""
+    torch.manual_seed(0)
+    module = getattr(torchvision.models, name)().eval().double()
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.running_mean.normal_(0, 0.1)
+            part.weight.data.uniform_(0.5, 1.5)
+    return module
+
+
+NETWORKS = {  # a side in pixels, three layers, and which functions pass the exact gradient
+    "alexnet": (63, ("features.1", "features.8", "features.11"), ()),
+    "vgg16_bn": (32, ("features.2", "features.9", "features.22"), ()),
+    "resnet18": (33, ("bn1", "layer2.0.conv1", "layer4"), ()),
+    "resnet50": (33, ("relu", "layer2.1", "layer3.0.bn2"), ()),
+    "googlenet": (33, ("conv1", "inception3a.branch2", "inception4e"), ()),
+    "squeezenet1_1": (33, ("features.1", "features.4", "features.9"), ()),
+    "mobilenet_v2": (33, ("features.0", "features.3.conv.0", "features.8"), ()),
+    "densenet121": (33, ("features.norm0", "features.denseblock1", "features.denseblock2.denselayer3.conv1"), ()),
+    "shufflenet_v2_x1_0": (33, ("conv1", "stage2.0", "stage3"), ()),
+    "efficientnet_b0": (33, ("features.0", "features.2.0.block.0", "features.4"), ("product", "sigmoid", "silu")),
+    "convnext_tiny": (32, ("features.0", "features.1.1.block.0", "features.3"), ("gelu", "layer_norm")),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_torchvisions_networks_follow_the_rule(name):
+    side, layers, exact = NETWORKS[name]
+    module = made(name)
+    net = load_network(module, image_size=side, layers=layers)
+    assert isinstance(net, ProbedNet)
+    assert (net.layers, net.classes, net.exact) == (layers, 1000, exact)
+    x = picture(side, side, n=1).double() / 60
+    trace = net.trace(x)
+    assert close(trace.logits, module(x), 1e-12)
+    for layer in layers:
+        unit = strongest_unit(trace[layer].maps[0])
+        found, expected = deconv(trace, layer, unit), by_hooks(module, x, layer, unit, layer in net.rectified)
+        assert expected.any()
+        assert close(found, expected, 1e-10)
+    shown = deconv_units(net, x, [Unit(0, layer, *unit)] * 2)
+    box = shown.boxes[0].clipped(side, side)
+    inside = expected[0, :, box.top : box.bottom, box.left : box.right]
+    assert inside.norm() == pytest.approx(expected.norm().item(), rel=1e-12)
+    for projection in shown.projections:
+        assert projection.norm() == pytest.approx(expected.norm().item(), rel=1e-10)
+
+
+class Upto(nn.Module):
+    """A network up to a layer, as captum wants it."""
+
+    def __init__(self, module: nn.Module, layer: str):
+        super().__init__()
+        self.module, self.maps = module, None
+        module.get_submodule(layer).register_forward_hook(lambda *given: setattr(self, "maps", given[2]))
+
+    def forward(self, x):
+        self.module(x)
+        return self.maps.flatten(1)
+
+
+@pytest.mark.parametrize(("name", "layer"), [("squeezenet1_1", "features.7"), ("resnet18", "layer2")])
+@pytest.mark.filterwarnings("ignore:Setting backward hooks")
+def test_captum_agrees_where_every_rectifier_is_a_module(name, layer):
+    found, expected = ours_and_captums(name, layer)
+    assert close(found, expected, 1e-10)
+
+
+@pytest.mark.parametrize(("name", "layer"), [("googlenet", "inception4a"), ("mobilenet_v2", "features.6")])
+@pytest.mark.filterwarnings("ignore:Setting backward hooks")
+def test_captum_misses_rectifiers_that_are_functions_or_end_at_six(name, layer):
+    found, expected = ours_and_captums(name, layer)
+    assert (found - expected).norm() > 0.5 * found.norm()
+
+
+def ours_and_captums(name: str, layer: str) -> tuple[Tensor, Tensor]:
+    module = made(name)
+    for part in module.modules():
+        if hasattr(part, "inplace"):
+            part.inplace = False  # which captum cannot do with
+    net = load_network(module, image_size=65, layers=[layer])
+    x = picture(65, 65, n=1).double() / 60
+    trace = net.trace(x)
+    maps = trace[layer].maps[0]
+    unit = strongest_unit(maps)
+    target = (unit[0] * maps.shape[1] + unit[1]) * maps.shape[2] + unit[2]
+    return deconv(trace, layer, unit), maps[unit] * Deconvolution(Upto(module, layer)).attribute(x, target=target)
+
+
+class Devious(nn.Module):
+    """Rectifies in every way there is: as functions, methods, in place, one module again and again."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1)
+        self.third, self.rectifier = nn.Conv2d(6, 4, 3, stride=2), nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        x = self.first(x)
+        self.rectifier(x)  # in place: what it returns is not looked at
+        y = self.second(x)
+        y.relu_()
+        y = torch.clamp_min(self.second(y), 0.0)
+        y += F.leaky_relu(x, 0.1)
+        y = F.local_response_norm(y, 3, 0.1)
+        return self.rectifier(self.third(y))
+
+
+def test_rectifiers_of_every_form_against_a_way_down_by_hand():
+    torch.manual_seed(0)
+    module = Devious().double()
+    net = load_network(module, image_size=12)
+    assert net.layers == ("first", "second", "third", "rectifier")
+    x = picture(12, 12, n=2).double() / 60
+    trace = net.trace(x)
+    first = F.relu(module.first(x))
+    second = F.relu(module.second(F.relu(module.second(first))))
+    third = F.relu(module.third(F.local_response_norm(second + first, 3, 0.1)))
+    for layer, maps in (("first", first), ("second", second), ("third", third), ("rectifier", third)):
+        assert torch.equal(trace[layer].maps, maps)
+
+    def down(conv: nn.Conv2d, signal: Tensor, size) -> Tensor:
+        return torch.nn.grad.conv2d_input(size, conv.weight, signal, conv.stride, conv.padding)
+
+    signal = alone(third, strongest_unit(third[0]))
+    at_sum = down(module.third, F.relu(signal), second.shape)  # the normalisation is skipped
+    lower = down(module.second, F.relu(at_sum), second.shape)
+    at_first = down(module.second, F.relu(lower), first.shape) + F.relu(at_sum)  # leaky: rectified, too
+    expected = down(module.first, F.relu(at_first), x.shape)
+    assert close(project(trace, "third", signal), expected, 1e-12)
+
+
+class Small(nn.Module):
+    """A residual network with BatchNorm, a padded pool and a classifier, of one channel if asked for."""
+
+    def __init__(self, channels: int = 3):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(channels, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(inplace=True))
+        self.pool, self.block = nn.MaxPool2d(3, 2, 1), nn.Conv2d(8, 8, 3, padding=1)
+        self.top, self.head = nn.Conv2d(8, 5, 3, stride=2), nn.Linear(5, 4)
+
+    def forward(self, x):
+        x = self.pool(self.stem(x))
+        x = F.relu(x + self.block(x))
+        return self.head(F.relu(self.top(x)).mean((2, 3)))
+
+
+@pytest.fixture(name="net")
+def _net():
+    torch.manual_seed(0)
+    return load_network(Small(), image_size=32)
+
+
+def test_a_residual_networks_layers_shapes_and_fields(net):
+    assert net.layers == ("stem.0", "stem.1", "stem.2", "stem", "pool", "block", "top")
+    assert net.shapes()["pool"] == (8, 16, 16) and net.shapes(40, 32)["top"] == (5, 9, 7)
+    assert net.fields("stem") == (Field(3, 1, -1),) * 2
+    assert net.fields("pool") == (Field(5, 2, -2),) * 2
+    assert net.fields("top") == (Field(13, 4, -4),) * 2
+    assert net.fields("top", 8, 32) == (Field(8, 0, 0), Field(13, 4, -4))  # larger than the picture's rows
+
+
+def test_projections_are_linear_and_their_variants_differ(net):
+    trace = net.trace(picture(32, 32, n=2).float() / 60)
+    unit = strongest_unit(trace["top"].maps[0])
+    shown = deconv(trace, "top", unit)
+    signal = alone(trace["top"].maps, unit)
+    assert torch.equal(project(trace, "top", signal), shown)
+    assert close(project(trace, "top", 3 * signal), 3 * shown, 1e-5)
+    ways = [
+        {"rectify": "none"},
+        {"rectify": "mask"},
+        {"switches": "centre"},
+        {"switches": "random"},
+        {"sharing": "overwrite"},
+    ]
+    others = [project(trace, "top", signal, **way) for way in ways]
+    for one, other in product(others, others):
+        assert one is other or not torch.allclose(one, other)
+    assert torch.equal(others[3], project(trace, "top", signal, switches="random"))
+
+
+def test_occlusion_equals_a_literal_loop(net):
+    x = picture(32, 32, n=1).float()[0] / 60
+    for layer in ("top", "pool"):
+        seen = occlude(net, x, size=9, stride=7, fill=(0.5, -1.0, 0.0), layer=layer)
+        assert seen.map == net.trace(x[None])[layer].maps[0].amax((1, 2)).argmax()
+        for (i, top), (j, left) in product(enumerate(range(0, 24, 7)), enumerate(range(0, 24, 7))):
+            covered = x.clone()
+            covered[:, top : top + 9, left : left + 9] = torch.tensor([0.5, -1.0, 0.0])[:, None, None]
+            trace = net.trace(covered[None])
+            assert seen.activity[i, j] == pytest.approx(trace[layer].maps[0, seen.map].sum().item(), rel=1e-5)
+            assert seen.probability[i, j] == pytest.approx(trace.logits.softmax(1)[0, seen.target].item(), rel=1e-5)
+            assert seen.label[i, j] == trace.logits.argmax()
+
+
+def test_strongest_equals_a_literal_search_for_any_number_of_threads(net):
+    data = Pictures()
+    found = strongest(net, data, k=3, layers=["stem", "top"])
+    maps = {
+        layer: torch.cat([net.trace(net.prepare(p[None]))[layer].maps for p in data.pictures]) for layer in found
+    }
+    for layer, top in found.items():
+        score, image = maps[layer].amax((2, 3)).sort(dim=0, descending=True, stable=True)
+        assert torch.equal(top.image, image[:3].T)
+        assert close(top.score, score[:3].T, 1e-5)
+        place = maps[layer].flatten(2).argmax(2).gather(0, top.image.T).T
+        assert torch.equal(top.row * maps[layer].shape[3] + top.column, place)
+    before = torch.get_num_threads()
+    try:
+        for n in (1, 3):
+            torch.set_num_threads(n)
+            again = strongest(net, data, k=3, layers=["stem", "top"])
+            assert all(torch.equal(again[layer].score, found[layer].score) for layer in found)
+    finally:
+        torch.set_num_threads(before)
+
+
+class Pictures:
+    """Twenty pictures of noise."""
+
+    def __init__(self):
+        self.pictures = torch.randint(0, 256, (20, 3, 40, 40), generator=torch.Generator().manual_seed(1)).to(
+            torch.uint8
+        )
+
+    def __len__(self):
+        return len(self.pictures)
+
+    def __getitem__(self, i):
+        return self.pictures[i], 0
+
+
+def test_one_channel_is_seen_as_grey():
+    torch.manual_seed(0)
+    net = load_network(Small(channels=1), image_size=32)
+    grey = torch.randint(0, 256, (1, 1, 32, 32), dtype=torch.uint8).expand(-1, 3, -1, -1)
+    x = net.prepare(grey)
+    assert torch.equal(x, grey[:, :1] / 255)
+    assert torch.equal(net.preparation.visible(x), grey)
+    assert deconv(net.trace(x), "top", (0, 1, 1)).shape == (1, 1, 32, 32)
+    assert occlude(net, x, size=16, stride=16).activity.shape == (2, 2)
+
+
+def test_the_module_stays_as_it_is_and_the_fingerprint_says_what_it_is():
+    torch.manual_seed(0)
+    module = Small().train()
+    net, other = load_network(module, image_size=32), load_network(Small(), image_size=32)
+    assert module.training and all(value.requires_grad for value in module.parameters())
+    assert not module.stem._forward_hooks
+    assert fingerprint(net) == fingerprint(load_network(module, image_size=32)) != fingerprint(other)
+    part = net.features("block", side=24)
+    assert (part.layers[-1], part.classes, part.preparation.crop) == ("block", 0, 24)
+    assert fingerprint(part) != fingerprint(net)
+    with pytest.raises(ZfnetError, match="made by its own code"):
+        save_network(net, "never", {})
+
+
+class Tokens(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.TransformerEncoderLayer(48, 2, batch_first=True)
+
+    def forward(self, x):
+        return self.encoder(x.flatten(2))
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(32, 4, batch_first=True)
+
+    def forward(self, x):
+        return self.rnn(x.mean(1))[0]
+
+
+def small(layers=None) -> ProbedNet:
+    return load_network(Small(), image_size=32, layers=layers)
+
+
+PICTURE = torch.zeros(1, 3, 32, 32)
+TOO_SMALL = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(9, 2))
+REFUSED: dict[str, tuple[Callable, str]] = {
+    "transformer": (lambda: load_network(Tokens(), image_size=32), "tokens fails on pictures .*"),
+    "recurrent": (lambda: load_network(Recurrent(), image_size=32), "no layer of recurrent gives maps .*"),
+    "no maps": (lambda: load_network(nn.Linear(2, 2), image_size=2), "no layer of linear gives maps .*"),
+    "size": (lambda: load_network(TOO_SMALL, image_size=9), r"sequential fails .*; give an `image_size` that .*"),
+    "training": (lambda: small().train().trace(PICTURE), r"small is in training mode, .*`net.eval\(\)` first"),
+    "layer": (lambda: small().trace(PICTURE)["conv9"], "small has no layer 'conv9' with maps; its layers are .*"),
+    "module": (lambda: small(["conv9"]), "small has no module 'conv9'; its modules are stem, .*"),
+    "flat": (lambda: small(["head"]), r"head of small gives \[2, 4\], no maps .*; leave it out"),
+    "pictures": (lambda: small().trace(PICTURE[:, :1]), r"small takes prepared pictures, .*\[n, 3, h, w\]; .*"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refusals_name_the_layer_and_the_remedy(case):
+    call, sentence = REFUSED[case]
+    with pytest.raises(ZfnetError, match=f"^{sentence}$"):
+        call()

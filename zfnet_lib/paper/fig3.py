@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..architecture import ARCHITECTURES, STEMS, TABLE_2, ZFNET, ArchSpec, Shape, architecture, receptive_fields
+from ..architecture import ARCHITECTURES, STEMS, TABLE_2, ZFNET, ArchSpec, Shape, architecture, receptive_field
 from ..weights import load_network
 from .numbers import contents
 from .plots import BLUE, GREEN, GREY, PALE, SKY, VERMILION, WIDTH, Figure, Sheet, tint
@@ -15,7 +15,7 @@ def measure(name: str = "zfnet") -> tuple[ArchSpec, Table]:
     """Return an architecture, by its name or that of weights, and its sizes beside those that the paper has."""
     spec = architecture(name) if name in ARCHITECTURES else load_network(name).spec
     printed, recalled = _of_the_paper() if spec == ZFNET else ({}, {})
-    parameters, macs, fields = spec.parameters(), spec.macs(), receptive_fields(spec)
+    parameters, macs = spec.parameters(), spec.macs()
 
     def size(count: int, rows: int, columns: int) -> str:
         return str(count) if rows == columns == 1 else f"{count}×{rows}×{columns}"
@@ -24,8 +24,9 @@ def measure(name: str = "zfnet") -> tuple[ArchSpec, Table]:
     for place, shape in spec.shapes().items():
         sizes = {"ours": shape, "printed": printed.get(place), "recalled": recalled.get(place)}
         row = {"layer": place} | {key: size(*shape) for key, shape in sizes.items() if shape}
-        if place in fields:
-            row |= {"field": fields[place].size, "stride": fields[place].stride}
+        if place in spec.steps():
+            field = receptive_field(spec, place)
+            row |= {"field": field.size, "stride": field.stride}
         rows.append(row | {"parameters": parameters.get(place), "macs": macs.get(place)})
     rows.append({"layer": "**all**", "parameters": sum(parameters.values()), "macs": sum(macs.values())})
     keys = ("layer", "ours", "printed", "recalled", "field", "stride", "parameters")

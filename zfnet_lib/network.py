@@ -35,8 +35,8 @@ class _ContrastNorm(torch.autograd.Function):
         ctx.constants = size, alpha, beta, k
         y = torch.empty_like(x)
         for part, out in zip(_parts(x), _parts(y), strict=True):
-            part = _wide(part)
-            out.copy_(_energy(part, *ctx.constants)[1].mul_(part))
+            part, _, scale = _energy(part, *ctx.constants)
+            out.copy_(scale.mul_(part))
         return y
 
     @staticmethod
@@ -46,9 +46,8 @@ class _ContrastNorm(torch.autograd.Function):
         size, alpha, beta, _ = ctx.constants
         result = torch.empty_like(x)
         for part, g, out in zip(_parts(x), _parts(grad), _parts(result), strict=True):
-            part = _wide(part)
-            energy, scale = _energy(part, *ctx.constants)
-            scaled = scale.mul_(_wide(g))
+            part, energy, scale = _energy(part, *ctx.constants)
+            scaled = scale.mul_(g.to(scale.dtype))
             across = _window_sum((scaled * part).div_(energy), size)
             out.copy_(scaled.addcmul_(across, part, value=-2 * (alpha / size) * beta))
         return result, None, None, None, None
@@ -59,18 +58,14 @@ def _parts(x: Tensor):
     return x.split(max(1, CACHED // max(1, x[:1].numel()))) if x.device.type == "cpu" else (x,)
 
 
-def _wide(x: Tensor) -> Tensor:
-    """Return x in float32 where it has fewer bits; mixed operations are slow on the CPU."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def _energy(x: Tensor, size: int, alpha: float, beta: float, k: float) -> tuple[Tensor, Tensor]:
-    """Return d and d^-beta; at 0.75 two roots are cheaper than a power."""
+def _energy(x: Tensor, size: int, alpha: float, beta: float, k: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return x, d and d^-beta, in float32 where x has fewer bits: mixed operations are slow on the CPU."""
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
     energy = _window_sum(x * x, size).mul_(alpha / size).add_(k)
     if beta != 0.75:
-        return energy, energy.pow(-beta)
-    root = energy.rsqrt()
-    return energy, root.sqrt().mul_(root)
+        return x, energy, energy.pow(-beta)
+    root = energy.rsqrt()  # two roots are cheaper than a power
+    return x, energy, root.sqrt().mul_(root)
 
 
 def _window_sum(x: Tensor, size: int) -> Tensor:
@@ -127,8 +122,13 @@ class ConvNet(nn.Module):
             if isinstance(layer, Dense):
                 self.add_module(name, Linear(fan_in, layer.units))
             else:
-                below = fan_in * layer.groups // layer.kernel**2
-                sizes = (below, layer.maps, layer.kernel, layer.stride, layer.padding)
+                sizes = (
+                    fan_in * layer.groups // layer.kernel**2,
+                    layer.maps,
+                    layer.kernel,
+                    layer.stride,
+                    layer.padding,
+                )
                 self.add_module(name, Conv2d(*sizes, groups=layer.groups))
         self.initialise(seed)
 
@@ -158,8 +158,8 @@ class ConvNet(nn.Module):
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return the logits [n, classes] of prepared pictures; the generator draws what dropout drops."""
         if not self.spec.classes:
-            known = f"{self.spec.name} has no classifier here"
-            raise ZfnetError(f"{known}; use `net.trace(x)` for its maps, or load a network that has one")
+            give = "use `net.trace(x)` for its maps, or load a network that has one"
+            raise ZfnetError(f"{self.spec.name} has no classifier here; {give}")
         self.check(x)
         x = self.convolved(x).flatten(1)
         for dense in self.spec.dense:
@@ -239,9 +239,7 @@ class ConvNet(nn.Module):
     def layers_upto(self, upto: str | None = None) -> tuple[Conv | Dense, ...]:
         """Return the layers from the picture up to one with rectified outputs, `conv1` to `fc7`."""
         layers = self.spec.convs + self.spec.dense
-        if upto is None:
-            return layers
-        last = self.spec[upto]
+        last = self.spec[upto] if upto else layers[-1]
         if last not in layers:
             raise SpecError(f"{upto} gives the logits: trace without `upto` and read `trace.logits`")
         return layers[: layers.index(last) + 1]

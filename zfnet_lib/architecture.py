@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import accumulate, islice, pairwise
+from itertools import islice, pairwise
 from math import prod, sqrt
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -232,12 +231,11 @@ class ArchSpec:
 
     def smallest(self) -> int:
         """Return the side in pixels of the smallest input on which every map has a position."""
-
-        def least(side: int) -> int:
-            steps = self.steps().values()
-            return min(accumulate(steps, lambda side, step: max(step.side(side), 0) if side else 0, initial=side))
-
-        return 1 + bisect_left(range(1, 10**12), 1, key=least)
+        side = 1
+        for step in reversed(self.steps().values()):  # with `ceil` all but a layer's first filter may reach over
+            over = step.stride - 1 if step.ceil and (side > 1 or isinstance(step, Pool)) else 0
+            side = max(1, (side - 1) * step.stride + step.kernel - 2 * step.padding - over)
+        return side
 
     def fan_in(self) -> dict[str, int]:
         """Return the inputs that one unit of each layer sums over."""

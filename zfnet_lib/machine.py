@@ -27,9 +27,9 @@ from .files import ZfnetError
 def threads(n: int, each: int | None = None) -> Iterator[ThreadPoolExecutor]:
     """Yield a pool of `n` threads; inside an operation each uses `each` cores, by default its share of torch's."""
     before = torch.get_num_threads()
-    each = each or max(1, before // n)
+    share = each or max(1, before // n)
     try:
-        with ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(each,)) as pool:
+        with ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(share,)) as pool:
             yield pool
     finally:
         torch.set_num_threads(before)

@@ -71,7 +71,7 @@ def test_every_kind_of_picture_becomes_red_green_and_blue(image, colour):
         Image.new("RGB", (0, 5)),
         "picture.png",
     ],
-    ids=str,
+    ids=lambda wrong: f"{type(wrong).__name__} {getattr(wrong, 'shape', '')}",
 )
 def test_what_is_no_picture_gets_one_sentence(wrong):
     with pytest.raises(PictureError, match=r"^a picture (tensor|array)? ?(is|has) [^\n]*; given .*$"):

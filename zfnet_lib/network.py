@@ -35,8 +35,8 @@ class _ContrastNorm(torch.autograd.Function):
         ctx.constants = size, alpha, beta, k
         y = torch.empty_like(x)
         for part, out in zip(_parts(x), _parts(y), strict=True):
-            part, _, scale = _energy(part, *ctx.constants)
-            out.copy_(scale.mul_(part))
+            part = _wide(part)
+            out.copy_(_energy(part, *ctx.constants)[1].mul_(part))
         return y
 
     @staticmethod
@@ -46,8 +46,9 @@ class _ContrastNorm(torch.autograd.Function):
         size, alpha, beta, _ = ctx.constants
         result = torch.empty_like(x)
         for part, g, out in zip(_parts(x), _parts(grad), _parts(result), strict=True):
-            part, energy, scale = _energy(part, *ctx.constants)
-            scaled = scale.mul_(g.to(scale.dtype))
+            part = _wide(part)
+            energy, scale = _energy(part, *ctx.constants)
+            scaled = scale.mul_(_wide(g))
             across = _window_sum((scaled * part).div_(energy), size)
             out.copy_(scaled.addcmul_(across, part, value=-2 * (alpha / size) * beta))
         return result, None, None, None, None
@@ -58,14 +59,18 @@ def _parts(x: Tensor):
     return x.split(max(1, CACHED // max(1, x[:1].numel()))) if x.device.type == "cpu" else (x,)
 
 
-def _energy(x: Tensor, size: int, alpha: float, beta: float, k: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return x, d and d^-beta, in float32 where x has fewer bits: mixed operations are slow on the CPU."""
-    x = x.to(torch.promote_types(x.dtype, torch.float32))
+def _wide(x: Tensor) -> Tensor:
+    """Return x in float32 where it has fewer bits; mixed operations are slow on the CPU."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _energy(x: Tensor, size: int, alpha: float, beta: float, k: float) -> tuple[Tensor, Tensor]:
+    """Return d and d^-beta; at 0.75 two roots are cheaper than a power."""
     energy = _window_sum(x * x, size).mul_(alpha / size).add_(k)
     if beta != 0.75:
-        return x, energy, energy.pow(-beta)
-    root = energy.rsqrt()  # two roots are cheaper than a power
-    return x, energy, root.sqrt().mul_(root)
+        return energy, energy.pow(-beta)
+    root = energy.rsqrt()
+    return energy, root.sqrt().mul_(root)
 
 
 def _window_sum(x: Tensor, size: int) -> Tensor:
@@ -122,13 +127,8 @@ class ConvNet(nn.Module):
             if isinstance(layer, Dense):
                 self.add_module(name, Linear(fan_in, layer.units))
             else:
-                sizes = (
-                    fan_in * layer.groups // layer.kernel**2,
-                    layer.maps,
-                    layer.kernel,
-                    layer.stride,
-                    layer.padding,
-                )
+                below = fan_in * layer.groups // layer.kernel**2
+                sizes = (below, layer.maps, layer.kernel, layer.stride, layer.padding)
                 self.add_module(name, Conv2d(*sizes, groups=layer.groups))
         self.initialise(seed)
 

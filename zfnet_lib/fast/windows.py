@@ -63,20 +63,11 @@ class Filters:
 
     def transposed_together(self, signals: list[Tensor]) -> list[Tensor]:
         """Do as `transposed` does with signals of several sizes, in one matrix product."""
-        kernel, stride, groups, results = self.conv.kernel, self.conv.stride, self.conv.groups, []
+        shapes = [(len(each), *each.shape[2:]) for each in signals]
         rows = torch.cat([each.permute(0, 2, 3, 1).flatten(0, 2) for each in signals])
-        products = rows.unflatten(1, (groups, -1)).transpose(0, 1) @ self._matrix
-        parts = products.split([len(each) * each[0, 0].numel() for each in signals], dim=1)
-        for signal, patches in zip(signals, parts, strict=True):  # add patches up where they overlap
-            height, width = (stride * (side - 1) + kernel for side in signal.shape[2:])
-            steps = torch.arange(max(height, width), device=signal.device)
-            down, across = (stride * steps[:side, None] + steps[:kernel] for side in signal.shape[2:])
-            places = (width * down[:, None, :, None] + across[None, :, None, :]).flatten()
-            patches = patches.reshape(groups, len(signal), len(places), -1).permute(1, 2, 0, 3).flatten(2)
-            result = patches.new_zeros(len(signal), height * width, patches.shape[2])
-            result.index_add_(1, places, patches)
-            results.append(result.unflatten(1, (height, width)).permute(0, 3, 1, 2))
-        return results
+        patches = rows.unflatten(1, (self.conv.groups, -1)).transpose(0, 1) @ self._matrix
+        parts = patches.split([prod(shape) for shape in shapes], dim=1)
+        return [self._laid_down(part, *shape) for part, shape in zip(parts, shapes, strict=True)]
 
     @cached_property
     def _weight(self) -> Tensor:
@@ -93,6 +84,17 @@ class Filters:
         more = -self.conv.kernel % self.conv.stride
         weight = F.pixel_unshuffle(F.pad(self.module.weight, (0, more, 0, more)), self.conv.stride)
         return weight.contiguous(memory_format=torch.channels_last)
+
+    def _laid_down(self, patches: Tensor, n: int, h: int, w: int) -> Tensor:
+        """Add up patches [groups, n * h * w, …] where they overlap."""
+        kernel, stride, groups = self.conv.kernel, self.conv.stride, self.conv.groups
+        rows, columns = (stride * (side - 1) + kernel for side in (h, w))
+        steps = torch.arange(max(rows, columns), device=patches.device)
+        down, across = (stride * steps[:side, None] + steps[:kernel] for side in (h, w))
+        places = (columns * down[:, None, :, None] + across[None, :, None, :]).flatten()
+        parts = patches.reshape(groups, n, len(places), -1).permute(1, 2, 0, 3).flatten(2)
+        result = parts.new_zeros(n, rows * columns, parts.shape[2]).index_add_(1, places, parts)
+        return result.unflatten(1, (rows, columns)).permute(0, 3, 1, 2)
 
 
 class Window(NamedTuple):
@@ -153,11 +155,11 @@ class Group:
         self.now: Tensor | None = None  # [units, maps, h, w]: maps upwards, signals downwards
         self.switches: dict[str, tuple[Tensor, torch.Size]] = {}  # and the size of the layer's maps
 
-    def padded(self, conv: Conv, maps: Tensor, sign: int = 1) -> Tensor:
-        """Add the zeros that a layer's filters read to maps, or take them away again."""
+    def padded(self, conv: Conv, sign: int = 1) -> Tensor:
+        """Add the zeros that a layer's filters read, or take them away again."""
         row, column = (axis[conv.name] for axis in self.windows[0])
         margins = [sign * n for n in (column.before, column.after, row.before, row.after)]
-        return F.pad(maps, margins) if any(margins) else maps
+        return F.pad(self.now, margins) if any(margins) else self.now
 
     def cut(self, x: Tensor) -> None:
         """Begin with what the lowest filters read for each unit in pictures [n, 3, H, W]."""
@@ -196,6 +198,11 @@ class Group:
             flat = values.new_zeros(len(values), size.numel(), conv.maps).scatter_add_(1, places, values)
             self.now = flat.unflatten(1, size).permute(0, 3, 1, 2)
         return self.now.relu_()
+
+    def down(self, conv: Conv, filtered: Tensor) -> None:
+        """Keep what a layer's transposed filters give at the positions that exist."""
+        self.now = filtered
+        self.now = self.padded(conv, sign=-1)
 
 
 @torch.no_grad()
@@ -248,10 +255,10 @@ def _project(
         else:
             group.cut(seen)
             for conv in windows.lower:
-                group.up(conv, filters[conv.name].forwards(group.padded(conv, group.now)))
+                group.up(conv, filters[conv.name].forwards(group.padded(conv)))
     if not isinstance(seen, Trace):
         for conv in windows.upper:
-            filtered = filters[conv.name].forwards_together([group.padded(conv, group.now) for group in groups])
+            filtered = filters[conv.name].forwards_together([group.padded(conv) for group in groups])
             for group, maps in zip(groups, filtered, strict=True):
                 group.up(conv, maps)
     for group in groups:  # all activations but the units' own are set to 0 (section 2.1)
@@ -261,9 +268,9 @@ def _project(
     for conv in reversed(windows.upper):
         signals = filters[conv.name].transposed_together([group.rectified(conv) for group in groups])
         for group, signal in zip(groups, signals, strict=True):
-            group.now = group.padded(conv, signal, -1)
+            group.down(conv, signal)
     for group in groups:
         for conv in reversed(windows.lower):
-            group.now = group.padded(conv, filters[conv.name].transposed(group.rectified(conv)), -1)
+            group.down(conv, filters[conv.name].transposed(group.rectified(conv)))
     pixels = (each for group in groups for each in windows.framed(group.now, group.units[0]))
     return dict(zip((i for part in parts for i in part), pixels, strict=True))

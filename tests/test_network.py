@@ -120,6 +120,7 @@ def test_generated_networks_compute_what_torchs_own_layers_compute(case):
     expected = dict(layers_by_autograd(case.net, case.x))
     for layer, stage in trace.stages.items():
         assert close(stage.maps, expected[layer], 1e-12)
+    assert close(case.net.convolved(case.x), stage.output, 1e-12)  # what the classifier sees, without a trace
     assert trace.logits is None
 
 

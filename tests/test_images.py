@@ -23,7 +23,6 @@ from zfnet_lib.images import (
     PictureError,
     Preparation,
     as_picture,
-    centre_square,
     middle,
     read_picture,
     resize_short_side,
@@ -65,24 +64,17 @@ def test_every_kind_of_picture_becomes_red_green_and_blue(image, colour):
     [
         torch.zeros(3, 4, 5),
         torch.zeros(1, 4, 5, dtype=torch.uint8),
-        torch.zeros(4, 5, dtype=torch.uint8),
+        torch.zeros(3, 0, 5, dtype=torch.uint8),
         np.zeros((4, 5)),
         np.zeros((4, 5, 2), dtype=np.uint8),
-        np.zeros(4, dtype=np.uint8),
-        torch.zeros(3, 0, 5, dtype=torch.uint8),
         np.zeros((4, 0, 3), dtype=np.uint8),
+        Image.new("RGB", (0, 5)),
+        "picture.png",
     ],
-    ids=lambda wrong: f"{wrong.dtype} {list(wrong.shape)}",
+    ids=lambda wrong: f"{type(wrong).__name__} {getattr(wrong, 'shape', '')}",
 )
-def test_other_forms_are_refused_with_what_is_allowed(wrong):
-    with pytest.raises(PictureError, match=r"^a picture .* is uint8 .*; given .*$"):
-        as_picture(wrong)
-
-
-@pytest.mark.parametrize("wrong", [Image.new("RGB", (0, 5)), Image.new("F", (5, 0)), "picture.png", 7])
 def test_what_is_no_picture_gets_one_sentence(wrong):
-    sentence = r"^a picture (is a PIL picture, an .*|has at least one pixel); given \w+$"
-    with pytest.raises(PictureError, match=sentence):
+    with pytest.raises(PictureError, match=r"^a picture (tensor|array)? ?(is|has) [^\n]*; given .*$"):
         plain()([wrong])
     with pytest.raises(PictureError, match=r"^there are no pictures to prepare; give at least one$"):
         plain()([])
@@ -95,15 +87,6 @@ def test_a_mean_is_subtracted_where_it_belongs(mean):
     expected = (picture[:, 1:3, 2:4].float() - mean.expand(3, 4, 4)[:, 1:3, 1:3]) / 4
     assert torch.equal(preparation(picture), expected[None])
     assert torch.equal(preparation.visible(expected[None]), picture[None, :, 1:3, 2:4])
-
-
-@pytest.mark.parametrize(("width", "height"), [(30, 20), (20, 30), (400, 300), (3, 5)])
-def test_pictures_of_any_size_keep_their_colour_and_get_the_crop(width, height):
-    x = plain(8, 2, short_side=18, crop=16)(Image.new("RGB", (width, height), RED))
-    assert x.shape == (1, 3, 16, 16)
-    assert x.dtype == torch.float32
-    assert torch.equal(x[0].amax(dim=(1, 2)), torch.tensor([121.0, 1.0, 6.0]))
-    assert torch.equal(x[0].amin(dim=(1, 2)), torch.tensor([121.0, 1.0, 6.0]))
 
 
 def test_lists_batches_and_single_pictures_are_prepared_alike():
@@ -139,14 +122,6 @@ def test_resizing_gives_torchvisions_bytes(height, width, side, before, seed):
     assert resize_short_side(pictures, min(height, width)) is pictures
 
 
-@given(st.integers(1, 9), st.integers(0, 6), st.integers(0, 6))
-def test_the_centre_square_leaves_equal_margins(side, more_rows, more_columns):
-    picture = torch.arange((side + more_rows) * (side + more_columns)).view(1, side + more_rows, -1)
-    square = centre_square(picture, side)
-    assert square.shape == (1, side, side)
-    assert square[0, 0, 0] == (more_rows // 2) * (side + more_columns) + more_columns // 2
-
-
 def test_the_ten_views_are_corners_centre_and_mirrors():
     x = torch.arange(2 * 3 * 5 * 6).view(2, 3, 5, 6)
     views = ten_views(x, 3)
@@ -155,9 +130,6 @@ def test_the_ten_views_are_corners_centre_and_mirrors():
             for column in range(3):
                 assert torch.equal(views[n, ..., row, column], x[..., top + row, left + column])
                 assert torch.equal(views[n + 5, ..., row, 2 - column], x[..., top + row, left + column])
-
-
-def test_a_view_larger_than_the_picture_is_refused():
     with pytest.raises(PictureError, match=r"^a view of 6 pixels does not fit into 5x9; resize the picture first$"):
         ten_views(torch.zeros(1, 3, 5, 9), 6)
 

@@ -10,14 +10,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from oracles import close, cut_from_wide, deconv_by_autograd, lively, picture
-from strategies import along, cases, specs
+from strategies import cases
 
 from zfnet_lib.architecture import KRIZHEVSKY, MINI, ArchSpec, Conv, Pool, Unit, receptive_field
 from zfnet_lib.deconv import deconv, deconv_units
-from zfnet_lib.fast.windows import Windows
 from zfnet_lib.files import ZfnetError
 
-slow = settings(max_examples=40, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+slow = settings(max_examples=25, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 
 
 # ---- against the literal method and autograd ----------------------------------------------------------------
@@ -95,14 +94,13 @@ NARROW = KRIZHEVSKY.scaled(1 / 24)
         pytest.param(NARROW, 100, 99, id="padding, groups, normalisation before the pool"),
     ],
 )
-def test_every_place_of_every_layer_equals_the_literal_method(spec, height, width):
+def test_places_at_and_near_all_borders_of_every_layer_equal_the_literal_method(spec, height, width):
     net = lively(spec.features())
     x = picture(height, width)
     trace = net.trace(x)
     for layer, stage in trace.stages.items():
-        places = list(product(*map(range, stage.maps.shape[2:])))
-        some = [place for place in places if len(places) < 50 or sum(place) % 5 == 0]
-        assert wrong(net, x, [strongest_at(trace, layer, *place) for place in some]) == []
+        near = [sorted({0, 1, n // 2, n - 2, n - 1} & set(range(n))) for n in stage.maps.shape[2:]]
+        assert wrong(net, x, [strongest_at(trace, layer, *place) for place in product(*near)]) == []
 
 
 # ---- ties ---------------------------------------------------------------------------------------------------
@@ -142,28 +140,6 @@ def test_flat_areas_tie_and_windows_choose_the_switches_of_the_whole_picture(spe
         places = list(product(*map(range, stage.maps.shape[2:])))[:: max(1, stage.maps[0, 0].numel() // 16)]
         units = [strongest_at(trace, layer, *place, image % 2) for image, place in enumerate(places)]
         assert wrong(net, x, units) == [], layer
-
-
-# ---- what a unit reads, and batches -------------------------------------------------------------------------
-
-
-@slow
-@given(specs(), st.data())
-def test_windows_hold_exactly_the_positions_that_are_touched_one_by_one(spec, data):
-    layer = data.draw(st.sampled_from(spec.convs)).name
-    height, width = (spec.smallest() + data.draw(st.integers(0, 9)) for _ in range(2))
-    shapes, windows = spec.shapes(height, width), Windows(spec, layer, height, width)
-    unit = Unit(0, layer, 0, *(data.draw(along(n)) for n in shapes[layer][1:]))
-    steps = spec.steps(layer)
-    for axis, found in enumerate((windows.of(unit).rows, windows.of(unit).columns), start=1):
-        read = {unit[axis + 2]}
-        for name, source in zip(reversed(steps), [*reversed(steps), "input"][1:], strict=True):
-            step = steps[name]
-            touched = {n * step.stride - step.padding + k for n in read for k in range(step.kernel)}
-            read = touched & set(range(shapes[source][axis]))
-            start, size, before, after = found[name]
-            assert (start, start + size) == (min(read), max(read) + 1)
-            assert (start - before, start + size + after) == (min(touched), max(touched) + 1)
 
 
 def test_pictures_that_are_not_finite_are_refused_where_a_unit_sees_them():

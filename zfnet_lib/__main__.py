@@ -72,10 +72,10 @@ def list_all() -> None:
     """Architectures, data sets, weights and notebooks."""
     from .architecture import ARCHITECTURES
     from .datasets import DATASETS
+    from .datasets.pretrained import FETCHERS
     from .paper.trainings import queue, report
     from .runner import notebook_names
     from .training import TINY
-    from .weights import FETCHERS
 
     print("Architectures (parameters at 1000 classes, MINI at 16)")
     for name, spec in ARCHITECTURES.items():
@@ -108,7 +108,7 @@ def doctor() -> None:
 def fetch(name: str, source: Path | None) -> None:
     """Bring weights or a data set."""
     from .datasets import DATASETS, fetch_dataset
-    from .weights import FETCHERS, fetch_weights
+    from .datasets.pretrained import FETCHERS, fetch_weights
 
     if name not in (*FETCHERS, *DATASETS):
         known = ", ".join([*FETCHERS, *DATASETS])

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import accumulate, islice
+from itertools import islice, pairwise
 from math import prod, sqrt
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -137,16 +136,13 @@ class ArchSpec:
                 raise SpecError(f"{self.name} has two layers called {name!r}; give each a name of its own")
             parts += [(name, part) for part in (layer, *(vars(layer).get(key) for key in ("pool", "norm"))) if part]
         for owner, part in parts:
-            for name, value in vars(part).items():
-                if name not in LIMITS:
-                    continue
-                kind, least, most = LIMITS[name]
+            for name in [name for name in vars(part) if name in LIMITS]:
+                value, (kind, least, most) = vars(part)[name], LIMITS[name]
                 if not isinstance(value, kind) or not least <= value <= most:
                     number = "whole number" if kind is Integral else "number"
                     raise SpecError(f"{name} of {owner} is {value!r}; give a {number} from {least:g} to {most:g}")
             if isinstance(part, Pool) and part.stride > part.size:
-                give = f"give a stride up to {part.size}, not {part.stride}"
-                raise SpecError(f"the pool of {owner} leaves gaps: {give}")
+                raise SpecError(f"the pool of {owner} leaves gaps; give a stride of at most {part.size}")
             if isinstance(part, Norm) and part.size % 2 == 0:
                 raise SpecError(f"the normalisation of {owner} sums over {part.size} maps; give an odd number")
 
@@ -173,24 +169,19 @@ class ArchSpec:
         """Return the network without some layers; their neighbours are joined (Table 2, "Removed")."""
         if "fc8" in [self[removed].name for removed in names]:
             raise SpecError("the softmax layer fc8 stays; `features()` gives a network without a classifier")
-        return replace(
-            self,
-            name=name or "-".join([self.name, "without", *names]),
-            convs=tuple(layer for layer in self.convs if layer.name not in names),
-            dense=tuple(layer for layer in self.dense if layer.name not in names),
-        )
+        convs = tuple(layer for layer in self.convs if layer.name not in names)
+        dense = tuple(layer for layer in self.dense if layer.name not in names)
+        return replace(self, name=name or "-".join([self.name, "without", *names]), convs=convs, dense=dense)
 
     def resized(self, name: str | None = None, **widths: int) -> ArchSpec:
         """Return the network with other numbers of maps or units (Table 2, "Adjust"): `resized(fc6=2048)`."""
         for layer, width in widths.items():
             if self[layer].name == "fc8" or width < 1:
                 raise SpecError(f"{layer}={width}: layers 1 to 7 take a positive width; `classes` sets fc8's")
-        return replace(
-            self,
-            name=name or "-".join([self.name, *(f"{layer}-{width}" for layer, width in widths.items())]),
-            convs=tuple(replace(c, maps=widths.get(c.name, c.maps)) for c in self.convs),
-            dense=tuple(replace(d, units=widths.get(d.name, d.units)) for d in self.dense),
-        )
+        name = name or "-".join([self.name, *(f"{layer}-{width}" for layer, width in widths.items())])
+        convs = tuple(replace(c, maps=widths.get(c.name, c.maps)) for c in self.convs)
+        dense = tuple(replace(d, units=widths.get(d.name, d.units)) for d in self.dense)
+        return replace(self, name=name, convs=convs, dense=dense)
 
     def scaled(self, factor: float, image_size: int | None = None, name: str | None = None) -> ArchSpec:
         """Return the network with `factor` times as many maps and units, at another input size if given.
@@ -203,18 +194,14 @@ class ArchSpec:
         widths |= {d.name: max(round(d.units * factor), 1) for d in self.dense}
         narrow = self.resized(name or f"{self.name}-x{factor:g}", **widths)
         narrow = replace(narrow, image_size=self.image_size if image_size is None else image_size)
-        before, after = self.fan_in(), narrow.fan_in()
-        growth = {layer: sqrt(max(1.0, n / after[layer])) for layer, n in before.items()}
-        odds = {d.name: min(factor, 1) * d.dropout / (1 - d.dropout) for d in self.dense}
-        return replace(
-            narrow,
-            convs=tuple(replace(c, std=c.std * growth[c.name]) for c in narrow.convs),
-            dense=tuple(
-                replace(d, std=d.std * growth[d.name], dropout=odds[d.name] / (1 + odds[d.name]))
-                for d in narrow.dense
-            ),
-            softmax_std=self.softmax_std * growth.get("fc8", 1.0),
-        )
+        after, dense = narrow.fan_in(), []
+        growth = {layer: sqrt(max(1.0, n / after[layer])) for layer, n in self.fan_in().items()}
+        convs = tuple(replace(c, std=c.std * growth[c.name]) for c in narrow.convs)
+        for layer in narrow.dense:
+            odds = min(factor, 1) * layer.dropout / (1 - layer.dropout)
+            dense.append(replace(layer, std=layer.std * growth[layer.name], dropout=odds / (1 + odds)))
+        std = self.softmax_std * growth.get("fc8", 1.0)
+        return replace(narrow, convs=convs, dense=tuple(dense), softmax_std=std)
 
     def features(self, upto: str = "") -> ArchSpec:
         """Return the convolutional part alone, up to one of its layers; it runs at any input size."""
@@ -223,48 +210,45 @@ class ArchSpec:
 
     def steps(self, upto: str | None = None) -> dict[str, Conv | Pool]:
         """Return every filter and pool from the picture up to a layer or pool, by default to the last."""
-        pairs = [pair for conv in self.convs for pair in ((conv.name, conv), (conv.pool_name, conv.pool))]
-        steps = {name: step for name, step in pairs if step}
-        if upto is None:
-            return steps
-        if upto not in steps:
+        steps = {}
+        for conv in self.convs:
+            steps |= {conv.name: conv} | ({conv.pool_name: conv.pool} if conv.pool else {})
+        if upto not in (None, *steps):
             raise SpecError(f"{self.name} has no maps {upto!r}; choose one of {', '.join(steps)}")
-        return dict(islice(steps.items(), list(steps).index(upto) + 1))
+        return steps if upto is None else dict(islice(steps.items(), list(steps).index(upto) + 1))
 
     def shapes(self, height: int | None = None, width: int | None = None) -> dict[str, Shape]:
         """Return (maps, rows, columns) of `input` and every layer and pool, from the picture upwards (Fig. 3)."""
         rows = self.image_size if height is None else height
         columns = rows if width is None else width
-        maps, given, shapes = 3, f"{rows}x{columns}", {"input": (3, rows, columns)}
+        maps, given, shapes = 3, f"an input of {rows}x{columns} pixels", {"input": (3, rows, columns)}
         for name, step in self.steps().items():
             maps, rows, columns = getattr(step, "maps", maps), step.side(rows), step.side(columns)
             shapes[name] = (maps, rows, columns)
             if min(rows, columns) < 1:
-                needs = f"{self.name}; it needs {self.smallest()}"
-                raise SpecError(f"an input of {given} pixels is too small for {needs}")
+                raise SpecError(f"{given} is too small for {self.name}; it needs {self.smallest()}")
         return shapes | {dense.name: (dense.units, 1, 1) for dense in self.layers[len(self.convs) :]}
 
     def smallest(self) -> int:
         """Return the side in pixels of the smallest input on which every map has a position."""
-
-        def least(side: int) -> int:
-            steps = self.steps().values()
-            return min(accumulate(steps, lambda side, step: max(step.side(side), 0) if side else 0, initial=side))
-
-        return 1 + bisect_left(range(1, 10**12), 1, key=least)
+        side = 1
+        for step in reversed(self.steps().values()):  # with `ceil` all but a layer's first filter may reach over
+            over = step.stride - 1 if step.ceil and (side > 1 or isinstance(step, Pool)) else 0
+            side = max(1, (side - 1) * step.stride + step.kernel - 2 * step.padding - over)
+        return side
 
     def fan_in(self) -> dict[str, int]:
         """Return the inputs that one unit of each layer sums over."""
-        shapes, fan_in = self.shapes(), {}
-        below = shapes["input"]
-        for conv in self.convs:
-            if below[0] % conv.groups or conv.maps % conv.groups:
-                split = f"{below[0]} to {conv.maps} maps cannot be split into {conv.groups} groups"
-                raise SpecError(f"{conv.name} of {self.name}: {split}")
-            fan_in[conv.name] = below[0] // conv.groups * conv.kernel**2
-            below = shapes[conv.pool_name if conv.pool else conv.name]
-        for dense in self.layers[len(self.convs) :]:
-            fan_in[dense.name], below = prod(below), shapes[dense.name]
+        shapes, layers, fan_in = self.shapes(), {layer.name: layer for layer in self.layers}, {}
+        for (_, below), (name, _) in pairwise(shapes.items()):
+            match layers.get(name):  # none for a pool
+                case Dense():
+                    fan_in[name] = prod(below)
+                case Conv(maps=maps, groups=groups, kernel=kernel):
+                    if below[0] % groups or maps % groups:
+                        split = f"{below[0]} to {maps} maps cannot be split into {groups} groups"
+                        raise SpecError(f"{name} of {self.name}: {split}")
+                    fan_in[name] = below[0] // groups * kernel**2
         return fan_in
 
     def parameters(self) -> dict[str, int]:
@@ -287,9 +271,8 @@ class ArchSpec:
         try:
             convs = []
             for conv in values["convs"]:
-                parts = {"pool": Pool, "norm": Norm}
-                made = {name: None if conv[name] is None else kind(**conv[name]) for name, kind in parts.items()}
-                convs.append(Conv(**conv | made))
+                pool, norm = (conv[part] and kind(**conv[part]) for part, kind in (("pool", Pool), ("norm", Norm)))
+                convs.append(Conv(**conv | {"pool": pool, "norm": norm}))
             dense = tuple(Dense(**each) for each in values["dense"])
             spec = cls(**values | {"convs": tuple(convs), "dense": dense})
             spec.fan_in()
@@ -326,7 +309,6 @@ NARROW = 1 / 8  # width of the smoke profile's networks, as a share of the paper
 MINI = replace(ZFNET, classes=16).scaled(NARROW, image_size=64, name="mini")
 """`ZFNET`, narrow, at 64 pixels: for tests and the smoke profile."""
 
-
 _wide = {"conv3": 512, "conv4": 1024, "conv5": 512}
 _rows = (
     KRIZHEVSKY,
@@ -346,10 +328,8 @@ TABLE_2 = {spec.name: spec for spec in _rows}
 """Every row of Table 2, in its order, under the names that `zfnet train` takes."""
 
 STEMS = {
-    f"{spec.name}-{k}x{k}": replace(
-        spec, name=f"{spec.name}-{k}x{k}", convs=(replace(spec.convs[0], kernel=k), *spec.convs[1:])
-    )
-    for spec, k in ((ZFNET, 11), (KRIZHEVSKY, 7))
+    name: replace(spec, name=name, convs=(replace(spec.convs[0], kernel=kernel), *spec.convs[1:]))
+    for name, spec, kernel in (("zfnet-11x11", ZFNET, 11), ("krizhevsky-7x7", KRIZHEVSKY, 7))
 }
 """The crossed stems: each differs from its base in the filter size of layer 1 alone."""
 
@@ -362,9 +342,6 @@ def architecture(name: str) -> ArchSpec:
     if name not in ARCHITECTURES:
         raise SpecError(f"there is no architecture {name!r}; known are {', '.join(ARCHITECTURES)}")
     return ARCHITECTURES[name]
-
-
-# What a unit sees.
 
 
 class Unit(NamedTuple):
@@ -417,16 +394,10 @@ class Field(NamedTuple):
 
 def receptive_field(spec: ArchSpec, layer: str) -> Field:
     """Return the receptive field of the units of a layer, or of a pool, along one axis (Fig. 3)."""
-    first, end, stride = 0, 1, 1
-    for step in reversed(spec.steps(layer).values()):
+    first, end, steps = 0, 1, spec.steps(layer).values()
+    for step in reversed(steps):
         first, end = step.reads(first, end)
-        stride *= step.stride
-    return Field(end - first, stride, first)
-
-
-def receptive_fields(spec: ArchSpec) -> dict[str, Field]:
-    """Return the receptive field of every layer with maps and of every pool, from the picture upwards."""
-    return {name: receptive_field(spec, name) for name in spec.steps()}
+    return Field(end - first, prod(step.stride for step in steps), first)
 
 
 class Span(NamedTuple):

@@ -91,8 +91,8 @@ class Batch:
         side, mean = self.crops.shape[-1], preparation.mean.to(device)
         if mean.shape[-1] > 1:
             both = torch.stack([mean, mean.flip(-1)]).unfold(2, side, 1).unfold(3, side, 1)
-            mirrored, top, left = (self.views.mirrored.long(), self.views.top, self.views.left)
-            mean = both[mirrored.to(device), :, top.to(device), left.to(device)]
+            _, top, left, mirrored = (values.to(device) for values in self.views)
+            mean = both[mirrored.long(), :, top, left]
         x = (self.crops.to(device) - mean).div_(preparation.scale.to(device))
         return x.to(dtype, memory_format=torch.channels_last)
 

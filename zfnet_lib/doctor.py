@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 from .architecture import MINI
 from .browser.atlas import MANIFEST, read_manifest
 from .datasets import DATASETS, dataset_entry, dataset_folder, open_pack, whole_pack
+from .datasets.pretrained import FETCHERS
 from .files import PACKAGE, PROJECT, ZfnetError, check, data_root, is_left, results_root, sha256
 from .machine import has_bf16, own_device
 from .paper.records import device_name
@@ -26,7 +27,7 @@ from .paper.table3_4_6 import SOURCES
 from .paper.table5 import TRIED
 from .paper.trainings import RETRAINED, SHIPPED, queue, state
 from .training import recipe_named
-from .weights import FETCHERS, CheckpointError, load_network, weights_folders
+from .weights import CheckpointError, load_network, weights_folders
 
 Line = tuple[str, str]
 """A thing, and what is to be said of it."""

@@ -12,7 +12,6 @@ import platform
 import re
 import shutil
 import warnings
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,19 +21,16 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 SUMS = "SHA256SUMS"
-
 PACKAGE = Path(__file__).resolve().parent
-PROJECT = PACKAGE.parent
+_around = (PACKAGE.parent, Path.cwd(), *Path.cwd().parents)
+PROJECT = next((folder for folder in _around if (folder / "notebooks/fig1.ipynb").exists()), Path.cwd())
 """Where `notebooks/`, `book/`, `results/` and `data/` lie: the checkout around this package, or else around the
 current folder, or else the current folder; never beside installed packages."""
-if not (PROJECT / "notebooks/fig1.ipynb").exists():
-    around = (Path.cwd(), *Path.cwd().parents)
-    PROJECT = next((folder for folder in around if (folder / "notebooks/fig1.ipynb").exists()), Path.cwd())
 
-_MACHINE = platform.node().partition(".")[0] or "machine"
-# What is being written is called .NAME.MACHINE.PID.part, and the folder that it replaces .NAME.MACHINE.PID.old.
-_LEFT = re.compile(r"\.(?P<name>.+?)(\.(?P<machine>[^.]+))?\.(?P<pid>\d+)\.(part|old)", re.DOTALL)
-_WRITING: set[str] = set()  # the names of what this process writes at the moment
+# What is being written is called .NAME.MACHINE.PID-TOKEN.part, and the folder that it replaces ends in .old. The
+# token tells a process from an earlier one of the same number, as the processes of restarted containers have.
+_LEFT = re.compile(r"\.(?P<name>.+?)(\.(?P<machine>[^.]+))?\.(?P<pid>\d+)(-(?P<token>\w+))?\.(part|old)", re.DOTALL)
+_MACHINE, _TOKEN = platform.node().partition(".")[0] or "machine", os.urandom(4).hex()
 
 
 class ZfnetError(Exception):
@@ -51,15 +47,13 @@ class UnwritableError(ZfnetError):
 
 def data_root() -> Path:
     """Return the folder of data sets, packs, weights and checkpoints: `ZFNET_DATA`, or `data/` in the checkout."""
-    given = os.environ.get("ZFNET_DATA")
-    return expanded(given) if given else PROJECT / "data"
+    return expanded(os.environ.get("ZFNET_DATA") or PROJECT / "data")
 
 
 def results_root(profile: str) -> Path:
     """Return the folder of a profile's stored records, weights and arrays; `ZFNET_RESULTS` names another."""
-    usual = "runs/results" if profile == "smoke" else "results"  # those of smoke are never committed
-    given = os.environ.get("ZFNET_RESULTS")
-    return (expanded(given) if given else PROJECT / usual) / profile
+    usual = PROJECT / ("runs/results" if profile == "smoke" else "results")  # those of smoke are never committed
+    return expanded(os.environ.get("ZFNET_RESULTS") or usual) / profile
 
 
 def expanded(path: str | Path) -> Path:
@@ -82,10 +76,8 @@ def library_files() -> list[Path]:
 
 def library_hash() -> str:
     """Return a hash of the files that this package is made of."""
-    digest = hashlib.sha256()
-    for path in library_files():
-        digest.update(str(path.relative_to(PACKAGE)).encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
+    contents = (str(path.relative_to(PACKAGE)).encode() + path.read_bytes() for path in library_files())
+    return hashlib.sha256(b"".join(contents)).hexdigest()[:16]
 
 
 def sha256(path: Path) -> str:
@@ -96,14 +88,13 @@ def sha256(path: Path) -> str:
 
 def files_below(folder: Path) -> list[str]:
     """Return the files below a folder, relative to it and sorted; links are followed, but to no place twice."""
-    here = folder.resolve()
-    seen, found = {here, *here.parents}, []
+    seen, found = {folder.resolve(), *folder.resolve().parents}, []
     for place, folders, files in os.walk(folder, followlinks=True):
         inner = Path(place).relative_to(folder).as_posix()
-        found += [("" if inner == "." else inner, file) for file in files]
+        found += [("" if inner == "." else f"{inner}/", file) for file in files]
         real = {name: Path(place, name).resolve() for name in sorted(folders)}
         folders[:] = [name for name, target in real.items() if not (target in seen or seen.add(target))]
-    return [f"{inner}/{file}" if inner else file for inner, file in sorted(found)]
+    return [inner + file for inner, file in sorted(found)]
 
 
 def stamp(folder: Path, files: Iterable[str]) -> str:
@@ -126,35 +117,31 @@ def notice(sentence: str) -> None:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, renamed to it on success and removed on any error: all or nothing."""
-    temporary = path.with_name(f".{path.name}.{_MACHINE}.{os.getpid()}.part")
+    temporary = _beside(path, "part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path.parent)
-        _WRITING.add(temporary.name)
         yield temporary
         put(temporary, path)
     except (OSError, SafetensorError) as error:
         # Errors of the place that is written to, not of what is read meanwhile, or of a network.
         full = isinstance(error, SafetensorError) or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
         place = None if full or error.filename is None else Path(os.fsdecode(error.filename))
-        if full or (place and (place == path or place in path.parents or place.is_relative_to(temporary))):
+        if full or (place and (place in (path, *path.parents) or place.is_relative_to(temporary))):
             raise _unwritable(path, error) from error
         raise
     finally:
-        _WRITING.discard(temporary.name)
         _settle(temporary)
 
 
 def put(temporary: Path, path: Path) -> None:
     """Rename what is written to its place; after a kill half-way `is_there` or the next write puts the old back."""
-    aside = path.with_name(f".{path.name}.{_MACHINE}.{os.getpid()}.old")
-    _WRITING.add(aside.name)
+    aside = _beside(path, "old")
     try:
         if temporary.is_dir() and path.is_dir():
             path.rename(aside)
         temporary.replace(path)
     finally:
-        _WRITING.discard(aside.name)
         _settle(aside)
 
 
@@ -173,8 +160,7 @@ def storing(path: Path) -> Iterator[Path]:
 
 def seal(folder: Path, *names: str) -> None:
     """Write the hashes of some files of a folder, of all by default; `storing` does so itself."""
-    every = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    names = names or tuple(sorted(name for name in every if name != SUMS))
+    names = names or tuple(name for name in files_below(folder) if name != SUMS)
     (folder / SUMS).write_text("".join(f"{sha256(folder / name)}  {name}\n" for name in names))
 
 
@@ -182,20 +168,13 @@ def check(path: Path, *names: str) -> None:
     """Compare a stored file, or all or some files of a folder, with their hashes; `DamagedError` names it."""
     if not is_there(path) or not _sums(path).is_file():
         return
-    known = defaultdict(list)
-    for line in _sums(path).read_text(errors="replace").splitlines():
-        digest, _, name = line.partition("  ")
-        known[name].append(digest)
-    for name in names or tuple(known):
+    lines = _sums(path).read_text(errors="replace").splitlines()
+    for name in names or {line.partition("  ")[2]: None for line in lines}:
         file = path / name if path.is_dir() else path.with_name(name)
         if not file.is_file():
             raise DamagedError(f"{name} is missing")
-        if sha256(file) not in known[name]:
+        if f"{sha256(file)}  {name}" not in lines:
             raise DamagedError(f"the SHA-256 of {name} differs from the one in {_sums(path).name}")
-
-
-def _sums(path: Path) -> Path:
-    return path / SUMS if path.is_dir() else path.with_name(f"{path.name}.sha256")
 
 
 def is_there(path: Path) -> bool:
@@ -215,21 +194,10 @@ def sweep(folder: Path) -> None:
 def is_left(path: Path, anywhere: bool = False) -> bool:
     """Tell whether a path was left by a dead process of this machine, or of any machine or earlier version."""
     left = _LEFT.fullmatch(path.name)
-    if not left or path.name in _WRITING or not (anywhere or left["machine"] == _MACHINE):
+    if not left or not (anywhere or left["machine"] == _MACHINE):
         return False
-    return int(left["pid"]) == os.getpid() or not psutil.pid_exists(int(left["pid"]))
-
-
-def _settle(left: Path) -> None:
-    """Put back what was moved aside and has no successor; remove everything else that a write left."""
-    target = left.with_name(_LEFT.fullmatch(left.name)["name"])
-    with suppress(OSError):  # where nothing can be written nothing was left
-        if left.suffix == ".old" and left.exists() and not target.exists():
-            left.rename(target)
-        elif left.is_dir():
-            shutil.rmtree(left)
-        else:
-            left.unlink(missing_ok=True)
+    pid = int(left["pid"])
+    return left["token"] != _TOKEN if pid == os.getpid() else not psutil.pid_exists(pid)
 
 
 @contextmanager
@@ -255,11 +223,31 @@ def is_busy(folder: Path) -> bool:
     lock = _lock(folder)
     try:
         if Path(lock.lock_file).exists():
-            with lock.acquire(timeout=0):
-                pass
-        return False
+            lock.acquire(timeout=0)
+            lock.release()
     except OSError as error:  # where a lock cannot be written nobody works
         return isinstance(error, Timeout)
+    return False
+
+
+def _beside(path: Path, kind: str) -> Path:
+    return path.with_name(f".{path.name}.{_MACHINE}.{os.getpid()}-{_TOKEN}.{kind}")
+
+
+def _settle(left: Path) -> None:
+    """Put back what was moved aside and has no successor; remove everything else that a write left."""
+    target = left.with_name(_LEFT.fullmatch(left.name)["name"])
+    with suppress(OSError):  # where nothing can be written nothing was left
+        if left.suffix == ".old" and left.exists() and not target.exists():
+            left.rename(target)
+        elif left.is_dir():
+            shutil.rmtree(left)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def _sums(path: Path) -> Path:
+    return path / SUMS if path.is_dir() else path.with_name(f"{path.name}.sha256")
 
 
 def _lock(folder: Path) -> FileLock:

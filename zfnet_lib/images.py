@@ -35,13 +35,12 @@ def as_picture(image: Image.Image | np.ndarray | Tensor) -> Tensor:
     stretched from the least to the largest where none does.
     """
     if isinstance(image, Tensor):
-        if image.dtype != torch.uint8 or image.ndim != 3 or len(image) != 3 or not image.numel():
-            given = f"{str(image.dtype)[6:]} {list(image.shape)}"
-            raise PictureError(f"a picture tensor is uint8 [3, h, w], not empty; given {given}")
-        return image
+        if image.dtype == torch.uint8 and image.ndim == 3 and len(image) == 3 and image.numel():
+            return image
+        given = f"{str(image.dtype)[6:]} {list(image.shape)}"
+        raise PictureError(f"a picture tensor is uint8 [3, h, w], not empty; given {given}")
     if isinstance(image, np.ndarray):
-        grey_or_colour = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))
-        if image.dtype != np.uint8 or not grey_or_colour or not image.size:
+        if image.dtype != np.uint8 or image.shape[2:] not in ((), (3,), (4,)) or image.ndim < 2 or not image.size:
             given = f"{image.dtype} {list(image.shape)}"
             raise PictureError(f"a picture array is uint8 [h, w], [h, w, 3] or [h, w, 4], not empty; given {given}")
         image = Image.fromarray(image)
@@ -58,13 +57,11 @@ def as_picture(image: Image.Image | np.ndarray | Tensor) -> Tensor:
             low, high = 0, 65535
         elif low >= 0 and high <= 65535:
             low, high = 0, next(top for top in (1, 255, 65535) if high <= top)
-        levels = (values - low) * (255 / max(high - low, 1e-30))
-        image = Image.fromarray(np.rint(levels).astype(np.uint8))
+        image = Image.fromarray(np.rint((values - low) * (255 / max(high - low, 1e-30))).astype(np.uint8))
     elif image.has_transparency_data:
         ground = Image.new("RGBA", image.size, (GREY, GREY, GREY, 255))
         image = Image.alpha_composite(ground, image.convert("RGBA"))
-    if image.mode != "RGB":
-        image = image.convert("RGB")
+    image = image if image.mode == "RGB" else image.convert("RGB")
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
@@ -140,11 +137,10 @@ class Preparation:
 
     def resized(self, crop: int) -> Preparation:
         """Return the same preparation for another input size; a per-pixel mean is interpolated."""
-        short_side = round(self.short_side * crop / self.crop)
-        mean = self.mean
+        side, mean = round(self.short_side * crop / self.crop), self.mean
         if mean.shape[-1] > 1:
-            mean = interpolate(mean[None], (short_side, short_side), mode="bilinear")[0]
-        return replace(self, short_side=short_side, crop=crop, mean=mean)
+            mean = interpolate(mean[None], (side, side), mode="bilinear")[0]
+        return replace(self, short_side=side, crop=crop, mean=mean)
 
     def square(self, picture: Image.Image | np.ndarray | Tensor) -> Tensor:
         """Resize one picture and keep its centre square: uint8 [3, short_side, short_side]."""
@@ -157,7 +153,7 @@ class Preparation:
 
     def __call__(self, pictures: Tensor | Sequence) -> Tensor:
         """Prepare one or several pictures (see `as_picture`) in the centre view: float32 [n, 3, crop, crop]."""
-        if isinstance(pictures, Image.Image | np.ndarray) or (isinstance(pictures, Tensor) and pictures.ndim == 3):
+        if isinstance(pictures, Image.Image | np.ndarray) or getattr(pictures, "ndim", 0) == 3:
             pictures = [pictures]
         if not len(pictures):
             raise PictureError("there are no pictures to prepare; give at least one")
@@ -176,8 +172,7 @@ class FigureError(ZfnetError, ValueError):
 
 def robust_maximum(pixels: np.ndarray) -> float:
     """Return the 99th percentile of the absolute values that are not 0, as all beyond a field are; 1 of none."""
-    size = np.abs(pixels)[pixels != 0]
-    return float(np.percentile(size, 99)) if size.size else 1.0
+    return float(np.percentile(np.abs(pixels[pixels != 0]), 99)) if np.any(pixels) else 1.0
 
 
 def projection_image(pixels: np.ndarray, scale: float | None = None) -> np.ndarray:

@@ -27,9 +27,9 @@ from .files import ZfnetError
 def threads(n: int, each: int | None = None) -> Iterator[ThreadPoolExecutor]:
     """Yield a pool of `n` threads; inside an operation each uses `each` cores, by default its share of torch's."""
     before = torch.get_num_threads()
-    each = each or max(1, before // n)
+    share = each or max(1, before // n)
     try:
-        with ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(each,)) as pool:
+        with ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(share,)) as pool:
             yield pool
     finally:
         torch.set_num_threads(before)
@@ -48,10 +48,10 @@ def ahead(pool: Executor, job: Callable, parts: Iterable, depth: int) -> Iterato
 
 def in_processes(job: Callable, parts: Sequence, n: int) -> Iterator[Any]:
     """Yield job(part) of each part in order, computed by `n` processes up to two parts ahead, or here if n is 0."""
-    n = min(n, len(parts))
-    if n == 0 or len(parts) == 1:
+    if n == 0 or len(parts) < 2:
         yield from map(job, parts)
         return
+    n = min(n, len(parts))
     pool = ProcessPoolExecutor(n, initializer=_begin_work, initargs=(job,))  # the data in a job go there once
     try:
         yield from map(pickle.loads, ahead(pool, _worked, parts, 2 * n))

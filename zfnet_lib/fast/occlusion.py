@@ -21,10 +21,7 @@ from torch.nn import functional as F
 from ..architecture import ArchSpec, Conv, Pool
 from ..network import ConvNet, Trace, output, pooled
 
-NEAR, FAR = (
-    6 * 2**20,
-    2**28,
-)  # values of a layer for squares computed together, on a processor and on a GPU
+NEAR, FAR = 6 * 2**20, 2**28  # values of a layer that are computed together, on a processor and on a GPU
 FIXED = 60  # what calling a filter costs, in applications of the filter
 WORTH = 0.7  # share of a forward pass's products up to which the changes alone are computed
 OUTSIDE = -(2**40)  # a position that stays negative whatever is added
@@ -67,15 +64,14 @@ def bands(spec: ArchSpec, side: int, corners: tuple[int, ...], size: int, room: 
     `corners` are the first rows (or columns) of the squares, ascending; in a band of rows and a like band of
     columns a layer may have no more values than there is `room` for.
     """
-    squares, layers, fan_in = [(corner, corner + size) for corner in corners], [], spec.fan_in()
-    below = side, squares
+    layers, fan_in = [], spec.fan_in()
+    below = side, [(corner, corner + size) for corner in corners]
     for conv in spec.convs:
-        pool = conv.pool if conv is not spec.convs[-1] else None
-        maps = above = _reached(conv, *below)
-        if pool:
-            above = _reached(pool, *maps)
-        elif conv is spec.convs[-1]:  # the last maps are wanted whole
-            above = maps[0], [(0, maps[0])] * len(squares)
+        maps, pool, last = _reached(conv, *below), conv.pool, conv is spec.convs[-1]
+        if last:  # its maps are wanted whole, and before its pool
+            above, pool = (maps[0], [(0, maps[0])] * len(corners)), None
+        else:
+            above = _reached(pool, *maps) if pool else maps
         layers.append((conv, pool, below, maps, above))
         below = above
     best: list[tuple[int, tuple[Band, ...]]] = [(0, ())]
@@ -134,12 +130,11 @@ def share(spec: ArchSpec, rows: Sequence[Band], columns: Sequence[Band]) -> floa
     """Return how many multiply-accumulates the changes take in all convolutions, as a share of whole passes."""
     part, whole, fan_in = 0.0, 0, spec.fan_in()
     for i, conv in enumerate(spec.convs):
-        weights, taps, positions = conv.maps * fan_in[conv.name], 1, 1
-        for axis in (rows, columns):
-            taps *= sum(len(band.squares.first) * band.changes[i].taps for band in axis)
-            positions *= sum(len(band.squares.first) * band.changes[i].maps.side for band in axis)
-        part += weights * taps / conv.kernel**2
-        whole += weights * positions
+        changes = [[(len(band.squares.first), band.changes[i]) for band in axis] for axis in (rows, columns)]
+        taps = prod(sum(n * change.taps for n, change in axis) for axis in changes)
+        positions = prod(sum(n * change.maps.side for n, change in axis) for axis in changes)
+        part += conv.maps * fan_in[conv.name] * taps / conv.kernel**2
+        whole += conv.maps * fan_in[conv.name] * positions
     return part / whole
 
 
@@ -157,11 +152,7 @@ class Part(NamedTuple):
 
 
 def covered(
-    trace: Trace,
-    corners: tuple[Sequence[int], Sequence[int]],
-    size: int,
-    fill: Tensor,
-    incremental: bool | None = None,
+    trace: Trace, corners: Sequence[Sequence[int]], size: int, fill: Tensor, incremental: bool | None = None
 ) -> list[Part]:
     """Divide the places of a square into parts that can be computed side by side, the largest first.
 
@@ -184,7 +175,7 @@ def covered(
     layers, below = [], trace.x
     for conv in net.spec.convs:
         before, above = net.filtered(conv, below), trace[conv.name].output
-        layers.append(Layer(conv, net.get_submodule(conv.name).weight, Table.of(before), Table.of(above)))
+        layers.append((conv, net.get_submodule(conv.name).weight, Table.of(before), Table.of(above)))
         below = above
     pixels = Table.of(trace.x)
     parts = [
@@ -257,30 +248,24 @@ def _shape(windows: Windows) -> tuple[int, int, int]:
     return len(rows.first) * len(columns.first), rows.width, columns.width
 
 
-class Layer(NamedTuple):
-    """A convolution, its filters, and what it computes on the picture as it is: pre-activations and output."""
+def _changed(layers: Sequence[tuple], pixels: Table, fill: Tensor, rows: Band, columns: Band) -> Tensor:
+    """Return the last rectified maps: from layer to layer, follow what changes.
 
-    conv: Conv
-    weight: Tensor
-    before: Table
-    output: Table
-
-
-def _changed(layers: Sequence[Layer], pixels: Table, fill: Tensor, rows: Band, columns: Band) -> Tensor:
-    """Return the last rectified maps: from layer to layer, follow what changes."""
+    Of each layer come the convolution, its filters, and its pre-activations and output on the picture as it is.
+    """
     at = rows.squares, columns.squares
     change = fill - pixels.taken(at).maps
     for layer, *both in zip(layers, rows.changes, columns.changes, strict=True):
+        conv, weight, stored, result = layer
         below, padding, maps, field, above, _ = zip(*both, strict=True)
         # Filter what changes beneath, add it to what is stored, and rectify.
-        change = _moved(change, at, below)
-        change = F.conv2d(change, layer.weight, None, layer.conv.stride, padding, groups=layer.conv.groups)
-        before = layer.before.taken(field)
+        change = F.conv2d(_moved(change, at, below), weight, None, conv.stride, padding, groups=conv.groups)
+        before = stored.taken(field)
         before.add(change, maps)
         rectified = F.relu_(before.maps)
         if layer is not layers[-1]:
             at = above
-            change = output(layer.conv, pooled(layer.conv, rectified)[0]) - layer.output.taken(at).maps
+            change = output(conv, pooled(conv, rectified)[0]) - result.taken(at).maps
     return rectified
 
 

@@ -245,11 +245,7 @@ def _batches(forms: dict[int, tuple], size: int, workers: int) -> Iterator[list[
 
 @torch.no_grad()
 def _project(
-    filters: dict[str, Filters],
-    windows: Windows,
-    seen: Tensor | Trace,
-    units: Sequence[Unit],
-    parts: list[list[int]],
+    filters: dict, windows: Windows, seen: Tensor | Trace, units: Sequence[Unit], parts: list[list[int]]
 ) -> dict[int, Tensor]:
     """Project a batch of one layer's units, up and down through their windows; each part of it has one form."""
     groups = [Group([units[i] for i in part], windows) for part in parts]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..architecture import ARCHITECTURES, STEMS, TABLE_2, ZFNET, ArchSpec, architecture, receptive_fields
+from ..architecture import ARCHITECTURES, STEMS, TABLE_2, ZFNET, ArchSpec, architecture, receptive_field
 from ..weights import load_network
 from .numbers import contents
 from .plots import BLUE, GREEN, GREY, PALE, SKY, VERMILION, WIDTH, Figure, Sheet, tint
@@ -28,15 +28,16 @@ def measure(name: str = "zfnet") -> tuple[ArchSpec, Table]:
                     recalled[f"pool{number}"] = layer["maps"], layer["output"], layer["output"]
             elif isinstance(layer["units"], int):
                 recalled[f"fc{number}"] = layer["units"], 1, 1
-    parameters, macs, fields, rows = spec.parameters(), spec.macs(), receptive_fields(spec), []
+    parameters, macs, rows = spec.parameters(), spec.macs(), []
     for place, ours in spec.shapes().items():
         row = {"layer": place}
         for key, known in (("ours", {place: ours}), ("printed", printed), ("recalled", recalled)):
             if place in known:
                 count, *sides = known[place]
                 row[key] = str(count) if sides == [1, 1] else f"{count}×{sides[0]}×{sides[1]}"
-        if place in fields:
-            row |= {"field": fields[place].size, "stride": fields[place].stride}
+        if place in spec.steps():
+            field = receptive_field(spec, place)
+            row |= {"field": field.size, "stride": field.stride}
         rows.append(row | {"parameters": parameters.get(place), "macs": macs.get(place)})
     rows.append({"layer": "**all**", "parameters": sum(parameters.values()), "macs": sum(macs.values())})
     keys = ("layer", "ours", "printed", "recalled", "field", "stride", "parameters")

@@ -79,7 +79,7 @@ def other_scores(found):
     ("run", "module", "name", "wrong", "sentence"),
     [
         (deconv.bench_deconv, deconv, "project", lambda it: 1.001 * it, r"\d+ of \d+ projections differ"),
-        (occlusion.bench_occlusion, occlusion, "occlude", other_activity, "the activity differs by 1"),
+        (occlusion.bench_occlusion, occlusion, "occlude", other_activity, "activity: the results differ by 1.0e"),
         (plain.bench_mining, plain, "strongest", other_scores, "conv1: the results differ"),
         (plain.bench_norm, plain, "contrast_normalise", lambda it: 2 * it, r"a small map: .* differ by 1.0e\+00"),
     ],
@@ -88,7 +88,7 @@ def test_nothing_is_timed_that_differs(monkeypatch, run, module, name, wrong, se
     right = getattr(module, name)
     monkeypatch.setattr(module, name, lambda *given, **options: wrong(right(*given, **options)))
     with pytest.raises(ZfnetError, match=f"^{sentence}.*; nothing was timed$"):
-        run()
+        list(run())
     if module is deconv:
         monkeypatch.setattr(deconv, "CLOSE", 1)
         with pytest.raises(ZfnetError, match=r"^the projection of .* is not the literal one; nothing was timed$"):

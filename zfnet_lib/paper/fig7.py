@@ -10,8 +10,7 @@ from typing import NamedTuple
 from ..datasets import DATASETS
 from ..images import FigureError
 from . import numbers
-from .curves import label
-from .plots import BLUE, GREEN, GREY, ORANGE, PURPLE, SMALL, VERMILION, Figure
+from .plots import BLUE, GREEN, GREY, ORANGE, PURPLE, SMALL, VERMILION, Figure, plain
 from .records import Sentence
 from .setting import profile_of
 from .table3_4_6 import CURVE, PLACE, SOURCES, accuracy, notes, scratch, transferred
@@ -77,8 +76,8 @@ def few_shot(curves: Mapping[str, Points], printed: Mapping[str, Mapping[int, fl
     for (name, points), marker in zip(printed.items(), "sDvo", strict=False):
         known = {each: value for each, value in points.items() if value is not None}
         theirs.plot(*zip(*known.items(), strict=True), color=GREY, marker=marker, markersize=4, label=name)
-    label(ours, fill(f"Ours: {data}", 40), "training pictures a class", "accuracy, mean over classes, %")
-    label(theirs, fill("The paper, Caltech-256 (Table 4)", 40), "training pictures a class", "")
+    plain(ours, fill(f"Ours: {data}", 40), "training pictures a class", "accuracy, mean over classes, %")
+    plain(theirs, fill("The paper, Caltech-256 (Table 4)", 40), "training pictures a class", "")
     for axes in (ours, theirs):
         axes.set_xlim(0, 63)
         axes.legend(fontsize=SMALL, framealpha=1, edgecolor="none")

@@ -27,7 +27,7 @@ from ..machine import has_bf16, own_device, threads
 from ..network import ConvNet
 from ..paper.records import Record, Stopwatch
 from ..training import PAPER, SGD, TINY, Recipe, fitting_parts
-from .peers import compare, plain_head, plain_layers, seconds
+from .peers import compare, fastest, plain_head, plain_layers, seconds
 
 BATCHES = {112: 128, 224: 32}  # input side in pixels, and pictures a batch
 STEPS, ROUNDS, CLASSES = 3, 3, 200
@@ -99,7 +99,7 @@ def _peer(spec: ArchSpec, folder: Path, batch: int) -> tuple[dict[str, Callable]
     views = [RandomCrop(spec.image_size), RandomHorizontalFlip(), PILToTensor(), _centred]
     loader = partial(DataLoader, ImageFolder(folder, Compose(views)), batch)
     works = {workers: _work(partial(loader, num_workers=workers), update) for workers in (0, 1, 2)}
-    best = min(works, key=lambda workers: seconds(works[workers]["both"]))
+    best = fastest(lambda workers: works[workers]["both"](), works)
     return works[best], best
 
 

@@ -169,7 +169,7 @@ def transfer_records(source: Source) -> Iterator[Record]:
 def extractor_of(name: str, layers: Sequence[str]):
     """Return what makes features: a network's layers, the same untrained, or a control by its name."""
     if name in ("hog", "pixels"):
-        return transfer.Hog() if name == "hog" else transfer.Pixels()
+        return transfer.Control(name)
     weights, _, untrained = name.partition(", ")
     net = network_of("smoke", weights)
     if untrained:

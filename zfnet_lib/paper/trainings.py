@@ -27,7 +27,7 @@ from ..evaluation import Errors, errors
 from ..files import ZfnetError, is_there, library_hash, results_root
 from ..machine import has_bf16, is_first, own_device
 from ..network import ConvNet
-from ..training import RECIPES, TINY, EpochResult, OnPlateau, Progress, Recipe, saved_states, train
+from ..training import RECIPES, TINY, EpochResult, OnPlateau, Recipe, saved_states, train
 from ..weights import CheckpointError, Stored, known_classes, load_network, read_meta, save_network
 from . import records
 from .transfer import MOST, fit_labels, protocol_folds
@@ -176,15 +176,10 @@ def excluded_rows(data: Dataset) -> np.ndarray:
 
 
 def epochs(
-    training: Training,
-    *,
-    resume: bool = False,
-    workers: int = 0,
-    compiled: bool = False,
-    report: Callable[[Progress], None] | None = None,
-    notice: Callable[[str], None] = lambda sentence: None,
+    training: Training, *, workers: int = 0, notice: Callable[[str], None] = lambda sentence: None, **how
 ) -> Iterator[EpochResult]:
     """Perform a training, or go on with it; leave a line of its record an epoch, then weights and errors."""
+    # `how` is what `train` takes besides: resume, compiled, report
     if workers < 0:
         raise ZfnetError(f"{workers} decoding processes are impossible; 0 decodes in this one")
 
@@ -211,8 +206,7 @@ def epochs(
     net, first = _untrained(training, pictures, workers).to(own_device()), is_first()
     if first and files.is_busy(training.folder):
         raise ZfnetError(f"another process trains {training.name}; wait for it, or choose another seed")
-    how = {"folder": training.folder, "resume": resume, "snapshots": True, "workers": workers}
-    how |= {"compiled": compiled, "report": report, "notice": notice}
+    how |= {"folder": training.folder, "snapshots": True, "workers": workers, "notice": notice}
     with files.alone(training.folder) if first else nullcontext():  # under `torchrun` every process comes here
         recorded = read_epochs(training.epochs_file)  # shipped ones too; they are not recorded again
         for epoch, line in _learnt(training, net, pictures, **how):

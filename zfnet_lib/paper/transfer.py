@@ -39,6 +39,8 @@ DECAYS = (1e-3, 1e-4, 1e-5, 1e-6)
 """Weight decays of the softmax; a fifth of the training pictures chooses."""
 
 
+HOG = {"orientations": 9, "pixels_per_cell": (8, 8), "cells_per_block": (2, 2), "block_norm": "L2-Hys"}
+
 # An extractor has a name, a key of all that its features depend on, and layers; called with uint8 pictures
 # [3, h, w] it returns float32 [n, d] by layer.
 
@@ -66,34 +68,23 @@ class NetworkFeatures:
         return found
 
 
-class Pixels:
-    """A control: the picture itself, small, less its own mean."""
+class Control:
+    """What features must beat: `pixels`, small and less their mean, or `hog` (Dalal & Triggs), made by hand."""
 
-    name, layers, side = "pixels", ("pixels",), 32
-    key = f"pixels {side}"
+    def __init__(self, name: str):
+        self.name, self.layers, self.side, self.settings = name, (name,), 32, {}
+        if name == "hog":
+            self.side, self.settings = 112, HOG
+        self.key = f"{name} {self.side} {self.settings or ''}".rstrip()
 
     def __call__(self, pictures: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Return float32 [n, 3 * 32 * 32]."""
-        small = torch.stack([_square(picture, self.side) for picture in pictures]).flatten(1).float()
+        """Return float32 [n, 3 * 32 * 32], or [n, 6084] of `hog`."""
+        squares = torch.stack([centre_square(resize_short_side(each, self.side), self.side) for each in pictures])
+        if self.name == "hog":
+            found = [hog(square.permute(1, 2, 0).numpy(), channel_axis=-1, **self.settings) for square in squares]
+            return {"hog": torch.from_numpy(np.stack(found)).float()}
+        small = squares.flatten(1).float()
         return {"pixels": small - small.mean(1, keepdim=True)}
-
-
-class Hog:
-    """A control: histograms of oriented gradients (Dalal & Triggs), the classic descriptor made by hand."""
-
-    name, layers, side = "hog", ("hog",), 112
-    settings = {"orientations": 9, "pixels_per_cell": (8, 8), "cells_per_block": (2, 2), "block_norm": "L2-Hys"}
-    key = f"hog {side} {settings}"
-
-    def __call__(self, pictures: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Return float32 [n, 6084]."""
-        squares = (_square(picture, self.side).permute(1, 2, 0).numpy() for picture in pictures)
-        found = [hog(square, channel_axis=-1, **self.settings) for square in squares]
-        return {"hog": torch.from_numpy(np.stack(found)).float()}
-
-
-def _square(picture: Tensor, side: int) -> Tensor:
-    return centre_square(resize_short_side(picture, side), side)
 
 
 @dataclass(frozen=True)

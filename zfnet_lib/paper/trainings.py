@@ -121,6 +121,10 @@ class Pictures(NamedTuple):
     validation: Dataset
     rows: np.ndarray | None  # those for errors; None: all, after every epoch too
 
+    def options(self) -> dict[str, Any]:
+        """Return what `train` is told of them."""
+        return {"exclude": self.exclude, "validation": self.validation if self.rows is None else None}
+
 
 def training_pictures(training: Training, readable: Callable[[Dataset], Dataset] = lambda data: data) -> Pictures:
     """Return a training's pictures: the splits of its data, or a fold of data that have none (section 5.2)."""
@@ -206,10 +210,12 @@ def epochs(
     net, first = _untrained(training, pictures, workers).to(own_device()), is_first()
     if first and files.is_busy(training.folder):
         raise ZfnetError(f"another process trains {training.name}; wait for it, or choose another seed")
-    how |= {"folder": training.folder, "snapshots": True, "workers": workers, "notice": notice}
+    watch, kept = records.Stopwatch(), {"folder": training.folder, "snapshots": True}
+    how |= kept | {"seed": training.seed, "workers": workers, "notice": notice}
     with files.alone(training.folder) if first else nullcontext():  # under `torchrun` every process comes here
         recorded = read_epochs(training.epochs_file)  # shipped ones too; they are not recorded again
-        for epoch, line in _learnt(training, net, pictures, **how):
+        for epoch in train(net, pictures.data, training.recipe, **pictures.options(), **how):
+            line = _line(training, epoch, pictures, watch.provenance(training.seed, net.device))
             if first and all(epoch.epoch != before["epoch"]["epoch"] for before in recorded):
                 recorded.append(line)
                 _record(training, recorded)
@@ -227,25 +233,18 @@ def _untrained(training: Training, pictures: Pictures, workers: int = 0) -> Conv
     return ConvNet(spec, preparation, seed=training.seed)
 
 
-def _learnt(training: Training, net: ConvNet, pictures: Pictures, **how) -> Iterator[tuple[EpochResult, dict]]:
-    """Train, and yield each epoch with its line of the training's record."""
-    data, exclude, validation, rows = pictures
-    watch, validation = records.Stopwatch(), validation if rows is None else None
-    drawn = {"seed": training.seed, "exclude": exclude}
-    for epoch in train(net, data, training.recipe, validation=validation, **drawn, **how):
-        yield (
-            epoch,
-            {
-                "training": training.name,
-                "network": training.network,
-                "data": _named(data),
-                "excluded": len(exclude),
-                "recipe": training.recipe.to_dict(),
-                "seed": training.seed,
-                "epoch": asdict(epoch),
-                "provenance": asdict(watch.provenance(training.seed, net.device)),
-            },
-        )
+def _line(training: Training, epoch: EpochResult, pictures: Pictures, made: records.Provenance) -> dict[str, Any]:
+    """Return what an epoch leaves in a training's record."""
+    return {
+        "training": training.name,
+        "network": training.network,
+        "data": _named(pictures.data),
+        "excluded": len(pictures.exclude),
+        "recipe": training.recipe.to_dict(),
+        "seed": training.seed,
+        "epoch": asdict(epoch),
+        "provenance": asdict(made),
+    }
 
 
 def _named(data: Dataset) -> str:
@@ -338,9 +337,11 @@ def trained(training: Training) -> ConvNet:
                 return net
         except CheckpointError:
             pass
-        pictures = training_pictures(training)
+        pictures, watch = training_pictures(training), records.Stopwatch()
         net = _untrained(training, pictures)
-        _record(training, [line for _, line in _learnt(training, net, pictures)])
+        finished = train(net, pictures.data, training.recipe, seed=training.seed, **pictures.options())
+        made = partial(watch.provenance, training.seed)
+        _record(training, [_line(training, epoch, pictures, made()) for epoch in finished])
         records.store(training.errors_file, _measured(training, net, pictures, (1,)))
         return load_network(save_network(net, weights, {"code": code}))
 

@@ -5,26 +5,17 @@ from dataclasses import replace
 import pytest
 
 from zfnet_lib.architecture import MINI, ArchSpec, Conv, Dense, Pool
-from zfnet_lib.bench import deconv, occlusion, plain
-from zfnet_lib.bench.training import matrix_rate, paper_hours, update_operations
+from zfnet_lib.bench import deconv, occlusion, plain, training
 from zfnet_lib.files import ZfnetError
 
 
-def test_an_update_computes_maps_and_both_gradients_but_none_of_the_pixels():
-    spec = ArchSpec(
-        "small", (Conv("conv1", 4, 3, padding=1, pool=Pool()),), (Dense("fc6", 5),), classes=2, image_size=8
-    )
-    # 8x8 maps of 4 filters of 3x3x3, a pool to 4x4, then 64 -> 5 -> 2 by hand.
-    conv, dense = 64 * 4 * 27, 4 * 4 * 4 * 5 + 5 * 2
-    assert update_operations(spec) == 2 * (2 * conv + 3 * dense)
-
-
-def test_the_papers_training_took_twelve_days_at_86_pictures_a_second():
-    assert paper_hours(70 * 1_281_167 / (12 * 24 * 3600)) == pytest.approx(12 * 24)
-
-
-def test_the_matrix_rate_is_a_rate():
-    assert 1e8 < matrix_rate("float32", 256) < 1e16
+def test_operations_and_hours_are_those_computed_by_hand():
+    conv = Conv("conv1", 4, 3, padding=1, pool=Pool())
+    spec = ArchSpec("small", (conv,), (Dense("fc6", 5),), classes=2, image_size=8)
+    # 8x8 maps of 4 filters of 3x3x3, a pool to 4x4, then 64 -> 5 -> 2; no gradient of the pixels.
+    operations, dense = 64 * 4 * 27, 4 * 4 * 4 * 5 + 5 * 2
+    assert training.update_operations(spec) == 2 * (2 * operations + 3 * dense)
+    assert training.paper_hours(70 * 1_281_167 / (12 * 24 * 3600)) == pytest.approx(12 * 24)
 
 
 @pytest.fixture
@@ -34,6 +25,7 @@ def small(monkeypatch):
         deconv: {"SPEC": MINI.features(), "SHARE": 108, "BATCHES": (2,), "ROUNDS": 1},
         occlusion: {"SPEC": MINI, "SIZE": 14, "STRIDE": 5, "COARSE": 10, "BATCHES": (4,), "ROUNDS": 1},
         plain: {"PICTURES": 10, "ROUNDS": 1, "NORM_SHAPES": {"a small map": (2, 8, 5, 5)}},
+        training: {"ZFNET": MINI, "BATCHES": {64: 8}, "STEPS": 2, "ROUNDS": 1, "CLASSES": 5},
     }
     for module, values in changes.items():
         for name, value in values.items():
@@ -65,6 +57,11 @@ def test_records_say_what_was_compared_with_what():
     ratio, speed = plain.bench_mining()
     assert (ratio.value > 0, ratio.n, speed.unit) == (True, 1, "images/s, ours")
 
+    *trained, share, hours = training.bench_train()
+    assert (share.unit, hours.paper) == ("% of the measured matrix rate", 288) and 0 < share.value < 100
+    parts = [f"64 pixels, {part}, float32" for part in ("loader", "step", "both")]
+    assert [record.quantity for record in trained[-6::2]] == parts
+
 
 def other_activity(found):
     return replace(found, activity=1.1 * found.activity)
@@ -79,7 +76,7 @@ def other_scores(found):
     ("run", "module", "name", "wrong", "sentence"),
     [
         (deconv.bench_deconv, deconv, "project", lambda it: 1.001 * it, r"\d+ of \d+ projections differ"),
-        (occlusion.bench_occlusion, occlusion, "occlude", other_activity, "the activity differs by 1"),
+        (occlusion.bench_occlusion, occlusion, "occlude", other_activity, "activity: the results differ by 1.0e"),
         (plain.bench_mining, plain, "strongest", other_scores, "conv1: the results differ"),
         (plain.bench_norm, plain, "contrast_normalise", lambda it: 2 * it, r"a small map: .* differ by 1.0e\+00"),
     ],
@@ -88,7 +85,7 @@ def test_nothing_is_timed_that_differs(monkeypatch, run, module, name, wrong, se
     right = getattr(module, name)
     monkeypatch.setattr(module, name, lambda *given, **options: wrong(right(*given, **options)))
     with pytest.raises(ZfnetError, match=f"^{sentence}.*; nothing was timed$"):
-        run()
+        list(run())
     if module is deconv:
         monkeypatch.setattr(deconv, "CLOSE", 1)
         with pytest.raises(ZfnetError, match=r"^the projection of .* is not the literal one; nothing was timed$"):

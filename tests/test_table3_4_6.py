@@ -7,7 +7,7 @@ from ledgers import CALTECH, JITTER, NOVEL, OWN, curve, scratch, tried
 
 from zfnet_lib.datasets import open_dataset
 from zfnet_lib.images import FigureError
-from zfnet_lib.paper import fig7, table3_4_6, table5
+from zfnet_lib.paper import fig7, table3_4_6, table5, trainings, transfer
 from zfnet_lib.paper.table3_4_6 import Source, Trial
 
 
@@ -73,7 +73,8 @@ def test_what_ships_fills_table_5():
 
 
 def test_a_source_is_measured_on_every_fold(data, monkeypatch):
-    monkeypatch.setattr(table3_4_6, "undivided", lambda name: open_dataset(name, "val", n=700))
+    monkeypatch.setattr(trainings, "undivided", lambda name: open_dataset(name, "val", n=300))
+    monkeypatch.setitem(transfer.MOST, "shapes-transfer", 15)
     trials = (Trial("pixels", "svm", 15), Trial("pixels", "softmax", 15))
     svm, softmax = table3_4_6.transfer_records(Source("pixels", "shapes-transfer", trials))
     assert len(svm.parameters["folds"]) == svm.n == 5 and len(softmax.parameters["decays"]) == 5

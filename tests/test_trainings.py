@@ -24,17 +24,7 @@ from zfnet_lib.evaluation import errors
 from zfnet_lib.files import ZfnetError, alone, trained_root
 from zfnet_lib.network import ConvNet
 from zfnet_lib.paper import records, setting, trainings
-from zfnet_lib.paper.trainings import (
-    Training,
-    ensembles_file,
-    epochs,
-    performed,
-    queue,
-    read_epochs,
-    recorded_errors,
-    state,
-    training_data,
-)
+from zfnet_lib.paper.trainings import Training, epochs, performed, read_epochs, recorded_errors, state
 from zfnet_lib.training import SMOKE, TINY, EpochResult, saved_states
 from zfnet_lib.weights import load_network, save_network
 
@@ -65,7 +55,7 @@ def stripes(tmp_path):
 
 
 def test_the_order_is_base_runs_cheapest_rows_stems_then_seeds():
-    queued = queue("tiny-imagenet", TINY)
+    queued = trainings.queue("tiny-imagenet", TINY)
     names = [(t.network, t.recipe.clip, t.seed) for t in queued]
     assert names[:3] == [("zfnet", "all", 0), ("krizhevsky", "all", 0), ("zfnet", "none", 0)]
     costs = [sum(TABLE_2[name].macs().values()) for name, *_ in names[3:13]]
@@ -83,18 +73,22 @@ def leave_error(training):
     records.append(training.errors_file, [records.Record("training", "val top-1 error", 62.5, "%", made)])
 
 
-def test_states(results):
-    assert state(RUN) == "to come"
-    with alone(RUN.folder):
-        assert state(RUN) == "runs"
-    assert state(RUN) == "to come"
-    leave_error(RUN)
-    assert state(RUN) == "stored"
-    (RUN.folder / "update-000000007").mkdir(parents=True)
-    assert state(RUN) == "begun"
-    RUN.weights.mkdir(parents=True)
-    assert state(RUN) == "ran"
-    assert list(trainings.report([RUN])) == [f"ran       62.5 %  {RUN.name}"]
+def test_states_say_what_is_left_and_what_the_tables_lack(results):
+    def lacks() -> bool:
+        return trainings.lacks(member, "tiny-imagenet", TINY)
+
+    member = replace(RUN, seed=3)
+    assert (state(member), lacks()) == ("to come", True)
+    with alone(member.folder):
+        assert (state(member), lacks()) == ("runs", False)
+    leave_error(member), leave_error(replace(RUN, network="krizhevsky"))
+    assert (state(member), lacks()) == ("stored", True)  # an ensemble of Table 1 needs its weights
+    assert not trainings.lacks(replace(RUN, network="krizhevsky"), "tiny-imagenet", TINY)
+    (member.folder / "update-000000007").mkdir(parents=True)
+    assert (state(member), lacks()) == ("begun", True)
+    member.weights.mkdir(parents=True)
+    assert (state(member), lacks()) == ("ran", False)
+    assert list(trainings.report([member])) == [f"ran       62.5 %  {member.name}"]
 
 
 def test_weights_are_saved_wherever_they_are_missing_and_errors_measured_where_they_have_no_record(
@@ -138,28 +132,14 @@ def test_which_precision_was_performed_is_told_by_what_is_wanted_of_it(results):
     assert (performed(RUN), performed(RUN, "weights")) == (RUN, slow)
 
 
-def test_stored_errors_are_enough_for_the_tables_but_not_for_their_ensembles(results):
-    single, member = replace(RUN, network="krizhevsky"), replace(RUN, seed=3)
-
-    def lacking():
-        return [trainings.lacks(training, "tiny-imagenet", TINY) for training in (single, member)]
-
-    assert lacking() == [True, True]
-    leave_error(single), leave_error(member)
-    assert lacking() == [False, True]
-    member.weights.mkdir(parents=True)
-    assert lacking() == [False, False]
-
-
-@pytest.mark.parametrize("workers", [0, 2])
 def test_pictures_that_are_not_packed_and_cannot_be_read_are_left_out_and_named_once(
-    results, stripes, tmp_path, monkeypatch, workers
+    results, stripes, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(trainings, "training_data", open_dataset)  # as of a fetched data set
     for place in ("train/rows/3.png", "val/columns/1.png"):
         (tmp_path / "stripes" / place).write_bytes(b"no picture")
     training, said = Training("zfnet", stripes, replace(SMOKE, epochs=1)), []
-    (epoch,) = epochs(training, workers=workers, notice=said.append)
+    (epoch,) = epochs(training, workers=2, notice=said.append)
     assert epoch.updates == 1
     assert [words.partition(" left out: ")[2] for words in said] == ["1, train/rows/3.png", "1, val/columns/1.png"]
     found = records.read(training.errors_file)
@@ -199,7 +179,7 @@ def test_a_queue_killed_twice_goes_on_and_ends_with_all_records(results, stripes
         assert f"%  {training.name}" in said and state(training) == "ran"
         numbers = [line["epoch"]["epoch"] for line in read_epochs(training.epochs_file)]
         assert numbers == list(range(1, SMOKE.epochs + 1))
-    assert recorded_errors(ensembles_file("smoke"), networks=[training.name for training in both])
+    assert recorded_errors(trainings.ensembles_file("smoke"), networks=[training.name for training in both])
 
 
 @pytest.fixture
@@ -219,7 +199,7 @@ def test_shipped_weights_have_the_errors_and_nearly_the_projections_of_the_train
     net, before = load_network(folder), load_network(trained.weights)
     assert torch.equal(net.conv5.weight, before.conv5.weight.half().float())
     assert not torch.equal(net.fc7.weight, before.fc7.weight)
-    assert weights.known_classes(folder) == training_data(trained.data, "val").classes
+    assert weights.known_classes(folder) == trainings.training_data(trained.data, "val").classes
     file = results / "smoke/errors/zfnet-tiny.jsonl"
     for views in (1, 10):
         stored, expected = (recorded_errors(path, views) for path in (file, trained.errors_file))
@@ -263,7 +243,7 @@ def test_a_new_softmax_ships_without_the_convolutions_that_it_stands_on(results,
     net = load_network(folder)
     assert torch.equal(net.conv3.weight, base.conv3.weight)
     error = recorded_errors(results / "tiny/errors/on-base.jsonl")["val1"]
-    assert error == pytest.approx(errors(net, training_data(stripes, "val")).top1)
+    assert error == pytest.approx(errors(net, trainings.training_data(stripes, "val")).top1)
     assert error < 50  # stripes of two directions: even random filters tell them apart
     assert setting.weight_card("on-base").rows[0]["value"].startswith("the convolutions of `base`")
     save_network(ConvNet(MINI, seed=2), lower, {})

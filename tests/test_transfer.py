@@ -24,18 +24,7 @@ from zfnet_lib.images import resize_short_side
 from zfnet_lib.network import ConvNet
 from zfnet_lib.paper import trainings, transfer
 from zfnet_lib.paper.trainings import Training
-from zfnet_lib.paper.transfer import (
-    NetworkFeatures,
-    average_precision,
-    choose_decay,
-    coordinates,
-    draw_folds,
-    extract,
-    fit_softmax,
-    fit_svm,
-    per_class_accuracy,
-    protocol_folds,
-)
+from zfnet_lib.paper.transfer import NetworkFeatures, draw_folds, extract, per_class_accuracy
 from zfnet_lib.training import PAPER, TINY
 
 counts = st.lists(st.integers(4, 30), min_size=2, max_size=6)
@@ -68,6 +57,8 @@ def test_a_class_with_too_few_pictures_is_named_with_what_the_protocol_does():
     (fold,) = draw_folds(labels, ("cat", "dog"), 3, count=1)
     with pytest.raises(ZfnetError, match="these folds hold 1 to 3 training pictures a class; given 4"):
         fold.train(4)
+    with pytest.raises(ZfnetError, match="shapes has a split of its own for training"):
+        trainings.training_pictures(Training("zfnet", "shapes", TINY, each=5))
 
 
 def test_a_training_from_scratch_learns_from_a_fold_alone(tmp_path, monkeypatch):
@@ -78,7 +69,7 @@ def test_a_training_from_scratch_learns_from_a_fold_alone(tmp_path, monkeypatch)
     training = Training("zfnet", "caltech-101", replace(TINY, epochs=160), seed=1, each=15)
     assert training.name == "zfnet-epochs-160-caltech-101-15-a-class-tiny-seed1"
     assert training.command.endswith("--recipe tiny --epochs 160 --each 15 --seed 1")
-    given, fold = trainings.training_pictures(training), protocol_folds(whole, count=2)[1]
+    given, fold = trainings.training_pictures(training), transfer.protocol_folds(whole, count=2)[1]
     assert set(range(len(whole))) - set(given.exclude) == set(fold.train(15))
     assert given.rows.tolist() == fold.test.tolist()
     full = Training("zfnet", "caltech-101", replace(PAPER, epochs=160), seed=1, each=15)
@@ -103,11 +94,6 @@ def test_a_fold_of_several_splits_is_drawn_from_all_of_them(monkeypatch):
     squares = [val[31].squared(40), train[3].squared(32), val[0].squared(40), train[59].squared(32)]
     expected = [resize_short_side(square.picture, 40) for square in squares]
     assert torch.equal(given.data.batch(torch.tensor([91, 3, 60, 59]), 40), torch.stack(expected))
-
-
-def test_data_with_a_split_of_their_own_refuse_each(monkeypatch):
-    with pytest.raises(ZfnetError, match="shapes has a split of its own for training"):
-        trainings.training_pictures(Training("zfnet", "shapes", TINY, each=5))
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40))
@@ -141,9 +127,9 @@ def test_average_precision_is_the_development_kits(present, chance):
     chance.shuffle(scores)
     if 1 not in present:
         with pytest.raises(ValueError, match="the class is present"):
-            average_precision(np.array(present), np.array(scores, float))
+            transfer.average_precision(np.array(present), np.array(scores, float))
         return
-    found = average_precision(np.array(present), np.array(scores, float))
+    found = transfer.average_precision(np.array(present), np.array(scores, float))
     assert found == pytest.approx(as_the_development_kit(present, scores))
 
 
@@ -162,7 +148,7 @@ def pictures():
 
 def test_features_are_the_rectified_pooled_normalised_outputs(home, pictures):
     net = ConvNet(MINI).eval()
-    found = extract(NetworkFeatures("mini", net), pictures, progress=False)
+    found = extract(NetworkFeatures("mini", net), pictures)
     assert list(found) == ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"]
     trace = net.trace(net.prepare([pictures[i].picture for i in range(20)]))
     for layer, one in found.items():
@@ -185,26 +171,26 @@ def test_an_interrupted_extraction_continues(home, pictures):
 
     extractor = Stopping("mini", net, ["conv2"])
     with pytest.raises(KeyboardInterrupt):
-        extract(extractor, pictures, progress=False)
+        extract(extractor, pictures)
     assert len(list(home.rglob("*.npy"))) == 1
     computed[:] = [20]
-    again = extract(extractor, pictures, progress=False)["conv2"].matrix()
+    again = extract(extractor, pictures)["conv2"].matrix()
     assert sum(computed) - 20 == 12
-    whole = extract(NetworkFeatures("mini", net, ["conv2"]), pictures, progress=False)["conv2"]
+    whole = extract(NetworkFeatures("mini", net, ["conv2"]), pictures)["conv2"]
     assert torch.equal(again, whole.matrix())
     assert not [path for path in home.rglob("*") if path.is_file() and path.suffix not in (".npy", ".sha256")]
 
 
 def test_features_of_other_weights_are_never_used(home, pictures):
     one, other = (NetworkFeatures("mini", ConvNet(MINI, seed=seed).eval(), ["conv1"]) for seed in (0, 1))
-    first, second = (extract(each, pictures, progress=False)["conv1"].matrix() for each in (one, other))
+    first, second = (extract(each, pictures)["conv1"].matrix() for each in (one, other))
     assert not torch.allclose(first, second, atol=1e-2)
 
 
 def test_a_full_disk_is_one_sentence(home, pictures, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10))
     with pytest.raises(ZfnetError, match=r"the next part of conv1's features needs .* has 10.0B free; free space"):
-        extract(NetworkFeatures("mini", ConvNet(MINI).eval(), ["conv1"]), pictures, progress=False)
+        extract(NetworkFeatures("mini", ConvNet(MINI).eval(), ["conv1"]), pictures)
 
 
 @pytest.fixture(scope="module")
@@ -219,23 +205,23 @@ def clouds():
 
 def test_classifiers_in_coordinates_answer_as_scikit_learns_on_features(clouds):
     x, labels, train, test = clouds
-    ours, tested = coordinates(x @ x.T, train, test)
+    ours, tested = transfer.coordinates(x @ x.T, train, test)
     assert torch.allclose(tested @ ours.T, (x[test] @ x[train].T).float(), atol=2e-4)
     svm = LinearSVC(dual=True, random_state=0, max_iter=100_000, tol=1e-8).fit(x[train].numpy(), labels[train])
-    decided = fit_svm(ours, labels[train]).decision_function(tested.numpy())
+    decided = transfer.fit_svm(ours, labels[train]).decision_function(tested.numpy())
     assert np.allclose(decided, svm.decision_function(x[test].numpy()), atol=0.02)
     decay, n = 1e-2, len(train)
     softmax = LogisticRegression(C=1 / (decay * n), tol=1e-8, max_iter=5000).fit(x[train].numpy(), labels[train])
     targets = F.one_hot(torch.from_numpy(labels[train])).float()
-    probability = F.linear(tested, *fit_softmax(ours, targets, decay)).softmax(1)
+    probability = F.linear(tested, *transfer.fit_softmax(ours, targets, decay)).softmax(1)
     assert np.allclose(probability.numpy(), softmax.predict_proba(x[test].numpy()), atol=2e-3)
 
 
 def test_a_uniform_target_gives_both_objects_half():
     x = torch.eye(2)
-    weight, bias = fit_softmax(x, torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]), 1e-6)
+    weight, bias = transfer.fit_softmax(x, torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]), 1e-6)
     assert torch.allclose(F.linear(x, weight, bias).softmax(1)[0], torch.tensor([0.5, 0.5, 0.0]), atol=0.02)
-    weight, bias = fit_softmax(x, torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]), 1e-6, several=True)
+    weight, bias = transfer.fit_softmax(x, torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]), 1e-6, several=True)
     assert torch.allclose(F.linear(x, weight, bias).sigmoid()[0], torch.tensor([1.0, 1.0, 0.0]), atol=0.02)
 
 
@@ -248,5 +234,5 @@ def test_the_decay_is_chosen_where_pictures_are_held_out(clouds):
         asked.append(judged)
         return -abs(len(asked) - 3)
 
-    assert choose_decay(x[train].float(), targets, score) == 1e-5
+    assert transfer.choose_decay(x[train].float(), targets, score) == 1e-5
     assert all((judged % 5 == 4).all() for judged in asked)

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import repeat
 from pathlib import Path
 from time import perf_counter
@@ -106,7 +107,7 @@ class Recipe:
         return {key: value for key, value in values.items() if key != "expected"}
 
 
-PAPER = Recipe(
+PAPER = Recipe(  # section 3
     "paper",
     epochs=70,
     anneal=OnPlateau(),
@@ -115,9 +116,7 @@ PAPER = Recipe(
     expected="ImageNet 2012 at 224 pixels; the paper: 12 days on one GTX 580, 38.4 % top-1 and 16.5 % top-5 error "
     "(one network, ten views)",
 )
-"""Section 3: 70 epochs, the rate divided by ten when the validation error stops falling."""
-
-TINY = Recipe(
+TINY = Recipe(  # the rate falls before epochs 8 and 11, the same for every network that is compared
     "tiny",
     epochs=12,
     anneal=Drops((7 / 12, 10 / 12)),
@@ -125,9 +124,7 @@ TINY = Recipe(
     expected="Tiny-ImageNet at 112 pixels: 1 to 1.6 hours on two processor cores with bf16 instructions; "
     "a top-1 error under 70 % (one network, one view)",
 )
-"""Twelve epochs, the rate divided by ten from epoch 8 and again from epoch 11, the same for every network."""
-
-SMOKE = Recipe(
+SMOKE = Recipe(  # enough to leave the plateau; it tests the machinery and is no evidence; networks are narrow here
     "smoke",
     epochs=5,
     anneal=Drops((4 / 5,)),
@@ -136,8 +133,6 @@ SMOKE = Recipe(
     expected="`shapes` at 64 pixels: 320 updates, seconds on two cores; where chance is 93.75 % error, `MINI` ends "
     "below 35 % and every row of Table 2 below 70 %",
 )
-"""Enough to leave the plateau; it tests the machinery and is no evidence. Networks are narrow here (`scaled`)."""
-
 RECIPES = {recipe.name: recipe for recipe in (PAPER, TINY, SMOKE)}
 
 
@@ -161,8 +156,7 @@ class SGD:
         self.net, self.recipe, self.pool, self.seed = net, recipe, pool, seed
         net.to(memory_format=torch.channels_last)
         world = distributed.get_world_size() if distributed.is_initialized() else 1
-        self.pictures = recipe.batch // world
-        self.dtype = getattr(torch, recipe.precision)
+        self.pictures, self.dtype = recipe.batch // world, getattr(torch, recipe.precision)
         self.low = net if self.dtype == torch.float32 else copy.deepcopy(net).to(self.dtype)
         # each part of a batch has gradients of its own, and the weights in common
         weights = list(self.low.parameters())
@@ -177,10 +171,9 @@ class SGD:
             decay = recipe.decay if name.endswith("weight") else 0.0
             smallest = min(shares, key=lambda share: sum(group["params"][0].numel() for group in share))
             smallest.append({"name": name, "params": [weight], "weight_decay": decay})
+        sgd = partial(torch.optim.SGD, lr=recipe.rate, momentum=recipe.momentum)
         fused = net.device.type != "mps"  # which older versions of torch lack there
-        self.optimisers = [
-            torch.optim.SGD(share, recipe.rate, recipe.momentum, fused=fused) for share in shares if share
-        ]
+        self.optimisers = [sgd(share, fused=fused) for share in shares if share]
 
     def gradients(self, k: int, part: Batch, number: int) -> float:
         """Leave the gradients of part k of an update's batch in its copy; return its share of the mean loss."""
@@ -201,13 +194,12 @@ class SGD:
     @torch.no_grad()
     def _step(self, optimiser: torch.optim.SGD, rate: float) -> None:
         weights = {group["name"]: group["params"][0] for group in optimiser.param_groups}
-        for name, weight in weights.items():
+        for group, (name, weight) in zip(optimiser.param_groups, weights.items(), strict=True):
+            group["lr"] = rate
             first, *others = (twin.get_parameter(name).grad for twin in self.twins)
             weight.grad = first.float()
             for other in others:
                 weight.grad += other
-        for group in optimiser.param_groups:
-            group["lr"] = rate
         optimiser.step()
         clipped = self.recipe.clipped(self.net.spec)
         self.net.renormalise(tuple(layer for layer in clipped if f"{layer}.weight" in weights))
@@ -216,10 +208,12 @@ class SGD:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return weights and momenta as a checkpoint keeps them."""
-        names = {weight: name for name, weight in self.net.named_parameters()}
-        states = [state for optimiser in self.optimisers for state in optimiser.state.items()]
-        momenta = {f"{names[weight]}.momentum": state["momentum_buffer"] for weight, state in states}
-        return {name: weight.detach() for weight, name in names.items()} | momenta
+        tensors = {}
+        for optimiser in self.optimisers:
+            for name, weight in ((group["name"], group["params"][0]) for group in optimiser.param_groups):
+                tensors[name] = weight.detach()
+                tensors[f"{name}.momentum"] = optimiser.state[weight]["momentum_buffer"]
+        return tensors
 
     @torch.no_grad()
     def restore(self, tensors: dict[str, Tensor]) -> None:
@@ -228,8 +222,8 @@ class SGD:
             for name, weight in ((group["name"], group["params"][0]) for group in optimiser.param_groups):
                 weight.copy_(tensors[name])
                 self.low.get_parameter(name).copy_(weight)
-                momentum = torch.empty_like(weight).copy_(tensors[f"{name}.momentum"])
-                optimiser.state[weight]["momentum_buffer"] = momentum
+                momentum = optimiser.state[weight]["momentum_buffer"] = torch.empty_like(weight)
+                momentum.copy_(tensors[f"{name}.momentum"])
 
 
 def fitting_parts(batch: int, device: torch.device) -> int:
@@ -340,7 +334,7 @@ def train(
     state, tensors = _State(fitting_parts(recipe.batch, net.device)), {}
     if folder is not None:
         state, tensors = _resumed(folder, resume, training, notice) or (state, tensors)
-    writes = folder is not None and rank == 0
+    folder = folder if rank == 0 else None  # one process writes for all
 
     def stopped(reason: str) -> ZfnetError:
         kept = saved_states(folder) if folder else []
@@ -348,7 +342,7 @@ def train(
         return ZfnetError(f"{reason}; {where}; lower the learning rate, or check the pictures and labels")
 
     def save() -> None:
-        if not writes:
+        if folder is None:
             return
         kept = {name: value.cpu().contiguous() for name, value in sgd.tensors().items()}
         if not all(value.isfinite().all() for value in kept.values()):
@@ -387,7 +381,7 @@ def train(
                     state.plateau_left = number
                 if report:
                     report(Progress(number, updates, loss, rate))
-                if snapshots and writes and state.plateau_left is not None:
+                if snapshots and folder and state.plateau_left is not None:
                     first, rest = state.plateau_left, updates - state.plateau_left
                     for shown in FIGURE_4_EPOCHS:
                         if number == math.ceil(first + rest * shown / FIGURE_4_OF):
@@ -406,9 +400,8 @@ def train(
                 top1, top5 = errors.top1, errors.top5
             state.other += perf_counter() - clock
             speed, seconds = len(batches) * recipe.batch / state.training, state.training + state.other
-            left, loss = state.plateau_left, state.loss / len(batches)
+            left, loss, rms = state.plateau_left, state.loss / len(batches), filter_rms(net)
             stalled = left is None and state.update >= recipe.stall_after
-            rms = filter_rms(net)
             result = EpochResult(epoch, state.update, rate, loss, top1, top5, speed, seconds, rms, left, stalled)
             state.epochs.append(result)
             state.loss = state.training = state.other = 0.0
@@ -418,9 +411,11 @@ def train(
 
 def filter_rms(net: ConvNet) -> dict[str, tuple[float, float]]:
     """Return the median and the largest root mean square of each convolutional layer's filters (section 3)."""
-    weights = {conv.name: net.get_submodule(conv.name).weight.detach() for conv in net.spec.convs}
-    rms = {name: weight.square().mean((1, 2, 3)).sqrt() for name, weight in weights.items()}
-    return {name: (values.median().item(), values.max().item()) for name, values in rms.items()}
+    found = {}
+    for conv in net.spec.convs:
+        rms = net.get_submodule(conv.name).weight.detach().square().mean((1, 2, 3)).sqrt()
+        found[conv.name] = rms.median().item(), rms.max().item()
+    return found
 
 
 def _summed(value: Tensor, device: torch.device) -> Tensor:

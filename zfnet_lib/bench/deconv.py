@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from itertools import groupby
+from itertools import groupby, product
 
 import numpy as np
 import torch
@@ -14,14 +15,13 @@ from torch import Tensor, nn
 
 from ..architecture import ZFNET, Unit, receptive_field
 from ..datasets import open_dataset
-from ..deconv import cut, deconv_units, project, strongest_unit
+from ..deconv import alone, cut, deconv_units, project, strongest_unit
 from ..files import ZfnetError
 from ..network import ConvNet
 from ..paper.records import Record, Stopwatch
-from .peers import as_ratio, captum_method, plain_layers, seconds, with_random_weights
+from .peers import captum_method, compare, fastest, plain_layers, seconds, with_random_weights
 
 SPEC = ZFNET.features()
-
 SHARE = 48  # of nine units of every map one in so many is projected, each of a picture of its own
 BATCHES, TRIED, ROUNDS = (2, 4, 8), 8, 3
 """The peers' batches, the units of a layer on which each is tried, and rounds."""
@@ -34,12 +34,9 @@ EXAMINED = 16  # one unit in so many is compared in float64, and all that differ
 
 
 def bench_deconv() -> list[Record]:
-    """Time the projections of units of all layers of Fig. 3's network, at 224 pixels, in float32.
-
-    The peers project whole pictures, in the best of several batch sizes for each layer. The network that is
-    compared with captum has no normalisation.
-    """
+    """Time projections of units of all layers at 224 pixels; peers project whole pictures, in their best batch."""
     watch = Stopwatch()
+    # captum knows no normalisation
     bare_spec = replace(SPEC, convs=tuple(replace(conv, norm=None) for conv in SPEC.convs))
     net, bare = (with_random_weights(ConvNet(spec)) for spec in (SPEC, bare_spec))
     counts, photographs = {conv.name: 9 * conv.maps // SHARE for conv in SPEC.convs}, open_dataset("photos")
@@ -50,69 +47,62 @@ def bench_deconv() -> list[Record]:
             maps = bare.trace(x[pictures], layer)[layer].maps
             for image, strong in zip(pictures.tolist(), maps, strict=True):
                 units.append(Unit(image, layer, *strongest_unit(strong, int(rng.integers(len(strong))))))
-    layers = {layer: list(same) for layer, same in groupby(units, key=lambda unit: unit.layer)}
     swapped, active = _require_equal(bare, x, units)
 
-    captum, literal = _tuned(_by_captum, bare, x, layers), _tuned(_literally, net, x, layers)
-    runs = {("ours", "all layers"): partial(deconv_units, bare, x, units)}
-    for layer, chosen in layers.items():
-        runs["captum", layer] = partial(captum, {layer: chosen})
-        runs["ours", layer] = partial(deconv_units, bare, x, chosen)
-    runs["literal", "all layers, normalised"] = partial(literal, layers)
-    runs["ours", "all layers, normalised"] = partial(deconv_units, net, x, units)
-    rounds = [{name: seconds(run) for name, run in runs.items()} for _ in range(ROUNDS + 1)][1:]
-    for times in rounds:
-        times["captum", "all layers"] = sum(times["captum", layer] for layer in layers)
+    layers = {layer: list(same) for layer, same in groupby(units, key=lambda unit: unit.layer)}
+    loads = [("all layers", _by_captum, bare, units)]
+    loads += [(layer, _by_captum, bare, same) for layer, same in layers.items()]
+    loads += [("all layers, normalised", _literally, net, units)]
+    settings = {"units": len(units), "threads": torch.get_num_threads(), "dtype": "float32", "rounds": ROUNDS}
+    names = {_by_captum: "captum's Deconvolution", _literally: "our literal method in batches"}
 
-    parameters = {"units": len(units), "threads": torch.get_num_threads(), "dtype": "float32", "rounds": ROUNDS}
-    record = partial(Record, "bench-deconv", provenance=watch.provenance(), spec=SPEC.name, data="photos")
-    record = partial(record, parameters=parameters)
-    loads = [("captum", load, "captum's Deconvolution") for load in ("all layers", *layers)]
-    records = []
-    for who, load, peer in (*loads, ("literal", "all layers, normalised", "our literal method in batches")):
-        ratio = partial(record, load, unit=f"times as fast as {peer}")
-        records.append(as_ratio(ratio, [times[who, load] / times["ours", load] for times in rounds]))
-    for load in ("all layers", "all layers, normalised"):
-        taken = sorted(times["ours", load] for times in rounds)[len(rounds) // 2]
-        records.append(record(load, len(units) / taken, "projections/s, ours"))
-    return [*records, record("switches swapped by rounding", 100 * swapped / active, "% of active units", n=active)]
+    def record(quantity: str, value: float, unit: str, **told) -> Record:
+        told |= {"parameters": settings, "spec": SPEC.name, "data": "photos"}
+        return Record("bench-deconv", quantity, value, unit, watch.provenance(), **told)
+
+    best = {}
+    for (layer, same), (way, network) in product(layers.items(), ((_by_captum, bare), (_literally, net))):
+        choices = [{layer: batch} for batch in BATCHES]
+        best[way] = best.get(way, {}) | fastest(partial(way, network, x, same[:TRIED]), choices)
+    records, speeds = [], []
+    for load, way, network, chosen in loads:
+        theirs, ours = partial(way, network, x, chosen, best[way]), partial(deconv_units, network, x, chosen)
+        records.append(compare(partial(record, load), names[way], theirs, ours, ROUNDS))
+        if chosen is units:
+            speeds.append(record(load, len(units) / seconds(ours), "projections/s, ours"))
+    swaps = record("switches swapped by rounding", 100 * swapped / active, "% of active units", n=active)
+    return [*records, *speeds, swaps]
 
 
-def _by_captum(net: ConvNet, x: Tensor, units: list[Unit], batch: int) -> list[Tensor]:
-    """Project units of one layer as captum does: it starts from 1 instead of the unit's activation."""
-    layers = plain_layers(net, x.shape[-1])
-    upto = list(layers).index(units[0].layer) + 1
-    method, found = captum_method("Deconvolution")(nn.Sequential(*list(layers.values())[:upto])), []
+def _parts(units: list[Unit], batches: dict[str, int]) -> Iterator[tuple[str, list[Unit]]]:
+    """Yield units of one layer at a time, so many of each layer together, or one."""
+    for layer, grouped in groupby(units, key=lambda unit: unit.layer):
+        same, batch = list(grouped), batches.get(layer, 1)
+        for start in range(0, len(same), batch):
+            yield layer, same[start : start + batch]
+
+
+def _by_captum(net: ConvNet, x: Tensor, units: list[Unit], batches: dict[str, int]) -> list[Tensor]:
+    """Project units as captum does: it starts from 1 instead of the unit's activation."""
+    layers, found = plain_layers(net, x.shape[-1]), []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it says that it sets hooks
-        for start in range(0, len(units), batch):
-            part = units[start : start + batch]
+        for layer, part in _parts(units, batches):
+            upto = list(layers.values())[: list(layers).index(layer) + 1]
             pictures = x[[unit.image for unit in part]].requires_grad_()
+            method = captum_method("Deconvolution")(nn.Sequential(*upto))
             found.extend(method.attribute(pictures, target=[unit[2:] for unit in part]))
     return found
 
 
-def _literally(net: ConvNet, x: Tensor, units: list[Unit], batch: int) -> list[Tensor]:
-    """Project units of one layer as section 2.1 says, on whole pictures."""
-    layer, found = units[0].layer, []
-    for start in range(0, len(units), batch):
-        part = units[start : start + batch]
+def _literally(net: ConvNet, x: Tensor, units: list[Unit], batches: dict[str, int]) -> list[Tensor]:
+    """Project units as section 2.1 says, on whole pictures."""
+    found = []
+    for layer, part in _parts(units, batches):
         trace = net.trace(x[[unit.image for unit in part]], layer)
-        maps = trace[layer].maps
-        own = (range(len(part)), *zip(*(unit[2:] for unit in part), strict=True))
-        signal = torch.zeros_like(maps)
-        signal[own] = maps[own]
-        found.extend(project(trace, layer, signal))
+        signals = [alone(one[None], unit[2:]) for one, unit in zip(trace[layer].maps, part, strict=True)]
+        found.extend(project(trace, layer, torch.cat(signals)))
     return found
-
-
-def _tuned(way, net: ConvNet, x: Tensor, layers: dict[str, list[Unit]]):
-    """Return a peer that projects units layer by layer, each layer in its fastest batch."""
-    best = {}
-    for layer, units in layers.items():
-        times = {batch: seconds(partial(way, net, x, units[:TRIED], batch)) for batch in BATCHES}
-        best[layer] = min(times, key=times.get)
-    return lambda layers: [way(net, x, units, best[layer]) for layer, units in layers.items()]
 
 
 def _require_equal(net: ConvNet, x: Tensor, units: list[Unit]) -> tuple[int, int]:
@@ -122,7 +112,7 @@ def _require_equal(net: ConvNet, x: Tensor, units: list[Unit]) -> tuple[int, int
         expected = cut(whole, receptive_field(net.spec, unit.layer).box(unit.row, unit.column))
         return bool((found - expected).abs().max() <= tolerance * expected.abs().max())
 
-    literal = [_literally(net, x, [unit], 1)[0] for unit in units]
+    literal = [_literally(net, x, [unit], {})[0] for unit in units]
     active = sum(bool(whole.any()) for whole in literal)
     triples = zip(units, literal, deconv_units(net, x, units).projections, strict=True)
     differ = [i for i, triple in enumerate(triples) if not agree(*triple, CLOSE)]
@@ -134,7 +124,7 @@ def _require_equal(net: ConvNet, x: Tensor, units: list[Unit]) -> tuple[int, int
     units = [units[i]._replace(image=n) for n, i in enumerate(some)]
     for unit, found in zip(units, deconv_units(net, x, units).projections, strict=True):
         activation = net.trace(x[[unit.image]], unit.layer)[unit.layer].maps[0][unit[2:]]
-        literal, captum = (way(net, x, [unit], 1)[0] for way in (_literally, _by_captum))
+        literal, captum = (way(net, x, [unit], {})[0] for way in (_literally, _by_captum))
         for whole, name in ((literal, "the literal one"), (activation * captum, "captum's")):
             if not agree(unit, whole, found, EXACT):
                 raise ZfnetError(f"the projection of {tuple(unit)} is not {name}; nothing was timed")

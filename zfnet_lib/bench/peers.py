@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from statistics import median
 from time import perf_counter
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,16 +17,23 @@ from ..paper.records import Record
 
 
 def compare(
-    record: partial[Record], peer: Callable[[], object], ours: Callable[[], object], rounds: int, more: float = 1.0
+    record: partial[Record],
+    name: str,
+    peer: Callable[[], object],
+    ours: Callable[[], object],
+    rounds: int,
+    more: float = 1.0,
 ) -> Record:
-    """Alternate both after one warm-up each; `more` is how much more work ours does than the peer."""
+    """Alternate both after one warm-up each; the peer's time over ours, of which `more` times the work is asked."""
     seconds(peer), seconds(ours)
-    return as_ratio(record, [more * seconds(peer) / seconds(ours) for _ in range(rounds)])
+    ratios = [more * seconds(peer) / seconds(ours) for _ in range(rounds)]
+    spread = max(ratios) - min(ratios)
+    return record(value=median(ratios), unit=f"times as fast as {name}", n=rounds, spread=spread)
 
 
-def as_ratio(record: partial[Record], ratios: list[float]) -> Record:
-    """Return the record of several rounds' ratios, the peer's time over ours: their median and range."""
-    return record(value=median(ratios), n=len(ratios), spread=max(ratios) - min(ratios))
+def fastest(run: Callable[[Any], object], choices: Iterable) -> Any:
+    """Return the choice, such as a batch size, with which a peer is fastest."""
+    return min(choices, key=lambda choice: seconds(partial(run, choice)))
 
 
 def seconds(run: Callable[[], object]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -21,9 +22,9 @@ NORM_ROUNDS = 7
 SIDE, PICTURES, BATCH, K, ROUNDS = 112, 224, 16, 9, 5
 
 
-def bench_norm() -> list[Record]:
+def bench_norm() -> Iterator[Record]:
     """Time our contrast normalisation against torch's, forward, and forward with backward, once both agree."""
-    watch, records = Stopwatch(), []
+    watch, name = Stopwatch(), "torch.nn.functional.local_response_norm"
     torchs = partial(F.local_response_norm, size=5, alpha=1e-4, beta=0.75, k=2.0)
     for place, shape in NORM_SHAPES.items():
         generator = torch.Generator().manual_seed(0)
@@ -31,24 +32,15 @@ def bench_norm() -> list[Record]:
         maps = F.relu(maps * 30).requires_grad_()
         require_close(torchs(maps), contrast_normalise(maps), 1e-5, place)
 
-        def forward(norm, maps=maps) -> None:
-            with torch.no_grad():
-                norm(maps)
-
         def both(norm, maps=maps, grad=grad) -> None:
             torch.autograd.grad(norm(maps), maps, grad)
 
+        forward = torch.no_grad()(lambda norm, maps=maps: norm(maps))
         for direction, run in {"forward": forward, "forward and backward": both}.items():
-            record = partial(
-                Record,
-                "bench-norm",
-                f"{place}, {direction}",
-                unit="times as fast as torch.nn.functional.local_response_norm",
-                provenance=watch.provenance(),
-                parameters={"shape": list(shape), "rounds": NORM_ROUNDS, "dtype": "float32"},
-            )
-            records.append(compare(record, partial(run, torchs), partial(run, contrast_normalise), NORM_ROUNDS))
-    return records
+            facts = {"shape": list(shape), "rounds": NORM_ROUNDS, "dtype": "float32"}
+            record = partial(Record, "bench-norm", f"{place}, {direction}", provenance=watch.provenance())
+            sides = partial(run, torchs), partial(run, contrast_normalise)
+            yield compare(partial(record, parameters=facts), name, *sides, NORM_ROUNDS)
 
 
 def bench_mining() -> list[Record]:
@@ -59,16 +51,11 @@ def bench_mining() -> list[Record]:
     plain, found = partial(_plain_search, net, pack.pictures[:PICTURES]), ours()
     for layer, scores in plain().items():
         require_close(scores, found[layer].score, 1e-4, layer)
-    record = partial(
-        Record,
-        "bench-mining",
-        f"strongest units of all layers, {SIDE} pixels",
-        parameters={"pictures": PICTURES, "batch": BATCH, "k": K, "dtype": "float32", "rounds": ROUNDS},
-        provenance=watch.provenance(),
-        spec="zfnet",
-    )
-    ratio = partial(record, unit="times as fast as a plain pass that keeps whole maps")
-    return [compare(ratio, plain, ours, ROUNDS), record(PICTURES / seconds(ours), "images/s, ours")]
+    facts = {"pictures": PICTURES, "batch": BATCH, "k": K, "dtype": "float32", "rounds": ROUNDS}
+    record = partial(Record, "bench-mining", f"strongest units of all layers, {SIDE} pixels", spec="zfnet")
+    record = partial(record, parameters=facts, provenance=watch.provenance())
+    ratio = compare(record, "a plain pass that keeps whole maps", plain, ours, ROUNDS)
+    return [ratio, record(PICTURES / seconds(ours), "images/s, ours")]
 
 
 @torch.inference_mode()

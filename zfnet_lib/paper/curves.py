@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from ..datasets import DATASETS
-from .plots import BLUE, GREEN, GREY, NORMAL, ORANGE, PURPLE, SMALL, VERMILION, Figure, plain
+from .plots import BLUE, GREEN, GREY, NORMAL, ORANGE, PURPLE, SMALL, VERMILION, Figure, legend, plain
 from .records import Table
 from .setting import DATA, at_hand, training_of
 from .trainings import Training, read_epochs, trained
@@ -38,11 +38,9 @@ def training(profile: str) -> Curves:
     runs = {title: training_of(profile, name, clip=clip) for title, (name, clip) in SHOWN.items()}
     epochs, nets = ({title: what(run) for title, run in runs.items()} for what in (epochs_of, at_hand))
     filters = {title: net.conv1.weight.detach().numpy() for title, net in nets.items() if net}
-    left = [
-        {"training": title, "left": lines[-1]["plateau_left"] if lines else "not run"}
-        for title, lines in epochs.items()
-    ]
-    plateaus = Table({"training": "Training", "left": "Left the plateau at update"}, left)
+    left = {title: lines[-1]["plateau_left"] if lines else "not run" for title, lines in epochs.items()}
+    rows = [{"training": title, "left": update} for title, update in left.items()]
+    plateaus = Table({"training": "Training", "left": "Left the plateau at update"}, rows)
     return Curves(epochs, filters, DATASETS[DATA[profile]].classes, plateaus)
 
 
@@ -74,9 +72,8 @@ def curves(trainings: Mapping[str, Sequence[Mapping]], classes: int) -> Figure:
     trainings = {name: epochs for name, epochs in trainings.items() if epochs}
     figure = Figure(3.1)
     panels = left, middle, right = figure.subplots(1, 3)
-    for (name, epochs), colour, marker in zip(
-        trainings.items(), (BLUE, VERMILION, GREEN, PURPLE, ORANGE), "osD^v", strict=False
-    ):
+    looks = zip((BLUE, VERMILION, GREEN, PURPLE, ORANGE), "osD^v", strict=True)
+    for (name, epochs), (colour, marker) in zip(trainings.items(), looks, strict=False):
         x = [epoch["epoch"] for epoch in epochs]
         style = {"color": colour, "marker": marker, "markersize": 3.5, "linewidth": 1.4, "label": name}
         left.plot(x, [epoch["loss"] for epoch in epochs], **style)
@@ -87,25 +84,15 @@ def curves(trainings: Mapping[str, Sequence[Mapping]], classes: int) -> Figure:
         axes.axhline(level, color=GREY, linewidth=1, linestyle="--")
         at, above = ("axes fraction", "data"), {"xytext": (0, 3), "textcoords": "offset points"}
         axes.annotate(words, (0.02, level), xycoords=at, fontsize=SMALL, color=GREY, **above)
-    for axes in panels:
+    titles = {"Training loss": "cross entropy, nats", "Validation error": "top-1 error, %"}
+    titles["Largest filter of layer 1"] = "root mean square"
+    for axes, (title, y) in zip(panels, titles.items(), strict=True):
         axes.margins(y=0.15)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    label(left, "Training loss", "epoch", "cross entropy, nats")
-    label(middle, "Validation error", "epoch", "top-1 error, %")
-    label(right, "Largest filter of layer 1", "epoch", "root mean square")
+        plain(axes, title, "epoch", y)
     if trainings:
-        names = left.get_legend_handles_labels()
-        legend = figure.legend(*names, loc="lower center", ncols=3, fontsize=SMALL, frameon=False)
-        for text in legend.get_texts():
-            text.set_parse_math(False)  # names may hold dollars
+        legend(figure, left, 3)
     else:
         left.text(0.5, 0.5, "not run", transform=left.transAxes, ha="center", fontsize=NORMAL, color=GREY)
     figure.tight_layout(rect=(0, 0.08, 1, 1))
     return figure
-
-
-def label(axes, title: str, x: str, y: str) -> None:
-    """Give a plot the book's look, its title, and the names of its axes."""
-    plain(axes, title)
-    axes.set_xlabel(x, fontsize=NORMAL)
-    axes.set_ylabel(y, fontsize=NORMAL)

@@ -69,9 +69,10 @@ def few_shot(curves: Mapping[str, Sequence], printed: Mapping[str, Mapping], dat
         style = {"color": colour, "marker": marker, "markersize": 4, "linewidth": 1.4, "capsize": 2}
         ours.errorbar(each, values, [spread or 0 for spread in spreads], label=name.replace("`", ""), **style)
     for (name, points), marker in zip(printed.items(), "sDvo", strict=False):
-        theirs.plot(*zip(*points.items(), strict=True), color=GREY, marker=marker, markersize=4, label=name)
+        known = {each: value for each, value in points.items() if value is not None}
+        theirs.plot(*zip(*known.items(), strict=True), color=GREY, marker=marker, markersize=4, label=name)
     plain(ours, fill(f"Ours: {data}", 40), "training pictures a class", "accuracy, mean over classes, %")
-    plain(theirs, fill("The paper, Caltech-256 (Table 4)", 40), "training pictures a class")
+    plain(theirs, fill("The paper, Caltech-256 (Table 4)", 40), "training pictures a class", "")
     for axes in (ours, theirs):
         axes.set_xlim(0, 63)
         axes.legend(fontsize=SMALL, framealpha=1, edgecolor="none")

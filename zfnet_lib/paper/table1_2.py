@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, repeat
 from statistics import mean, stdev
 from typing import NamedTuple
@@ -13,20 +13,10 @@ from ..architecture import STEMS, TABLE_2
 from ..evaluation import errors
 from ..files import results_root
 from ..training import SMOKE
-from . import numbers
-from .curves import label
-from .plots import BLUE, SMALL, VERMILION, Figure
+from . import numbers, trainings
+from .plots import BLUE, SMALL, VERMILION, Figure, plain
 from .records import Sentence, Table, mean_and_spread
 from .setting import DATA, profile_of, training_of
-from .trainings import (
-    TABLE_1,
-    ensembles_file,
-    errors_over_seeds,
-    read_epochs,
-    recorded_errors,
-    trained,
-    training_data,
-)
 
 ERRORS = {"train": "train top-1", "val1": "val top-1", "val5": "val top-5"}
 """The columns' titles; `paper.json` says `train_top1`."""
@@ -45,19 +35,20 @@ class Comparison(NamedTuple):
 
 def table1(profile: str) -> Comparison:
     """Compare single networks and averages of several with Table 1; `smoke` trains them on the spot."""
-    rows, columns = [], ("val1", "val5")
-    for members, row in zip(TABLE_1, numbers.own_rows("table_1"), strict=True):
+    rows = []
+    for members, row in zip(trainings.TABLE_1, numbers.own_rows("table_1"), strict=True):
         runs = [training_of(profile, *member) for member in members]
         if profile == "smoke":
-            found = errors([trained(run) for run in runs], training_data("shapes", "val"))
+            found = errors([trainings.trained(run) for run in runs], trainings.training_data("shapes", "val"))
             ours = [{"val1": found.top1, "val5": found.top5}]
         elif len(runs) == 1:
-            ours = errors_over_seeds(runs[0])
+            ours = trainings.errors_over_seeds(runs[0])
         else:
-            stored = recorded_errors(ensembles_file(profile), networks=[run.name for run in runs])
+            names = [run.name for run in runs]
+            stored = trainings.recorded_errors(trainings.ensembles_file(profile), networks=names)
             ours = [stored] if stored else []
-        rows.append(_row(row["label"], row["values"], ours, columns))
-    return Comparison(_table(rows, columns), basis(profile))
+        rows.append((row["label"], row["values"], ours))
+    return Comparison(_table(rows, ("val1", "val5")), basis(profile))
 
 
 def table2(profile: str, seeds: int = 1) -> Comparison:
@@ -67,20 +58,20 @@ def table2(profile: str, seeds: int = 1) -> Comparison:
     printed = chain(numbers.own_rows("table_2"), repeat({"label": "added here", "values": {}}))
     for row, (name, spec) in zip(printed, TABLE_2.items(), strict=False):
         ours = errors_of(profile, name, seeds)
-        rows.append(_row(f"`{name}`: {row['label']}", row["values"], ours, tuple(ERRORS)))
+        rows.append((f"`{name}`: {row['label']}", row["values"], ours))
         error = mean(one["val1"] for one in ours) if ours else None
         point = {"name": name, "layers": len(spec.layers), "parameters": sum(spec.parameters().values())}
         points.append(point | {"paper": row["values"].get("val_top1"), "ours": error})
-    return Comparison(_table(rows, tuple(ERRORS)), basis(profile), points)
+    return Comparison(_table(rows, ERRORS), basis(profile), points)
 
 
 def errors_of(profile: str, name: str, seeds: int = 1) -> Errors:
     """Return a network's errors with one view, of one training a seed; in `smoke` it is trained on the spot."""
     if profile_of(profile).name != "smoke":
-        return errors_over_seeds(training_of(profile, name))
+        return trainings.errors_over_seeds(training_of(profile, name))
     for seed in range(seeds):
-        trained(training_of(profile, name, seed))
-    return errors_over_seeds(training_of(profile, name), seeds)
+        trainings.trained(training_of(profile, name, seed))
+    return trainings.errors_over_seeds(training_of(profile, name), seeds)
 
 
 def contest(profile: str) -> Sentence:
@@ -119,13 +110,14 @@ def basis(profile: str) -> Sentence:
             f"tests the machinery; it is no evidence about depth or width."
         )
     files = (results_root(profile) / "trainings").glob("*.jsonl")
-    recorded = (line for path in files for line in read_epochs(path))
+    recorded = (line for path in files for line in trainings.read_epochs(path))
     lines = [line for line in recorded if line["data"].startswith(f"{DATA[profile]} ")]
     if not lines:
         return Sentence(f"No training of the profile `{profile}` has been recorded.")
     data = ", ".join(sorted({line["data"] for line in lines}))
-    devices = ", ".join(sorted({line["provenance"]["device"] for line in lines}))
-    commits = ", ".join(commit[:10] for commit in sorted({line["provenance"]["commit"] for line in lines}))
+    made = [line["provenance"] for line in lines]
+    devices = ", ".join(sorted({each["device"] for each in made}))
+    commits = ", ".join(commit[:10] for commit in sorted({each["commit"] for each in made}))
     hours = sum(line["epoch"]["seconds"] for line in lines) / 3600
     return Sentence(
         f"Trainings: {len({line['training'] for line in lines})}, on {data}; {hours:.1f} hours in all on "
@@ -137,14 +129,13 @@ def depth_and_width(points: Sequence[Mapping]) -> Figure:
     """Draw validation errors of Table 2's networks, the paper's and ours, against their layers and parameters."""
     figure = Figure(3.4)
     panels = figure.subplots(1, 2, sharey=True)
-    for axes, key, words in zip(
-        panels, ("layers", "parameters"), ("layers with weights", "parameters"), strict=True
-    ):
+    for axes, key in zip(panels, ("layers", "parameters"), strict=True):
         for who, colour, marker in (("paper", BLUE, "o"), ("ours", VERMILION, "D")):
             known = [point for point in points if point[who] is not None]
             x, y = [point[key] for point in known], [point[who] for point in known]
             axes.plot(x, y, marker, color=colour, markersize=5, label=who, alpha=0.8)
-        label(axes, "", words, "validation top-1 error, %" if axes is panels[0] else "")
+    plain(panels[0], "", "layers with weights", "validation top-1 error, %")
+    plain(panels[1], "", "parameters")
     panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     panels[1].set_xscale("log")
     panels[0].legend(fontsize=SMALL, frameon=False)
@@ -152,20 +143,15 @@ def depth_and_width(points: Sequence[Mapping]) -> Figure:
     return figure
 
 
-def _row(name: str, printed: Mapping[str, float], ours: Errors, keys: Sequence[str]) -> dict[str, object]:
-    """Return a row's cells: the paper's errors, ours with the difference, and how many trainings they rest on."""
-    cells: dict[str, object] = {"network": name}
-    for key in keys:
-        paper = printed.get(ERRORS[key].replace(" ", "_").replace("-", ""))
-        own, values = "not run", [one[key] for one in ours if key in one]
-        if ours:
-            own = mean_and_spread(values) + ("" if paper is None else f" ({mean(values) - paper:+.1f})")
-        cells |= {f"paper_{key}": paper, f"ours_{key}": own}
-    return cells | {"n": len(ours)}
-
-
-def _table(rows: Sequence[Mapping], keys: Sequence[str]) -> Table:
-    columns = {"network": "Network"}
+def _table(rows: Sequence[tuple[str, Mapping, Errors]], keys: Iterable[str]) -> Table:
+    """Return names with the paper's errors, ours with the difference, and how many trainings these rest on."""
+    columns, shown = {"network": "Network"}, [{"network": name, "n": len(ours)} for name, _, ours in rows]
     for key in keys:
         columns |= {f"paper_{key}": f"Paper, {ERRORS[key]}", f"ours_{key}": f"Ours, {ERRORS[key]} (difference)"}
-    return Table(columns | {"n": "n"}, rows)
+        for (_, printed, ours), row in zip(rows, shown, strict=True):
+            paper = printed.get(ERRORS[key].replace(" ", "_").replace("-", ""))
+            own, values = "not run", [one[key] for one in ours if key in one]
+            if ours:
+                own = mean_and_spread(values) + ("" if paper is None else f" ({mean(values) - paper:+.1f})")
+            row |= {f"paper_{key}": paper, f"ours_{key}": own}
+    return Table(columns | {"n": "n"}, shown)

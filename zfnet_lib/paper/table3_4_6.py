@@ -7,15 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from itertools import pairwise
+from itertools import pairwise, product, starmap
 from statistics import mean, stdev
 from time import perf_counter
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
@@ -25,22 +22,10 @@ from ..files import results_root
 from ..machine import threads
 from ..network import ConvNet
 from ..training import recipe_named
-from . import numbers
+from . import numbers, trainings, transfer
 from .records import Record, Sentence, Stopwatch, Table, is_fresh, mean_and_spread, read, store
 from .setting import describe_pictures, network_of, profile_of
-from .trainings import Training, performed, recorded_errors, trained, training_data, undivided
-from .transfer import (
-    Fold,
-    Hog,
-    NetworkFeatures,
-    Pixels,
-    coordinates,
-    extract,
-    fit_labels,
-    fit_svm,
-    per_class_accuracy,
-    protocol_folds,
-)
+from .trainings import Training, recorded_errors
 
 FOLDS = 5
 ACCURACY = "accuracy, mean over classes"
@@ -56,6 +41,11 @@ PLACE = {
 
 FROM_SCRATCH = {"smoke": (MINI.name, 40), "tiny": ("zfnet", 160), "paper": ("zfnet", 160)}
 """Which network is trained from scratch, for how many epochs."""
+
+DAGGER = (
+    " † A downloaded network, torchvision's AlexNet: layer 5 and not 7, trained on ImageNet's pictures, "
+    "among which nobody looked for those of Caltech-101. Its rows decide no claim about other methods."
+)
 
 
 class Trial(NamedTuple):
@@ -89,42 +79,31 @@ class Source:
     @property
     def title(self) -> str:
         """What the tables call it."""
-        mark = f" {MARK}" if self.name.startswith("alexnet") else ""
+        mark = " †" if self.name.startswith("alexnet") else ""
         return f"`{self.name}`{mark}" + (", 102 classes with the background" if self.background else "")
 
 
-MARK = "†"
-DAGGER = (
-    f" {MARK} A downloaded network, torchvision's AlexNet: layer 5 and not 7, trained on ImageNet's pictures, "
-    "among which nobody looked for those of Caltech-101. Its rows decide no claim about other methods."
-)
-
-
 def _trials(layers: Sequence[str], classifier: str, each: Sequence[int]) -> tuple[Trial, ...]:
-    return tuple(Trial(layer, classifier, n) for layer in layers for n in each)
+    return tuple(starmap(Trial, product(layers, [classifier], each)))
 
 
 def _compared(name: str, data: str, each: Sequence[int], curve: Sequence[int] = ()) -> tuple[Source, ...]:
     """Return what is tried with a network that has layers 1 to 7, and with its controls, on one data set."""
-    svm, conv5 = _trials(LAYERS, "svm", each[-1:]), _trials(("conv5",), "softmax", each[-1:])
-    fc7 = tuple(dict.fromkeys(_trials(("fc7",), "softmax", (*curve, *each))))
-    few = _trials(("conv5",), "svm", each[:-1])
-    return (
-        Source(name, data, svm + conv5 + fc7),
-        Source(f"{name}, untrained", data, svm + conv5 + few + _trials(("fc7",), "softmax", each)),
-        *(
-            Source(control, data, _trials((control,), "svm", each) + _trials((control,), "softmax", each[-1:]))
-            for control in ("hog", "pixels")
-        ),
-    )
+    most = each[-1:]
+    layers = _trials(LAYERS, "svm", most) + _trials(["conv5"], "softmax", most)
+    own = tuple(dict.fromkeys(_trials(["fc7"], "softmax", (*curve, *each))))
+    few = _trials(["conv5"], "svm", each[:-1]) + _trials(["fc7"], "softmax", each)
+    controls = {one: _trials([one], "svm", each) + _trials([one], "softmax", most) for one in ("hog", "pixels")}
+    tried = {name: layers + own, f"{name}, untrained": layers + few} | controls
+    return tuple(Source(one, data, trials) for one, trials in tried.items())
 
 
-_conv5 = _trials(("conv5",), "softmax", (15, 30))
+_conv5 = _trials(["conv5"], "softmax", (15, 30))
 SOURCES: dict[str, tuple[Source, ...]] = {
     "smoke": _compared("mini", "shapes-transfer", (15, 30), CURVE[:-2]),
     "tiny": (
         Source("alexnet-imagenet", "caltech-101", _trials(LAYERS[:5], "svm", (15, 30)) + _conv5),
-        Source("alexnet-imagenet", "caltech-101", _trials(("conv5",), "svm", (15, 30)) + _conv5, background=True),
+        Source("alexnet-imagenet", "caltech-101", _trials(["conv5"], "svm", (15, 30)) + _conv5, background=True),
         *_compared("zfnet-tiny", "caltech-101", (15, 30)),
         *_compared("zfnet-tiny", "mini-imagenet-novel", (15, 30, 45, 60), CURVE),
     ),
@@ -146,28 +125,42 @@ def transferred(profile: str, source: Source, live: bool = False) -> list[Record
 
 def transfer_records(source: Source) -> Iterator[Record]:
     """Measure a source's trials over the paper's folds; yield mean accuracies with their spread over folds."""
-    watch = Stopwatch()
-    dataset = training_data(source.data, "with-background") if source.background else undivided(source.data)
-    folds = protocol_folds(dataset, count=FOLDS)
+    watch, undivided = Stopwatch(), trainings.undivided
+    data = trainings.training_data(source.data, "with-background") if source.background else undivided(source.data)
+    folds, labels, classes = transfer.protocol_folds(data, count=FOLDS), data.labels, len(data.classes)
     layers = tuple(dict.fromkeys(trial.layer for trial in source.trials))
-    found = extract(extractor_of(source.name, layers), dataset)
+    found = transfer.extract(extractor_of(source.name, layers), data)
+
+    def judged(fold: transfer.Fold) -> tuple[float, float, float]:
+        """Return the accuracy in percent, the seconds of the training, and the chosen weight decay or 0."""
+        train = fold.train(trial.each)
+        x, x_test = transfer.coordinates(kernel, train, fold.test)
+        start, decay = perf_counter(), 0.0
+        if trial.classifier == "svm":
+            svm = transfer.fit_svm(x, labels[train])
+            seconds = perf_counter() - start
+            answers = svm.predict(x_test.numpy())
+        else:
+            weight, bias, decay = transfer.fit_labels(x, labels[train], classes)
+            seconds = perf_counter() - start
+            answers = F.linear(x_test, weight, bias).argmax(1).numpy()
+        return transfer.per_class_accuracy(labels[fold.test], answers), seconds, decay
+
     bar = tqdm(total=len(source.trials), desc=f"{source.name} on {source.data}", unit="classifier", delay=1)
     for layer in layers:
         kernel = found[layer].kernel()
         for trial in (trial for trial in source.trials if trial.layer == layer):
-            judge = partial(_on_fold, trial, kernel, dataset.labels, len(dataset.classes))
             if trial.classifier == "softmax":  # its products use all cores
-                judged = [judge(fold) for fold in folds]
+                answers = [judged(fold) for fold in folds]
             else:
                 with threads(torch.get_num_threads(), each=1) as pool:
-                    judged = list(pool.map(judge, folds))
-            accuracies, seconds, decays = (list(values) for values in zip(*judged, strict=True))
-            facts = trial._asdict() | {"folds": accuracies, "classes": len(dataset.classes)}
-            dimensions = next(found[layer].parts()).shape[1]
-            facts |= {"dimensions": dimensions, "fit_seconds": round(mean(seconds), 2)}
+                    answers = list(pool.map(judged, folds))
+            accuracies, seconds, decays = (list(values) for values in zip(*answers, strict=True))
+            facts = trial._asdict() | {"folds": accuracies, "classes": classes}
+            facts |= {"dimensions": next(found[layer].parts()).shape[1], "fit_seconds": round(mean(seconds), 2)}
             facts |= {"decays": decays} if trial.classifier == "softmax" else {}
             told = {"n": len(accuracies), "spread": stdev(accuracies), "parameters": facts}
-            told |= {"spec": source.name, "data": describe_pictures(dataset)}
+            told |= {"spec": source.name, "data": describe_pictures(data)}
             yield Record("transfer", ACCURACY, mean(accuracies), "%", watch.provenance(), **told)
             bar.update()
     bar.close()
@@ -176,30 +169,12 @@ def transfer_records(source: Source) -> Iterator[Record]:
 def extractor_of(name: str, layers: Sequence[str]):
     """Return what makes features: a network's layers, the same untrained, or a control by its name."""
     if name in ("hog", "pixels"):
-        return Hog() if name == "hog" else Pixels()
+        return transfer.Control(name)
     weights, _, untrained = name.partition(", ")
     net = network_of("smoke", weights)
     if untrained:
         net = ConvNet(net.spec, net.preparation, seed=0).eval()
-    return NetworkFeatures(name, net, layers)
-
-
-def _on_fold(
-    trial: Trial, kernel: Tensor, labels: np.ndarray, classes: int, fold: Fold
-) -> tuple[float, float, float]:
-    """Return the accuracy in percent, the seconds that the training took, and the chosen weight decay or 0."""
-    train = fold.train(trial.each)
-    y, (x, x_test) = labels[train], coordinates(kernel, train, fold.test)
-    start, decay = perf_counter(), 0.0
-    if trial.classifier == "svm":
-        svm = fit_svm(x, y)
-        seconds = perf_counter() - start
-        answers = svm.predict(x_test.numpy())
-    else:
-        weight, bias, decay = fit_labels(x, y, classes)
-        seconds = perf_counter() - start
-        answers = F.linear(x_test, weight, bias).argmax(1).numpy()
-    return per_class_accuracy(labels[fold.test], answers), seconds, decay
+    return transfer.NetworkFeatures(name, net, layers)
 
 
 def accuracy(records: Sequence[Record], layer: str, classifier: str, each: int) -> Record | None:
@@ -212,7 +187,7 @@ def scratch_trainings(profile: str, data: str, each: int) -> list[Training]:
     """Return the trainings from scratch that Tables 3 and 4 compare with, one on each of the paper's folds."""
     network, epochs = FROM_SCRATCH[profile]
     recipe = replace(recipe_named(profile), epochs=epochs)
-    return [performed(Training(network, data, recipe, fold, each)) for fold in range(FOLDS)]
+    return [trainings.performed(Training(network, data, recipe, fold, each)) for fold in range(FOLDS)]
 
 
 def scratch_accuracies(profile: str, data: str, each: int) -> list[float]:
@@ -224,9 +199,8 @@ def scratch_accuracies(profile: str, data: str, each: int) -> list[float]:
 
 def scratch(profile: str, data: str, each: int) -> list[float]:
     """Return the same; in `smoke` two folds are trained on the spot."""
-    if profile == "smoke":
-        for run in scratch_trainings(profile, data, each)[:2]:
-            trained(run)
+    for run in scratch_trainings(profile, data, each)[:2] if profile == "smoke" else ():
+        trainings.trained(run)
     return scratch_accuracies(profile, data, each)
 
 
@@ -240,16 +214,16 @@ class Compared(NamedTuple):
 
 def table3(profile: str, live: bool = False) -> Compared:
     """Compare accuracies on Caltech-101 with Table 3."""
-    return _pretraining(profile, 3, PLACE[profile_of(profile).name][0], (15, 30), live)
+    return _pretraining(profile, 3, (15, 30), live)
 
 
 def table4(profile: str, live: bool = False) -> Compared:
     """Compare accuracies on Caltech-256, or what stands for it, with Table 4."""
-    each = (15, 30) if profile == "smoke" else (15, 30, 45, 60)
-    return _pretraining(profile, 4, PLACE[profile_of(profile).name][1], each, live)
+    return _pretraining(profile, 4, (15, 30) if profile == "smoke" else (15, 30, 45, 60), live)
 
 
-def _pretraining(profile: str, number: int, data: str, each: Sequence[int], live: bool) -> Compared:
+def _pretraining(profile: str, number: int, each: Sequence[int], live: bool) -> Compared:
+    data = PLACE[profile_of(profile).name][number - 3]
     found = {source: transferred(profile, source, live) for source in SOURCES[profile] if source.data == data}
     rows = []
     for row in numbers.contents()["tables"][f"table_{number}"]["rows"]:
@@ -257,10 +231,13 @@ def _pretraining(profile: str, number: int, data: str, each: Sequence[int], live
         cells = {str(n): _printed(row["values"].get(f"train_{n}"), spreads.get(f"train_{n}")) for n in each}
         rows.append({"label": f"{row['label']} (paper)"} | cells)
     from_scratch = {n: scratch(profile, data, n) for n in each}
-    rows.append({"label": "From scratch"} | {str(n): _over_trainings(one) for n, one in from_scratch.items()})
     whole = {n: scratch("paper", data, n) for n in each} if profile == "tiny" else {}
-    if any(whole.values()):
-        rows.append({"label": "From scratch, 224 pixels"} | {str(n): _over_trainings(whole[n]) for n in each})
+    for label, values in {"From scratch": from_scratch, "From scratch, 224 pixels": whole}.items():
+        if values is from_scratch or any(values.values()):
+            shown = {
+                n: f"{mean_and_spread(one)} (n = {len(one)})" if one else "not run" for n, one in values.items()
+            }
+            rows.append({"label": label} | {str(n): words for n, words in shown.items()})
     for source, records in found.items():
         if not records:
             command = f"`zfnet run table{number} --profile {profile} --live`"
@@ -280,11 +257,10 @@ def _pretraining(profile: str, number: int, data: str, each: Sequence[int], live
             doubt = (ours.spread or 0) + (stdev(values) if len(values) > 1 else 0)
             word = "holds" if gap > doubt else "does not hold" if gap < -doubt else "undecided"
             said.append(f"{n} a class: pre-training beats training from scratch by {gap:.1f} points ({word}).")
-    missing = [str(n) for n in each if not from_scratch[n]]
-    if missing:
+    if missing := [str(n) for n in each if not from_scratch[n]]:
         said.append(f"From scratch with {', '.join(missing)} a class: not run.")
-    runs = [run for n in each for run in scratch_trainings(profile, data, n)]
-    made = {(one.provenance.device, one.provenance.commit[:10]) for run in runs for one in read(run.errors_file)}
+    files = [run.errors_file for n in each for run in scratch_trainings(profile, data, n)]
+    made = {(one.provenance.device, one.provenance.commit[:10]) for file in files for one in read(file)}
     machines = ", ".join(f"on {device}, commit {commit}" for device, commit in sorted(made))
     basis = f"{notes(found)} From scratch: {machines}." if made else notes(found)
     columns = {"label": DATASETS[data].title} | {str(n): f"{n} a class, %" for n in each}
@@ -294,28 +270,26 @@ def _pretraining(profile: str, number: int, data: str, each: Sequence[int], live
 def table6(profile: str, live: bool = False) -> Compared:
     """Compare what each layer's features tell with Table 6."""
     sources = [source for source in SOURCES[profile_of(profile).name] if source.pretrained]
-    found = {source: transferred(profile, source, live) for source in sources}
-    most = {source: max(trial.each for trial in source.trials) for source in sources}
-    titles = {source: f"{source.title}, {DATASETS[source.data].title}" for source in sources}
     columns = {"label": "Features", "caltech_101_30": "Paper, Cal-101", "caltech_256_60": "Paper, Cal-256"}
-    rows, said = [], []
+    rows = {}
     for row in numbers.contents()["tables"]["table_6"]["rows"]:
-        layer = f"{'fc' if row['layer'] > 5 else 'conv'}{row['layer']}"
         cells = {key: _printed(row["values"][key], row["plus_minus"][key]) for key in list(columns)[1:]}
-        for source, title in titles.items():
-            cells[title] = _shown(accuracy(found[source], layer, row["classifier"], most[source]))
-        rows.append({"label": row["label"]} | cells)
-    for source in sources:
-        data = f"{source.title} on {DATASETS[source.data].title}"
-        values = [accuracy(found[source], layer, "svm", most[source]) for layer in LAYERS[:5]]
-        if not all(values):
-            said.append(f"{data}: not run.")
-            continue
-        rises = all(upper.value > lower.value for lower, upper in pairwise(values))
-        word = "rises with every layer" if rises else "does not rise with every layer"
-        said.append(f"{data}: {word} from 1 to 5 ({values[0].value:.1f} to {values[-1].value:.1f} %).")
-    columns |= {title: title for title in titles.values()}
-    return Compared(Table(columns, rows), Sentence(" ".join(said)), notes(found))
+        layer = f"{'fc' if row['layer'] > 5 else 'conv'}{row['layer']}"
+        rows[layer, row["classifier"]] = {"label": row["label"]} | cells
+    said, found = [], {source: transferred(profile, source, live) for source in sources}
+    for source, records in found.items():
+        most, title = max(trial.each for trial in source.trials), DATASETS[source.data].title
+        columns[f"{source.title}, {title}"] = f"{source.title}, {title}"
+        for (layer, classifier), row in rows.items():
+            row[f"{source.title}, {title}"] = _shown(accuracy(records, layer, classifier, most))
+        values = [accuracy(records, layer, "svm", most) for layer in LAYERS[:5]]
+        word = "not run."
+        if all(values):
+            rises = all(upper.value > lower.value for lower, upper in pairwise(values))
+            word = f"{'rises' if rises else 'does not rise'} with every layer from 1 to 5 "
+            word += f"({values[0].value:.1f} to {values[-1].value:.1f} %)."
+        said.append(f"{source.title} on {title}: {word}")
+    return Compared(Table(columns, list(rows.values())), Sentence(" ".join(said)), notes(found))
 
 
 def notes(found: dict[Source, list[Record]]) -> Sentence:
@@ -339,7 +313,3 @@ def _shown(record: Record | None) -> str:
 
 def _printed(value: float | None, spread: float | None) -> str:
     return "" if value is None else f"{value}" + (f" ± {spread}" if spread is not None else "")
-
-
-def _over_trainings(values: Sequence[float]) -> str:
-    return f"{mean_and_spread(values)} (n = {len(values)})" if values else "not run"

@@ -13,20 +13,11 @@ from torch.nn import functional as F
 
 from ..datasets import Pooled
 from ..files import results_root
-from . import numbers
+from . import numbers, transfer
 from .records import Record, Sentence, Stopwatch, Table, is_fresh, read, store
 from .setting import describe_pictures, profile_of
 from .table3_4_6 import Compared, extractor_of
 from .trainings import training_data
-from .transfer import (
-    average_precision,
-    choose_decay,
-    coordinates,
-    extract,
-    fit_softmax,
-    mean_precision,
-    precision_gain,
-)
 
 ENOUGH = 16
 """Test pictures that must show a class before its average precision is worth reporting."""
@@ -71,33 +62,30 @@ def table5(profile: str, live: bool = False) -> Compared:
     theirs = {row["label"].lower(): row["values"] for row in numbers.contents()["tables"]["table_5"]["rows"]}
     for name, row in classes.items():
         row |= theirs.get(SPELT.get(name, name), {}) if printed else {}
-    means = {key: float(np.mean([row[key] for row in classes.values()])) for key in (*ways, *printed)}
-    won = {
-        key: sum(row[key] == max(row[other] for other in kind) for row in classes.values())
-        for kind in (ways, printed)
-        for key in kind
-    }
-    rows = [{"class": name} | row for name, row in classes.items()]
-    rows += [{"class": "**mean of these**"} | means, {"class": "**# won of these**"} | won]
+    means, won = {"class": "**mean of these**"}, {"class": "**# won of these**"}
+    for kind in (ways, printed):
+        for key in kind:
+            means[key] = float(np.mean([row[key] for row in classes.values()]))
+            won[key] = sum(row[key] == max(row[other] for other in kind) for row in classes.values())
     rows = [
-        {key: round(value, 1) if isinstance(value, float) else value for key, value in row.items()} for row in rows
+        {key: round(value, 1) if isinstance(value, float) else value for key, value in row.items()}
+        for row in [*({"class": name} | row for name, row in classes.items()), means, won]
     ]
     gaps = [row[logistic] - row[softmax] for row in classes.values()]
     gap, doubt = np.mean(gaps), float(np.std(gaps, ddof=1) / len(gaps) ** 0.5)
     word = "higher" if gap > 2 * doubt else "lower" if gap < -2 * doubt else "undecided"
-    verdict = (
+    verdict = Sentence(
         f"A loss that permits several objects changes the average precision by {gap:+.1f} points on "
         f"average over {len(gaps)} classes (standard error {doubt:.1f}): {word}."
     )
     made, animals = found[-1].provenance, ""
     if profile == "tiny":
         animals = " Most of these pictures show animals: no mean over them compares with the paper's."
-    notes = (
+    notes = Sentence(
         f"Classes with at least {ENOUGH} test pictures.{animals} {found[0].data}; computed in {made.seconds:.0f} s "
         f"on {made.device}, commit {made.commit[:10]}."
     )
-    columns = {"class": "Class", "positives": "Pictures"} | printed | ways
-    return Compared(Table(columns, rows), Sentence(verdict), Sentence(notes))
+    return Compared(Table({"class": "Class", "positives": "Pictures"} | printed | ways, rows), verdict, notes)
 
 
 def several_file(profile: str) -> Path:
@@ -107,40 +95,36 @@ def several_file(profile: str) -> Path:
 
 def several_records(data: str, sources: Sequence[tuple[str, str]]) -> Iterator[Record]:
     """Measure the average precision of every class that enough test pictures show, and what raises it."""
-    pictures = Pooled(
-        [training_data(data, split) for split in (("val",) if data.startswith("shapes") else ("train", "val"))]
-    )
-    rows, half = np.arange(len(pictures)), len(pictures) // 2  # scenes of `shapes` are halved
-    end = half if data.startswith("shapes") else pictures.ends[0]
-    train, test = rows[:end], rows[end:]
+    parts = [training_data(data, split) for split in (["val"] if data.startswith("shapes") else ["train", "val"])]
+    pictures = Pooled(parts)
+    end = len(parts[0]) if len(parts) > 1 else len(pictures) // 2  # scenes of `shapes` are halved
+    train, test = np.split(np.arange(len(pictures)), [end])
     train = train[(pictures.labels[train] == 1).any(1)]
     learnt, labels, scores, watch = pictures.labels[train], pictures.labels[test], {}, Stopwatch()
     record = partial(Record, "transfer", data=describe_pictures(pictures))
 
     def score(logits: Tensor, judged: np.ndarray) -> float:
-        return mean_precision(learnt[judged], logits.numpy(), _common(learnt[judged], least=1))
+        return transfer.mean_precision(learnt[judged], logits.numpy(), _common(learnt[judged], least=1))
 
     for name, layer in sources:
-        kernel = extract(extractor_of(name, (layer,)), pictures)[layer].kernel()
-        x, x_test = coordinates(kernel, train, test)
+        kernel = transfer.extract(extractor_of(name, (layer,)), pictures)[layer].kernel()
+        x, x_test = transfer.coordinates(kernel, train, test)
         for loss, several in LOSSES.items():
             present = torch.from_numpy(learnt == 1).float()
             targets = present if several else present / present.sum(1, keepdim=True)
-            decay = choose_decay(x, targets, score, several)
-            scores[name, loss] = F.linear(x_test, *fit_softmax(x, targets, decay, several)).numpy()
+            decay = transfer.choose_decay(x, targets, score, several)
+            scores[name, loss] = F.linear(x_test, *transfer.fit_softmax(x, targets, decay, several)).numpy()
             for label in _common(labels):
-                value = average_precision(labels[:, label], scores[name, loss][:, label])
+                value = transfer.average_precision(labels[:, label], scores[name, loss][:, label])
                 facts = {"class": pictures.classes[label], "loss": loss, "layer": layer, "decay": decay}
                 n = int((labels[:, label] == 1).sum())
                 yield record(PRECISION, value, "%", watch.provenance(), n, parameters=facts, spec=name)
     (network, layer), (control, _) = sources  # the features, then what they must beat
     softmax = scores[network, "softmax"]
-    for by, some, others in (
-        (BY_LOSS, scores[network, "logistic"], softmax),
-        (BY_FEATURES, softmax, scores[control, "softmax"]),
-    ):
+    pairs = {BY_LOSS: (scores[network, "logistic"], softmax), BY_FEATURES: (softmax, scores[control, "softmax"])}
+    for by, (some, others) in pairs.items():
         for shown, rows, classes in kinds(labels, alike=by == BY_FEATURES):
-            gain, error = precision_gain(labels[rows], some[rows], others[rows], classes)
+            gain, error = transfer.precision_gain(labels[rows], some[rows], others[rows], classes)
             facts = {"by": by, "shown": shown, "layer": layer, "classes": [pictures.classes[c] for c in classes]}
             facts |= {"low": gain - 2 * error, "high": gain + 2 * error}
             yield record(GAIN, gain, "points", watch.provenance(), len(rows), parameters=facts, spec=network)
@@ -158,4 +142,4 @@ def kinds(labels: np.ndarray, alike: bool) -> Iterator[tuple[str, np.ndarray, li
 
 def _common(labels: np.ndarray, least: int = ENOUGH) -> list[int]:
     """Return the classes that at least so many pictures show."""
-    return [label for label in range(labels.shape[1]) if (labels[:, label] == 1).sum() >= least]
+    return np.flatnonzero((labels == 1).sum(0) >= least).tolist()

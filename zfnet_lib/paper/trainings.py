@@ -6,58 +6,31 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from .. import datasets, files
 from ..architecture import MINI, NARROW, STEMS, TABLE_2, ArchSpec, architecture
 from ..batches import squares_of, training_preparation, unreadable
-from ..datasets import (
-    DATASETS,
-    Dataset,
-    MissingDataError,
-    Pack,
-    Pooled,
-    open_dataset,
-    open_pack,
-    pack_dataset,
-    pack_in_memory,
-)
-from ..datasets.folders import Index, PictureFiles
+from ..datasets import DATASETS, Dataset, open_dataset
+from ..datasets.folders import PictureFiles
 from ..datasets.overlap import known_overlaps
-from ..deconv import alone as unit_alone
-from ..deconv import project, strongest_unit
+from ..deconv import alone, project, strongest_unit
 from ..evaluation import Errors, errors
-from ..files import (
-    UnwritableError,
-    ZfnetError,
-    alone,
-    data_root,
-    is_busy,
-    is_there,
-    library_hash,
-    notice,
-    results_root,
-    trained_root,
-)
+from ..files import ZfnetError, is_there, library_hash, results_root
 from ..machine import has_bf16, is_first, own_device
 from ..network import ConvNet
-from ..training import RECIPES, TINY, EpochResult, OnPlateau, Progress, Recipe, saved_states, train
+from ..training import RECIPES, TINY, EpochResult, OnPlateau, Recipe, saved_states, train
 from ..weights import CheckpointError, Stored, known_classes, load_network, read_meta, save_network
 from . import records
 from .transfer import MOST, fit_labels, protocol_folds
-
-ALTERED = ("clip", "precision", "epochs", "batch", "views")
-"""What of a recipe a training may change; its name says so."""
-
-TRAIN_SAMPLE = 10_000
-"""Training pictures, drawn with seed 0, on which the training error of Table 2 is measured."""
 
 COLUMNS = {"train top-1 error": "train", "val top-1 error": "val1", "val top-5 error": "val5"}
 """What tables and claims call the errors that records name."""
@@ -84,16 +57,18 @@ class Training:
 
     @property
     def altered(self) -> dict[str, Any]:
-        """What was changed in the recipe."""
-        named, own = (vars(recipe) for recipe in (RECIPES.get(self.recipe.name, self.recipe), self.recipe))
-        return {key: own[key] for key in ALTERED if own[key] != named[key]}
+        """What was changed in the recipe, as far as a name tells."""
+        named, own = vars(RECIPES.get(self.recipe.name, self.recipe)), vars(self.recipe)
+        return {
+            key: own[key] for key in ("clip", "precision", "epochs", "batch", "views") if own[key] != named[key]
+        }
 
     @property
     def name(self) -> str:
         """For example `zfnet-tiny-imagenet-tiny-seed0`; what is altered in the recipe is part of it."""
         changes = "".join(f"-{key}-{value}" for key, value in self.altered.items())
-        data = self.data.replace(":", "-").replace("/", "-")
         each = f"-{self.each}-a-class" if self.each else ""
+        data = self.data.replace(":", "-").replace("/", "-")
         return f"{self.network}{changes}-{data}{each}-{self.recipe.name}-seed{self.seed}"
 
     @property
@@ -106,12 +81,12 @@ class Training:
     @property
     def folder(self) -> Path:
         """Where its checkpoints and snapshots lie."""
-        return data_root() / "trainings" / self.name
+        return files.data_root() / "trainings" / self.name
 
     @property
     def weights(self) -> Path:
         """Where the trained network is saved."""
-        return data_root() / "weights" / self.name
+        return files.data_root() / "weights" / self.name
 
     @property
     def epochs_file(self) -> Path:
@@ -131,8 +106,8 @@ class Training:
         return replace(spec, image_size=112) if self.recipe.name == "tiny" else spec
 
 
-def performed(training: Training, left: Literal["errors_file", "weights"] = "errors_file") -> Training:
-    """Return a training, or the same in float32 where only that has left errors, or weights; both learn alike."""
+def performed(training: Training, left: str = "errors_file") -> Training:
+    """Return a training, or the same in float32 where only that has left errors, or `weights`; both learn alike."""
     # bfloat16 is the recipes' precision, and processors without its instructions would take weeks
     other = replace(training, recipe=replace(training.recipe, precision="float32"))
     return other if is_there(getattr(other, left)) and not is_there(getattr(training, left)) else training
@@ -145,6 +120,10 @@ class Pictures(NamedTuple):
     exclude: np.ndarray  # rows that are not learnt from
     validation: Dataset
     rows: np.ndarray | None  # those for errors; None: all, after every epoch too
+
+    def options(self) -> dict[str, Any]:
+        """Return what `train` is told of them."""
+        return {"exclude": self.exclude, "validation": self.validation if self.rows is None else None}
 
 
 def training_pictures(training: Training, readable: Callable[[Dataset], Dataset] = lambda data: data) -> Pictures:
@@ -173,26 +152,24 @@ def undivided(name: str) -> Dataset:
     """Return the pictures of which the folds of section 5.2 are drawn; several splits are pooled."""
     if name not in MOST:
         raise ZfnetError(f"{name} has a split of its own for training; leave out --each")
-    if name.startswith("shapes"):
-        return training_data(name, "val")
-    if has_splits(name):
-        return Pooled([training_data(name, split) for split in ("train", "val")])
-    return training_data(name, "all")
+    if has_splits(name) and not name.startswith("shapes"):
+        return datasets.Pooled([training_data(name, split) for split in ("train", "val")])
+    return training_data(name, "val" if has_splits(name) else "all")
 
 
 def training_data(name: str, split: str) -> Dataset:
     """Return the pack of a split; of a fetched data set the pictures themselves where it is not packed."""
     if name not in DATASETS or DATASETS[name].reader is None:  # made in code, or a folder of one's own
         try:
-            return pack_dataset(name, split, progress=name not in DATASETS)
-        except UnwritableError as error:
+            return datasets.pack_dataset(name, split, progress=name not in DATASETS)
+        except files.UnwritableError as error:
             if name not in DATASETS:
                 raise
-            notice(f"{error}; the pictures of {name} are kept in memory")
-            return pack_in_memory(open_dataset(name, split), DATASETS[name].side)
+            files.notice(f"{error}; the pictures of {name} are kept in memory")
+            return datasets.pack_in_memory(open_dataset(name, split), DATASETS[name].side)
     try:
-        return open_pack(name, split)
-    except MissingDataError:
+        return datasets.open_pack(name, split)
+    except datasets.MissingDataError:
         return open_dataset(name, split)
 
 
@@ -203,57 +180,49 @@ def excluded_rows(data: Dataset) -> np.ndarray:
 
 
 def epochs(
-    training: Training,
-    *,
-    resume: bool = False,
-    workers: int = 0,
-    compiled: bool = False,
-    report: Callable[[Progress], None] | None = None,
-    notice: Callable[[str], None] = lambda sentence: None,
+    training: Training, *, workers: int = 0, notice: Callable[[str], None] = lambda sentence: None, **how
 ) -> Iterator[EpochResult]:
     """Perform a training, or go on with it; leave a line of its record an epoch, then weights and errors."""
+    # `how` is what `train` takes besides: resume, compiled, report
     if workers < 0:
         raise ZfnetError(f"{workers} decoding processes are impossible; 0 decodes in this one")
 
     def readable(data: Dataset) -> Dataset:
-        if isinstance(data, Pack):
+        if isinstance(data, datasets.Pack):
             data.verify()  # a second a gigabyte, before hours that would rest on damaged pixels
         # packing left out what cannot be read; of pictures that are not packed that is done here
-        lost = unreadable(data, workers) if isinstance(data, PictureFiles) else {}
+        lost = list(unreadable(data, workers)) if isinstance(data, PictureFiles) else []
         if not lost:
             return data
-        named = ", ".join(data.names[row] for row in list(lost)[:5]) + (" …" if len(lost) > 5 else "")
+        named = ", ".join(data.names[row] for row in lost[:5]) + (" …" if len(lost) > 5 else "")
         notice(f"pictures of {data.name} {data.split} that cannot be read are left out: {len(lost)}, {named}")
-        whole, kept = data.index, np.setdiff1d(np.arange(len(data)), list(lost))
-        files, boxes = (values and tuple(values[row] for row in kept) for values in (whole.files, whole.boxes))
-        index = Index(whole.classes, files, whole.labels[kept], boxes)
+        kept, whole = np.setdiff1d(np.arange(len(data)), lost), data.index
+        names, boxes = (values and tuple(values[row] for row in kept) for values in (whole.files, whole.boxes))
+        index = whole._replace(files=names, labels=whole.labels[kept], boxes=boxes)
         return PictureFiles(data.name, data.split, data.root, index, data.origin)
 
     pictures = training_pictures(training, readable)
-    data, exclude, validation, rows = pictures
-    if rows is None and len(exclude):
-        notice(f"{len(exclude):,} pictures of {data.name} are left out: `zfnet overlap` found them in others too")
+    if pictures.rows is None and (left_out := len(pictures.exclude)):
+        found = "`zfnet overlap` found them in others too"
+        notice(f"{left_out:,} pictures of {pictures.data.name} are left out: {found}")
     if training.recipe.precision == "bfloat16" and not has_bf16():
         notice("this machine emulates bfloat16; --precision float32 may be many times faster")
-    net = _untrained(training, pictures, workers).to(own_device())
-    watch, first = records.Stopwatch(), is_first()
-    if first and is_busy(training.folder):
+    net, first = _untrained(training, pictures, workers).to(own_device()), is_first()
+    if first and files.is_busy(training.folder):
         raise ZfnetError(f"another process trains {training.name}; wait for it, or choose another seed")
-    with alone(training.folder) if first else nullcontext():  # under `torchrun` every process comes here
-        drawn = {"seed": training.seed, "exclude": exclude, "workers": workers, "compiled": compiled}
-        kept = {"folder": training.folder, "resume": resume, "snapshots": True}
-        judged = validation if rows is None else None
-        how = {"validation": judged, "report": report, "notice": notice}
+    watch, kept = records.Stopwatch(), {"folder": training.folder, "snapshots": True}
+    how |= kept | {"seed": training.seed, "workers": workers, "notice": notice}
+    with files.alone(training.folder) if first else nullcontext():  # under `torchrun` every process comes here
         recorded = read_epochs(training.epochs_file)  # shipped ones too; they are not recorded again
-        for epoch in train(net, data, training.recipe, **how, **drawn, **kept):
+        for epoch in train(net, pictures.data, training.recipe, **pictures.options(), **how):
             line = _line(training, epoch, pictures, watch.provenance(training.seed, net.device))
-            if first and all(line["epoch"]["epoch"] != before["epoch"]["epoch"] for before in recorded):
+            if first and all(epoch.epoch != before["epoch"]["epoch"] for before in recorded):
                 recorded.append(line)
-                _write_epochs(training, recorded)
+                _record(training, recorded)
             yield epoch
         if first:
             facts = {key: line[key] for key in ("training", "data", "recipe", "seed", "epoch")}
-            save_network(net, training.weights, facts | {"classes": list(data.classes)})
+            save_network(net, training.weights, facts | {"classes": list(pictures.data.classes)})
             if not training.errors_file.exists():
                 records.append(training.errors_file, _measured(training, net, pictures, (1, 10)))
 
@@ -266,11 +235,10 @@ def _untrained(training: Training, pictures: Pictures, workers: int = 0) -> Conv
 
 def _line(training: Training, epoch: EpochResult, pictures: Pictures, made: records.Provenance) -> dict[str, Any]:
     """Return what an epoch leaves in a training's record."""
-    data = pictures.data
     return {
         "training": training.name,
         "network": training.network,
-        "data": f"{data.name} {data.split} ({data.fingerprint})",
+        "data": _named(pictures.data),
         "excluded": len(pictures.exclude),
         "recipe": training.recipe.to_dict(),
         "seed": training.seed,
@@ -279,8 +247,12 @@ def _line(training: Training, epoch: EpochResult, pictures: Pictures, made: reco
     }
 
 
-def _write_epochs(training: Training, lines: list[dict[str, Any]]) -> None:
-    records.write_lines(training.epochs_file, (json.dumps(line, sort_keys=True) for line in lines))
+def _named(data: Dataset) -> str:
+    return f"{data.name} {data.split} ({data.fingerprint})"
+
+
+def _record(training: Training, lines: list[dict[str, Any]]) -> None:
+    records.write_lines(training.epochs_file, map(partial(json.dumps, sort_keys=True), lines))
 
 
 def read_epochs(path: Path) -> list[dict[str, Any]]:
@@ -295,7 +267,7 @@ def _measured(training: Training, net: ConvNet, pictures: Pictures, views: Seque
     """Measure the errors of Table 2, on held-out and on training pictures; of a fold averaged over classes too."""
     data, exclude, validation, rows = pictures
     kept = np.setdiff1d(np.arange(len(data)), exclude)
-    sample = np.sort(np.random.default_rng(0).permutation(kept)[:TRAIN_SAMPLE])
+    sample = np.sort(np.random.default_rng(0).permutation(kept)[:10_000])
     held_out, learnt = (validation.split, data.split) if rows is None else ("test", "train")
     settings = {"networks": [training.name], "recipe": training.recipe.name, "clip": training.recipe.clip}
     found = []
@@ -303,23 +275,19 @@ def _measured(training: Training, net: ConvNet, pictures: Pictures, views: Seque
         watch = records.Stopwatch()
         measured = errors(net, dataset, n, rows=chosen)
         made = watch.provenance(training.seed, net.device)
-        found += error_records(measured, dataset, made, settings, training.network, part)
-        if training.each:
-            mean = float(np.nanmean(measured.per_class))
-            found.append(replace(found[-1], quantity=f"{part} mean per-class error", value=mean))
+        found += error_records(measured, dataset, made, settings, training.network, part, bool(training.each))
     return found
 
 
 def error_records(
-    found: Errors, data: Dataset, made: records.Provenance, settings: dict[str, Any], spec: str = "", part: str = ""
+    found: Errors, data: Dataset, made: records.Provenance, settings: dict, spec="", part="", per_class=False
 ) -> list[records.Record]:
     """Return the records of errors over a part of the pictures; the settings name the `networks`."""
-    told = {"spec": spec, "data": f"{data.name} {data.split} ({data.fingerprint})"}
-    told |= {"n": found.n, "parameters": settings | {"views": found.views}}
-    return [
-        records.Record("training", f"{part or data.split} {top} error", value, "%", made, **told)
-        for top, value in (("top-1", found.top1), ("top-5", found.top5))
-    ]
+    told = {"n": found.n, "parameters": settings | {"views": found.views}, "spec": spec, "data": _named(data)}
+    values = {"top-1": found.top1, "top-5": found.top5}
+    values |= {"mean per-class": float(np.nanmean(found.per_class))} if per_class else {}
+    quantities = {f"{part or data.split} {which} error": value for which, value in values.items()}
+    return [records.Record("training", name, value, "%", made, **told) for name, value in quantities.items()]
 
 
 def recorded_errors(path: Path, views: int = 1, networks: Sequence[str] = ()) -> dict[str, float]:
@@ -342,23 +310,17 @@ def recorded_over_seeds(training: Training) -> list[Training]:
 
 def errors_over_seeds(training: Training, seeds: int = 0) -> list[dict[str, float]]:
     """Return the recorded errors over the first seeds, or over all, from one view: by `train`, `val1`, `val5`."""
-    found = [
-        recorded_errors(each.errors_file)
-        for each in recorded_over_seeds(training)
-        if not seeds or each.seed < seeds
-    ]
+    runs = [run for run in recorded_over_seeds(training) if not seeds or run.seed < seeds]
+    found = [recorded_errors(run.errors_file) for run in runs]
     return [{key: errors[key] for key in COLUMNS.values() if key in errors} for errors in found if errors]
 
 
 def require_same_classes(weights: str, net: ConvNet, data: Dataset) -> None:
     """Refuse data of other classes than those that weights were trained on, as far as the weights tell."""
-    ours, theirs = known_classes(weights), data.classes
-    repair = "evaluate it on the data that it was trained on"
-    if net.spec.classes not in (0, len(theirs)):
-        raise ZfnetError(
-            f"{weights} tells {net.spec.classes} classes apart and {data.name} has {len(theirs)}; {repair}"
-        )
-    for number, (our, their) in enumerate(zip(ours, theirs, strict=False)):
+    ours, theirs, repair = net.spec.classes, data.classes, "evaluate it on the data that it was trained on"
+    if ours not in (0, len(theirs)):
+        raise ZfnetError(f"{weights} tells {ours} classes apart and {data.name} has {len(theirs)}; {repair}")
+    for number, (our, their) in enumerate(zip(known_classes(weights), theirs, strict=False)):
         if our != their:
             raise ZfnetError(f"class {number} is {our!r} to {weights} and {their!r} in {data.name}; {repair}")
 
@@ -366,59 +328,49 @@ def require_same_classes(weights: str, net: ConvNet, data: Dataset) -> None:
 @cache
 def trained(training: Training) -> ConvNet:
     """Return a network of `smoke`, which is trained on the spot and leaves its records."""
-    code, weights = f"{library_hash()}, torch {torch.__version__}", trained_root() / training.name / "weights"
-    left = (training.errors_file, training.epochs_file)
-    with alone(weights.parent):
+    code, weights = f"{library_hash()}, torch {torch.__version__}", files.trained_root() / training.name / "weights"
+    with files.alone(weights.parent):
         try:
             net = load_network(weights)  # damaged ones are trained again
-            if read_meta(weights)["record"].get("code") == code and all(map(Path.exists, left)):
+            left = training.errors_file.exists() and training.epochs_file.exists()
+            if left and read_meta(weights)["record"].get("code") == code:
                 return net
         except CheckpointError:
             pass
         pictures, watch = training_pictures(training), records.Stopwatch()
-        data, exclude, validation, rows = pictures
         net = _untrained(training, pictures)
-        how = {"validation": validation if rows is None else None, "seed": training.seed, "exclude": exclude}
-        lines = [
-            _line(training, epoch, pictures, watch.provenance(training.seed))
-            for epoch in train(net, data, training.recipe, **how)
-        ]
-        _write_epochs(training, lines)
+        finished = train(net, pictures.data, training.recipe, seed=training.seed, **pictures.options())
+        made = partial(watch.provenance, training.seed)
+        _record(training, [_line(training, epoch, pictures, made()) for epoch in finished])
         records.store(training.errors_file, _measured(training, net, pictures, (1,)))
         return load_network(save_network(net, weights, {"code": code}))
 
 
-# The trainings that Tables 1 and 2 and Fig. 5 rest on, in the order in which they are worth having.
-
-WIDE = "zfnet-maps-512-1024-512"
 FIVE = tuple(("zfnet", seed) for seed in range(5))
-TABLE_1 = ((("krizhevsky", 0),), (("zfnet", 0),), FIVE, ((WIDE, 0),), (*FIVE, (WIDE, 0)))
+WIDE = (("zfnet-maps-512-1024-512", 0),)
+TABLE_1 = ((("krizhevsky", 0),), (("zfnet", 0),), FIVE, WIDE, FIVE + WIDE)
 """The networks, each with its seed, whose probabilities each row of Table 1 averages: one, one, (a), (b), both."""
 
 
 def queue(data: str, recipe: Recipe) -> list[Training]:
-    """Return all trainings of one data set, those that more rests on first."""
+    """Return all trainings of one data set for Tables 1 and 2 and Fig. 5, those that more rests on first."""
     # the three base runs; the other rows of Table 2, cheapest first, and the crossed stems; further seeds
-    rows = sorted(
-        TABLE_2.keys() - {"zfnet", "krizhevsky"}, key=lambda row: (sum(TABLE_2[row].macs().values()), row)
-    )
-    others = [*rows, *STEMS]
+    rows = TABLE_2.keys() - {"zfnet", "krizhevsky"}
+    others = [*sorted(rows, key=lambda row: (sum(TABLE_2[row].macs().values()), row)), *STEMS]
     wanted = [("zfnet", 0), ("krizhevsky", 0), *((name, 0) for name in others)]
     wanted += [*FIVE[1:], ("krizhevsky", 1), ("krizhevsky", 2), *((name, 1) for name in others)]
     trainings = [Training(name, data, recipe, seed) for name, seed in wanted]
     return [*trainings[:2], Training("zfnet", data, replace(recipe, clip="none")), *trainings[2:]]
 
 
-def state(training: Training) -> Literal["ran", "runs", "begun", "stored", "to come"]:
-    """Return how far a training has come on this machine; where only its record is here, it is `stored`."""
+def state(training: Training) -> str:
+    """Return how far a training has come here: `ran`, `runs`, `begun`, `to come`; `stored` is its record alone."""
     recorded = training.errors_file.exists()
     if recorded and is_there(training.weights):
         return "ran"
-    if is_busy(training.folder):
+    if files.is_busy(training.folder):
         return "runs"
-    if saved_states(training.folder):
-        return "begun"
-    return "stored" if recorded else "to come"
+    return "begun" if saved_states(training.folder) else "stored" if recorded else "to come"
 
 
 def report(trainings: Sequence[Training]) -> Iterator[str]:
@@ -438,14 +390,14 @@ def lacks(training: Training, data: str, recipe: Recipe) -> bool:
 
 def measure_ensembles(data: str, recipe: Recipe) -> Iterator[str]:
     """Measure the ensembles of Table 1 that are at hand and have no record yet; yield a sentence about each."""
-    for trainings in _unmeasured(data, recipe):
-        if not all(is_there(training.weights) for training in trainings):
+    for members in _unmeasured(data, recipe):
+        if not all(is_there(training.weights) for training in members):
             continue
-        settings = {"networks": sorted(training.name for training in trainings), "recipe": recipe.name}
+        settings = {"networks": sorted(training.name for training in members), "recipe": recipe.name}
         watch, pictures = records.Stopwatch(), training_data(data, "val")
-        found = errors([load_network(training.weights) for training in trainings], pictures)
+        found = errors([load_network(training.weights) for training in members], pictures)
         records.append(ensembles_file(recipe.name), error_records(found, pictures, watch.provenance(0), settings))
-        yield f"ensemble of {len(trainings)}: top-1 error {found.top1:.2f} %, top-5 error {found.top5:.2f} %"
+        yield f"ensemble of {len(members)}: top-1 error {found.top1:.2f} %, top-5 error {found.top5:.2f} %"
 
 
 def ensembles_file(recipe: str) -> Path:
@@ -455,16 +407,15 @@ def ensembles_file(recipe: str) -> Path:
 
 def _unmeasured(data: str, recipe: Recipe) -> Iterator[list[Training]]:
     """Yield the ensembles of Table 1 that have no record."""
-    for members in TABLE_1:
+    for members in (members for members in TABLE_1 if len(members) > 1):
         trainings = [Training(name, data, recipe, seed) for name, seed in members]
         names = [training.name for training in trainings]
-        if len(trainings) > 1 and not recorded_errors(ensembles_file(recipe.name), networks=names):
+        if not recorded_errors(ensembles_file(recipe.name), networks=names):
             yield trainings
 
 
-# The trained weights that come with the project: made small, and measured against the training they come from.
-
-TOLERANCE = 0.1  # points of top-1 error that the stored weights may differ by from the trained ones
+TOLERANCE = 0.1
+"""Points of top-1 error that the stored weights may differ by from the trained ones."""
 
 NATIVE = replace(TINY, epochs=60)
 """Of the stems that learn from pictures of more pixels than Tiny-ImageNet's: fewer pictures, more often."""
@@ -487,15 +438,15 @@ class Retrained(NamedTuple):
     good_for: str
 
 
-STEM = "conv2", "float16", "stems at native resolution (Fig. 5)"
 PROJECTIONS = "projections, strongest units, occlusion and transfer on a laptop; not a classifier to rely on"
 FEATURES = "a classifier on ImageNet's features, whole: occlusion on photographs (Fig. 6)"
-ZFNET_RUN, KRIZHEVSKY_RUN, UNCLIPPED_RUN = queue("tiny-imagenet", TINY)[:3]
+STEM = "conv2", "float16", "stems at native resolution (Fig. 5)"
+ZFNET, KRIZHEVSKY, UNCLIPPED = queue("tiny-imagenet", TINY)[:3]
 
 SHIPPED = {
-    "zfnet-tiny": Shipped(ZFNET_RUN, "", "int8", PROJECTIONS),
-    "krizhevsky-tiny": Shipped(KRIZHEVSKY_RUN, "conv2", "float16", "comparing the first two layers (Fig. 5)"),
-    "zfnet-tiny-not-renormalised": Shipped(UNCLIPPED_RUN, "conv2", "float16", "filters that dominate (Fig. 5a)"),
+    "zfnet-tiny": Shipped(ZFNET, "", "int8", PROJECTIONS),
+    "krizhevsky-tiny": Shipped(KRIZHEVSKY, "conv2", "float16", "comparing the first two layers (Fig. 5)"),
+    "zfnet-tiny-not-renormalised": Shipped(UNCLIPPED, "conv2", "float16", "filters that dominate (Fig. 5a)"),
     "zfnet-caltech-101-stem": Shipped(Training("zfnet", "caltech-101", NATIVE), *STEM),
     "krizhevsky-caltech-101-stem": Shipped(Training("krizhevsky", "caltech-101", NATIVE), *STEM),
 }
@@ -521,24 +472,20 @@ def _ship_softmax(name: str, folder: Path) -> list[records.Record]:
     base, source, good_for = RETRAINED[name]
     watch, convs = records.Stopwatch(), load_network(base).features()
     data, held_out = (training_data(source, split) for split in ("train", "val"))
-    rows, labels, features = range(len(data)), np.asarray(data.labels), []
+    features = []
     with torch.no_grad():
-        for start in tqdm(rows[::32], data.name, unit="batch"):
-            x = convs.prepare([data[i].picture for i in rows[start : start + 32]])
+        for rows in tqdm(torch.arange(len(data)).split(32), data.name, unit="batch"):
+            x = convs.prepare([data[i].picture for i in rows.tolist()])
             features.append(convs.convolved(x).flatten(1).cpu())
     x = torch.cat(features)
     # all are divided by one number, which becomes part of the weights: the network stays convolutions and softmax
     length = x.square().sum(1).mean().sqrt()
-    weight, bias, _ = fit_labels(x / length, labels, len(data.classes))
+    weight, bias, _ = fit_labels(x / length, np.asarray(data.labels), len(data.classes))
     spec = replace(convs.spec, classes=len(data.classes), name=f"{convs.spec.name}-{data.name}")
     whole = ConvNet(spec, convs.preparation)
     whole.load_state_dict(convs.state_dict() | {"fc8.weight": weight / length, "fc8.bias": bias})
-    facts = {
-        "data": f"{data.name} {data.split} ({len(data)} pictures, {data.fingerprint})",
-        "classes": list(data.classes),
-        "good_for": good_for,
-        "provenance": asdict(watch.provenance(0)),
-    }
+    facts = {"data": f"{data.name} {data.split} ({len(data)} pictures, {data.fingerprint})", "good_for": good_for}
+    facts |= {"classes": list(data.classes), "provenance": asdict(watch.provenance(0))}
     return _stored_errors(name, load_network(save_network(whole, folder, facts, "float16", base)), held_out, base)
 
 
@@ -559,10 +506,8 @@ def _ship_training(name: str, folder: Path) -> list[records.Record]:
     for record in () if upto else _stored_errors(name, stored, validation, training.network):
         expected = recorded_errors(training.errors_file, record.parameters["views"])[COLUMNS[record.quantity]]
         if abs(record.value - expected) > TOLERANCE:
-            raise ZfnetError(
-                f"{record.quantity} of the stored weights is {record.value:.2f} %, of the trained ones "
-                f"{expected:.2f} %; store them with more bits"
-            )
+            theirs = f"of the trained ones {expected:.2f} %; store them with more bits"
+            raise ZfnetError(f"{record.quantity} of the stored weights is {record.value:.2f} %, {theirs}")
         measured.append(record)
     save_network(part, folder, facts, kind)
     return measured
@@ -583,23 +528,23 @@ def _projection_records(
 ) -> Iterator[records.Record]:
     """Measure how far projections of stored weights are from those of the trained ones, in percent of the norm."""
     watch, rows = records.Stopwatch(), torch.arange(min(64, len(validation)))
-    data = f"{validation.name} {validation.split} ({validation.fingerprint})"
     x = trained.prepare(squares_of(validation, rows, trained.preparation))
     ours, theirs = (net.features().trace(x) for net in (trained, stored))
+    # rounding moves some maxima of nearly equal values to another place
+    traces = {"the same switches": replace(ours, net=stored), "switches of their own": theirs}
     for conv in trained.spec.convs:
         maps, generator = ours[conv.name].maps, torch.Generator().manual_seed(0)
-        # rounding moves some maxima of nearly equal values to another place
-        differences: dict[str, list[float]] = {"the same switches": [], "switches of their own": []}
+        differences: dict[str, list[float]] = {kind: [] for kind in traces}
         for _ in range(8):
             drawn = torch.randint(maps.shape[1], (len(maps),), generator=generator).tolist()
             units = [strongest_unit(one, map_) for one, map_ in zip(maps, drawn, strict=True)]
-            signal = torch.cat([unit_alone(one[None], unit) for one, unit in zip(maps, units, strict=True)])
+            signal = torch.cat([alone(one[None], unit) for one, unit in zip(maps, units, strict=True)])
             expected = project(ours, conv.name, signal)
-            same, own = project(replace(ours, net=stored), conv.name, signal), project(theirs, conv.name, signal)
-            for kind, found in zip(differences, (same, own), strict=True):
-                norms = (found - expected).flatten(1).norm(dim=1) / expected.flatten(1).norm(dim=1)
-                differences[kind] += norms[norms.isfinite()].tolist()
+            for kind, trace in traces.items():
+                error = (project(trace, conv.name, signal) - expected).flatten(1).norm(dim=1)
+                share = error / expected.flatten(1).norm(dim=1)
+                differences[kind] += share[share.isfinite()].tolist()
         for kind, values in differences.items():
             quantity, made = f"median difference of {conv.name}'s projections, {kind}", watch.provenance()
-            told = {"n": len(values), "spec": name, "data": data}
+            told = {"n": len(values), "spec": name, "data": _named(validation)}
             yield records.Record("shipping", quantity, 100 * median(values), "% of the norm", made, **told)

@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from skimage.feature import hog
 from torch import Tensor
 from torch.nn import functional as F
@@ -30,9 +29,6 @@ from ..images import centre_square, resize_short_side
 from ..network import ConvNet, pooled
 from ..weights import fingerprint
 
-if TYPE_CHECKING:
-    from sklearn.svm import LinearSVC
-
 PART, BATCH = 512, 32
 """Pictures in a part, and pictures computed at once."""
 
@@ -43,8 +39,10 @@ DECAYS = (1e-3, 1e-4, 1e-5, 1e-6)
 """Weight decays of the softmax; a fifth of the training pictures chooses."""
 
 
-# Features: an extractor has a name, a key of all that its features depend on, and layers; called with uint8
-# pictures [3, h, w] it returns float32 [n, d] by layer.
+HOG = {"orientations": 9, "pixels_per_cell": (8, 8), "cells_per_block": (2, 2), "block_norm": "L2-Hys"}
+
+# An extractor has a name, a key of all that its features depend on, and layers; called with uint8 pictures
+# [3, h, w] it returns float32 [n, d] by layer.
 
 
 class NetworkFeatures:
@@ -70,34 +68,23 @@ class NetworkFeatures:
         return found
 
 
-class Pixels:
-    """A control: the picture itself, small, less its own mean."""
+class Control:
+    """What features must beat: `pixels`, small and less their mean, or `hog` (Dalal & Triggs), made by hand."""
 
-    name, layers, side = "pixels", ("pixels",), 32
-    key = f"pixels {side}"
+    def __init__(self, name: str):
+        self.name, self.layers, self.side, self.settings = name, (name,), 32, {}
+        if name == "hog":
+            self.side, self.settings = 112, HOG
+        self.key = f"{name} {self.side} {self.settings or ''}".rstrip()
 
     def __call__(self, pictures: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Return float32 [n, 3 * 32 * 32]."""
-        small = torch.stack([_square(picture, self.side) for picture in pictures]).flatten(1).float()
+        """Return float32 [n, 3 * 32 * 32], or [n, 6084] of `hog`."""
+        squares = torch.stack([centre_square(resize_short_side(each, self.side), self.side) for each in pictures])
+        if self.name == "hog":
+            found = [hog(square.permute(1, 2, 0).numpy(), channel_axis=-1, **self.settings) for square in squares]
+            return {"hog": torch.from_numpy(np.stack(found)).float()}
+        small = squares.flatten(1).float()
         return {"pixels": small - small.mean(1, keepdim=True)}
-
-
-class Hog:
-    """A control: histograms of oriented gradients (Dalal & Triggs), the classic descriptor made by hand."""
-
-    name, layers, side = "hog", ("hog",), 112
-    settings = {"orientations": 9, "pixels_per_cell": (8, 8), "cells_per_block": (2, 2), "block_norm": "L2-Hys"}
-    key = f"hog {side} {settings}"
-
-    def __call__(self, pictures: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Return float32 [n, 6084]."""
-        squares = (_square(picture, self.side).permute(1, 2, 0).numpy() for picture in pictures)
-        found = [hog(square, channel_axis=-1, **self.settings) for square in squares]
-        return {"hog": torch.from_numpy(np.stack(found)).float()}
-
-
-def _square(picture: Tensor, side: int) -> Tensor:
-    return centre_square(resize_short_side(picture, side), side)
 
 
 @dataclass(frozen=True)
@@ -114,8 +101,7 @@ class LayerFeatures:
     def parts(self) -> Iterator[Tensor]:
         """Yield float32 [at most 512, d], each picture's features of length 1."""
         for start in range(0, self.count, PART):
-            part = torch.from_numpy(np.load(self.file(start))).float()
-            yield part / part.norm(dim=1, keepdim=True).clamp(min=1e-12)
+            yield F.normalize(torch.from_numpy(np.load(self.file(start))).float())
 
     def matrix(self) -> Tensor:
         """Return all features at once, float32 [count, d], each picture's of length 1."""
@@ -153,11 +139,8 @@ def _extract(extractor, dataset: Dataset, progress: bool, root: Path) -> dict[st
         facts = json.dumps([extractor.key, dataset.name, dataset.split, dataset.fingerprint, layer])
         folder = root / hashlib.sha256(facts.encode()).hexdigest()[:16]
         found[layer] = LayerFeatures(folder, len(dataset))
-    missing = [
-        start
-        for start in range(0, len(dataset), PART)
-        if not all(_is_whole(layer.file(start)) for layer in found.values())
-    ]
+    starts = range(0, len(dataset), PART)
+    missing = [start for start in starts if not all(_is_whole(layer.file(start)) for layer in found.values())]
     quiet = not progress or not missing
     for start in tqdm(missing, f"{extractor.name} on {dataset.name}", unit="part", disable=quiet):
         end = min(start + PART, len(dataset))
@@ -187,10 +170,10 @@ def _is_whole(path: Path) -> bool:
 class Fold(NamedTuple):
     """One split: int64 [classes, most] training pictures in the order in which they are taken, and [n] tested."""
 
-    rows: NDArray[np.int64]
-    test: NDArray[np.int64]
+    rows: np.ndarray
+    test: np.ndarray
 
-    def train(self, each: int) -> NDArray[np.int64]:
+    def train(self, each: int) -> np.ndarray:
         """Return the first `each` training pictures of every class; fewer are always part of more."""
         if not 1 <= each <= self.rows.shape[1]:
             raise ZfnetError(f"these folds hold 1 to {self.rows.shape[1]} training pictures a class; given {each}")
@@ -198,7 +181,7 @@ class Fold(NamedTuple):
 
 
 def draw_folds(
-    labels: NDArray[np.int64], classes: Sequence[str], most: int, test: int = 50, count: int = 5, seed: int = 0
+    labels: np.ndarray, classes: Sequence[str], most: int, test: int = 50, count: int = 5, seed: int = 0
 ) -> list[Fold]:
     """Draw `most` training pictures a class, and up to `test` of the others to test, at random (section 5.2)."""
     members = [np.flatnonzero(labels == label) for label in range(len(classes))]
@@ -210,12 +193,10 @@ def draw_folds(
             )
     folds = []
     for fold in range(count):
-        shuffled = [
-            rows[np.random.default_rng([seed, fold, label]).permutation(len(rows))]
-            for label, rows in enumerate(members)
-        ]
-        train = np.stack([rows[:most] for rows in shuffled])
-        folds.append(Fold(train, np.concatenate([rows[most : most + test] for rows in shuffled])))
+        draws = [np.random.default_rng([seed, fold, label]) for label in range(len(classes))]
+        shuffled = [rows[rng.permutation(len(rows))] for rows, rng in zip(members, draws, strict=True)]
+        tested = np.concatenate([rows[most : most + test] for rows in shuffled])
+        folds.append(Fold(np.stack([rows[:most] for rows in shuffled]), tested))
     return folds
 
 
@@ -228,7 +209,7 @@ def protocol_folds(dataset: Dataset, most: int = 0, count: int = 5) -> list[Fold
 # sees nothing but inner products: it works in coordinates of the training pictures' span, exact, and few.
 
 
-def coordinates(kernel: Tensor, train: NDArray[np.int64], test: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+def coordinates(kernel: Tensor, train: np.ndarray, test: np.ndarray) -> tuple[Tensor, Tensor]:
     """Return training [n, d] and test pictures [m, d] whose inner products are the kernel's, [all, all]."""
     train, test = torch.from_numpy(train), torch.from_numpy(test)
     inner = kernel[train][:, train].double()
@@ -245,9 +226,8 @@ def fit_softmax(
     # targets are a distribution over classes; with `several`, 1 for each class that is present
     weight, bias = start or (torch.zeros(targets.shape[1], x.shape[1]), torch.zeros(targets.shape[1]))
     weight, bias = (value.clone().requires_grad_() for value in (weight, bias))
-    optimiser = torch.optim.LBFGS(
-        [weight, bias], max_iter=100, tolerance_change=1e-6, history_size=10, line_search_fn="strong_wolfe"
-    )
+    settings = {"tolerance_change": 1e-6, "history_size": 10, "line_search_fn": "strong_wolfe"}
+    optimiser = torch.optim.LBFGS([weight, bias], max_iter=100, **settings)
 
     def closure() -> Tensor:
         optimiser.zero_grad()
@@ -265,7 +245,7 @@ def fit_softmax(
 
 
 def choose_decay(
-    x: Tensor, targets: Tensor, score: Callable[[Tensor, NDArray[np.int64]], float], several: bool = False
+    x: Tensor, targets: Tensor, score: Callable[[Tensor, np.ndarray], float], several: bool = False
 ) -> float:
     """Return the weight decay that every fifth training picture likes best; of equals the larger."""
     chooses = np.arange(len(x)) % 5 == 4  # they come class by class, so every class has its share
@@ -279,31 +259,31 @@ def choose_decay(
     return DECAYS[int(np.argmax(scores))]
 
 
-def fit_labels(x: Tensor, labels: NDArray[np.int64], classes: int) -> tuple[Tensor, Tensor, float]:
+def fit_labels(x: Tensor, labels: np.ndarray, classes: int) -> tuple[Tensor, Tensor, float]:
     """Train a softmax on labels [n]: weights, biases, and the weight decay with the best accuracy over classes."""
     targets = F.one_hot(torch.from_numpy(labels), classes).float()
 
-    def score(logits: Tensor, judged: NDArray[np.int64]) -> float:
+    def score(logits: Tensor, judged: np.ndarray) -> float:
         return per_class_accuracy(labels[judged], logits.argmax(1).numpy())
 
     decay = choose_decay(x, targets, score)
     return *fit_softmax(x, targets, decay), decay
 
 
-def fit_svm(x: Tensor, labels: NDArray[np.int64]) -> LinearSVC:
+def fit_svm(x: Tensor, labels: np.ndarray):
     """Train a linear support vector machine with C = 1, one class against the rest (section 5.3)."""
     from sklearn.svm import LinearSVC  # takes a second
 
     return LinearSVC(dual=True, random_state=0, max_iter=2000).fit(x.numpy(), labels)
 
 
-def per_class_accuracy(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
+def per_class_accuracy(labels: np.ndarray, predicted: np.ndarray) -> float:
     """Return the mean over classes of the share of right answers, in percent (section 5.2)."""
     right = labels == predicted
     return 100 * float(np.mean([right[labels == label].mean() for label in np.unique(labels)]))
 
 
-def average_precision(present: NDArray[np.int8], scores: NDArray[np.floating]) -> float:
+def average_precision(present: np.ndarray, scores: np.ndarray) -> float:
     """Return VOC's average precision in percent: the mean over all recalls of the best precision from there on."""
     counted = present != 0  # 1 is present, -1 absent, 0 too hard to count
     order = np.argsort(-scores[counted], kind="stable")
@@ -315,19 +295,18 @@ def average_precision(present: NDArray[np.int8], scores: NDArray[np.floating]) -
     return 100 * float(best[hits].mean())
 
 
-def mean_precision(labels: NDArray[np.int8], scores: NDArray[np.floating], classes: Sequence[int]) -> float:
+def mean_precision(labels: np.ndarray, scores: np.ndarray, classes: Sequence[int]) -> float:
     """Return the average precision in percent, its mean over classes, each present in a picture."""
     return float(np.mean([average_precision(labels[:, c], scores[:, c]) for c in classes]))
 
 
 def precision_gain(
-    labels: NDArray[np.int8], some: NDArray[np.floating], others: NDArray[np.floating], classes: Sequence[int]
+    labels: np.ndarray, some: np.ndarray, others: np.ndarray, classes: Sequence[int]
 ) -> tuple[float, float]:
     """Return by how many points the mean average precision of some scores exceeds that of others, and the error."""
     rng, n = np.random.default_rng(0), len(labels)
-    draws = [np.arange(n), *(rng.integers(0, n, n) for _ in range(300))]
     gain, *drawn = (
         mean_precision(labels[rows], some[rows], classes) - mean_precision(labels[rows], others[rows], classes)
-        for rows in draws
+        for rows in [np.arange(n), *(rng.integers(0, n, n) for _ in range(300))]
     )
     return gain, float(np.std(drawn, ddof=1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from html import escape
 from pathlib import Path
@@ -29,9 +29,7 @@ from .strongest import StoppedError
 from .widgets import SIDE, Message, button, in_a_row, labelled
 
 FIRST = "conv1.weight"
-
-OFTEN, SELDOM = 0.5, 3.0
-"""Seconds between two looks at a training that runs here, and at one that another process runs."""
+OFTEN, SELDOM = 0.5, 3.0  # seconds between two looks at a training here, and at one of another process
 
 
 class Seen(NamedTuple):
@@ -47,18 +45,14 @@ class RecordedTraining:
     """A training that `zfnet train` runs or has run, seen through what it leaves on disk."""
 
     def __init__(self, name: str, record: Path):
-        self.name, self.record = name, record
-        self.folder = data_root() / "trainings" / name
+        self.name, self.record, self.folder = name, record, data_root() / "trainings" / name
 
     def look(self) -> Seen:
         """Look at what there is; the number of classes is 0 where nothing says."""
         lines, state = read_epochs(self.record), {}
-        for folder in saved_states(self.folder):
-            try:
+        for folder in saved_states(self.folder)[::-1]:  # the newest that is not replaced at this moment, or damaged
+            with suppress(OSError, ValueError):
                 state = json.loads((folder / VALUES).read_text())
-                break
-            except (OSError, ValueError):  # replaced at this moment, or damaged
-                continue
         classes = state["training"]["network"]["classes"] if state else 0
         if lines and (data := lines[0].get("data", "").partition(" ")[0]) in DATASETS:
             classes = DATASETS[data].classes
@@ -89,22 +83,19 @@ class RecordedTraining:
         for state in saved_states(self.folder)[:1]:
             found[f"update {int(state.name.partition('-')[2]):,}"] = state / TENSORS
         for folder in (path for place in weights_folders() for path in place.glob("*")):
-            try:
+            with suppress(CheckpointError):
                 if read_meta(folder)["record"].get("training", "") == self.name:
                     found.setdefault("the end", folder / WEIGHTS)
-            except CheckpointError:
-                continue
         return found
 
 
 def recorded_trainings() -> list[RecordedTraining]:
     """Return the trainings that left a record or a checkpoint on this machine, or that ship as records."""
-    records = {
-        path.stem: path for recipe in RECIPES for path in (results_root(recipe) / "trainings").glob("*.jsonl")
-    }
+    places = {recipe: results_root(recipe) / "trainings" for recipe in ("", *RECIPES)}
+    records = {path.stem: path for recipe in RECIPES for path in places[recipe].glob("*.jsonl")}
     for folder in (data_root() / "trainings").glob("[!.]*"):
         recipe = next((recipe for recipe in RECIPES if f"-{recipe}-seed" in folder.name), "")
-        records.setdefault(folder.name, results_root(recipe) / "trainings" / f"{folder.name}.jsonl")
+        records.setdefault(folder.name, places[recipe] / f"{folder.name}.jsonl")
     return [RecordedTraining(name, path) for name, path in sorted(records.items())]
 
 
@@ -115,7 +106,7 @@ class TrainingHere:
 
     def __init__(self, recipe: Recipe = SMOKE, data=None, validation=None):
         self.data, self.validation = data or training_data("shapes", "train"), validation
-        spec = Training(MINI.name, "shapes", recipe, 0).spec(len(self.data.classes))
+        spec = Training(MINI.name, "shapes", recipe).spec(len(self.data.classes))
         self.net = ConvNet(spec, training_preparation(self.data, spec.image_size), seed=0)
         self.recipe, self.state = recipe, "not begun"
         self.epochs: list[dict[str, Any]] = []
@@ -171,7 +162,7 @@ class TrainingPane:
         self.says, self.curves, self.filters = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self.moment = labelled(widgets.Dropdown, 260, description="first-layer filters at")
         self.choice.observe(lambda change: self._choose(change["new"]), "value")
-        self.follow.observe(lambda change: change["new"] and self._look_while(self._is_followed, SELDOM), "value")
+        self.follow.observe(lambda change: change["new"] and self._keep_looking(SELDOM), "value")
         self.moment.observe(lambda _: self._draw_filters(), "value")
         head = in_a_row(self.choice, self.start, self.follow)
         self.widget = widgets.VBox([head, self.says, self.curves, self.moment, self.filters])
@@ -198,7 +189,7 @@ class TrainingPane:
     def train(self) -> None:
         """Train `MINI` here, to the end or until one stops it; `look` follows in another thread."""
         self.training, self.drawn, self.start.description = TrainingHere(), 0, "stop"
-        self._look_while(self._runs_here, OFTEN)
+        self._keep_looking(OFTEN)
         try:
             self.training.run()
         finally:
@@ -210,10 +201,9 @@ class TrainingPane:
         self.follow.disabled, self.start.disabled = training is None, training is not None
         self.curves.value = self.filters.value = ""
         self.moment.options = ()
+        self.says.value = "<p>Press <b>train</b>: a narrow network learns drawn shapes, in some seconds.</p>"
         if training:
             self.look()
-        else:
-            self.says.value = "<p>Press <b>train</b>: a narrow network learns drawn shapes, in some seconds.</p>"
 
     def _pressed(self) -> None:
         if self._runs_here():
@@ -224,17 +214,14 @@ class TrainingPane:
     def _runs_here(self) -> bool:
         return self.start.description == "stop"
 
-    def _is_followed(self) -> bool:
-        return self.follow.value
-
-    def _look_while(self, going: Callable[[], bool], seconds: float) -> None:
-        def keep_looking() -> None:
-            while going():
+    def _keep_looking(self, seconds: float) -> None:
+        def look() -> None:
+            while self._runs_here() or self.follow.value:
                 self.look()
                 sleep(seconds)
             self.look()
 
-        self.notice.beside(keep_looking)
+        self.notice.beside(look)
 
     def _draw_filters(self) -> None:
         moment = self.moment.value

@@ -188,7 +188,7 @@ class Sentence(str):
     """A sentence that a notebook shows as prose when it is a cell's last expression."""
 
     def glue(self, name: str) -> None:
-        """Hand the sentence, without marks, to the book's prose, which takes it in by `{glue:text}`; nothing shows."""
+        """Hand the sentence, without marks, to the book's prose, which takes it in by `{glue:text}`."""
         from IPython.display import display  # as `myst_nb.glue` does, whose import takes seconds
 
         metadata = {"scrapbook": {"name": name, "mime_prefix": GLUED}}

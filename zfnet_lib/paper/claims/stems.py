@@ -80,8 +80,9 @@ def lower_layers(profile: str, names: Iterable[str] = STEMS, native: bool = Fals
         raise NotRun(", ".join(commands))
     smoke = profile == "smoke"  # which trains one seed of each
     nets = {key: at_hand(run_of(profile, *key, native)) for key in product(names, range(1 if smoke else SEEDS))}
-    with suppress(CheckpointError):
-        nets |= {(ALEXNET, 0): load_network(ALEXNET)} if native and not smoke else {}
+    if native and not smoke:
+        with suppress(CheckpointError):
+            nets[ALEXNET, 0] = load_network(ALEXNET)
     for (name, seed), net in nets.items():
         if net:
             yield {"network": name, "seed": seed}, net.features(net.spec.convs[1].name)

@@ -5,7 +5,7 @@ The rows of downloaded networks (ImageNet's AlexNet) decide nothing here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import pairwise
@@ -46,11 +46,6 @@ OURS = ("fc7", "softmax")  # the paper's own way
 over_folds = partial(over_seeds, unit="points", least=FOLDS)
 
 
-def less(some: Sequence[float], others: Sequence[float]) -> list[float]:
-    """Return by how much accuracies exceed others, fold by fold, as far as both go."""
-    return [one - other for one, other in zip(some, others, strict=False)]
-
-
 class Place:
     """One data set to which a profile transfers features, and the accuracies there, one a fold."""
 
@@ -70,18 +65,18 @@ class Place:
         found = self.stored.read(f"transfer/{Source(source, self.data, ()).record}", again)
         return found.record(ACCURACY, layer=layer, classifier=classifier, each=each or self.most)
 
-    def tried(self, *trial: str, each: int = 0, source: str = "") -> list[float]:
+    def tried(self, *trial: str, each: int = 0, source: str = "") -> np.ndarray:
         """Return the accuracies of a trial, as `record` takes it."""
-        return self.record(*trial, each, source).parameters["folds"]
+        return np.array(self.record(*trial, each, source).parameters["folds"])
 
-    def scratch(self, each: int) -> list[float]:
+    def scratch(self, each: int) -> np.ndarray:
         """Return the accuracies of the trainings from scratch."""
         values = scratch_accuracies(self.stored.profile, self.data, each)
         if not values:
             first, *_, last = scratch_trainings(self.stored.profile, self.data, each)
             pictures = FOLDS * first.recipe.epochs * each * DATASETS[self.data].classes
             raise NotRun(f"`{first.command}`, and so on to `--seed {last.seed}`; {self.stored.learning(pictures)}")
-        return values
+        return np.array(values)
 
 
 def places(stored: Stored) -> list[Place]:
@@ -95,18 +90,17 @@ def best_caltech_101(stored: Stored, **_: float) -> Finding:
         own, printed = at.tried(*OURS), cell(3, "ImageNet-pretrained", "train_30")
         numbers = {
             f"{at.data}, softmax (7), {at.most} a class": over_folds(own, unit="%"),
-            "above hog": over_folds(less(own, at.tried("hog", "svm"))),
-            f"above the printed {printed}": over_folds(less(own, FOLDS * [printed])),
+            "above hog": over_folds(own - at.tried("hog", "svm")),
+            f"above the printed {printed}": over_folds(own - printed),
         }
     return Finding(UNTESTABLE, numbers)
 
 
 def best_caltech_256(stored: Stored) -> Finding:
     at = places(stored)[-1]
-    margins = {n: less(at.tried(*OURS, each=n), at.tried("hog", "svm", each=n)) for n in at.sizes}
-    numbers = {f"{n} a class, above hog": over_folds(margin) for n, margin in margins.items()}
-    first, *others = margins.values()
-    leads = [*numbers.values(), *(over_folds(less(first, other)) for other in others)]
+    first, *others = margins = [at.tried(*OURS, each=n) - at.tried("hog", "svm", each=n) for n in at.sizes]
+    numbers = {f"{n} a class, above hog": over_folds(margin) for n, margin in zip(at.sizes, margins, strict=True)}
+    leads = [*numbers.values(), *(over_folds(first - other) for other in others)]
     return Finding(verdict(every(above(lead, 0) for lead in leads)), numbers, f"On {at.data} for Caltech-256.")
 
 
@@ -120,10 +114,12 @@ def beats_scratch(stored: Stored, wide: float) -> Finding:
             except NotRun as reason:
                 missing[str(each)] = reason
                 continue
-            margins.append(less(own, scratch))
+            margins.append(own[: len(scratch)] - scratch)
             lead = mean(own) - mean(scratch)  # of all folds, where fewer were trained from scratch
             numbers[f"{at.data}, {each} a class"] = over_folds(margins[-1])._replace(value=lead)
-        shrinks += [above(over_folds(less(few, many)), 0) for few, many in pairwise(margins)]
+        for few, many in pairwise(margins):
+            n = min(len(few), len(many))
+            shrinks.append(above(over_folds(few[:n] - many[:n]), 0))
         if missing:
             notes.append(f"On {at.data}, {', '.join(missing)} a class: {next(iter(missing.values()))}.")
     if not numbers:
@@ -153,7 +149,7 @@ def few_beat_many(stored: Stored, enough: float, few: float) -> Finding:
     return Finding(verdict(holds, fails), numbers, f"On {at.data} for Caltech-256.{missing}")
 
 
-def fewer(curve: dict[int, Number], rival: list[float], most: int) -> Number:
+def fewer(curve: dict[int, Number], rival: np.ndarray, most: int) -> Number:
     """Return how many times fewer pictures than `most` a curve needs to pass a rival; 0 where it never does."""
     other = over_folds(rival)
     n = min(number.n for number in (*curve.values(), other))
@@ -175,7 +171,7 @@ def trains_quickly(stored: Stored, faster: float, slow: float, close: float) -> 
     whole, seconds = sum(line["epoch"]["seconds"] for line in runs[other]), record.parameters["fit_seconds"]
     few = record.parameters["classes"] * (record.parameters["dimensions"] + 1)
     many = sum(training.spec(DATASETS[training.data].classes).parameters().values())
-    lead = over_folds(less(at.tried(*OURS), at.tried("fc7", "svm")))
+    lead = over_folds(at.tried(*OURS) - at.tried("fc7", "svm"))
     numbers = {
         "seconds": exact(seconds, "s", record.n),
         "faster than the whole training": exact(whole / seconds, "times", record.n),
@@ -273,32 +269,33 @@ def several_losses(stored: Stored) -> Finding:
 def more_with_layer(stored: Stored) -> Finding:
     at = places(stored)[0]
 
-    def tried(source: str = "") -> tuple[dict[str, list[float]], dict[str, Number]]:
-        """Return by layer what an SVM reads, and what each layer from 2 to 5 adds to the one beneath."""
-        own = {layer: at.tried(layer, "svm", source=source) for layer in LAYERS}
-        return own, {f"step {a[-1]} to {b[-1]}": over_folds(less(own[b], own[a])) for a, b in pairwise(LAYERS[:5])}
+    def steps(source: str = "", more: str = "") -> Iterator[tuple[str, Number]]:
+        """Yield what each layer from 2 to 5 adds to the one beneath for an SVM."""
+        for a, b in pairwise(LAYERS[:5]):
+            added = at.tried(b, "svm", source=source) - at.tried(a, "svm", source=source)
+            yield f"step {a[-1]} to {b[-1]}{more}", over_folds(added)
 
-    own, steps = tried()
-    means = {layer: mean(own[layer]) for layer in LAYERS}
-    numbers = {f"SVM ({layer[-1]})": over_folds(one, unit="%") for layer, one in own.items()} | steps
+    own = {layer: at.tried(layer, "svm") for layer in LAYERS}
+    means, trained = {layer: mean(one) for layer, one in own.items()}, dict(steps())
+    numbers = {f"SVM ({layer[-1]})": over_folds(one, unit="%") for layer, one in own.items()} | trained
     rho = rank_correlation(np.arange(5), np.array(list(means.values())[:5]))
     numbers["Spearman with the layer, 1 to 5"] = exact(rho, "rho")
     note, control = f"The peak is layer {max(means, key=means.get)[-1]}.", None
     try:
-        _, untrained = tried(at.untrained)
-        numbers |= {f"{name}, untrained": step for name, step in untrained.items()}
+        untrained = dict(steps(at.untrained, ", untrained"))
+        numbers |= untrained
         control = no(every(above(step, 0) for step in untrained.values()))
     except NotRun as unrun:
         note += f" Not run, the untrained network: {unrun}."
-    holds = every([*(above(step, 0) for step in steps.values()), control])
-    return Finding(verdict(holds, some(below(step, 0) for step in steps.values())), numbers, note)
+    holds = every([*(above(step, 0) for step in trained.values()), control])
+    return Finding(verdict(holds, some(below(step, 0) for step in trained.values())), numbers, note)
 
 
 def all_layers_best(stored: Stored) -> Finding:
     numbers = {}
     for at in places(stored):
         for name in CLASSIFIERS:
-            numbers[f"{at.data}, {name}"] = over_folds(less(at.tried("fc7", name), at.tried("conv5", name)))
+            numbers[f"{at.data}, {name}"] = over_folds(at.tried("fc7", name) - at.tried("conv5", name))
     enough = len(numbers) > len(CLASSIFIERS) and all(number.n >= FOLDS for number in numbers.values())
     best = every(above(number, 0) for number in numbers.values()) is True
     return Finding(verdict(best if enough else None), numbers)

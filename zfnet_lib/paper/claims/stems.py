@@ -243,8 +243,8 @@ def decoded(
     middle = field.offset + (field.size - 1) / 2 + field.stride * (each - 1) / 2
     begin = round(middle - (side - 1) / 2) + side  # of the first cell that has others all around it
 
-    def parts(x: Tensor) -> Iterator[Tensor]:
-        """Yield what is read around each inner cell, then the pixels beneath it: [n, features, rows, columns]."""
+    def parts(x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield what is read around each inner cell and the pixels beneath it: [n, values, rows, columns]."""
         for part in x.split(16):
             with torch.inference_mode():
                 maps = net.features(layer).trace(part)[layer].maps
@@ -253,27 +253,28 @@ def decoded(
             cells = F.avg_pool2d(maps, each) if pooled else F.pixel_unshuffle(maps, each)
             rows, columns = rows - 2, columns - 2
             covered = part[..., begin : begin + rows * side, begin : begin + columns * side]
-            around = F.unfold(cells, 3).unflatten(2, (rows, columns))
-            yield torch.cat([around, F.pixel_unshuffle(covered, side)], 1)
+            yield F.unfold(cells, 3).unflatten(2, (rows, columns)), F.pixel_unshuffle(covered, side)
 
-    generator, n, products, sums, p = torch.Generator().manual_seed(seed), 0, 0.0, 0.0, 3 * side**2
+    generator, n, squares, products, sums = torch.Generator().manual_seed(seed), 0, 0.0, 0.0, 0.0
     for part in parts(x):
-        drawn = torch.randperm(part[:, 0].numel(), generator=generator)[: 200 * len(part)]
-        values = part.permute(0, 2, 3, 1).flatten(0, 2)[drawn]
-        products, sums, n = products + values.T @ values, sums + values.sum(0), n + len(drawn)
-    means = (sums / n).double()
-    covariance = products.double() / n - means[:, None] * means
-    deviation = covariance.diagonal()[:-p].clamp(min=0).sqrt()
+        drawn = torch.randperm(part[0][:, 0].numel(), generator=generator)[: 200 * len(part[0])]
+        features, pixels = (values.permute(0, 2, 3, 1).flatten(0, 2)[drawn] for values in part)
+        squares, products = squares + features.T @ features, products + features.T @ pixels
+        sums, n = sums + torch.cat([features.sum(0), pixels.sum(0)]), n + len(drawn)
+    d, means = len(squares), (sums / n).double()
+    covariance = squares.double() / n - means[:d, None] * means[:d]
+    across = products.double() / n - means[:d, None] * means[d:]
+    deviation = covariance.diagonal().clamp(min=0).sqrt()
     scale = torch.where(deviation > 1e-6 * deviation.max(), 1 / deviation, 0.0)[:, None]  # to deviation 1
-    matrix = covariance[:-p, :-p] * scale * scale.T + 1e-2 * torch.eye(len(scale), dtype=torch.float64)
-    weights = torch.linalg.solve(matrix, covariance[:-p, -p:] * scale) * scale
-    bias = (means[-p:] - means[:-p] @ weights).float()
+    matrix = covariance * scale * scale.T + 1e-2 * torch.eye(d, dtype=torch.float64)
+    weights = torch.linalg.solve(matrix, across * scale) * scale
+    bias = (means[d:] - means[:d] @ weights).float()
 
     lost, energy = np.zeros(2), np.zeros(2)
     inner = slice(x.shape[-1] * 5 // 16 - begin, x.shape[-1] * 11 // 16 - begin)  # where all networks have cells
-    for part in parts(held_out):
-        blocks = torch.einsum("nfhw,fp->nphw", part[:, :-p], weights.float()) + bias[:, None, None]
-        shown, wanted = (F.pixel_shuffle(each, side)[..., inner, inner] for each in (blocks, part[:, -p:]))
+    for features, pixels in parts(held_out):
+        blocks = torch.einsum("nfhw,fp->nphw", features, weights.float()) + bias[:, None, None]
+        shown, wanted = (F.pixel_shuffle(each, side)[..., inner, inner] for each in (blocks, pixels))
         error, spread = shown - wanted, wanted - wanted.mean((0, 2, 3), keepdim=True)
         lost += float(error.square().sum()), high_energy(error.numpy())
         energy += float(spread.square().sum()), high_energy(wanted.numpy())

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -21,6 +22,9 @@ SPECS = {
     name: replace(spec, image_size=112).scaled(1 / 16).features("conv2")
     for name, spec in (("zfnet", ZFNET), ("krizhevsky", KRIZHEVSKY))
 }
+FEW, ALIASES = "krizhevsky-layer-1-few-mid-frequencies", "stride-4-causes-layer-2-aliasing"
+RETAINS, DEAD = "smaller-stem-retains-information", "smaller-stem-fewer-dead-features"
+DISTINCT = "smaller-stem-more-distinctive-features"
 
 
 @pytest.fixture(autouse=True)
@@ -30,17 +34,29 @@ def results(tmp_path, monkeypatch, data):
     return data
 
 
-@pytest.fixture(scope="module")
-def nets():
-    """Both stems with random weights: two seeds of the one, one of the other."""
-    made = {(name, 0): ConvNet(spec, seed=1).eval() for name, spec in SPECS.items()}
-    return made | {("zfnet", 1): ConvNet(SPECS["zfnet"], seed=2).eval()}
+@pytest.fixture
+def at_hand(monkeypatch):
+    """Make networks, by name and seed, the only stems at hand."""
+
+    def made(nets):
+        found = [({"network": name, "seed": seed}, net) for (name, seed), net in nets.items()]
+        monkeypatch.setattr(stems, "lower_layers", lambda *chosen, **how: found)
+
+    return made
 
 
 @pytest.fixture
-def at(nets, monkeypatch):
-    """A subject of drawn pictures whose stems are these."""
-    monkeypatch.setattr(stems, "lower_layers", lambda *chosen, **how: dict(nets))
+def nets(at_hand):
+    """Both stems with random weights: two seeds of the one, one of the other."""
+    weights = {("zfnet", 0): 1, ("krizhevsky", 0): 1, ("zfnet", 1): 2}
+    nets = {(name, seed): ConvNet(SPECS[name], seed=each).eval() for (name, seed), each in weights.items()}
+    at_hand(nets)
+    return nets
+
+
+@pytest.fixture(scope="module")
+def at():
+    """A subject of drawn pictures."""
     subject = small(ConvNet(MINI, seed=3), open_dataset("shapes", "val", n=24))
     subject.scale, subject.rows = subject.scale._replace(few=4), list(range(24))
     return subject
@@ -51,32 +67,29 @@ def by_network(found):
     return {(each.quantity, each.place["network"], each.place["seed"]): each for each in found}
 
 
-def test_stems_come_by_seed_as_far_as_they_were_trained(nets, results):
+def test_stems_come_by_seed_as_far_as_they_were_trained_and_native_ones_with_alexnet(results):
     data = {profile: stems.run_of(profile, "zfnet", 1, native=True).data for profile in ("tiny", "smoke", "paper")}
     assert data == {"tiny": "caltech-101", "smoke": "shapes", "paper": "imagenet"}  # none of them enlarged
     commands = "`zfnet train zfnet --data caltech-101 --recipe tiny --epochs 60`, `zfnet train krizhevsky"
     with pytest.raises(NotRun, match=f"^{commands}"):
-        stems.lower_layers("tiny", native=True)
-    for name, seed in (("zfnet", 0), ("zfnet", 2), ("krizhevsky", 0)):
-        save_network(nets[name, 0], stems.run_of("tiny", name, seed, native=True).weights, {})
-    found = stems.lower_layers("tiny", native=True)
-    assert list(found) == [("zfnet", 0), ("zfnet", 2), ("krizhevsky", 0)]
-    assert [conv.name for conv in found["zfnet", 2].spec.convs] == ["conv1", "conv2"]
-    assert stems.alexnet("smoke") == stems.alexnet("tiny") == {}
-    save_network(nets["krizhevsky", 0], results / "weights" / stems.ALEXNET, {})
-    assert list(stems.alexnet("tiny")) == [("alexnet-imagenet", 0)]
+        list(stems.lower_layers("tiny", native=True))
+    trained = [("zfnet", 0), ("zfnet", 2), ("krizhevsky", 0)]
+    for name, seed in trained:
+        save_network(ConvNet(SPECS[name]), stems.run_of("tiny", name, seed, native=True).weights, {})
+    for more in ([], [(stems.ALEXNET, 0)]):
+        found = list(stems.lower_layers("tiny", native=True))
+        assert [tuple(place.values()) for place, _ in found] == trained + more
+        save_network(ConvNet(SPECS["krizhevsky"]), results / "weights" / stems.ALEXNET, {})
+    assert [conv.name for conv in found[1][1].spec.convs] == ["conv1", "conv2"]
 
 
 def test_a_claim_whose_stems_are_missing_names_their_trainings_and_is_passed_over(monkeypatch):
-    claim = "krizhevsky-layer-1-few-mid-frequencies"
-    finding = judged(claim)
+    finding = judged(FEW)
     assert finding.verdict == NOT_RUN
-    assert f"--epochs 60`, then `zfnet claims --profile tiny --live {claim}`" in finding.note
-    with pytest.raises(NotRun, match=r"bring it with: zfnet fetch caltech-101"):
-        stems.native_pictures(type("At", (), {"profile": "tiny"}))
-    with pytest.raises(ZfnetError, match=f"^{claim} needs what is not here yet: .*zfnet fetch caltech-101"):
-        list(claims.measure("tiny", [claim]))
-    monkeypatch.setattr(sys.modules["zfnet_lib.paper.claims.registry"], "measurable", lambda names: [claim])
+    assert f"--epochs 60`, then `zfnet claims --profile tiny --live {FEW}`" in finding.note
+    with pytest.raises(ZfnetError, match=f"^{FEW} needs what is not here yet: .*zfnet fetch caltech-101"):
+        list(claims.measure("tiny", [FEW]))
+    monkeypatch.setattr(sys.modules["zfnet_lib.paper.claims.registry"], "measurable", lambda names: [FEW])
     assert list(claims.measure("tiny")) == []
 
 
@@ -89,9 +102,10 @@ def seeds(quantity, by_name, **place):
     ]
 
 
-def pair(ours, theirs):
-    """Return three seeds of both stems around two values."""
-    return {"zfnet": [ours - 0.1, ours, ours + 0.1], "krizhevsky": [theirs - 0.1, theirs, theirs + 0.1]}
+def both(quantity, ours, theirs, step=0.1, n=3, **place):
+    """Plant a quantity of the two stems that changes little from seed to seed."""
+    values = {name: [value + step * s for s in range(n)] for name, value in zip(SPECS, (ours, theirs), strict=True)}
+    return seeds(quantity, values, **place)
 
 
 def middle(ours, theirs):
@@ -110,32 +124,23 @@ def aliasing(theirs=3.0, begun=1.0, ours=1.2, crossed=(2.5, 1.1), n=3):
 def retained(first=0.6, second=0.5, probe=10.0, n=3):
     found = []
     for layer, ours in (("conv1", first), ("conv2", second)):
-        values = {"zfnet": [ours + 0.001 * s for s in range(n)], "krizhevsky": [0.4] * n}
-        for compared in (stems.EQUAL, stems.RAW):
-            for band in ("all", "high"):
-                found += seeds(stems.R2, values, layer=layer, compared=compared, band=band)
-        accuracies = {"zfnet": [probe + 0.1 * s for s in range(n)], "krizhevsky": [9.0, 10.0, 11.0][:n]}
-        found += seeds(stems.ACCURACY, accuracies, layer=layer)
+        for compared, band in product((stems.EQUAL, stems.RAW), ("all", "high")):
+            found += both(stems.R2, ours, 0.4, 0.001, n, layer=layer, compared=compared, band=band)
+        found += both(stems.ACCURACY, probe, 9.0, 1.0, n, layer=layer)
     return found
 
 
 def dead(ours, theirs):
     """Plant (silent, faint) of each seed, and one noisy filter."""
-    found = seeds("noisy filters", {"zfnet": [1] * len(ours), "krizhevsky": [0] * len(theirs)})
-    for kind, one, other in zip(
-        ("silent", "faint"), zip(*ours, strict=True), zip(*theirs, strict=True), strict=True
-    ):
-        found += seeds(f"{kind} filters", {"zfnet": one, "krizhevsky": other})
+    found = both("noisy filters", 1, 0, 0, len(ours))
+    for place, kind in enumerate(("silent", "faint")):
+        counts = {name: [seed[place] for seed in each] for name, each in (("zfnet", ours), ("krizhevsky", theirs))}
+        found += seeds(f"{kind} filters", counts)
     return found
 
 
-def distinct(cosines, ranks):
-    return seeds(stems.COSINE, cosines) + seeds(stems.RANK, ranks)
-
-
-FEW, ALIASES = "krizhevsky-layer-1-few-mid-frequencies", "stride-4-causes-layer-2-aliasing"
-RETAINS, DEAD = "smaller-stem-retains-information", "smaller-stem-fewer-dead-features"
-DISTINCT = "smaller-stem-more-distinctive-features"
+def distinct(cosines, ranks, n=3):
+    return both(stems.COSINE, *cosines, n=n) + both(stems.RANK, *ranks, n=n)
 
 
 @pytest.mark.parametrize(
@@ -163,11 +168,11 @@ DISTINCT = "smaller-stem-more-distinctive-features"
         (DEAD, dead([(0, 2)] * 3, [(2, 1)] * 3), FAILS),  # more of the other kind
         (DEAD, dead([(2, 1)] * 3, [(2, 1)] * 3), FAILS),
         (DEAD, dead([(0, 0)] * 3, [(0, 0)] * 3), UNTESTABLE),
-        (DISTINCT, distinct(pair(0.5, 0.9), pair(20, 10)), HOLDS),
-        (DISTINCT, distinct(pair(0.85, 0.9), pair(20, 10)), UNDECIDED),
-        (DISTINCT, distinct({"zfnet": [0.5], "krizhevsky": [0.9]}, {"zfnet": [20], "krizhevsky": [10]}), UNDECIDED),
-        (DISTINCT, distinct(pair(0.9, 0.5), pair(20, 10)), FAILS),
-        (DISTINCT, distinct(pair(0.5, 0.9), pair(10, 20)), FAILS),
+        (DISTINCT, distinct((0.5, 0.9), (20, 10)), HOLDS),
+        (DISTINCT, distinct((0.85, 0.9), (20, 10)), UNDECIDED),
+        (DISTINCT, distinct((0.5, 0.9), (20, 10), n=1), UNDECIDED),
+        (DISTINCT, distinct((0.9, 0.5), (20, 10)), FAILS),
+        (DISTINCT, distinct((0.5, 0.9), (10, 20)), FAILS),
     ],
 )
 def test_verdicts_turn_at_their_thresholds_over_seeds(claim, found, expected):
@@ -178,14 +183,12 @@ def test_verdicts_turn_at_their_thresholds_over_seeds(claim, found, expected):
     assert ("zfnet train zfnet-11x11" in finding.note) == (claim == ALIASES and not crossed)
 
 
-def test_filters_of_one_frequency_are_counted_by_network(at, monkeypatch):
+def test_filters_of_one_frequency_are_counted_by_network(at, at_hand, monkeypatch):
+    net = ConvNet(SPECS["zfnet"]).eval()
     wave = torch.from_numpy(np.cos(2 * np.pi * np.arange(7) / 8)).float()
-    net = ConvNet(SPECS["zfnet"], seed=1).eval()
-    with torch.no_grad():
-        net.conv1.weight.copy_((wave[:, None] * torch.ones(7)).expand_as(net.conv1.weight))
-    both = {("zfnet", 0): net, ("krizhevsky", 0): ConvNet(SPECS["krizhevsky"], seed=0).eval()}
+    net.conv1.weight.data.copy_((wave[:, None] * torch.ones(7)).expand_as(net.conv1.weight))
+    at_hand({("zfnet", 0): net, ("krizhevsky", 0): ConvNet(SPECS["krizhevsky"]).eval()})
     monkeypatch.setattr(stems.fig5, "faults", lambda filters, _: np.full((3, len(filters)), filters.shape[-1] > 7))
-    monkeypatch.setattr(stems, "lower_layers", lambda profile, native: both)
     found = by_network(stems.preferred(at))
     assert found[stems.MIDDLE, "zfnet", 0].value == 100 and found[stems.DIP, "zfnet", 0].value == 0
     peak = found["median preferred frequency", "zfnet", 0].value
@@ -209,64 +212,40 @@ def test_single_pixels_answer_to_aliases_and_averages_do_not(kernel, aliased):
     assert stems.answers_to_aliases(net).tolist() == aliased
 
 
-def test_stems_are_sampled_trained_and_not_at_the_grids_that_fit_into_a_window(at, nets, monkeypatch):
+def test_stems_are_sampled_trained_and_not_at_the_grids_that_fit_into_a_window(at, at_hand):
     first, second = SPECS["krizhevsky"].convs
-    narrow = ConvNet(replace(SPECS["krizhevsky"], convs=(replace(first, kernel=7), second))).eval()
-    nets = nets | {("narrow", 0): narrow}
-    monkeypatch.setattr(stems, "lower_layers", lambda *chosen, **how: nets)
-    found = [each for each in stems.sampled(at) if each.quantity == stems.EXCESS]
-    places = {
-        (each.place["network"], each.place["seed"], each.place["weights"], each.place["grid"]) for each in found
-    }
-    kinds = {(name, seed, weights) for name, seed in nets for weights in ("trained", "untrained")}
-    assert places == {(*kind, "layer 1") for kind in kinds} | {
-        (*kind, "pool 1")
-        for kind in kinds
-        if kind[0] != "narrow"  # its windows of 47 pixels hold no grid of 8
-    }
-
-
-def pixel_net(stride: int, keep: int) -> ConvNet:
-    """A layer that hands on the first `keep` pixels of every block of `stride`, in both signs."""
-    convs = (Conv("conv1", 6 * keep, stride, stride=stride),)
-    net = ConvNet(replace(SPECS["zfnet"], convs=convs)).eval()
-    with torch.no_grad():
-        net.conv1.weight.zero_()
-        net.conv1.bias.zero_()
-        for colour in range(3):
-            for place in range(keep):
-                for sign in (0, 1):
-                    map_ = 2 * (keep * colour + place) + sign
-                    net.conv1.weight[map_, colour, place // stride, place % stride] = 1 - 2 * sign
-    return net
+    narrow = replace(SPECS["krizhevsky"], convs=(replace(first, kernel=7), second))
+    specs = {"krizhevsky": SPECS["krizhevsky"], "narrow": narrow}  # whose windows of 47 pixels hold no grid of 8
+    at_hand({(name, 0): ConvNet(spec).eval() for name, spec in specs.items()})
+    places = [each.place for each in stems.sampled(at) if each.quantity == stems.EXCESS]
+    expected = set(product(specs, ("trained", "untrained"), ("layer 1", "pool 1")))
+    expected -= set(product(["narrow"], ("trained", "untrained"), ["pool 1"]))
+    assert {(each["network"], each["weights"], each["grid"]) for each in places} == expected
 
 
 @pytest.mark.parametrize(
     ("stride", "keep", "pooled", "low", "high"),
     [
         (4, 16, True, 0.98, 1),
-        (4, 16, False, 0.98, 1),
-        (4, 8, True, 0.44, 0.56),
         (4, 8, False, 0.44, 0.56),
         (2, 4, False, 0.95, 1),
         (2, 4, True, 0, 0.5),  # averages over a cell keep less than its positions
     ],
 )
 def test_a_decoder_gives_back_what_a_layer_hands_on(stride, keep, pooled, low, high):
-    x, held_out = (
-        50 * torch.randn(n, 3, 64, 64, generator=torch.Generator().manual_seed(n)) for n in (48, 4)
-    )  # noise
-    whole, fast = stems.decoded(pixel_net(stride, keep), "conv1", pooled, x, held_out)
+    """The layer hands on the first `keep` pixels of every block of `stride`, in both signs."""
+    convs = (Conv("conv1", 6 * keep, stride, stride=stride),)
+    net = ConvNet(replace(SPECS["zfnet"], convs=convs)).eval()
+    for parameter in net.parameters():
+        parameter.data.zero_()
+    for map_, (colour, place, sign) in enumerate(product(range(3), range(keep), (1, -1))):
+        net.conv1.weight.data[map_, colour, place // stride, place % stride] = sign
+    x, held_out = (50 * torch.randn(n, 3, 64, 64, generator=torch.Generator().manual_seed(n)) for n in (48, 4))
+    whole, fast = stems.decoded(net, "conv1", pooled, x, held_out)  # noise
     assert low < whole <= high and (fast > low or keep != 16)
 
 
-def test_high_energy_is_that_of_fast_changes():
-    x = torch.arange(40.0)
-    slow, fast = (torch.cos(2 * np.pi * f * x).expand(1, 3, 40, 40).numpy() for f in (1 / 20, 1 / 4))
-    assert stems.high_energy(slow) < 0.02 * stems.high_energy(fast)
-
-
-def test_information_is_measured_of_both_stems(at):
+def test_information_is_measured_of_both_stems(at, nets):
     found = list(stems.information(at))
     r2 = {tuple(each.place.values()): each.value for each in found if each.quantity == stems.R2}
     assert len(r2) == 3 * 2 * 2 * 2 and max(r2.values()) < 1
@@ -282,16 +261,12 @@ def test_faulty_filters_are_counted_by_kind(at, nets):
     assert [found[f"{kind} filters", "zfnet", 1].value for kind in stems.KINDS] == counts
 
 
-def test_filters_are_compared_at_one_size_and_over_small_shifts():
+def test_distinctive_features_are_measured_of_live_filters_at_one_size_and_over_small_shifts(at, nets, monkeypatch):
     y, x = np.mgrid[:7, :7]
     blob = np.exp(-((x - 3) ** 2 + (y - 3) ** 2) / 2)[None]
-    colours = np.array([1.0, 1, 1])[:, None, None] * blob, np.array([1.0, -1, 0])[:, None, None] * blob
-    filters = np.stack([colours[0], -np.roll(colours[0], 1, axis=2), colours[1]])
-    found = stems.largest_cosines(filters)
-    assert found[:2] == pytest.approx([1, 1], abs=0.02) and found[2] == pytest.approx(0, abs=1e-9)
-
-
-def test_distinctive_features_are_measured_of_live_filters(at, monkeypatch):
+    grey, coloured = np.array([1.0, 1, 1])[:, None, None] * blob, np.array([1.0, -1, 0])[:, None, None] * blob
+    twin, other, alone = stems.largest_cosines(np.stack([grey, -np.roll(grey, 1, axis=2), coloured]))
+    assert (twin, other) == pytest.approx((1, 1), abs=0.02) and alone == pytest.approx(0, abs=1e-9)
     faults = lambda filters, _: np.tile(np.arange(len(filters)) >= 11 - filters.shape[-1], (3, 1))  # noqa: E731
     monkeypatch.setattr(stems.fig5, "faults", faults)
     found = by_network(stems.distinctive(at))

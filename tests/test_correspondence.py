@@ -11,21 +11,11 @@ from layouts import class_folders
 from oracles import lively, picture
 from pictures import TINY_SPEC
 
-from zfnet_lib.datasets.shapes import Shapes
 from zfnet_lib.files import ZfnetError
 from zfnet_lib.images import Preparation
 from zfnet_lib.network import ConvNet
 from zfnet_lib.paper import correspondence as parts
-from zfnet_lib.paper.correspondence import (
-    GROUP,
-    RANDOM,
-    SAME,
-    SIDE,
-    correspondence,
-    drawn_face_places,
-    easy_face_places,
-    squares,
-)
+from zfnet_lib.paper.correspondence import GROUP, RANDOM, SAME, SIDE, correspondence, faces, squares
 
 SIZE = 64
 
@@ -76,48 +66,37 @@ def test_delta_equals_a_literal_double_loop(net, x):
             assert measured == pytest.approx(by_loops(net, x[rows], SOMEWHERE[rows], layer), abs=1e-12)
 
 
-def test_the_same_change_in_the_same_picture_is_fully_consistent(net, x):
+def test_the_same_change_is_fully_consistent_and_none_changes_nothing(net, x):
     same = x[:1].repeat(3, 1, 1, 1)
     masks = {"one place": hidden(*[(20, 20)] * 3), "three places": hidden((3, 3), (25, 25), (48, 48))}
+    masks["nothing"] = torch.zeros(3, SIZE, SIZE, dtype=torch.bool)
     found = correspondence(net, same, masks, group=3)
-    assert (found.delta[:, 0] == 0).all()
-    assert (found.delta[:, 1] > 0.05).all()
+    assert (found.delta[:, 0] == 0).all() and (found.delta[:, 1] > 0.05).all()
+    assert not found.delta[:, 2].any() and not found.changed[:, 2].any() and (found.relative[:, 2] == 1).all()
     assert found.layers == ("conv5", "fc7")
     assert correspondence(net.features(), same, masks, group=3).layers == ("conv5",)
 
 
-def test_a_mask_that_hides_nothing_changes_nothing(net, x):
-    nothing = {"nothing": torch.zeros(6, SIZE, SIZE, dtype=torch.bool)}
-    found = correspondence(net, x, nothing, group=3)
-    assert not found.delta.any() and not found.changed.any()
-    assert (found.relative == 1).all()
-
-
 @pytest.mark.parametrize(
-    ("ask", "sentence"),
+    ("changes", "sentence"),
     [
-        (lambda net, x: correspondence(net, x, {"part": SOMEWHERE}, group=4), "6 make none of 4"),
-        (lambda net, x: correspondence(net, x, {"part": SOMEWHERE}, group=1), "of at least 2: 6 make none of 1"),
-        (lambda net, x: correspondence(net, x[:0], {"part": SOMEWHERE}), "0 make none of 5"),
-        (
-            lambda net, x: correspondence(net, x, {"eye": SOMEWHERE[:3]}, group=3),
-            r"the mask 'eye' is bool \[6, 64, 64\]; given bool \[3, 64, 64\]",
-        ),
-        (lambda net, x: correspondence(net, x, {"eye": SOMEWHERE.float()}, group=3), "given float32"),
-        (
-            lambda net, x: correspondence(net, x, {"part": SOMEWHERE}, ("conv9",), group=3),
-            "small has no layer 'conv9'; its layers are conv1",
-        ),
-        (lambda *_: drawn_face_places(Shapes(split="val", n=32), [0]), "shapes/val/0 shows no face"),
-        (lambda *_: parts.measure("smoke", "photos"), "the parts of 'photos' are not known; choose caltech-101"),
-        (lambda *_: parts.measure("smoke", groups=0), "64 faces of shapes make 1 to 12 groups of 5, not 0"),
-        (lambda *_: parts.measure("smoke", groups=13), "1 to 12 groups of 5, not 13"),
-        (lambda *_: parts.measure("huge"), "there is no profile 'huge'"),
+        ({"group": 4}, "6 make none of 4"),
+        ({"group": 1}, "of at least 2: 6 make none of 1"),
+        ({"masks": {"eye": SOMEWHERE[:3]}}, r"the mask 'eye' is bool \[6, 64, 64\]; given bool \[3, 64, 64\]"),
+        ({"masks": {"eye": SOMEWHERE.float()}}, "given float32"),
+        ({"layers": ("conv9",)}, "small has no layer 'conv9'; its layers are conv1"),
+        ({"profile": "smoke", "pictures": "photos"}, "the parts of 'photos' are not known; choose caltech-101"),
+        ({"profile": "smoke", "groups": 0}, "64 faces of shapes make 1 to 12 groups of 5, not 0"),
+        ({"profile": "smoke", "groups": 13}, "1 to 12 groups of 5, not 13"),
+        ({"profile": "huge"}, "there is no profile 'huge'"),
     ],
 )
-def test_bad_requests_get_one_sentence(net, x, ask, sentence):
+def test_bad_requests_get_one_sentence(net, x, changes, sentence):
     with pytest.raises(ZfnetError, match=sentence):
-        ask(net, x)
+        if "profile" in changes:
+            parts.measure(**changes)
+        else:
+            correspondence(**{"net": net, "x": x, "masks": {"part": SOMEWHERE}, "group": 3} | changes)
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.sampled_from([(64, 73), (112, 128), (224, 256), (224, 224)]))
@@ -134,40 +113,12 @@ def test_squares_have_one_size_and_lie_inside_the_view(row, column, sizes):
         assert covered.double().mean() + 0.5 == pytest.approx(wanted, abs=0.51)
 
 
-def test_the_parts_of_drawn_faces_are_hidden():
-    shapes = Shapes(split="val", size=73)
-    preparation = Preparation(73, 64, torch.zeros(3, 1, 1), torch.ones(3, 1, 1))
-    rows = np.flatnonzero(shapes.labels == shapes.classes.index("face"))[:10].tolist()
-    places = drawn_face_places(shapes, rows)
-    masks = {part: squares(centres, preparation) for part, centres in places.items()}
-    assert list(masks) == ["left eye", "right eye", "mouth", RANDOM, SAME]
-    for i, row in enumerate(rows):
-        eyes = shapes.objects(row)[0].parts["eyes"][4:68, 4:68]
-        both = masks["left eye"][i] | masks["right eye"][i]
-        assert (eyes & both).sum() >= 0.95 * eyes.sum()
-        assert (eyes & masks["left eye"][i]).sum() > 0 < (eyes & masks["right eye"][i]).sum()
-        assert places["left eye"][i, 1] < places["right eye"][i, 1]
-        assert (shapes.objects(row)[0].parts["mouth"][4:68, 4:68] & masks["mouth"][i]).any()
-
-
-def test_random_places_lie_on_the_head_and_differ_or_are_one_for_a_group():
-    places = easy_face_places(2 * GROUP, seed=3)
-    assert len(np.unique(places[RANDOM], axis=0)) == 2 * GROUP
-    assert len(np.unique(places[SAME], axis=0)) == 2
-    assert (places[SAME][:GROUP] == places[RANDOM][0]).all()
-    assert (places[SAME][GROUP:] == places[RANDOM][GROUP]).all()
-    assert ((places[RANDOM] > 0.1) & (places[RANDOM] < 0.9)).all()
-    assert np.array_equal(places[RANDOM], easy_face_places(2 * GROUP, seed=3)[RANDOM])
-    assert not np.array_equal(places[RANDOM], easy_face_places(2 * GROUP, seed=4)[RANDOM])
-    assert (places["left eye"] == places["left eye"][0]).all()
-
-
 @pytest.fixture(scope="module")
 def result() -> parts.Parts:
     return parts.measure("smoke", groups=3)
 
 
-def test_the_experiment_compares_drawn_faces_in_smoke(result):
+def test_the_experiment_hides_the_parts_of_drawn_faces_and_places_on_their_heads_in_smoke(result):
     assert result.found.layers == ("conv5", "fc7")
     assert result.found.parts == ("left eye", "right eye", "mouth", RANDOM, SAME)
     assert result.found.delta.shape == (2, 5, 3)
@@ -176,6 +127,20 @@ def test_the_experiment_compares_drawn_faces_in_smoke(result):
     for whole, *covered in result.shown:
         for one in covered:
             assert 0.02 < (one != whole).any(-1).mean() <= (round(SIDE * 73) / 64) ** 2
+    drawn, rows, places = faces(result.net, "shapes", 3, seed=0)
+    for i, row in enumerate(rows):
+        eyes, mouth = (drawn.parts(row)[part][4:68, 4:68] for part in ("eyes", "mouth"))
+        left, right = (result.masks[part][i] for part in ("left eye", "right eye"))
+        assert (eyes & (left | right)).sum() >= 0.95 * eyes.sum()
+        assert (eyes & left).sum() > 0 < (eyes & right).sum()
+        assert places["left eye"][i, 1] < places["right eye"][i, 1]
+        assert (mouth & result.masks["mouth"][i]).any()
+        down, across = (places[RANDOM][i] * drawn.size).astype(int)
+        assert drawn.objects(row)[0].mask[down, across]
+    assert len(np.unique(places[RANDOM], axis=0)) == 3 * GROUP and len(np.unique(places[SAME], axis=0)) == 3
+    assert np.array_equal(places[SAME][::GROUP], places[RANDOM][::GROUP])
+    for seed, same in ((0, True), (4, False)):
+        assert np.array_equal(places[RANDOM], faces(result.net, "shapes", 3, seed)[2][RANDOM]) == same
 
 
 def test_table_and_verdict_say_what_was_found(result):
@@ -208,7 +173,8 @@ def test_aligned_faces_are_taken_far_apart(untrained):
     result = parts.measure("tiny", groups=2)
     found = result.found
     assert found.delta.shape == (1, 5, 2) and found.parts[2] == "nose"
-    dataset, rows, _ = parts.faces(result.net, "caltech-101", 2, 0)
+    dataset, rows, places = faces(result.net, "caltech-101", 2, 0)
+    assert (places["left eye"] == places["left eye"][0]).all() and len(np.unique(places[RANDOM], axis=0)) == 10
     assert "caltech-101 all" in str(result.source)
     assert [dataset.names[row][-8:-4] for row in rows[:GROUP]] == ["0001", "0003", "0005", "0007", "0009"]
     assert [dataset.names[row][-8:-4] for row in rows[GROUP:]] == ["0002", "0004", "0006", "0008", "0010"]

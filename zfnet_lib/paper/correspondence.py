@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from itertools import product
 from textwrap import fill
 from typing import NamedTuple
 
@@ -13,12 +12,11 @@ import torch
 from torch import Tensor
 
 from ..datasets import Dataset, MissingDataError, open_dataset
-from ..datasets.shapes import Shapes
 from ..files import ZfnetError
 from ..images import Preparation
 from ..network import ConvNet
 from ..strongest import rows_first
-from .plots import BLUE, ORANGE, VERMILION, Figure, plain
+from . import plots
 from .records import Sentence, Stopwatch, Table
 from .setting import Setting, Source, network_of, profile_of
 
@@ -39,9 +37,6 @@ RECALLED = {
     RANDOM: ("0.107 ± 0.017", "0.073 ± 0.014"),
 }
 """The arXiv version's table for layers 5 and 7, dogs, as it is remembered."""
-
-Places = dict[str, np.ndarray]
-"""By part: row and column of its centre in each picture, [n, 2], as shares of the picture's centre square."""
 
 
 class Correspondence(NamedTuple):
@@ -88,7 +83,29 @@ def measure(profile: str, pictures: str = "", network: str = "", groups: int = 1
     looks = zip(*(net.preparation.visible(one) for one in first), strict=True)
     shown = [[rows_first(picture) for picture in row] for row in looks]
     source = Setting(network or profile_of(profile).network, net, dataset, watch).source(seed)
-    return Parts(found, net, x, masks, shown, _table(found), _verdict(found), source)
+
+    def spread(values: np.ndarray) -> str:
+        return f"{values.mean():.3f}" + (f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else "")
+
+    table, sentences, true = [], [], [part not in (RANDOM, SAME) for part in found.parts]
+    for level, layer in enumerate(found.layers):
+        delta, relative = found.delta[level], found.relative[level]
+        for place, part in enumerate(found.parts):
+            row = {"layer": layer, "part": part, "delta": spread(delta[place]), "relative": spread(relative[place])}
+            row["changed"] = round(100 * float(found.changed[level, place].mean()), 1)
+            table.append(row | {"paper": RECALLED.get(part, ("", ""))[int(layer.startswith("fc"))]})
+        below, by_chance, controlled = (
+            int((values[true] < values[found.parts.index(other)]).sum())
+            for values, other in ((delta, RANDOM), (relative, RANDOM), (relative, SAME))
+        )
+        sentences.append(
+            f"In {layer} Δ of a true part is below that of a random place in {below} of {delta[true].size} "
+            f"comparisons, and in {by_chance} when each is divided by what chance gives; then it is "
+            f"below one random place for all in {controlled}."
+        )
+    columns = {"layer": "Layer", "part": "Hidden", "delta": "Δ", "relative": "Δ / Δ by chance"}
+    columns |= {"changed": "Changed, %", "paper": "Δ in the arXiv version, dogs (recalled)"}
+    return Parts(found, net, x, masks, shown, Table(columns, table), Sentence(" ".join(sentences)), source)
 
 
 @torch.no_grad()
@@ -140,12 +157,15 @@ def _compared(change: Tensor) -> tuple[float, float, float]:
     return distances[others].mean().item(), by_chance[others].mean().item(), (signs != 0).double().mean().item()
 
 
-def faces(net: ConvNet, pictures: str, groups: int, seed: int) -> tuple[Dataset, list[int], Places]:
-    """Open a data set and find faces in it, the pictures of a group far apart: neighbours often show one person."""
+def faces(net: ConvNet, pictures: str, groups: int, seed: int) -> tuple[Dataset, list[int], dict[str, np.ndarray]]:
+    """Open a data set; return it, faces in it, and by part row and column of its centre in each face [n, 2].
+
+    Centres are shares of the centre square. Pictures of a group lie far apart: neighbours often show one person.
+    """
     if pictures not in ("caltech-101", "shapes"):
         raise ZfnetError(f"the parts of {pictures!r} are not known; choose caltech-101 (Faces_easy) or shapes")
+    # Drawings come at the network's own size: enlarged ones would have no fine structure.
     easy = pictures == "caltech-101"
-    # Drawn at the network's own size: enlarged drawings would have no fine structure.
     options = {"split": "all"} if easy else {"split": "val", "size": net.preparation.short_side}
     dataset = open_dataset(pictures, **options)
     rows = np.flatnonzero(dataset.labels == dataset.classes.index("Faces easy" if easy else "face"))
@@ -153,37 +173,21 @@ def faces(net: ConvNet, pictures: str, groups: int, seed: int) -> tuple[Dataset,
     if not 1 <= groups <= most:
         raise ZfnetError(f"{len(rows)} faces of {pictures} make 1 to {most} groups of {GROUP}, not {groups}")
     chosen = rows[: GROUP * most].reshape(GROUP, most).T[:groups].ravel().tolist()
-    places = easy_face_places(len(chosen), seed) if easy else drawn_face_places(dataset, chosen, seed)
-    return dataset, chosen, places
-
-
-def easy_face_places(n: int, seed: int = 0) -> Places:
-    """Return the parts of n aligned faces, and random places on their heads."""
-    heads = np.random.default_rng(seed).uniform(*EASY_HEAD, (n, 2))
-    return {part: np.tile(place, (n, 1)) for part, place in EASY_FACE.items()} | _random_places(heads)
-
-
-def drawn_face_places(shapes: Shapes, rows: Sequence[int], seed: int = 0) -> Places:
-    """Return the eyes and the mouth of drawn faces, and random places on their heads."""
     rng = np.random.default_rng(seed)
-    found = {part: [] for part in ("left eye", "right eye", "mouth")}
-    heads = []
-    for row in rows:
-        shown = shapes.objects(row)[0]
-        masks = (shown.parts.get("eyes"), shown.parts.get("mouth"), shown.mask)
-        if not all(mask is not None and mask.any() for mask in masks):
-            raise ZfnetError(f"{shapes.names[row]} shows no face with eyes and mouth; choose others")
-        eyes, mouth, head = (np.argwhere(mask.numpy()) + 0.5 for mask in masks)  # the middles of their pixels
-        left = eyes[:, 1] < eyes[:, 1].mean()
-        for part, pixels in zip(found, (eyes[left], eyes[~left], mouth), strict=True):
-            found[part].append(pixels.mean(0) / shapes.size)
-        heads.append(head[rng.integers(len(head))] / shapes.size)
-    return {part: np.array(places) for part, places in found.items()} | _random_places(np.array(heads))
-
-
-def _random_places(heads: np.ndarray) -> Places:
-    """Return another random place in each picture, and one for all pictures of a group."""
-    return {RANDOM: heads, SAME: np.repeat(heads[::GROUP], GROUP, axis=0)[: len(heads)]}
+    if easy:
+        heads = rng.uniform(*EASY_HEAD, (len(chosen), 2))
+        places = {part: [place] * len(chosen) for part, place in EASY_FACE.items()}
+    else:
+        heads, places = [], {part: [] for part in ("left eye", "right eye", "mouth")}
+        for face in (dataset.objects(row)[0] for row in chosen):
+            masks = (face.parts["eyes"], face.parts["mouth"], face.mask)
+            eyes, mouth, head = (np.argwhere(mask.numpy()) + 0.5 for mask in masks)  # the middles of their pixels
+            left = eyes[:, 1] < eyes[:, 1].mean()
+            for part, pixels in zip(places, (eyes[left], eyes[~left], mouth), strict=True):
+                places[part].append(pixels.mean(0) / dataset.size)
+            heads.append(head[rng.integers(len(head))] / dataset.size)
+    places |= {RANDOM: heads, SAME: np.repeat(heads[::GROUP], GROUP, axis=0)}
+    return dataset, chosen, {part: np.array(each) for part, each in places.items()}
 
 
 def squares(centres: np.ndarray, preparation: Preparation) -> Tensor:
@@ -196,54 +200,23 @@ def squares(centres: np.ndarray, preparation: Preparation) -> Tensor:
     return rows[:, :, None] & columns[:, None, :]
 
 
-def _table(found: Correspondence) -> Table:
-    def spread(values: np.ndarray) -> str:
-        return f"{values.mean():.3f}" + (f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else "")
-
-    rows = []
-    for (i, layer), (j, part) in product(enumerate(found.layers), enumerate(found.parts)):
-        row = {"layer": layer, "part": part, "delta": spread(found.delta[i, j])}
-        row["relative"] = spread(found.relative[i, j])
-        row["changed"] = round(100 * float(found.changed[i, j].mean()), 1)
-        rows.append(row | {"paper": RECALLED.get(part, ("", ""))[int(layer.startswith("fc"))]})
-    columns = {"layer": "Layer", "part": "Hidden", "delta": "Δ", "relative": "Δ / Δ by chance"}
-    columns |= {"changed": "Changed, %", "paper": "Δ in the arXiv version, dogs (recalled)"}
-    return Table(columns, rows)
-
-
-def _verdict(found: Correspondence) -> Sentence:
-    """Count the groups in which the parts are treated more consistently than random places."""
-    parts, sentences = [part not in (RANDOM, SAME) for part in found.parts], []
-    for layer, delta, relative in zip(found.layers, found.delta, found.relative, strict=True):
-        below, by_chance, controlled = (
-            int((values[parts] < values[found.parts.index(other)]).sum())
-            for values, other in ((delta, RANDOM), (relative, RANDOM), (relative, SAME))
-        )
-        sentences.append(
-            f"In {layer} Δ of a true part is below that of a random place in {below} of {delta[parts].size} "
-            f"comparisons, and in {by_chance} when each is divided by what chance gives; then it is "
-            f"below one random place for all in {controlled}."
-        )
-    return Sentence(" ".join(sentences))
-
-
-CONTROLS = {RANDOM: (VERMILION, "s"), SAME: (ORANGE, "^")}
+CONTROLS = {RANDOM: (plots.VERMILION, "s"), SAME: (plots.ORANGE, "^")}
 """How the controls are drawn; the parts are blue dots."""
 
 
-def draw(found: Correspondence) -> Figure:
+def draw(found: Correspondence) -> plots.Figure:
     """Draw Delta of every group, and its mean, for each part; beside it Delta divided by what chance gives."""
-    figure = Figure(0.3 + 2.5 * len(found.layers))
+    figure = plots.Figure(0.3 + 2.5 * len(found.layers))
     panels = figure.subplots(len(found.layers), 2, squeeze=False)
     for layer, line, *both in zip(found.layers, panels, found.delta, found.relative, strict=True):
         for axes, values, title in zip(line, both, (f"{layer}: Δ", f"{layer}: Δ / Δ by chance"), strict=True):
             for place, (part, own) in enumerate(zip(found.parts, values, strict=True)):
-                colour, marker = CONTROLS.get(part, (BLUE, "o"))
+                colour, marker = CONTROLS.get(part, (plots.BLUE, "o"))
                 beside = place + np.linspace(-0.22, 0.22, len(own)) if len(own) > 1 else [place]
                 axes.plot(beside, own, marker, color=colour, markersize=3.5, alpha=0.7, markeredgewidth=0)
                 axes.hlines(own.mean(), place - 0.34, place + 0.34, color=colour, linewidth=2)
             names = [part.replace(" ", "\n") if len(part) < 13 else fill(part, 10) for part in found.parts]
             axes.set_xticks(range(len(names)), names)
-            plain(axes, title)
+            plots.plain(axes, title)
     figure.tight_layout()
     return figure

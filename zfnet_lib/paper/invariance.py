@@ -18,7 +18,7 @@ from ..files import ZfnetError
 from ..images import FigureError, Preparation, as_picture, centre_square, resize_short_side
 from ..network import ConvNet, Trace
 from ..strongest import rows_first
-from .plots import BLUE, GREEN, NORMAL, ORANGE, PURPLE, SKY, SMALL, VERMILION, Figure, plain, resized
+from . import plots
 from .records import Sentence, Table
 from .setting import Source, opened
 
@@ -36,10 +36,9 @@ class Transformation:
     steps: tuple[float, ...]  # one of them leaves the picture as it is
 
 
+_SHIFTS = tuple(n / 224 for n in range(-60, 61, 10))
 TRANSFORMATIONS = (
-    Transformation(
-        "vertical translation", "share of the side", "shift", tuple(n / 224 for n in range(-60, 61, 10))
-    ),
+    Transformation("vertical translation", "share of the side", "shift", _SHIFTS),
     Transformation("scale", "factor", "scale", tuple(n / 10 for n in range(10, 19))),
     Transformation("rotation", "degrees", "turn", tuple(float(n) for n in range(0, 360, 15))),
 )
@@ -74,7 +73,6 @@ class Robustness(NamedTuple):
 
     found: Invariance
     pictures: list[Tensor]
-    views: dict[str, list[list[np.ndarray]]]  # by transformation [pictures, 4]: uint8 [h, w, 3], at four steps
     by_layer: Table  # mean distances of all layers, beside those of the same network with random weights
     basis: Sentence  # what the distances count in, whose probability is followed, and what fills the view
     net: ConvNet
@@ -90,29 +88,25 @@ def measure(profile: str, pictures: str = "", network: str = "", count: int = 5,
     found = invariance(net, shown, [int(dataset.labels[row]) for row in rows] if known else None)
     untrained = invariance(ConvNet(net.spec, net.preparation, seed).eval(), shown)
     columns, table = {"layer": "Layer"}, [{"layer": layer} for layer in found.layers]
-    views: dict[str, list[list[np.ndarray]]] = {}
     for ours, theirs in zip(found.sweeps, untrained.sweeps, strict=True):
-        name, way, steps = ours.transformation.name, ours.transformation.way, ours.transformation.steps
+        name = ours.transformation.name
         columns |= {name: name.capitalize(), f"{name} random": "… with random weights"}
         for row in table:
             row[name] = round(float(ours.distances[row["layer"]].mean()), 3)
             row[f"{name} random"] = round(float(theirs.distances[row["layer"]].mean()), 3)
-        four = [steps[place] for place in np.linspace(0, len(steps) - 1, 4).round().astype(int)]
-        squares = [[transformed(one, net.preparation, **{way: step}) for step in four] for one in shown]
-        views[name] = [[rows_first(centre_square(one, net.preparation.crop)) for one in row] for row in squares]
-    followed = (
-        f"There is no classifier here: {found.ends[1]} is the highest layer, and there are no probabilities."
-        if found.labels is None
-        else "The probability is that of the network's own first answer to the picture as it is."
-        if found.answered
-        else "The probability is that of the picture's class."
-    )
+    if found.labels is None:
+        followed = (
+            f"There is no classifier here: {found.ends[1]} is the highest layer, and there are no probabilities"
+        )
+    else:
+        whose = "network's own first answer to the picture as it is" if found.answered else "picture's class"
+        followed = f"The probability is that of the {whose}"
     filled = 100 * max(sweep.filled.max() for sweep in found.sweeps)
     basis = Sentence(
-        f"Distances are shares of the picture's mean distance from the other pictures. {followed} "
+        f"Distances are shares of the picture's mean distance from the other pictures. {followed}. "
         f"Up to {filled:.0f} % of a view lie beyond the picture's edge and are filled with its mirror image."
     )
-    return Robustness(found, shown, views, Table(columns, table), basis, net, at.source(seed))
+    return Robustness(found, shown, Table(columns, table), basis, net, at.source(seed))
 
 
 def spread(dataset: Dataset, count: int) -> list[int]:
@@ -136,57 +130,45 @@ def invariance(
 
     Distances are Euclidean, as shares of a picture's mean distance from the others. Default: the first answers.
     """
-    if len(pictures) < 2:
-        raise ZfnetError(f"distances count in those between pictures: give at least 2, not {len(pictures)}")
-    preparation = net.preparation
+    n, spec, preparation = len(pictures), net.spec, net.preparation
+    if n < 2:
+        raise ZfnetError(f"distances count in those between pictures: give at least 2, not {n}")
+    if labels is not None and not spec.classes:
+        raise ZfnetError(f"{spec.name} has no classifier here; leave the labels out")
+    if labels is not None and (len(labels) != n or not all(0 <= label < spec.classes for label in labels)):
+        given = ", ".join(map(str, labels)) or "none"
+        raise ZfnetError(f"{n} pictures take {n} labels from 0 to {spec.classes - 1}; given {given}")
+
+    def features(trace: Trace) -> dict[str, Tensor]:  # on the processor: Apple's GPUs lack float64
+        return {layer: stage.maps.flatten(1).cpu() for layer, stage in trace.stages.items()}
+
     pictures = [resize_short_side(as_picture(picture), preparation.short_side) for picture in pictures]
     trace = net.trace(net.prepare(pictures))
-    originals, apart, sweeps = _features(trace), {}, []
-    followed = _followed(trace, labels)
-    for layer, features in originals.items():
-        total = torch.cdist(features, features, compute_mode=EXACT).double().sum(1)
+    originals, apart, sweeps, followed = features(trace), {}, [], None
+    if spec.classes:
+        followed = tuple(trace.logits.argmax(1).tolist() if labels is None else labels)
+    for layer, own in originals.items():
+        total = torch.cdist(own, own, compute_mode=EXACT).double().sum(1)
         if not total.all():
             raise ZfnetError(f"the pictures have the same features in {layer}; give pictures that differ")
-        apart[layer] = total / (len(pictures) - 1)
+        apart[layer] = total / (n - 1)
     for one in transformations:
         distances, probabilities, filled = {layer: [] for layer in originals}, [], []
-        for step in one.steps:
-            way = {one.way: step}
+        for way in ({one.way: step} for step in one.steps):
             squares = torch.stack([transformed(picture, preparation, **way) for picture in pictures])
             trace = net.trace(centre_square(preparation.normalise(squares), preparation.crop).to(net.device))
-            for layer, features in _features(trace).items():
-                moved = (features - originals[layer]).norm(dim=1, dtype=torch.float64) / apart[layer]
-                distances[layer].append(moved.cpu().numpy())
-            if followed is not None:
-                probabilities.append(trace.logits.softmax(1).cpu().numpy()[range(len(followed)), followed])
+            for layer, own in features(trace).items():
+                moved = (own - originals[layer]).norm(dim=1, dtype=torch.float64) / apart[layer]
+                distances[layer].append(moved.numpy())
+            if followed:
+                probabilities.append(trace.logits.softmax(1).cpu().numpy()[range(n), followed])
             grids = [_sources(picture, preparation, **way)[0].permute(2, 0, 1) for picture in pictures]
             beyond = [(centre_square(grid, preparation.crop).abs() > 1).any(0) for grid in grids]
             filled.append([float(pixels.double().mean()) for pixels in beyond])
         moved = {layer: np.stack(steps, axis=1) for layer, steps in distances.items()}
-        sweeps.append(
-            Sweep(one, moved, np.stack(probabilities, axis=1) if probabilities else None, np.array(filled).T)
-        )
+        seen = np.stack(probabilities, axis=1) if followed else None
+        sweeps.append(Sweep(one, moved, seen, np.array(filled).T))
     return Invariance(tuple(sweeps), tuple(originals), followed, labels is None)
-
-
-def _features(trace: Trace) -> dict[str, Tensor]:
-    """Return the rectified maps of every layer as vectors [n, features], on the processor: there float64 exists."""
-    return {layer: stage.maps.flatten(1).cpu() for layer, stage in trace.stages.items()}
-
-
-def _followed(trace: Trace, labels: Sequence[int] | None) -> tuple[int, ...] | None:
-    """Return the classes to follow: the given ones, else the network's first answers; None without a classifier."""
-    n, spec = len(trace.x), trace.net.spec
-    if trace.logits is None:
-        if labels is not None:
-            raise ZfnetError(f"{spec.name} has no classifier here; leave the labels out")
-        return None
-    if labels is None:
-        return tuple(trace.logits.argmax(1).tolist())
-    if len(labels) != n or not all(0 <= label < spec.classes for label in labels):
-        given = ", ".join(map(str, labels)) or "none"
-        raise ZfnetError(f"{n} pictures take {n} labels from 0 to {spec.classes - 1}; given {given}")
-    return tuple(labels)
 
 
 def transformed(
@@ -209,54 +191,43 @@ def _sources(whole: Tensor, preparation: Preparation, shift=0.0, scale=1.0, turn
     return F.affine_grid(torch.tensor([[across, down]]), [1, 3, side, side], align_corners=False)
 
 
-STYLES = (
-    (BLUE, "-"),
-    (VERMILION, "--"),
-    (GREEN, "-."),
-    (ORANGE, ":"),
-    (PURPLE, (0, (5, 1, 1, 1, 1, 1))),
-    (SKY, "-"),
-)
+COLOURS = (plots.BLUE, plots.VERMILION, plots.GREEN, plots.ORANGE, plots.PURPLE, plots.SKY)
+STYLES = tuple(zip(COLOURS, ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), "-"), strict=True))
 """Of the pictures, in turn."""
 
 
-def draw(result: Robustness) -> Figure:
+def draw(result: Robustness) -> plots.Figure:
     """Draw for each transformation what the network sees, distances at two layers, and the class's probability."""
-    found = result.found
+    found, preparation = result.found, result.net.preparation
     if len(result.pictures) > len(STYLES):
         raise FigureError(f"{len(STYLES)} pictures can be told apart; given {len(result.pictures)}")
     curves = 2 if found.labels is None else 3
-    figure = Figure(0.3 + 2.45 * len(found.sweeps))
-    panels = figure.subplots(
-        len(found.sweeps), 1 + curves, squeeze=False, width_ratios=[0.37 * curves, *[1] * curves]
-    )
+    figure, shape = plots.Figure(0.3 + 2.45 * len(found.sweeps)), (len(found.sweeps), 1 + curves)
+    panels = figure.subplots(*shape, squeeze=False, width_ratios=[0.37 * curves, *[1] * curves])
     highest = max(1.0, *(sweep.distances[layer].max() for sweep in found.sweeps for layer in found.ends))
-    for line, sweep in zip(panels, found.sweeps, strict=True):
+    size, gap, bar = 76, 6, 10  # pixels of a view, between views, and of the bar in the colour of a picture's line
+    side = size + gap
+    for (views, *others), sweep in zip(panels, found.sweeps, strict=True):
         way = sweep.transformation
-        _draw_views(line[0], result.views[way.name], way.name)
+        four = [way.steps[place] for place in np.linspace(0, len(way.steps) - 1, 4).round().astype(int)]
+        for row, (picture, (colour, style)) in enumerate(zip(result.pictures, STYLES, strict=False)):
+            views.plot([-bar, -bar], [row * side, row * side + size], color=colour, linestyle=style, linewidth=2.4)
+            for column, step in enumerate(four):
+                view = centre_square(transformed(picture, preparation, **{way.way: step}), preparation.crop)
+                place = column * side, column * side + size, row * side + size, row * side
+                views.imshow(plots.resized(rows_first(view), size), extent=place)
+        views.set(xlim=(-2 * bar, side * len(four)), ylim=(side * (row + 1), -gap), aspect="equal", anchor="W")
+        views.set_axis_off()
+        views.set_title(way.name, fontsize=plots.NORMAL, loc="left")
         drawn = [(f"{layer}: distance", sweep.distances[layer], highest) for layer in found.ends]
         drawn += [("probability", sweep.probabilities, 1.0)][: curves - 2]
-        for axes, (title, values, top) in zip(line[1:], drawn, strict=True):
+        for axes, (title, values, top) in zip(others, drawn, strict=True):
             for own, (colour, style) in zip(values, STYLES, strict=False):
                 axes.plot(way.steps, own, color=colour, linestyle=style, linewidth=1.5)
             axes.set_ylim(-0.04, 1.04 * top)
-            plain(axes, title)
-            axes.set_xlabel(way.unit, fontsize=SMALL)
+            plots.plain(axes, title)
+            axes.set_xlabel(way.unit, fontsize=plots.SMALL)
             if way.unit == "degrees":
                 axes.xaxis.set_major_locator(MultipleLocator(90))
     figure.tight_layout()
     return figure
-
-
-def _draw_views(axes, views: Sequence[Sequence[np.ndarray]], title: str) -> None:
-    """Set the views of each picture in a row, after a bar in the colour of its line."""
-    size, gap, bar = 76, 6, 10  # pixels
-    side = size + gap
-    for row, (own, (colour, style)) in enumerate(zip(views, STYLES, strict=False)):
-        axes.plot([-bar, -bar], [row * side, row * side + size], color=colour, linestyle=style, linewidth=2.4)
-        for column, view in enumerate(own):
-            place = column * side, column * side + size, row * side + size, row * side
-            axes.imshow(resized(view, size), extent=place)
-    axes.set(xlim=(-2 * bar, side * len(views[0])), ylim=(side * len(views), -gap), aspect="equal", anchor="W")
-    axes.set_axis_off()
-    axes.set_title(title, fontsize=NORMAL, loc="left")

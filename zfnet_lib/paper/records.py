@@ -149,30 +149,29 @@ class Table:
         """Return the table as Markdown; columns of numbers are set flush right, missing values are empty."""
         values = [[row.get(key) for row in self.rows] for key in self.columns]
         numeric = (any(isinstance(value, int | float) for value in column) for column in values)
-        lines = [
-            "| " + " | ".join(self.columns.values()) + " |",
-            "|" + "|".join("---:" if right else ":---" for right in numeric) + "|",
-            *("| " + " | ".join(row) + " |" for row in zip(*map(_cells, values), strict=True)),
-        ]
+        rules = ["---:" if right else ":---" for right in numeric]
+        lines = [f"| {' | '.join(self.columns.values())} |", f"|{'|'.join(rules)}|"]
+        lines += [f"| {' | '.join(row)} |" for row in zip(*map(_cells, values), strict=True)]
         return "\n".join(lines + (["", f"*{self.note}*"] if self.note else []))
 
-    def _repr_markdown_(self) -> str:
-        return self.markdown()
+    _repr_markdown_ = markdown
 
 
 def _cells(values: Sequence[object]) -> list[str]:
     """Write a column; fractions have four digits and as many decimals as the longest of them needs."""
     short = [f"{value:.4g}" if isinstance(value, float) else "" for value in values]
     plain = ["" if "e" in text or "n" in text else text for text in short]  # no exponents, no nan
-    decimals = max((len(text.partition(".")[2]) for text in plain), default=0)
-    cells = []
+    decimals, cells = max((len(text.partition(".")[2]) for text in plain), default=0), []
     for value, text, fraction in zip(values, short, plain, strict=True):
-        if isinstance(value, float):
-            cells.append(f"{value:.{decimals}f}" if fraction else text)
-        elif isinstance(value, bool):
-            cells.append("yes" if value else "no")
-        else:
-            cells.append("" if value is None else f"{value:,}" if isinstance(value, int) else str(value))
+        match value:
+            case float():
+                cells.append(f"{value:.{decimals}f}" if fraction else text)
+            case bool():
+                cells.append("yes" if value else "no")
+            case int():
+                cells.append(f"{value:,}")
+            case _:
+                cells.append("" if value is None else str(value))
     return cells
 
 
@@ -188,17 +187,12 @@ GLUED = "application/papermill.record/"
 class Sentence(str):
     """A sentence that a notebook shows as prose when it is a cell's last expression."""
 
-    @property
-    def plain(self) -> str:
-        """The sentence without marks, as other pages take it in."""
-        return self.replace("`", "")
-
     def glue(self, name: str) -> None:
-        """Hand the plain sentence to the book's prose, which takes it in by `{glue:text}`; a cell shows nothing."""
+        """Hand the sentence, without marks, to the book's prose, which takes it in by `{glue:text}`."""
         from IPython.display import display  # as `myst_nb.glue` does, whose import takes seconds
 
         metadata = {"scrapbook": {"name": name, "mime_prefix": GLUED}}
-        display({f"{GLUED}text/plain": repr(self.plain)}, raw=True, metadata=metadata)
+        display({f"{GLUED}text/plain": repr(self.replace("`", ""))}, raw=True, metadata=metadata)
 
     def _repr_markdown_(self) -> str:
         return f"*{self}*"
@@ -214,16 +208,14 @@ def benchmark(what: str) -> Table:
     if not found:
         command = f"`zfnet bench {what} --json results/tiny/bench/{what}.jsonl`"
         return Table({"command": "Not run"}, [{"command": command}])
-    rows: dict[tuple[str, str], dict[str, str]] = {}
-    machines = {"part": "Measured on"} | dict.fromkeys(("default", "tuned"), "not run: `--tuned`")
+    rows, machines = {}, {"part": "Measured on"} | dict.fromkeys(("default", "tuned"), "not run: `--tuned`")
     for record in found:
-        decimals = 1 if record.value < 100 else 0
-        value, made = f"{record.value:,.{decimals}f}", record.provenance
-        if record.spread is not None:
-            value += f" (range {record.spread:.{decimals}f}, n = {record.n})"
+        allocator, made, decimals = record.parameters["allocator"], record.provenance, int(record.value < 100)
         row = rows.setdefault((record.quantity, record.unit), {"part": record.quantity, "unit": record.unit})
-        row[record.parameters["allocator"]] = value
+        row[allocator] = f"{record.value:,.{decimals}f}"
+        if record.spread is not None:
+            row[allocator] += f" (range {record.spread:.{decimals}f}, n = {record.n})"
         commit = made.commit[:10] + (" and changes" if made.dirty else "")
-        machines[record.parameters["allocator"]] = f"{made.device}, torch {made.versions['torch']}, {commit}"
+        machines[allocator] = f"{made.device}, torch {made.versions['torch']}, {commit}"
     columns = {"part": "", "default": "Default allocator", "tuned": "Tuned", "unit": ""}
     return Table(columns, [*rows.values(), machines])

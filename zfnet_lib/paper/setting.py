@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..architecture import MINI
 from ..datasets import DENSE, Dataset, open_dataset, open_to_look
@@ -20,8 +20,7 @@ from .records import Provenance, Record, Stopwatch, Table, read
 from .trainings import RETRAINED, SHIPPED, Training, has_splits, performed, read_epochs, trained
 
 
-@dataclass(frozen=True)
-class Profile:
+class Profile(NamedTuple):
     """One of the three scales at which the same notebooks run: the network they take apart, on which pictures."""
 
     name: str
@@ -31,12 +30,9 @@ class Profile:
 
 
 PROFILES = {
-    profile.name: profile
-    for profile in (
-        Profile("smoke", "mini", "shapes"),
-        Profile("tiny", "zfnet-tiny", "photos", side=224),
-        Profile("paper", "zfnet-imagenet-paper-seed0", "imagenet"),
-    )
+    "smoke": Profile("smoke", "mini", "shapes"),
+    "tiny": Profile("tiny", "zfnet-tiny", "photos", side=224),
+    "paper": Profile("paper", "zfnet-imagenet-paper-seed0", "imagenet"),
 }
 DATA = {"smoke": "shapes", "tiny": "tiny-imagenet", "paper": "imagenet"}
 """What each profile trains on."""
@@ -186,57 +182,43 @@ RECALLED = {"caltech-101": "44 (recalled)", "caltech-256": "243 (recalled)"}
 
 def weight_card(name: str) -> Table:
     """Return what shipped weights were trained on, for how long, their errors, and what they are good for."""
-    shipped, entry = name in SHIPPED, (SHIPPED | RETRAINED)[name]
-    root = results_root(entry.training.recipe.name if shipped else "tiny")
-    folder = root / "weights" / name
+    shipped, entry = SHIPPED.get(name), (SHIPPED | RETRAINED)[name]
+    root = results_root(shipped.training.recipe.name if shipped else "tiny")
+    folder, columns = root / "weights" / name, {"fact": f"`{name}`", "value": ""}
     try:
         meta = read_meta(folder)
     except CheckpointError:
-        first = f"`{entry.training.command}`, then " if shipped else ""
-        return _card(name, {"Not run": f"{first}`zfnet ship {name}`"})
+        first = f"`{shipped.training.command}`, then " if shipped else ""
+        return Table(columns, [{"fact": "Not run", "value": f"{first}`zfnet ship {name}`"}])
     record, made = meta["record"], meta["record"]["provenance"]
-    if shipped:
-        training = performed(entry.training)
+    seconds, data, how = made["seconds"], record["data"], {}
+    if not shipped:
+        network = f"the convolutions of `{entry.base}`, which are fetched, and a new softmax"
+    else:
+        training = performed(shipped.training)
         recipe, epochs = training.recipe, [line["epoch"] for line in read_epochs(training.epochs_file)]
         seconds = sum(epoch["seconds"] for epoch in epochs)
+        size, upto = meta["spec"]["image_size"], shipped.upto or "fc8"
+        network = f"`{training.network}` at {size} pixels, layers up to {upto}"
         why = "left out (section 5.2)" if has_splits(training.data) else "kept for testing"
-        size, upto = meta["spec"]["image_size"], entry.upto or "fc8"
-        how = f"`{recipe.name}`, {len(epochs)} epochs, {recipe.precision}, seed {training.seed}"
-        facts = {
-            "Network": f"`{training.network}` at {size} pixels, layers up to {upto}",
-            "Trained on": f"{record['data']}, {record['excluded']} pictures {why}",
-            "Recipe": f"{how}; filters renormalised: {recipe.clip}",
-        }
-    else:
-        seconds = made["seconds"]
-        network = f"the convolutions of `{entry.base}`, which are fetched, and a new softmax"
-        facts = {"Network": network, "Trained on": record["data"]}
+        data += f", {record['excluded']} pictures {why}"
+        said = f"`{recipe.name}`, {len(epochs)} epochs, {recipe.precision}, seed {training.seed}"
+        how = {"Recipe": f"{said}; filters renormalised: {recipe.clip}"}
     time = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
-    facts |= {
-        "Time": f"{time} on {made['device']}, with other work beside it; commit {made['commit'][:10]}",
-        "Good for": entry.good_for,
-        "Stored": f"{entry.stored if shipped else 'float16'}, {(folder / WEIGHTS).stat().st_size / 1e6:.1f} MB",
-    }
+    facts = {"Network": network, "Trained on": data} | how
+    facts["Time"] = f"{time} on {made['device']}, with other work beside it; commit {made['commit'][:10]}"
+    facts["Good for"] = entry.good_for
+    stored = shipped.stored if shipped else "float16"
+    facts["Stored"] = f"{stored}, {(folder / WEIGHTS).stat().st_size / 1e6:.1f} MB"
     for error in read(root / "errors" / f"{name}.jsonl"):
         views = error.parameters.get("views")
         title = error.quantity[0].upper() + error.quantity[1:] + (f", views: {views}" if views else "")
         facts[title] = f"{error.value:.2f} {error.unit}"
-    return _card(name, facts)
-
-
-def _card(name: str, facts: Mapping[str, str]) -> Table:
-    rows = [{"fact": fact, "value": value} for fact, value in facts.items()]
-    return Table({"fact": f"`{name}`", "value": ""}, rows)
+    return Table(columns, [{"fact": fact, "value": value} for fact, value in facts.items()])
 
 
 def overlaps(profile: str) -> Table:
     """Return how many training pictures are left out for each transfer data set, beside the paper's counts."""
-    columns = {
-        "second": "Transfer data set",
-        "pairs": "Pictures left out",
-        "compared": "Compared",
-        "paper": "Paper",
-    }
     rows = [
         {
             "second": overlap.second,
@@ -246,4 +228,5 @@ def overlaps(profile: str) -> Table:
         }
         for overlap in known_overlaps(DATA[profile_of(profile).name], "train")
     ]
-    return Table(columns, rows)
+    columns = {"second": "Transfer data set", "pairs": "Pictures left out", "compared": "Compared"}
+    return Table(columns | {"paper": "Paper"}, rows)

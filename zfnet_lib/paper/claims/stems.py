@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import product
 from math import pi
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +27,6 @@ from .evidence import (
     Finding,
     NotRun,
     Number,
-    Numbers,
     Stored,
     Subject,
     above,
@@ -35,11 +36,12 @@ from .evidence import (
     difference,
     every,
     over_seeds,
+    too_few,
     verdict,
 )
 from .features import MADE, answers, grating
 
-OURS, THEIRS = "zfnet", "krizhevsky"
+OURS, THEIRS = STEMS = ("zfnet", "krizhevsky")
 CROSSED = ("krizhevsky-7x7", "zfnet-11x11")  # small filters with stride 4, large ones with stride 2
 ALEXNET = "alexnet-imagenet"
 LARGER = "caltech-101"  # what `tiny` asks about frequencies: enlarged pictures of Tiny-ImageNet hold no high ones
@@ -57,7 +59,7 @@ EXCESS, ALIASES = "excess at the grid", "maps that answer to aliases"
 R2, ACCURACY = "R2 of the decoder", "accuracy of a linear probe"
 COSINE, RANK = "largest cosine with another filter", "effective rank of the answers"
 
-Networks = dict[tuple[str, int], ConvNet]  # the lower two layers of trained networks, by architecture and seed
+Stem = tuple[dict[str, Any], ConvNet]  # the name and seed of a network, and its lower two layers
 
 
 def run_of(profile: str, name: str, seed: int = 0, native: bool = False) -> Training:
@@ -68,28 +70,22 @@ def run_of(profile: str, name: str, seed: int = 0, native: bool = False) -> Trai
 
 def missing(profile: str, native: bool) -> list[str]:
     """Return the commands that train those of the two stems that were not trained yet; `smoke` trains its own."""
-    if profile == "smoke":
-        return []
-    runs = ([run_of(profile, name, seed, native) for seed in range(SEEDS)] for name in (OURS, THEIRS))
-    return [f"`{each[0].command}`" for each in runs if not any(map(weights_of, each))]
+    runs = ([run_of(profile, name, seed, native) for seed in range(SEEDS)] for name in STEMS)
+    return [f"`{each[0].command}`" for each in runs if profile != "smoke" and not any(map(weights_of, each))]
 
 
-def lower_layers(profile: str, names: Iterable[str] = (OURS, THEIRS), native: bool = False) -> Networks:
-    """Return layers 1 and 2 of trained stems, of all seeds at hand; `smoke` trains one seed of each."""
+def lower_layers(profile: str, names: Iterable[str] = STEMS, native: bool = False) -> Iterator[Stem]:
+    """Yield layers 1 and 2 of trained stems, each with its name and seed; beside native ones ImageNet's AlexNet."""
     if commands := missing(profile, native):
         raise NotRun(", ".join(commands))
-    trained = range(1 if profile == "smoke" else SEEDS)
-    nets = {(name, seed): at_hand(run_of(profile, name, seed, native)) for name in names for seed in trained}
-    return {key: net.features(net.spec.convs[1].name) for key, net in nets.items() if net}
-
-
-def alexnet(profile: str) -> Networks:
-    """Return ImageNet's AlexNet, a column beside native stems; nothing in `smoke`, or where it is not here."""
-    if profile != "smoke":
+    smoke = profile == "smoke"  # which trains one seed of each
+    nets = {key: at_hand(run_of(profile, *key, native)) for key in product(names, range(1 if smoke else SEEDS))}
+    if native and not smoke:
         with suppress(CheckpointError):
-            net = load_network(ALEXNET)
-            return {(ALEXNET, 0): net.features(net.spec.convs[1].name)}
-    return {}
+            nets[ALEXNET, 0] = load_network(ALEXNET)
+    for (name, seed), net in nets.items():
+        if net:
+            yield {"network": name, "seed": seed}, net.features(net.spec.convs[1].name)
 
 
 def native_pictures(at: Subject) -> Dataset:
@@ -108,50 +104,42 @@ def first_layer(net: ConvNet, pictures: Dataset, rows: list[int]) -> tuple[np.nd
     return filters, np.stack(fig5.faults(filters, largest))
 
 
-def numbers_of(stored: Stored, native: bool = False) -> Numbers:
-    """Return what is stored of both stems; where nothing is, name the trainings that are missing too."""
-    if not stored.file.exists() and (commands := missing(stored.profile, native)):
-        raise NotRun(", ".join([*commands, f"then {stored.again}"]))
-    return stored.numbers
+class Found:
+    """What is stored of the stems: quantities by architecture, one value a seed."""
 
+    def __init__(self, stored: Stored, native: bool = False):
+        if not stored.file.exists() and (commands := missing(stored.profile, native)):
+            raise NotRun(", ".join([*commands, f"then {stored.again}"]))
+        self.numbers = stored.numbers
 
-def by_seed(found: Numbers, quantity: str, name: str, **place) -> list[float]:
-    """Return a quantity of one architecture, a value a training; nothing of one that was not at hand."""
-    try:
-        return [number.value for number in found.by("seed", quantity, network=name, **place).values()]
-    except NotRun:
+    def of(self, name: str, quantity: str, **place: str) -> list[float]:
+        """Return a quantity of one architecture; nothing of one that was not at hand."""
+        with suppress(NotRun):
+            return [each.value for each in self.numbers.by("seed", quantity, network=name, **place).values()]
         return []
 
+    def lead(self, quantity: str, unit: str = "", **place: str) -> Number:
+        """Return how far a quantity of the smaller stem exceeds that of the larger one."""
+        return difference(*(self.of(name, quantity, **place) for name in STEMS), unit)
 
-def lead(found: Numbers, quantity: str, unit: str = "", **place) -> Number:
-    """Return how far a quantity of the smaller stem exceeds that of the larger one."""
-    return difference(*(by_seed(found, quantity, name, **place) for name in (OURS, THEIRS)), unit)
-
-
-def shown(found: Numbers, *quantities: str) -> dict[str, Number]:
-    """Return quantities of every architecture that has them, by what they are called in print."""
-    return {
-        f"{name}: {quantity}": over_seeds(by_seed(found, quantity, name), number.unit)
-        for quantity in quantities
-        for name, number in found.by("network", quantity).items()
-    }
-
-
-def seeds(n: int) -> str:
-    """Say on how many trainings a verdict rests, where they are too few."""
-    return f"{n} of {SEEDS} seeds." if n < SEEDS else ""
+    def shown(self, *quantities: str) -> dict[str, Number]:
+        """Return quantities of every architecture that has them, by what they are called in print."""
+        return {
+            f"{name}: {quantity}": over_seeds(self.of(name, quantity), number.unit)
+            for quantity in quantities
+            for name, number in self.numbers.by("network", quantity).items()
+        }
 
 
 def preferred(at: Subject) -> Iterator[Number]:
     """Find the frequency that each live filter of layer 1 prefers."""
-    pictures = native_pictures(at)
+    pictures, (low, high) = native_pictures(at), np.log(RANGE)
     rows = np.unique(np.linspace(0, len(pictures) - 1, min(fig5.MOST, len(pictures))).round().astype(int)).tolist()
-    for (name, seed), net in (lower_layers(at.profile, native=True) | alexnet(at.profile)).items():
+    for place, net in lower_layers(at.profile, native=True):
         filters, faults = first_layer(net, pictures, rows)
         peaks = fig5.peak_frequencies(filters[~faults.any(0)])
         if not peaks.size:
             continue  # where nothing is live, nothing is preferred
-        low, high = np.log(RANGE)
         third = (high - low) / 3
         middle = (np.exp(low + third) <= peaks) & (peaks < np.exp(high - third))
         for quantity, value, unit in (
@@ -160,37 +148,33 @@ def preferred(at: Subject) -> Iterator[Number]:
             ("median preferred frequency", np.median(peaks), "cycles a pixel"),
             ("in half of the sampling frequency", np.median(peaks) * 2 * net.spec.convs[0].stride, ""),
         ):
-            found = counted(quantity, value, len(peaks), unit, network=name, seed=seed)
+            found = counted(quantity, value, len(peaks), unit, **place)
             yield found._replace(data=describe_pictures(pictures))
 
 
 def few_mid_frequencies(stored: Stored) -> Finding:
-    found = numbers_of(stored, native=True)
-    ours, theirs = (by_seed(found, MIDDLE, name) for name in (OURS, THEIRS))
+    found = Found(stored, native=True)
+    ours, theirs = (found.of(name, MIDDLE) for name in STEMS)
     less = difference(theirs, ours, "points")
     fewer = all(a < b for a, b in zip(theirs, ours, strict=False)) if less.n >= SEEDS else None
-    numbers = {"middle third, 11x11 less 7x7": less} | shown(found, MIDDLE, DIP)
-    return Finding(verdict(every([below(less, 0), fewer]), at_least(less, 0)), numbers, seeds(less.n))
+    numbers = {"middle third, 11x11 less 7x7": less} | found.shown(MIDDLE, DIP)
+    return Finding(verdict(every([below(less, 0), fewer]), at_least(less, 0)), numbers, too_few(less.n))
 
 
 def sampled(at: Subject) -> Iterator[Number]:
     """Look for the sampling grids in projections of layer 2, and for aliases among what its maps answer to."""
     pictures = native_pictures(at)
-    names = (OURS, THEIRS) if at.profile == "smoke" else (OURS, THEIRS, *CROSSED)
-    for (name, seed), net in (lower_layers(at.profile, names, native=True) | alexnet(at.profile)).items():
-        first, begun = net.spec.convs[0], ConvNet(net.spec, net.preparation, seed).eval()
+    for place, net in lower_layers(at.profile, STEMS if at.profile == "smoke" else STEMS + CROSSED, native=True):
+        first, begun = net.spec.convs[0], ConvNet(net.spec, net.preparation, place["seed"]).eval()
         for weights, each in (("trained", net), ("untrained", begun)):
             _, shown = fig5.largest_and_shown(each, pictures)
-            for where, period in {"layer 1": first.stride, "pool 1": first.stride * first.pool.stride}.items():
-                place = {"grid": where, "network": name, "seed": seed, "weights": weights}
-                try:
-                    found = counted(EXCESS, fig5.grid(shown, period).excess, len(shown), "times", **place)
-                except fig5.SpectrumError:
-                    continue  # the windows of layer 2 are too small for this grid
-                yield found._replace(data=describe_pictures(pictures))
+            for grid, period in (("layer 1", first.stride), ("pool 1", first.stride * first.pool.stride)):
+                with suppress(fig5.SpectrumError):  # the windows of layer 2 may be too small for a grid
+                    excess = fig5.grid(shown, period).excess
+                    found = counted(EXCESS, excess, len(shown), "times", grid=grid, weights=weights, **place)
+                    yield found._replace(data=describe_pictures(pictures))
         aliased = answers_to_aliases(net)
-        share = counted(ALIASES, 100 * aliased.mean(), len(aliased), "%", network=name, seed=seed)
-        yield share._replace(data=MADE)
+        yield counted(ALIASES, 100 * aliased.mean(), len(aliased), "%", **place)._replace(data=MADE)
 
 
 def answers_to_aliases(net: ConvNet) -> np.ndarray:
@@ -211,27 +195,23 @@ def answers_to_aliases(net: ConvNet) -> np.ndarray:
 
 
 def stride_aliases(stored: Stored, peak: float) -> Finding:
-    found = numbers_of(stored, native=True)
-
-    def excess(name: str, weights: str = "trained") -> list[float]:
-        return by_seed(found, EXCESS, name, weights=weights, grid="layer 1")
-
+    found, place = Found(stored, native=True), {"quantity": EXCESS, "grid": "layer 1"}
+    theirs, ours, *crossed = (found.of(name, weights="trained", **place) for name in (THEIRS, OURS, *CROSSED))
     numbers = {
-        "excess, stride 4": over_seeds(excess(THEIRS), "times"),
-        "over random weights": difference(excess(THEIRS), excess(THEIRS, "untrained"), "times"),
-        "over stride 2": difference(excess(THEIRS), excess(OURS), "times"),
+        "excess, stride 4": over_seeds(theirs, "times"),
+        "over random weights": difference(theirs, found.of(THEIRS, weights="untrained", **place), "times"),
+        "over stride 2": difference(theirs, ours, "times"),
     }
-    strong, learnt, more = (above(*each) for each in zip(numbers.values(), (peak, 0, 0), strict=True))
-    note, follows = seeds(numbers["over stride 2"].n), None
-    crossed = [excess(name) for name in CROSSED]
+    strong, learnt, more = map(above, numbers.values(), (peak, 0, 0))
+    note, follows = too_few(numbers["over stride 2"].n), None
     if all(crossed):
         control = numbers["7x7 with stride 4 over 11x11 with stride 2"] = difference(*crossed, "times")
         follows = above(control, 0)
     else:
         commands = (f"`{run_of(stored.profile, name, 0, True).command}`" for name in CROSSED)
         note = f"The crossed stems were not trained: {', '.join(commands)}. {note}".strip()
-    holds, fails = every([strong, learnt, more, follows]), False in (learnt, follows)
-    return Finding(verdict(holds, fails), numbers | shown(found, ALIASES), note)
+    found_so = verdict(every([strong, learnt, more, follows]), False in (learnt, follows))
+    return Finding(found_so, numbers | found.shown(ALIASES), note)
 
 
 def information(at: Subject) -> Iterator[Number]:
@@ -240,14 +220,12 @@ def information(at: Subject) -> Iterator[Number]:
     parts = np.delete(rows, np.s_[::4]), rows[::4]  # to learn from, and held out
     few = [part[:: max(len(part) // at.scale.few, 1)].tolist() for part in parts]
     labels = [at.dataset.labels[part] for part in parts]
-    for (name, seed), net in lower_layers(at.profile).items():
-        place = {"network": name, "seed": seed}
+    for place, net in lower_layers(at.profile):
         x, others = (net.prepare(at.squares(part)) for part in few)
-        for layer in CELL:
-            for compared in (EQUAL, RAW):
-                fidelity = decoded(net, layer, compared == EQUAL, x, others, at.seed)
-                for band, value in zip(("all", "high"), fidelity, strict=True):
-                    yield counted(R2, value, len(others), layer=layer, compared=compared, band=band, **place)
+        for layer, compared in product(CELL, (EQUAL, RAW)):
+            fidelity = decoded(net, layer, compared == EQUAL, x, others, at.seed)
+            for band, value in zip(("all", "high"), fidelity, strict=True):
+                yield counted(R2, value, len(others), layer=layer, compared=compared, band=band, **place)
         learnt, held_out = (fig4.summaries(net, at.dataset, part.tolist()) for part in parts)
         for layer in CELL:
             read = fig4.probe(learnt[layer].numpy(), labels[0], held_out[layer].numpy(), labels[1])
@@ -266,7 +244,7 @@ def decoded(
     begin = round(middle - (side - 1) / 2) + side  # of the first cell that has others all around it
 
     def parts(x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield what is read around the inner cells [n, features, rows, columns], and the pixels beneath them."""
+        """Yield what is read around each inner cell and the pixels beneath it: [n, values, rows, columns]."""
         for part in x.split(16):
             with torch.inference_mode():
                 maps = net.features(layer).trace(part)[layer].maps
@@ -275,29 +253,28 @@ def decoded(
             cells = F.avg_pool2d(maps, each) if pooled else F.pixel_unshuffle(maps, each)
             rows, columns = rows - 2, columns - 2
             covered = part[..., begin : begin + rows * side, begin : begin + columns * side]
-            yield F.unfold(cells, 3).unflatten(2, (rows, columns)), covered
+            yield F.unfold(cells, 3).unflatten(2, (rows, columns)), F.pixel_unshuffle(covered, side)
 
     generator, n, squares, products, sums = torch.Generator().manual_seed(seed), 0, 0.0, 0.0, 0.0
-    for features, pixels in parts(x):
-        drawn = torch.randperm(features[:, 0].numel(), generator=generator)[: 200 * len(features)]
-        pixels = F.pixel_unshuffle(pixels, side)
-        features, pixels = (part.permute(0, 2, 3, 1).flatten(0, 2)[drawn] for part in (features, pixels))
+    for part in parts(x):
+        drawn = torch.randperm(part[0][:, 0].numel(), generator=generator)[: 200 * len(part[0])]
+        features, pixels = (values.permute(0, 2, 3, 1).flatten(0, 2)[drawn] for values in part)
         squares, products = squares + features.T @ features, products + features.T @ pixels
         sums, n = sums + torch.cat([features.sum(0), pixels.sum(0)]), n + len(drawn)
     d, means = len(squares), (sums / n).double()
     covariance = squares.double() / n - means[:d, None] * means[:d]
     across = products.double() / n - means[:d, None] * means[d:]
     deviation = covariance.diagonal().clamp(min=0).sqrt()
-    scale = torch.where(deviation > 1e-6 * deviation.max(), 1 / deviation, 0.0)  # features of deviation 1
-    matrix = covariance * scale[:, None] * scale + 1e-2 * torch.eye(d, dtype=torch.float64)
-    weights = torch.linalg.solve(matrix, across * scale[:, None]) * scale[:, None]
+    scale = torch.where(deviation > 1e-6 * deviation.max(), 1 / deviation, 0.0)[:, None]  # to deviation 1
+    matrix = covariance * scale * scale.T + 1e-2 * torch.eye(d, dtype=torch.float64)
+    weights = torch.linalg.solve(matrix, across * scale) * scale
     bias = (means[d:] - means[:d] @ weights).float()
 
     lost, energy = np.zeros(2), np.zeros(2)
     inner = slice(x.shape[-1] * 5 // 16 - begin, x.shape[-1] * 11 // 16 - begin)  # where all networks have cells
     for features, pixels in parts(held_out):
         blocks = torch.einsum("nfhw,fp->nphw", features, weights.float()) + bias[:, None, None]
-        shown, wanted = (whole[..., inner, inner] for whole in (F.pixel_shuffle(blocks, side), pixels))
+        shown, wanted = (F.pixel_shuffle(each, side)[..., inner, inner] for each in (blocks, pixels))
         error, spread = shown - wanted, wanted - wanted.mean((0, 2, 3), keepdim=True)
         lost += float(error.square().sum()), high_energy(error.numpy())
         energy += float(spread.square().sum()), high_energy(wanted.numpy())
@@ -312,77 +289,70 @@ def high_energy(pictures: np.ndarray) -> float:
 
 
 def retains_information(stored: Stored, much: float) -> Finding:
-    found = numbers_of(stored)
+    found = Found(stored)
     numbers = {
-        f"{layer}, {compared}, {band} frequencies: R2": lead(found, R2, layer=layer, band=band, compared=compared)
-        for layer in CELL
-        for compared in (EQUAL, RAW)
-        for band in ("all", "high")
+        f"{layer}, {compared}, {band} frequencies: R2": found.lead(R2, layer=layer, band=band, compared=compared)
+        for layer, compared, band in product(CELL, (EQUAL, RAW), ("all", "high"))
     }
-    probes = {f"{layer}: accuracy of a probe": lead(found, ACCURACY, "points", layer=layer) for layer in CELL}
+    probes = {f"{layer}: accuracy of a probe": found.lead(ACCURACY, "points", layer=layer) for layer in CELL}
     leads = [numbers[f"{layer}, {EQUAL}, all frequencies: R2"] for layer in CELL]
     more = [above(number, 0) for number in leads]
     enough = [number.value >= much or None for number in leads]
     kept = [number.low is not None and below(number, 0) is not True for number in probes.values()]
-    return Finding(verdict(every([*more, *enough, *kept]), False in more), numbers | probes, seeds(leads[0].n))
+    holds = every([*more, *enough, *kept])
+    return Finding(verdict(holds, False in more), numbers | probes, too_few(leads[0].n))
 
 
 def faulty(at: Subject) -> Iterator[Number]:
     """Count the filters of layer 1 that are silent, faint, or resemble noise."""
-    nets = lower_layers(at.profile)
+    nets = list(lower_layers(at.profile))
     if at.profile != "smoke" and (net := at_hand(training_of(at.profile, THEIRS, clip="none"))):
-        nets[f"{THEIRS}, not renormalised", 0] = net
-    for (name, seed), net in nets.items():
+        nets.append(({"network": f"{THEIRS}, not renormalised", "seed": 0}, net))
+    for place, net in nets:
         filters, faults = first_layer(net, at.dataset, at.rows)
         for kind, which in zip(KINDS, faults, strict=True):
-            yield counted(f"{kind} filters", which.sum(), len(filters), network=name, seed=seed)
+            yield counted(f"{kind} filters", which.sum(), len(filters), **place)
 
 
 def fewer_dead(stored: Stored) -> Finding:
-    found, quantities = numbers_of(stored), [f"{kind} filters" for kind in KINDS]
-    numbers = shown(found, *quantities)
-    ours, theirs = (
-        list(zip(*(by_seed(found, each, name) for each in quantities[:2]), strict=True)) for name in (OURS, THEIRS)
-    )
+    found, quantities = Found(stored), [f"{kind} filters" for kind in KINDS]
+    numbers = found.shown(*quantities)
+    # Silent and faint filters of each seed; those like noise are shown only.
+    ours, theirs = (list(zip(*(found.of(name, each) for each in quantities[:2]), strict=True)) for name in STEMS)
     if not any(map(any, ours + theirs)):
         return Finding(UNTESTABLE, numbers, "Neither stem has a silent or a faint filter.")
     pairs = list(zip(ours, theirs, strict=False))
-    fewer = [all(a <= b for a, b in zip(*pair, strict=True)) and pair[0] != pair[1] for pair in pairs]
-    decided = len(fewer) >= SEEDS
-    answer = verdict(all(fewer) if decided else None, decided and not any(fewer))
-    return Finding(answer, numbers, seeds(len(fewer)))
+    fewer = [one != other and all(a <= b for a, b in zip(one, other, strict=True)) for one, other in pairs]
+    answer = verdict(all(fewer), not any(fewer)) if len(fewer) >= SEEDS else verdict(None)
+    return Finding(answer, numbers, too_few(len(fewer)))
 
 
 def distinctive(at: Subject) -> Iterator[Number]:
     """Compare the live filters of layer 1 with one another, and count the directions that their answers span."""
-    for (name, seed), net in lower_layers(at.profile).items():
+    for place, net in lower_layers(at.profile):
         filters, faults = first_layer(net, at.dataset, at.rows)
         kept = filters[~faults.any(0)]
         if len(kept) > 1:
-            yield counted(COSINE, largest_cosines(kept).mean(), len(kept), "cosine", network=name, seed=seed)
+            yield counted(COSINE, largest_cosines(kept).mean(), len(kept), "cosine", **place)
         first = net.spec.convs[0].name
         answered = fig4.answers(net.features(first), at.dataset, at.few, at.seed)[first]
         covariance = torch.cov(answered.double().T)
         rank = float(covariance.trace() ** 2 / covariance.square().sum())  # of as many equal eigenvalues
-        yield counted(RANK, 100 * rank / len(filters), len(at.few), "% of the filters", network=name, seed=seed)
+        yield counted(RANK, 100 * rank / len(filters), len(at.few), "% of the filters", **place)
 
 
 def largest_cosines(filters: np.ndarray) -> np.ndarray:
     """Return each filter's largest absolute cosine with another one, at one size and over small shifts [maps]."""
     values = torch.from_numpy(np.asarray(filters, np.float64))
     resampled = F.interpolate(values, (COMMON, COMMON), mode="bilinear", antialias=True)
-    vectors = F.normalize(resampled.flatten(1))
-    padded, best = F.pad(vectors.view_as(resampled), [SHIFT] * 4), torch.zeros(len(vectors), 1)
-    for down in range(2 * SHIFT + 1):
-        for across in range(2 * SHIFT + 1):
-            moved = padded[..., down : down + COMMON, across : across + COMMON].flatten(1)
-            best = torch.maximum(best, (vectors @ moved.T).abs())
-    return torch.maximum(best, best.T).fill_diagonal_(0).amax(1).numpy()
+    units = F.normalize(resampled.flatten(1)).view_as(resampled)
+    cosines = F.conv2d(units, units, padding=SHIFT).abs().amax((2, 3))
+    return torch.maximum(cosines, cosines.T).fill_diagonal_(0).amax(1).numpy()
 
 
 def more_distinctive(stored: Stored) -> Finding:
-    found = numbers_of(stored)
-    alike, rank = lead(found, COSINE, "cosine"), lead(found, RANK, "points")
+    found = Found(stored)
+    alike, rank = found.lead(COSINE, "cosine"), found.lead(RANK, "points")
     numbers = {"largest cosine, 7x7 less 11x11": alike, "effective rank, 7x7 less 11x11": rank}
     holds = every([below(alike, 0), above(rank, 0)])
-    return Finding(verdict(holds), numbers | shown(found, COSINE, RANK), seeds(alike.n))
+    return Finding(verdict(holds), numbers | found.shown(COSINE, RANK), too_few(alike.n))

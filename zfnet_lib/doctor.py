@@ -21,10 +21,8 @@ from .browser.atlas import MANIFEST, read_manifest
 from .datasets import DATASETS, dataset_entry, dataset_folder, open_pack, whole_pack
 from .files import PACKAGE, PROJECT, ZfnetError, data_root, results_root
 from .machine import has_bf16, own_device
-from .paper.records import device_name
+from .paper import records, table3_4_6, table5
 from .paper.setting import DATA, PROFILES, training_of
-from .paper.table3_4_6 import SOURCES
-from .paper.table5 import TRIED
 from .paper.trainings import RETRAINED, SHIPPED, queue, state
 from .training import recipe_named
 from .weights import FETCHERS, CheckpointError, load_network, weights_folders
@@ -87,7 +85,7 @@ def programs() -> Lines:
 def machine() -> Lines:
     """Say what computes, with how much memory and disk, and whether it has bf16 instructions."""
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    yield "device", ", ".join(gpus) or device_name(own_device())
+    yield "device", ", ".join(gpus) or records.device_name(own_device())
     yield "cores", str(os.cpu_count())
     slow = "no: bfloat16, the recipes' precision, is emulated; --precision float32 may be many times faster"
     yield "bf16 instructions", {True: "yes", False: slow, None: "unknown"}[has_bf16()]
@@ -100,10 +98,9 @@ def data_sets() -> Lines:
     """Say which data sets are fetched and packed."""
     for name, entry in DATASETS.items():
         missing, packed = _missing_data(name), []
-        for split in entry.splits if not missing else ():
+        for split in entry.splits if entry.reader and not missing else ():
             with suppress(ZfnetError):
-                open_pack(name, split)
-                packed.append(split)
+                packed.append(open_pack(name, split).split)
         rest = f"packed: {', '.join(packed)}" if packed else f"not packed: zfnet pack {name}"
         here = f"fetched, {rest}" if entry.reader else "made in code"
         yield name, f"missing: {missing}" if missing else here
@@ -157,7 +154,8 @@ def integrity() -> Lines:
                         whole_pack(path)
                 except ZfnetError as error:
                     lines.append((path.name, f"is damaged: {error} ({path.parent})"))
-                if path.parent.name == "downloads" and expected.get(path.name, "") not in ("", files.sha256(path)):
+                known = path.parent.name == "downloads" and path.name in expected
+                if known and files.sha256(path) != expected[path.name]:
                     lines.append((path.name, f"is not the archive that it should be: rm '{path}'"))
             folders[:] = [name for name in folders if Path(folder) != root or name not in DATASETS]
     yield from lines or [("everything stored", "is as it was written")]
@@ -166,11 +164,12 @@ def integrity() -> Lines:
 def profiles() -> Lines:
     """Say of each profile whether its notebooks can run, and what computing its stored results anew would lack."""
     for profile in PROFILES.values():
-        lacks = list(filter(None, (_missing_data(profile.pictures), _missing_weights(profile.network))))
+        lacks = [*filter(None, (_missing_data(profile.pictures), _missing_weights(profile.network)))]
         yield profile.name, "lacks:" if lacks else "ready"
         yield from (("", command) for command in lacks)
-        data = [DATA[profile.name], *(source.data for source in SOURCES[profile.name]), TRIED[profile.name][2]]
-        networks = [source.name for source in SOURCES[profile.name] if source.name in (*FETCHERS, *SHIPPED)]
+        sources = table3_4_6.SOURCES[profile.name]
+        data = [DATA[profile.name], *(source.data for source in sources), table5.TRIED[profile.name][2]]
+        networks = [source.name for source in sources if source.name in (*FETCHERS, *SHIPPED)]
         needed = dict.fromkeys([*map(_missing_data, data), *map(_missing_weights, networks)])
         more = [command for command in needed if command and command not in lacks]
         if more:

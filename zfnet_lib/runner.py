@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
@@ -26,7 +27,6 @@ from .machine import cores, end_with_parent
 BUILD = "from jupyter_book.cli.main import main; main()"
 TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 READ = {"str": str, "int": int, "float": float, "bool": lambda text: TRUTH[text.lower()]}
-"""How a text becomes a value of each type that a notebook declares."""
 
 
 class Run(NamedTuple):
@@ -72,13 +72,8 @@ def state_hash() -> str:
 def run_notebooks(
     names: Iterable[str], profile: str, parameters: Mapping | None = None, *, live=False, out=None, jobs=1
 ) -> Iterator[Run]:
-    """Execute notebooks, all by default, into `runs/<profile>`, and yield what became of each as it ends.
-
-    Everything that can be wrong with the request is said before the first one starts. A failing notebook does not
-    stop the others. One that finished earlier is kept while its source, its parameters, the library and the stored
-    results stay as they were: an interrupted batch goes on where it stopped. `live` computes everything anew.
-    Parameters, as text or typed, go to the notebooks that have them; one that none of them has is refused.
-    """
+    """Execute notebooks, all by default, into `runs/<profile>`, and yield what became of each as it ends."""
+    # What is wrong with the request is said before the first one starts; one that fails does not stop the others.
     if jobs < 1:
         raise ZfnetError(f"{jobs} notebooks at a time are impossible; give --jobs 1 or more")
     names, folder = list(names) or notebook_names(), out or PROJECT / "runs" / profile
@@ -109,18 +104,17 @@ def _values(names: list[str], given: Mapping, fixed: dict) -> dict[str, dict]:
     known = sorted(set().union(*declared.values()) - set(fixed))
     for parameter in given:
         if parameter not in known:
-            parameters = f"the parameters are {', '.join(known)}"
-            raise ZfnetError(f"no parameter {parameter!r} in {', '.join(names)}; {parameters}")
+            listed = ", ".join(known)
+            raise ZfnetError(f"no parameter {parameter!r} in {', '.join(names)}; the parameters are {listed}")
     values = {name: {} for name in names}
-    for name in names:
-        for parameter, value in {**given, **fixed}.items():
-            if parameter in declared[name]:
-                kind, typed = declared[name][parameter]["inferred_type_name"], value
-                with suppress(ValueError, KeyError):
-                    typed = READ[kind](value) if isinstance(value, str) else value
-                if type(typed).__name__ != kind and (kind, type(typed)) != ("float", int):
-                    raise ZfnetError(f"the parameter {parameter} of {name} takes {kind}, not {value!r}")
-                values[name][parameter] = typed
+    for name, parameter in product(names, [*given, *fixed]):
+        if parameter in declared[name]:
+            kind, value = declared[name][parameter]["inferred_type_name"], (given | fixed)[parameter]
+            with suppress(ValueError, KeyError):
+                values[name][parameter] = READ[kind](value) if isinstance(value, str) else value
+            typed = values[name].get(parameter)
+            if type(typed).__name__ != kind and (kind, type(typed)) != ("float", int):
+                raise ZfnetError(f"the parameter {parameter} of {name} takes {kind}, not {value!r}")
     return values
 
 
@@ -216,15 +210,13 @@ def _fingerprint_of(executed: Path) -> str:
 
 @contextmanager
 def own_kernel() -> Iterator[None]:
-    """Let `python3` name this interpreter's kernel, whatever else is registered under that name.
-
-    It holds in this process and in those that it starts: jupyter looks first where `JUPYTER_PATH` points.
-    """
+    """Let `python3` name this interpreter's kernel, here and in processes begun here, whatever is registered so."""
     from ipykernel.kernelspec import write_kernel_spec
 
     before = os.environ.get("JUPYTER_PATH")
     with tempfile.TemporaryDirectory(prefix="zfnet-kernel-") as folder:
         write_kernel_spec(Path(folder, "kernels/python3"))
+        # Jupyter looks here first.
         os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, (folder, before)))
         try:
             yield

@@ -59,10 +59,7 @@ class Occlusions(NamedTuple):
 
 
 def measure(profile, pictures="", network="", candidates=32, size=0, stride=0, seed=0) -> Occlusions:
-    """Occlude parts of pictures, drawn by seed, and choose three by a rule each (Fig. 6).
-
-    Size and stride of the square count in pixels; 0 takes the paper's shares of the picture.
-    """
+    """Occlude pictures drawn by seed and choose three by a rule each (Fig. 6); 0 takes the paper's square."""
     at = opened(profile, pictures, network, whole=True, dense=True)
     net, dataset, names = at.net, at.dataset, class_names(profile, network)
     labelled = names == dataset.classes and not dataset.multilabel
@@ -79,10 +76,7 @@ def measure(profile, pictures="", network="", candidates=32, size=0, stride=0, s
 
 
 def measure_objects(profile, size=0, stride=0, seed=0) -> Occlusions | Sentence:
-    """Occlude parts of photographs for a network that knows their objects, or say why not (Fig. 6).
-
-    Of each photograph that crop of which the network is surest, and the class that `OBJECTS` names for it.
-    """
+    """Occlude the surest crops of photographs for a network that knows their `OBJECTS`, or say why not."""
     if profile_of(profile).name == "smoke":
         return Sentence("This profile takes no weights that have to be fetched: see the profile `tiny`.")
     try:
@@ -171,10 +165,7 @@ INSIDE, CHANCE = "largest drop on the object", "places on the object"
 
 
 def looking(profile: str, live: bool = False, pictures: int = 100, seed: int = 0) -> Table:
-    """Count how often a class is lost most where the square touches its object, on `shapes` (section 4.2).
-
-    Pictures show one object, or several of which the network names one.
-    """
+    """Count how often a class is lost most where the square touches its object, on `shapes` (section 4.2)."""
     path = results_root(profile_of(profile).name) / "looking" / "shapes.jsonl"
     if live or profile == "smoke":
         store(path, _looking(pictures, seed))

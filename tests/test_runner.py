@@ -55,14 +55,15 @@ def printed(path):
 
 def test_a_failing_notebook_is_named_the_others_run_and_a_book_of_them_is_refused(project):
     assert notebook_names() == ["two", "one", "aside"]  # those of the book in its order
-    failed, done = run_notebooks(["two", "one"], "smoke", {"size": "2"})
-    assert (failed.notebook, failed.state) == ("two", "failed")
-    assert failed.error == "cell 3: ZeroDivisionError: division by zero"
+    write_notebook(project / "notebooks/aside.ipynb", "import os", "os._exit(1)")
+    failed, dead, done = run_notebooks(["two", "aside", "one"], "smoke", {"size": "2"})
+    assert (failed.notebook, failed.state, dead.state) == ("two", "failed", "failed")
+    assert failed.error == "cell 3: ZeroDivisionError: division by zero" and "kernel died" in dead.error.lower()
     assert (done.notebook, done.state, done.error) == ("one", "done", "")
     assert printed(done.path) == "smoke False 2.0\n"
     assert done.path == project / "runs/smoke/one.ipynb"
     assert "two       failed" in summary([failed, done]) and "cell 3: ZeroDivisionError" in summary([failed, done])
-    assert sorted(path.name for path in done.path.parent.iterdir()) == ["one.ipynb", "two.ipynb"]
+    assert sorted(path.stem for path in done.path.parent.iterdir()) == ["aside", "one", "two"]
     sentence = r"runs/smoke lacks two \(not run, or failed\); run first: zfnet run two --profile smoke"
     with pytest.raises(ZfnetError, match=sentence):
         publish_book("smoke")
@@ -120,14 +121,9 @@ def test_a_worker_that_is_killed_is_one_sentence(project, monkeypatch):
         list(run_notebooks(["one", "aside"], "smoke", jobs=2))
 
 
-def test_a_kernel_that_dies_fails_its_notebook_alone(project):
-    write_notebook(project / "notebooks/two.ipynb", "import os", "os._exit(1)")
-    failed, done = run_notebooks(["two", "one"], "smoke")
-    assert (failed.state, done.state) == ("failed", "done")
-    assert "kernel died" in failed.error.lower()
-
-
-def test_the_command_reports_each_notebook_and_fails_with_one(project, monkeypatch, capsys):
+def test_the_command_reports_each_notebook_fails_with_one_and_goes_on_where_it_was_stopped(
+    project, monkeypatch, capsys
+):
     monkeypatch.setattr(runner, "_execute", pretend(failing="two"))
     assert main(["run", "two", "one", "--profile", "smoke", "--jobs", "1"]) == 1
     said = capsys.readouterr()
@@ -136,18 +132,13 @@ def test_the_command_reports_each_notebook_and_fails_with_one(project, monkeypat
         "one       done        0.0",
     ]
     assert said.err == "two: failed\none: done\nzfnet: 1 of 2 notebooks failed: two\n"
-    assert main(["run", "one", "--profile", "smoke"]) == 0
-    assert capsys.readouterr().err == "one: kept\n"
-
-
-def test_the_command_stopped_by_hand_says_that_it_goes_on(project, monkeypatch, capsys):
-    monkeypatch.setattr(runner, "_execute", pretend(interrupted="one"))
+    monkeypatch.setattr(runner, "_execute", pretend(interrupted="aside"))
     assert main(["run", "--profile", "smoke", "--jobs", "1"]) == 130
-    assert "two: done\nzfnet: stopped; the same command continues" in capsys.readouterr().err
-    assert [path.name for path in (project / "runs/smoke").iterdir()] == ["two.ipynb"]
+    assert "two: done\none: kept\nzfnet: stopped; the same command continues" in capsys.readouterr().err
+    assert {path.stem for path in (project / "runs/smoke").iterdir()} == {"one", "two"}
     monkeypatch.setattr(runner, "_execute", pretend())
     assert main(["run", "--profile", "smoke", "--jobs", "1"]) == 0
-    assert capsys.readouterr().err == "two: kept\none: done\naside: done\n"
+    assert capsys.readouterr().err == "two: kept\none: kept\naside: done\n"
 
 
 def test_notebooks_run_side_by_side_each_on_its_share_of_the_cores(project, monkeypatch):
@@ -159,7 +150,7 @@ def test_notebooks_run_side_by_side_each_on_its_share_of_the_cores(project, monk
     found = {run.notebook: run for run in run_notebooks([], "smoke", jobs=2)}
     assert {name: run.state for name, run in found.items()} == {"one": "done", "aside": "done", "two": "failed"}
     assert [printed(found[name].path) for name in ("one", "aside")] == ["3\n", "3\n"]
-    assert [run.state for run in run_notebooks(["one", "aside"], "smoke", jobs=2)] == ["kept", "kept"]
+    assert [run.state for run in run_notebooks(["one", "aside"], "smoke")] == ["kept", "kept"]
 
 
 def test_values_take_the_declared_type_and_their_cell_is_shown_like_the_parameters_cell(project):

@@ -9,7 +9,7 @@ from drawings import assert_legible, words
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from oracles import close, deconv_by_autograd, lively, picture
+from oracles import RectifiedBackwards, close, deconv_by_autograd, lively, picture
 from scipy.stats import spearmanr
 
 from zfnet_lib.architecture import ArchSpec, Conv, Norm, Pool, Unit
@@ -63,28 +63,20 @@ def test_the_strongest_units_are_the_maxima_of_their_maps_where_enough_are_excit
     assert {unit.image for unit in found} == {1, 2}
 
 
-class GuidedRelu(torch.autograd.Function):
-    """A ReLU that masks and rectifies what comes back."""
-
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
-        return x.clamp(min=0)
-
-    @staticmethod
-    def backward(ctx, grad):
-        (x,) = ctx.saved_tensors
-        return grad.clamp(min=0) * (x > 0)
+RULES = {
+    "deconvnet": RectifiedBackwards.apply,
+    "guided": lambda x: RectifiedBackwards.apply(x).relu(),
+    "forward mask": torch.relu,
+    GRADIENT: torch.relu,
+}
+"""Rectifiers whose way back is that of a way to the pixels."""
 
 
-@pytest.mark.parametrize(
-    ("way", "relu"),
-    [("deconvnet", None), ("guided", GuidedRelu.apply), ("forward mask", torch.relu), (GRADIENT, torch.relu)],
-)
-def test_ways_equal_autograd_with_their_rule(net, x, units, way, relu):
+@pytest.mark.parametrize("way", RULES)
+def test_ways_equal_autograd_with_their_rule(net, x, units, way):
     for unit, found in zip(units, projections(net, x, units, way), strict=True):
-        options = {} if relu is None else {"relu": relu}
-        back, activation = deconv_by_autograd(net, x[unit.image][None], unit.layer, tuple(unit[2:]), **options)
+        image, layer, *place = unit
+        back, activation = deconv_by_autograd(net, x[image][None], layer, tuple(place), relu=RULES[way])
         assert close(torch.from_numpy(found), seen(net, back[0], unit) / activation)
 
 

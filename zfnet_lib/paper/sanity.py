@@ -39,8 +39,7 @@ WAYS: dict[str, dict[str, str]] = {
 mask of its footnote 1 instead of the rectification; and with both (guided backpropagation)."""
 FOLLOWED = {"deconvnet": (BLUE, "o", "-"), "forward mask": (VERMILION, "s", "--"), "guided": (GREEN, "D", ":")}
 """The ways whose projections are followed through the randomisation, and how their curves are drawn."""
-ROWS = 5
-"""Units drawn; the curves rest on all."""
+ROWS = 5  # units drawn; the curves rest on all
 
 
 class Similarity(NamedTuple):
@@ -235,14 +234,9 @@ def _owed(net: ConvNet, x: Tensor, units: Sequence[Unit], shown: Mapping[str, li
         cells = {"map": cosine, "map places": places, "picture": picture}
         cells |= {"edges": own_edges, "other edges": other_edges}
         rows.append({"way": way} | {key: round(float(value), 3) for key, value in cells.items()})
-    columns = {
-        "way": "Way to the pixels",
-        "map": "Other map, same place: cosine",
-        "map places": "the same: Spearman",
-        "picture": "Same unit, other picture: cosine",
-        "edges": "Edges of its picture",
-        "other edges": "Edges of another picture",
-    }
+    columns = {"way": "Way to the pixels", "map": "Other map, same place: cosine"}
+    columns |= {"map places": "the same: Spearman", "picture": "Same unit, other picture: cosine"}
+    columns |= {"edges": "Edges of its picture", "other edges": "Edges of another picture"}
     return Table(columns, rows)
 
 

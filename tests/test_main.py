@@ -181,14 +181,8 @@ def read_lines(path):
 @pytest.fixture
 def tiny_folder(home):
     """A folder data set: two classes, red and blue, of 70 training and four validation pictures each."""
-    noise = np.random.default_rng(1)
     for split, count in (("train", 70), ("val", 4)):
-        for label, channel in (("red", 0), ("blue", 2)):
-            (home / "colours" / split / label).mkdir(parents=True)
-            for i in range(count):
-                picture = noise.integers(0, 90, (64, 64, 3), dtype=np.uint8)
-                picture[..., channel] += 150
-                Image.fromarray(picture).save(home / "colours" / split / label / f"{i}.png")
+        class_folders(home / "colours" / split, ["blue", "red"], count, "{}.jpg")
     return f"folder:{home / 'colours'}"
 
 
@@ -238,15 +232,13 @@ def test_evaluate_compares_the_classes(home, tiny_folder, capsys, classes, recor
         done(command)
 
 
-def test_a_training_leaves_damaged_pictures_out_and_names_each_once(
-    home, tiny_folder, capsys, recwarn, monkeypatch
-):
+def test_a_training_names_damaged_pictures_and_leaves_them_out(home, tiny_folder, capsys, recwarn, monkeypatch):
     monkeypatch.setenv("ZFNET_RESULTS", str(home / "results"))
-    for place in ("train/red/3.png", "train/blue/0.png", "val/red/1.png"):
+    for place in ("train/red/3.jpg", "train/blue/1.jpg", "val/red/1.jpg"):
         (home / "colours" / place).write_bytes(b"no picture")
     done(f"train zfnet --data {tiny_folder} --recipe smoke --epochs 1 --workers 2")
     said = [str(warning.message).partition(" that cannot be read are left out: ")[2] for warning in recwarn]
-    assert sorted(filter(None, said)) == ["1, val/red/1.png", "2, train/blue/0.png, train/red/3.png"]
+    assert sorted(filter(None, said)) == ["1, val/red/1.jpg", "2, train/blue/1.jpg, train/red/3.jpg"]
     errors = read_lines(capsys.readouterr().out.splitlines()[-1].partition(": ")[2])
     assert {(line["quantity"][:5], line["n"]) for line in errors} == {("val t", 7), ("train", 138)}
 

@@ -242,8 +242,8 @@ def measure(profile: str, pictures: str = "", seed: int = 0) -> Stems:
             training = training_of(profile, name, clip=clip)
             net, command = at_hand(training), training.command
         else:
-            training = f"{SHIPPED[name].training.command} && zfnet ship" if name in SHIPPED else "zfnet fetch"
-            net, command = None, f"{training} {name}"
+            bring = f"{SHIPPED[name].training.command} && zfnet ship" if name in SHIPPED else "zfnet fetch"
+            net, command = None, f"{bring} {name}"
             with suppress(CheckpointError):
                 net = load_network(name)
         networks.append(Compared(title, letters, command, *(describe(net, dataset, seed) if net else ())))

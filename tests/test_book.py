@@ -8,13 +8,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
 
-import nbformat
+import layouts
 import pytest
 import yaml
-from layouts import foreign_kernel
 from pages import AXE, PHONE, SIDEWAYS, findings, problems
 
 import zfnet_lib
@@ -60,13 +60,7 @@ CODE = """# Correspondence: long words in a headline
 PROSE = "# Start\n\nThe number is {glue:text}`/notebooks/count.ipynb::number:.0f`, and $x^2$ {cite}`zeiler2014`.\n"
 
 
-def write_notebook(path: Path, *cells: str) -> None:
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    book = nbformat.v4.new_notebook(metadata={"kernelspec": kernel})
-    book.cells = [nbformat.v4.new_markdown_cell(f"# {path.stem}")]
-    book.cells += [nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})]
-    book.cells += [nbformat.v4.new_code_cell(cell) for cell in cells]
-    nbformat.write(book, path)
+write_notebook = partial(layouts.write_notebook, parameters=PARAMETERS)
 
 
 def build(root: Path, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -100,7 +94,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZFNET_RESULTS", str(root / "results"))
         patch.setenv("ZFNET_DATA", str(root / "data"))
-        patch.setenv("JUPYTER_PATH", foreign_kernel(root / ".jupyter"))  # neither a build nor a run may take it
+        patch.setenv("JUPYTER_PATH", layouts.foreign_kernel(root / ".jupyter"))  # which nothing may take
         patch.setattr(runner, "PROJECT", root)
         yield root
 

@@ -8,11 +8,12 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 
+import layouts
 import nbformat
 import psutil
 import pytest
-from layouts import foreign_kernel
 
 from zfnet_lib import runner
 from zfnet_lib.__main__ import main
@@ -25,13 +26,7 @@ size: float = 1.5  # side, in pixels
 """
 
 
-def write_notebook(path, *cells, parameters=PARAMETERS):
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    book = nbformat.v4.new_notebook(metadata={"kernelspec": kernel})
-    tags = {"tags": ["parameters", "hide-input"]}
-    book.cells = [nbformat.v4.new_code_cell(parameters, metadata=tags)]
-    book.cells += [nbformat.v4.new_code_cell(cell) for cell in cells]
-    nbformat.write(book, path)
+write_notebook = partial(layouts.write_notebook, parameters=PARAMETERS)
 
 
 @pytest.fixture
@@ -44,7 +39,7 @@ def project(tmp_path, monkeypatch):
     write_notebook(tmp_path / "notebooks/aside.ipynb", "colour: str = 'red'")
     monkeypatch.setattr(runner, "PROJECT", tmp_path)
     monkeypatch.setattr(runner, "state_hash", lambda: "unchanged")
-    monkeypatch.setenv("JUPYTER_PATH", foreign_kernel(tmp_path / "jupyter"))
+    monkeypatch.setenv("JUPYTER_PATH", layouts.foreign_kernel(tmp_path / "jupyter"))
     return tmp_path
 
 
@@ -76,7 +71,7 @@ def test_a_failing_notebook_is_named_the_others_run_and_a_book_of_them_is_refuse
 @pytest.mark.parametrize("variable", ["JUPYTER_PATH", "JUPYTER_DATA_DIR"])
 def test_notebooks_run_in_this_environment_whatever_python3_is_registered(project, monkeypatch, variable):
     monkeypatch.delenv("JUPYTER_PATH")
-    monkeypatch.setenv(variable, foreign_kernel(project / "other"))
+    monkeypatch.setenv(variable, layouts.foreign_kernel(project / "other"))
     monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "no")
     before = dict(os.environ)
     write_notebook(project / "notebooks/one.ipynb", "import sys", "print(sys.executable)")

@@ -1,10 +1,11 @@
-"""Small data sets in the layouts of the real ones, made of random pictures."""
+"""Small data sets in the layouts of the real ones, made of random pictures; notebooks and kernels."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+import nbformat
 import numpy as np
 from PIL import Image
 
@@ -46,6 +47,15 @@ def voc(root: Path, classes: tuple[str, ...]) -> None:
             path.write_text("\n".join(lines) + "\n")
     for seed, (picture, _) in enumerate(signs["trainval"]):
         write_picture(root / f"JPEGImages/{picture}.jpg", seed)
+
+
+def write_notebook(path: Path, *cells: str, parameters: str) -> None:
+    """Write a notebook with a title, parameters and other cells."""
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    new = nbformat.v4.new_code_cell
+    first = new(parameters, metadata={"tags": ["parameters", "hide-input"]})
+    all_cells = [nbformat.v4.new_markdown_cell(f"# {path.stem}"), first, *map(new, cells)]
+    nbformat.write(nbformat.v4.new_notebook(metadata={"kernelspec": kernel}, cells=all_cells), path)
 
 
 def foreign_kernel(folder: Path) -> str:

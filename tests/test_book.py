@@ -8,13 +8,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
 
-import nbformat
+import layouts
 import pytest
 import yaml
-from layouts import foreign_kernel
 from pages import AXE, PHONE, SIDEWAYS, findings, problems
 
 import zfnet_lib
@@ -60,13 +60,7 @@ CODE = """# Correspondence: long words in a headline
 PROSE = "# Start\n\nThe number is {glue:text}`/notebooks/count.ipynb::number:.0f`, and $x^2$ {cite}`zeiler2014`.\n"
 
 
-def write_notebook(path: Path, *cells: str) -> None:
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    book = nbformat.v4.new_notebook(metadata={"kernelspec": kernel})
-    book.cells = [nbformat.v4.new_markdown_cell(f"# {path.stem}")]
-    book.cells += [nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})]
-    book.cells += [nbformat.v4.new_code_cell(cell) for cell in cells]
-    nbformat.write(book, path)
+write_notebook = partial(layouts.write_notebook, parameters=PARAMETERS)
 
 
 def build(root: Path, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -88,8 +82,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for name in ("references.bib", "references.md", "errata.md"):
         shutil.copy(PROJECT / "book" / name, root / "book")
     names = ("notebooks/count", "notebooks/widgets", "book/references", "book/errata", "book/code")
-    chapters = [{"file": name} for name in names]
-    toc = {"format": "jb-book", "root": "book/intro", "chapters": chapters}
+    toc = {"format": "jb-book", "root": "book/intro", "chapters": [{"file": name} for name in names]}
     (root / "_toc.yml").write_text(yaml.safe_dump(toc))
     (root / "book/intro.md").write_text(PROSE)
     (root / "book/code.md").write_text(CODE)
@@ -101,7 +94,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZFNET_RESULTS", str(root / "results"))
         patch.setenv("ZFNET_DATA", str(root / "data"))
-        patch.setenv("JUPYTER_PATH", foreign_kernel(root / ".jupyter"))  # neither a build nor a run may take it
+        patch.setenv("JUPYTER_PATH", layouts.foreign_kernel(root / ".jupyter"))  # which nothing may take
         patch.setattr(runner, "PROJECT", root)
         yield root
 
@@ -117,22 +110,15 @@ def text_of(page: Path) -> str:
     return re.sub(r"<[^>]+>", "", page.read_text())
 
 
-def test_the_book_builds_without_a_warning_from_its_own_pages_only(html: Path) -> None:
+def test_the_book_builds_without_a_warning_from_its_own_pages_and_the_library(html: Path) -> None:
     assert "The number is 41," in text_of(html / "book/intro.html")
     assert '<html lang="en"' in (html / "book/intro.html").read_text()
     assert not list(html.rglob("README*"))
-
-
-def test_every_erratum_is_on_its_page(html: Path) -> None:
     page = (html / "book/errata.html").read_text()
     assert all(f'id="{erratum.id}"' in page for erratum in errata())
     assert "Reading: " in text_of(html / "book/errata.html")
-
-
-def test_prose_takes_questions_code_and_docstrings_from_the_library(html: Path) -> None:
-    page = (html / "book/code.html").read_text()
+    page, text = (html / "book/code.html").read_text(), text_of(html / "book/code.html")
     assert all(f'id="{question.id}"' in page for question in ambiguities())
-    text = text_of(html / "book/code.html")
     assert "scatter_add_" in text and "adjoint of max pooling" not in text
     assert "Divide each value by the energy of its neighbouring maps" in text
     assert "torch.nn.functional.local_response_norm(x" in text and "`torch" not in text
@@ -182,28 +168,17 @@ def test_a_failing_cell_fails_the_build(root: Path, html: Path) -> None:
     assert "planted" in done.stdout + done.stderr
 
 
-def test_every_question_names_the_code_that_acts_on_the_answer() -> None:
-    assert all(resolve_name(question.code) is not None for question in ambiguities())
-
-
-def test_every_public_name_is_in_the_reference() -> None:
-    page = (PROJECT / "book/api.md").read_text()
-    assert [name for name in zfnet_lib.__all__ if not re.search(rf"::.*\b{name}$", page, re.MULTILINE)] == []
-
-
-def test_every_name_in_the_reference_is_there() -> None:
-    page = (PROJECT / "book/api.md").read_text()
-    names = re.findall(r"^\.\. auto\w+:: (\S+)$", page, re.MULTILINE)
+def test_every_name_and_page_in_the_book_is_there_and_every_public_name_in_the_reference() -> None:
+    reference = (PROJECT / "book/api.md").read_text()
+    assert [name for name in zfnet_lib.__all__ if not re.search(rf"::.*\b{name}$", reference, re.MULTILINE)] == []
+    names = re.findall(r"^\.\. auto\w+:: (\S+)$", reference, re.MULTILINE)
     for path in (PROJECT / "book").glob("*.md"):
         names += re.findall(r"^```{source} (\S+)$", path.read_text(), re.MULTILINE)
     full = [name if name.startswith("zfnet_lib") else f"zfnet_lib.{name}" for name in names]
+    full += [question.code for question in ambiguities()]
     assert len(full) > 40 and all(resolve_name(name) is not None for name in full)
-
-
-def test_every_page_of_the_contents_is_there() -> None:
     listed = re.findall(r"(?:file|root): (\S+)", (PROJECT / "_toc.yml").read_text())
-    missing = [name for name in listed if not list(PROJECT.glob(f"{name}.*"))]
-    assert missing == []
+    assert [name for name in listed if not list(PROJECT.glob(f"{name}.*"))] == []
 
 
 @pytest.fixture(scope="module")
@@ -226,9 +201,7 @@ def test_linked_widgets_move_without_a_kernel_or_a_network(page, html: Path, add
     assert page.get_by_text("other layer", exact=True).is_visible()
 
 
-@pytest.mark.parametrize(
-    "name", ["book/intro", "notebooks/count", "notebooks/widgets", "book/references", "book/code", "genindex"]
-)
+@pytest.mark.parametrize("name", ["book/intro", "notebooks/count", "notebooks/widgets", "book/code", "genindex"])
 def test_pages_are_whole_ask_nothing_outside_fit_a_phone_and_can_be_used_by_everybody(
     page, html: Path, address, name: str
 ) -> None:
@@ -236,11 +209,10 @@ def test_pages_are_whole_ask_nothing_outside_fit_a_phone_and_can_be_used_by_ever
     assert problems(page, file.as_uri(), offline=VENDORED) == []
     assert problems(page, address(file), offline=VENDORED) == []
     assert not page.evaluate(SIDEWAYS)
-    if AXE.exists() and name not in ("book/code", "genindex"):
-        for theme in ("light", "dark"):
-            page.goto(address(file), wait_until="networkidle")
-            page.evaluate("theme => { document.documentElement.dataset.theme = theme; }", theme)
-            assert findings(page) == []
+    for theme in ("light", "dark") if AXE.exists() and name not in ("book/code", "genindex") else ():
+        page.goto(address(file), wait_until="networkidle")
+        page.evaluate("theme => { document.documentElement.dataset.theme = theme; }", theme)
+        assert findings(page) == []
 
 
 BAD = """<!doctype html><html lang="en"><title>t</title><main><h1>t</h1><img src="gone.png" alt="gone">

@@ -129,7 +129,7 @@ def test_the_experiment_hides_the_parts_of_drawn_faces_and_places_on_their_heads
             assert 0.02 < (one != whole).any(-1).mean() <= (round(SIDE * 73) / 64) ** 2
     drawn, rows, places = faces(result.net, "shapes", 3, seed=0)
     for i, row in enumerate(rows):
-        eyes, mouth = (drawn.parts(row)[part][4:68, 4:68] for part in ("eyes", "mouth"))
+        eyes, mouth = (drawn.objects(row)[0].parts[part][4:68, 4:68] for part in ("eyes", "mouth"))
         left, right = (result.masks[part][i] for part in ("left eye", "right eye"))
         assert (eyes & (left | right)).sum() >= 0.95 * eyes.sum()
         assert (eyes & left).sum() > 0 < (eyes & right).sum()

@@ -26,30 +26,23 @@ def test_packages_that_are_missing_or_old_name_what_installs_them(monkeypatch):
     assert dict(doctor.packages())["zfnet-lib"].startswith("not installed, only found in ")
 
 
-def test_programs_are_found_by_any_of_their_names(monkeypatch):
+def test_programs_and_kernels_are_found_by_any_of_their_names(tmp_path, monkeypatch):
     monkeypatch.setattr(doctor.shutil, "which", {"google-chrome": "/opt/chrome", "make": "/bin/make"}.get)
-    said = dict(doctor.programs())
-    assert said["chromium"] == "/opt/chrome"
-    assert said["make"] == "/bin/make"
-    assert said["npm"] == "missing: pages load MathJax and the widget manager from their public copies"
-
-
-def test_a_kernel_of_another_environment_is_named(tmp_path, monkeypatch):
     monkeypatch.delenv("JUPYTER_PATH", raising=False)
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "none"))
-    assert dict(doctor.programs())["kernel python3"] == "this environment's"
+    said = dict(doctor.programs())
+    assert (said["chromium"], said["make"]) == ("/opt/chrome", "/bin/make")
+    assert said["npm"] == "missing: pages load MathJax and the widget manager from their public copies"
+    assert said["kernel python3"] == "this environment's"
     monkeypatch.setenv("JUPYTER_PATH", foreign_kernel(tmp_path / "jupyter"))
-    said = dict(doctor.programs())["kernel python3"]
-    assert said.startswith(
-        f"/elsewhere/bin/python, as {tmp_path}/jupyter/kernels/python3 says: another environment's"
-    )
+    where = f"/elsewhere/bin/python, as {tmp_path}/jupyter/kernels/python3 says: another environment's"
+    assert dict(doctor.programs())["kernel python3"].startswith(where)
 
 
 def test_the_machine_is_measured_where_the_data_will_lie(data, monkeypatch):
     monkeypatch.setenv("ZFNET_DATA", str(data / "not/there/yet"))
     said = dict(doctor.machine())
-    assert int(said["cores"]) >= 1
-    assert float(said["memory"].removesuffix(" GB")) > 0
+    assert int(said["cores"]) >= 1 and float(said["memory"].removesuffix(" GB")) > 0
     assert said["disk for data"].endswith("GB free")
 
 
@@ -95,14 +88,10 @@ def test_what_is_damaged_and_what_was_left_is_named(data, tmp_path, monkeypatch)
     write_lines(tmp_path / "results/tiny/errors/a.jsonl", ["{}"])
     assert dict(doctor.integrity()) == {"everything stored": "is as it was written"}
 
-    def change(path):
+    (pixels,) = (data / "packs").glob("*/pictures.bin")
+    for path in (weights / "meta.json", tmp_path / "results/tiny/errors/a.jsonl", pixels):
         content = path.read_bytes()
         path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-
-    for path in (weights / "meta.json", tmp_path / "results/tiny/errors/a.jsonl"):
-        change(path)
-    (pixels,) = (data / "packs").glob("*/pictures.bin")
-    change(pixels)
     archive = next(one for one in dataset_entry("caltech-101").archives if one.url)
     download = data / "downloads" / archive.url.rpartition("/")[2]
     download.parent.mkdir()
@@ -129,8 +118,7 @@ def test_stored_results_are_counted(tmp_path, monkeypatch):
 
 
 def test_profiles_name_what_they_lack(data):
-    said: dict[str, list[str]] = {}
-    profile = ""
+    said, profile = {}, ""
     for name, line in doctor.profiles():
         profile = name or profile
         said.setdefault(profile, []).append(line)

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -19,65 +20,46 @@ from zfnet_lib.paper.claims import CLAIMS
 
 LIBRARY = PROJECT / "zfnet_lib"
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
-
+TOLD = [path.stem for path in NOTEBOOKS if path.stem not in ("browse", "claims")]
 BESIDE = {"datasets", "paper", "browser", "bench", "runner", "doctor", "__main__"}
 """What stands beside the core."""
-
 IN_CONDA = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 """Packages that conda calls otherwise."""
 
 
-def module_of(path: Path) -> str:
-    """Return the dotted name of a file's module."""
-    parts = path.relative_to(LIBRARY.parent).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+def test_no_modules_import_each_other() -> None:
+    def name_of(path: Path) -> str:
+        parts = path.relative_to(PROJECT).with_suffix("").parts
+        return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
-
-def imports() -> dict[str, set[str]]:
-    """Return for every module of the library those that it imports when it is loaded."""
-    paths = {module_of(path): path for path in LIBRARY.rglob("*.py")}
-    found = {}
+    paths = {name_of(path): path for path in LIBRARY.rglob("*.py")}
+    graph: dict[str, set[str]] = {}
     for module, path in paths.items():
-        package = module if path.stem == "__init__" else module.rpartition(".")[0]
-        found[module] = set()
+        package = (module if path.stem == "__init__" else module.rpartition(".")[0]).split(".")
+        graph[module] = set()
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.ImportFrom) and node.level:
-                base = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1])
-                base = f"{base}.{node.module}" if node.module else base
+                base = ".".join([*package[: len(package) - node.level + 1], *filter(None, [node.module])])
                 named = {f"{base}.{alias.name}" for alias in node.names}
-                found[module] |= {name if name in paths else base for name in named} - {module}
-    return found
+                graph[module] |= {name if name in paths else base for name in named} - {module}
+    TopologicalSorter(graph).prepare()  # refuses a circle and names it
 
 
-def test_no_modules_import_each_other() -> None:
-    graph, ended = imports(), set()
-
-    def visit(module: str, way: tuple[str, ...]) -> None:
-        assert module not in way, " -> ".join((*way[way.index(module) :], module))
-        if module not in ended:
-            for other in graph[module]:
-                visit(other, (*way, module))
-            ended.add(module)
-
-    for module in graph:
-        visit(module, ())
+def loaded(start: str) -> set[str]:
+    """Return the modules that are loaded after some code."""
+    code = f"import sys; {start}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
 
 
-def test_the_core_imports_nothing_of_the_reproduction() -> None:
-    show = "import sys, zfnet_lib; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True)
-    loaded = set(done.stdout.split())
-    core = {name for name in loaded if name.startswith("zfnet_lib")}
+def test_a_start_loads_the_core_and_nothing_of_the_reproduction() -> None:
+    everything = loaded("import zfnet_lib")
+    core = {name for name in everything if name.startswith("zfnet_lib")}
     assert len(core) <= 20 and not {name.split(".")[1] for name in core - {"zfnet_lib"}} & BESIDE
-    assert not loaded & {"matplotlib", "IPython", "papermill", "skimage"}
-
-
-def test_a_start_waits_for_nothing_that_few_commands_need() -> None:
-    slow = {"torchvision", "sympy", "sklearn", "captum", "papermill", "sphinx"}  # seconds each
-    start = "import sys, zfnet_lib.__main__, zfnet_lib.paper.numbers, zfnet_lib.paper.claims, zfnet_lib as z"
-    start += "; z.ConvNet(z.MINI); print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, check=True)
-    assert not slow & set(done.stdout.split())
+    assert not everything & {"matplotlib", "IPython", "papermill", "skimage"}
+    start = "import zfnet_lib.__main__, zfnet_lib.paper.numbers, zfnet_lib.paper.claims, zfnet_lib as z"
+    slow = {"torchvision", "sympy", "sklearn", "captum", "papermill", "sphinx"}  # seconds each, for few commands
+    assert not slow & loaded(f"{start}; z.ConvNet(z.MINI)")
 
 
 def test_environment_is_in_step_with_pyproject() -> None:
@@ -93,49 +75,40 @@ def test_environment_is_in_step_with_pyproject() -> None:
     assert {*conda, *by_pip["pip"]} - {"pip", "-e ."} == wanted
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebooks_are_stripped_and_define_nothing(path: Path) -> None:
-    code = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
-    assert not any(cell["outputs"] or cell["execution_count"] for cell in code)
-    trees = [ast.parse("".join(cell["source"])) for cell in code]
-    defining = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
-    assert not [node for tree in trees for node in ast.walk(tree) if isinstance(node, defining)]
+def cells_of(name: str, kind: str) -> list[str]:
+    cells = json.loads((PROJECT / f"notebooks/{name}.ipynb").read_text())["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == kind]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebooks_open_with_a_title_and_have_typed_parameters(path: Path) -> None:
+def test_notebooks_are_stripped_define_nothing_and_have_typed_parameters(path: Path) -> None:
     import papermill
 
+    cells = json.loads(path.read_text())["cells"]
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
+    code = cells_of(path.stem, "code")
+    defining = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+    assert not [node for cell in code for node in ast.walk(ast.parse(cell)) if isinstance(node, defining)]
     parameters = papermill.inspect_notebook(path)
     kinds = {name: parameter["inferred_type_name"] for name, parameter in parameters.items()}
     assert {"profile": "str", "live": "bool", "pictures": "str"}.items() <= kinds.items()
     assert set(kinds.values()) <= {"str", "int", "float", "bool"}
     assert all(parameter["help"] for parameter in parameters.values())
     assert parameters["profile"]["default"] == '"tiny"'
-    cells = ["".join(cell["source"]) for cell in json.loads(path.read_text())["cells"]]
-    assert cells[0].startswith("# ")
-    first = next(cell for cell in cells[2:] if "import" in cell)  # it checks what papermill injected
-    assert "from zfnet_lib.paper" in first
+    first = next(cell for cell in code[1:] if "import" in cell)  # it checks what papermill injected
+    assert "from zfnet_lib.paper" in first and "".join(cells[0]["source"]).startswith("# ")
 
 
-TOLD = [path for path in NOTEBOOKS if path.stem not in ("browse", "claims")]
-
-
-@pytest.mark.parametrize("path", TOLD, ids=lambda path: path.stem)
-def test_notebooks_tell_their_story_in_one_form(path: Path) -> None:
-    cells = json.loads(path.read_text())["cells"]
-    first, *others = ("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+@pytest.mark.parametrize("name", TOLD)
+def test_notebooks_tell_their_story_in_one_form_with_the_claims_that_they_test(name: str) -> None:
+    first, *others = cells_of(name, "markdown")
     assert "\n> — Zeiler & Fergus, " in first
     assert [part for part in ("**The claim.**", "**Here.**", "**Run time.**") if part not in first] == []
     prose, _, exercises = "\n".join(others).partition("\n## Exercises\n")
     assert "\n## What differs from the paper, and why\n" in prose
     assert exercises.count("```{dropdown} Answer\n") == 2 and "\n## " not in exercises
-
-
-@pytest.mark.parametrize("page", sorted({claim.page for claim in CLAIMS.values()} & {path.stem for path in TOLD}))
-def test_a_notebook_shows_the_claims_that_are_tested_by_it(page: str) -> None:
-    cells = json.loads((PROJECT / f"notebooks/{page}.ipynb").read_text())["cells"]
-    assert any(f'claims.about("{page}", profile)' in "".join(cell["source"]) for cell in cells)
+    if name in {claim.page for claim in CLAIMS.values()}:
+        assert f'claims.about("{name}", profile)' in "\n".join(cells_of(name, "code"))
 
 
 def make(*arguments: str, cwd: Path = PROJECT, **settings: str) -> subprocess.CompletedProcess[str]:

@@ -8,11 +8,12 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 
+import layouts
 import nbformat
 import psutil
 import pytest
-from layouts import foreign_kernel
 
 from zfnet_lib import runner
 from zfnet_lib.__main__ import main
@@ -25,13 +26,7 @@ size: float = 1.5  # side, in pixels
 """
 
 
-def write_notebook(path, *cells, parameters=PARAMETERS):
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    book = nbformat.v4.new_notebook(metadata={"kernelspec": kernel})
-    tags = {"tags": ["parameters", "hide-input"]}
-    book.cells = [nbformat.v4.new_code_cell(parameters, metadata=tags)]
-    book.cells += [nbformat.v4.new_code_cell(cell) for cell in cells]
-    nbformat.write(book, path)
+write_notebook = partial(layouts.write_notebook, parameters=PARAMETERS)
 
 
 @pytest.fixture
@@ -44,7 +39,7 @@ def project(tmp_path, monkeypatch):
     write_notebook(tmp_path / "notebooks/aside.ipynb", "colour: str = 'red'")
     monkeypatch.setattr(runner, "PROJECT", tmp_path)
     monkeypatch.setattr(runner, "state_hash", lambda: "unchanged")
-    monkeypatch.setenv("JUPYTER_PATH", foreign_kernel(tmp_path / "jupyter"))
+    monkeypatch.setenv("JUPYTER_PATH", layouts.foreign_kernel(tmp_path / "jupyter"))
     return tmp_path
 
 
@@ -53,36 +48,30 @@ def printed(path):
     return "".join(output.get("text", "") for cell in cells for output in cell.get("outputs", []))
 
 
-def test_notebooks_come_in_the_order_of_the_book(project):
-    assert notebook_names() == ["two", "one", "aside"]
-
-
-@pytest.mark.parametrize("damaged", [b"", b"{", b"[]", b"\xff", b'{"metadata": 7}', b'{"metadata": {"zfnet": []}}'])
-def test_a_damaged_notebook_counts_as_not_run(project, damaged):
-    executed = project / "runs/smoke/one.ipynb"
-    executed.parent.mkdir(parents=True)
-    executed.write_bytes(damaged)
-    with pytest.raises(ZfnetError, match=r"lacks two, one \(not run, or failed\)"):
-        publish_book("smoke")
-
-
-def test_a_failing_notebook_is_named_and_the_others_run(project):
-    failed, done = run_notebooks(["two", "one"], "smoke", {"size": "2"})
-    assert (failed.notebook, failed.state) == ("two", "failed")
-    assert failed.error == "cell 3: ZeroDivisionError: division by zero"
+def test_a_failing_notebook_is_named_the_others_run_and_a_book_of_them_is_refused(project):
+    assert notebook_names() == ["two", "one", "aside"]  # those of the book in its order
+    write_notebook(project / "notebooks/aside.ipynb", "import os", "os._exit(1)")
+    failed, dead, done = run_notebooks(["two", "aside", "one"], "smoke", {"size": "2"})
+    assert (failed.notebook, failed.state, dead.state) == ("two", "failed", "failed")
+    assert failed.error == "cell 3: ZeroDivisionError: division by zero" and "kernel died" in dead.error.lower()
     assert (done.notebook, done.state, done.error) == ("one", "done", "")
     assert printed(done.path) == "smoke False 2.0\n"
     assert done.path == project / "runs/smoke/one.ipynb"
-    shown = summary([failed, done])
-    assert "two       failed" in shown
-    assert "cell 3: ZeroDivisionError" in shown
-    assert sorted(path.name for path in done.path.parent.iterdir()) == ["one.ipynb", "two.ipynb"]
+    assert "two       failed" in summary([failed, done]) and "cell 3: ZeroDivisionError" in summary([failed, done])
+    assert sorted(path.stem for path in done.path.parent.iterdir()) == ["aside", "one", "two"]
+    sentence = r"runs/smoke lacks two \(not run, or failed\); run first: zfnet run two --profile smoke"
+    with pytest.raises(ZfnetError, match=sentence):
+        publish_book("smoke")
+    for damaged in (b"", b"{", b"[]", b"\xff", b'{"metadata": 7}', b'{"metadata": {"zfnet": []}}'):
+        done.path.write_bytes(damaged)
+        with pytest.raises(ZfnetError, match=r"lacks two, one \(not run, or failed\)"):
+            publish_book("smoke")
 
 
 @pytest.mark.parametrize("variable", ["JUPYTER_PATH", "JUPYTER_DATA_DIR"])
 def test_notebooks_run_in_this_environment_whatever_python3_is_registered(project, monkeypatch, variable):
     monkeypatch.delenv("JUPYTER_PATH")
-    monkeypatch.setenv(variable, foreign_kernel(project / "other"))
+    monkeypatch.setenv(variable, layouts.foreign_kernel(project / "other"))
     monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "no")
     before = dict(os.environ)
     write_notebook(project / "notebooks/one.ipynb", "import sys", "print(sys.executable)")
@@ -127,14 +116,9 @@ def test_a_worker_that_is_killed_is_one_sentence(project, monkeypatch):
         list(run_notebooks(["one", "aside"], "smoke", jobs=2))
 
 
-def test_a_kernel_that_dies_fails_its_notebook_alone(project):
-    write_notebook(project / "notebooks/two.ipynb", "import os", "os._exit(1)")
-    failed, done = run_notebooks(["two", "one"], "smoke")
-    assert (failed.state, done.state) == ("failed", "done")
-    assert "kernel died" in failed.error.lower()
-
-
-def test_the_command_reports_each_notebook_and_fails_with_one(project, monkeypatch, capsys):
+def test_the_command_reports_each_notebook_fails_with_one_and_goes_on_where_it_was_stopped(
+    project, monkeypatch, capsys
+):
     monkeypatch.setattr(runner, "_execute", pretend(failing="two"))
     assert main(["run", "two", "one", "--profile", "smoke", "--jobs", "1"]) == 1
     said = capsys.readouterr()
@@ -143,18 +127,13 @@ def test_the_command_reports_each_notebook_and_fails_with_one(project, monkeypat
         "one       done        0.0",
     ]
     assert said.err == "two: failed\none: done\nzfnet: 1 of 2 notebooks failed: two\n"
-    assert main(["run", "one", "--profile", "smoke"]) == 0
-    assert capsys.readouterr().err == "one: kept\n"
-
-
-def test_the_command_stopped_by_hand_says_that_it_goes_on(project, monkeypatch, capsys):
-    monkeypatch.setattr(runner, "_execute", pretend(interrupted="one"))
+    monkeypatch.setattr(runner, "_execute", pretend(interrupted="aside"))
     assert main(["run", "--profile", "smoke", "--jobs", "1"]) == 130
-    assert "two: done\nzfnet: stopped; the same command continues" in capsys.readouterr().err
-    assert [path.name for path in (project / "runs/smoke").iterdir()] == ["two.ipynb"]
+    assert "two: done\none: kept\nzfnet: stopped; the same command continues" in capsys.readouterr().err
+    assert {path.stem for path in (project / "runs/smoke").iterdir()} == {"one", "two"}
     monkeypatch.setattr(runner, "_execute", pretend())
     assert main(["run", "--profile", "smoke", "--jobs", "1"]) == 0
-    assert capsys.readouterr().err == "two: kept\none: done\naside: done\n"
+    assert capsys.readouterr().err == "two: kept\none: kept\naside: done\n"
 
 
 def test_notebooks_run_side_by_side_each_on_its_share_of_the_cores(project, monkeypatch):
@@ -166,12 +145,15 @@ def test_notebooks_run_side_by_side_each_on_its_share_of_the_cores(project, monk
     found = {run.notebook: run for run in run_notebooks([], "smoke", jobs=2)}
     assert {name: run.state for name, run in found.items()} == {"one": "done", "aside": "done", "two": "failed"}
     assert [printed(found[name].path) for name in ("one", "aside")] == ["3\n", "3\n"]
-    assert [run.state for run in run_notebooks(["one", "aside"], "smoke", jobs=2)] == ["kept", "kept"]
+    assert [run.state for run in run_notebooks(["one", "aside"], "smoke")] == ["kept", "kept"]
 
 
-def test_the_injected_cell_is_shown_like_the_parameters_cell(project):
-    (run,) = run_notebooks(["one"], "smoke")
-    tags = [cell.metadata.get("tags", []) for cell in nbformat.read(run.path, as_version=4).cells]
+def test_values_take_the_declared_type_and_their_cell_is_shown_like_the_parameters_cell(project):
+    declared = "a: bool = True\nb: bool = False\nc: int = 1\nd: float = 1.0\ne: str = ''"
+    write_notebook(project / "notebooks/one.ipynb", "print((a, b, c, d, e))", parameters=declared)
+    (done,) = run_notebooks(["one"], "smoke", {"a": "No", "b": "true", "c": "-3", "d": 2, "e": "7"})
+    assert printed(done.path) == "(False, True, -3, 2, '7')\n"
+    tags = [cell.metadata.get("tags", []) for cell in nbformat.read(done.path, as_version=4).cells]
     (injected,) = [of_cell for of_cell in tags if "injected-parameters" in of_cell]
     assert "hide-input" in injected and "parameters" not in injected
 
@@ -205,40 +187,36 @@ def pretend(failing="", interrupted=""):
 
 
 @pytest.mark.parametrize(
-    ("names", "parameters", "sentence"),
+    ("name", "options", "sentence"),
     [
-        (["fig99"], {}, "there is no notebook 'fig99'; the notebooks are two, one, aside"),
-        (["one"], {"typo": "1"}, "no parameter 'typo' in one; the parameters are size"),
-        (["one"], {"size": "wide"}, "the parameter size of one takes float, not 'wide'"),
-        (["one"], {"size": True}, "the parameter size of one takes float, not True"),
-        (["one"], {"live": "yes"}, "set live by --live, not as a parameter"),
+        ("fig99", {}, "there is no notebook 'fig99'; the notebooks are two, one, aside"),
+        (
+            "one",
+            {"parameters": {"typo": "1"}},
+            "no parameter 'typo' in one; the parameters are count, n, on, size",
+        ),
+        ("one", {"parameters": {"size": "wide"}}, "the parameter size of one takes float, not 'wide'"),
+        ("one", {"parameters": {"size": True}}, "the parameter size of one takes float, not True"),
+        ("one", {"parameters": {"count": "3.5"}}, "the parameter count of one takes int, not '3.5'"),
+        ("one", {"parameters": {"count": True}}, "the parameter count of one takes int, not True"),
+        ("one", {"parameters": {"on": "2"}}, "the parameter on of one takes bool, not '2'"),
+        ("one", {"parameters": {"n": "[1]"}}, "the parameter n of one takes list, not '[1]'"),
+        ("one", {"parameters": {"live": "yes"}}, "set live by --live, not as a parameter"),
+        ("one", {"jobs": 0}, "0 notebooks at a time are impossible; give --jobs 1 or more"),
+        ("one", {"jobs": -1}, "-1 notebooks at a time are impossible; give --jobs 1 or more"),
+        ("one", {"out": "file/runs"}, "cannot write to {out}: Not a directory; choose another folder with --out"),
     ],
 )
-def test_a_wrong_request_is_one_sentence_and_runs_nothing(project, names, parameters, sentence):
+def test_a_wrong_request_is_one_sentence_and_runs_nothing(project, name, options, sentence):
+    (project / "file").touch()
+    more = "count: int = 1\non: bool = True\nn: list = []"
+    write_notebook(project / "notebooks/one.ipynb", parameters=PARAMETERS + more)
+    if "out" in options:
+        options = {"out": project / options["out"]}
     with pytest.raises(ZfnetError) as raised:
-        run_notebooks(names, "smoke", parameters)
-    assert str(raised.value) == sentence
+        run_notebooks([name], "smoke", **options)
+    assert str(raised.value) == sentence.format(**options)
     assert not (project / "runs").exists()
-
-
-@pytest.mark.parametrize("words", [["list"], ["run", "--profile", "smoke"], ["run", "fig1", "--profile", "tiny"]])
-def test_without_a_checkout_the_notebooks_are_said_to_be_elsewhere(tmp_path, monkeypatch, capsys, words):
-    monkeypatch.setattr(runner, "PROJECT", tmp_path)
-    assert main(words) == (0 if words == ["list"] else 1)
-    assert "there are no notebooks in" in "".join(capsys.readouterr())
-    assert not (tmp_path / "runs").exists()
-
-
-@pytest.mark.parametrize("jobs", ["0", "-1"])
-def test_no_notebook_at_a_time_is_refused(project, capsys, jobs):
-    assert main(["run", "one", "--profile", "smoke", "--jobs", jobs]) == 1
-    assert f"{jobs} notebooks at a time are impossible" in capsys.readouterr().err
-
-
-def test_an_output_folder_that_cannot_be_written_is_named(project):
-    (project / "file").write_text("")
-    with pytest.raises(ZfnetError, match=r"cannot write to .*file/runs: .*; choose another folder with --out"):
-        run_notebooks(["one"], "smoke", out=project / "file/runs")
 
 
 def test_a_disk_that_fills_up_is_one_sentence(project, monkeypatch):
@@ -258,31 +236,6 @@ def test_live_trains_anew_what_smoke_trained_before(project, monkeypatch):
     assert (trained_root() / "mini").is_dir()
     list(run_notebooks(["one"], "smoke", live=True))
     assert not trained_root().exists()
-
-
-def test_values_take_the_declared_type(project):
-    declared = "a: bool = True\nb: bool = False\nc: int = 1\nd: float = 1.0\ne: str = ''"
-    write_notebook(project / "notebooks/one.ipynb", "print((a, b, c, d, e))", parameters=declared)
-    (done,) = run_notebooks(["one"], "smoke", {"a": "No", "b": "true", "c": "-3", "d": 2, "e": "7"})
-    assert printed(done.path) == "(False, True, -3, 2, '7')\n"
-
-
-@pytest.mark.parametrize(
-    ("kind", "given"), [("int", "3.5"), ("int", True), ("bool", "2"), ("list", "[1]"), ("float", "wide")]
-)
-def test_values_of_another_type_are_refused(project, kind, given):
-    path = project / "notebooks/one.ipynb"
-    path.write_text(path.read_text().replace("size: float = 1.5", f"size: {kind} = 1"))
-    with pytest.raises(ZfnetError, match=f"the parameter size of one takes {kind}, not"):
-        run_notebooks(["one"], "smoke", {"size": given})
-
-
-def test_publishing_names_what_has_not_run(project, monkeypatch):
-    monkeypatch.setattr(runner, "_execute", pretend(failing="two"))
-    list(run_notebooks([], "smoke"))
-    sentence = r"runs/smoke lacks two \(not run, or failed\); run first: zfnet run two --profile smoke"
-    with pytest.raises(ZfnetError, match=sentence):
-        publish_book("smoke")
 
 
 def test_the_state_follows_results_and_weights(tmp_path, monkeypatch):

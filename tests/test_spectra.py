@@ -43,13 +43,19 @@ def test_a_stem_is_described_by_the_shares_of_its_filters():
     largest[[3, 1]] = 0
     assert [each.nonzero()[0].tolist() for each in fig5.faults(filters, largest)] == [[1, 3], [1], [2]]
     found, rms = fig5.stem(filters, 4, largest), np.sqrt(np.square(filters).mean((1, 2, 3)))
-    expected = {"silent": 200 / 9, "faint": 100 / 9, "noisy": 100 / 9, "dead": 300 / 9}
-    expected |= {"ratio": rms[0] / np.median(rms), "peaks low": 200 / 6, "peaks middle": 400 / 6, "peaks high": 0}
-    assert {name: found[name] for name in expected} == pytest.approx(expected)
-    assert sum(found[f"energy {band}"] for band in BANDS) == pytest.approx(100)
-    assert found["above"] == pytest.approx(found["energy middle"] + found["energy high"])  # stride 4: above 1/8
+    assert found["features"] == {
+        "Filters": "9 of 11x11, stride 4",
+        "RMS, largest / median": round(rms[0] / np.median(rms), 1),
+        "Silent, %": 22.2,
+        "Faint, %": 11.1,
+        "Noise, %": 11.1,
+        "Dead (any), %": 33.3,
+    }
+    above, *energy, low, middle, high = found["spectra"].values()
+    assert (low, middle, high) == (33.3, 66.7, 0) and sum(energy) == pytest.approx(100, abs=0.2)
+    assert above == pytest.approx(energy[1] + energy[2], abs=0.1)  # stride 4: above 1/8
     dead = fig5.stem(waves(0.1, 7), 2, np.zeros(6))
-    assert dead["dead"] == 100 and np.isnan([dead["above"], dead["energy low"]]).all()
+    assert dead["features"]["Dead (any), %"] == 100 and np.isnan(list(dead["spectra"].values())).all()
 
 
 @pytest.mark.parametrize("side", [7, 8, 11])
@@ -85,7 +91,6 @@ def test_a_mean_spectrum_counts_every_projection_alike_and_a_grid_lies_at_its_fr
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda: fig5.rms(np.zeros((3, 7, 7))), r"an array \[maps, channels, k, k\]; given \[3, 7, 7\]"),
         (lambda: grid(np.ones((2, 3, 20, 20)), 4), "projections of 20 pixels are too small for a grid of 4"),
         (lambda: grid(np.zeros((2, 3, 30, 30)), 4), "all projections are 0"),
     ],

@@ -20,18 +20,17 @@ WORKFLOWS = sorted((PROJECT / ".github/workflows").glob("*.yml"))
 PROFILES = sorted((PROJECT / "workflow/profiles").glob("*/config.yaml"))
 
 
-def steps(path: Path) -> list[dict]:
-    return [step for job in yaml.safe_load(path.read_text())["jobs"].values() for step in job["steps"]]
-
-
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_workflows_call_what_is_there(path: Path) -> None:
-    assert all(("uses" in step) != ("run" in step) for step in steps(path))
-    assert all(re.fullmatch(r"[\w-]+/[\w-]+@v\d+", step["uses"]) for step in steps(path) if "uses" in step)
+    steps = [step for job in yaml.safe_load(path.read_text())["jobs"].values() for step in job["steps"]]
     targets = re.findall(r"^([a-z]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE)
-    for command in (step["run"] for step in steps(path) if "run" in step):
-        program, name = command.split()
-        assert name in targets if program == "make" else (PROJECT / name).exists()
+    for step in steps:
+        assert ("uses" in step) != ("run" in step)
+        if "uses" in step:
+            assert re.fullmatch(r"[\w-]+/[\w-]+@v\d+", step["uses"])
+        else:
+            program, name = step["run"].split()
+            assert name in targets if program == "make" else (PROJECT / name).exists()
 
 
 def test_tests_run_on_every_python_that_is_allowed() -> None:
@@ -56,23 +55,17 @@ def test_the_snakefile_imports_what_is_there() -> None:
     assert len(names) > 5 and all(resolve_name(name) is not None for name in names)
 
 
-def planned(*arguments: str) -> dict[str, int]:
-    """Return how many jobs of each rule a dry run plans."""
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--dry-run", "--quiet", "rules", *arguments]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return {
-        rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, re.MULTILINE)
-    }
-
-
 @pytest.mark.skipif(not importlib.util.find_spec("snakemake"), reason="no Snakemake (make cluster)")
 @pytest.mark.parametrize("profile", [path.parent.name for path in PROFILES])
 def test_the_graph_is_whole_in_every_profile(profile: str) -> None:
     volume = ["--default-storage-prefix", str(PROJECT)] if profile == "kubernetes" else []
-    jobs = planned("--workflow-profile", profile, *volume, "--forceall", "paper")
-    names = len(notebook_names())
-    assert (jobs["notebook"], jobs["weights"], jobs["paper"]) == (names, 1, 1)
+    dry = ["--cores", "2", "--dry-run", "--quiet", "rules", "--workflow-profile", profile, *volume, "--forceall"]
+    command = [sys.executable, "-m", "snakemake", *dry, "paper"]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, re.MULTILINE)
+    jobs = {rule: int(count) for rule, count in found}
+    assert (jobs["notebook"], jobs["weights"], jobs["paper"]) == (len(notebook_names()), 1, 1)
     assert jobs["data"] == 4  # ImageNet, Caltech-101, Caltech-256, VOC 2012
     assert jobs["overlap"] == 3
     assert jobs["train"] > 20 and jobs["mine"] == 1

@@ -9,13 +9,27 @@ import warnings
 from dataclasses import replace
 from functools import partial
 from io import BytesIO
+from itertools import count
 from pathlib import Path
 
 import click
+from tqdm import tqdm
 
-from .files import ZfnetError
+from .architecture import ARCHITECTURES, architecture
+from .bench import BENCHES
+from .datasets import DATASETS, fetch_dataset, pack_dataset, splits_of
+from .datasets.overlap import find_overlap, overlap_path
+from .datasets.pretrained import FETCHERS, fetch_weights
+from .evaluation import errors
+from .files import ZfnetError, replacing
+from .machine import cores, process_group, tune_allocator
+from .paper import records, trainings
+from .paper.setting import profile_of
+from .runner import notebook_names, publish_book, run_notebooks, summary
+from .training import TINY, recipe_named
+from .weights import load_network
 
-# Commands import what they need: `zfnet --help` and `zfnet list` stay fast.
+# Commands import what draws or judges: `zfnet --help` and `zfnet list` stay fast.
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -52,45 +66,37 @@ def zfnet() -> None:
     """The same as `python -m zfnet_lib …`: the networks, the deconvnet and the book, from the command line."""
 
 
+def _checked_file(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
+    if path and path.is_dir():  # refused before the work, not after it
+        raise ZfnetError(f"{path} is a folder; name a file")
+    return path
+
+
 PATH = click.Path(path_type=Path)
-PROFILE = click.option("--profile", required=True, help="smoke, tiny or paper")
-
-
-def _json(words: str):
-    """Return the option of a command that can write records; a folder is refused before the work, not after it."""
-
-    def refuse(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
-        if path and path.is_dir():
-            raise ZfnetError(f"{path} is a folder; name a file")
-        return path
-
-    return click.option("--json", "target", type=PATH, callback=refuse, metavar="FILE", help=words)
+PROFILE = click.option(
+    "--profile", required=True, callback=lambda *given: profile_of(given[-1]).name, help="smoke, tiny or paper"
+)
+JSON = partial(click.option, "--json", "target", type=PATH, callback=_checked_file, metavar="FILE")
 
 
 @zfnet.command("list")
 def list_all() -> None:
     """Architectures, data sets, weights and notebooks."""
-    from .architecture import ARCHITECTURES
-    from .datasets import DATASETS
-    from .datasets.pretrained import FETCHERS
-    from .paper.trainings import queue, report
-    from .runner import notebook_names
-    from .training import TINY
-
-    print("Architectures (parameters at 1000 classes, MINI at 16)")
-    for name, spec in ARCHITECTURES.items():
-        print(f"  {name:34}{sum(spec.parameters().values()):>13,}")
-    print("\nData sets")
-    for name, entry in DATASETS.items():
-        print(f"  {name:24}{entry.title}")
-    print("\nWeights to fetch", *FETCHERS, sep="\n  ")
-    top = "\nTrainings of Tables 1 and 2 on Tiny-ImageNet, with their top-1 error"
-    print(top, *report(queue("tiny-imagenet", TINY)), sep="\n  ")
+    compared = trainings.report(trainings.queue("tiny-imagenet", TINY))
     try:
-        names = notebook_names()
+        notebooks = notebook_names()
     except ZfnetError as error:
-        names = [str(error)]
-    print("\nNotebooks", *names, sep="\n  ")
+        notebooks = [str(error)]
+    sections = {
+        "Architectures (parameters at 1000 classes, MINI at 16)": [
+            f"{name:34}{sum(spec.parameters().values()):>13,}" for name, spec in ARCHITECTURES.items()
+        ],
+        "Data sets": [f"{name:24}{entry.title}" for name, entry in DATASETS.items()],
+        "Weights to fetch": FETCHERS,
+        "Trainings of Tables 1 and 2 on Tiny-ImageNet, with their top-1 error": compared,
+        "Notebooks": notebooks,
+    }
+    print("\n\n".join("\n  ".join([title, *lines]) for title, lines in sections.items()))
 
 
 @zfnet.command()
@@ -107,12 +113,9 @@ def doctor() -> None:
 @click.option("--from", "source", type=PATH, metavar="FILE", help="an archive that is already here")
 def fetch(name: str, source: Path | None) -> None:
     """Bring weights or a data set."""
-    from .datasets import DATASETS, fetch_dataset
-    from .datasets.pretrained import FETCHERS, fetch_weights
-
-    if name not in (*FETCHERS, *DATASETS):
-        known = ", ".join([*FETCHERS, *DATASETS])
-        raise ZfnetError(f"there is nothing called {name!r} to fetch; known are {known}")
+    known = [*FETCHERS, *DATASETS]
+    if name not in known:
+        raise ZfnetError(f"there is nothing called {name!r} to fetch; known are {', '.join(known)}")
     print((fetch_weights if name in FETCHERS else fetch_dataset)(name, source))
 
 
@@ -121,8 +124,6 @@ def fetch(name: str, source: Path | None) -> None:
 @click.option("--side", type=int, help="pixels; the data set's own by default")
 def pack(dataset: str, side: int | None) -> None:
     """Decode DATASET, one of `zfnet list` or folder:PATH, once, for training."""
-    from .datasets import pack_dataset, splits_of
-
     for split in splits_of(dataset):
         made = pack_dataset(dataset, split, side)
         lost = f", {len(made.left_out)} unreadable pictures left out" if made.left_out else ""
@@ -134,13 +135,9 @@ def pack(dataset: str, side: int | None) -> None:
 @click.argument("b")
 def overlap(a: str, b: str) -> None:
     """Find the training pictures of A that B has too; training leaves them out."""
-    from .datasets import splits_of
-    from .datasets.overlap import find_overlap, overlap_path
-    from .paper.trainings import training_data
-
-    first, splits = training_data(a, "train"), splits_of(b)
+    first, splits = trainings.training_data(a, "train"), splits_of(b)
     for split in [split for split in splits if split in ("all", "trainval")] or splits:
-        second = training_data(b, split)
+        second = trainings.training_data(b, split)
         found = find_overlap(first, second)
         found.save(overlap_path(first, second))
         print(found.report())
@@ -163,13 +160,6 @@ def overlap(a: str, b: str) -> None:
 @click.option("--workers", type=int, default=0, help="decoding processes, where the data are not packed")
 def train(name, table, data, recipe, seed, each, resume, compiled, workers, **changes) -> None:
     """Train the architecture NAME by a recipe, or all that the tables compare."""
-    from tqdm import tqdm
-
-    from .architecture import architecture
-    from .machine import process_group, tune_allocator
-    from .paper.trainings import Training, epochs, lacks, measure_ensembles, queue, report
-    from .training import recipe_named
-
     if bool(name) == bool(table):
         raise click.UsageError("name an architecture of `zfnet list`, or a table by --table")
 
@@ -183,18 +173,18 @@ def train(name, table, data, recipe, seed, each, resume, compiled, workers, **ch
     tune_allocator()
     with process_group():
         recipe, stopped = recipe_named(recipe), []
+        how = {"resume": resume or bool(table), "workers": workers, "compiled": compiled}
         if name:
             own = replace(recipe, **{key: value for key, value in changes.items() if value is not None})
-            trainings = [Training(architecture(name).name, data, own, seed, each)]
+            asked = [trainings.Training(architecture(name).name, data, own, seed, each)]
         else:
-            trainings = queue(data, recipe)
-        for training in trainings:
-            if table and not lacks(training, data, recipe):
+            asked = trainings.queue(data, recipe)
+        for training in asked:
+            if table and not trainings.lacks(training, data, recipe):
                 continue
-            how = {"resume": resume or bool(table), "workers": workers, "compiled": compiled}
             try:
                 with tqdm(unit="update", desc=training.name, mininterval=1, delay=1) as bar:
-                    for epoch in epochs(training, **how, report=partial(move, bar), notice=bar.write):
+                    for epoch in trainings.epochs(training, **how, report=partial(move, bar), notice=bar.write):
                         said = f"epoch {epoch.epoch}: loss {epoch.loss:.3f}, "
                         if epoch.top1 is not None:
                             said += f"validation error {epoch.top1:.1f} % top-1, {epoch.top5:.1f} % top-5, "
@@ -205,12 +195,12 @@ def train(name, table, data, recipe, seed, each, resume, compiled, workers, **ch
                     raise
                 print(f"{training.name}: {error}", file=sys.stderr)
                 stopped.append(training.name)
-            for sentence in measure_ensembles(data, recipe) if table else ():
+            for sentence in trainings.measure_ensembles(data, recipe) if table else ():
                 print(sentence)
         if name:
             print(f"weights: {training.weights}\nrecord: {training.epochs_file}\nerrors: {training.errors_file}")
         else:
-            print("\n".join(report(trainings)))
+            print(*trainings.report(asked), sep="\n")
         if stopped:
             raise ZfnetError(f"{len(stopped)} trainings stopped: {', '.join(stopped)}; their messages stand above")
 
@@ -220,18 +210,13 @@ def train(name, table, data, recipe, seed, each, resume, compiled, workers, **ch
 @click.option("--data", required=True)
 @click.option("--split", default="val")
 @click.option("--views", type=int, default=1, help="1 or 10")
-@_json("add the records to FILE")
+@JSON(help="add the records to FILE")
 def evaluate(networks: tuple[str, ...], data: str, split: str, views: int, target: Path | None) -> None:
     """Measure top-1 and top-5 errors of the weights NAME; several are averaged."""
-    from .evaluation import errors
-    from .paper.records import Stopwatch, append
-    from .paper.trainings import error_records, require_same_classes, training_data
-    from .weights import load_network
-
-    watch, nets = Stopwatch(), [load_network(name) for name in networks]
-    pictures = training_data(data, split)
+    watch, nets = records.Stopwatch(), [load_network(name) for name in networks]
+    pictures = trainings.training_data(data, split)
     for name, net in zip(networks, nets, strict=True):
-        require_same_classes(name, net, pictures)
+        trainings.require_same_classes(name, net, pictures)
     found = errors(nets, pictures, views, progress=True)
     rest = f"({found.n:,} pictures, {found.views} views)"
     print(f"top-1 error {found.top1:.2f} %, top-5 error {found.top5:.2f} % {rest}")
@@ -239,16 +224,15 @@ def evaluate(networks: tuple[str, ...], data: str, split: str, views: int, targe
         print(f"{title}: " + ", ".join(f"{pictures.classes[i]} {found.per_class[i]:.0f} %" for i in classes))
     if target:
         settings = {"networks": sorted(Path(name).name for name in networks)}
-        append(target, error_records(found, pictures, watch.provenance(0, nets[0].device), settings))
+        made = watch.provenance(0, nets[0].device)
+        records.append(target, trainings.error_records(found, pictures, made, settings))
 
 
 @zfnet.command()
 @click.argument("name")
 def ship(name: str) -> None:
     """Store the weights of a finished training, such as zfnet-tiny, as the project ships them."""
-    from .paper.trainings import ship
-
-    for sentence in ship(name):
+    for sentence in trainings.ship(name):
         print(sentence)
 
 
@@ -260,20 +244,17 @@ def ship(name: str) -> None:
 @click.option("--out", type=PATH, default=Path(), help="folder for the PNG files")
 def show(picture: Path, network: str, layer: str | None, map_: int, out: Path) -> None:
     """Project a picture of one's own."""
-    from .files import replacing
     from .paper.fig2 import project_picture
-    from .weights import load_network
 
     net = load_network(network)
     for name in [layer] if layer else [conv.name for conv in net.spec.convs]:
         (figure, unit, activation), png = project_picture(net, picture, name, map_), BytesIO()
         figure.savefig(png, format="png")
+        path = first = out / f"{picture.stem}-{name}-map{unit.map}.png"
+        ends = count(2)
         # No other content is overwritten: `1.png`, `1-2.png` …
-        first, number = out / f"{picture.stem}-{name}-map{unit.map}.png", 1
-        path = first
         while path.is_dir() or (path.is_file() and path.read_bytes() != png.getvalue()):
-            number += 1
-            path = first.with_stem(f"{first.stem}-{number}")
+            path = first.with_stem(f"{first.stem}-{next(ends)}")
         with replacing(path) as temporary:
             temporary.write_bytes(png.getvalue())
         print(f"{path}: {name}, map {unit.map}, activation {activation:.4g}")
@@ -287,7 +268,6 @@ def show(picture: Path, network: str, layer: str | None, map_: int, out: Path) -
 @click.option("--out", type=PATH, help="folder; atlas/NETWORK-PICTURES by default")
 def atlas(networks: tuple[str, ...], pictures: str, side: int, maps: int, out: Path | None) -> None:
     """The strongest units of every map, with a browser to look at them."""
-    from .machine import tune_allocator
     from .paper.fig2 import microscope
 
     tune_allocator()
@@ -306,11 +286,6 @@ def atlas(networks: tuple[str, ...], pictures: str, side: int, maps: int, out: P
 @click.option("--jobs", type=int, help="notebooks at a time; by default 1, in smoke one a core")
 def run(notebooks, profile: str, parameters, live: bool, out: Path | None, jobs: int | None) -> None:
     """Execute notebooks by papermill."""
-    from .machine import cores
-    from .paper.setting import profile_of
-    from .runner import run_notebooks, summary
-
-    profile_of(profile)
     for text in parameters:
         if not text.partition("=")[0] or "=" not in text:
             raise ZfnetError(f"-p takes name=value, given {text!r}")
@@ -331,10 +306,6 @@ def run(notebooks, profile: str, parameters, live: bool, out: Path | None, jobs:
 @click.option("--out", type=PATH, help="folder of the executed notebooks, as given to `zfnet run`")
 def book(profile: str, out: Path | None) -> None:
     """Publish executed notebooks as a book."""
-    from .paper.setting import profile_of
-    from .runner import publish_book
-
-    profile_of(profile)
     print(f"The book: {publish_book(profile, out)}")
 
 
@@ -342,24 +313,18 @@ def book(profile: str, out: Path | None) -> None:
 @click.argument("names", metavar="[CLAIM]...", nargs=-1)
 @PROFILE
 @click.option("--live", is_flag=True, help="first measure those that have a record of their own")
-@_json("write the ledger to FILE")
+@JSON(help="write the ledger to FILE")
 def claims(names: tuple[str, ...], profile: str, live: bool, target: Path | None) -> None:
     """The paper's claims, each with our number and the verdict."""
-    from tqdm import tqdm
-
-    from .files import replacing
-    from .machine import tune_allocator
     from .paper.claims import ledger, measurable, measure, report
-    from .paper.setting import profile_of
 
-    profile_of(profile)
     if live:
         tune_allocator()
         with tqdm(measure(profile, names), total=len(measurable(names)), unit="claim", desc="claims") as bar:
             for name, seconds in bar:
                 bar.write(f"{name}: " + (f"measured in {seconds:.0f} s" if seconds else "kept, by this very code"))
     found = ledger(profile, names)
-    print("\n".join(report(found)))
+    print(*report(found), sep="\n")
     if target:
         with replacing(target) as temporary:
             temporary.write_text(json.dumps(found.values(), indent=1, ensure_ascii=False) + "\n")
@@ -368,13 +333,9 @@ def claims(names: tuple[str, ...], profile: str, live: bool, target: Path | None
 @zfnet.command()
 @click.argument("names", metavar="[BENCH]...", nargs=-1)
 @click.option("--tuned", is_flag=True, help="let glibc keep freed memory, for both sides")
-@_json("add the records to FILE")
+@JSON(help="add the records to FILE")
 def bench(names: tuple[str, ...], tuned: bool, target: Path | None) -> None:
     """Time ours against its peers: deconv, mining, norm, occlusion, train; all by default."""
-    from .bench import BENCHES
-    from .machine import tune_allocator
-    from .paper import records
-
     if tuned and not tune_allocator():
         raise ZfnetError("there is no glibc here whose allocator could be tuned; leave out --tuned")
     for name in names:

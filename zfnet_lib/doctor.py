@@ -15,22 +15,21 @@ import torch
 from jupyter_client.kernelspec import KernelSpecManager
 from packaging.requirements import Requirement
 
+from . import files
 from .architecture import MINI
 from .browser.atlas import MANIFEST, read_manifest
 from .datasets import DATASETS, dataset_entry, dataset_folder, open_pack, whole_pack
 from .datasets.pretrained import FETCHERS
-from .files import PACKAGE, PROJECT, ZfnetError, check, data_root, is_left, results_root, sha256
+from .files import PACKAGE, PROJECT, ZfnetError, data_root, results_root
 from .machine import has_bf16, own_device
-from .paper.records import device_name
+from .paper import records, table3_4_6, table5
 from .paper.setting import DATA, PROFILES, training_of
-from .paper.table3_4_6 import SOURCES
-from .paper.table5 import TRIED
 from .paper.trainings import RETRAINED, SHIPPED, queue, state
 from .training import recipe_named
 from .weights import CheckpointError, load_network, weights_folders
 
-Line = tuple[str, str]
-"""A thing, and what is to be said of it."""
+Lines = Iterator[tuple[str, str]]
+"""Things, and what is to be said of each."""
 
 PROGRAMS = {
     "chromium": (("chromium", "chromium-browser", "google-chrome"), "the tests that look at pages are skipped"),
@@ -40,8 +39,6 @@ PROGRAMS = {
 }
 """Programs beside Python: what each may be called, and what happens without it."""
 
-GB = 10**9
-
 
 def diagnose() -> Iterator[str]:
     """Yield a report line by line: what is here, and for what is missing the command that brings it."""
@@ -50,36 +47,32 @@ def diagnose() -> Iterator[str]:
     sections |= {"Stored results": stored, "Integrity": integrity, "Profiles": profiles}
     for title, section in sections.items():
         yield title
-        for name, said in section():
-            yield f"  {name:28}{said}".rstrip()
+        yield from (f"  {name:28}{said}".rstrip() for name, said in section())
 
 
-def packages() -> Iterator[Line]:
+def packages() -> Lines:
     """Say which version of each dependency is installed; one that is missing or too old is named."""
     yield "python", ".".join(map(str, sys.version_info[:3]))
     try:
-        needed = requires("zfnet-lib") or ()
+        needed = map(Requirement, requires("zfnet-lib") or ())
     except PackageNotFoundError:
         yield "zfnet-lib", f"not installed, only found in {PACKAGE.parent}: pip install it to see what it needs"
         return
-    for text in needed:
-        wanted = Requirement(text)
+    for wanted in needed:
         extra = next((part for part in ("test", "dev", "cluster") if part in str(wanted.marker)), "")
         bring = f"pip install -e '.[{extra}]'" if extra else "pip install -e ."
         try:
             found = version(wanted.name)
-        except PackageNotFoundError:
-            yield wanted.name, f"missing{' (optional)' * bool(extra)}: {bring}"
-        else:
             fits = wanted.specifier.contains(found, prereleases=True)
             yield wanted.name, found if fits else f"{found}, but {wanted.specifier} is needed: {bring}"
+        except PackageNotFoundError:
+            yield wanted.name, f"missing{' (optional)' * bool(extra)}: {bring}"
 
 
-def programs() -> Iterator[Line]:
+def programs() -> Lines:
     """Say which programs are here, and what happens without the others."""
     for name, (names, without) in PROGRAMS.items():
-        found = next(filter(None, map(shutil.which, names)), None)
-        yield name, found or f"missing: {without}"
+        yield name, next(filter(None, map(shutil.which, names)), f"missing: {without}")
     spec = KernelSpecManager().get_kernel_spec("python3")
     program = Path(spec.argv[0])  # a bare `python` is replaced by the interpreter that asks
     own = not program.is_absolute() or program.parent == Path(sys.executable).parent
@@ -90,64 +83,56 @@ def programs() -> Iterator[Line]:
     yield "kernel python3", "this environment's" if own else other
 
 
-def machine() -> Iterator[Line]:
+def machine() -> Lines:
     """Say what computes, with how much memory and disk, and whether it has bf16 instructions."""
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    yield "device", ", ".join(gpus) or device_name(own_device())
+    yield "device", ", ".join(gpus) or records.device_name(own_device())
     yield "cores", str(os.cpu_count())
     slow = "no: bfloat16, the recipes' precision, is emulated; --precision float32 may be many times faster"
     yield "bf16 instructions", {True: "yes", False: slow, None: "unknown"}[has_bf16()]
-    yield "memory", f"{psutil.virtual_memory().total / GB:.0f} GB"
+    yield "memory", f"{psutil.virtual_memory().total / 1e9:.0f} GB"
     disk = next(folder for folder in (data_root(), *data_root().absolute().parents) if folder.is_dir())
-    yield "disk for data", f"{shutil.disk_usage(disk).free / GB:.0f} GB free"
+    yield "disk for data", f"{shutil.disk_usage(disk).free / 1e9:.0f} GB free"
 
 
-def data_sets() -> Iterator[Line]:
+def data_sets() -> Lines:
     """Say which data sets are fetched and packed."""
     for name, entry in DATASETS.items():
         missing, packed = _missing_data(name), []
-        if entry.reader is None:
-            yield name, "made in code"
-        elif missing:
-            yield name, f"missing: {missing}"
-        else:
-            for split in entry.splits:
-                with suppress(ZfnetError):
-                    open_pack(name, split)
-                    packed.append(split)
-            rest = f"packed: {', '.join(packed)}" if packed else f"not packed: zfnet pack {name}"
-            yield name, f"fetched, {rest}"
+        for split in entry.splits if entry.reader and not missing else ():
+            with suppress(ZfnetError):
+                packed.append(open_pack(name, split).split)
+        rest = f"packed: {', '.join(packed)}" if packed else f"not packed: zfnet pack {name}"
+        here = f"fetched, {rest}" if entry.reader else "made in code"
+        yield name, f"missing: {missing}" if missing else here
 
 
-def weights() -> Iterator[Line]:
+def weights() -> Lines:
     """Say which weights that a profile uses are here and whole."""
-    own = training_of("paper", "zfnet").name
-    for name in (*FETCHERS, *SHIPPED, *RETRAINED, own):
+    for name in (*FETCHERS, *SHIPPED, *RETRAINED, training_of("paper", "zfnet").name):
         missing = _missing_weights(name)
         yield name, f"missing: {missing}" if missing else "here"
 
 
-def atlases() -> Iterator[Line]:
+def atlases() -> Lines:
     """Say which atlases are here."""
-    places = [path for root in (PROJECT / "results", Path("atlas")) for path in root.rglob(MANIFEST)]
-    for folder in sorted(path.parent for path in places):
+    folders = sorted(path.parent for root in (PROJECT / "results", Path("atlas")) for path in root.rglob(MANIFEST))
+    for folder in folders:
         try:
             manifest = read_manifest(folder)
             yield manifest["network"], f"over {manifest['pictures']}, in {folder}"
         except ZfnetError as error:
             yield folder.name, str(error)
-    if not places:
+    if not folders:
         yield "none", "zfnet atlas NETWORK --pictures DATASET writes one"
 
 
-def stored() -> Iterator[Line]:
+def stored() -> Lines:
     """Say what is stored of each profile, and how many trainings of the tables ran."""
     for profile in PROFILES:
-        root = results_root(profile)
-        for folder in sorted(path for path in root.glob("*") if path.is_dir()):
-            files = [path for path in folder.rglob("*") if path.is_file()]
-            size = sum(path.stat().st_size for path in files) / 10**6
-            yield f"{profile}/{folder.name}", f"{len(files)} files, {size:.1f} MB"
+        for folder in sorted(filter(Path.is_dir, results_root(profile).glob("*"))):
+            sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+            yield f"{profile}/{folder.name}", f"{len(sizes)} files, {sum(sizes) / 1e6:.1f} MB"
     for profile in ("tiny", "paper"):
         runs = queue(DATA[profile], recipe_named(profile))
         ran = sum(state(run) in ("ran", "stored") for run in runs)
@@ -155,44 +140,39 @@ def stored() -> Iterator[Line]:
         yield f"{profile} trainings", f"{ran} of {len(runs)} ran{rest}"
 
 
-def integrity() -> Iterator[Line]:
+def integrity() -> Lines:
     """Name what is not as it was stored, and what killed commands left; packs and downloads are read whole too."""
-    archives = [archive for entry in DATASETS.values() for archive in entry.archives]
-    expected = {archive.url.rpartition("/")[2]: archive.sha256 for archive in archives}
+    expected = {one.url.rpartition("/")[2]: one.sha256 for entry in DATASETS.values() for one in entry.archives}
     lines = []
     for root in (data_root(), *map(results_root, PROFILES), Path("atlas")):
-        for folder, folders, files in os.walk(root):
-            paths = [Path(folder, name) for name in sorted(folders + files)]
-            left = [path for path in paths if is_left(path, anywhere=True)]
-            lines += [(path.name, f"left by a killed command: rm -r '{path}'") for path in left]
+        for folder, folders, names in os.walk(root):
+            for path in (Path(folder, name) for name in sorted(folders + names)):
+                if files.is_left(path, anywhere=True):
+                    lines.append((path.name, f"left by a killed command: rm -r '{path}'"))
+                try:
+                    files.check(path)
+                    if path.parent == data_root() / "packs" and path.is_dir() and not path.name.startswith("."):
+                        whole_pack(path)
+                except ZfnetError as error:
+                    lines.append((path.name, f"is damaged: {error} ({path.parent})"))
+                known = path.parent.name == "downloads" and path.name in expected
+                if known and files.sha256(path) != expected[path.name]:
+                    lines.append((path.name, f"is not the archive that it should be: rm '{path}'"))
             folders[:] = [name for name in folders if Path(folder) != root or name not in DATASETS]
-            lines += [(path.name, said) for path in paths if (said := _damage(path, expected))]
     yield from lines or [("everything stored", "is as it was written")]
 
 
-def _damage(path: Path, expected: dict[str, str]) -> str:
-    """Return what is wrong with a stored file or folder, or with a download of which the hash is known."""
-    try:
-        check(path)
-        if path.parent == data_root() / "packs" and path.is_dir() and not path.name.startswith("."):
-            whole_pack(path)
-        if path.parent.name == "downloads" and sha256(path) != expected.get(path.name, sha256(path)):
-            return f"is not the archive that it should be: rm '{path}'"
-    except ZfnetError as error:
-        return f"is damaged: {error} ({path.parent})"
-    return ""
-
-
-def profiles() -> Iterator[Line]:
+def profiles() -> Lines:
     """Say of each profile whether its notebooks can run, and what computing its stored results anew would lack."""
     for profile in PROFILES.values():
-        lacks = list(filter(None, (_missing_data(profile.pictures), _missing_weights(profile.network))))
+        lacks = [*filter(None, (_missing_data(profile.pictures), _missing_weights(profile.network)))]
         yield profile.name, "lacks:" if lacks else "ready"
         yield from (("", command) for command in lacks)
-        data = [DATA[profile.name], *(source.data for source in SOURCES[profile.name]), TRIED[profile.name][2]]
-        networks = [source.name for source in SOURCES[profile.name] if source.name in (*FETCHERS, *SHIPPED)]
-        needed = dict.fromkeys(filter(None, (*map(_missing_data, data), *map(_missing_weights, networks))))
-        more = [command for command in needed if command not in lacks]
+        sources = table3_4_6.SOURCES[profile.name]
+        data = [DATA[profile.name], *(source.data for source in sources), table5.TRIED[profile.name][2]]
+        networks = [source.name for source in sources if source.name in (*FETCHERS, *SHIPPED)]
+        needed = dict.fromkeys([*map(_missing_data, data), *map(_missing_weights, networks)])
+        more = [command for command in needed if command and command not in lacks]
         if more:
             yield "", "to compute anew what is stored (--live), also:"
             yield from (("", command) for command in more)
@@ -211,11 +191,9 @@ def _missing_weights(name: str) -> str:
     if name == MINI.name:
         return ""
     for folder in weights_folders():
-        try:
+        with suppress(CheckpointError):
             load_network(folder / name)
             return ""
-        except CheckpointError:
-            continue
     paper = training_of("paper", "zfnet")
-    commands = {paper.name: paper.command} | {shipped: f"zfnet ship {shipped}" for shipped in SHIPPED | RETRAINED}
-    return commands.get(name, f"zfnet fetch {name}")
+    shipped = {name: f"zfnet ship {name}" for name in SHIPPED | RETRAINED}
+    return ({paper.name: paper.command} | shipped).get(name, f"zfnet fetch {name}")

@@ -15,27 +15,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
-from .files import (
-    PROJECT,
-    ZfnetError,
-    data_root,
-    files_below,
-    library_hash,
-    replacing,
-    results_root,
-    stamp,
-    trained_root,
-)
+from . import files
+from .files import PROJECT, ZfnetError
 from .machine import cores, end_with_parent
-
-Value = str | int | float | bool
 
 BUILD = "from jupyter_book.cli.main import main; main()"
 TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+READ = {"str": str, "int": int, "float": float, "bool": lambda text: TRUTH[text.lower()]}
 
 
 class Run(NamedTuple):
@@ -66,33 +57,23 @@ def _chapters() -> list[str]:
 
 def state_hash() -> str:
     """Return a hash of what notebooks show beside their own code: library, stored results, data at hand."""
-    results, data = results_root("tiny").parent, data_root()
-    digest = hashlib.sha256(library_hash().encode())
+    results, data = files.results_root("tiny").parent, files.data_root()
+    digest = hashlib.sha256(files.library_hash().encode())
     digest.update(str(sorted(path.name for path in data.glob("[!.]*"))).encode())
     for folder, pattern in ((results, "**/*"), (data / "weights", "*/meta.json")):
         for path in sorted(filter(Path.is_file, folder.glob(pattern))):
-            if path.is_relative_to(results_root("smoke")):
-                continue  # not stored: notebooks leave there what the next one takes up
-            digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
+            if not path.is_relative_to(
+                files.results_root("smoke")
+            ):  # where one notebook leaves things for the next
+                digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
 
 def run_notebooks(
-    names: Iterable[str],
-    profile: str,
-    parameters: Mapping[str, Value] | None = None,
-    *,
-    live: bool = False,
-    out: Path | None = None,
-    jobs: int = 1,
+    names: Iterable[str], profile: str, parameters: Mapping | None = None, *, live=False, out=None, jobs=1
 ) -> Iterator[Run]:
-    """Execute notebooks, all by default, into `runs/<profile>`, and yield what became of each as it ends.
-
-    Everything that can be wrong with the request is said before the first one starts. A failing notebook does not
-    stop the others. One that finished earlier is kept while its source, its parameters, the library and the stored
-    results stay as they were: an interrupted batch goes on where it stopped. `live` computes everything anew.
-    Parameters, as text or typed, go to the notebooks that have them; one that none of them has is refused.
-    """
+    """Execute notebooks, all by default, into `runs/<profile>`, and yield what became of each as it ends."""
+    # What is wrong with the request is said before the first one starts; one that fails does not stop the others.
     if jobs < 1:
         raise ZfnetError(f"{jobs} notebooks at a time are impossible; give --jobs 1 or more")
     names, folder = list(names) or notebook_names(), out or PROJECT / "runs" / profile
@@ -103,13 +84,13 @@ def run_notebooks(
     except OSError as error:
         raise _unwritable(folder, error) from error
     if live and profile == "smoke":
-        shutil.rmtree(trained_root(), ignore_errors=True)
+        shutil.rmtree(files.trained_root(), ignore_errors=True)
     state, source = state_hash(), PROJECT / "notebooks"
     asked = [(source / f"{name}.ipynb", folder / f"{name}.ipynb", values[name], state, not live) for name in names]
     return _executed(asked, min(jobs, len(names)))
 
 
-def _values(names: list[str], given: Mapping[str, Value], fixed: dict[str, Value]) -> dict[str, dict[str, Value]]:
+def _values(names: list[str], given: Mapping, fixed: dict) -> dict[str, dict]:
     """Return for each notebook the typed values of its parameters that are set."""
     import papermill
 
@@ -123,21 +104,18 @@ def _values(names: list[str], given: Mapping[str, Value], fixed: dict[str, Value
     known = sorted(set().union(*declared.values()) - set(fixed))
     for parameter in given:
         if parameter not in known:
-            parameters = f"the parameters are {', '.join(known)}"
-            raise ZfnetError(f"no parameter {parameter!r} in {', '.join(names)}; {parameters}")
-
-    def typed(notebook: str, parameter: str, value: Value) -> Value:
-        kind = declared[notebook][parameter]["inferred_type_name"]
-        read = {"str": str, "int": int, "float": float, "bool": lambda text: TRUTH[text.lower()]}
-        with suppress(ValueError, KeyError):
-            if isinstance(value, str):
-                return read[kind](value)
-        if type(value).__name__ == kind or (kind == "float" and type(value) is int):
-            return value
-        raise ZfnetError(f"the parameter {parameter} of {notebook} takes {kind}, not {value!r}")
-
-    every = {**given, **fixed}
-    return {name: {key: typed(name, key, every[key]) for key in every if key in declared[name]} for name in names}
+            listed = ", ".join(known)
+            raise ZfnetError(f"no parameter {parameter!r} in {', '.join(names)}; the parameters are {listed}")
+    values = {name: {} for name in names}
+    for name, parameter in product(names, [*given, *fixed]):
+        if parameter in declared[name]:
+            kind, value = declared[name][parameter]["inferred_type_name"], (given | fixed)[parameter]
+            with suppress(ValueError, KeyError):
+                values[name][parameter] = READ[kind](value) if isinstance(value, str) else value
+            typed = values[name].get(parameter)
+            if type(typed).__name__ != kind and (kind, type(typed)) != ("float", int):
+                raise ZfnetError(f"the parameter {parameter} of {name} takes {kind}, not {value!r}")
+    return values
 
 
 def _unwritable(folder: Path, error: OSError) -> ZfnetError:
@@ -168,7 +146,7 @@ def _begin_worker(cores: int) -> None:
     os.environ["OMP_NUM_THREADS"] = str(cores)
 
 
-def _run(source: Path, target: Path, values: dict[str, Value], state: str, keep: bool) -> Run:
+def _run(source: Path, target: Path, values: dict, state: str, keep: bool) -> Run:
     """Execute one notebook into `target`, unless it stands there with the same fingerprint."""
     import nbformat
 
@@ -177,7 +155,7 @@ def _run(source: Path, target: Path, values: dict[str, Value], state: str, keep:
     texts = [value.removeprefix("folder:") for value in values.values() if value and isinstance(value, str)]
     paths = [source.parent / os.path.expanduser(text) for text in texts]  # noqa: PTH111
     stamps = [
-        stamp(path, files_below(path)) if path.is_dir() else stamp(path.parent, [path.name])
+        files.stamp(path, files.files_below(path)) if path.is_dir() else files.stamp(path.parent, [path.name])
         for path in filter(os.path.exists, paths)
     ]
     asked = json.dumps([source.read_text(), values, stamps, state], sort_keys=True)
@@ -203,20 +181,17 @@ def _run(source: Path, target: Path, values: dict[str, Value], state: str, keep:
     return Run(source.stem, "failed" if error else "done", time.perf_counter() - start, target, error)
 
 
-def _execute(source: Path, executed: Path, values: dict[str, Value]) -> str:
+def _execute(source: Path, executed: Path, values: dict) -> str:
     """Execute one notebook with a progress bar over its cells; return its error, empty when there is none."""
     import papermill
 
+    # Nothing is left to tidy up, which would take a kernel seconds. Newer kernels warn at every start that TCP is
+    # not encrypted.
+    quick = {"shutdown_kernel": "immediate", "extra_arguments": ["--log-level=ERROR"]}
+    bar = {"desc": source.stem, "mininterval": 1}
     try:
         papermill.execute_notebook(
-            source,
-            executed,
-            values,
-            kernel_name="python3",
-            cwd=source.parent,
-            progress_bar={"desc": source.stem, "mininterval": 1},
-            shutdown_kernel="immediate",  # nothing is left to tidy up, which would take a kernel seconds
-            extra_arguments=["--log-level=ERROR"],  # newer kernels warn at every start that TCP is not encrypted
+            source, executed, values, kernel_name="python3", cwd=source.parent, progress_bar=bar, **quick
         )
     except papermill.PapermillExecutionError as error:
         return f"cell {error.exec_count}: {error.ename}: {' '.join(error.evalue.split())}"
@@ -235,15 +210,13 @@ def _fingerprint_of(executed: Path) -> str:
 
 @contextmanager
 def own_kernel() -> Iterator[None]:
-    """Let `python3` name this interpreter's kernel, whatever else is registered under that name.
-
-    It holds in this process and in those that it starts: jupyter looks first where `JUPYTER_PATH` points.
-    """
+    """Let `python3` name this interpreter's kernel, here and in processes begun here, whatever is registered so."""
     from ipykernel.kernelspec import write_kernel_spec
 
     before = os.environ.get("JUPYTER_PATH")
     with tempfile.TemporaryDirectory(prefix="zfnet-kernel-") as folder:
         write_kernel_spec(Path(folder, "kernels/python3"))
+        # Jupyter looks here first.
         os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, (folder, before)))
         try:
             yield
@@ -251,13 +224,11 @@ def own_kernel() -> Iterator[None]:
             os.environ.pop("JUPYTER_PATH") if before is None else os.environ.update(JUPYTER_PATH=before)
 
 
-def summary(runs: Iterable[Run]) -> str:
+def summary(runs: list[Run]) -> str:
     """Return a batch as a table of text: notebook, state, seconds, error."""
-    runs = list(runs)
     width = max([8, *(len(run.notebook) for run in runs)])
-    rows = [f"{'notebook':{width}}  state   seconds"]
-    rows += [f"{run.notebook:{width}}  {run.state:6}  {run.seconds:7.1f}  {run.error}" for run in runs]
-    return "\n".join(row.rstrip() for row in rows)
+    rows = [f"{run.notebook:{width}}  {run.state:6}  {run.seconds:7.1f}  {run.error}".rstrip() for run in runs]
+    return "\n".join([f"{'notebook':{width}}  state   seconds", *rows])
 
 
 def publish_book(profile: str, out: Path | None = None) -> Path:
@@ -272,7 +243,7 @@ def publish_book(profile: str, out: Path | None = None) -> Path:
     config = yaml.safe_load((PROJECT / "_config.yml").read_text())
     config["execute"]["execute_notebooks"] = "off"  # `auto` would run cells without output
     stage = folder / "book"
-    with replacing(stage) as fresh:
+    with files.replacing(stage) as fresh:
         (fresh / "notebooks").mkdir(parents=True)
         (fresh / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True))
         shutil.copy(PROJECT / "_toc.yml", fresh)

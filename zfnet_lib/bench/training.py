@@ -16,8 +16,6 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
-from torchvision.datasets import ImageFolder
-from torchvision.transforms import Compose, PILToTensor, RandomCrop, RandomHorizontalFlip
 
 from ..architecture import ZFNET, ArchSpec
 from ..batches import Batch, Batches, training_preparation
@@ -85,6 +83,10 @@ def paper_hours(images_per_second: float) -> float:
 
 def _peer(spec: ArchSpec, folder: Path, batch: int) -> tuple[dict[str, Callable], int]:
     """Return the plain training: float32 in NCHW, JPEGs in a `DataLoader` with its best number of workers."""
+    # It takes a second to load.
+    from torchvision.datasets import ImageFolder
+    from torchvision.transforms import Compose, PILToTensor, RandomCrop, RandomHorizontalFlip
+
     made = ConvNet(spec)
     net = nn.Sequential(*plain_layers(made, spec.image_size).values(), *plain_head(made, dropout=True))
     net = net.train().to(own_device())

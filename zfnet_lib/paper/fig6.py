@@ -26,9 +26,6 @@ from .plots import GREY, MARGIN, NORMAL, PALE, PALETTE, SMALL, VERMILION, WIDTH,
 from .records import Record, Sentence, Stopwatch, Table, read, store
 from .setting import Setting, Source, class_names, describe_pictures, network_of, opened, profile_of, source_of
 
-INSIDE, CHANCE = "largest drop on the object", "places on the object"
-OTHERS = 3
-"""Projections of the same map from other pictures."""
 KNOWING = "alexnet-caltech-101"
 """A whole network with ImageNet's features, for photographs of objects that it knows."""
 OBJECTS = {
@@ -61,19 +58,8 @@ class Occlusions(NamedTuple):
     source: Source
 
 
-def measure(
-    profile: str,
-    pictures: str = "",
-    network: str = "",
-    candidates: int = 32,
-    size: int = 0,
-    stride: int = 0,
-    seed: int = 0,
-) -> Occlusions:
-    """Occlude parts of pictures, drawn by seed, and choose three by a rule each (Fig. 6).
-
-    Size and stride of the square count in pixels; 0 takes the paper's shares of the picture.
-    """
+def measure(profile, pictures="", network="", candidates=32, size=0, stride=0, seed=0) -> Occlusions:
+    """Occlude pictures drawn by seed and choose three by a rule each (Fig. 6); 0 takes the paper's square."""
     at = opened(profile, pictures, network, whole=True, dense=True)
     net, dataset, names = at.net, at.dataset, class_names(profile, network)
     labelled = names == dataset.classes and not dataset.multilabel
@@ -86,14 +72,11 @@ def measure(
             seen[image] = found
     chosen = [(story, image, None) for story, image in stories(seen).items()]
     names = names or tuple(f"class {n}" for n in range(net.spec.classes))
-    return Occlusions(_rows(at, chosen, names, size, step), f"{at.name} on {dataset.name}", net, at.source(seed))
+    return _occluded(at, f"{at.name} on {dataset.name}", chosen, names, size, step, seed)
 
 
-def measure_objects(profile: str, size: int = 0, stride: int = 0, seed: int = 0) -> Occlusions | Sentence:
-    """Occlude parts of photographs for a network that knows their objects, or say why not (Fig. 6).
-
-    Of each photograph that crop of which the network is surest, and the class that `OBJECTS` names for it.
-    """
+def measure_objects(profile, size=0, stride=0, seed=0) -> Occlusions | Sentence:
+    """Occlude the surest crops of photographs for a network that knows their `OBJECTS`, or say why not."""
     if profile_of(profile).name == "smoke":
         return Sentence("This profile takes no weights that have to be fetched: see the profile `tiny`.")
     try:
@@ -105,7 +88,7 @@ def measure_objects(profile: str, size: int = 0, stride: int = 0, seed: int = 0)
         ("The surest crop", *surest_crop(at.net, at.dataset, photograph, [names.index(name) for name in wanted]))
         for photograph, wanted in OBJECTS.items()
     ]
-    return Occlusions(_rows(at, chosen, names, size, stride), f"{at.name} on photographs", at.net, at.source(seed))
+    return _occluded(at, f"{at.name} on photographs", chosen, names, size, stride, seed)
 
 
 def surest_crop(net: ConvNet, dataset, photograph: str, wanted: Sequence[int]) -> tuple[int, int]:
@@ -118,14 +101,14 @@ def surest_crop(net: ConvNet, dataset, photograph: str, wanted: Sequence[int]) -
     return crops[crop], wanted[place]
 
 
-def _rows(at: Setting, chosen: Iterable[tuple], names: Sequence[str], size: int, stride: int) -> list[Row]:
+def _occluded(at: Setting, title: str, chosen: Iterable[tuple], names, size, stride, seed) -> Occlusions:
     """Occlude pictures (story, image, class), and project the watched map's strongest unit here and elsewhere."""
     net, rows, layer = at.net, [], at.net.spec.convs[-1].name
-    top = strongest(net, at.dataset, OTHERS + 1, [layer], variety=hasattr(at.dataset, "windows"))[layer]
+    top = strongest(net, at.dataset, 4, [layer], variety=hasattr(at.dataset, "windows"))[layer]
     for story, image, target in chosen:
         x = net.prepare([at.dataset[image].picture])
         seen = occlude(net, x, target, size=size or None, stride=stride or None)
-        others = [unit for unit in top.units(seen.map) if unit.image != image][:OTHERS]
+        others = [unit for unit in top.units(seen.map) if unit.image != image][:3]
         x = torch.cat([x, *(net.prepare([at.dataset[unit.image].picture]) for unit in others)])
         with torch.no_grad():
             maps = net.features().trace(x[:1])[layer].maps[0]
@@ -134,9 +117,9 @@ def _rows(at: Setting, chosen: Iterable[tuple], names: Sequence[str], size: int,
         shown = deconv_units(net, x, units)
         projections, boxes = zip(*map(fitted, shown.projections, shown.boxes, repeat(x.shape[-1])), strict=True)
         name = at.dataset.sample(image).name + ("" if seen.target is None else f", {names[seen.target]}")
-        title, picture = f"{story}: {name}; {layer}, map {seen.map}", rows_first(net.preparation.visible(x[:1])[0])
-        rows.append(Row(title, x[0], picture, seen, [pixels.numpy() for pixels in projections], boxes[0], names))
-    return rows
+        words, picture = f"{story}: {name}; {layer}, map {seen.map}", rows_first(net.preparation.visible(x[:1])[0])
+        rows.append(Row(words, x[0], picture, seen, [pixels.numpy() for pixels in projections], boxes[0], names))
+    return Occlusions(rows, title, net, at.source(seed))
 
 
 STORIES = (
@@ -149,33 +132,28 @@ WITHOUT_CLASSIFIER = ("The activity that falls most", "The second most", "The th
 
 def stories(seen: dict[int, Occlusion]) -> dict[str, int]:
     """Choose a picture for each story, none twice; without a classifier those in which the activity falls."""
+    if next(iter(seen.values())).probability is None:
+        left = {image: one.activity.min() / one.activity.max().clamp(min=1e-12) for image, one in seen.items()}
+        return dict(zip(WITHOUT_CLASSIFIER, sorted(left, key=left.get), strict=False))
     # Pictures of whose class the network is not sure anywhere are left out, unless too few remain.
-    classified = next(iter(seen.values())).probability is not None
-    names = STORIES if classified else WITHOUT_CLASSIFIER
-    sure = [image for image, one in seen.items() if classified and one.probability.max() >= 0.3]
-    left = sure if len(sure) >= len(names) else list(seen)
-    scores, chosen = {image: _scores(seen[image]) for image in left}, {}
-    for number, story in enumerate(names[: len(left)]):
+    sure = [image for image, one in seen.items() if one.probability.max() >= 0.3]
+    left, chosen, scores = sure if len(sure) >= len(STORIES) else list(seen), {}, {}
+    for image in left:
+        one = seen[image]
+        activity, probability = _losses(one.activity), _losses(one.probability)
+        # The largest probability lost at a place where another class becomes the most probable.
+        another_object = np.where((one.label != one.target).numpy(), probability, 0).max()
+        # How little the losses of activity and of probability agree, where both are worth speaking of.
+        not_the_class = -2.0
+        if probability.max() >= 0.2 and activity.max() >= 0.2 * float(one.activity.max()):
+            not_the_class = -np.corrcoef(activity.ravel(), probability.ravel())[0, 1]
+        # How many classes are the most probable at some place; of equal ones where the probability falls more.
+        several_objects = len(one.label.unique()) + float(probability.max())
+        scores[image] = (another_object, not_the_class, several_objects)
+    for number, story in enumerate(STORIES[: len(left)]):
         chosen[story] = max(left, key=lambda image, number=number: scores[image][number])
         left.remove(chosen[story])
     return chosen
-
-
-def _scores(seen: Occlusion) -> tuple[float, float, float]:
-    """Return how well a picture tells each story."""
-    if seen.probability is None:
-        falls = float(1 - seen.activity.min() / seen.activity.max().clamp(min=1e-12))
-        return falls, falls, falls
-    activity, probability = _losses(seen.activity), _losses(seen.probability)
-    # The largest probability lost at a place where another class becomes the most probable.
-    another_object = float(np.where((seen.label != seen.target).numpy(), probability, 0).max())
-    # How little the losses of activity and of probability agree, where both are worth speaking of.
-    not_the_class = -2.0
-    if probability.max() >= 0.2 and activity.max() >= 0.2 * float(seen.activity.max()):
-        not_the_class = -float(np.corrcoef(activity.ravel(), probability.ravel())[0, 1])
-    # How many classes are the most probable at some place; of equal ones where the probability falls more.
-    several_objects = len(seen.label.unique()) + float(probability.max())
-    return another_object, not_the_class, several_objects
 
 
 def _losses(values: Tensor) -> np.ndarray:
@@ -183,11 +161,11 @@ def _losses(values: Tensor) -> np.ndarray:
     return (values.max() - values).numpy()
 
 
-def looking(profile: str, live: bool = False, pictures: int = 100, seed: int = 0) -> Table:
-    """Count how often a class is lost most where the square touches its object, on `shapes` (section 4.2).
+INSIDE, CHANCE = "largest drop on the object", "places on the object"
 
-    Pictures show one object, or several of which the network names one.
-    """
+
+def looking(profile: str, live: bool = False, pictures: int = 100, seed: int = 0) -> Table:
+    """Count how often a class is lost most where the square touches its object, on `shapes` (section 4.2)."""
     path = results_root(profile_of(profile).name) / "looking" / "shapes.jsonl"
     if live or profile == "smoke":
         store(path, _looking(pictures, seed))
@@ -204,7 +182,7 @@ def looking(profile: str, live: bool = False, pictures: int = 100, seed: int = 0
 
 def _looking(pictures: int, seed: int) -> Iterator[Record]:
     watch, net, share = Stopwatch(), network_of("smoke"), 1 / 7  # of the side, the square's
-    side, crop = net.preparation.short_side, net.preparation.crop
+    crop = net.preparation.crop
     for name, title in (("shapes", "one object"), ("shapes-scenes", "several objects")):
         dataset, drops = open_dataset(name, "val"), []
         for image in np.random.default_rng(seed).permutation(len(dataset))[:pictures].tolist():
@@ -213,18 +191,17 @@ def _looking(pictures: int, seed: int) -> Iterator[Record]:
             answer = int(net.trace(x).logits.argmax())
             if answer in masks:
                 seen = occlude(net, x, answer, size=round(share * crop))
-                mask = replace(dataset[image], mask=masks[answer]).squared(side).mask
+                mask = replace(dataset[image], mask=masks[answer]).squared(net.preparation.short_side).mask
                 drops.append(largest_drop(seen.probability, centre_square(mask, crop), seen.size, seen.stride))
-        place, data = {"pictures": title, "square": share}, describe_pictures(dataset)
-        values = {INSIDE: mean(drop.inside for drop in drops), CHANCE: mean(drop.share for drop in drops)}
-        for quantity, value in values.items():
-            made, n = watch.provenance(seed), len(drops)
-            yield Record("looking", quantity, 100 * value, "%", made, n, None, None, place, MINI.name, data)
+        facts = {"n": len(drops), "parameters": {"pictures": title, "square": share}, "spec": MINI.name}
+        facts["data"] = describe_pictures(dataset)
+        for quantity, counted in ((INSIDE, "inside"), (CHANCE, "share")):
+            value = 100 * mean(getattr(drop, counted) for drop in drops)
+            yield Record("looking", quantity, value, "%", watch.provenance(seed), **facts)
 
 
-GAP, LABELS = 0.1, 0.62
-"""Inches between panels, and below a row for names and ranges."""
 COLUMNS = ("picture and square", "activity of the map", "its projections", "probability", "most probable")
+GAP = 0.1  # inches between panels
 SIDE = (WIDTH - 2 * MARGIN - (len(COLUMNS) - 1) * GAP) / len(COLUMNS)
 
 
@@ -232,20 +209,20 @@ def draw(rows: Sequence[Row], title: str) -> Figure:
     """Draw one row a picture: the square, activity, projections, probability and most probable label (Fig. 6)."""
     if not rows:
         raise FigureError("Fig. 6 shows at least one picture; given none")
-    step = 0.24 + SIDE + LABELS
-    sheet = Sheet(Sheet.HEAD + 0.22 + len(rows) * step, title)
-    columns = [MARGIN + number * (SIDE + GAP) for number in range(len(COLUMNS))]
-    for x, words in zip(columns, COLUMNS, strict=True):
+    begin, step = Sheet.HEAD + 0.22, 0.24 + SIDE + 0.62  # inches; the last ones for names and ranges below a row
+    sheet = Sheet(begin + len(rows) * step, title)
+    places = [MARGIN + number * (SIDE + GAP) for number in range(len(COLUMNS))]
+    for x, words in zip(places, COLUMNS, strict=True):
         sheet.text(x + SIDE / 2, Sheet.HEAD + 0.08, words, NORMAL, colour=GREY)
     for number, row in enumerate(rows):
-        y = Sheet.HEAD + 0.22 + number * step
+        y = begin + number * step
         sheet.text(MARGIN, y + 0.1, row.title, NORMAL, across="left")
-        _draw_row(sheet, columns, y + 0.24, row)
+        _draw_row(sheet, places, y + 0.24, row)
     return sheet.figure
 
 
-def _draw_row(sheet: Sheet, columns: Sequence[float], y: float, row: Row) -> None:
-    seen, (first, second, third, fourth, fifth) = row.seen, columns
+def _draw_row(sheet: Sheet, places: Sequence[float], y: float, row: Row) -> None:
+    seen, (first, second, third, fourth, fifth) = row.seen, places
 
     def panel(x: float, values: np.ndarray, words: str, top: float | None = None) -> None:
         sheet.picture(values, x, y, SIDE, SIDE, top=top)
@@ -282,14 +259,14 @@ def _draw_row(sheet: Sheet, columns: Sequence[float], y: float, row: Row) -> Non
     panel(fourth, seen.probability.double().numpy(), f"of {row.classes[seen.target]}, 0 to 1", 1.0)
 
     # Each place in the colour of its most probable class; the most frequent classes are named.
-    label = seen.label.numpy()
-    numbers, counts = np.unique(label, return_counts=True)
+    numbers, counts = np.unique(seen.label, return_counts=True)
     colours = dict(zip(numbers[np.argsort(-counts, kind="stable")].tolist(), PALETTE, strict=False))
-    image = np.full((*label.shape, 3), getrgb(PALE), np.uint8)
-    for number, colour in colours.items():
-        image[label == number] = getrgb(colour)
-    sheet.picture(np.kron(image, np.ones((8, 8, 1), np.uint8)), fifth, y, SIDE, SIDE)
-    for line, (number, colour) in enumerate(list(colours.items())[:4]):
+    image = np.full((*seen.label.shape, 3), getrgb(PALE), np.uint8)
+    for line, (number, colour) in enumerate(colours.items()):
+        image[seen.label == number] = getrgb(colour)
         name, down = row.classes[number], y + SIDE + 0.1 + 0.13 * line
-        sheet.box(fifth, down - 0.045, 0.09, 0.09, fill=colour, edge="none")
-        sheet.text(fifth + 0.14, down, name if len(name) <= 20 else name[:19] + "…", SMALL, across="left")
+        if line < 4:
+            sheet.box(fifth, down - 0.045, 0.09, 0.09, fill=colour, edge="none")
+            name = name if len(name) <= 20 else name[:19] + "…"
+            sheet.text(fifth + 0.14, down, name, SMALL, across="left")
+    sheet.picture(np.kron(image, np.ones((8, 8, 1), np.uint8)), fifth, y, SIDE, SIDE)

@@ -37,11 +37,9 @@ WAYS: dict[str, dict[str, str]] = {
 }
 """Ways from a unit to the pixels, as arguments of `project`: the paper's; without its switches; with the forward
 mask of its footnote 1 instead of the rectification; and with both (guided backpropagation)."""
-
-FOLLOWED = ("deconvnet", "forward mask", "guided")
-"""The ways whose projections are followed through the randomisation."""
-ROWS = 5
-"""Units drawn; the curves rest on all."""
+FOLLOWED = {"deconvnet": (BLUE, "o", "-"), "forward mask": (VERMILION, "s", "--"), "guided": (GREEN, "D", ":")}
+"""The ways whose projections are followed through the randomisation, and how their curves are drawn."""
+ROWS = 5  # units drawn; the curves rest on all
 
 
 class Similarity(NamedTuple):
@@ -74,15 +72,7 @@ class Trust(NamedTuple):
     source: Source
 
 
-def measure(
-    profile: str,
-    pictures: str = "",
-    network: str = "",
-    layer: str = "",
-    count: int = 5,
-    units: int = 2,
-    seed: int = 0,
-) -> Trust:
+def measure(profile, pictures="", network="", layer="", count=5, units=2, seed=0) -> Trust:
     """Put projections of the strongest units of different maps in some pictures to the tests of later work."""
     at = opened(profile, pictures, network)
     layer = layer or at.net.spec.convs[-1].name
@@ -103,7 +93,16 @@ def measure(
     downwards = _randomisation(net, x, found, shown, [below[: n + 1] for n in range(len(below))], seed)
     alone = _randomisation(net, x, found, shown, [[name] for name in below], seed)
     owed = _owed(net, x, found, shown)
-    verdict = _verdict(owed, downwards, layer)
+    ways = {row["way"]: row for row in owed.rows}
+    ours, exact = ways["deconvnet"], ways[GRADIENT]
+    cosines = downwards.similarities["deconvnet"][:, :, Similarity._fields.index("cosine")].mean(1)
+    verdict = Sentence(
+        f"Two units of different maps at the same place of a picture: the deconvnet shows the same to a cosine of "
+        f"{ours['map']:.2f}, the exact gradient to {exact['map']:.2f}. The same unit on another picture: "
+        f"{ours['picture']:z.2f}. Random weights in {layer} leave a cosine of {cosines[0]:.2f} with the trained "
+        f"projection, random weights in all layers {cosines[-1]:.2f}. The deconvnet's edges follow those of the "
+        f"picture by {ours['edges']:.2f}, those of another picture by {ours['other edges']:z.2f}."
+    )
     return Trust(found, net, x, patches, shown, downwards, alone, owed, verdict, at.source(seed))
 
 
@@ -113,26 +112,13 @@ def strongest_units(net: ConvNet, x: Tensor, layer: str, count: int) -> list[Uni
         maps = net.trace(x, upto=net.spec.conv(layer).name)[layer].maps
     peaks = maps.amax((2, 3))
     excited = (peaks > 0).sum(1)
-    if not 1 <= count <= int(excited.max()):
-        most = int(excited.max())
-        raise ZfnetError(f"no picture excites {count} maps of {layer}; choose a number from 1 to {most}")
+    if not 1 <= count <= excited.max():
+        raise ZfnetError(f"no picture excites {count} maps of {layer}; choose a number from 1 to {excited.max()}")
     return [
         Unit(image, layer, *strongest_unit(maps[image], map_))
         for image in (excited >= count).nonzero().flatten().tolist()
         for map_ in peaks[image].argsort(descending=True, stable=True)[:count].tolist()
     ]
-
-
-def rivals(net: ConvNet, x: Tensor, units: Sequence[Unit]) -> list[Unit]:
-    """Return for each unit that of the strongest other map at the same place of the same picture."""
-    with torch.no_grad():
-        maps = net.trace(x, upto=units[0].layer)[units[0].layer].maps
-    found = []
-    for unit in units:
-        values = maps[unit.image, :, unit.row, unit.column].clone()
-        values[unit.map] = -1
-        found.append(unit._replace(map=int(values.argmax())))
-    return found
 
 
 def projections(net: ConvNet, x: Tensor, units: Sequence[Unit], way: str = "deconvnet") -> list[np.ndarray]:
@@ -189,12 +175,17 @@ def _randomisation(net, x, units, shown, steps: Sequence[Sequence[str]], seed) -
     similarities, pictures = {way: [] for way in FOLLOWED}, {"trained": shown["deconvnet"]}
     for step in steps:
         changed = randomised(net, step, seed)
+        again = {way: projections(changed, x, units, way) for way in FOLLOWED}
         for way, found in similarities.items():
-            again = projections(changed, x, units, way)
-            found.append([similarity(*pair) for pair in zip(shown[way], again, strict=True)])
-            if way == "deconvnet":  # the layer that is new, with a sign where there were others before
-                pictures[("+ " if len(step) > 1 else "") + step[-1]] = again
+            found.append(compared(similarity, shown[way], again[way]))
+        # The layer that is new, with a sign where there were others before.
+        pictures[("+ " if len(step) > 1 else "") + step[-1]] = again["deconvnet"]
     return Randomisation({way: np.array(found) for way, found in similarities.items()}, pictures)
+
+
+def compared(measure, some: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> np.ndarray:
+    """Compare arrays pair by pair."""
+    return np.array([measure(*pair) for pair in zip(some, others, strict=True)])
 
 
 def similarity(one: np.ndarray, other: np.ndarray) -> Similarity:
@@ -225,40 +216,28 @@ def _cosine(one: np.ndarray, other: np.ndarray) -> float:
 
 def _owed(net: ConvNet, x: Tensor, units: Sequence[Unit], shown: Mapping[str, list[np.ndarray]]) -> Table:
     """Compare each projection with that of another map, with that from another picture, and with edges."""
+    with torch.no_grad():
+        maps = net.trace(x)[units[0].layer].maps
+    rivals = []  # the strongest other map at the same place of the same picture
+    for unit in units:
+        values = maps[unit.image, :, unit.row, unit.column].clone()
+        values[unit.map] = -1
+        rivals.append(unit._replace(map=int(values.argmax())))
     images = list(dict.fromkeys(unit.image for unit in units))
     following = dict(zip(images, [*images[1:], images[0]], strict=True))
-    others, elsewhere = rivals(net, x, units), [unit._replace(image=following[unit.image]) for unit in units]
+    elsewhere, rows = [unit._replace(image=following[unit.image]) for unit in units], []
     windows, strange = ([seen(net, x[one.image], one).cpu().numpy() for one in each] for each in (units, elsewhere))
-
-    def mean(compare, some: Sequence[np.ndarray], them: Sequence[np.ndarray]) -> np.ndarray:
-        return np.mean([compare(*pair) for pair in zip(some, them, strict=True)], axis=0)
-
-    rows = []
     for way, own in shown.items():
-        by_map, by_picture = (
-            Similarity(*mean(similarity, own, projections(net, x, each, way))) for each in (others, elsewhere)
-        )
-        row = {"map": by_map.cosine, "map places": by_map.spearman, "picture": by_picture.cosine}
-        row |= {"edges": mean(copied, own, windows), "other edges": mean(copied, own, strange)}
-        rows.append({"way": way} | {key: round(float(value), 3) for key, value in row.items()})
+        places, cosine, _ = compared(similarity, own, projections(net, x, rivals, way)).mean(0)
+        _, picture, _ = compared(similarity, own, projections(net, x, elsewhere, way)).mean(0)
+        own_edges, other_edges = (compared(copied, own, each).mean() for each in (windows, strange))
+        cells = {"map": cosine, "map places": places, "picture": picture}
+        cells |= {"edges": own_edges, "other edges": other_edges}
+        rows.append({"way": way} | {key: round(float(value), 3) for key, value in cells.items()})
     columns = {"way": "Way to the pixels", "map": "Other map, same place: cosine"}
     columns |= {"map places": "the same: Spearman", "picture": "Same unit, other picture: cosine"}
     columns |= {"edges": "Edges of its picture", "other edges": "Edges of another picture"}
     return Table(columns, rows)
-
-
-def _verdict(owed: Table, downwards: Randomisation, layer: str) -> Sentence:
-    """Say what the deconvnet's projections owe to the unit, and what to the picture."""
-    ways = {row["way"]: row for row in owed.rows}
-    ours, exact = ways["deconvnet"], ways[GRADIENT]
-    cosines = downwards.similarities["deconvnet"][:, :, Similarity._fields.index("cosine")].mean(1)
-    return Sentence(
-        f"Two units of different maps at the same place of a picture: the deconvnet shows the same to a cosine of "
-        f"{ours['map']:.2f}, the exact gradient to {exact['map']:.2f}. The same unit on another picture: "
-        f"{ours['picture']:z.2f}. Random weights in {layer} leave a cosine of {cosines[0]:.2f} with the trained "
-        f"projection, random weights in all layers {cosines[-1]:.2f}. The deconvnet's edges follow those of the "
-        f"picture by {ours['edges']:.2f}, those of another picture by {ours['other edges']:z.2f}."
-    )
 
 
 def draw(result: Trust, projections: Mapping[str, Sequence[np.ndarray]], title: str) -> Figure:
@@ -273,20 +252,18 @@ def draw(result: Trust, projections: Mapping[str, Sequence[np.ndarray]], title: 
 
 def draw_curves(result: Trust) -> Figure:
     """Draw how alike projections stay while weights are replaced: mean and deviation over the units."""
+    figure, names = Figure(0.5 + 2 * 2.3), ("Spearman, absolute values", "cosine", "SSIM")
+    panels = figure.subplots(2, len(names), sharey=True)
     sweeps = {"from the top down": result.downwards, "one layer alone": result.alone}
-    measures = ("Spearman, absolute values", "cosine", "SSIM")
-    styles = ((BLUE, "o", "-"), (VERMILION, "s", "--"), (GREEN, "D", ":"))
-    figure = Figure(0.5 + 2.3 * len(sweeps))
-    panels = figure.subplots(len(sweeps), len(measures), sharey=True, squeeze=False)
     for line, (title, sweep) in zip(panels, sweeps.items(), strict=True):
         steps = ["none", *list(sweep.projections)[1:]]
-        for number, (axes, measure) in enumerate(zip(line, measures, strict=True)):
-            for (way, values), (colour, marker, style) in zip(sweep.similarities.items(), styles, strict=True):
-                # Before the first step a projection is like itself.
-                mean, deviation = [1, *values[:, :, number].mean(1)], [0, *values[:, :, number].std(1)]
+        for number, (axes, name) in enumerate(zip(line, names, strict=True)):
+            for way, (colour, marker, style) in FOLLOWED.items():
+                values = sweep.similarities[way][:, :, number]
+                mean, deviation = [1, *values.mean(1)], [0, *values.std(1)]  # before the first step, like itself
                 look = {"color": colour, "marker": marker, "linestyle": style, "markersize": 4, "linewidth": 1.4}
                 axes.errorbar(range(len(steps)), mean, deviation, elinewidth=0.8, capsize=2, label=way, **look)
-            plain(axes, measure, y="" if number else f"{title}:\nsimilarity")
+            plain(axes, name, y="" if number else f"{title}:\nsimilarity")
             axes.set_xticks(range(len(steps)), steps, rotation=45)
             axes.axhline(0, color=GREY, linewidth=0.8)
     legend(figure, panels[0, 0], 3)

@@ -145,20 +145,18 @@ class UnitPane:
             if not before or before[1:3] != unit[1:3]:
                 self.units.show(heat(maps[unit.map]), f"{layer}, map {unit.map}", maps.shape[1:])
 
-            side, (top, left, bottom, right) = len(self.seen), view.box
-            fields, lengths = self.net.fields(layer, side, side), (bottom - top, right - left)
-            middle = [  # of the field, or of the unit's share of a picture that every unit sees whole
-                first + length / 2 if field.stride else (place + 0.5) * side / count
-                for first, length, field, place, count in zip(
-                    view.box[:2], lengths, fields, unit[3:], maps.shape[1:], strict=True
-                )
-            ]
-            self.picture.mark = [top - middle[0], left - middle[1], *lengths]
+            side, frames = len(self.seen), []
+            fields = self.net.fields(layer, side, side)
+            for first, field, place, count in zip(view.box, fields, unit[3:], maps.shape[1:], strict=False):
+                # Of units that see the whole picture, the frame is their place on the map.
+                frames.append((first, field.size) if field.stride else (place * side / count, side / count))
+            (top, height), (left, width) = frames
+            self.picture.mark = [-height / 2, -width / 2, height, width]
             self.picture.step = fields[0].stride or ceil(side / maps.shape[1])
-            self.picture.mark_at(*middle)
-            moves = all(field.stride for field in fields)
-            frame = f"the unit's field, {lengths[1]} pixels wide" if moves else "what every unit sees, the whole"
-            self.picture.says = f"The frame is {frame}; point elsewhere to choose another unit."
+            self.picture.mark_at(top + height / 2, left + width / 2)
+            frame = f"The frame is the unit's field, {width} pixels wide; point elsewhere to move it."
+            whole = "Every unit here sees the whole picture; the frame is its place on the map."
+            self.picture.says = frame if all(field.stride for field in fields) else whole
             self.maps.mark_at(*divmod(unit.map, self.maps.grid[1]))
             self.units.mark_at(unit.row, unit.column)
             self.units.says = f"{view.title}: activation {view.activation:.4g}. Point at another unit."

@@ -3,7 +3,7 @@
 
 (() => {
   /* Say how much a layer's units see. */
-  zfnet.field = ({ field, stride }) => (stride ? `${field} × ${field} pixels` : "the whole picture");
+  zfnet.field = ({ field, stride }) => (stride ? `${field} × ${field} pixels` : "the whole input");
 
   /* Say where a unit was found. */
   zfnet.said = (table, entry, n) => {

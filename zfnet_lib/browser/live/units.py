@@ -147,7 +147,7 @@ class UnitPane:
 
             side, frames = len(self.seen), []
             fields = self.net.fields(layer, side, side)
-            for first, field, place, count in zip(view.box, fields, unit[3:], maps.shape[1:], strict=False):
+            for first, field, place, count in zip(view.box[:2], fields, unit[3:], maps.shape[1:], strict=True):
                 # Of units that see the whole picture, the frame is their place on the map.
                 frames.append((first, field.size) if field.stride else (place * side / count, side / count))
             (top, height), (left, width) = frames

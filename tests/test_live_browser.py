@@ -266,10 +266,10 @@ def test_a_residual_networks_occluder_takes_as_many_places_as_there_is_time_for(
     expected = occlude(net, pane.x, size=7, stride=pane.found.stride, layer="top")
     assert torch.equal(pane.found.activity, expected.activity) and pane.found.stride == 1
     assert torch.equal(pane.found.probability, expected.probability)
-    assert pane.activity.says == "26 × 26 places, 1 pixels apart."
+    assert pane.activity.says == "26 × 26 places at a stride of 1."
     monkeypatch.setattr(occluder, "perf_counter", iter((0.0, 1.0)).__next__)  # a look takes a second
     pane.cover_everywhere()
-    assert pane.activity.says == "3 × 3 places, 9 pixels apart."
+    assert pane.activity.says == "3 × 3 places at a stride of 9."
 
 
 def test_strongest_units_of_a_residual_network_are_those_of_the_library_and_of_an_atlas(tmp_path, data):

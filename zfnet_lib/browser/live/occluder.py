@@ -129,7 +129,7 @@ class OccluderPane:
         finally:
             self.everywhere.disabled, self.everywhere.description = False, before
         grid, name = tuple(found.activity.shape), f"activity of map {self.map}"
-        self.activity.says = f"{grid[0]} × {grid[1]} places, {found.stride} pixels apart."
+        self.activity.says = f"{grid[0]} × {grid[1]} places at a stride of {found.stride}."
         self.activity.show(heat(found.activity.numpy()), f"{name} for each place of the square", grid)
         pictures = {name.capitalize(): self.activity}
         if found.probability is not None:

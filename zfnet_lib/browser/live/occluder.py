@@ -20,7 +20,7 @@ from ...strongest import rows_first
 from .widgets import SIDE, Message, PointedPicture, button, in_a_row, in_columns, labelled
 
 ANSWERS = 5
-SECONDS = 10  # that all places may take where each is a whole forward pass
+SECONDS = 8  # that all places may take, about, where each is a whole forward pass
 
 
 class Occluded(NamedTuple):

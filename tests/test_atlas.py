@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from residual import Small
 
 from zfnet_lib.__main__ import main
 from zfnet_lib.architecture import MINI, Box
@@ -16,7 +17,7 @@ from zfnet_lib.files import ZfnetError, seal
 from zfnet_lib.images import projection_image
 from zfnet_lib.network import ConvNet
 from zfnet_lib.strongest import Squares, blocks, fitted, load_blocks, patch, save_blocks, strongest
-from zfnet_lib.weights import save_network
+from zfnet_lib.weights import load_network, save_network
 
 SHAPES = open_dataset("shapes", n=12)
 NET = ConvNet(MINI, seed=1).eval()
@@ -46,6 +47,37 @@ def test_rows_of_the_sheets_are_the_maps_of_the_manifest_and_show_pieces_of_the_
     expected = Image.fromarray(patch(NET.preparation.visible(x)[0], box)).resize((TILE, TILE), Image.BICUBIC)
     shown = sheet[2 * TILE : 3 * TILE, SHOWN * TILE : (SHOWN + 1) * TILE]
     assert abs(shown - np.asarray(expected)).mean() < 12
+
+
+def test_an_atlas_of_a_residual_network_shows_its_outermost_layers_and_projections_in_place_of_filters(tmp_path):
+    torch.manual_seed(0)
+    net = load_network(Small(), image_size=32)
+    folder = write_atlas(net, SHAPES, tmp_path / "atlas", maps=3)
+    manifest = read_manifest(folder)
+    found = [tuple(layer.values()) for layer in manifest["architecture"]]
+    assert found == [("stem", 8, 32), ("pool", 8, 16), ("block", 8, 16), ("top", 5, 7)]
+    assert not any(layer["cover"]["exact"] for layer in manifest["layers"]) and "filter" not in manifest["contrast"]
+    layer = manifest["layers"][3]
+    assert (layer["maps"], layer["field"], layer["stride"], len(layer["entries"])) == (5, 13, 4, 3)
+    top = strongest(net, SHAPES, SHOWN)["top"]
+    (block,) = blocks(net, Squares(net, SHAPES), top, [layer["entries"][0]["map"]])
+    expected = Image.fromarray(projection_image(block.projections[0])).resize((TILE, TILE), Image.NEAREST)
+    tile = np.asarray(Image.open(folder / layer["sheets"][0])).astype(float)[:TILE, :TILE]
+    assert abs(tile - np.asarray(expected)).mean() < 12
+
+
+def test_a_network_in_training_mode_answers_without_dropout_or_not_at_all(tmp_path):
+    layouts.class_folders(tmp_path / "pictures", ["cat"], 9)
+    pictures, net = open_dataset(f"folder:{tmp_path / 'pictures'}", "all"), ConvNet(MINI, seed=1).train()
+    net.fc8.weight.data *= 200
+    folder = write_atlas(net, pictures, tmp_path / "atlas", maps=1, classes=SHAPES.classes)
+    answers = read_manifest(folder)["answers"]
+    assert answers
+    for image, (answer, _) in answers.items():
+        logits = net.trace(net.prepare([pictures[int(image)].picture])).logits
+        assert answer == SHAPES.classes[logits.argmax()]
+    with pytest.raises(ZfnetError, match=r"small is in training mode, .*; call `net.eval\(\)` first"):
+        write_atlas(load_network(Small(), image_size=32).train(), pictures, tmp_path / "never")
 
 
 def test_an_atlas_is_written_once_and_anew_for_other_weights_or_maps_and_speaks_of_its_own_files(tmp_path):
@@ -114,3 +146,5 @@ def test_blocks_name_units_and_boxes_and_come_back_without_pictures_and_with_the
 def test_a_field_as_large_as_the_picture_shows_the_picture():
     image, box = fitted(torch.ones(3, 75, 75), Box(-10, -10, 65, 65), 64)
     assert (tuple(image.shape), box) == ((3, 64, 64), Box(0, 0, 64, 64))
+    image, box = fitted(torch.ones(3, 3, 9), Box(4, -2, 7, 7), 64)  # no square: in the middle of one
+    assert (image.shape, image.sum(), image[:, 3:6].min(), box) == ((3, 9, 9), 81, 1, Box(1, -2, 10, 7))

@@ -12,15 +12,18 @@ import layouts
 import nbformat
 import numpy as np
 import pytest
+import torch
 from ipywidgets.widgets.widget import _instances
 from lab import PATIENCE, lab, run_all, wait_until_done
 from PIL import Image
+from residual import Small
+from torch import nn
 
 from zfnet_lib.architecture import MINI
 from zfnet_lib.batches import training_preparation
 from zfnet_lib.browser import live_browser
 from zfnet_lib.browser.atlas import write_atlas
-from zfnet_lib.browser.live import LiveBrowser, strongest
+from zfnet_lib.browser.live import LiveBrowser, occluder, strongest
 from zfnet_lib.browser.live.occluder import OccluderPane
 from zfnet_lib.browser.live.training import RecordedTraining, TrainingHere, recorded_trainings
 from zfnet_lib.browser.live.units import UnitPane
@@ -32,7 +35,7 @@ from zfnet_lib.network import ConvNet
 from zfnet_lib.occlusion import occlude
 from zfnet_lib.strongest import strongest as find_strongest
 from zfnet_lib.training import Drops, Recipe, train
-from zfnet_lib.weights import save_network
+from zfnet_lib.weights import load_network, save_network
 
 SHAPES = open_dataset("shapes", n=12)
 BRIEF = Recipe("smoke", 2, Drops(()), batch=16)
@@ -44,6 +47,11 @@ def net():
     net = ConvNet(MINI, seed=1).eval()
     net.fc8.weight.data *= 200
     return net
+
+
+def residual(side: int = 64):
+    torch.manual_seed(0)
+    return load_network(Small(), image_size=side)
 
 
 @pytest.fixture
@@ -65,20 +73,25 @@ def point(pad, row: int, column: int) -> None:
 # ---- units --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("layer", "place"), [("conv1", (0, 29)), ("conv2", (3, 4)), ("conv5", (1, 0))])
+UNITS = [("conv1", (0, 29)), ("conv2", (3, 4)), ("conv5", (1, 0)), ("stem", (30, 4)), ("top", (2, 14))]
+
+
+@pytest.mark.parametrize(("layer", "place"), UNITS)
 def test_a_unit_is_projected_as_by_the_literal_method(net, layer, place):
+    net = net if layer in net.layers else residual()
     trace = net.trace(net.prepare([SHAPES[3].picture]))
     maps = trace[layer].maps[0]
     map_ = int(maps.flatten(1).amax(1).argmax())
     pane = pane_of(UnitPane, net)
     view = pane.look(layer, place=place)
+    assert layer in pane.layer.options == net.outline
     assert view.unit[2:] == (map_, *place)
     whole = deconv(trace, layer, (map_, *place))[0]
     expected = cut(whole, view.box) if len(view.patch) < 64 else whole
     assert np.allclose(view.projection, expected.numpy(), atol=1e-5 * float(whole.abs().max() + 1))
     assert view.activation == pytest.approx(maps[map_, place[0], place[1]].item(), rel=1e-4)
     assert view.patch.shape == (*view.projection.shape[1:], 3)
-    assert pane.look(layer, 7).activation == pytest.approx(maps[7].max().item(), rel=1e-4)
+    assert pane.look(layer, 2).activation == pytest.approx(maps[2].max().item(), rel=1e-4)
 
 
 def test_a_pixel_belongs_to_the_unit_that_is_centred_there(net):
@@ -92,6 +105,25 @@ def test_a_pixel_belongs_to_the_unit_that_is_centred_there(net):
     }
     pane = pane_of(UnitPane, net)
     assert {at: pane.nearest(*at) for at in pixels} == pixels
+
+    pane = pane_of(UnitPane, residual(12))  # whose top units see the whole picture, and lie on it as on their map
+    assert [pane.nearest("top", at, at) for at in (0, 6, 11)] == [(0, 0), (1, 1), (1, 1)]
+    point(pane.picture, 7, 2)
+    assert pane.view.unit[3:] == (1, 0) and pane.view.patch.shape == (12, 12, 3)
+    assert (pane.picture.place, pane.picture.mark, pane.picture.step) == ([9, 3, 1], [-3, -3, 6, 6], 6)
+
+
+def test_a_layer_that_is_asked_for_is_offered_and_a_size_that_does_not_fit_is_left_again(data):
+    browser = LiveBrowser(residual(), SHAPES, layer="stem.1")
+    assert browser.units.layer.options == ("stem.1", *browser.net.outline) and browser.units.layer.value == "stem.1"
+    below = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(3600, 2))  # a classifier binds it alone
+    pane = pane_of(UnitPane, load_network(below, 32, layers=["0"]))
+    pane.side.value = 224
+    assert pane.trace["0"].maps.shape == (1, 4, 222, 222) and not pane.notice.value
+    pane = pane_of(UnitPane, load_network(nn.Sequential(nn.Conv2d(3, 4, 3), nn.LayerNorm([30, 30])), 32))
+    pane.side.value = 224
+    assert "sequential fails on pictures [1, 3, 224, 224]" in unescape(pane.notice.value)
+    assert (pane.side.value, pane.picture.grid, pane.view.unit.layer) == (32, [32, 32], "1")
 
 
 def test_pointing_goes_from_picture_to_map_to_unit(browser):
@@ -120,7 +152,9 @@ def test_pointing_goes_from_picture_to_map_to_unit(browser):
 # ---- occluder -----------------------------------------------------------------------------------------------
 
 
-def test_a_covered_picture_gives_what_the_literal_sweep_gives_there(net):
+@pytest.mark.parametrize("kind", ["sequence", "residual"])
+def test_a_covered_picture_gives_what_the_literal_sweep_gives_there(net, kind):
+    net = net if kind == "sequence" else residual()
     pane = pane_of(OccluderPane, net, SHAPES.classes)
     seen = occlude(net, net.prepare([SHAPES[3].picture])[0], size=20, stride=22)
     assert (pane.map, pane.target) == (seen.map, seen.target)
@@ -144,6 +178,14 @@ def test_a_square_over_the_edge_covers_what_lies_inside_and_without_a_classifier
     assert "no class, no probability" in pane.results.value
 
 
+def test_whole_passes_go_to_as_many_places_as_there_is_time_for(monkeypatch):
+    pane = pane_of(OccluderPane, residual(), ())
+    for seconds, said in ((0.001, "26 × 26 places at a stride of 2."), (1, "2 × 2 places at a stride of 26.")):
+        monkeypatch.setattr(occluder, "perf_counter", iter((0.0, seconds)).__next__)
+        pane.cover_everywhere()
+        assert pane.activity.says == said
+
+
 def test_the_square_is_dragged_and_taken_away(browser):
     pane = browser.occluder
     clear = pane.results.value
@@ -164,24 +206,27 @@ def test_the_square_is_dragged_and_taken_away(browser):
 # ---- strongest units ----------------------------------------------------------------------------------------
 
 
-def test_the_nine_strongest_are_those_of_the_library_and_of_an_atlas(net, tmp_path):
+@pytest.mark.parametrize("layer", ["conv4", "pool"])
+def test_the_nine_strongest_are_those_of_the_library_and_of_an_atlas(net, layer, tmp_path):
+    net, other = (net, ConvNet(MINI, seed=2)) if layer == "conv4" else (residual(), load_network(Small(), 64))
     looked = []
     top, source = strongest.search(net, SHAPES, 0, lambda done, of: looked.append((done, of)))
-    expected = find_strongest(net, SHAPES, 9)["conv4"]
+    expected = find_strongest(net, SHAPES, 9)[layer]
+    assert tuple(top) == net.outline
     assert (looked, source) == ([(12, 12)], "found here in 12 of 12 pictures")
-    assert top["conv4"].units(5) == expected.units(5) and top["conv4"].score.equal(expected.score)
-    assert set(strongest.search(net, SHAPES, 4)[0]["conv1"].image.unique().tolist()) <= {0, 4, 7, 11}
+    assert top[layer].units(5) == expected.units(5) and top[layer].score.equal(expected.score)
+    assert set(strongest.search(net, SHAPES, 4)[0][net.outline[0]].image.unique().tolist()) <= {0, 4, 7, 11}
 
-    with pytest.raises(ZfnetError, match="mini at 64 pixels has no atlas over shapes; look through the pictures"):
+    with pytest.raises(ZfnetError, match=f"{net.name} at 64 pixels has no atlas over shapes; look through the pic"):
         strongest.read_atlas(net, SHAPES, tmp_path)
     write_atlas(net, SHAPES, tmp_path / "atlas", maps=4)
     read, source = strongest.read_atlas(net, SHAPES, tmp_path)
     assert source == "from the atlas atlas"
-    map_ = int((read["conv4"].score[:, 0] > 0).nonzero()[0])
-    assert read["conv4"].units(map_) == expected.units(map_)
-    assert read["conv4"].score[map_].tolist() == pytest.approx(expected.score[map_].tolist(), rel=1e-3)
+    map_ = int((read[layer].score[:, 0] > 0).nonzero()[0])
+    assert read[layer].units(map_) == expected.units(map_)
+    assert read[layer].score[map_].tolist() == pytest.approx(expected.score[map_].tolist(), rel=1e-3)
     with pytest.raises(ZfnetError, match="the atlas atlas is of other weights than this network's"):
-        strongest.read_atlas(ConvNet(MINI, seed=2).eval(), SHAPES, tmp_path)
+        strongest.read_atlas(other, SHAPES, tmp_path)
 
 
 def test_data_sets_at_hand_are_offered_and_opened_and_what_cannot_be_read_is_named(net, data, tmp_path):

@@ -353,6 +353,11 @@ class Unit(NamedTuple):
     row: int
     column: int
 
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """Map, row and column: the unit in any picture."""
+        return self.map, self.row, self.column
+
 
 class Box(NamedTuple):
     """A rectangle of pixels: rows top … bottom - 1, columns left … right - 1."""

@@ -169,9 +169,12 @@ class ArchSpec:
         """Return the network without some layers; their neighbours are joined (Table 2, "Removed")."""
         if "fc8" in [self[removed].name for removed in names]:
             raise SpecError("the softmax layer fc8 stays; `features()` gives a network without a classifier")
+        name = name or "-".join(
+            [self.name, "without", *(each.removeprefix("conv").removeprefix("fc") for each in names)]
+        )
         convs = tuple(layer for layer in self.convs if layer.name not in names)
         dense = tuple(layer for layer in self.dense if layer.name not in names)
-        return replace(self, name=name or "-".join([self.name, "without", *names]), convs=convs, dense=dense)
+        return replace(self, name=name, convs=convs, dense=dense)
 
     def resized(self, name: str | None = None, **widths: int) -> ArchSpec:
         """Return the network with other numbers of maps or units (Table 2, "Adjust"): `resized(fc6=2048)`."""
@@ -312,10 +315,10 @@ MINI = replace(ZFNET, classes=16).scaled(NARROW, image_size=64, name="mini")
 _wide = {"conv3": 512, "conv4": 1024, "conv5": 512}
 _rows = (
     KRIZHEVSKY,
-    KRIZHEVSKY.without("conv3", "conv4", name="krizhevsky-without-3-4"),
-    KRIZHEVSKY.without("fc7", name="krizhevsky-without-7"),
-    KRIZHEVSKY.without("fc6", "fc7", name="krizhevsky-without-6-7"),
-    KRIZHEVSKY.without("conv3", "conv4", "fc6", "fc7", name="krizhevsky-without-3-4-6-7"),
+    KRIZHEVSKY.without("conv3", "conv4"),
+    KRIZHEVSKY.without("fc7"),
+    KRIZHEVSKY.without("fc6", "fc7"),
+    KRIZHEVSKY.without("conv3", "conv4", "fc6", "fc7"),
     KRIZHEVSKY.resized("krizhevsky-fc-2048", fc6=2048, fc7=2048),
     KRIZHEVSKY.resized("krizhevsky-fc-8192", fc6=8192, fc7=8192),
     ZFNET,

@@ -270,7 +270,7 @@ def test_descending_keeps_what_arrives_at_every_layer():
     assert list(steps) == ["conv4", "conv3", "conv2", "conv1", "pixels"]
     assert torch.equal(steps["conv4"], signal)
     assert torch.equal(steps["pixels"], project(trace, "conv4", signal))
-    arrived = descend(trace, "conv4", signal, rectified=False)
+    arrived = descend(trace, "conv4", signal, arriving=True)
     for layer in ("conv3", "conv2", "conv1"):
         assert steps[layer].min() == 0 > arrived[layer].min()
         assert torch.equal(steps[layer], F.relu(arrived[layer]))

@@ -169,9 +169,8 @@ class ArchSpec:
         """Return the network without some layers; their neighbours are joined (Table 2, "Removed")."""
         if "fc8" in [self[removed].name for removed in names]:
             raise SpecError("the softmax layer fc8 stays; `features()` gives a network without a classifier")
-        name = name or "-".join(
-            [self.name, "without", *(each.removeprefix("conv").removeprefix("fc") for each in names)]
-        )
+        numbers = [removed.removeprefix("conv").removeprefix("fc") for removed in names]
+        name = name or "-".join([self.name, "without", *numbers])
         convs = tuple(layer for layer in self.convs if layer.name not in names)
         dense = tuple(layer for layer in self.dense if layer.name not in names)
         return replace(self, name=name, convs=convs, dense=dense)
@@ -396,8 +395,7 @@ class Field(NamedTuple):
 
     def box(self, row: int, column: int) -> Box:
         """Return the whole field of a unit; near the border it reaches over the picture's edge."""
-        top, left = (self.offset + self.stride * n for n in (row, column))
-        return Box(top, left, top + self.size, left + self.size)
+        return Box.seen((self, self), row, column)
 
 
 def receptive_field(spec: ArchSpec, layer: str) -> Field:

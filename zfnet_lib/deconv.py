@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -65,7 +65,8 @@ def chosen_switches(stage: Stage, pool: Pool, switches: Switches, generator: tor
     return (rows * stage.maps.shape[3] + columns).expand(shape).to(stage.maps.device)
 
 
-def _downwards(
+@torch.no_grad()
+def descend(
     trace: Trace,
     layer: str,
     signal: Tensor,
@@ -73,17 +74,24 @@ def _downwards(
     sharing: Sharing = "add",
     rectify: Rectify = "relu",
     seed: int = 0,
-) -> Iterator[tuple[str, Tensor]]:
-    """Yield a signal layer by layer: (name, what reaches its maps from above, unrectified); last (`pixels`, …)."""
+    arriving: bool = False,
+) -> dict[str, Tensor]:
+    """Project a signal of a `ConvNet`; return what each layer hands on, and last the `pixels` (Fig. 1).
+
+    With `arriving` it is what reaches each layer's maps from above, before it is rectified there.
+    """
+    if not isinstance(trace.net, ConvNet):
+        raise ZfnetError(f"{trace.net.name} is projected through autograd, without levels; use `project`")
     convs = trace.net.spec.features(layer).convs
-    generator = torch.Generator().manual_seed(seed)
+    generator, levels = torch.Generator().manual_seed(seed), {}
     for conv, below in zip(reversed(convs), [*reversed(convs[:-1]), None], strict=True):
-        yield conv.name, signal
+        arrived = signal
         # Rectify, whatever was active on the way up.
         if rectify in ("relu", "both"):
             signal = F.relu(signal)
         if rectify in ("mask", "both"):
             signal = signal * (trace[conv.name].maps > 0)
+        levels[conv.name] = arrived if arriving else signal
         # Filter with the transposed weights; the padding of the way up is cut off, uncovered positions stay 0.
         weight = trace.net.get_submodule(conv.name).weight
         signal = F.conv_transpose2d(signal, weight, stride=conv.stride, groups=conv.groups)
@@ -95,7 +103,7 @@ def _downwards(
             stage = trace[below.name]
             chosen = chosen_switches(stage, below.pool, switches, generator)
             signal = unpool(signal, chosen, stage.maps.shape[-2:], sharing)
-    yield "pixels", signal
+    return levels | {"pixels": signal}
 
 
 @torch.no_grad()
@@ -139,19 +147,7 @@ def project(
             raise SpecError(f"{name}={value!r}: choose one of {', '.join(get_args(kind))}")
     if not isinstance(trace.net, ConvNet):
         return trace.net.project(trace.x, layer, signal, **way, seed=seed)
-    return dict(_downwards(trace, layer, signal, **way, seed=seed))["pixels"]
-
-
-@torch.no_grad()
-def descend(trace: Trace, layer: str, signal: Tensor, rectified: bool = True) -> dict[str, Tensor]:
-    """Project a signal; return what every layer hands on, or what reaches it unrectified; last the `pixels`.
-
-    The levels of Fig. 1; only a `ConvNet` has them, any other module is a `ZfnetError`.
-    """
-    if not isinstance(trace.net, ConvNet):
-        raise ZfnetError(f"{trace.net.name} is projected through autograd, without levels; use `project`")
-    found = dict(_downwards(trace, layer, signal))
-    return {name: F.relu(each) if rectified and name != "pixels" else each for name, each in found.items()}
+    return descend(trace, layer, signal, **way, seed=seed)["pixels"]
 
 
 def deconv(trace: Trace, layer: str, unit: tuple[int, int, int]) -> Tensor:

@@ -288,8 +288,10 @@ class _State:
 
 def _shown_at(update: int, left: int | None, updates: int) -> list[int]:
     """Return the epochs of Fig. 4 that an update stands for, by its share of what follows the plateau."""
-    share = [] if left is None else FIGURE_4_EPOCHS
-    return [epoch for epoch in share if update == math.ceil(left + (updates - left) * epoch / FIGURE_4_OF)]
+    if left is None:
+        return []
+    at = {epoch: math.ceil(left + (updates - left) * epoch / FIGURE_4_OF) for epoch in FIGURE_4_EPOCHS}
+    return [epoch for epoch in FIGURE_4_EPOCHS if at[epoch] == update]
 
 
 TENSORS, VALUES = "state.safetensors", "state.json"  # the files of a checkpoint
@@ -306,9 +308,7 @@ class _Checkpoints:
     def __init__(self, folder: Path | None, identity: dict[str, Any], writes: bool):
         self.folder, self.identity, self.writes = folder, identity, writes
 
-    def resumed(
-        self, resume: bool, notice: Callable[[str], None] | None
-    ) -> tuple[_State, dict[str, Tensor]] | None:
+    def resumed(self, resume: bool, notice: Callable | None) -> tuple[_State, dict[str, Tensor]] | None:
         """Return the newest whole checkpoint, if there is one; it must be of this training, and be asked for."""
         if (folder := self.folder) is None:
             return None
@@ -424,6 +424,7 @@ def train(
     checkpoints = _Checkpoints(folder, identity, writes=rank == 0)  # one process writes for all
     fresh = _State(fitting_parts(recipe.batch, net.device)), {}
     state, tensors = checkpoints.resumed(resume, notice) or fresh
+    shows = snapshots and folder is not None and rank == 0
 
     with threads(state.parts) as pool:
         sgd = SGD(net, recipe, state.parts, pool, seed, compiled)
@@ -438,19 +439,15 @@ def train(
                 losses = pool.map(sgd.gradients, range(state.parts), parts, repeat(number))
                 loss = _summed(torch.tensor(sum(losses), dtype=torch.float64), net.device).item() / world
                 if not math.isfinite(loss):
-                    raise checkpoints.stopped(
-                        f"the loss became {loss} at update {number} with learning rate {rate:g}"
-                    )
+                    at = f"at update {number} with learning rate {rate:g}"
+                    raise checkpoints.stopped(f"the loss became {loss} {at}")
                 sgd.step(rate)
 
                 trained = perf_counter()
                 state.count(loss, trained - clock, net.spec.classes)
                 if report:
                     report(Progress(number, updates, loss, rate))
-                shown_at = (
-                    _shown_at(number, state.plateau_left, updates) if snapshots and folder and rank == 0 else ()
-                )
-                for shown in shown_at:
+                for shown in _shown_at(number, state.plateau_left, updates) if shows else ():
                     record = {"recipe": recipe.to_dict(), "update": number, "updates": updates}
                     save_network(net, folder / f"snapshots/epoch-{shown:02d}-of-{FIGURE_4_OF}", record)
                 if perf_counter() - written >= every:

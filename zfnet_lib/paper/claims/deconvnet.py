@@ -51,7 +51,7 @@ def rectifying(at: Subject) -> Iterator[Number]:
         yield from _correlations(at, layer, RECTIFIED, "rectified", "rectification gains")
         shares: dict[str, list[float]] = {}
         for _, trace, signal in traces(at, at.units(layer, 1)):
-            for beneath, arrived in descend(trace, layer, signal, rectified=False).items():
+            for beneath, arrived in descend(trace, layer, signal, arriving=True).items():
                 energy = arrived.square().flatten(1)
                 negative = (energy * (arrived.flatten(1) < 0)).sum(1)
                 shares.setdefault(beneath, []).extend(100 * each for each in (negative / energy.sum(1)).tolist())

@@ -108,7 +108,7 @@ class _Pass(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
         name = getattr(func, "__name__", "").strip("_")
-        if name in RULED and not args:
+        if name in RULED and not args:  # called by keywords
             args = (kwargs.pop("input"),)
         if name in RECTIFIERS and self.is_rectifier(name, args, kwargs):
             return self.rectify(func, args, kwargs)

@@ -98,7 +98,7 @@ def project_picture(net: ConvNet, picture: Path, layer: str, map: int = -1) -> t
     x = net.prepare([read_picture(picture)])
     trace = net.trace(x, upto=net.spec.conv(layer).name)
     unit = unit_of(trace, layer, map)
-    activation = float(trace[layer].maps[0, unit.map, unit.row, unit.column])
+    activation = float(trace[layer].maps[0][unit.place])
     shown, seen = deconv_units(net, x, [unit]), net.preparation.visible(x)[0]
     projection, box = fitted(shown.projections[0], shown.boxes[0], x.shape[-1])
     title = f"{net.spec.name}, {layer}, map {unit.map}: activation {activation:.3g}"

@@ -71,7 +71,7 @@ REFUSALS = [
     (f"{SHOW} --network nowhere", "the weights 'nowhere' are not here"),
     (f"{SHOW} --layer conv9", "mini has no layer 'conv9'; its layers are conv1, conv2"),
     (f"{SHOW} --out noise.png", "cannot write"),
-    ("fetch mnist", "known are alexnet-imagenet, imagenet, tiny-imagenet"),
+    ("fetch mnist", "known are alexnet-imagenet, vgg16-imagenet, imagenet"),
     ("bench norm coffee", "there is no benchmark 'coffee'"),
     ("run fig1 --profile smoke -p typo", "-p takes name=value, given 'typo'"),
     (f"{TRAIN} --data mnist", "there is no data set 'mnist'"),

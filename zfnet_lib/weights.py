@@ -22,6 +22,7 @@ from .network import ConvNet
 from .probe import ProbedNet
 
 WEIGHTS, META = "weights.safetensors", "meta.json"
+FETCHED = ("alexnet-imagenet", "vgg16-imagenet")  # what `zfnet fetch` brings
 FORMAT = 1
 
 Stored = Literal["float32", "float16", "int8"]

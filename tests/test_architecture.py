@@ -182,7 +182,10 @@ CONVS = "conv1, conv2, conv3, conv4, conv5"
         (lambda: changed("dense", name="fc8"), "mini has two layers called 'fc8'; give each a name of .*"),
         (lambda: replace(MINI, convs=()), "mini has no convolution; give it at least one"),
         (lambda: MINI.shapes(0, 64), "an input of 0x64 pixels is too small for mini; it needs 44"),
-        (lambda: architecture("zfent"), "there is no architecture 'zfent'; known are krizhevsky, .*mini"),
+        (
+            lambda: architecture("zfent"),
+            "there is no architecture 'zfent'; known are krizhevsky, .*mini, and what .*, such as zfnet.*",
+        ),
         (
             lambda: input_window(ZFNET, "conv5", 13, 0),
             "conv5 has no unit at row 13, column 0; rows end at 12, .* 12",

@@ -68,7 +68,7 @@ FOLDERS = (
 REFUSALS = [
     ("show broken.png --network small --out out", "cannot be read as a picture"),
     ("show wall.png --network small --out out", "wall.png has more than 89 million pixels; save it smaller\n"),
-    (f"{SHOW} --network nowhere", "the weights 'nowhere' are not here"),
+    (f"{SHOW} --network nowhere", "there are no weights 'nowhere'; "),
     (f"{SHOW} --layer conv9", "mini has no layer 'conv9'; its layers are conv1, conv2"),
     (f"{SHOW} --out noise.png", "cannot write"),
     ("fetch mnist", "known are alexnet-imagenet, vgg16-imagenet, imagenet"),

@@ -186,9 +186,11 @@ def test_what_cannot_be_is_refused_even_with_the_right_hashes(saved, sentence, c
 
 
 def test_unknown_names_and_folders_without_weights_are_refused(data, tmp_path, saved):
-    refused("zfent", r"the weights 'zfent' are not here; `zfnet fetch zfent` .*; here are: .*zfnet-tiny.*")
+    refused("zfent", r"there are no weights 'zfent'; did you mean zfnet-tiny\?")
+    refused("alexnet", r"there are no weights 'alexnet'; did you mean alexnet-imagenet, or torchvision:alexnet\?")
+    refused("vgg16-imagenet", "the weights 'vgg16-imagenet' are not here; `zfnet fetch vgg16-imagenet` brings them")
     save_network(ConvNet(MINI), data / "weights" / "mine", {})
-    refused("zfent", ".*; here are: .*mine.*")
+    refused("zzz", "there are no weights 'zzz'; here are .*mine.*; `torchvision:NAME`, .* name others")
     (tmp_path / "empty").mkdir()
     for place in (tmp_path / "absent", str(tmp_path / "empty"), saved / "weights.safetensors"):
         refused(place, rf"{place} holds no weights \(meta.json is missing\); give a folder .*")

@@ -40,7 +40,7 @@ def measure(profile: str, pictures="", network="", picture=0, layer="", map=-1) 
 
 def unit_of(trace: Trace, layer: str, map_: int) -> Unit:
     """Return the strongest unit of a layer's map in the first picture of a trace; -1 is the strongest map."""
-    maps = trace[trace.net.spec.conv(layer).name].maps[0]
+    maps = trace[trace.net.require(layer)].maps[0]
     if not -1 <= map_ < len(maps):
         raise ZfnetError(f"{layer} has no map {map_}; its maps are 0 to {len(maps) - 1}, and -1 is the strongest")
     return Unit(0, layer, *strongest_unit(maps, None if map_ == -1 else map_))

@@ -12,15 +12,18 @@ import layouts
 import nbformat
 import numpy as np
 import pytest
+import torch
 from ipywidgets.widgets.widget import _instances
 from lab import PATIENCE, lab, run_all, wait_until_done
 from PIL import Image
+from residual import Small
+from torch import nn
 
 from zfnet_lib.architecture import MINI
 from zfnet_lib.batches import training_preparation
 from zfnet_lib.browser import live_browser
 from zfnet_lib.browser.atlas import write_atlas
-from zfnet_lib.browser.live import LiveBrowser, strongest
+from zfnet_lib.browser.live import LiveBrowser, occluder, strongest
 from zfnet_lib.browser.live.occluder import OccluderPane
 from zfnet_lib.browser.live.training import RecordedTraining, TrainingHere, recorded_trainings
 from zfnet_lib.browser.live.units import UnitPane
@@ -32,7 +35,7 @@ from zfnet_lib.network import ConvNet
 from zfnet_lib.occlusion import occlude
 from zfnet_lib.strongest import strongest as find_strongest
 from zfnet_lib.training import Drops, Recipe, train
-from zfnet_lib.weights import save_network
+from zfnet_lib.weights import load_network, save_network
 
 SHAPES = open_dataset("shapes", n=12)
 BRIEF = Recipe("smoke", 2, Drops(()), batch=16)
@@ -214,6 +217,81 @@ def test_a_strongest_unit_is_shown_in_its_picture(browser):
     assert "Stopped; nothing of this search was kept." in browser.notice.value
     pane.map.value = 1
     assert "nothing is known of these pictures yet" in browser.notice.value
+
+
+# ---- networks of other kinds --------------------------------------------------------------------------------
+
+
+def residual(side: int = 32, layers=None):
+    torch.manual_seed(0)
+    return load_network(Small(), image_size=side, layers=layers)
+
+
+def test_units_of_a_residual_network_are_projected_as_by_the_literal_method(data):
+    net = residual()
+    browser = LiveBrowser(net, SHAPES, layer="stem.1")
+    pane = browser.units
+    assert pane.layer.options == ("stem.1", "stem", "pool", "block", "top") and pane.layer.value == "stem.1"
+    trace = net.trace(net.prepare([SHAPES[0].picture]))
+    for layer, place in (("stem.1", (3, 4)), ("top", (2, 5))):
+        view = pane.look(layer, place=place)
+        expected = cut(deconv(trace, layer, view.unit[2:])[0], view.box)
+        assert np.allclose(view.projection, expected.numpy(), atol=1e-6)
+    pane.side.value = 224
+    assert pane.trace["stem"].maps.shape[2:] == (224, 224) and pane.view.unit.layer == "stem.1"
+
+    pane = pane_of(UnitPane, residual(12))  # whose top units see the whole picture
+    assert [pane.nearest("top", at, at) for at in (0, 6, 11)] == [(0, 0), (1, 1), (1, 1)]
+    point(pane.picture, 7, 2)
+    assert pane.view.unit[3:] == (1, 0) and pane.view.patch.shape == (12, 12, 3)
+    assert (pane.picture.place, pane.picture.mark, pane.picture.step) == ([9, 3, 1], [-3, -3, 6, 6], 6)
+    assert pane.picture.says == "Every unit here sees the whole picture; the frame is its place on the map."
+
+
+def test_a_network_of_one_size_stays_at_it(data):
+    net = load_network(nn.Sequential(nn.Conv2d(3, 4, 3), nn.LayerNorm([30, 30])), image_size=32)
+    pane = pane_of(UnitPane, net)
+    pane.side.value = 224
+    assert "sequential fails on pictures [1, 3, 224, 224]" in unescape(pane.notice.value)
+    assert (pane.side.value, pane.picture.grid, pane.view.unit.layer) == (32, [32, 32], "1")
+    point(pane.picture, 7, 2)
+    assert pane.notice.value == ""
+
+
+def test_a_residual_networks_occluder_takes_as_many_places_as_there_is_time_for(monkeypatch):
+    net = residual()
+    pane = pane_of(OccluderPane, net, ())
+    assert (pane.last, pane.size.value, len(pane.classes)) == ("top", 7, 4)
+    pane.cover_everywhere()
+    expected = occlude(net, pane.x, size=7, stride=pane.found.stride, layer="top")
+    assert torch.equal(pane.found.activity, expected.activity) and pane.found.stride == 1
+    assert torch.equal(pane.found.probability, expected.probability)
+    assert pane.activity.says == "26 × 26 places, 1 pixels apart."
+    monkeypatch.setattr(occluder, "perf_counter", iter((0.0, 1.0)).__next__)  # a look takes a second
+    pane.cover_everywhere()
+    assert pane.activity.says == "3 × 3 places, 9 pixels apart."
+
+
+def test_strongest_units_of_a_residual_network_are_those_of_the_library_and_of_an_atlas(tmp_path, data):
+    net = residual()
+    expected = find_strongest(net, SHAPES, 9)
+    found, _ = strongest.search(net, SHAPES)
+    assert tuple(found) == net.outline
+    assert all(top.score.equal(expected[layer].score) for layer, top in found.items())
+    write_atlas(residual(layers=["top"]), SHAPES, tmp_path / "narrow", maps=1)
+    with pytest.raises(ZfnetError, match="small at 32 pixels has no atlas over shapes"):
+        strongest.read_atlas(net, SHAPES, tmp_path)
+    write_atlas(net, SHAPES, tmp_path / "whole")
+    read, source = strongest.read_atlas(net, SHAPES, tmp_path)
+    assert source == "from the atlas whole" and read["pool"].image.equal(expected["pool"].image)
+
+    browser = LiveBrowser(net, SHAPES)
+    pane, browser.nine.most.value = browser.nine, 20
+    pane.look()
+    pane.layer.value = "block"
+    assert (pane.layer.options, pane.map.max) == (net.outline, 7)
+    pane.show_unit.click()
+    assert browser.units.view.unit[1:] == pane.unit[1:]
 
 
 # ---- trainings ----------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import torch
 import torchvision.models
 from captum.attr import Deconvolution
 from oracles import close, picture
+from residual import Small
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -189,21 +190,6 @@ def test_rectifiers_of_every_form_against_a_way_down_by_hand():
     assert close(project(trace, "third", signal), expected, 1e-12)
 
 
-class Small(nn.Module):
-    """A residual network with BatchNorm, a padded pool and a classifier, of one channel if asked for."""
-
-    def __init__(self, channels: int = 3):
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(channels, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(inplace=True))
-        self.pool, self.block = nn.MaxPool2d(3, 2, 1), nn.Conv2d(8, 8, 3, padding=1)
-        self.top, self.head = nn.Conv2d(8, 5, 3, stride=2), nn.Linear(5, 4)
-
-    def forward(self, x):
-        x = self.pool(self.stem(x))
-        x = F.relu(x + self.block(x))
-        return self.head(F.relu(self.top(x)).mean((2, 3)))
-
-
 @pytest.fixture(name="net")
 def _net():
     torch.manual_seed(0)
@@ -217,6 +203,27 @@ def test_a_residual_networks_layers_shapes_and_fields(net):
     assert net.fields("pool") == (Field(5, 2, -2),) * 2
     assert net.fields("top") == (Field(13, 4, -4),) * 2
     assert net.fields("top", 8, 32) == (Field(8, 0, 0), Field(13, 4, -4))  # larger than the picture's rows
+
+
+def test_the_outline_is_the_outermost_layers_or_those_that_were_named(net):
+    assert net.outline == ("stem", "pool", "block", "top")
+    assert net.features("pool").outline == ("stem.0", "stem.1", "stem.2", "pool")  # stem and pool alone are too few
+    assert small(["stem", "stem.0", "top"]).outline == ("stem.0", "stem", "top")
+    resnet = load_network(torchvision.models.resnet18(), image_size=32)
+    assert resnet.outline == ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3")
+    squeezenet = load_network(torchvision.models.squeezenet1_1(), image_size=33)
+    assert {layer.count(".") for layer in squeezenet.outline} == {1} and "features.12" in squeezenet.outline
+
+
+def test_what_lies_below_a_classifier_of_one_size_takes_any(net):
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 14 * 14, 2))
+    net = load_network(module, image_size=16, layers=["0", "1"])
+    x = torch.zeros(1, 3, 32, 32)
+    with pytest.raises(ZfnetError, match="give an `image_size` that it takes"):
+        net.trace(x)
+    part = net.features(side=32)
+    assert part.trace(x)["1"].maps.shape == (1, 4, 30, 30) and part.shapes()["0"] == (4, 30, 30)
+    assert deconv_units(part, x, [Unit(0, "0", 1, 2, 3)]).projections[0].shape == (3, 3, 3)
 
 
 def test_projections_are_linear_and_their_variants_differ(net):

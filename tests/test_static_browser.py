@@ -103,7 +103,7 @@ def test_it_opens_with_the_strongest_map_of_the_top_layer_and_loads_nothing_else
     assert [url for url in asked if not url.startswith((root, "data:"))] == []
     data = {url.removeprefix(root).partition("?")[0] for url in asked if "/one/" in url or "/two/" in url}
     pictures = {name for name in data if "/pictures/" in name}
-    assert data - pictures == {"one/network.js", "one/conv5.js", "one/conv5.webp", "one/conv5-0.webp"}
+    assert data - pictures == {"one/network.js", "one/maps-conv5.js", "one/conv5.webp", "one/conv5-0.webp"}
     assert len(pictures) == 1
     loaded = {site / url.removeprefix(root).partition("?")[0] for url in asked if url.startswith(root)}
     assert sum(path.stat().st_size for path in loaded) < 2_000_000
@@ -384,7 +384,7 @@ def swap(path: Path, old: str, new: str) -> None:
 
 
 AGAIN = f"Write them again: {REPAIR}"
-SHEET, TABLE = "one/conv5-0.webp", "one/conv5.js"
+SHEET, TABLE = "one/conv5-0.webp", "one/maps-conv5.js"
 STRANGE = f"{TABLE} is damaged, or of other weights than this page. {AGAIN}"
 DAMAGE = [
     (lambda f: (f / SHEET).unlink(), f"{SHEET} is missing or damaged. {AGAIN}"),

@@ -239,7 +239,7 @@ def ship(name: str) -> None:
 @zfnet.command()
 @click.argument("picture", type=PATH)
 @click.option("--network", required=True, help="name or folder of weights")
-@click.option("--layer", help="such as conv5; every convolutional layer by default")
+@click.option("--layer", help="such as conv5; every layer by default, of other people's networks the outermost")
 @click.option("--map", "map_", type=int, default=-1, help="the map with the largest activation by default")
 @click.option("--out", type=PATH, default=Path(), help="folder for the PNG files")
 def show(picture: Path, network: str, layer: str | None, map_: int, out: Path) -> None:
@@ -247,7 +247,7 @@ def show(picture: Path, network: str, layer: str | None, map_: int, out: Path) -
     from .paper.fig2 import project_picture
 
     net = load_network(network)
-    for name in [layer] if layer else [conv.name for conv in net.spec.convs]:
+    for name in [layer] if layer else net.outline:
         (figure, unit, activation), png = project_picture(net, picture, name, map_), BytesIO()
         figure.savefig(png, format="png")
         path = first = out / f"{picture.stem}-{name}-map{unit.map}.png"

@@ -166,6 +166,11 @@ class ConvNet(nn.Module):
         """The layers with maps, from the picture upwards."""
         return tuple(conv.name for conv in self.spec.convs)
 
+    @property
+    def outline(self) -> tuple[str, ...]:
+        """The layers that are shown unless others are named: all."""
+        return self.layers
+
     def require(self, layer: str) -> str:
         """Return a layer's name, if it has maps; else it is an error that names those that have."""
         return self.spec.conv(layer).name

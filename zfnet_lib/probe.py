@@ -194,7 +194,7 @@ class ProbedNet(nn.Module):
     def __init__(self, module, name, image_size, preparation, layers=None, channels=3):
         super().__init__()
         self.module, self.name, self.image_size, self.preparation = module, name, image_size, preparation
-        self.channels, self._fields = channels, {}
+        self.channels, self.narrowed, self._fields = channels, bool(layers), {}
         self.calls, self.rectified, self.classes = Counter(), frozenset(), 0
         self.eval()
         for place, part in module.named_modules():
@@ -266,6 +266,7 @@ class ProbedNet(nn.Module):
     def trace(self, x: Tensor, upto: str | None = None, keep: Container[str] | None = None) -> Trace:
         """Run the module once and keep its layers' maps; the same contract as `ConvNet.trace`, without switches."""
         layers = [layer for layer in self.layers_upto(upto) if keep is None or layer in keep or layer == upto]
+        upto = upto if self.classes or not layers else layers[-1]  # what lies above may take one size alone
         self.check(x)
         require_finite(x)
         with torch.set_grad_enabled(torch.is_grad_enabled() and x.requires_grad):
@@ -288,6 +289,16 @@ class ProbedNet(nn.Module):
             )
         return layer
 
+    @property
+    def outline(self) -> tuple[str, ...]:
+        """The layers that are shown unless others are named: the outermost three or more, or those it was given."""
+        for depth in () if self.narrowed else range(1 + max(layer.count(".") for layer in self.layers)):
+            shown = [layer for layer in self.layers if layer.count(".") <= depth]
+            shown = [outer for outer in shown if not any(inner.startswith(f"{outer}.") for inner in shown)]
+            if len(shown) >= 3:
+                return tuple(shown)
+        return self.layers
+
     def layers_upto(self, upto: str | None = None) -> tuple[str, ...]:
         """Return the layers up to one, in the order in which they end."""
         return self.layers if upto is None else self.layers[: self.layers.index(self.require(upto)) + 1]
@@ -299,7 +310,7 @@ class ProbedNet(nn.Module):
         if size not in self._shapes:
             x = torch.zeros(1, self.channels, *size, dtype=self.dtype, device=self.device)
             with torch.no_grad():
-                maps = self._run(x, self.layers)[0].maps
+                maps = self._run(x, self.layers, upto=self.layers[-1])[0].maps
             self._shapes[size] = {layer: tuple(maps[layer].shape[1:]) for layer in self.layers}
         return self._shapes[size]
 

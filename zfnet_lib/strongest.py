@@ -369,11 +369,14 @@ def blocks(
 
 
 def fitted(projection: Tensor, box: Box, side: int) -> tuple[Tensor, Box]:
-    """Return a projection and its box; the whole picture, of `side` pixels, where the field is larger."""
-    if projection.shape[-1] < side:
+    """Return a square projection and its box; the whole picture, of `side` pixels, where the field is larger."""
+    rows, columns = projection.shape[-2:]
+    if rows == columns < side:
         return projection, box
-    whole = Box(-box.top, -box.left, side - box.top, side - box.left)
-    return cut(projection, whole), Box(0, 0, side, side)
+    most = min(max(rows, columns), side)
+    top, left = (box.top - (most - rows) // 2, box.left - (most - columns) // 2) if most < side else (0, 0)
+    window = Box(top - box.top, left - box.left, top - box.top + most, left - box.left + most)
+    return cut(projection, window), Box(top, left, top + most, left + most)
 
 
 def patch(picture: Tensor, box: Box) -> np.ndarray:

@@ -16,11 +16,11 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from ..architecture import ArchSpec, receptive_field
 from ..files import SUMS, ZfnetError, check, storing
 from ..images import Preparation, projection_image, robust_maximum
 from ..network import ConvNet
 from ..paper.plots import grid
+from ..probe import ProbedNet
 from ..strongest import Squares, TopUnits, blocks, rows_first, strongest
 from ..weights import fingerprint
 
@@ -31,18 +31,19 @@ SIDE = 320  # the longer side of a whole picture in pixels, at most
 WEBP = {"quality": 75, "method": 4}  # two atlases stay under 40 MB
 CONTRAST = (
     "each projection is grey where it is 0 and reaches full contrast at the 99th percentile of its absolute values "
-    "that are not 0; the filters of layer 1 share one contrast"
+    "that are not 0"
 )
+FILTERS = "; the filters of layer 1 share one contrast"
 
 
 def write_atlas(
-    net: ConvNet,  # its convolutional layers are looked at, its classifier says what it takes pictures for
+    net: ConvNet | ProbedNet,  # the layers of its outline are looked at; its classifier says what pictures show
     dataset,
     folder: Path,  # becomes the atlas; one of other weights, pictures or maps is replaced
     *,
     name: str = "",  # of the weights; the architecture's by default
     side: int = 0,  # of the input at which the layers look at the pictures; the network's own by default
-    maps: int = 0,  # of each layer above the first, drawn by a fixed seed; 0 takes all
+    maps: int = 0,  # of each layer but those of which filters are shown, drawn by a fixed seed; 0 takes all
     classes: Sequence[str] = (),  # of the network: its answers stand in for labels of photographs, or for none
     searches: Path | None = None,  # where `strongest` keeps its search, or finds it done
     progress: bool = False,  # shows bars, and names the pictures that cannot be read and are left out
@@ -53,10 +54,10 @@ def write_atlas(
             f"an atlas of {maps} maps at {side} pixels is impossible; 0 takes all, and the network's own"
         )
     photographs = hasattr(dataset, "windows")
-    answering = bool(classes and net.spec.classes and (photographs or len(dataset.classes) < 2))
-    part = net.features(side=side).eval()
+    answering = bool(classes and net.classes and (photographs or len(dataset.classes) < 2))
+    part = net.features(side=side)
     made_as = [FORMAT, TILE, SHOWN, COVER, SIDE, WEBP["quality"], name, maps, list(classes), dataset.fingerprint]
-    key = fingerprint(net if answering else net.features(), [made_as, fingerprint(part)])
+    key = fingerprint(net if answering else net.features(), [made_as, part.outline, fingerprint(part)])
     if folder.is_dir() and any(folder.iterdir()) and not is_atlas(folder):
         raise ZfnetError(f"{folder} holds something that is no atlas; choose another folder for it")
     manifest = {}
@@ -66,23 +67,23 @@ def write_atlas(
         with storing(folder) as temporary:
             temporary.mkdir()
             options = {"variety": photographs, "folder": searches, "progress": progress}
-            found = strongest(part, dataset, min(SHOWN, len(dataset)), **options)
+            found = strongest(part, dataset, min(SHOWN, len(dataset)), part.outline, **options)
             squares = Squares(part, dataset)
             layers = [_write_layer(squares, top, maps, temporary, progress) for top in found.values()]
             shown = sorted({image for layer in layers for entry in layer["entries"] for image in entry["images"]})
             manifest = {
                 "format": FORMAT,
                 "key": key,
-                "name": name or net.spec.name,
-                "network": net.spec.name,
+                "name": name or net.name,
+                "network": net.name,
                 "side": part.preparation.crop,
                 "pictures": f"{dataset.name} {dataset.split} ({dataset.fingerprint})",
                 "dataset": dataset.name,
                 "classes": list(dataset.classes),
                 "photographs": photographs,
                 "tile": TILE,
-                "contrast": CONTRAST,
-                "architecture": _described(net.spec, part.preparation.crop),
+                "contrast": CONTRAST + FILTERS * isinstance(net, ConvNet),
+                "architecture": _described(net, part),
                 "answers": _answers(net, classes, dataset, shown) if answering else {},
                 "layers": layers,
                 "left_out": [dataset.names[image] for image in found.left_out],
@@ -97,10 +98,11 @@ def write_atlas(
 def _write_layer(squares: Squares, top: TopUnits, maps: int, folder: Path, progress: bool) -> dict[str, Any]:
     """Write a layer's sheets and its cover, and return what the manifest says of it."""
     net, labels, layer = squares.net, squares.dataset.labels, top.layer
-    first, conv, field = net.spec.convs[0].name == layer, net.spec.conv(layer), receptive_field(net.spec, layer)
+    first = isinstance(net, ConvNet) and layer == net.layers[0]  # it is shown by its filters
+    field, _ = net.fields(layer, net.preparation.crop, net.preparation.crop)
     active = (top.score > 0).any(1).nonzero().flatten()
     order = torch.randperm(len(active), generator=torch.Generator().manual_seed(0))
-    chosen = active[order[: None if first else maps or None]].sort().values.tolist()  # layer 1 is always whole
+    chosen = active[order[: None if first else maps or None]].sort().values.tolist()  # filters are always all shown
     blank = np.full((TILE, TILE, 3), 255, np.uint8)
     sheets, entries, tiles, cover = [], [], [], []
     made = blocks(net, squares, top, chosen, ROWS)
@@ -126,7 +128,7 @@ def _write_layer(squares: Squares, top: TopUnits, maps: int, folder: Path, progr
             sheet.save(folder / sheets[-1], **WEBP)
             tiles = []
     side = COVER
-    if first and cover:  # its filters themselves, all at one contrast (Fig. 5), pixel for pixel
+    if first and cover:  # all at one contrast (Fig. 5), pixel for pixel
         weights = net.get_submodule(layer).weight.detach().cpu().numpy()
         cover = [projection_image(weights[number], robust_maximum(weights)) for number in chosen]
         side = len(cover[0])
@@ -134,7 +136,7 @@ def _write_layer(squares: Squares, top: TopUnits, maps: int, folder: Path, progr
     picture.save(folder / f"{layer}.webp", lossless=first, **WEBP)
     return {
         "layer": layer,
-        "maps": conv.maps,
+        "maps": len(top.score),
         "active": len(active),
         "field": field.size,
         "stride": field.stride,
@@ -181,20 +183,25 @@ def _write_pictures(dataset, preparation: Preparation, images: Iterable[int], fo
 
 
 @torch.inference_mode()
-def _answers(net: ConvNet, classes: Sequence[str], dataset, images: Sequence[int]) -> dict[str, Any]:
+def _answers(net: ConvNet | ProbedNet, classes: Sequence[str], dataset, images: Sequence[int]) -> dict[str, Any]:
     """Return what a network takes pictures for: by index, its most probable class and that class's probability."""
     answers = {}
     for start in range(0, len(images), 32):
         part = images[start : start + 32]
-        sure, chosen = net(net.prepare([dataset[i].picture for i in part])).softmax(1).max(1)
+        trace = net.trace(net.prepare([dataset[i].picture for i in part]), keep=())  # without dropout
+        sure, chosen = trace.logits.softmax(1).max(1)
         for image, probability, label in zip(part, sure.tolist(), chosen.tolist(), strict=True):
             answers[str(image)] = [classes[label], float(f"{probability:.2g}")]
     return answers
 
 
-def _described(spec: ArchSpec, side: int) -> list[dict[str, Any]]:
-    """Return a network's layers as plain values, with the sides of their maps for an input of `side` pixels."""
-    shapes, layers = spec.features().shapes(side, side), []
+def _described(net: ConvNet | ProbedNet, part: ConvNet | ProbedNet) -> list[dict[str, Any]]:
+    """Return a network's layers as plain values, with the sides of their maps for the input of its part."""
+    side, layers = part.preparation.crop, []
+    if isinstance(part, ProbedNet):
+        shapes = part.shapes(side, side)
+        return [{"name": name, "maps": shapes[name][0], "side": shapes[name][1]} for name in part.outline]
+    spec, shapes = net.spec, part.spec.shapes(side, side)
     for conv in spec.convs:
         layers.append({"name": conv.name, "maps": conv.maps, "side": shapes[conv.name][1]})
         layers[-1] |= {"kernel": conv.kernel, "stride": conv.stride, "groups": conv.groups}

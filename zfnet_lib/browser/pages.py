@@ -79,7 +79,8 @@ def write_browser(
         networks.append({"name": manifest["name"], "place": place, "key": key})
         for layer in manifest["layers"]:
             entries = [{name: entry[name] for name in OF_ENTRIES} for entry in layer.pop("entries")]
-            hand(atlas / f"{layer['layer']}.js", "take", key, layer["layer"], {"entries": entries})
+            table = f"maps-{layer['layer']}"  # a layer may have the name of any other file
+            hand(atlas / f"{table}.js", "take", key, table, {"entries": entries})
         hand(atlas / "network.js", "take", key, "network", manifest)
     known = {"format": FORMAT, "networks": networks, "missing": dict(missing or {}), "repair": repair}
     hand(folder / NETWORKS, "begin", known)

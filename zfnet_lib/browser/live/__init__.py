@@ -14,6 +14,7 @@ from ...files import ZfnetError
 from ...machine import own_device
 from ...network import ConvNet
 from ...paper.records import device_name
+from ...probe import ProbedNet
 from ...strongest import Squares
 from .occluder import OccluderPane
 from .strongest import StrongestPane
@@ -25,10 +26,10 @@ from .widgets import KernelOnly, Message, Upload, in_a_row, labelled, read_uploa
 class LiveBrowser(VBox):
     """A picture from a data set or of one's own, and what a network makes of it."""
 
-    def __init__(self, net: ConvNet, dataset: Dataset, classes: Sequence[str] = (), layer: str = ""):
+    def __init__(self, net: ConvNet | ProbedNet, dataset: Dataset, classes: Sequence[str] = (), layer: str = ""):
         self.net, self.dataset = net.eval(), dataset
         self.notice, self.about = Message(), HTML()
-        self.units = UnitPane(net, self.notice)
+        self.units = UnitPane(net, self.notice, layer)
         self.occluder = OccluderPane(net, classes, self.notice)
         self.nine = StrongestPane(lambda: self.units.net, dataset.name, self.visit, self.notice)
         self.training = TrainingPane(self.notice)
@@ -71,10 +72,10 @@ class LiveBrowser(VBox):
         """Show a picture, uint8 [3, h, w], in the panes that look at one; say what it is taken for, and where."""
         self.units.show(picture, name)
         self.occluder.show(picture, name)
-        pane, answer = self.occluder, f"{self.net.spec.name} has no classifier here. "
+        pane, answer = self.occluder, f"{self.net.name} has no classifier here. "
         if pane.target is not None:
             sure = f"{pane.classes[pane.target]} ({pane.clear.probability:.2f})"
-            answer = f"{self.net.spec.name} answers: {sure}. "
+            answer = f"{self.net.name} answers: {sure}. "
         here = f"It computes on {device_name(self.net.device)}"
         if self.net.device.type == "cpu":
             if own_device() == "cpu":
@@ -84,6 +85,8 @@ class LiveBrowser(VBox):
         self.about.value = f"<b>{escape(name)}</b>. {escape(answer)}{escape(here)}."
 
 
-def live_browser(net: ConvNet, dataset: Dataset, classes: Sequence[str] = (), layer: str = "") -> Widget:
+def live_browser(
+    net: ConvNet | ProbedNet, dataset: Dataset, classes: Sequence[str] = (), layer: str = ""
+) -> Widget:
     """Return the live browser, which waits for a kernel: units, occluder, strongest units and trainings."""
     return KernelOnly(lambda: LiveBrowser(net, dataset, classes, layer))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from math import sqrt
+from time import perf_counter
 from typing import NamedTuple
 
 import ipywidgets as widgets
@@ -11,12 +13,14 @@ import torch
 from torch import Tensor
 
 from ...network import ConvNet
-from ...occlusion import SIZE, occlude
+from ...occlusion import SIZE, STRIDE, occlude
 from ...paper.plots import heat
+from ...probe import ProbedNet
 from ...strongest import rows_first
 from .widgets import SIDE, Message, PointedPicture, button, in_a_row, in_columns, labelled
 
 ANSWERS = 5
+SECONDS = 10  # that all places may take where each is a whole forward pass
 
 
 class Occluded(NamedTuple):
@@ -30,9 +34,9 @@ class Occluded(NamedTuple):
 class OccluderPane:
     """A square on one picture, and what the network sees of the rest (section 4.2)."""
 
-    def __init__(self, net: ConvNet, classes: Sequence[str], notice: Message):
-        self.net, self.notice, self.last = net, notice, net.spec.convs[-1].name
-        self.classes = tuple(classes) or tuple(f"class {n}" for n in range(net.spec.classes))
+    def __init__(self, net: ConvNet | ProbedNet, classes: Sequence[str], notice: Message):
+        self.net, self.notice, self.last = net, notice, net.outline[-1]
+        self.classes = tuple(classes) or tuple(f"class {n}" for n in range(net.classes))
         crop = net.preparation.crop
         self.size = labelled(widgets.IntSlider, 260, min=1, max=crop, description="square")
         self.lift = button("take it away", lambda _: self.uncover())
@@ -59,9 +63,9 @@ class OccluderPane:
     def show(self, picture: Tensor, name: str) -> None:
         """Take another picture, uint8 [3, h, w], and watch what is strongest in it, with the square beside it."""
         self.x = self.net.prepare([picture])
-        trace = self.net.trace(self.x)
+        trace = self.net.trace(self.x, keep=(self.last,))
         self.map = int(trace[self.last].maps[0].amax((1, 2)).argmax())
-        self.target = int(trace.logits.argmax()) if self.net.spec.classes else None
+        self.target = int(trace.logits.argmax()) if self.net.classes else None
         self.clear = self.look(0, 0, 0)
         seen = rows_first(self.net.preparation.visible(self.x)[0])
         self.picture.show(seen, f"{name}, as the network sees it", seen.shape[:2])
@@ -74,7 +78,7 @@ class OccluderPane:
         """Cover a square, or what of it lies in the picture, with the mean, a grey, and look."""
         x = self.x.clone()
         x[..., max(top, 0) : max(top + size, 0), max(left, 0) : max(left + size, 0)] = 0
-        trace = self.net.trace(x)
+        trace = self.net.trace(x, keep=(self.last,))
         activity = float(trace[self.last].maps[0, self.map].sum())
         if self.target is None:
             return Occluded(activity)
@@ -114,10 +118,18 @@ class OccluderPane:
         before = self.everywhere.description
         self.everywhere.disabled, self.everywhere.description = True, "looking …"
         try:
-            self.found = found = occlude(self.net, self.x, self.target, self.size.value, map_=self.map)
+            size, stride, side = self.size.value, None, self.x.shape[-1]
+            if isinstance(self.net, ProbedNet):
+                start = perf_counter()
+                self.look(0, 0, size)
+                most = max(int(sqrt(SECONDS / (perf_counter() - start))), 1)  # places along a side
+                stride = max(round(STRIDE * side), (side - size) // most + 1)
+            how = {"layer": self.last, "map_": self.map}
+            self.found = found = occlude(self.net, self.x, self.target, size, stride, **how)
         finally:
             self.everywhere.disabled, self.everywhere.description = False, before
         grid, name = tuple(found.activity.shape), f"activity of map {self.map}"
+        self.activity.says = f"{grid[0]} × {grid[1]} places, {found.stride} pixels apart."
         self.activity.show(heat(found.activity.numpy()), f"{name} for each place of the square", grid)
         pictures = {name.capitalize(): self.activity}
         if found.probability is not None:
@@ -131,7 +143,8 @@ class OccluderPane:
         """Say what the network sees, beside what it saw with nothing covered."""
 
         def bar(words: str, share: float) -> str:  # words above a bar, which fills the column where the share is 1
-            filled = f'<div style="background: #0072B2; height: 8px; width: {100 * min(share, 1):.1f}%"></div>'
+            width = 100 * min(max(share, 0), 1)
+            filled = f'<div style="background: #0072B2; height: 8px; width: {width:.1f}%"></div>'
             return f'<div style="margin: 2px 0 6px; line-height: 1.35">{words}{filled}</div>'
 
         clear = self.clear

@@ -16,6 +16,7 @@ from ...architecture import Unit
 from ...datasets import DATASETS, DENSE, Dataset, MissingDataError, dataset_folder, open_pack, open_to_look
 from ...files import PROJECT, ZfnetError, data_root
 from ...network import ConvNet
+from ...probe import ProbedNet
 from ...strongest import ARRAYS, Squares, TopUnits, blocks, strongest
 from ..atlas import MANIFEST, SHOWN, read_manifest
 from ..pages import nine
@@ -52,17 +53,19 @@ def pictures_named(name: str) -> Dataset:
     return open_to_look(name, **({"density": DENSE} if name == "photos" else {}))
 
 
-def read_atlas(net: ConvNet, dataset: Dataset, place: Path) -> Found:
+def read_atlas(net: ConvNet | ProbedNet, dataset: Dataset, place: Path) -> Found:
     """Take the strongest units from the network's atlas over these pictures, below a folder."""
     pictures = f"{dataset.name} {dataset.split} ({dataset.fingerprint})"
-    wanted = {"network": net.spec.name, "pictures": pictures, "side": net.preparation.crop}
-    problem = f"{net.spec.name} at {net.preparation.crop} pixels has no atlas over {dataset.name}"
+    wanted = {"network": net.name, "pictures": pictures, "side": (side := net.preparation.crop)}
+    problem = f"{net.name} at {side} pixels has no atlas over {dataset.name}"
+    maps = {layer: net.shapes(side, side)[layer][0] for layer in net.outline}
     for folder in sorted(path.parent for path in place.rglob(MANIFEST)):
         manifest = read_manifest(folder)
-        if not wanted.items() <= manifest.items():
+        held = {layer["layer"]: layer["maps"] for layer in manifest["layers"]}
+        if not (wanted.items() <= manifest.items() and maps.items() <= held.items()):
             continue
         found = {}
-        for layer in manifest["layers"]:
+        for layer in (layer for layer in manifest["layers"] if layer["layer"] in maps):
             shape = (layer["maps"], SHOWN)
             values = {name: torch.full(shape, -1.0 if name == "score" else -1) for name in ARRAYS}
             for entry in layer["entries"]:
@@ -72,9 +75,9 @@ def read_atlas(net: ConvNet, dataset: Dataset, place: Path) -> Found:
             found[layer["layer"]] = top = TopUnits(layer["layer"], **values)
         # A manifest holds no weights: does this network give a unit of the last layer the score that stands there?
         unit = top.units(int(top.score[:, 0].argmax()))[0]
-        maps = net.trace(Squares(net, dataset)[[unit.image]], unit.layer)[unit.layer].maps[0]
+        given = net.trace(Squares(net, dataset)[[unit.image]], unit.layer)[unit.layer].maps[0]
         score = float(top.score[unit.map, 0])
-        if abs(float(maps[unit[2:]]) - score) <= AGREEING * score:
+        if abs(float(given[unit[2:]]) - score) <= AGREEING * score:
             return found, f"from the atlas {folder.name}"
         problem = f"the atlas {folder.name} is of other weights than this network's"
     repair = "look through the pictures here, or write one: zfnet atlas NETWORK --pictures PICTURES"
@@ -82,14 +85,17 @@ def read_atlas(net: ConvNet, dataset: Dataset, place: Path) -> Found:
 
 
 def search(
-    net: ConvNet, dataset: Dataset, most: int = 0, report: Callable[[int, int], None] = lambda done, of: None
+    net: ConvNet | ProbedNet,
+    dataset: Dataset,
+    most: int = 0,
+    report: Callable[[int, int], None] = lambda done, of: None,
 ) -> Found:
     """Look through the pictures, or through so many of them, evenly spread."""
     n = len(dataset)
     count = min(most or n, n)
     rows, variety = np.linspace(0, n - 1, count).round().astype(int), hasattr(dataset, "windows")
     options = {"rows": rows, "variety": variety, "report": lambda done: report(done, count)}
-    found = strongest(net, dataset, min(SHOWN, count), **options)
+    found = strongest(net, dataset, min(SHOWN, count), net.outline, **options)
     lost = [dataset.names[image] for image in found.left_out]
     rest = f"; {len(lost)} cannot be read: {', '.join(lost)}" if lost else ""
     return found, f"found here in {found.pictures:,} of {n:,} pictures{rest}"
@@ -99,27 +105,31 @@ class StrongestPane:
     """The strongest units of a network over a data set, once an atlas was read or a search has run."""
 
     def __init__(
-        self, net: Callable[[], ConvNet], pictures: str, visit: Callable[[Squares, Unit], None], notice: Message
+        self,
+        net: Callable[[], ConvNet | ProbedNet],
+        pictures: str,
+        visit: Callable[[Squares, Unit], None],
+        notice: Message,
     ):
         self.net, self.notice, self.squares, self.found, self.stopping = net, notice, None, None, False
-        convs = net().spec.convs
+        layers = net().outline
         offered = {"options": at_hand(), "value": pictures, "placeholder": "a data set, or folder:PATH"}
         self.pictures = labelled(widgets.Combobox, 260, description="pictures", **offered)
         self.most = labelled(widgets.BoundedIntText, 150, value=SOME, min=0, max=10**9, description="at most")
         self.atlas = button("read the atlas", lambda _: self.read_atlas())
         self.search = button(SEARCH, lambda _: self._pressed())
         self.bar = widgets.IntProgress(layout=widgets.Layout(visibility="hidden"))
-        layers = [conv.name for conv in convs]
         self.layer = labelled(widgets.Dropdown, options=layers, value=layers[-1], description="layer")
-        self.map = labelled(widgets.BoundedIntText, 130, description="map", max=convs[-1].maps - 1)
+        self.map = labelled(widgets.BoundedIntText, 130, description="map")
         self.tile = PointedPicture(hint="point at one of the nine to read about it")
         self.show_unit = button("show it under Units", lambda _: visit(self.squares, self.unit))
         self.result = widgets.VBox(layout=widgets.Layout(width=f"{6 * TILE}px", max_width="100%"))
 
         def follow(layer: str) -> None:
-            self.map.max = net().spec.conv(layer).maps - 1
+            self.map.max = net().shapes()[layer][0] - 1
             self.show()
 
+        follow(layers[-1])
         self.tile.on_point(self.point)
         self.layer.observe(lambda change: follow(change["new"]), "value")
         self.map.observe(lambda _: self.show(), "value")

@@ -9,12 +9,13 @@ import ipywidgets as widgets
 import numpy as np
 from torch import Tensor
 
-from ...architecture import Box, Unit, receptive_field
+from ...architecture import Box, Unit
 from ...deconv import deconv_units, strongest_unit
 from ...files import ZfnetError
 from ...images import projection_image
 from ...network import ConvNet
 from ...paper.plots import grid_of_maps, heat
+from ...probe import ProbedNet
 from ...strongest import fitted, patch, rows_first
 from .widgets import SIDE, Message, PointedPicture, button, in_a_row, in_columns, labelled, small
 
@@ -33,12 +34,12 @@ class View(NamedTuple):
 
 
 class UnitPane:
-    """The units of one picture, as the convolutions of a network see it."""
+    """The units of one picture, as the layers of a network see it."""
 
-    def __init__(self, net: ConvNet, notice: Message):
+    def __init__(self, net: ConvNet | ProbedNet, notice: Message, layer: str = ""):
         self.whole, self.notice, self.view = net, notice, None
         self.net = net.features()
-        crop, layers = net.preparation.crop, [conv.name for conv in net.spec.convs]
+        crop, layers = net.preparation.crop, [name for name in net.layers if name in (*net.outline, layer)]
         sides = [(f"{side} pixels", side) for side in sorted({crop, max(crop, LARGER)})]
         self.layer = labelled(widgets.Dropdown, options=layers, value=layers[-1], description="layer")
         self.map = labelled(widgets.BoundedIntText, 130, description="map")
@@ -80,16 +81,24 @@ class UnitPane:
         self.go(self.layer.value)
 
     def _resize(self, side: int) -> None:
-        """Look at the same picture and map at another size."""
-        before, self.view = self.view, None
-        self.net = self.whole.features(side=side)
-        if before:
-            self._trace()
-            self.go(before.unit.layer, before.unit.map)
+        """Look at the same picture and map at another size, if the network takes it."""
+        if side == self.net.preparation.crop:
+            return
+        with self.notice.errors():
+            net = self.whole.features(side=side)
+            try:
+                net.shapes(side, side)
+            except ZfnetError:
+                self.side.value = self.net.preparation.crop
+                raise
+            self.net, before, self.view = net, self.view, None
+            if before:
+                self._trace()
+                self.go(before.unit.layer, before.unit.map)
 
     def _trace(self) -> None:
         self.x = self.net.prepare([self.pixels])
-        self.trace = self.net.trace(self.x)
+        self.trace = self.net.trace(self.x, keep=self.layer.options)
         self.seen = rows_first(self.net.preparation.visible(self.x)[0])
 
     def look(self, layer: str, map_: int | None = None, place: tuple[int, int] | None = None) -> View:
@@ -107,11 +116,14 @@ class UnitPane:
 
     def nearest(self, layer: str, y: float, x: float) -> tuple[int, int]:
         """Return row and column of the unit whose receptive field is centred nearest to a pixel."""
-        field = receptive_field(self.net.spec, layer)
-        middle = field.offset + (field.size - 1) / 2
-        last = self.trace[layer].maps.shape[-1] - 1
-        row, column = (min(max(round((at - middle) / field.stride), 0), last) for at in (y, x))
-        return row, column
+        place, sides = [], self.x.shape[-2:]
+        fields, counts = self.net.fields(layer, *sides), self.trace[layer].maps.shape[-2:]
+        for at, field, count, side in zip((y, x), fields, counts, sides, strict=True):
+            middle = field.offset + (field.size - 1) / 2
+            # Units that all see the whole picture lie on it as on their map.
+            nearest = round((at - middle) / field.stride) if field.stride else int(at * count / side)
+            place.append(min(max(nearest, 0), count - 1))
+        return place[0], place[1]
 
     def go(self, layer: str, map_: int | None = None, place: tuple[int, int] | None = None) -> None:
         """Show a unit, chosen as by `look`, and draw what has changed since the one before."""
@@ -120,7 +132,7 @@ class UnitPane:
             unit, before, self.view = view.unit, self.view and self.view.unit, view
             self.layer.value = layer
             with self.map.hold_trait_notifications():
-                self.map.max, self.map.value = self.net.spec.conv(layer).maps - 1, unit.map
+                self.map.max, self.map.value = len(self.trace[layer].maps[0]) - 1, unit.map
             maps = self.trace[layer].maps[0].cpu().numpy()
             if not before:
                 side = len(self.seen)
@@ -133,12 +145,18 @@ class UnitPane:
             if not before or before[1:3] != unit[1:3]:
                 self.units.show(heat(maps[unit.map]), f"{layer}, map {unit.map}", maps.shape[1:])
 
-            field = receptive_field(self.net.spec, layer)
-            half = field.size / 2
-            self.picture.mark, self.picture.step = [-half, -half, field.size, field.size], field.stride
-            self.picture.mark_at(view.box.top + half, view.box.left + half)
-            frame = f"The frame is the unit's field, {field.size} pixels wide"
-            self.picture.says = f"{frame}; point elsewhere to move it."
+            side, frames = len(self.seen), []
+            fields = self.net.fields(layer, side, side)
+            for first, field, place, count in zip(view.box[:2], fields, unit[3:], maps.shape[1:], strict=True):
+                # Of units that see the whole picture, the frame is their place on the map.
+                frames.append((first, field.size) if field.stride else (place * side / count, side / count))
+            (top, height), (left, width) = frames
+            self.picture.mark = [-height / 2, -width / 2, height, width]
+            self.picture.step = fields[0].stride or ceil(side / maps.shape[1])
+            self.picture.mark_at(top + height / 2, left + width / 2)
+            frame = f"The frame is the unit's field, {width} pixels wide; point elsewhere to move it."
+            whole = "Every unit here sees the whole picture; the frame is its place on the map."
+            self.picture.says = frame if all(field.stride for field in fields) else whole
             self.maps.mark_at(*divmod(unit.map, self.maps.grid[1]))
             self.units.mark_at(unit.row, unit.column)
             self.units.says = f"{view.title}: activation {view.activation:.4g}. Point at another unit."

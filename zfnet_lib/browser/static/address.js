@@ -17,7 +17,7 @@
   /* Return the fragment of one or two places. */
   zfnet.write = (places) => "#" + places.map(({ network, layer, map, unit }) => {
     const parts = [network, layer, map, unit > 1 ? unit : null];
-    return parts.filter((part) => part !== null && part !== "").map(encodeURIComponent).join("/");
+    return parts.filter((part) => (part ?? "") !== "").map(encodeURIComponent).join("/");
   }).join("&");
 
   const decoded = (text) => {

@@ -1,7 +1,8 @@
 /* The architecture as the map that one clicks through, drawn as Fig. 3 draws it: maps one behind the other, the
  * pooled ones beside them, and on each stack the window of the filter that looks down on it from the next layer.
  *
- * Sides grow with the square root of the maps' sides; to scale the upper layers would be specks.
+ * Sides grow with the square root of the maps' sides; to scale the upper layers would be specks. Where the layers are
+ * no sequence of filters and pools, they stand in a row of plain boxes instead.
  */
 "use strict";
 
@@ -12,6 +13,14 @@
 
   /* Draw a network into its <nav>: a picture, and over it a link for each layer that the atlas holds. */
   zfnet.drawArchitecture = (nav, table, width, href) => {
+    if (!table.architecture.every((layer) => layer.kernel || layer.units)) {
+      const boxes = table.architecture.map((layer) => {
+        const extent = `${layer.maps} × ${layer.side} × ${layer.side}`;
+        return zfnet.make("li", "", {}, place(layer, lines(layer.name, extent, false), table, href));
+      });
+      nav.replaceChildren(zfnet.make("ol", "boxes", {}, ...boxes));
+      return;
+    }
     const narrow = width < NARROW;
     const columns = placed(table, width, narrow);
     const total = columns.at(-1).left + columns.at(-1).width;
@@ -127,17 +136,21 @@
       const names = column.dense.map((dense) => dense.name);
       shown.append(...lines(narrow ? "fc" : names.join(", "), column.dense.map((dense) => dense.units).join(", "), narrow));
     } else {
-      const known = table.layers.find((each) => each.layer === layer.name);
-      const place = zfnet.make(known ? "a" : "span", "layer", { "data-layer": layer.name });
-      place.append(...lines(layer.name, `${layer.maps} maps`, narrow));
-      if (known) {
-        place.href = href(layer.name);
-        place.title = described(layer, known);
-        place.setAttribute("aria-label", `${layer.name}: ${described(layer, known)}`);
-      }
-      shown.append(place);
+      shown.append(place(layer, lines(layer.name, `${layer.maps} maps`, narrow), table, href));
     }
     return shown;
+  };
+
+  /* Return what stands for a layer: a link where the atlas holds it. */
+  const place = (layer, words, table, href) => {
+    const known = table.layers.find((each) => each.layer === layer.name);
+    const made = zfnet.make(known ? "a" : "span", "layer", { "data-layer": layer.name }, ...words);
+    if (known) {
+      made.href = href(layer.name);
+      made.title = described(layer, known);
+      made.setAttribute("aria-label", `${layer.name}: ${described(layer, known)}`);
+    }
+    return made;
   };
 
   const lines = (name, words, narrow) =>
@@ -146,7 +159,7 @@
   const described = (layer, known) => {
     const groups = layer.groups > 1 ? ` in ${layer.groups} groups` : "";
     const pool = layer.pool ? `, max pooling to ${layer.pooled} × ${layer.pooled}` : "";
-    return `${layer.maps} maps of ${layer.side} × ${layer.side}, filters ${layer.kernel} × ${layer.kernel}${groups}, ` +
-      `stride ${layer.stride}${pool}; a unit sees ${known.field} × ${known.field} pixels`;
+    const filters = layer.kernel ? `, filters ${layer.kernel} × ${layer.kernel}${groups}, stride ${layer.stride}${pool}` : "";
+    return `${layer.maps} maps of ${layer.side} × ${layer.side}${filters}; a unit sees ${zfnet.field(known)}`;
   };
 })();

@@ -33,7 +33,7 @@ const zfnet = { networks: [], missing: {}, trouble: "" };
     return coming.get(name);
   };
 
-  /* Promise the table of a network ("network") or of one of its layers ("conv3"). */
+  /* Promise the table of a network ("network") or of one of its layers ("maps-conv3"). */
   zfnet.table = (network, table) =>
     once(address(network, `${table}.js`), () => new Promise((resolve, reject) => {
       const script = document.createElement("script");

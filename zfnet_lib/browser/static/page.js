@@ -32,7 +32,7 @@
       if (asked.layer && !notice) notice = `${network.name} has no maps of ${asked.layer}; its layers with maps are ${names}.`;
       layer = table.layers.at(-1);
     }
-    const { entries } = await zfnet.table(network, layer.layer);
+    const { entries } = await zfnet.table(network, `maps-${layer.layer}`);
     const { map, said } = settled(wish, layer, entries);
     const found = entries.find((entry) => entry.map === map);
     const unit = found && map === asked.map && found.scores[asked.unit - 1] !== undefined ? asked.unit : 1;

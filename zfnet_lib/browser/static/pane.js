@@ -70,8 +70,10 @@
 
     markLayer() {
       for (const link of this.layers.querySelectorAll("a")) {
-        if (link.dataset.layer === this.place.layer) link.setAttribute("aria-current", "true");
+        const here = link.dataset.layer === this.place.layer;
+        if (here) link.setAttribute("aria-current", "true");
         else link.removeAttribute("aria-current");
+        if (here) this.layers.scrollLeft += centre(link) - centre(this.layers); // into view, and nothing around it
       }
     }
 
@@ -292,6 +294,11 @@
       line.hidden = !text;
       line.textContent = text;
     }
+  };
+
+  const centre = (element) => {
+    const { left, width } = element.getBoundingClientRect();
+    return left + width / 2;
   };
 
   const captioned = (element, words) =>

@@ -39,7 +39,7 @@
     }
     const layers = [];
     for (const layer of [...table.layers].reverse()) {
-      const { entries } = await zfnet.table(network, layer.layer);
+      const { entries } = await zfnet.table(network, `maps-${layer.layer}`);
       const hits = entries.map((entry, n) => ({ n, map: entry.map, count: entry.images.filter((i) => fits.has(i)).length }));
       layers.push({ layer, total: entries.length, hits: hits.filter((hit) => hit.count).sort((a, b) => b.count - a.count || a.n - b.n) });
     }

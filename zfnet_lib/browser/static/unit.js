@@ -2,6 +2,9 @@
 "use strict";
 
 (() => {
+  /* Say how much a layer's units see. */
+  zfnet.field = ({ field, stride }) => (stride ? `${field} × ${field} pixels` : "the whole input");
+
   /* Say where a unit was found. */
   zfnet.said = (table, entry, n) => {
     const { labels, answer } = zfnet.namesOf(table, entry.images[n]);
@@ -71,7 +74,7 @@
     if (labels.length && !table.photographs) lines.push(["Label", labels.join(", ")]);
     if (answer) lines.push([`First answer of ${table.name}`, `${answer.name} (${percent(answer.sure)}), not a label`]);
     lines.push(["Place in the map", `row ${row}, column ${column}`]);
-    lines.push(["Receptive field", `${layer.field} × ${layer.field} pixels at (${left}, ${top})`]);
+    lines.push(["Receptive field", layer.stride ? `${zfnet.field(layer)} at (${left}, ${top})` : zfnet.field(layer)]);
     return lines.map(([name, value]) => zfnet.make("div", "", {}, zfnet.make("dt", "", {}, name), zfnet.make("dd", "", {}, value)));
   };
 

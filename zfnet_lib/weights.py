@@ -319,8 +319,8 @@ def weights_folders() -> tuple[Path, ...]:
 
 def stored_weights() -> dict[str, Path]:
     """Return the folders of all weights that can be loaded by name; of equal names the first counts."""
-    found = [path.parent for folder in weights_folders() for path in sorted(folder.glob(f"[!.]*/{META}"))]
-    return {folder.name: folder for folder in reversed(found)}
+    found = (path.parent for folder in weights_folders()[::-1] for path in folder.glob(f"[!.]*/{META}"))
+    return dict(sorted({folder.name: folder for folder in found}.items()))
 
 
 def weights_hash() -> str:

@@ -303,7 +303,8 @@ WRONG = (
     "zfnet.", "zfnet.features()", "zfnet.without()", "zfnet.without('conv4', name='mini')", "zfnet.without(conv4)",
     "zfnet.without(*['conv4'])", "zfnet.resized(**{'fc6': 2})", "zfnet.resized(fc6=10**4)", "zfnet.scaled(True)",
     "zfnet.scaled(-1)", "zfnet.scaled(1e-30)", "zfnet.without('conv4').spec", "__import__('os').getcwd()",
-    "zfnet-conv4",    "zfnet-without", "zfnet-resized-fc6", "zfnet.without('conv4'", "zfnet.scaled" + "(" * 5000, "zfnet.scaled(2)\0",
+    "zfnet-conv4", "zfnet-without", "zfnet-resized-fc6", "zfnet.without('conv4'", "zfnet.scaled(2)\0",
+    "zfnet.scaled" + "(" * 5000,
 )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ from .paper import records, trainings
 from .paper.setting import profile_of
 from .runner import notebook_names, publish_book, run_notebooks, summary
 from .training import TINY, recipe_named
-from .weights import known_classes, load_network, open_network, stored_weights
+from .weights import known_classes, open_network, stored_weights
 
 # Commands import what draws or judges: `zfnet --help` and `zfnet list` stay fast.
 
@@ -249,7 +249,7 @@ def train(name, table, data, recipe, seed, each, resume, compiled, workers, **ch
 @JSON(help="add the records to FILE")
 def evaluate(networks: tuple[str, ...], data: str, split: str, views: int, target: Path | None) -> None:
     """Measure top-1 and top-5 errors of the weights NAME; several are averaged."""
-    watch, nets = records.Stopwatch(), [load_network(name) for name in networks]
+    watch, nets = records.Stopwatch(), [open_network(name) for name in networks]
     pictures = trainings.training_data(data, split)
     for name, net in zip(networks, nets, strict=True):
         trainings.require_same_classes(name, net, pictures)

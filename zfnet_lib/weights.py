@@ -354,7 +354,8 @@ def _folder(source: str | Path) -> Path:
     here, text = stored_weights(), str(source).lower()
     near = get_close_matches(text, [*here, *FETCHED], 1, 0.5)
     near += [TORCHVISION + name for name in get_close_matches(text, models.list_models(module=models), 1, 0.7)]
-    others = f"here are {', '.join(here) or 'none'}; `torchvision:NAME`, `FILE.py:FUNCTION` and folders name others"
+    brought = f"`zfnet fetch` brings {' and '.join(FETCHED)}"
+    others = f"here are {', '.join(here) or 'none'}; {brought}; torchvision:NAME, FILE.py:FUNCTION name others"
     ask = f"did you mean {', or '.join(near)}?" if near else others
     raise CheckpointError(f"there are no weights '{source}'; {ask}")
 

@@ -49,7 +49,7 @@ def unit_of(trace: Trace, layer: str, map_: int) -> Unit:
 def piece(trace: Trace) -> tuple[Tensor, str]:
     """Return the most varied piece [7, 7] with shared switches of the lowest maps that are pooled, and its name."""
     layer = next(conv.name for conv in trace.net.spec.convs if conv.pool)
-    maps = trace[layer].maps[0]
+    maps = trace[layer].maps[0].cpu()
     strongest = maps.amax((1, 2)).argsort(descending=True)[:8]
     pieces = maps[strongest].unfold(1, 7, 2).unfold(2, 7, 2).flatten(0, 2)
     pooled, switches = F.max_pool2d(pieces, 3, 2, return_indices=True)
@@ -236,7 +236,10 @@ def unpooling(maps, pooled, switches, unpooled, title: str = "") -> Figure:
 
 def downwards(picture: np.ndarray, levels: Mapping[str, np.ndarray], title: str) -> Figure:
     """Show rectified signals [maps, h, w] downwards to the `pixels` [3, H, W], and the picture uint8 [H, W, 3]."""
-    picture, levels = require_picture(picture), {name: np.asarray(values) for name, values in levels.items()}
+    picture, levels = (
+        require_picture(picture),
+        {name: torch.as_tensor(values).cpu().numpy() for name, values in levels.items()},
+    )
     size, shapes = picture.shape[:2], {name: values.shape for name, values in levels.items()}
     if [*shapes.items()][-1] != ("pixels", (3, *size)) or any(len(shape) != 3 for shape in shapes.values()):
         given = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())

@@ -18,7 +18,7 @@ from ..images import projection_image, read_picture, require_picture
 from ..network import ConvNet
 from ..probe import ProbedNet
 from ..strongest import Block, Squares, blocks, fitted, load_blocks, patch, rows_first, save_blocks, strongest
-from ..weights import CheckpointError, load_network, open_network
+from ..weights import CheckpointError, open_network
 from .fig1 import unit_of
 from .plots import DIVIDE, GAP, WIDTH, Figure, Sheet, not_run, panels, tile
 from .records import Provenance, Sentence, Stopwatch
@@ -60,14 +60,14 @@ def whole(network: str, pictures: str, live: bool = False) -> Mosaics:
     """Return stored projections of the strongest units over a whole data set, from the second layer on."""
     path, layers = results_root("tiny") / "mosaics" / f"{network}--{pictures}.npz", {}
     if live:
-        at = Setting(network, load_network(network).features(), whole_data(pictures), Stopwatch())
+        at = Setting(network, open_network(network).features(), whole_data(pictures), Stopwatch())
         found = measure(at, strongest(at.net, at.dataset, layers=[conv.name for conv in at.net.spec.convs[1:]]))
         save_blocks(path, [block for layer in found.layers.values() for block in layer], asdict(found.source))
     if not path.exists():
         command = f"`zfnet run fig2 --profile tiny --live`, with {network} and {pictures} at hand"
         return Mosaics({}, Sentence(f"Not run: {command}."))
     try:
-        squares = Squares(load_network(network), whole_data(pictures))
+        squares = Squares(open_network(network), whole_data(pictures))
     except (MissingDataError, CheckpointError):
         squares = None
     stored, notes = load_blocks(path, squares)

@@ -121,7 +121,9 @@ def _occluded(at: Setting, title: str, chosen: Iterable[tuple], names, size, str
         projections, boxes = zip(*map(fitted, shown.projections, shown.boxes, repeat(x.shape[-1])), strict=True)
         name = at.dataset.sample(image).name + ("" if seen.target is None else f", {names[seen.target]}")
         words, picture = f"{story}: {name}; {layer}, map {seen.map}", rows_first(net.preparation.visible(x[:1])[0])
-        rows.append(Row(words, x[0], picture, seen, [pixels.numpy() for pixels in projections], boxes[0], names))
+        rows.append(
+            Row(words, x[0], picture, seen, [pixels.cpu().numpy() for pixels in projections], boxes[0], names)
+        )
     return Occlusions(rows, title, net, at.source(seed))
 
 

@@ -18,10 +18,10 @@ import yaml
 from pages import AXE, PHONE, SIDEWAYS, findings, problems
 
 import zfnet_lib
-from zfnet_lib import runner
 from zfnet_lib.files import PROJECT, ZfnetError
+from zfnet_lib.paper import runner
 from zfnet_lib.paper.numbers import ambiguities, errata
-from zfnet_lib.runner import publish_book, run_notebooks
+from zfnet_lib.paper.runner import publish_book, run_notebooks
 
 VENDORED = (PROJECT / "book/_static/vendor").is_dir()
 

@@ -22,7 +22,7 @@ import torch
 from layouts import class_folders, write_picture
 from safetensors import SafetensorError
 
-from zfnet_lib import files, runner
+from zfnet_lib import files
 from zfnet_lib.architecture import MINI, Box
 from zfnet_lib.batches import training_preparation
 from zfnet_lib.browser.atlas import read_manifest, write_atlas
@@ -30,7 +30,7 @@ from zfnet_lib.datasets import dataset_folder, open_dataset, pack_dataset
 from zfnet_lib.datasets.overlap import Overlap, Pair
 from zfnet_lib.files import UnwritableError, ZfnetError, alone, check, is_busy, is_there, replacing, storing
 from zfnet_lib.network import ConvNet
-from zfnet_lib.paper import claims, records
+from zfnet_lib.paper import claims, records, runner
 from zfnet_lib.paper.claims import evidence, registry
 from zfnet_lib.paper.trainings import read_epochs, training_data
 from zfnet_lib.paper.transfer import extract

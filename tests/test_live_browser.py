@@ -49,6 +49,11 @@ def net():
     return net
 
 
+def residual(side: int = 64):
+    torch.manual_seed(0)
+    return load_network(Small(), image_size=side)
+
+
 @pytest.fixture
 def browser(net, data):
     return LiveBrowser(net, SHAPES, SHAPES.classes)
@@ -68,20 +73,25 @@ def point(pad, row: int, column: int) -> None:
 # ---- units --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("layer", "place"), [("conv1", (0, 29)), ("conv2", (3, 4)), ("conv5", (1, 0))])
+UNITS = [("conv1", (0, 29)), ("conv2", (3, 4)), ("conv5", (1, 0)), ("stem", (30, 4)), ("top", (2, 14))]
+
+
+@pytest.mark.parametrize(("layer", "place"), UNITS)
 def test_a_unit_is_projected_as_by_the_literal_method(net, layer, place):
+    net = net if layer in net.layers else residual()
     trace = net.trace(net.prepare([SHAPES[3].picture]))
     maps = trace[layer].maps[0]
     map_ = int(maps.flatten(1).amax(1).argmax())
     pane = pane_of(UnitPane, net)
     view = pane.look(layer, place=place)
+    assert layer in pane.layer.options == net.outline
     assert view.unit[2:] == (map_, *place)
     whole = deconv(trace, layer, (map_, *place))[0]
     expected = cut(whole, view.box) if len(view.patch) < 64 else whole
     assert np.allclose(view.projection, expected.numpy(), atol=1e-5 * float(whole.abs().max() + 1))
     assert view.activation == pytest.approx(maps[map_, place[0], place[1]].item(), rel=1e-4)
     assert view.patch.shape == (*view.projection.shape[1:], 3)
-    assert pane.look(layer, 7).activation == pytest.approx(maps[7].max().item(), rel=1e-4)
+    assert pane.look(layer, 2).activation == pytest.approx(maps[2].max().item(), rel=1e-4)
 
 
 def test_a_pixel_belongs_to_the_unit_that_is_centred_there(net):
@@ -95,6 +105,25 @@ def test_a_pixel_belongs_to_the_unit_that_is_centred_there(net):
     }
     pane = pane_of(UnitPane, net)
     assert {at: pane.nearest(*at) for at in pixels} == pixels
+
+    pane = pane_of(UnitPane, residual(12))  # whose top units see the whole picture, and lie on it as on their map
+    assert [pane.nearest("top", at, at) for at in (0, 6, 11)] == [(0, 0), (1, 1), (1, 1)]
+    point(pane.picture, 7, 2)
+    assert pane.view.unit[3:] == (1, 0) and pane.view.patch.shape == (12, 12, 3)
+    assert (pane.picture.place, pane.picture.mark, pane.picture.step) == ([9, 3, 1], [-3, -3, 6, 6], 6)
+
+
+def test_a_layer_that_is_asked_for_is_offered_and_a_size_that_does_not_fit_is_left_again(data):
+    browser = LiveBrowser(residual(), SHAPES, layer="stem.1")
+    assert browser.units.layer.options == ("stem.1", *browser.net.outline) and browser.units.layer.value == "stem.1"
+    below = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(3600, 2))  # a classifier binds it alone
+    pane = pane_of(UnitPane, load_network(below, 32, layers=["0"]))
+    pane.side.value = 224
+    assert pane.trace["0"].maps.shape == (1, 4, 222, 222) and not pane.notice.value
+    pane = pane_of(UnitPane, load_network(nn.Sequential(nn.Conv2d(3, 4, 3), nn.LayerNorm([30, 30])), 32))
+    pane.side.value = 224
+    assert "sequential fails on pictures [1, 3, 224, 224]" in unescape(pane.notice.value)
+    assert (pane.side.value, pane.picture.grid, pane.view.unit.layer) == (32, [32, 32], "1")
 
 
 def test_pointing_goes_from_picture_to_map_to_unit(browser):
@@ -123,7 +152,9 @@ def test_pointing_goes_from_picture_to_map_to_unit(browser):
 # ---- occluder -----------------------------------------------------------------------------------------------
 
 
-def test_a_covered_picture_gives_what_the_literal_sweep_gives_there(net):
+@pytest.mark.parametrize("kind", ["sequence", "residual"])
+def test_a_covered_picture_gives_what_the_literal_sweep_gives_there(net, kind):
+    net = net if kind == "sequence" else residual()
     pane = pane_of(OccluderPane, net, SHAPES.classes)
     seen = occlude(net, net.prepare([SHAPES[3].picture])[0], size=20, stride=22)
     assert (pane.map, pane.target) == (seen.map, seen.target)
@@ -147,6 +178,14 @@ def test_a_square_over_the_edge_covers_what_lies_inside_and_without_a_classifier
     assert "no class, no probability" in pane.results.value
 
 
+def test_whole_passes_go_to_as_many_places_as_there_is_time_for(monkeypatch):
+    pane = pane_of(OccluderPane, residual(), ())
+    for seconds, said in ((0.001, "26 × 26 places at a stride of 2."), (1, "2 × 2 places at a stride of 26.")):
+        monkeypatch.setattr(occluder, "perf_counter", iter((0.0, seconds)).__next__)
+        pane.cover_everywhere()
+        assert pane.activity.says == said
+
+
 def test_the_square_is_dragged_and_taken_away(browser):
     pane = browser.occluder
     clear = pane.results.value
@@ -167,24 +206,27 @@ def test_the_square_is_dragged_and_taken_away(browser):
 # ---- strongest units ----------------------------------------------------------------------------------------
 
 
-def test_the_nine_strongest_are_those_of_the_library_and_of_an_atlas(net, tmp_path):
+@pytest.mark.parametrize("layer", ["conv4", "pool"])
+def test_the_nine_strongest_are_those_of_the_library_and_of_an_atlas(net, layer, tmp_path):
+    net, other = (net, ConvNet(MINI, seed=2)) if layer == "conv4" else (residual(), load_network(Small(), 64))
     looked = []
     top, source = strongest.search(net, SHAPES, 0, lambda done, of: looked.append((done, of)))
-    expected = find_strongest(net, SHAPES, 9)["conv4"]
+    expected = find_strongest(net, SHAPES, 9)[layer]
+    assert tuple(top) == net.outline
     assert (looked, source) == ([(12, 12)], "found here in 12 of 12 pictures")
-    assert top["conv4"].units(5) == expected.units(5) and top["conv4"].score.equal(expected.score)
-    assert set(strongest.search(net, SHAPES, 4)[0]["conv1"].image.unique().tolist()) <= {0, 4, 7, 11}
+    assert top[layer].units(5) == expected.units(5) and top[layer].score.equal(expected.score)
+    assert set(strongest.search(net, SHAPES, 4)[0][net.outline[0]].image.unique().tolist()) <= {0, 4, 7, 11}
 
-    with pytest.raises(ZfnetError, match="mini at 64 pixels has no atlas over shapes; look through the pictures"):
+    with pytest.raises(ZfnetError, match=f"{net.name} at 64 pixels has no atlas over shapes; look through the pic"):
         strongest.read_atlas(net, SHAPES, tmp_path)
     write_atlas(net, SHAPES, tmp_path / "atlas", maps=4)
     read, source = strongest.read_atlas(net, SHAPES, tmp_path)
     assert source == "from the atlas atlas"
-    map_ = int((read["conv4"].score[:, 0] > 0).nonzero()[0])
-    assert read["conv4"].units(map_) == expected.units(map_)
-    assert read["conv4"].score[map_].tolist() == pytest.approx(expected.score[map_].tolist(), rel=1e-3)
+    map_ = int((read[layer].score[:, 0] > 0).nonzero()[0])
+    assert read[layer].units(map_) == expected.units(map_)
+    assert read[layer].score[map_].tolist() == pytest.approx(expected.score[map_].tolist(), rel=1e-3)
     with pytest.raises(ZfnetError, match="the atlas atlas is of other weights than this network's"):
-        strongest.read_atlas(ConvNet(MINI, seed=2).eval(), SHAPES, tmp_path)
+        strongest.read_atlas(other, SHAPES, tmp_path)
 
 
 def test_data_sets_at_hand_are_offered_and_opened_and_what_cannot_be_read_is_named(net, data, tmp_path):
@@ -217,81 +259,6 @@ def test_a_strongest_unit_is_shown_in_its_picture(browser):
     assert "Stopped; nothing of this search was kept." in browser.notice.value
     pane.map.value = 1
     assert "nothing is known of these pictures yet" in browser.notice.value
-
-
-# ---- networks of other kinds --------------------------------------------------------------------------------
-
-
-def residual(side: int = 32, layers=None):
-    torch.manual_seed(0)
-    return load_network(Small(), image_size=side, layers=layers)
-
-
-def test_units_of_a_residual_network_are_projected_as_by_the_literal_method(data):
-    net = residual()
-    browser = LiveBrowser(net, SHAPES, layer="stem.1")
-    pane = browser.units
-    assert pane.layer.options == ("stem.1", "stem", "pool", "block", "top") and pane.layer.value == "stem.1"
-    trace = net.trace(net.prepare([SHAPES[0].picture]))
-    for layer, place in (("stem.1", (3, 4)), ("top", (2, 5))):
-        view = pane.look(layer, place=place)
-        expected = cut(deconv(trace, layer, view.unit[2:])[0], view.box)
-        assert np.allclose(view.projection, expected.numpy(), atol=1e-6)
-    pane.side.value = 224
-    assert pane.trace["stem"].maps.shape[2:] == (224, 224) and pane.view.unit.layer == "stem.1"
-
-    pane = pane_of(UnitPane, residual(12))  # whose top units see the whole picture
-    assert [pane.nearest("top", at, at) for at in (0, 6, 11)] == [(0, 0), (1, 1), (1, 1)]
-    point(pane.picture, 7, 2)
-    assert pane.view.unit[3:] == (1, 0) and pane.view.patch.shape == (12, 12, 3)
-    assert (pane.picture.place, pane.picture.mark, pane.picture.step) == ([9, 3, 1], [-3, -3, 6, 6], 6)
-    assert pane.picture.says == "Every unit here sees the whole picture; the frame is its place on the map."
-
-
-def test_a_network_of_one_size_stays_at_it(data):
-    net = load_network(nn.Sequential(nn.Conv2d(3, 4, 3), nn.LayerNorm([30, 30])), image_size=32)
-    pane = pane_of(UnitPane, net)
-    pane.side.value = 224
-    assert "sequential fails on pictures [1, 3, 224, 224]" in unescape(pane.notice.value)
-    assert (pane.side.value, pane.picture.grid, pane.view.unit.layer) == (32, [32, 32], "1")
-    point(pane.picture, 7, 2)
-    assert pane.notice.value == ""
-
-
-def test_a_residual_networks_occluder_takes_as_many_places_as_there_is_time_for(monkeypatch):
-    net = residual()
-    pane = pane_of(OccluderPane, net, ())
-    assert (pane.last, pane.size.value, len(pane.classes)) == ("top", 7, 4)
-    pane.cover_everywhere()
-    expected = occlude(net, pane.x, size=7, stride=pane.found.stride, layer="top")
-    assert torch.equal(pane.found.activity, expected.activity) and pane.found.stride == 1
-    assert torch.equal(pane.found.probability, expected.probability)
-    assert pane.activity.says == "26 × 26 places, 1 pixels apart."
-    monkeypatch.setattr(occluder, "perf_counter", iter((0.0, 1.0)).__next__)  # a look takes a second
-    pane.cover_everywhere()
-    assert pane.activity.says == "3 × 3 places, 9 pixels apart."
-
-
-def test_strongest_units_of_a_residual_network_are_those_of_the_library_and_of_an_atlas(tmp_path, data):
-    net = residual()
-    expected = find_strongest(net, SHAPES, 9)
-    found, _ = strongest.search(net, SHAPES)
-    assert tuple(found) == net.outline
-    assert all(top.score.equal(expected[layer].score) for layer, top in found.items())
-    write_atlas(residual(layers=["top"]), SHAPES, tmp_path / "narrow", maps=1)
-    with pytest.raises(ZfnetError, match="small at 32 pixels has no atlas over shapes"):
-        strongest.read_atlas(net, SHAPES, tmp_path)
-    write_atlas(net, SHAPES, tmp_path / "whole")
-    read, source = strongest.read_atlas(net, SHAPES, tmp_path)
-    assert source == "from the atlas whole" and read["pool"].image.equal(expected["pool"].image)
-
-    browser = LiveBrowser(net, SHAPES)
-    pane, browser.nine.most.value = browser.nine, 20
-    pane.look()
-    pane.layer.value = "block"
-    assert (pane.layer.options, pane.map.max) == (net.outline, 7)
-    pane.show_unit.click()
-    assert browser.units.view.unit[1:] == pane.unit[1:]
 
 
 # ---- trainings ----------------------------------------------------------------------------------------------

@@ -107,10 +107,16 @@ def test_tiles_filters_and_maps_are_grids_whose_small_pictures_keep_their_pixels
         (lambda: tile([np.zeros((3, 5, 6))], None, 20), "square pictures; given 5x6"),
         (lambda: grid([np.zeros((5, 5, 3))], size=20), "a picture is a uint8 array"),
         (lambda: heat(np.array([[np.nan]])), "NaN or infinite ones; compute them again"),
-        (lambda: plots.grid_of_filters(np.zeros((4, 1, 5, 5)), 40), r"an array \[3, h, w\]; given \[1, 5, 5\]"),
+        (
+            lambda: plots.grid_of_filters(np.zeros((4, 2, 5, 5)), 40),
+            r"an array \[3, h, w\] or .*; given \[2, 5, 5\]",
+        ),
         (lambda: picture_grid([[PICTURE]], ["a"], ["x", "y"], ""), r"given \['a'\], \['x', 'y'\] for \[1\]"),
         (lambda: picture_grid([], [], [], "Pictures"), r"for \[\]"),
-        (lambda: projection_image(np.zeros((4, 4, 3))), r"a projection is an array \[3, h, w\]; given \[4, 4, 3\]"),
+        (
+            lambda: projection_image(np.zeros((4, 4, 3))),
+            r"a projection is an array .*; given \[4, 4, 3\]",
+        ),
         (lambda: projection_image(np.full((3, 2, 2), np.nan)), "NaN or infinite values; project the unit again"),
         (lambda: projection_image(np.zeros((3, 2, 2)), 0), "a positive number; given 0"),
     ],

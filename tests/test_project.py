@@ -21,7 +21,7 @@ from zfnet_lib.paper.claims import CLAIMS
 LIBRARY = PROJECT / "zfnet_lib"
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 TOLD = [path.stem for path in NOTEBOOKS if path.stem not in ("browse", "claims")]
-BESIDE = {"datasets", "paper", "browser", "bench", "runner", "doctor", "__main__"}
+BESIDE = {"datasets", "paper", "browser", "bench", "doctor", "__main__"}
 """What stands beside the core."""
 IN_CONDA = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 """Packages that conda calls otherwise."""

@@ -15,10 +15,10 @@ import nbformat
 import psutil
 import pytest
 
-from zfnet_lib import runner
 from zfnet_lib.__main__ import main
 from zfnet_lib.files import PACKAGE, ZfnetError, trained_root
-from zfnet_lib.runner import notebook_names, publish_book, run_notebooks, state_hash, summary
+from zfnet_lib.paper import runner
+from zfnet_lib.paper.runner import notebook_names, publish_book, run_notebooks, state_hash, summary
 
 PARAMETERS = """profile: str = "tiny"  # smoke, tiny or paper
 live: bool = False  # compute anew
@@ -81,7 +81,7 @@ def test_notebooks_run_in_this_environment_whatever_python3_is_registered(projec
 
 
 BATCH = """from pathlib import Path
-from zfnet_lib import runner
+from zfnet_lib.paper import runner
 if __name__ == "__main__":
     runner.PROJECT = Path.cwd()
     list(runner.run_notebooks(["one", "aside"], "smoke", jobs=2))"""

@@ -11,6 +11,7 @@ import pytest
 from pages import AXE
 from PIL import Image
 from playwright.sync_api import expect
+from torch import nn
 
 from zfnet_lib import strongest
 from zfnet_lib.architecture import MINI
@@ -21,6 +22,7 @@ from zfnet_lib.datasets import open_dataset
 from zfnet_lib.files import PROJECT, ZfnetError
 from zfnet_lib.network import ConvNet
 from zfnet_lib.strongest import Squares, blocks
+from zfnet_lib.weights import load_network
 
 NAMES = [f"thing {n}" for n in range(MINI.classes)]
 REPAIR = "zfnet atlas one two --out here"
@@ -127,6 +129,7 @@ def test_a_map_shows_its_nine_with_scores_and_alternative_texts(page, served, ma
     answer, sure = manifest["answers"][str(entry["images"][2])]
     assert f"{answer} ({int(100 * sure + 0.5)} %), not a label" in facts
     opened(page, served, "#two/conv4")  # over pictures that have labels
+    expect(page.locator(".pane")).to_have_attribute("aria-label", "two")
     assert read_manifest(site / "two")["answers"] == {}
     facts = page.locator(".unit dl").inner_text()
     assert "Label" in facts and "First answer" not in facts and "Photograph" not in facts
@@ -180,6 +183,7 @@ def test_layers_maps_and_units_follow_clicks(page, served, manifest) -> None:
     expect(page.locator(".maps h2")).to_have_text("Filters of conv1")
     painted(page)
     assert links.nth(0).get_attribute("aria-current") == "true"
+    assert page.locator(".pane .notice").is_hidden(), "a layer without a map is no wrong address"
     assert page.locator(".cover a").count() == MINI["conv1"].maps, "layer 1 is whole"
     assert page.locator(".cover a.tile.exact").count() == MINI["conv1"].maps
     assert page.locator(".filter").is_visible()
@@ -365,6 +369,27 @@ def test_nothing_moves_sideways_on_a_phone(chromium, served) -> None:
     page.locator(".cover a").nth(2).tap()
     painted(page)
     context.close()
+
+
+def test_layers_of_any_module_stand_in_a_row_of_boxes_whatever_their_names(page, address, tmp_path) -> None:
+    names, module = ("page", "network", "networks", "data", "unit", "tiles", "search"), nn.Sequential()
+    for n, name in enumerate(names):  # those of the page's own files
+        module.add_module(name, nn.Conv2d(4 if n else 3, 4, 3, 2 - n % 2, padding=1))
+    folder = tmp_path / "atlas"
+    write_atlas(load_network(module, 48, layers=names), open_dataset("shapes", n=9), folder, maps=2)
+    page.set_viewport_size({"width": 390, "height": 844})
+    opened(page, address(write_browser(folder, [folder], REPAIR)), "#sequential/network")
+    links = page.locator("nav.layers a")
+    assert links.all_inner_texts()[1:3] == ["network\n4 × 24 × 24", "networks\n4 × 12 × 12"]
+    assert links.nth(1).get_attribute("title") == "4 maps of 24 × 24; a unit sees 7 × 7 pixels"
+    assert links.nth(6).get_attribute("title").endswith("; a unit sees the whole input")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    for n in (6, 0):  # the layer that is shown is in view, though not all of them have room
+        links.nth(n).evaluate("link => link.click()")
+        expect(page.locator(".maps h2")).to_have_text(f"Maps of {names[n]}")
+        box = links.nth(n).bounding_box()
+        assert 0 <= box["x"] <= box["x"] + box["width"] <= 390
+    painted(page)
 
 
 def test_it_works_from_a_file(page, site) -> None:

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from zfnet_lib.files import PROJECT
-from zfnet_lib.runner import notebook_names
+from zfnet_lib.paper.runner import notebook_names
 
 WORKFLOWS = sorted((PROJECT / ".github/workflows").glob("*.yml"))
 PROFILES = sorted((PROJECT / "workflow/profiles").glob("*/config.yaml"))

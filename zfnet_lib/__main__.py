@@ -24,8 +24,8 @@ from .evaluation import errors
 from .files import PROJECT, ZfnetError, replacing
 from .machine import DEVICE, checked_device, cores, process_group, tune_allocator
 from .paper import records, trainings
+from .paper.runner import notebook_names, publish_book, run_notebooks, summary
 from .paper.setting import profile_of
-from .runner import notebook_names, publish_book, run_notebooks, summary
 from .training import TINY, recipe_named
 from .weights import known_classes, open_network, stored_weights
 

@@ -163,7 +163,8 @@ class Preparation:
     def visible(self, x: Tensor) -> Tensor:
         """Undo the normalisation of centre views [n, 3, crop, crop], so that they can be looked at: uint8."""
         mean = centre_square(self.mean, self.crop) if self.mean.shape[-1] > 1 else self.mean
-        return (x.cpu() * self.scale + mean).round().clamp(0, 255).to(torch.uint8).expand(-1, 3, -1, -1)
+        seen = (x.cpu() * self.scale + mean).round().clamp(0, 255).to(torch.uint8)
+        return seen.expand(*seen.shape[:-3], 3, *seen.shape[-2:])
 
 
 class FigureError(ZfnetError, ValueError):
@@ -190,7 +191,7 @@ def projection_image(pixels: np.ndarray, scale: float | None = None) -> np.ndarr
         raise FigureError(f"the scale of a projection is a positive number; given {scale}")
     signed = np.clip(pixels / scale, -1, 1)
     image = np.rint(GREY + (255 - GREY) * signed).astype(np.uint8).transpose(1, 2, 0)
-    return np.broadcast_to(image, (*image.shape[:2], 3))
+    return image if image.shape[2] == 3 else np.repeat(image, 3, axis=2)
 
 
 def require_picture(picture: np.ndarray) -> np.ndarray:

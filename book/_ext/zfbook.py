@@ -33,7 +33,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from zfnet_lib.machine import cores
 from zfnet_lib.paper import numbers
-from zfnet_lib.runner import own_kernel, state_hash
+from zfnet_lib.paper.runner import own_kernel, state_hash
 
 logger = logging.getLogger(__name__)
 

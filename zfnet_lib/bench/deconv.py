@@ -19,7 +19,8 @@ from ..deconv import alone, cut, deconv_units, project, strongest_unit
 from ..files import ZfnetError
 from ..network import ConvNet
 from ..paper.records import Record, Stopwatch
-from .peers import captum_method, compare, fastest, plain_layers, seconds, with_random_weights
+from ..weights import load_network
+from .peers import captum_method, compare, fastest, plain_layers, require_close, seconds, with_random_weights
 
 SPEC = ZFNET.features()
 SHARE = 48  # of nine units of every map one in so many is projected, each of a picture of its own
@@ -30,6 +31,7 @@ CLOSE, EXACT = 1e-5, 1e-10
 """How far results may differ in float32 and in float64, as a share of a projection's largest value."""
 
 TIED = 5  # percentage of units that may differ more in float32, where values that tie to rounding swap switches
+MODULE = {"units": 64, "side": 224, "batches": (1, 4, 16)}  # of one picture in a network of torchvision
 EXAMINED = 16  # one unit in so many is compared in float64, and all that differ in float32
 
 
@@ -57,7 +59,7 @@ def bench_deconv() -> list[Record]:
     names = {_by_captum: "captum's Deconvolution", _literally: "our literal method in batches"}
 
     def record(quantity: str, value: float, unit: str, **told) -> Record:
-        told |= {"parameters": settings, "spec": SPEC.name, "data": "photos"}
+        told = {"parameters": settings, "spec": SPEC.name, "data": "photos"} | told
         return Record("bench-deconv", quantity, value, unit, watch.provenance(), **told)
 
     best = {}
@@ -71,7 +73,50 @@ def bench_deconv() -> list[Record]:
         if chosen is units:
             speeds.append(record(load, len(units) / seconds(ours), "projections/s, ours"))
     swaps = record("switches swapped by rounding", 100 * swapped / active, "% of active units", n=active)
-    return [*records, *speeds, swaps]
+    return [*records, *speeds, swaps, _any_module(partial(record, spec="resnet18", parameters=settings | MODULE))]
+
+
+def _any_module(record: partial) -> Record:
+    """Time units of one picture in a residual network, whose forward pass they share."""
+    from torchvision.models import resnet18  # takes a second to load
+
+    torch.manual_seed(0)
+    module = resnet18().eval()
+    for part in module.modules():
+        if isinstance(part, nn.ReLU):
+            part.inplace = False  # which captum cannot do with
+    blocks = dict(module.named_children())
+    names = list(blocks)[: list(blocks).index("layer4") + 1]
+    net = load_network(module, MODULE["side"], layers=names[-4:])
+    x = net.prepare([open_dataset("photos")[0].picture])
+    trace, units = net.trace(x), []
+    for layer in net.layers:
+        maps = trace[layer].maps[0]
+        strongest = maps.amax((1, 2)).argsort(descending=True)[: MODULE["units"] // len(net.layers)]
+        units += [Unit(0, layer, *strongest_unit(maps, int(map_))) for map_ in strongest]
+
+    def captum(batch: int) -> list[Tensor]:
+        found = []
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for layer, part in _parts(units, dict.fromkeys(net.layers, batch)):
+                upto = nn.Sequential(*[blocks[name] for name in names[: names.index(layer) + 1]])
+                method, pictures = captum_method("Deconvolution")(upto), x.repeat(len(part), 1, 1, 1)
+                found.extend(method.attribute(pictures.requires_grad_(), target=[unit[2:] for unit in part]))
+        return found
+
+    shown = deconv_units(net, x, units)
+    for unit, theirs, ours, box in zip(units, captum(1), *shown, strict=True):
+        activation = trace[unit.layer].maps[0][unit[2:]]
+        require_close(cut(activation * theirs, box), ours, 1e-4, f"the projection of {tuple(unit)}")
+    batch = fastest(captum, MODULE["batches"])
+    return compare(
+        partial(record, "any module"),
+        "captum's Deconvolution",
+        partial(captum, batch),
+        partial(deconv_units, net, x, units),
+        ROUNDS,
+    )
 
 
 def _parts(units: list[Unit], batches: dict[str, int]) -> Iterator[tuple[str, list[Unit]]]:

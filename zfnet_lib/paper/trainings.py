@@ -224,7 +224,7 @@ def epochs(
             facts = {key: line[key] for key in ("training", "data", "recipe", "seed", "epoch")}
             save_network(net, training.weights, facts | {"classes": list(pictures.data.classes)})
             if not training.errors_file.exists():
-                records.append(training.errors_file, _measured(training, net, pictures, (1, 10)))
+                records.append(training.errors_file, measured_errors(training, net, pictures, (1, 10)))
 
 
 def _untrained(training: Training, pictures: Pictures, workers: int = 0) -> ConvNet:
@@ -263,7 +263,9 @@ def read_epochs(path: Path) -> list[dict[str, Any]]:
         raise ZfnetError(f"{path} is damaged ({error}); restore it, or remove it and train again") from error
 
 
-def _measured(training: Training, net: ConvNet, pictures: Pictures, views: Sequence[int]) -> list[records.Record]:
+def measured_errors(
+    training: Training, net: ConvNet, pictures: Pictures, views: Sequence[int]
+) -> list[records.Record]:
     """Measure the errors of Table 2, on held-out and on training pictures; of a fold averaged over classes too."""
     data, exclude, validation, rows = pictures
     kept = np.setdiff1d(np.arange(len(data)), exclude)
@@ -342,7 +344,7 @@ def trained(training: Training) -> ConvNet:
         finished = train(net, pictures.data, training.recipe, seed=training.seed, **pictures.options())
         made = partial(watch.provenance, training.seed, net.device)
         _record(training, [_line(training, epoch, pictures, made()) for epoch in finished])
-        records.store(training.errors_file, _measured(training, net, pictures, (1,)))
+        records.store(training.errors_file, measured_errors(training, net, pictures, (1,)))
         return load_network(save_network(net, weights, {"code": code})).to(own_device())
 
 

@@ -20,7 +20,7 @@ from ...strongest import rows_first
 from .widgets import SIDE, Message, PointedPicture, button, in_a_row, in_columns, labelled
 
 ANSWERS = 5
-SECONDS = 10  # that all places may take where each is a whole forward pass
+SECONDS = 8  # that all places may take, about, where each is a whole forward pass
 
 
 class Occluded(NamedTuple):
@@ -129,7 +129,7 @@ class OccluderPane:
         finally:
             self.everywhere.disabled, self.everywhere.description = False, before
         grid, name = tuple(found.activity.shape), f"activity of map {self.map}"
-        self.activity.says = f"{grid[0]} × {grid[1]} places, {found.stride} pixels apart."
+        self.activity.says = f"{grid[0]} × {grid[1]} places at a stride of {found.stride}."
         self.activity.show(heat(found.activity.numpy()), f"{name} for each place of the square", grid)
         pictures = {name.capitalize(): self.activity}
         if found.probability is not None:

@@ -140,11 +140,16 @@ class Ledger:
             )
         return {"profile": self.profile, "verdicts": self.counts, "resting": self.resting, "claims": rows}
 
-    def markdown(self) -> str:
-        """Return how many claims have which verdict, and a list: each claim, the paper's numbers and ours."""
+    @property
+    def summary(self) -> Sentence:
+        """How many claims have which verdict, in a sentence that notebooks hand on to the introduction."""
         said = ", ".join(f"{verdict} {count}" for verdict, count in self.counts.items() if count)
-        lines = [f"{len(self.rows)} {'claim' if len(self.rows) == 1 else 'claims'}: {said}.", ""]
-        lines = lines if self.rows else ["The paper makes no claim here that is tested."]
+        many = f"{len(self.rows)} {'claim' if len(self.rows) == 1 else 'claims'}: {said}."
+        return Sentence(many if self.rows else "The paper makes no claim here that is tested.")
+
+    def markdown(self) -> str:
+        """Return a list: each claim with its verdict, the paper's numbers and ours."""
+        lines = [str(self.summary), ""]
         for claim, finding in self.rows:
             agrees = f" Its own numbers are {claim.agreement[0]} with the claim." if claim.printed else ""
             lines.append(f"- **{finding.verdict}**: {literal(claim.statement)}")

@@ -14,7 +14,6 @@ from ...network import RADIUS
 from ..numbers import cell, hyperparameter
 from ..records import read
 from ..setting import training_of
-from ..trainings import WIDE
 from .evidence import (
     SEEDS,
     UNTESTABLE,
@@ -36,7 +35,7 @@ from .evidence import (
     verdict,
 )
 
-BASE = "krizhevsky"
+BASE, WIDE = "krizhevsky", "zfnet-maps-512-1024-512"
 CONVS, DENSE, BOTH = (f"{BASE}-without-{layers}" for layers in ("3-4", "6-7", "3-4-6-7"))
 
 

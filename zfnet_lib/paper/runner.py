@@ -20,9 +20,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
-from . import files
-from .files import PROJECT, ZfnetError
-from .machine import cores, end_with_parent
+from .. import files
+from ..files import PROJECT, ZfnetError
+from ..machine import cores, end_with_parent
 
 BUILD = "from jupyter_book.cli.main import main; main()"
 TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}

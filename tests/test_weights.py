@@ -95,7 +95,8 @@ OWN = """
 from beside import MAPS
 from torch import nn
 
-def make(): return nn.Sequential(nn.Conv2d(3, MAPS, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(MAPS, 4, 3))
+def make():
+    return nn.Sequential(nn.Conv2d(3, MAPS, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(MAPS, 4, 3), nn.ReLU())
 def nothing(): return {}
 def failing(): raise KeyError("no data")
 """

@@ -21,6 +21,7 @@ from zfnet_lib.architecture import (
     ARCHITECTURES,
     KRIZHEVSKY,
     MINI,
+    STEMS,
     TABLE_2,
     ZFNET,
     ArchSpec,
@@ -182,7 +183,10 @@ CONVS = "conv1, conv2, conv3, conv4, conv5"
         (lambda: changed("dense", name="fc8"), "mini has two layers called 'fc8'; give each a name of .*"),
         (lambda: replace(MINI, convs=()), "mini has no convolution; give it at least one"),
         (lambda: MINI.shapes(0, 64), "an input of 0x64 pixels is too small for mini; it needs 44"),
-        (lambda: architecture("zfent"), "there is no architecture 'zfent'; known are krizhevsky, .*mini"),
+        (
+            lambda: architecture("zfent"),
+            "there is no architecture 'zfent'; known are krizhevsky, .*mini, and what .*, such as zfnet.*",
+        ),
         (
             lambda: input_window(ZFNET, "conv5", 13, 0),
             "conv5 has no unit at row 13, column 0; rows end at 12, .* 12",
@@ -272,3 +276,50 @@ def test_units_that_see_only_zeros_beyond_the_picture_have_an_empty_window():
     top, left, bottom, right = input_window(spec, "conv2", 4, 0)
     assert bottom <= top
     assert (left, right) == (0, 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "spec"),
+    [
+        ("zfnet.without('conv4')", "zfnet-without-conv4", ZFNET.without("conv4")),
+        ("krizhevsky.resized(fc6=2048)", "krizhevsky-resized-fc6-2048", KRIZHEVSKY.resized(fc6=2048)),
+        (
+            "zfnet-11x11.scaled(.5, image_size=128)",
+            "zfnet-11x11-scaled-0.5-image_size-128",
+            STEMS["zfnet-11x11"].scaled(0.5, 128),
+        ),
+        (
+            'krizhevsky-without-7.without("conv3", "fc6").scaled(2)',
+            "krizhevsky-without-7-without-conv3-fc6-scaled-2",
+            TABLE_2["krizhevsky-without-7"].without("conv3", "fc6").scaled(2),
+        ),
+    ],
+)
+def test_an_expression_of_a_named_architecture_is_one_and_so_is_its_name(text, name, spec):
+    assert architecture(text) == architecture(name) == replace(spec, name=name)
+
+
+WRONG = (
+    "zfnet.", "zfnet.features()", "zfnet.without()", "zfnet.without('conv4', name='mini')", "zfnet.without(conv4)",
+    "zfnet.without(*['conv4'])", "zfnet.resized(**{'fc6': 2})", "zfnet.resized(fc6=10**4)", "zfnet.scaled(True)",
+    "zfnet.scaled(-1)", "zfnet.scaled(1e-30)", "zfnet.without('conv4').spec", "__import__('os').getcwd()",
+    "zfnet-conv4", "zfnet-without", "zfnet-resized-fc6", "zfnet.without('conv4'", "zfnet.scaled(2)\0",
+    "zfnet.scaled" + "(" * 5000,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_other_expressions_are_refused_and_nothing_in_them_is_evaluated(text):
+    with pytest.raises(
+        SpecError, match=r"known are .*, and what without, resized, scaled make of them, such as zfnet"
+    ):
+        architecture(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["zfnet.resized(2)", "zfnet.scaled('a')", "zfnet.scaled(1e999)", "zfnet.resized(fc6=2.5)"]
+)
+def test_arguments_that_fit_no_method_are_one_sentence(text):
+    with pytest.raises(SpecError, match=r"is no architecture|give a whole number") as caught:
+        architecture(text)
+    assert "\n" not in str(caught.value)

@@ -44,7 +44,7 @@ def test_what_is_at_hand_is_shown_and_what_brings_the_rest_is_named(measured, tm
         raise CheckpointError(f"no weights {name}")
 
     monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path / "results"))
-    monkeypatch.setattr(fig5, "load_network", nothing)
+    monkeypatch.setattr(fig5, "open_network", nothing)
     found = fig5.measure("tiny")
     beside = ["AlexNet, ImageNet", "krizhevsky, Caltech-101", "zfnet, Caltech-101"]
     assert found.panels(1) == dict.fromkeys(["(a) zfnet, not renormalised", "(b) krizhevsky", "(c) zfnet", *beside])

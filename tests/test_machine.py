@@ -6,12 +6,14 @@ import multiprocessing
 import os
 import resource
 import signal
+from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 
 from zfnet_lib.files import ZfnetError
-from zfnet_lib.machine import has_bf16, in_processes, own_device
+from zfnet_lib.machine import DEVICE, checked_device, fitting, has_bf16, in_processes, own_device, process_group
 from zfnet_lib.paper.records import device_name
 
 
@@ -75,3 +77,47 @@ def test_apples_gpu_is_a_device(monkeypatch, recent: bool):
     assert device_name("mps").endswith(", GPU")
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     assert own_device() == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("asked", "cuda", "mps", "found"),
+    [
+        ("", 2, True, "cuda:0"),
+        ("cuda", 2, False, "cuda:0"),
+        ("cuda:1", 2, False, "cuda:1"),
+        ("cpu", 2, True, "cpu"),
+        ("mps", 2, True, "mps"),
+        ("", 0, True, "mps"),
+        ("", 0, False, "cpu"),
+        ("cuda:2", 2, False, r"'cuda:2' is not here; choose one of cpu, cuda:0, cuda:1, or leave it out"),
+        ("cuda", 0, True, r"'cuda' is not here; choose one of cpu, mps, or leave it out"),
+        ("mps", 0, False, r"'mps' is not here; choose one of cpu, or leave it out"),
+        *(
+            (wrong, 2, True, "there is no device .*choose cpu, cuda or mps")
+            for wrong in ("gpu", "cuda:", "cuda:-1", "xpu")
+        ),
+    ],
+)
+def test_a_gpu_computes_unless_another_device_is_asked_for(monkeypatch, asked, cuda, mps, found):
+    monkeypatch.setenv(DEVICE, asked)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(cuda))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    if found.startswith(("c", "m")):
+        assert own_device() == found
+    else:
+        with pytest.raises(ZfnetError, match=found):
+            checked_device(asked)
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    if asked in ("mps", "cuda:1"):
+        with pytest.raises(ZfnetError, match="take the device cuda, each its own GPU, or cpu"), process_group():
+            pass
+
+
+def test_as_many_parts_are_computed_together_as_half_of_the_free_memory_takes(monkeypatch):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100_000, 200_000))
+    cpu, gpu = torch.device("cpu"), torch.device("cuda:1")
+    assert [fitting(each, cpu) for each in (0, 10, 100, 501, 1e30)] == [16, 16, 5, 1, 1]
+    assert [fitting(each, gpu) for each in (0, 501, 1e30)] == [256, 99, 1]

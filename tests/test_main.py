@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 import warnings
@@ -16,10 +17,11 @@ from PIL import Image
 from zfnet_lib.__main__ import main
 from zfnet_lib.architecture import MINI
 from zfnet_lib.bench import plain
+from zfnet_lib.machine import own_device
 from zfnet_lib.network import ConvNet
 from zfnet_lib.paper.trainings import Training, excluded_rows, training_data
 from zfnet_lib.training import SMOKE
-from zfnet_lib.weights import save_network
+from zfnet_lib.weights import load_network, save_network
 
 
 @pytest.fixture
@@ -48,6 +50,7 @@ def refusal(capsys, command):
 
 
 SHOW = "show noise.png --network small --layer conv5 --out out"
+OCCLUDE = "occlude noise.png --network small --out out"
 TRAIN = "train zfnet --data shapes --recipe smoke"
 LONG = 300 * "x"
 TOO_LONG = (
@@ -68,14 +71,28 @@ FOLDERS = (
 REFUSALS = [
     ("show broken.png --network small --out out", "cannot be read as a picture"),
     ("show wall.png --network small --out out", "wall.png has more than 89 million pixels; save it smaller\n"),
-    (f"{SHOW} --network nowhere", "the weights 'nowhere' are not here"),
+    (f"{SHOW} --network nowhere", "there are no weights 'nowhere'; "),
     (f"{SHOW} --layer conv9", "mini has no layer 'conv9'; its layers are conv1, conv2"),
     (f"{SHOW} --out noise.png", "cannot write"),
-    ("fetch mnist", "known are alexnet-imagenet, imagenet, tiny-imagenet"),
+    ("fetch mnist", "known are alexnet-imagenet, vgg16-imagenet, imagenet"),
     ("bench norm coffee", "there is no benchmark 'coffee'"),
     ("run fig1 --profile smoke -p typo", "-p takes name=value, given 'typo'"),
     (f"{TRAIN} --data mnist", "there is no data set 'mnist'"),
     (f"{TRAIN} --data caltech-256", "zfnet fetch caltech-256"),
+    (
+        f"{TRAIN} --device gpu",
+        "there is no device 'gpu'; choose cpu, cuda or mps, or of several GPUs one, as cuda:1",
+    ),
+    (f"{TRAIN} --device cuda:7", "the device 'cuda:7' is not here; choose one of cpu"),
+    ("train zfnet.features() --data shapes", "there is no architecture 'zfnet.features()'; known are krizhevsky"),
+    ("train zfnet.without(conv4) --data shapes", "and what without, resized, scaled make of them, such as"),
+    ("train zfnet.without('conv9') --data shapes", "zfnet has no layer 'conv9'; its layers are conv1"),
+    (f"{OCCLUDE} --label dog", "mini has no class 'dog'; give its number"),
+    (f"{OCCLUDE} --label 99", "mini has no class 99; choose one from 0 to 15"),
+    (f"{OCCLUDE} --square 65", "a square of 65 pixels does not fit a picture of 64x64"),
+    (f"{OCCLUDE} --layers conv2,conv9", "mini has no layer 'conv9'; its layers are conv1"),
+    (f"{OCCLUDE} --random --weights x", "leave out --weights or --random"),
+    ("atlas torchvision:resnt18 --out out", "torchvision has no network 'resnt18'; did you mean resnet18"),
     (f"{TRAIN} --clip some", "clip is 'some'; choose one of all, none, first, but-first"),
     (f"{TRAIN} --clip=", "clip is ''; choose one of"),
     (f"{TRAIN} --precision=", "precision is ''; choose one of"),
@@ -119,6 +136,55 @@ def test_show_writes_one_projection_a_layer_and_never_replaces_another_picture_s
     assert sorted(Path("out").iterdir()) == sorted(set(written))
 
 
+def test_occlude_draws_what_there_is_says_where_most_is_lost_and_replaces_nothing(home, capsys):
+    command = "occlude noise.png --network small --square 20 --stride 22 --map 5 --out out"
+    done(f"{command} --label 3")
+    said = r"out/noise-occluded-conv5-map5.png: the probability of class 3 falls most, from 0.\d+ to 0.\d+, "
+    assert re.fullmatch(said + r"with the square's corner at row \d+, column \d+\n", capsys.readouterr().out)
+    for size in (64, 80):  # its own, and one at which there is no classifier
+        done(f"{command} --size {size}")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines] == [f"out/noise-occluded-conv5-map5-{n}.png" for n in (2, 3)]
+    assert "the activity falls most" in lines[1]
+    assert all(Image.open(path).size[0] == 1350 for path in (home / "out").iterdir())
+
+
+OWN = """
+from torch import nn
+
+def make():
+    return nn.Sequential(nn.Conv2d(3, 4, 5), nn.GELU(), nn.MaxPool2d(2), nn.Conv2d(4, 4, 3), nn.ReLU())
+"""
+
+
+def test_any_network_is_shown_occluded_and_made_an_atlas_of(home, capsys):
+    (home / "own.py").write_text(OWN)
+    class_folders(home / "pictures", ["cat", "dog"], 5)
+    done("show noise.png --network own.py:make --size 32 --layers 0,3 --out out")
+    first, second = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"out/noise-0-map\d\.png: 0, map \d, activation .*; the exact gradient passes gelu", first)
+    assert second.startswith("out/noise-3-map")
+    done("occlude noise.png --network own.py:make --size 32 --square 8 --stride 12 --out out")
+    assert "the activity falls most" in capsys.readouterr().out
+    done("atlas own.py:make --size 32 --layers 3 --pictures folder:pictures --maps 1 --out out/atlas")
+    manifest = json.loads((home / "out/atlas/manifest.json").read_text())
+    assert (manifest["name"], manifest["side"]) == ("own.py-make", 32)
+    assert [layer["layer"] for layer in manifest["layers"]] == ["3"]
+    done("atlas small --layers conv2,conv3 --pictures folder:pictures --maps 1 --out out/small")
+    manifest = json.loads((home / "out/small/manifest.json").read_text())
+    assert [layer["layer"] for layer in manifest["layers"]] == ["conv2", "conv3"]
+
+
+def test_the_device_holds_for_one_command_and_what_it_begins(home, monkeypatch):
+    asked = []
+    monkeypatch.delenv("ZFNET_DEVICE", raising=False)
+    monkeypatch.setattr("zfnet_lib.__main__.run_notebooks", lambda *_, **__: asked.append(own_device()) or [])
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    for device in ("cuda:1", "cpu"):
+        done(f"run fig1 --profile smoke --device {device}")
+    assert asked == ["cuda:1", "cpu"] and "ZFNET_DEVICE" not in os.environ
+
+
 @pytest.fixture
 def nowhere(home, monkeypatch):
     """A home whose data folder cannot be made, with a folder of pictures."""
@@ -153,8 +219,9 @@ def test_a_cache_that_cannot_be_written_stops_no_result(nowhere):
 def test_list_and_doctor_say_what_there_is_or_why_not(home, capsys, monkeypatch):
     done("list")
     listed = capsys.readouterr().out
-    for name in ("krizhevsky-without-3-4-6-7", "zfnet-11x11", "tiny-imagenet", "alexnet-imagenet", "fig1"):
+    for name in ("krizhevsky-without-3-4-6-7", "zfnet-11x11", "tiny-imagenet", "vgg16-imagenet", "fig1"):
         assert name in listed
+    assert re.search(r"\n  small +fetched or trained\n(.*\n)*  zfnet-tiny +ships\n", listed)
     done("doctor")
     said = capsys.readouterr().out
     assert all(f"\n{title}" in said for title in ("Programs", "Machine", "Data sets in", "Weights", "Profiles"))
@@ -254,6 +321,19 @@ def test_folders_are_packed_and_compared_and_training_leaves_out_what_both_have(
     assert "1 of 141 pictures of folder-colours-" in capsys.readouterr().out
     data = training_data(tiny_folder, "train")
     assert [data.names[row] for row in excluded_rows(data)] == ["train/red/noise.png"]
+
+
+def test_an_ablation_of_ones_own_trains_resumes_and_evaluates_by_its_name(home, tiny_folder, capsys, monkeypatch):
+    monkeypatch.setenv("ZFNET_RESULTS", str(home / "results"))
+    rest = f"--data {tiny_folder} --recipe smoke --epochs 1 --batch 32"
+    assert main(["train", "zfnet.without('conv4').resized(fc6=800)", *rest.split()]) == 0
+    weights = capsys.readouterr().out.splitlines()[-3].partition(": ")[2]
+    assert Path(weights).name.startswith("zfnet-without-conv4-resized-fc6-800-epochs-1-batch-32-folder-")
+    net = load_network(weights)
+    assert net.layers == ("conv1", "conv2", "conv3", "conv5") and net.fc6.out_features == 100  # an eighth
+    done(f"train zfnet-without-conv4-resized-fc6-800 {rest} --resume")
+    done(f"evaluate {Path(weights).name} --data {tiny_folder}")
+    assert "top-1 error" in capsys.readouterr().out
 
 
 def test_a_batch_of_ones_own_is_part_of_the_trainings_name():

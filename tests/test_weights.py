@@ -6,9 +6,12 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
+from urllib.error import URLError
 
 import pytest
 import torch
+import torchvision
 from oracles import lively
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -18,7 +21,7 @@ from zfnet_lib.architecture import MINI
 from zfnet_lib.files import ZfnetError, seal, sha256
 from zfnet_lib.images import Preparation
 from zfnet_lib.network import ConvNet
-from zfnet_lib.weights import load_network, read_meta, save_network
+from zfnet_lib.weights import known_classes, load_network, open_network, read_meta, save_network
 
 RECORD = {"source": "a test", "classifier": True}
 
@@ -84,6 +87,110 @@ def test_modules_are_taken_as_they_are_or_adapted():
     assert load_network(net) is net
     module = nn.Sequential(nn.Conv2d(3, 4, 7, stride=16), nn.ReLU())
     assert torch.equal(load_network(module).conv1.weight, module[0].weight)
+
+
+# ---- networks that a text names ------------------------------------------------------------------------------
+
+OWN = """
+from beside import MAPS
+from torch import nn
+
+def make():
+    return nn.Sequential(nn.Conv2d(3, MAPS, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(MAPS, 4, 3), nn.ReLU())
+def nothing(): return {}
+def failing(): raise KeyError("no data")
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch) -> Path:
+    """A working folder with functions that make networks, and files of weights for them, whole and damaged ones."""
+    monkeypatch.chdir(tmp_path)
+    for name, text in {"own": OWN, "beside": "MAPS = 6", "broken": "def ("}.items():
+        Path(f"{name}.py").write_text(text)
+    state = nn.Sequential(nn.Conv2d(3, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 4, 3)).state_dict()
+    torch.save(state, "whole.pt")
+    save_file(state, "whole.safetensors")
+    Path("cut.pt").write_bytes(Path("whole.pt").read_bytes()[:900])
+    Path("cut.safetensors").write_bytes(Path("whole.safetensors").read_bytes()[:900])
+    torch.save(state | {"3.bias": torch.zeros(5)}, "wide.pt")
+    torch.save({"weight": torch.zeros(2)}, "other.pt")
+    torch.save([1, 2], "list.pt")
+    torch.save(nn.Linear(2, 2), "module.pt")
+    return tmp_path
+
+
+def test_modules_of_ones_own_and_of_torchvision_take_files_or_random_weights(own):
+    saved = torch.load("whole.pt", weights_only=True)
+    for file in ("whole.pt", "whole.safetensors"):
+        net = open_network("own.py:make", Path(file), image_size=40)
+        assert torch.equal(net.conv2.weight, saved["3.weight"]) and net.preparation.crop == 40
+    assert not torch.equal(open_network("own.py:make").conv2.weight, saved["3.weight"])
+    assert open_network("own.py:make", layers=["3"]).layers == ("3",)
+    before = torch.random.get_rng_state()
+    first, again = (open_network("torchvision:squeezenet1_1", random=True, image_size=40) for _ in range(2))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert (first.name, first.image_size, first.classes) == ("squeezenet1_1", 40, 1000)
+    assert all(map(torch.equal, first.parameters(), again.parameters()))
+    del (state := first.module.state_dict())["classifier.1.bias"]
+    torch.save(state, "some.pt")
+    with pytest.raises(
+        ZfnetError, match=r"some.pt holds .*: classifier.1.bias is missing, torchvision:squeeze.* has"
+    ):
+        open_network("torchvision:squeezenet1_1", Path("some.pt"))
+
+
+def test_torchvisions_own_weights_bring_their_preparation_and_their_classes(monkeypatch):
+    module = torchvision.models.shufflenet_v2_x0_5()
+    monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", lambda url, **_: module.state_dict())
+    net = open_network("torchvision:shufflenet_v2_x0_5")
+    assert torch.equal(net.module.fc.weight, module.fc.weight)
+    assert (net.preparation.short_side, net.preparation.crop) == (256, 224)
+    assert net.preparation.scale.flatten()[0] == pytest.approx(255 * 0.229)
+    assert known_classes("torchvision:shufflenet_v2_x0_5")[0] == "tench" and known_classes("own.py:make") == ()
+    monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", Mock(side_effect=URLError("cut")))
+    said = r"^torchvision's weights of .* are out of reach \(.*cut.*\); give .* by --weights FILE, .* by --random$"
+    with pytest.raises(ZfnetError, match=said):
+        open_network("torchvision:shufflenet_v2_x0_5")
+
+
+def test_a_stored_network_takes_another_size_and_random_weights(saved):
+    folder = str(saved)
+    assert open_network(folder).classes == 16
+    part = open_network(folder, image_size=96, layers=["conv2"])
+    assert (part.classes, part.preparation.crop) == (0, 96)
+    assert torch.equal(open_network(folder, random=True).conv1.weight, ConvNet(MINI, seed=0).conv1.weight)
+
+
+@pytest.mark.parametrize(
+    ("text", "weights", "sentence"),
+    [
+        ("own.py:make", "absent.pt", "there is no file absent.pt; give one with the weights of own.py:make"),
+        ("own.py:make", "cut.pt", "cut.pt cannot be read as a state dict (.*); write it by `torch.save.*"),
+        ("own.py:make", "cut.safetensors", "cut.safetensors cannot be read as a state dict (.*); write it by .*"),
+        (
+            "own.py:make",
+            "own.py",
+            "own.py is damaged, or holds more than tensors, and was not read; write it by .*",
+        ),
+        ("own.py:make", "module.pt", "module.pt is damaged, or holds more than tensors, and was not read; .*"),
+        ("own.py:make", "list.pt", "list.pt holds no state dict, a tensor for each name; write it by .*"),
+        ("own.py:make", "wide.pt", r"wide.pt holds .*: 3.bias is \[5\], own.py:make has \[4\]"),
+        ("own.py:make", "other.pt", r"other.pt holds .*: 0.bias is missing, own.py:make has \[6\]"),
+        ("own.py:nothing", "", "own.py:nothing returns a dict; let it return a torch.nn.Module"),
+        ("own.py:failing", "", r"own.py:failing fails \(KeyError: 'no data'\); mend that file"),
+        ("own.py:mak", "", r"own.py has no function 'mak'; did you mean own.py:make\?"),
+        ("own.py", "", "own.py has no function ''; give the name of a function without arguments"),
+        ("broken.py:make", "", r"broken.py:make fails \(SyntaxError: .*\); mend that file"),
+        ("absent.py:make", "", "there is no file absent.py; `FILE.py:FUNCTION` names a function that returns .*"),
+        ("torchvision:resnt18", "", "torchvision has no network 'resnt18'; did you mean resnet18.*"),
+        ("torchvision:zzzzzz", "", "torchvision has no network 'zzzzzz'; it has alexnet, .*"),
+    ],
+)
+def test_texts_and_files_that_name_no_network_are_one_sentence(own, text, weights, sentence):
+    with pytest.raises(ZfnetError, match=f"^{sentence}$") as caught:
+        open_network(text, Path(weights) if weights else None)
+    assert "\n" not in str(caught.value)
 
 
 # ---- what is refused ----------------------------------------------------------------------------------------
@@ -186,9 +293,11 @@ def test_what_cannot_be_is_refused_even_with_the_right_hashes(saved, sentence, c
 
 
 def test_unknown_names_and_folders_without_weights_are_refused(data, tmp_path, saved):
-    refused("zfent", r"the weights 'zfent' are not here; `zfnet fetch zfent` .*; here are: .*zfnet-tiny.*")
+    refused("zfent", r"there are no weights 'zfent'; did you mean zfnet-tiny\?")
+    refused("alexnet", r"there are no weights 'alexnet'; did you mean alexnet-imagenet, or torchvision:alexnet\?")
+    refused("vgg16-imagenet", "the weights 'vgg16-imagenet' are not here; `zfnet fetch vgg16-imagenet` brings them")
     save_network(ConvNet(MINI), data / "weights" / "mine", {})
-    refused("zfent", ".*; here are: .*mine.*")
+    refused("zzz", "there are no weights 'zzz'; here are .*mine.*; .*; torchvision:NAME, .* name others")
     (tmp_path / "empty").mkdir()
     for place in (tmp_path / "absent", str(tmp_path / "empty"), saved / "weights.safetensors"):
         refused(place, rf"{place} holds no weights \(meta.json is missing\); give a folder .*")

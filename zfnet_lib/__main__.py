@@ -21,13 +21,13 @@ from .datasets import DATASETS, fetch_dataset, pack_dataset, splits_of
 from .datasets.overlap import find_overlap, overlap_path
 from .datasets.pretrained import FETCHERS, fetch_weights
 from .evaluation import errors
-from .files import ZfnetError, replacing
-from .machine import cores, process_group, tune_allocator
+from .files import PROJECT, ZfnetError, replacing
+from .machine import DEVICE, checked_device, cores, process_group, tune_allocator
 from .paper import records, trainings
 from .paper.runner import notebook_names, publish_book, run_notebooks, summary
 from .paper.setting import profile_of
 from .training import TINY, recipe_named
-from .weights import load_network
+from .weights import known_classes, open_network, stored_weights
 
 # Commands import what draws or judges: `zfnet --help` and `zfnet list` stay fast.
 
@@ -72,7 +72,37 @@ def _checked_file(context: click.Context, option: click.Parameter, path: Path | 
     return path
 
 
+def _own_device(context: click.Context, option: click.Parameter, name: str | None) -> None:
+    """Let everything that is begun from here on, in notebooks and other processes too, compute on a device."""
+    if name is not None:
+        before = os.environ.get(DEVICE)
+        os.environ[DEVICE] = checked_device(name)
+        context.call_on_close(lambda: os.environ.update({DEVICE: before}) if before else os.environ.pop(DEVICE))
+
+
+def _named_layers(context: click.Context, option: click.Parameter, names: str | None) -> list[str] | None:
+    return [name.strip() for name in names.split(",")] if names else None
+
+
+def _network(command):
+    """Give a command the options that say which network `open_network` opens."""
+    for option in (
+        click.option("--layers", callback=_named_layers, metavar="A,B,…", help="of the network, these alone"),
+        click.option("--random", is_flag=True, help="no weights, always the same random ones"),
+        click.option("--weights", type=PATH, callback=_checked_file, metavar="FILE", help="a state dict for it"),
+    ):
+        command = option(command)
+    return command
+
+
 PATH = click.Path(path_type=Path)
+COMPUTING = click.option(
+    "--device", callback=_own_device, expose_value=False, help="cpu, cuda, cuda:1 or mps; a GPU by default"
+)
+NETWORK = click.option(
+    "--network", required=True, help="weights of `zfnet list`, a folder, torchvision:NAME or FILE.py:FUNCTION"
+)
+SIZE = click.option("--size", type=int, default=0, help="of the input, in pixels; the network's own by default")
 PROFILE = click.option(
     "--profile", required=True, callback=lambda *given: profile_of(given[-1]).name, help="smoke, tiny or paper"
 )
@@ -82,7 +112,7 @@ JSON = partial(click.option, "--json", "target", type=PATH, callback=_checked_fi
 @zfnet.command("list")
 def list_all() -> None:
     """Architectures, data sets, weights and notebooks."""
-    compared = trainings.report(trainings.queue("tiny-imagenet", TINY))
+    compared, shipped = trainings.report(trainings.queue("tiny-imagenet", TINY)), PROJECT / "results"
     try:
         notebooks = notebook_names()
     except ZfnetError as error:
@@ -93,6 +123,10 @@ def list_all() -> None:
         ],
         "Data sets": [f"{name:24}{entry.title}" for name, entry in DATASETS.items()],
         "Weights to fetch": FETCHERS,
+        "Weights that are here": [
+            f"{name:34}{'ships' if folder.is_relative_to(shipped) else 'fetched or trained'}"
+            for name, folder in stored_weights().items()
+        ],
         "Trainings of Tables 1 and 2 on Tiny-ImageNet, with their top-1 error": compared,
         "Notebooks": notebooks,
     }
@@ -144,6 +178,7 @@ def overlap(a: str, b: str) -> None:
 
 
 @zfnet.command()
+@COMPUTING
 @click.argument("name", required=False)
 @click.option("--table", type=click.IntRange(1, 2), help="instead of NAME: what Tables 1 and 2 lack, in turn")
 @click.option("--data", required=True, help="a data set of `zfnet list`, or folder:PATH")
@@ -206,6 +241,7 @@ def train(name, table, data, recipe, seed, each, resume, compiled, workers, **ch
 
 
 @zfnet.command()
+@COMPUTING
 @click.argument("networks", metavar="NAME...", nargs=-1, required=True)
 @click.option("--data", required=True)
 @click.option("--split", default="val")
@@ -213,7 +249,7 @@ def train(name, table, data, recipe, seed, each, resume, compiled, workers, **ch
 @JSON(help="add the records to FILE")
 def evaluate(networks: tuple[str, ...], data: str, split: str, views: int, target: Path | None) -> None:
     """Measure top-1 and top-5 errors of the weights NAME; several are averaged."""
-    watch, nets = records.Stopwatch(), [load_network(name) for name in networks]
+    watch, nets = records.Stopwatch(), [open_network(name) for name in networks]
     pictures = trainings.training_data(data, split)
     for name, net in zip(networks, nets, strict=True):
         trainings.require_same_classes(name, net, pictures)
@@ -229,6 +265,7 @@ def evaluate(networks: tuple[str, ...], data: str, split: str, views: int, targe
 
 
 @zfnet.command()
+@COMPUTING
 @click.argument("name")
 def ship(name: str) -> None:
     """Store the weights of a finished training, such as zfnet-tiny, as the project ships them."""
@@ -237,47 +274,86 @@ def ship(name: str) -> None:
 
 
 @zfnet.command()
+@COMPUTING
 @click.argument("picture", type=PATH)
-@click.option("--network", required=True, help="name or folder of weights")
+@NETWORK
+@_network
+@SIZE
 @click.option("--layer", help="such as conv5; every layer by default, of other people's networks the outermost")
 @click.option("--map", "map_", type=int, default=-1, help="the map with the largest activation by default")
 @click.option("--out", type=PATH, default=Path(), help="folder for the PNG files")
-def show(picture: Path, network: str, layer: str | None, map_: int, out: Path) -> None:
+def show(picture: Path, network, weights, random, size, layers, layer: str | None, map_: int, out: Path) -> None:
     """Project a picture of one's own."""
     from .paper.fig2 import project_picture
 
-    net = load_network(network)
-    for name in [layer] if layer else net.outline:
-        (figure, unit, activation), png = project_picture(net, picture, name, map_), BytesIO()
-        figure.savefig(png, format="png")
-        path = first = out / f"{picture.stem}-{name}-map{unit.map}.png"
-        ends = count(2)
-        # No other content is overwritten: `1.png`, `1-2.png` …
-        while path.is_dir() or (path.is_file() and path.read_bytes() != png.getvalue()):
-            path = first.with_stem(f"{first.stem}-{next(ends)}")
-        with replacing(path) as temporary:
-            temporary.write_bytes(png.getvalue())
-        print(f"{path}: {name}, map {unit.map}, activation {activation:.4g}")
+    layers = [layer] if layer else layers
+    net = open_network(network, weights, random, size, layers)
+    exact = getattr(net, "exact", ())
+    passing = f"; the exact gradient passes {', '.join(exact)}" if exact else ""
+    for name in layers or net.outline:
+        figure, unit, activation = project_picture(net, picture, name, map_)
+        path = _written(figure, out / f"{picture.stem}-{name}-map{unit.map}.png")
+        print(f"{path}: {name}, map {unit.map}, activation {activation:.4g}{passing}")
+
+
+def _written(figure, first: Path) -> Path:
+    """Write a figure where no other content is overwritten: `1.png`, `1-2.png` …"""
+    png, path, ends = BytesIO(), first, count(2)
+    figure.savefig(png, format="png")
+    while path.is_dir() or (path.is_file() and path.read_bytes() != png.getvalue()):
+        path = first.with_stem(f"{first.stem}-{next(ends)}")
+    with replacing(path) as temporary:
+        temporary.write_bytes(png.getvalue())
+    return path
 
 
 @zfnet.command()
+@COMPUTING
+@click.argument("picture", type=PATH)
+@NETWORK
+@_network
+@SIZE
+@click.option("--label", default="", help="class to watch, by number or name; the network's answer by default")
+@click.option("--square", type=int, help="its side in pixels; 50/224 of the picture's by default")
+@click.option("--stride", type=int, help="its step in pixels; 6/224 of the picture's by default")
+@click.option("--layer", help="whose activity is shown; the last by default")
+@click.option("--map", "map_", type=int, help="the map with the largest activation by default")
+@click.option("--out", type=PATH, default=Path(), help="folder for the PNG file")
+def occlude(
+    picture: Path, network, weights, random, size, layers, label, square, stride, layer, map_, out: Path
+) -> None:
+    """Cover a picture of one's own with a square, place by place: what the network then sees (section 4.2)."""
+    from .paper.fig6 import occlude_picture
+
+    net = open_network(network, weights, random, size, [layer] if layer else layers)
+    classes = () if weights or random or not net.classes else known_classes(network)
+    how = {"size": square, "stride": stride, "layer": layer, "map_": map_, "progress": True}
+    figure, seen, lost = occlude_picture(net, picture, label, classes, **how)
+    path = _written(figure, out / f"{picture.stem}-occluded-{layer or net.outline[-1]}-map{seen.map}.png")
+    print(f"{path}: {lost}")
+
+
+@zfnet.command()
+@COMPUTING
 @click.argument("networks", metavar="NETWORK...", nargs=-1, required=True)
+@_network
 @click.option("--pictures", default="photos", help="a data set of `zfnet list`, or folder:PATH")
-@click.option("--side", type=int, default=0, help="input size; the network's own, or 224 on larger pictures")
+@click.option("--size", "--side", type=int, default=0, help="of the input; its own, or 224 on larger pictures")
 @click.option("--maps", type=int, default=0, help="of each layer above the first, drawn by seed; all by default")
 @click.option("--out", type=PATH, help="folder; atlas/NETWORK-PICTURES by default")
-def atlas(networks: tuple[str, ...], pictures: str, side: int, maps: int, out: Path | None) -> None:
+def atlas(networks: tuple[str, ...], pictures: str, size: int, maps: int, out: Path | None, **how) -> None:
     """The strongest units of every map, with a browser to look at them."""
-    from .paper.fig2 import microscope
+    from .paper.fig2 import microscope, title_of
 
     tune_allocator()
-    names = "+".join(Path(network).name for network in networks)
+    names = "+".join(map(title_of, networks))
     folder = out or Path("atlas") / f"{names}-{pictures}".replace(":", "-").replace("/", "-")
-    page = microscope(networks, pictures, folder, side=side, maps=maps, progress=True)
+    page = microscope(networks, pictures, folder, side=size, maps=maps, progress=True, **how)
     print(f"{page}: open it in a browser")
 
 
 @zfnet.command()
+@COMPUTING
 @click.argument("notebooks", metavar="[NOTEBOOK]...", nargs=-1)
 @PROFILE
 @click.option("-p", "parameters", multiple=True, metavar="NAME=VALUE")
@@ -310,6 +386,7 @@ def book(profile: str, out: Path | None) -> None:
 
 
 @zfnet.command()
+@COMPUTING
 @click.argument("names", metavar="[CLAIM]...", nargs=-1)
 @PROFILE
 @click.option("--live", is_flag=True, help="first measure those that have a record of their own")
@@ -331,6 +408,7 @@ def claims(names: tuple[str, ...], profile: str, live: bool, target: Path | None
 
 
 @zfnet.command()
+@COMPUTING
 @click.argument("names", metavar="[BENCH]...", nargs=-1)
 @click.option("--tuned", is_flag=True, help="let glibc keep freed memory, for both sides")
 @JSON(help="add the records to FILE")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -339,11 +340,64 @@ ARCHITECTURES = TABLE_2 | STEMS | {MINI.name: MINI}
 """All named architectures."""
 
 
+METHODS = ("without", "resized", "scaled")
+
+
 def architecture(name: str) -> ArchSpec:
-    """Return a named architecture."""
-    if name not in ARCHITECTURES:
-        raise SpecError(f"there is no architecture {name!r}; known are {', '.join(ARCHITECTURES)}")
-    return ARCHITECTURES[name]
+    """Return a named architecture, or what methods make of one: `zfnet.without('conv4').scaled(0.5)`.
+
+    The result is called `zfnet-without-conv4-scaled-0.5`, a name that stands for the same expression.
+    """
+    if name in ARCHITECTURES:
+        return ARCHITECTURES[name]
+    based = (known for known in ARCHITECTURES if name.startswith((f"{known}.", f"{known}-")))
+    base = max(based, key=len, default=name)
+    try:
+        text, spec = name.removeprefix(base), ARCHITECTURES[base]
+        calls = _calls_of_name(text) if text.startswith("-") else _calls(ast.parse(f"base{text}", mode="eval").body)
+        for method, args, named in calls:
+            words = [method, *args, *(word for pair in named.items() for word in pair)]
+            if method not in METHODS or "name" in named or len(words) == 1 or "-" in "".join(map(str, words)):
+                raise ValueError(method)
+    except (KeyError, ValueError, IndexError, StopIteration, SyntaxError, MemoryError, RecursionError):
+        known = f"{', '.join(ARCHITECTURES)}, and what {', '.join(METHODS)} make of them, such as"
+        raise SpecError(f"there is no architecture {name!r}; known are {known} zfnet.without('conv4')") from None
+    for method, args, named in calls:
+        words = [spec.name, method, *args, *(word for pair in named.items() for word in pair)]
+        try:
+            spec = getattr(spec, method)(*args, **named, name="-".join(map(str, words)))
+            spec.fan_in()
+        except (TypeError, OverflowError) as error:
+            raise SpecError(f"{name} is no architecture ({error}); see `ArchSpec.{method}`") from None
+    return spec
+
+
+def _calls(node: ast.expr) -> list[tuple[str, list, dict[str, Any]]]:
+    """Return the methods that an expression calls, in order, with arguments that are texts and numbers."""
+    match node:
+        case ast.Name():
+            return []
+        case ast.Call(func=ast.Attribute(value=before, attr=method), args=args, keywords=keywords):
+            given = [*args, *(each.value for each in keywords)]
+            if all(isinstance(each, ast.Constant) and type(each.value) in (str, int, float) for each in given):
+                named = {each.arg: each.value.value for each in keywords}
+                return [*_calls(before), (method, [each.value for each in args], named)]
+    raise ValueError(ast.dump(node))
+
+
+def _calls_of_name(text: str) -> list[tuple[str, list, dict[str, Any]]]:
+    """Return the same of the name that the result got."""
+    calls, words = [], iter(text.split("-")[1:])
+    for word in words:
+        if word in METHODS:
+            calls.append((word, [], {}))
+        elif calls[-1][0] == "without":
+            calls[-1][1].append(word)
+        elif word[:1].isdigit():
+            calls[-1][1].append(ast.literal_eval(word))
+        else:
+            calls[-1][2][word] = ast.literal_eval(next(words))
+    return calls
 
 
 class Unit(NamedTuple):

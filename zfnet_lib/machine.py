@@ -1,4 +1,4 @@
-"""Threads and processes that work on parts side by side, processes that share a batch, the allocator."""
+"""Threads and processes that work on parts side by side or share a batch, the device, the memory, the allocator."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import psutil
 import torch
 from torch import distributed
 
@@ -86,7 +87,9 @@ def process_group() -> Iterator[None]:
     if "LOCAL_RANK" not in os.environ:
         yield
         return
-    on_gpus = torch.cuda.is_available()
+    if os.environ.get(DEVICE, "cpu") not in ("cpu", "cuda"):
+        raise ZfnetError("processes that share a batch take the device cuda, each its own GPU, or cpu")
+    on_gpus = own_device().startswith("cuda")
     if on_gpus:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     distributed.init_process_group("nccl" if on_gpus else "gloo")
@@ -110,19 +113,56 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+DEVICE = "ZFNET_DEVICE"
+"""The variable of the environment that chooses what computes: here, in notebooks, in processes begun here."""
+
+
 def own_device() -> str:
-    """Return this process's GPU, Nvidia's or Apple's, or the processor where there is none."""
-    if torch.cuda.is_available():
+    """Return this process's GPU, Nvidia's or Apple's, or the processor where there is none; or what `DEVICE` says.
+
+    Tried on processors only: that a GPU is chosen, and that networks and pictures meet on it, is tested with
+    stand-ins.
+    """
+    asked = os.environ.get(DEVICE, "")
+    if asked and checked_device(asked) != "cuda":
+        return checked_device(asked)
+    if asked or torch.cuda.is_available():
         return f"cuda:{torch.cuda.current_device()}"
     # Several processes cannot exchange gradients on Apple's.
     return "mps" if torch.backends.mps.is_available() and not distributed.is_initialized() else "cpu"
 
 
+def checked_device(name: str) -> str:
+    """Return the name of a device, if it is here: cpu, cuda, mps, or of several GPUs cuda:1."""
+    here = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    kind, colon, number = name.partition(":")
+    number = number if colon else "0"
+    if kind not in here or not number.isdecimal():
+        raise ZfnetError(f"there is no device {name!r}; choose cpu, cuda or mps, or of several GPUs one, as cuda:1")
+    if int(number) >= here[kind]:
+        found = ", ".join(
+            f"{kind}:{n}" if kind == "cuda" else kind for kind, most in here.items() for n in range(most)
+        )
+        raise ZfnetError(f"the device {name!r} is not here; choose one of {found}, or leave it out")
+    return name if kind == "cuda" else kind
+
+
+def fitting(each: float, device: torch.device) -> int:
+    """Return how many parts of so many bytes are computed together: what half of the free memory takes.
+
+    At least 1; at most 16 on a processor, whose caches gain nothing from more, and 256 on a GPU.
+    """
+    on_gpu = device.type == "cuda"
+    free = torch.cuda.mem_get_info(device)[0] if on_gpu else psutil.virtual_memory().available
+    return max(1, min(256 if on_gpu else 16, int(free / 2 / max(each, 1))))
+
+
 def has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool | None:
     """Tell whether the GPU, or without one the processor, multiplies bfloat16 itself; None where unknown."""
-    if torch.cuda.is_available():
+    device = own_device()
+    if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if torch.backends.mps.is_available():
+    if device == "mps":
         return torch.backends.mps.is_macos_or_newer(14, 0)
     flags = {"avx512_bf16", "amx_bf16", "bf16"}  # of processors that do
     return not flags.isdisjoint(cpuinfo.read_text().split()) if cpuinfo.exists() else None

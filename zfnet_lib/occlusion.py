@@ -21,7 +21,7 @@ from .network import ConvNet, output, pooled
 from .probe import ProbedNet
 
 TOGETHER = 1024  # squares, about, that the fully connected layers answer together
-PASSES = 16  # covered pictures in one whole forward pass
+PASSES = 16  # covered pictures in one whole forward pass of a `ConvNet`
 SIZE, STRIDE = 50 / 224, 6 / 224  # of the square, as shares of the picture's shorter side
 
 
@@ -169,10 +169,11 @@ def _changes(trace, corners, size, colour, _, map_, incremental, bar) -> tuple[T
 
 
 def _whole_passes(trace, corners, size, colour, layer, map_, _, bar) -> tuple[Tensor, Tensor]:
-    """Return the same of any network and layer by a forward pass for every place, `PASSES` at a time."""
+    """Return the same of any network and layer by a forward pass for every place, several at a time."""
     net, places, found = trace.net, list(product(*corners)), []
-    for start in range(0, len(places), PASSES):
-        part = places[start : start + PASSES]
+    passes = PASSES if isinstance(net, ConvNet) else net.together(trace.x)
+    for start in range(0, len(places), passes):
+        part = places[start : start + passes]
         x = trace.x.repeat(len(part), 1, 1, 1)
         for picture, (row, column) in zip(x, part, strict=True):
             picture[:, row : row + size, column : column + size] = colour

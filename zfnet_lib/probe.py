@@ -19,6 +19,7 @@ from .architecture import Box, Field, SpecError, Unit
 from .deconv import chosen_switches, cut, unpool
 from .files import ZfnetError
 from .images import Preparation
+from .machine import fitting
 from .network import Stage, Trace, require_finite
 
 LOWEST = {"hardtanh": ("min_val", -1.0), "threshold": ("threshold", None)}  # rectifiers only where this is 0
@@ -31,7 +32,7 @@ EXACT = {
     *("sigmoid", "hardsigmoid", "tanh", "softmax", "layer_norm", "group_norm", "instance_norm", "product"),
     *("scaled_dot_product_attention", "multi_head_attention_forward"),
 }  # neither rectifiers nor linear: the exact gradient passes
-TOGETHER = 16  # units that are projected together
+COPIES = 4  # of a picture's maps that a pass keeps at once, about: maps, what the modules handed on, signals
 
 
 class Rule(NamedTuple):
@@ -245,6 +246,7 @@ class ProbedNet(nn.Module):
         x = torch.randn(2, channels, image_size, image_size, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             seen, output = self._run(x.to(self.device, self.dtype), names)
+        self._values = sum(maps.numel() for maps in seen.maps.values()) / x.numel()  # for each one of the input
         shapes = {layer: tuple(maps.shape[1:]) for layer, maps in seen.maps.items() if maps.ndim == 4}
         wanted = layers or [layer for layer, (_, *sides) in shapes.items() if max(sides) > 1]
         for layer in wanted:
@@ -407,8 +409,9 @@ class ProbedNet(nn.Module):
             groups.setdefault((unit.image, unit.layer), []).append(number)
         found: list[Tensor] = [x] * len(units)
         for (image, layer), numbers in groups.items():
-            for start in range(0, len(numbers), batch or TOGETHER):
-                part = numbers[start : start + (batch or TOGETHER)]
+            together = batch or self.together(x)
+            for start in range(0, len(numbers), together):
+                part = numbers[start : start + together]
                 each = [(i, *units[number].place) for i, number in enumerate(part)]
 
                 def alone(maps: Tensor, each=each) -> Tensor:
@@ -422,6 +425,10 @@ class ProbedNet(nn.Module):
                 for number, projection in zip(part, pixels, strict=True):
                     found[number] = cut(projection, boxes[number])
         return found
+
+    def together(self, x: Tensor) -> int:
+        """Return how many pictures of the size of x are passed together, by the memory that is free."""
+        return fitting(COPIES * self._values * x[:1].numel() * x.element_size(), self.device)
 
     def features(self, upto: str = "", side: int = 0) -> ProbedNet:
         """Return the layers alone, up to one, sharing these weights, for pictures of `side` pixels if given."""

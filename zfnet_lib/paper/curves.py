@@ -37,7 +37,7 @@ def training(profile: str) -> Curves:
     """Return the learning curves of Fig. 3's network, of Krizhevsky's, and without renormalisation (Fig. 5a)."""
     runs = {title: training_of(profile, name, clip=clip) for title, (name, clip) in SHOWN.items()}
     epochs, nets = ({title: what(run) for title, run in runs.items()} for what in (epochs_of, at_hand))
-    filters = {title: net.conv1.weight.detach().numpy() for title, net in nets.items() if net}
+    filters = {title: net.conv1.weight.detach().cpu().numpy() for title, net in nets.items() if net}
     left = {title: lines[-1]["plateau_left"] if lines else "not run" for title, lines in epochs.items()}
     rows = [{"training": title, "left": update} for title, update in left.items()]
     plateaus = Table({"training": "Training", "left": "Left the plateau at update"}, rows)

@@ -40,7 +40,7 @@ def measure(profile: str, pictures="", network="", picture=0, layer="", map=-1) 
 
 def unit_of(trace: Trace, layer: str, map_: int) -> Unit:
     """Return the strongest unit of a layer's map in the first picture of a trace; -1 is the strongest map."""
-    maps = trace[trace.net.spec.conv(layer).name].maps[0]
+    maps = trace[trace.net.require(layer)].maps[0]
     if not -1 <= map_ < len(maps):
         raise ZfnetError(f"{layer} has no map {map_}; its maps are 0 to {len(maps) - 1}, and -1 is the strongest")
     return Unit(0, layer, *strongest_unit(maps, None if map_ == -1 else map_))
@@ -49,7 +49,7 @@ def unit_of(trace: Trace, layer: str, map_: int) -> Unit:
 def piece(trace: Trace) -> tuple[Tensor, str]:
     """Return the most varied piece [7, 7] with shared switches of the lowest maps that are pooled, and its name."""
     layer = next(conv.name for conv in trace.net.spec.convs if conv.pool)
-    maps = trace[layer].maps[0]
+    maps = trace[layer].maps[0].cpu()
     strongest = maps.amax((1, 2)).argsort(descending=True)[:8]
     pieces = maps[strongest].unfold(1, 7, 2).unfold(2, 7, 2).flatten(0, 2)
     pooled, switches = F.max_pool2d(pieces, 3, 2, return_indices=True)
@@ -236,7 +236,10 @@ def unpooling(maps, pooled, switches, unpooled, title: str = "") -> Figure:
 
 def downwards(picture: np.ndarray, levels: Mapping[str, np.ndarray], title: str) -> Figure:
     """Show rectified signals [maps, h, w] downwards to the `pixels` [3, H, W], and the picture uint8 [H, W, 3]."""
-    picture, levels = require_picture(picture), {name: np.asarray(values) for name, values in levels.items()}
+    picture, levels = (
+        require_picture(picture),
+        {name: torch.as_tensor(values).cpu().numpy() for name, values in levels.items()},
+    )
     size, shapes = picture.shape[:2], {name: values.shape for name, values in levels.items()}
     if [*shapes.items()][-1] != ("pixels", (3, *size)) or any(len(shape) != 3 for shape in shapes.values()):
         given = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())

@@ -16,8 +16,9 @@ from ..deconv import deconv_units
 from ..files import ZfnetError, results_root
 from ..images import projection_image, read_picture, require_picture
 from ..network import ConvNet
+from ..probe import ProbedNet
 from ..strongest import Block, Squares, blocks, fitted, load_blocks, patch, rows_first, save_blocks, strongest
-from ..weights import CheckpointError, load_network
+from ..weights import CheckpointError, open_network
 from .fig1 import unit_of
 from .plots import DIVIDE, GAP, WIDTH, Figure, Sheet, not_run, panels, tile
 from .records import Provenance, Sentence, Stopwatch
@@ -59,14 +60,14 @@ def whole(network: str, pictures: str, live: bool = False) -> Mosaics:
     """Return stored projections of the strongest units over a whole data set, from the second layer on."""
     path, layers = results_root("tiny") / "mosaics" / f"{network}--{pictures}.npz", {}
     if live:
-        at = Setting(network, load_network(network).features(), whole_data(pictures), Stopwatch())
+        at = Setting(network, open_network(network).features(), whole_data(pictures), Stopwatch())
         found = measure(at, strongest(at.net, at.dataset, layers=[conv.name for conv in at.net.spec.convs[1:]]))
         save_blocks(path, [block for layer in found.layers.values() for block in layer], asdict(found.source))
     if not path.exists():
         command = f"`zfnet run fig2 --profile tiny --live`, with {network} and {pictures} at hand"
         return Mosaics({}, Sentence(f"Not run: {command}."))
     try:
-        squares = Squares(load_network(network), whole_data(pictures))
+        squares = Squares(open_network(network), whole_data(pictures))
     except (MissingDataError, CheckpointError):
         squares = None
     stored, notes = load_blocks(path, squares)
@@ -93,15 +94,17 @@ def draw(blocks: Sequence[Block], title: str, columns: int = 2) -> Figure:
     return panels({f"map {block.map}": block for block in blocks}, title, mosaic, columns)
 
 
-def project_picture(net: ConvNet, picture: Path, layer: str, map: int = -1) -> tuple[Figure, Unit, float]:
+def project_picture(
+    net: ConvNet | ProbedNet, picture: Path, layer: str, map: int = -1
+) -> tuple[Figure, Unit, float]:
     """Project a map's strongest unit for a picture in a file; -1 is the map with the largest activation."""
     x = net.prepare([read_picture(picture)])
-    trace = net.trace(x, upto=net.spec.conv(layer).name)
+    trace = net.trace(x, upto=net.require(layer))
     unit = unit_of(trace, layer, map)
     activation = float(trace[layer].maps[0][unit.place])
     shown, seen = deconv_units(net, x, [unit]), net.preparation.visible(x)[0]
-    projection, box = fitted(shown.projections[0], shown.boxes[0], x.shape[-1])
-    title = f"{net.spec.name}, {layer}, map {unit.map}: activation {activation:.3g}"
+    projection, box = fitted(shown.projections[0].cpu(), shown.boxes[0], x.shape[-1])
+    title = f"{net.name}, {layer}, map {unit.map}: activation {activation:.3g}"
     return draw_unit(rows_first(seen), box, patch(seen, box), projection.numpy(), title), unit, activation
 
 
@@ -125,7 +128,7 @@ def microscope(networks: Sequence[str], pictures: str, folder: Path, **how) -> P
     """Write the atlases of networks over one data set, and the page that shows them; `how` as of an atlas."""
     from ..browser.pages import require_own, write_browser  # whose widgets take long to load
 
-    places = {Path(network).name: network for network in networks}
+    places = {title_of(network): network for network in networks}
     if len(places) < len(networks):
         raise ZfnetError(f"two of {', '.join(networks)} have the same name; give each network once")
     require_own(folder)
@@ -135,14 +138,22 @@ def microscope(networks: Sequence[str], pictures: str, folder: Path, **how) -> P
     return write_browser(folder, atlases, f"zfnet atlas {' '.join(networks)} --pictures {pictures} --out {folder}")
 
 
+def title_of(network: str) -> str:
+    """Return what a network by name, folder or function is called in titles and folders."""
+    return Path(network).name.replace(":", "-")
+
+
 def network_atlas(
-    network: str, pictures: str, folder: Path, *, side: int = 0, maps: int = 0, progress: bool = False
+    network: str, pictures: str, folder: Path, *, side: int = 0, weights=None, random=False, layers=None, **how
 ) -> Path:
-    """Write the atlas of a network over a data set, both by name."""
+    """Write the atlas of a network over a data set, both by name; see `open_network` and `write_atlas`."""
     from ..browser.atlas import write_atlas
 
     profile = "tiny"  # whose networks are shipped, fetched or trained here
-    net, dataset = network_of(profile, network), pictures_of(profile, pictures, dense=True)
-    side, classes = side or dense_side(profile, net, dataset), class_names(profile, network)
-    how = {"maps": maps, "classes": classes, "searches": searches(), "progress": progress}
-    return write_atlas(net, dataset, folder, name=Path(network).name, side=side, **how)
+    made = weights or random or ":" in network  # a stored network keeps its classifier at any size
+    net = open_network(network, weights, random, side, layers) if made else network_of(profile, network)
+    classes = () if weights or random else class_names(profile, network)
+    dataset = pictures_of(profile, pictures, dense=True)
+    how |= {"classes": classes, "searches": searches(), "layers": layers}
+    side = side or dense_side(profile, net, dataset)
+    return write_atlas(net, dataset, folder, name=title_of(network), side=side, **how)

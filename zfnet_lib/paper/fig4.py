@@ -23,11 +23,11 @@ from ..batches import squares_of, training_preparation
 from ..deconv import deconv_units
 from ..files import ZfnetError, check, is_there, results_root, sha256, storing
 from ..images import projection_image, robust_maximum
-from ..machine import threads
+from ..machine import own_device, threads
 from ..network import ConvNet
 from ..strongest import fitted, strongest
 from ..training import FIGURE_4_EPOCHS, FIGURE_4_OF, SMOKE, train
-from ..weights import load_network
+from ..weights import open_network
 from . import plots, records
 from .fig2 import drawn_maps
 from .plots import GREY, MARGIN, VERMILION, WIDTH, Figure, Sheet
@@ -153,7 +153,7 @@ def measure(profile: str, maps: int = 6, seed: int = 0, live: bool = False) -> D
     if profile == "smoke":
         data = training_data(DATA["smoke"], "train")
         spec = Training(MINI.name, data.name, SMOKE).spec(len(data.classes))
-        net = ConvNet(spec, training_preparation(data, spec.image_size))
+        net = ConvNet(spec, training_preparation(data, spec.image_size)).to(own_device())
         with TemporaryDirectory() as place:
             list(train(net, data, SMOKE, folder=Path(place), snapshots=True))
             nets = snapshots(Path(place))
@@ -178,7 +178,7 @@ def snapshots(folder: Path) -> dict[int, ConvNet]:
         lacking = f"{folder} lacks the snapshots of epochs {', '.join(missing)} of {FIGURE_4_OF}"
         command = "zfnet train NETWORK --data DATA --recipe RECIPE --resume"
         raise ZfnetError(f"{lacking}; train to the end: {command}")
-    return {epoch: load_network(one) for epoch, one in saved.items()}
+    return {epoch: open_network(str(one)) for epoch, one in saved.items()}
 
 
 def follow(profile, nets: Mapping[int, ConvNet], title, maps: int, seed: int, searches=None) -> Development:

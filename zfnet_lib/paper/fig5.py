@@ -19,7 +19,7 @@ from ..files import ZfnetError
 from ..images import projection_image
 from ..network import ConvNet
 from ..strongest import strongest
-from ..weights import CheckpointError, load_network
+from ..weights import CheckpointError, open_network
 from . import plots
 from .fig4 import projected
 from .numbers import claims
@@ -246,7 +246,7 @@ def measure(profile: str, pictures: str = "", seed: int = 0) -> Stems:
             bring = f"{SHIPPED[name].training.command} && zfnet ship" if name in SHIPPED else "zfnet fetch"
             net, command = None, f"{bring} {name}"
             with suppress(CheckpointError):
-                net = load_network(name)
+                net = open_network(name)
         networks.append(Compared(title, letters, command, *(describe(net, dataset, seed) if net else ())))
     found = "; ".join(one.title for one in networks if one.tables) or "none"
     source = Source(found, f"at most {MOST} of {describe_pictures(dataset)}", watch.provenance(seed))
@@ -258,7 +258,7 @@ def describe(net: ConvNet, dataset: Dataset, seed: int = 0) -> tuple[int, np.nda
     first, second = net.spec.convs[:2]
     largest, shown = largest_and_shown(net, dataset)
     _, beginning = largest_and_shown(ConvNet(net.spec.features(second.name), net.preparation, seed), dataset)
-    filters = net.get_submodule(first.name).weight.detach().numpy()
+    filters = net.get_submodule(first.name).weight.detach().cpu().numpy()
     own, untrained = (grid(each, first.stride) for each in (shown, beginning))
     artefacts = {ABOVE: round(own.above, 1), "Energy near it, %": round(own.near, 1)}
     artefacts |= {"Excess at the grid of layer 1": round(own.excess, 2), "untrained": round(untrained.excess, 2)}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from itertools import repeat
+from pathlib import Path
 from statistics import mean
 from typing import NamedTuple
 
@@ -16,10 +18,11 @@ from torch import Tensor
 from ..architecture import MINI, Box, Unit
 from ..datasets import open_dataset
 from ..deconv import deconv_units, strongest_unit
-from ..files import results_root
-from ..images import FigureError, centre_square, projection_image
+from ..files import ZfnetError, results_root
+from ..images import FigureError, centre_square, projection_image, read_picture
 from ..network import ConvNet
 from ..occlusion import STRIDE, Occlusion, largest_drop, occlude
+from ..probe import ProbedNet
 from ..strongest import fitted, rows_first, strongest
 from ..weights import CheckpointError, known_classes
 from .plots import GREY, MARGIN, NORMAL, PALE, PALETTE, SMALL, VERMILION, WIDTH, Figure, Sheet
@@ -45,7 +48,7 @@ class Row(NamedTuple):
     picture: np.ndarray  # uint8 [H, W, 3], as the network sees it
     seen: Occlusion
     projections: Sequence[np.ndarray]  # of the map's strongest unit here, then in other pictures; [3, s, s]
-    box: Box  # the field of the first of them
+    box: Box | None  # the field of the first of them
     classes: Sequence[str]
 
 
@@ -118,7 +121,9 @@ def _occluded(at: Setting, title: str, chosen: Iterable[tuple], names, size, str
         projections, boxes = zip(*map(fitted, shown.projections, shown.boxes, repeat(x.shape[-1])), strict=True)
         name = at.dataset.sample(image).name + ("" if seen.target is None else f", {names[seen.target]}")
         words, picture = f"{story}: {name}; {layer}, map {seen.map}", rows_first(net.preparation.visible(x[:1])[0])
-        rows.append(Row(words, x[0], picture, seen, [pixels.numpy() for pixels in projections], boxes[0], names))
+        rows.append(
+            Row(words, x[0], picture, seen, [pixels.cpu().numpy() for pixels in projections], boxes[0], names)
+        )
     return Occlusions(rows, title, net, at.source(seed))
 
 
@@ -159,6 +164,41 @@ def stories(seen: dict[int, Occlusion]) -> dict[str, int]:
 def _losses(values: Tensor) -> np.ndarray:
     """Return how far activity or probability falls at each place of the square."""
     return (values.max() - values).numpy()
+
+
+def lowest(seen: Occlusion) -> tuple[int, int]:
+    """Return the pixel of the square's corner where probability, else activity, falls most."""
+    lost = _losses(seen.activity if seen.probability is None else seen.probability)
+    row, column = np.unravel_index(lost.argmax(), lost.shape)
+    return int(row) * seen.stride, int(column) * seen.stride
+
+
+def occlude_picture(
+    net: ConvNet | ProbedNet, picture: Path, label: str = "", classes: Sequence[str] = (), **how
+) -> tuple[Figure, Occlusion, str]:
+    """Occlude a picture in a file and draw what the network sees; say in a sentence where most is lost.
+
+    The label is a class by number or name, of `classes` if these are known; the rest is as `occlude` takes it.
+    """
+    classes = classes or tuple(f"class {n}" for n in range(net.classes))
+    if label and not label.isdecimal():
+        if label not in classes:
+            near = get_close_matches(label, classes, 2)
+            ask = f"did you mean {' or '.join(near)}?" if near else "give its number"
+            raise ZfnetError(f"{net.name} has no class {label!r}; {ask}")
+        label = str(classes.index(label))
+    x, layer = net.prepare([read_picture(picture)]), how.pop("layer", None) or net.outline[-1]
+    seen = occlude(net, x, int(label) if label else None, layer=layer, **how)
+    values = seen.activity if seen.probability is None else seen.probability
+    watched = "the activity" if seen.target is None else f"the probability of {classes[seen.target]}"
+    fall = f"{watched} falls most, from {values.max():.3g} to {values.min():.3g}"
+    words = "{}, with the square's corner at row {}, column {}".format(fall, *lowest(seen))
+    row = Row("", x[0], rows_first(net.preparation.visible(x)[0]), seen, (), None, classes)
+    columns = COLUMNS[:2] + COLUMNS[3:] * (seen.target is not None)
+    side, below = min(_side(len(columns)), 2.4), 0.62 if seen.label is not None else 0.2  # inches
+    sheet = Sheet(Sheet.HEAD + 0.22 + side + below, f"{net.name} on {picture.name}; {layer}, map {seen.map}")
+    _draw_row(sheet, _heads(sheet, columns, side), Sheet.HEAD + 0.22, row, side)
+    return sheet.figure, seen, words
 
 
 INSIDE, CHANCE = "largest drop on the object", "places on the object"
@@ -202,60 +242,72 @@ def _looking(pictures: int, seed: int) -> Iterator[Record]:
 
 COLUMNS = ("picture and square", "activity of the map", "its projections", "probability", "most probable")
 GAP = 0.1  # inches between panels
-SIDE = (WIDTH - 2 * MARGIN - (len(COLUMNS) - 1) * GAP) / len(COLUMNS)
+
+
+def _side(columns: int) -> float:
+    return (WIDTH - 2 * MARGIN - (columns - 1) * GAP) / columns
+
+
+def _heads(sheet: Sheet, columns: Sequence[str], side: float) -> list[float]:
+    """Write what columns show above them; return where each begins."""
+    places = [MARGIN + number * (side + GAP) for number in range(len(columns))]
+    for x, words in zip(places, columns, strict=True):
+        sheet.text(x + side / 2, Sheet.HEAD + 0.08, words, NORMAL, colour=GREY)
+    return places
 
 
 def draw(rows: Sequence[Row], title: str) -> Figure:
     """Draw one row a picture: the square, activity, projections, probability and most probable label (Fig. 6)."""
     if not rows:
         raise FigureError("Fig. 6 shows at least one picture; given none")
-    begin, step = Sheet.HEAD + 0.22, 0.24 + SIDE + 0.62  # inches; the last ones for names and ranges below a row
+    side = _side(len(COLUMNS))
+    begin, step = Sheet.HEAD + 0.22, 0.24 + side + 0.62  # inches; the last ones for names and ranges below a row
     sheet = Sheet(begin + len(rows) * step, title)
-    places = [MARGIN + number * (SIDE + GAP) for number in range(len(COLUMNS))]
-    for x, words in zip(places, COLUMNS, strict=True):
-        sheet.text(x + SIDE / 2, Sheet.HEAD + 0.08, words, NORMAL, colour=GREY)
+    places = _heads(sheet, COLUMNS, side)
     for number, row in enumerate(rows):
         y = begin + number * step
         sheet.text(MARGIN, y + 0.1, row.title, NORMAL, across="left")
-        _draw_row(sheet, places, y + 0.24, row)
+        _draw_row(sheet, places, y + 0.24, row, side)
     return sheet.figure
 
 
-def _draw_row(sheet: Sheet, places: Sequence[float], y: float, row: Row) -> None:
-    seen, (first, second, third, fourth, fifth) = row.seen, places
+def _draw_row(sheet: Sheet, places: Sequence[float], y: float, row: Row, side: float) -> None:
+    """Draw a row from its left end on; one without projections has no place for them."""
+    seen, (first, second, *rest) = row.seen, places
 
     def panel(x: float, values: np.ndarray, words: str, top: float | None = None) -> None:
-        sheet.picture(values, x, y, SIDE, SIDE, top=top)
-        sheet.text(x + SIDE / 2, y + SIDE + 0.1, words)
+        sheet.picture(values, x, y, side, side, top=top)
+        sheet.text(x + side / 2, y + side + 0.1, words)
 
-    # The square stands where it lowers what is shown most: the probability, else the activity.
-    lost = _losses(seen.activity if seen.probability is None else seen.probability)
-    top, left = (int(n) * seen.stride for n in np.unravel_index(lost.argmax(), lost.shape))
+    top, left = lowest(seen)
     covered = row.picture.copy()
     covered[top : top + seen.size, left : left + seen.size] = 128
     panel(first, covered, f"square of {seen.size} pixels")
-    scale = SIDE / len(covered)
-    top, left, bottom, right = (n * scale for n in row.box.clipped(*covered.shape[:2]))
-    sheet.frame(first + left, y + top, right - left, bottom - top)
+    if row.box:
+        scale = side / len(covered)
+        top, left, bottom, right = (n * scale for n in row.box.clipped(*covered.shape[:2]))
+        sheet.frame(first + left, y + top, right - left, bottom - top)
 
     most = float(seen.activity.max())
     panel(second, seen.activity.double().numpy(), f"0 to {most:.3g}", max(most, 1e-12))
 
-    # Two by two, the projection from this picture first and framed.
-    small = (SIDE - 0.04) / 2
-    for number, values in enumerate(row.projections[:4]):
-        down, across = divmod(number, 2)
-        place = third + across * (small + 0.04), y + down * (small + 0.04), small, small
-        sheet.picture(projection_image(values), *place)
-        if not number:
-            sheet.box(*place, edge=VERMILION, line=1.4, level=3)
-    sheet.text(third + SIDE / 2, y + SIDE + 0.1, "here (framed), elsewhere")
+    if row.projections:  # two by two, that from this picture first and framed
+        third, *rest = rest
+        small = (side - 0.04) / 2
+        for number, values in enumerate(row.projections[:4]):
+            down, across = divmod(number, 2)
+            place = third + across * (small + 0.04), y + down * (small + 0.04), small, small
+            sheet.picture(projection_image(values), *place)
+            if not number:
+                sheet.box(*place, edge=VERMILION, line=1.4, level=3)
+        sheet.text(third + side / 2, y + side + 0.1, "here (framed), elsewhere")
 
     if seen.probability is None:
-        for x in (fourth, fifth):
-            sheet.box(x, y, SIDE, SIDE, fill=PALE, edge="none")
-            sheet.text(x + SIDE / 2, y + SIDE / 2, "no classifier")
+        for x in rest:
+            sheet.box(x, y, side, side, fill=PALE, edge="none")
+            sheet.text(x + side / 2, y + side / 2, "no classifier")
         return
+    fourth, fifth = rest
     panel(fourth, seen.probability.double().numpy(), f"of {row.classes[seen.target]}, 0 to 1", 1.0)
 
     # Each place in the colour of its most probable class; the most frequent classes are named.
@@ -264,9 +316,9 @@ def _draw_row(sheet: Sheet, places: Sequence[float], y: float, row: Row) -> None
     image = np.full((*seen.label.shape, 3), getrgb(PALE), np.uint8)
     for line, (number, colour) in enumerate(colours.items()):
         image[seen.label == number] = getrgb(colour)
-        name, down = row.classes[number], y + SIDE + 0.1 + 0.13 * line
+        name, down = row.classes[number], y + side + 0.1 + 0.13 * line
         if line < 4:
             sheet.box(fifth, down - 0.045, 0.09, 0.09, fill=colour, edge="none")
             name = name if len(name) <= 20 else name[:19] + "…"
             sheet.text(fifth + 0.14, down, name, SMALL, across="left")
-    sheet.picture(np.kron(image, np.ones((8, 8, 1), np.uint8)), fifth, y, SIDE, SIDE)
+    sheet.picture(np.kron(image, np.ones((8, 8, 1), np.uint8)), fifth, y, side, side)

@@ -15,7 +15,7 @@ from ..datasets.overlap import known_overlaps
 from ..files import ZfnetError, data_root, is_there, library_hash, results_root
 from ..network import ConvNet
 from ..training import recipe_named
-from ..weights import WEIGHTS, CheckpointError, known_classes, load_network, read_meta
+from ..weights import WEIGHTS, CheckpointError, known_classes, open_network, read_meta
 from .records import Provenance, Record, Stopwatch, Table, read
 from .trainings import RETRAINED, SHIPPED, Training, has_splits, performed, read_epochs, trained
 
@@ -53,7 +53,7 @@ def network_of(profile: str, network: str = "") -> ConvNet:
     own = training_of(profile, "zfnet")
     if name == own.name and not own.weights.is_dir():
         raise ZfnetError(f"{own.name} is not trained here; run: {own.command}; or choose another network")
-    return load_network(name)
+    return open_network(name)
 
 
 def class_names(profile: str, network: str = "") -> tuple[str, ...]:
@@ -73,7 +73,7 @@ def at_hand(run: Training) -> ConvNet | None:
     if run.recipe.name == "smoke":
         return trained(run)
     folder = weights_of(run)
-    return load_network(folder) if folder else None
+    return open_network(str(folder)) if folder else None
 
 
 def weights_of(run: Training) -> Path | None:

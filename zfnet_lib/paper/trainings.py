@@ -336,16 +336,16 @@ def trained(training: Training) -> ConvNet:
             net = load_network(weights)  # damaged ones are trained again
             left = training.errors_file.exists() and training.epochs_file.exists()
             if left and read_meta(weights)["record"].get("code") == code:
-                return net
+                return net.to(own_device())
         except CheckpointError:
             pass
         pictures, watch = training_pictures(training), records.Stopwatch()
-        net = _untrained(training, pictures)
+        net = _untrained(training, pictures).to(own_device())
         finished = train(net, pictures.data, training.recipe, seed=training.seed, **pictures.options())
-        made = partial(watch.provenance, training.seed)
+        made = partial(watch.provenance, training.seed, net.device)
         _record(training, [_line(training, epoch, pictures, made()) for epoch in finished])
         records.store(training.errors_file, measured_errors(training, net, pictures, (1,)))
-        return load_network(save_network(net, weights, {"code": code}))
+        return load_network(save_network(net, weights, {"code": code})).to(own_device())
 
 
 FIVE = tuple(("zfnet", seed) for seed in range(5))
@@ -403,8 +403,10 @@ def measure_ensembles(data: str, recipe: Recipe) -> Iterator[str]:
             continue
         settings = {"networks": sorted(training.name for training in members), "recipe": recipe.name}
         watch, pictures = records.Stopwatch(), training_data(data, "val")
-        found = errors([load_network(training.weights) for training in members], pictures)
-        records.append(ensembles_file(recipe.name), error_records(found, pictures, watch.provenance(0), settings))
+        nets = [load_network(training.weights).to(own_device()) for training in members]
+        found = errors(nets, pictures)
+        made = watch.provenance(0, nets[0].device)
+        records.append(ensembles_file(recipe.name), error_records(found, pictures, made, settings))
         yield f"ensemble of {len(members)}: top-1 error {found.top1:.2f} %, top-5 error {found.top5:.2f} %"
 
 

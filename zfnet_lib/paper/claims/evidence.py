@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import pairwise, product
@@ -351,6 +352,11 @@ def evenly(found: Sequence, count: int) -> list:
     return list(found[:: max(len(found) // count, 1)][:count])
 
 
+def on_processor(net: ConvNet | None) -> ConvNet | None:
+    """Return a network where evidence is weighed; what is trained for it computes wherever trainings do."""
+    return net if net is None or net.device.type == "cpu" else deepcopy(net).cpu()
+
+
 class Subject:
     """A network and pictures, both as a profile has them; `seed` is that of every draw and of random weights."""
 
@@ -362,7 +368,7 @@ class Subject:
     @cached_property
     def net(self) -> ConvNet:
         """The profile's network, whole."""
-        return network_of(self.profile).eval()
+        return on_processor(network_of(self.profile)).eval()
 
     @cached_property
     def untrained(self) -> Subject:

@@ -40,6 +40,7 @@ from .evidence import (
     every,
     exact,
     measured,
+    on_processor,
     rising,
     verdict,
 )
@@ -108,7 +109,7 @@ BACKGROUND, BEYOND = "maps on the background", "energy outside less area"
 def background(at: Subject) -> Iterator[Number]:
     subjects = {0: at}  # and further trainings where they are at hand; `smoke` trains none for this
     for seed in range(1, SEEDS if at.profile != "smoke" else 1):
-        if net := at_hand(training_of(at.profile, "zfnet", seed)):
+        if net := on_processor(at_hand(training_of(at.profile, "zfnet", seed))):
             subjects[seed] = at.seen_by(net)
     for seed, subject in subjects.items():
         active = (subject.hits[subject.layers[-1]].score > 0).all(1).nonzero().flatten().tolist()

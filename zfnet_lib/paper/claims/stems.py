@@ -35,6 +35,7 @@ from .evidence import (
     counted,
     difference,
     every,
+    on_processor,
     over_seeds,
     too_few,
     verdict,
@@ -79,7 +80,10 @@ def lower_layers(profile: str, names: Iterable[str] = STEMS, native: bool = Fals
     if commands := missing(profile, native):
         raise NotRun(", ".join(commands))
     smoke = profile == "smoke"  # which trains one seed of each
-    nets = {key: at_hand(run_of(profile, *key, native)) for key in product(names, range(1 if smoke else SEEDS))}
+    nets = {
+        key: on_processor(at_hand(run_of(profile, *key, native)))
+        for key in product(names, range(1 if smoke else SEEDS))
+    }
     if native and not smoke:
         with suppress(CheckpointError):
             nets[ALEXNET, 0] = load_network(ALEXNET)
@@ -306,7 +310,7 @@ def retains_information(stored: Stored, much: float) -> Finding:
 def faulty(at: Subject) -> Iterator[Number]:
     """Count the filters of layer 1 that are silent, faint, or resemble noise."""
     nets = list(lower_layers(at.profile))
-    if at.profile != "smoke" and (net := at_hand(training_of(at.profile, THEIRS, clip="none"))):
+    if at.profile != "smoke" and (net := on_processor(at_hand(training_of(at.profile, THEIRS, clip="none")))):
         nets.append(({"network": f"{THEIRS}, not renormalised", "seed": 0}, net))
     for place, net in nets:
         filters, faults = first_layer(net, at.dataset, at.rows)

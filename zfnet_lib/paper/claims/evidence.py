@@ -26,7 +26,7 @@ from ...network import ConvNet
 from ...strongest import Ranking, strongest
 from .. import records
 from ..fig2 import drawn_maps
-from ..numbers import claims
+from ..numbers import cell, claims, hyperparameter
 from ..records import Record
 from ..setting import DATA, network_of, profile_of, training_of
 from ..trainings import Training, errors_over_seeds, read_epochs, recorded_over_seeds, training_data
@@ -454,3 +454,20 @@ class Subject:
             answers = probabilities(self.net, self.squares(part.tolist())).argmax(1)
             found |= {*part[answers == labels[part]].tolist()}
         return [row for row in self.with_object if row in found]
+
+
+def reckoned(shown: str, **sheet: Any) -> tuple[bool, str]:
+    """Fill in a sheet of the paper's own numbers, from top to bottom: cells, hyperparameters, formulas.
+
+    Return whether its formula `agrees` is true, and what it has `shown`.
+    """
+    for name, entry in sheet.items():
+        match entry:
+            case str(formula):  # of our own registry, in which code is as good as here
+                sheet[name] = eval(formula, {}, sheet)
+            case [parameter]:
+                sheet[name] = hyperparameter(parameter)
+            case [table, rows, columns, *base]:
+                rows, columns = np.atleast_1d(rows), np.atleast_1d(columns)
+                sheet[name] = np.squeeze([[cell(table, row, column, *base) for column in columns] for row in rows])
+    return bool(sheet["agrees"]), shown.format(**sheet)

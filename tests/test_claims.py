@@ -228,6 +228,14 @@ def test_every_claim_says_what_makes_its_record_and_takes_its_thresholds():
             assert {*asked} <= known | claim.thresholds.keys(), claim.id
 
 
+def test_how_many_standard_errors_are_clear_is_written_once():
+    said = [text for entry in registry.ENTRIES.values() for text in entry.values() if isinstance(text, str)]
+    assert not [text for text in said if re.search(r"\d standard error", text)]
+    assert "more than 2 standard errors" in CLAIMS["crops-and-flips-help"].verdicts["holds"]
+    found = evidence.over_seeds([1.0, 2.0, 3.0])
+    assert (found.low, found.high) == pytest.approx((2 - 2 / 3**0.5, 2 + 2 / 3**0.5))
+
+
 def test_stored_records_hold_what_claims_ask_for():
     notes = [finding.note for _, finding in claims.ledger("tiny").rows]
     assert not [note for note in notes if "the record at hand holds no" in note]

@@ -61,7 +61,7 @@ def test_the_table_is_complete():
 
 
 def test_a_data_set_is_added_by_one_entry(data, monkeypatch):
-    layout, reader = "{train,val}/<class>/*.jpg", "read_mini_imagenet"
+    layout, reader = "{train,val}/<class>/*.jpg", "read_train_val"
     entry = DatasetEntry("mine", "Mine", 2, {"train": 4, "val": 4}, "free", "here", layout, reader=reader)
     monkeypatch.setitem(DATASETS, "mine", entry)
     for split in entry.splits:

@@ -32,7 +32,17 @@ from torchvision.models import alexnet
 
 from zfnet_lib.adapt import adapt
 from zfnet_lib.architecture import KRIZHEVSKY, MINI, ZFNET, Box, Pool, SpecError, Unit
-from zfnet_lib.deconv import alone, cut, deconv, deconv_units, descend, places, project, strongest_unit, unpool
+from zfnet_lib.deconv import (
+    alone,
+    chosen_switches,
+    cut,
+    deconv,
+    deconv_units,
+    descend,
+    project,
+    strongest_unit,
+    unpool,
+)
 from zfnet_lib.files import ZfnetError
 from zfnet_lib.network import Stage
 
@@ -229,7 +239,7 @@ def test_other_switches_are_the_centre_or_any_place_of_their_regions_also_of_tru
     every = {(i, j, *at) for (i, down), (j, across) in regions for at in product(down, across)}
     reached = set()
     for kind, seed in (("centre", 0), *(("random", seed) for seed in range(40))):
-        chosen = places(Stage(maps, switches, pooled), pool, kind, torch.Generator().manual_seed(seed))
+        chosen = chosen_switches(Stage(maps, switches, pooled), pool, kind, torch.Generator().manual_seed(seed))
         for _, m, i, j in product(*map(range, chosen.shape)):
             at = divmod(int(chosen[0, m, i, j]), side[1])
             if kind == "centre":
@@ -260,8 +270,10 @@ def test_descending_keeps_what_arrives_at_every_layer():
     assert list(steps) == ["conv4", "conv3", "conv2", "conv1", "pixels"]
     assert torch.equal(steps["conv4"], signal)
     assert torch.equal(steps["pixels"], project(trace, "conv4", signal))
+    arrived = descend(trace, "conv4", signal, arriving=True)
     for layer in ("conv3", "conv2", "conv1"):
-        assert steps[layer].min() == 0
+        assert steps[layer].min() == 0 > arrived[layer].min()
+        assert torch.equal(steps[layer], F.relu(arrived[layer]))
         assert steps[layer].any()
         assert torch.equal(project(trace, layer, steps[layer]), steps["pixels"])
 
@@ -324,5 +336,5 @@ def test_pictures_signals_and_ways_that_do_not_exist_get_one_sentence():
     with pytest.raises(SpecError, match=r"^this trace stops before conv3; .* without `upto`$"):
         deconv(trace, "conv3", (0, 0, 0))
     for typo in ({"rectify": "rely"}, {"switches": "recored"}, {"sharing": "ad"}):
-        with pytest.raises(SpecError, match=f"^there is no way '{next(iter(typo.values()))}' to project; choose "):
+        with pytest.raises(SpecError, match="^{}='{}': choose one of ".format(*next(iter(typo.items())))):
             project(trace, "conv2", trace["conv2"].maps, **typo)

@@ -36,7 +36,7 @@ WINDOW, LEVELS = pooled_window(np.round(rng.exponential(3, (7, 7)), 2)), some_le
 def test_the_unit_is_the_strongest_of_its_layer_and_ends_at_its_projection():
     trace, unit, source = fig1.measure("smoke", picture=3)
     maps = trace[unit.layer].maps
-    place = unit.map, unit.row, unit.column
+    place = unit.place
     assert unit.layer == "conv5" and maps[(0, *place)] == maps.max() > 0
     signal = alone(maps, place)
     levels = descend(trace, unit.layer, signal)

@@ -85,7 +85,7 @@ def test_a_unit_is_projected_as_by_the_literal_method(net, layer, place):
     pane = pane_of(UnitPane, net)
     view = pane.look(layer, place=place)
     assert layer in pane.layer.options == net.outline
-    assert view.unit[2:] == (map_, *place)
+    assert view.unit.place == (map_, *place)
     whole = deconv(trace, layer, (map_, *place))[0]
     expected = cut(whole, view.box) if len(view.patch) < 64 else whole
     assert np.allclose(view.projection, expected.numpy(), atol=1e-5 * float(whole.abs().max() + 1))

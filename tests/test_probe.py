@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from zfnet_lib import Unit, deconv, deconv_units, load_network, occlude, project, strongest
 from zfnet_lib.architecture import Field
-from zfnet_lib.deconv import alone, strongest_unit
+from zfnet_lib.deconv import alone, descend, strongest_unit
 from zfnet_lib.files import ZfnetError
 from zfnet_lib.probe import ProbedNet
 from zfnet_lib.weights import fingerprint, save_network
@@ -190,6 +190,47 @@ def test_rectifiers_of_every_form_against_a_way_down_by_hand():
     assert close(project(trace, "third", signal), expected, 1e-12)
 
 
+class Keywords(nn.Module):
+    """Calls everything that a rule changes by keywords, or by position; `pool` are a pool's other numbers."""
+
+    def __init__(self, keywords: bool, pool: dict | None = None):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.weights = nn.ParameterList(torch.randn(4, n, 3, 3, generator=generator) for n in (3, 4))
+        self.below, self.top, self.keywords, self.pool = nn.Identity(), nn.Identity(), keywords, pool or {}
+
+    def forward(self, x):
+        first, second = self.weights
+        if not self.keywords:
+            x = self.below(torch.conv2d(x, first).relu())
+            x = torch.conv2d(F.max_pool2d(x, 2, **self.pool), second).clamp(0)
+            return self.top(nn.Threshold(0, 0)(x * x))
+        x = self.below(torch.relu(input=torch.conv2d(input=x, weight=first)))
+        x = torch.conv2d(input=torch.max_pool2d(input=x, kernel_size=2, **self.pool), weight=second)
+        x = torch.clip(input=x, min=0)
+        return self.top(torch.threshold(input=torch.mul(input=x, other=x), threshold=0, value=0))
+
+
+@pytest.mark.parametrize("way", [{}, {"switches": "centre"}, {"rectify": "none"}])
+def test_functions_called_by_keywords_follow_the_rule_as_others_do(way):
+    x = picture(16, 16, n=1).float() / 60
+    nets = [load_network(Keywords(keywords), image_size=16) for keywords in (False, True)]
+    for net in nets:
+        assert net.exact == ("product",)
+        assert net.fields("below") == (Field(3, 1, 0),) * 2 and net.fields("top") == (Field(8, 2, 0),) * 2
+    traces = [net.trace(x) for net in nets]
+    place = strongest_unit(traces[0]["top"].maps[0])
+    shown = [project(trace, "top", alone(trace["top"].maps, place), **way) for trace in traces]
+    assert shown[0].any() and torch.equal(*shown)
+    windows = [deconv_units(net, x, [Unit(0, "top", *place)]).projections[0] for net in nets]
+    assert windows[0].any() and torch.equal(*windows)
+
+
+def test_receptive_fields_count_the_gaps_of_pools():
+    net = load_network(Keywords(keywords=False, pool={"dilation": 3}), image_size=24)
+    assert net.fields("top") == (Field(3 + 3 + 2 * 2, 2, 0),) * 2
+
+
 @pytest.fixture(name="net")
 def _net():
     torch.manual_seed(0)
@@ -342,6 +383,7 @@ REFUSED: dict[str, tuple[Callable, str]] = {
     "layer": (lambda: small().trace(PICTURE)["conv9"], "small has no layer 'conv9' with maps; its layers are .*"),
     "module": (lambda: small(["conv9"]), "small has no module 'conv9'; its modules are stem, .*"),
     "flat": (lambda: small(["head"]), r"head of small gives \[2, 4\], no maps .*; leave it out"),
+    "levels": (lambda: descend(small().trace(PICTURE), "top", PICTURE), "small is projected .*; use `project`"),
     "pictures": (lambda: small().trace(PICTURE[:, :1]), r"small takes prepared pictures, .*\[n, 3, h, w\]; .*"),
 }
 

@@ -93,7 +93,7 @@ def test_the_exact_gradient_predicts_a_small_step(x):
     (unit,) = strongest_units(net, x[:1], "conv3", 1)
     (gradient,) = projections(net, x, [unit], GRADIENT)
     step = 1e-6 * torch.randn(x[:1].shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    before, after = (net.trace(image)["conv3"].maps[0][unit[2:]].item() for image in (x[:1], x[:1] + step))
+    before, after = (net.trace(image)["conv3"].maps[0][unit.place].item() for image in (x[:1], x[:1] + step))
     expected = (torch.from_numpy(gradient) * seen(net, step[0], unit)).sum().item()
     assert after - before == pytest.approx(expected, rel=1e-4)
 

@@ -47,14 +47,16 @@ def test_table_2_shows_mean_spread_and_n_of_what_was_run(results):
 
 
 def test_a_row_is_added_to_table_2_by_one_entry(results, monkeypatch):
-    monkeypatch.setitem(TABLE_2, "zfnet-without-5", TABLE_2["zfnet"].without("conv5", name="zfnet-without-5"))
+    added, printed = TABLE_2["zfnet"].without("conv5"), table1_2.table2("tiny").table.rows
+    monkeypatch.setattr(table1_2, "TABLE_2", {added.name: added} | TABLE_2)
     train("zfnet-without-5", 0, train=60.0, val1=70.0, val5=40.0)
     found = table1_2.table2("tiny")
-    row = found.table.rows[-1]
+    row, *others = found.table.rows
     assert (row["network"], row["ours_val1"]) == ("`zfnet-without-5`: added here", "70.0")
-    assert row["paper_val1"] is None
+    assert row["paper_val1"] is None and others == printed
+    assert all(each["paper_val1"] for each in printed)
     depth, width = table1_2.depth_and_width(found.points).axes
-    assert [len(line.get_xdata()) for line in width.lines] == [len(TABLE_2) - 1, 1]
+    assert [len(line.get_xdata()) for line in width.lines] == [len(TABLE_2), 1]
     assert (depth.lines[1].get_xdata(), depth.lines[1].get_ydata()) == ([7], [70.0])
 
 

@@ -73,7 +73,7 @@ def stalled() -> ConvNet:
 
 
 def update(sgd: SGD, batch, number: int, rate: float) -> float:
-    parts = len(sgd.twins)
+    parts = len(sgd.replicas)
     loss = sum(sgd.pool.map(sgd.gradients, range(parts), batch.split(parts), [number] * parts))
     sgd.step(rate)
     return loss

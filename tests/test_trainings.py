@@ -64,8 +64,8 @@ def test_the_order_is_base_runs_cheapest_rows_stems_then_seeds():
     assert names[15:21] == [("zfnet", "all", s) for s in (1, 2, 3, 4)] + [("krizhevsky", "all", s) for s in (1, 2)]
     assert {(name, seed) for name, _, seed in names[21:]} == {(name, 1) for name, *_ in names[3:15]}
     assert len({t.name for t in queued}) == len(queued) == 33
-    assert {member for row in trainings.TABLE_1 for member in row} <= {(t.network, t.seed) for t in queued}
-    assert [len(row) for row in trainings.TABLE_1] == [1, 1, 5, 1, 6]
+    assert {member for row in trainings.TABLE_1.values() for member in row} <= {(t.network, t.seed) for t in queued}
+    assert [len(row) for row in trainings.TABLE_1.values()] == [1, 1, 5, 1, 6]
 
 
 def leave_error(training):
@@ -156,7 +156,7 @@ def test_a_queue_killed_twice_goes_on_and_ends_with_all_records(results, stripes
     program = (
         "import sys; from zfnet_lib.paper import trainings as q; from zfnet_lib.__main__ import main\n"
         "q.queue = lambda data, recipe: [q.Training('zfnet', data, recipe, seed) for seed in (0, 1)]\n"
-        "q.TABLE_1 = ((('zfnet', 0), ('zfnet', 1)),)\n"
+        "q.TABLE_1 = {'both': (('zfnet', 0), ('zfnet', 1))}\n"
         "sys.exit(main(['train', '--table', '2', '--data', sys.argv[1], '--recipe', 'smoke']))\n"
     )
 

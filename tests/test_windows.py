@@ -34,7 +34,7 @@ def ends(size):
 def wrong(net, x, units, batch=None):
     """Return the units whose windowed projection is not the literal one, cut to the field."""
     trace, shown = net.trace(x), deconv_units(net, x, units, batch)
-    expected = [deconv(trace, unit.layer, unit[2:])[unit.image] for unit in units]
+    expected = [deconv(trace, unit.layer, unit.place)[unit.image] for unit in units]
     fields = zip(units, shown.projections, shown.boxes, expected, strict=True)
     return [unit for unit, found, box, whole in fields if not close(found, cut_from_wide(whole, box))]
 
@@ -50,7 +50,7 @@ def test_units_at_all_borders_and_corners_equal_the_literal_method_and_autograd(
     shown = deconv_units(net, x, units)
     field = receptive_field(net.spec, layer)
     for unit, projection, box in zip(units, shown.projections, shown.boxes, strict=True):
-        expected, _ = deconv_by_autograd(net, x, layer, unit[2:])
+        expected, _ = deconv_by_autograd(net, x, layer, unit.place)
         assert box == field.box(unit.row, unit.column) and projection.shape == (3, field.size, field.size)
         assert close(projection, cut_from_wide(expected[0], box))
         assert close(projection.sum(), expected.sum(), 1e-9)  # nothing lies outside the field

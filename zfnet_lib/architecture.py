@@ -170,9 +170,11 @@ class ArchSpec:
         """Return the network without some layers; their neighbours are joined (Table 2, "Removed")."""
         if "fc8" in [self[removed].name for removed in names]:
             raise SpecError("the softmax layer fc8 stays; `features()` gives a network without a classifier")
+        numbers = [removed.removeprefix("conv").removeprefix("fc") for removed in names]
+        name = name or "-".join([self.name, "without", *numbers])
         convs = tuple(layer for layer in self.convs if layer.name not in names)
         dense = tuple(layer for layer in self.dense if layer.name not in names)
-        return replace(self, name=name or "-".join([self.name, "without", *names]), convs=convs, dense=dense)
+        return replace(self, name=name, convs=convs, dense=dense)
 
     def resized(self, name: str | None = None, **widths: int) -> ArchSpec:
         """Return the network with other numbers of maps or units (Table 2, "Adjust"): `resized(fc6=2048)`."""
@@ -313,10 +315,10 @@ MINI = replace(ZFNET, classes=16).scaled(NARROW, image_size=64, name="mini")
 _wide = {"conv3": 512, "conv4": 1024, "conv5": 512}
 _rows = (
     KRIZHEVSKY,
-    KRIZHEVSKY.without("conv3", "conv4", name="krizhevsky-without-3-4"),
-    KRIZHEVSKY.without("fc7", name="krizhevsky-without-7"),
-    KRIZHEVSKY.without("fc6", "fc7", name="krizhevsky-without-6-7"),
-    KRIZHEVSKY.without("conv3", "conv4", "fc6", "fc7", name="krizhevsky-without-3-4-6-7"),
+    KRIZHEVSKY.without("conv3", "conv4"),
+    KRIZHEVSKY.without("fc7"),
+    KRIZHEVSKY.without("fc6", "fc7"),
+    KRIZHEVSKY.without("conv3", "conv4", "fc6", "fc7"),
     KRIZHEVSKY.resized("krizhevsky-fc-2048", fc6=2048, fc7=2048),
     KRIZHEVSKY.resized("krizhevsky-fc-8192", fc6=8192, fc7=8192),
     ZFNET,
@@ -405,6 +407,11 @@ class Unit(NamedTuple):
     row: int
     column: int
 
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """Map, row and column: the unit in any picture."""
+        return self.map, self.row, self.column
+
 
 class Box(NamedTuple):
     """A rectangle of pixels: rows top … bottom - 1, columns left … right - 1."""
@@ -440,8 +447,7 @@ class Field(NamedTuple):
 
     def box(self, row: int, column: int) -> Box:
         """Return the whole field of a unit; near the border it reaches over the picture's edge."""
-        top, left = (self.offset + self.stride * n for n in (row, column))
-        return Box(top, left, top + self.size, left + self.size)
+        return Box.seen((self, self), row, column)
 
 
 def receptive_field(spec: ArchSpec, layer: str) -> Field:

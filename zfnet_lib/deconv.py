@@ -23,7 +23,8 @@ def unpool(values: Tensor, switches: Tensor, size: Sequence[int], sharing: Shari
     """Put pooled values back where their maxima were; values that share a switch add up (section 2.1, Fig. 1).
 
     Regions of 3x3 at stride 2 overlap, so one position can be the maximum of up to four of them. Adding is the
-    adjoint of max pooling.
+    adjoint of max pooling. The windowed engine has its own (`fast/windows.py`), and a probed network takes torch's
+    backward of max pooling; tests hold them equal.
 
     Args:
         values: [n, maps, h', w'].
@@ -44,17 +45,53 @@ def unpool(values: Tensor, switches: Tensor, size: Sequence[int], sharing: Shari
     return flat.unflatten(2, size)
 
 
-def _downwards(trace, layer, signal, switches="recorded", sharing="add", rectify="relu", seed=0):
-    """Yield what arrives at each layer's rectified maps, before it is rectified there, and last at the `pixels`."""
+def chosen_switches(stage: Stage, pool: Pool, switches: Switches, generator: torch.Generator) -> Tensor:
+    """Return a layer's recorded switches, or the centre or a random position of the same regions."""
+    if switches == "recorded":
+        return stage.switches
+    shape, corners, sides = stage.switches.shape, [], []
+    for axis in (2, 3):
+        first = torch.arange(shape[axis]) * pool.stride - pool.padding
+        end = (first + pool.size).clamp(max=stage.maps.shape[axis])  # the outermost regions may be truncated
+        corners.append(first.clamp(min=0))
+        sides.append(end - corners[-1])
+    (top, left), (height, width) = corners, sides
+    if switches == "random":
+        down = (torch.rand(shape, generator=generator) * height[:, None]).long()
+        across = (torch.rand(shape, generator=generator) * width).long()
+    else:
+        down, across = (height[:, None] - 1) // 2, (width - 1) // 2
+    rows, columns = top[:, None] + down, left + across
+    return (rows * stage.maps.shape[3] + columns).expand(shape).to(stage.maps.device)
+
+
+@torch.no_grad()
+def descend(
+    trace: Trace,
+    layer: str,
+    signal: Tensor,
+    switches: Switches = "recorded",
+    sharing: Sharing = "add",
+    rectify: Rectify = "relu",
+    seed: int = 0,
+    arriving: bool = False,
+) -> dict[str, Tensor]:
+    """Project a signal of a `ConvNet`; return what each layer hands on, and last the `pixels` (Fig. 1).
+
+    With `arriving` it is what reaches each layer's maps from above, before it is rectified there.
+    """
+    if not isinstance(trace.net, ConvNet):
+        raise ZfnetError(f"{trace.net.name} is projected through autograd, without levels; use `project`")
     convs = trace.net.spec.features(layer).convs
-    generator = torch.Generator().manual_seed(seed)
+    generator, levels = torch.Generator().manual_seed(seed), {}
     for conv, below in zip(reversed(convs), [*reversed(convs[:-1]), None], strict=True):
-        yield conv.name, signal
+        arrived = signal
         # Rectify, whatever was active on the way up.
         if rectify in ("relu", "both"):
             signal = F.relu(signal)
         if rectify in ("mask", "both"):
             signal = signal * (trace[conv.name].maps > 0)
+        levels[conv.name] = arrived if arriving else signal
         # Filter with the transposed weights; the padding of the way up is cut off, uncovered positions stay 0.
         weight = trace.net.get_submodule(conv.name).weight
         signal = F.conv_transpose2d(signal, weight, stride=conv.stride, groups=conv.groups)
@@ -64,8 +101,9 @@ def _downwards(trace, layer, signal, switches="recorded", sharing="add", rectify
         # Unpool to the layer beneath; its contrast normalisation is skipped.
         if below and below.pool:
             stage = trace[below.name]
-            signal = unpool(signal, places(stage, below.pool, switches, generator), stage.maps.shape[-2:], sharing)
-    yield "pixels", signal
+            chosen = chosen_switches(stage, below.pool, switches, generator)
+            signal = unpool(signal, chosen, stage.maps.shape[-2:], sharing)
+    return levels | {"pixels": signal}
 
 
 @torch.no_grad()
@@ -89,7 +127,7 @@ def project(
         trace: A forward pass that reaches `layer`.
         layer: `conv1` ….
         signal: [n, maps, h, w], like `trace.stages[layer].maps`.
-        switches: `centre` or `random` places of each region instead of the recorded ones.
+        switches: `centre` or `random` positions of each region instead of the recorded ones.
         sharing: What values that share a switch do, see `unpool`.
         rectify: `none` at all; `mask`: keep what was active in the forward pass instead; `both` (guided).
         seed: Of the `random` switches.
@@ -103,25 +141,13 @@ def project(
     maps = trace[trace.net.require(layer)].maps
     if signal.shape != maps.shape:
         raise SpecError(f"a signal on {layer} has shape {list(maps.shape)}, given {list(signal.shape)}")
-    for kind, value in ((Switches, switches), (Sharing, sharing), (Rectify, rectify)):
+    way = {"switches": switches, "sharing": sharing, "rectify": rectify}
+    for (name, value), kind in zip(way.items(), (Switches, Sharing, Rectify), strict=True):
         if value not in get_args(kind):
-            raise SpecError(f"there is no way {value!r} to project; choose one of {', '.join(get_args(kind))}")
+            raise SpecError(f"{name}={value!r}: choose one of {', '.join(get_args(kind))}")
     if not isinstance(trace.net, ConvNet):
-        how = {"switches": switches, "sharing": sharing, "rectify": rectify, "seed": seed}
-        return trace.net.project(trace.x, layer, signal, **how)
-    return dict(_downwards(trace, layer, signal, switches, sharing, rectify, seed))["pixels"]
-
-
-@torch.no_grad()
-def arrivals(trace: Trace, layer: str, signal: Tensor) -> dict[str, Tensor]:
-    """Project a signal; return what arrives at every layer, before it is rectified there, and at the `pixels`."""
-    return dict(_downwards(trace, layer, signal))
-
-
-def descend(trace: Trace, layer: str, signal: Tensor) -> dict[str, Tensor]:
-    """Project a signal; return what every layer hands on, rectified, and what arrives at the `pixels` (Fig. 1)."""
-    found = arrivals(trace, layer, signal)
-    return {name: values if name == "pixels" else F.relu(values) for name, values in found.items()}
+        return trace.net.project(trace.x, layer, signal, **way, seed=seed)
+    return descend(trace, layer, signal, **way, seed=seed)["pixels"]
 
 
 def deconv(trace: Trace, layer: str, unit: tuple[int, int, int]) -> Tensor:
@@ -132,10 +158,13 @@ def deconv(trace: Trace, layer: str, unit: tuple[int, int, int]) -> Tensor:
     Args:
         trace: A forward pass of n pictures that reaches `layer`.
         layer: `conv1` ….
-        unit: Map, row and column.
+        unit: Its place: map, row and column.
 
     Returns:
-        [n, 3, H, W]; a layer or unit that does not exist is a `SpecError`.
+        [n, 3, H, W].
+
+    Raises:
+        SpecError: No such layer, one without maps, or no such unit.
 
     Example:
         >>> from zfnet_lib import MINI, ConvNet
@@ -148,16 +177,16 @@ def deconv(trace: Trace, layer: str, unit: tuple[int, int, int]) -> Tensor:
     return project(trace, layer, alone(maps, unit))
 
 
-def alone(maps: Tensor, unit: tuple[int, int, int]) -> Tensor:
-    """Return maps [n, maps, h, w] on which one unit (map, row, column) keeps its value and all others are 0."""
+def alone(maps: Tensor, place: tuple[int, int, int]) -> Tensor:
+    """Return maps [n, maps, h, w] on which the unit at a place (map, row, column) keeps its value, all others 0."""
     signal = torch.zeros_like(maps)
-    index = (slice(None), *unit)
+    index = (slice(None), *place)
     signal[index] = maps[index]
     return signal
 
 
 def strongest_unit(maps: Tensor, map_: int | None = None) -> tuple[int, int, int]:
-    """Return map, row and column of the first of the largest values of [maps, h, w], on request of one map."""
+    """Return the place (map, row, column) of the first of the largest values of [maps, h, w], or of one map."""
     if map_ is None:
         map_ = int(maps.amax((1, 2)).argmax())
     return map_, *divmod(int(maps[map_].argmax()), maps.shape[2])
@@ -196,7 +225,7 @@ def deconv_units(net: ConvNet, x: Tensor, units: Sequence[Unit], batch: int | No
     for unit in units:
         if not 0 <= unit.image < len(x):
             raise SpecError(f"there is no picture {unit.image}; the batch holds {len(x)}")
-        _check_unit(unit.layer, net.shapes(*sides)[net.require(unit.layer)], unit[2:])
+        _check_unit(unit.layer, net.shapes(*sides)[net.require(unit.layer)], unit.place)
     boxes = [Box.seen(net.fields(unit.layer, *sides), unit.row, unit.column) for unit in units]
     x = x.to(net.device)
     if isinstance(net, ConvNet):
@@ -212,24 +241,7 @@ def cut(image: Tensor, box: Box) -> Tensor:
     return F.pad(inside, [max(margin, 0) for margin in margins])
 
 
-def places(stage: Stage, pool: Pool, switches: Switches, generator: torch.Generator) -> Tensor:
-    """Return a layer's recorded switches, or the centre or a random place of the same regions."""
-    if switches == "recorded":
-        return stage.switches
-    shape, along = stage.switches.shape, []
-    for axis in (2, 3):
-        first = torch.arange(shape[axis]) * pool.stride - pool.padding
-        end = (first + pool.size).clamp(max=stage.maps.shape[axis])  # the outermost regions may be truncated
-        first = first.clamp(min=0)
-        first, length = (each.view(-1, *[1] * (3 - axis)) for each in (first, end - first))
-        random = switches == "random"
-        chosen = (torch.rand(shape, generator=generator) * length).long() if random else (length - 1) // 2
-        along.append((first + chosen).expand(shape))
-    rows, columns = along
-    return (rows * stage.maps.shape[3] + columns).to(stage.maps.device)
-
-
-def _check_unit(layer: str, shape: Sequence[int], unit: tuple[int, int, int]) -> None:
-    if not all(0 <= n < limit for n, limit in zip(unit, shape, strict=True)):
+def _check_unit(layer: str, shape: Sequence[int], place: tuple[int, int, int]) -> None:
+    if not all(0 <= n < limit for n, limit in zip(place, shape, strict=True)):
         maps, rows, columns = shape
-        raise SpecError(f"{layer} has no unit {tuple(unit)}; it has {maps} maps of {rows}x{columns}")
+        raise SpecError(f"{layer} has no unit {tuple(place)}; it has {maps} maps of {rows}x{columns}")

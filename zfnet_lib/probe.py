@@ -16,14 +16,17 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from .architecture import Box, Field, SpecError, Unit
-from .deconv import cut, places, unpool
+from .deconv import chosen_switches, cut, unpool
 from .files import ZfnetError
+from .images import Preparation
 from .machine import fitting
 from .network import Stage, Trace, require_finite
 
-RECTIFIERS = ("relu", "relu6", "leaky_relu", "hardtanh", "threshold", "clamp", "clamp_min")  # those below only at 0
-LOWEST = {"hardtanh": ("min_val", -1.0), "threshold": ("threshold", None)}
-LOWEST |= dict.fromkeys(("clamp", "clamp_min"), ("min", None))
+LOWEST = {"hardtanh": ("min_val", -1.0), "threshold": ("threshold", None)}  # rectifiers only where this is 0
+LOWEST |= dict.fromkeys(("clamp", "clip", "clamp_min"), ("min", None))
+RECTIFIERS = {"relu", "relu6", "leaky_relu", *LOWEST}
+MAX_POOLS = {"max_pool2d", "max_pool2d_with_indices"}
+RULED = {*RECTIFIERS, *MAX_POOLS, "adaptive_max_pool2d", "local_response_norm", "conv2d"}  # what a rule can change
 EXACT = {
     *("elu", "selu", "celu", "prelu", "rrelu", "gelu", "silu", "mish", "softplus", "hardswish", "glu"),
     *("sigmoid", "hardsigmoid", "tanh", "softmax", "layer_norm", "group_norm", "instance_norm", "product"),
@@ -49,8 +52,8 @@ class _Way(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, value: tuple[Tensor], down):
         ctx.down = down
-        (value,) = value  # in a tuple it is nothing to autograd, and what is no view may be changed in place
-        return value.clone() if value._is_view() else value
+        (value,) = value  # autograd does not look inside a tuple, so the value counts as new
+        return value.clone() if value._is_view() else value  # a view could not be changed in place afterwards
 
     @staticmethod
     def backward(ctx, signal: Tensor):
@@ -61,6 +64,19 @@ class _ReachedError(Exception):
     """The last layer that was asked for has been computed."""
 
 
+# Torch calls the hooks of a module and cannot hand them the pass: they find the one of their thread here.
+_NOW = threading.local()
+
+
+def _hook(layer: str):
+    def keep(module: nn.Module, _, output):
+        seen = getattr(_NOW, "seen", None)
+        wanted = seen and layer in seen.wanted and isinstance(output, Tensor)
+        return seen.keep_output(layer, output) if wanted else None
+
+    return keep
+
+
 class _Pass(TorchFunctionMode):
     """One forward pass of a module: keeps the maps of layers, and lays the rule under rectifiers and pools."""
 
@@ -69,57 +85,61 @@ class _Pass(TorchFunctionMode):
         self.net, self.wanted, self.rule, self.upto = net, set(wanted), rule, upto
         self.random = torch.Generator().manual_seed(rule.seed if rule else 0)
         self.maps: dict[str, Tensor] = {}
-        self.calls, self.used, self.followed = Counter(), set(), set()
-        self.known: dict[
-            int, tuple[Tensor, list[str]]
-        ] = {}  # what layers gave, as the functions that follow see it
+        self.runs, self.functions_seen, self.rectified_layers = Counter(), set(), set()
+        # By the id of a tensor, the layers that gave it. The tensor is kept so that its id stays its own.
+        self.named_outputs: dict[int, tuple[Tensor, list[str]]] = {}
 
-    def left(self, layer: str, maps: Tensor) -> Tensor:
+    def keep_output(self, layer: str, maps: Tensor) -> Tensor:
         """Keep what a layer gave, and hand on a copy, which whatever follows may change in place."""
-        self.calls[layer] += 1
-        _, names = self.known.pop(id(maps), (None, []))
+        self.runs[layer] += 1
+        _, names = self.named_outputs.pop(id(maps), (None, []))
         self.maps.pop(layer, None)  # a module that runs again is a layer by its last maps
         self.maps[layer] = maps
         onwards = maps.clone()
-        self.known[id(onwards)] = onwards, [*names, layer]
-        self.end(layer, rectified=False)
+        self.named_outputs[id(onwards)] = onwards, [*names, layer]
+        self.stop_after(layer, rectified=False)
         return onwards
 
-    def end(self, layer: str, rectified: bool) -> None:
-        whole = self.calls[layer] == self.net.calls[layer] and rectified == (layer in self.net.rectified)
-        if layer == self.upto and whole:
+    def stop_after(self, layer: str, rectified: bool) -> None:
+        """End the pass where the maps of the last layer that is needed are complete."""
+        complete = self.runs[layer] == self.net.runs[layer] and rectified == (layer in self.net.rectified)
+        if layer == self.upto and complete:
             raise _ReachedError
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        name = getattr(func, "__name__", "").rstrip("_")
-        if name in RECTIFIERS and self.at_zero(name, args, kwargs):
-            return self.rectified(func, args, kwargs)
-        self.used.add(name)
-        if name == "mul" and all(isinstance(each, Tensor) and each.ndim == 4 for each in args):
-            self.used.add("product")
+        kwargs = dict(kwargs or {})
+        name = getattr(func, "__name__", "").strip("_")
+        if name in RULED and not args:  # called by keywords
+            args = (kwargs.pop("input"),)
+        if name in RECTIFIERS and self.is_rectifier(name, args, kwargs):
+            return self.rectify(func, args, kwargs)
+        self.functions_seen.add(name)
+        factors = [*args, kwargs.get("other")][:2]
+        if name == "mul" and all(isinstance(each, Tensor) and each.ndim == 4 for each in factors):
+            self.functions_seen.add("product")  # of two maps: it is not linear
         if self.rule is None:
             return func(*args, **kwargs)
         if name == "local_response_norm":
             return _Way.apply(args[0], (func(*args, **kwargs).detach(),), lambda signal: signal)
-        if name in ("max_pool2d", "max_pool2d_with_indices") and self.rule[:2] != ("recorded", "add"):
+        if name in MAX_POOLS and self.rule[:2] != ("recorded", "add"):
             return self.pooled(*args, **kwargs)
-        if name == "max_pool2d" and self.rule.reach:
+        if name in MAX_POOLS and self.rule.reach:
             return _reaching(*args, **kwargs)
         if name == "adaptive_max_pool2d" and self.rule.reach:
-            return F.adaptive_avg_pool2d(*args[:2])
+            return F.adaptive_avg_pool2d(args[0], args[1] if len(args) > 1 else kwargs["output_size"])
         if name == "conv2d" and self.rule.shared:
             return _shared(*args, **kwargs)
         return func(*args, **kwargs)
 
     @staticmethod
-    def at_zero(name: str, args: tuple, kwargs: dict) -> bool:
-        """Tell whether a function is a rectifier: it cuts, or weakens, what is below 0."""
+    def is_rectifier(name: str, args: tuple, kwargs: dict) -> bool:
+        """Tell whether a function cuts, or weakens, what is below 0."""
         key, default = LOWEST.get(name, (None, 0))
         least = args[1] if key and len(args) > 1 else kwargs.get(key, default)
         return isinstance(args[0], Tensor) and (key is None or (not isinstance(least, Tensor) and least == 0))
 
-    def rectified(self, func, args: tuple, kwargs: dict) -> Tensor:
+    def rectify(self, func, args: tuple, kwargs: dict) -> Tensor:
+        """Rectify, on the way down by the rule; what is rectified are the maps of the layers that gave it."""
         x, *rest = args
         before = x.detach().clone()
         value = func(before, *rest, **kwargs) if self.rule else func(x, *rest, **kwargs)
@@ -133,12 +153,12 @@ class _Pass(TorchFunctionMode):
                 return signal if active is None else signal * active
 
             value = _Way.apply(x, (value,), down)
-        _, names = self.known.pop(id(x), (None, ()))
+        _, names = self.named_outputs.pop(id(x), (None, ()))
         if names:
             self.maps |= dict.fromkeys(names, value.clone() if value is x else value)
-            self.followed |= set(names)
+            self.rectified_layers |= set(names)
             for layer in names:
-                self.end(layer, rectified=True)
+                self.stop_after(layer, rectified=True)
         if in_place:
             return value if value is x else x.copy_(value)
         return value.clone() if names else value
@@ -151,7 +171,7 @@ class _Pass(TorchFunctionMode):
             raise ZfnetError("a pool with gaps or oblong regions has no other switches than the recorded ones")
         pool = _Region(*(n.pop() for n in numbers))
         value, switches = F.max_pool2d(x.detach(), *pool, 1, ceil_mode, return_indices=True)
-        chosen = places(Stage(x, switches, x), pool, self.rule.switches, self.random)
+        chosen = chosen_switches(Stage(x, switches, x), pool, self.rule.switches, self.random)
         size, sharing = x.shape[-2:], self.rule.sharing
         value = _Way.apply(x, (value,), lambda signal: unpool(signal, chosen, size, sharing))
         return (value, switches) if return_indices else value
@@ -164,8 +184,13 @@ class _Region(NamedTuple):
 
 
 def _reaching(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
-    """Average instead of taking the largest, so that a signal reaches all that a pool looks at."""
-    return F.avg_pool2d(x, kernel_size, stride, padding, ceil_mode)
+    """Average instead of taking the largest, so that a signal reaches all that a pool looks at, gaps included."""
+    sides, gaps = ((n, n) if isinstance(n, int) else n for n in (kernel_size, dilation))
+    extent = [gap * (side - 1) + 1 for side, gap in zip(sides, gaps, strict=True)]
+    value = F.avg_pool2d(x, extent, stride or kernel_size, padding, ceil_mode)
+    if not return_indices:
+        return value
+    return value, F.max_pool2d(x.detach(), kernel_size, stride, padding, dilation, ceil_mode, True)[1]
 
 
 def _shared(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
@@ -187,38 +212,53 @@ class ProbedNet(nn.Module):
 
     On the way down a signal is rectified wherever the module rectifies, however it does so; what is linear
     (convolutions, BatchNorm, average pools, sums of branches, concatenations) gives its adjoint, max pools add at
-    their switches, local response normalisation is skipped. Whatever is neither, such as GELU, SiLU, layer
-    normalisation or attention, passes the exact gradient: `exact` names it.
+    their switches, local response normalisation is skipped. What is neither rectifier nor linear, such as GELU,
+    SiLU, layer normalisation or attention, passes the exact gradient: `exact` names it.
+
+    Args:
+        module: The module, which takes pictures [n, channels, h, w]; `load_network` hands a copy of the user's.
+        name: What it is called.
+        image_size: Side in pixels of the pictures that it is tried on, and by default takes.
+        preparation: What turns pictures into its input.
+        layers: Submodules that count as layers; by default all that give maps.
+        channels: Of its input.
     """
 
-    def __init__(self, module, name, image_size, preparation, layers=None, channels=3):
+    def __init__(
+        self,
+        module: nn.Module,
+        name: str,
+        image_size: int,
+        preparation: Preparation,
+        layers: Sequence[str] | None = None,
+        channels: int = 3,
+    ):
         super().__init__()
         self.module, self.name, self.image_size, self.preparation = module, name, image_size, preparation
         self.channels, self.narrowed, self._fields = channels, bool(layers), {}
-        self.calls, self.rectified, self.classes = Counter(), frozenset(), 0
+        self.runs, self.rectified, self.classes = Counter(), frozenset(), 0  # none known yet: the first pass counts
         self.eval()
-        for place, part in module.named_modules():
-            if place:
-                part.register_forward_hook(_hook(place))
-        names = [place for place, _ in module.named_modules() if place]
+        names = [path for path, _ in module.named_modules() if path]
+        for path in names:
+            module.get_submodule(path).register_forward_hook(_hook(path))
         if missing := [layer for layer in layers or () if layer not in names]:
             raise SpecError(f"{name} has no module {missing[0]!r}; its modules are {', '.join(names)}")
         x = torch.randn(2, channels, image_size, image_size, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             seen, output = self._run(x.to(self.device, self.dtype), names)
         self._values = sum(maps.numel() for maps in seen.maps.values()) / x.numel()  # for each one of the input
-        shapes = {place: tuple(maps.shape[1:]) for place, maps in seen.maps.items() if maps.ndim == 4}
-        wanted = layers or [place for place, (_, *sides) in shapes.items() if max(sides) > 1]
+        shapes = {layer: tuple(maps.shape[1:]) for layer, maps in seen.maps.items() if maps.ndim == 4}
+        wanted = layers or [layer for layer, (_, *sides) in shapes.items() if max(sides) > 1]
         for layer in wanted:
             if layer not in shapes:
                 given = list(seen.maps[layer].shape) if layer in seen.maps else "nothing"
                 raise SpecError(f"{layer} of {name} gives {given}, no maps [n, maps, rows, columns]; leave it out")
         if not wanted:
             raise ZfnetError(f"no layer of {name} gives maps [n, maps, rows, columns]; there is nothing to project")
-        self.layers = tuple(place for place in shapes if place in wanted)
-        self.calls, self.rectified = seen.calls, frozenset(seen.followed)
+        self.layers = tuple(layer for layer in shapes if layer in wanted)
+        self.runs, self.rectified = seen.runs, frozenset(seen.rectified_layers)
         self.classes = output.shape[1] if isinstance(output, Tensor) and output.ndim == 2 else 0
-        self.exact = tuple(sorted(used for used in seen.used if used in EXACT))
+        self.exact = tuple(sorted(seen.functions_seen & EXACT))
         self._shapes = {(image_size, image_size): {layer: shapes[layer] for layer in self.layers}}
 
     def _run(self, x: Tensor, wanted: Sequence[str], rule: Rule | None = None, upto: str | None = None):
@@ -275,7 +315,7 @@ class ProbedNet(nn.Module):
         return Trace(self, x, stages, output if self.classes else None)
 
     def check(self, x: Tensor, anywhere: bool = True) -> None:
-        """Refuse what are no prepared pictures; the size is the module's own affair."""
+        """Refuse anything but prepared pictures; the size is the module's own affair."""
         if x.ndim != 4 or x.shape[1] != self.channels or x.dtype != self.dtype:
             own, given = (str(dtype).removeprefix("torch.") for dtype in (self.dtype, x.dtype))
             given = f"given {given} {list(x.shape)}; `net.prepare` makes them from uint8 pictures"
@@ -327,24 +367,30 @@ class ProbedNet(nn.Module):
             positions = [sorted({0, 1, n // 2, n // 2 + 1, n - 2, n - 1} & set(range(n))) for n in counts]
             most = max(map(len, positions))
             pairs = [tuple(of_axis[i % len(of_axis)] for of_axis in positions) for i in range(most)]
-            x = torch.rand(1, self.channels, *sides, generator=torch.Generator().manual_seed(0))
-            x = x.to(self.device, self.dtype).expand(most, -1, -1, -1)
-
-            def mark(maps: Tensor) -> Tensor:
-                # Not-a-number survives whatever it is multiplied by or added to: it marks all that a unit reaches.
-                signal = torch.zeros_like(maps)
-                for i, (row, column) in enumerate(pairs):
-                    signal[i, :, row, column] = torch.nan
-                return signal
-
-            reached = self.project(x, layer, mark, reach=True).isnan().any(1)
-            fields = []
+            reached, fields = self._reach(layer, sides, pairs), []
             for axis, side in enumerate(sides):
                 seen = [along.nonzero().flatten().tolist() for along in reached.any(2 - axis)]
                 ends = [(pair[axis], all_[0], all_[-1] + 1) for pair, all_ in zip(pairs, seen, strict=True) if all_]
                 fields.append(_even(ends, side))
             self._fields[layer, sides] = tuple(fields)
         return self._fields[layer, sides]
+
+    def _reach(self, layer: str, sides: tuple[int, int], pairs: Sequence[tuple[int, int]]) -> Tensor:
+        """Return bool [n, h, w]: the pixels that the units at n positions (row, column) reach on their way down.
+
+        Their signal is not-a-number, which survives whatever it is multiplied by or added to, 0 included; so it
+        marks all that the way leads to, whatever the weights.
+        """
+        x = torch.rand(1, self.channels, *sides, generator=torch.Generator().manual_seed(0))
+        x = x.to(self.device, self.dtype).expand(len(pairs), -1, -1, -1)
+
+        def mark(maps: Tensor) -> Tensor:
+            signal = torch.zeros_like(maps)
+            for i, (row, column) in enumerate(pairs):
+                signal[i, :, row, column] = torch.nan
+            return signal
+
+        return self.project(x, layer, mark, reach=True).isnan().any(1)
 
     def project(self, x: Tensor, layer: str, signal: Tensor | Callable[[Tensor], Tensor], **rule) -> Tensor:
         """Send a signal on a layer's maps, or what a function makes of them, down to the pixels; see `Rule`."""
@@ -366,12 +412,12 @@ class ProbedNet(nn.Module):
             together = batch or self.together(x)
             for start in range(0, len(numbers), together):
                 part = numbers[start : start + together]
-                each = [(i, *units[number][2:]) for i, number in enumerate(part)]
+                each = [(i, *units[number].place) for i, number in enumerate(part)]
 
                 def alone(maps: Tensor, each=each) -> Tensor:
                     signal = torch.zeros_like(maps)
-                    for unit in each:
-                        signal[unit] = maps[unit]
+                    for place in each:
+                        signal[place] = maps[place]
                     return signal
 
                 copies = x[image].expand(len(part), -1, -1, -1)
@@ -400,17 +446,6 @@ class ProbedNet(nn.Module):
                 with suppress(OSError, TypeError):  # of a class that was typed in, the text is not to be had
                     code.append(inspect.getsource(kind))
         return [repr(self.module), code, self.layers, self.image_size]
-
-
-_NOW = threading.local()  # `seen`: the pass that runs in this thread
-
-
-def _hook(place: str):
-    def keep(module: nn.Module, _, output):
-        seen = getattr(_NOW, "seen", None)
-        return seen.left(place, output) if seen and place in seen.wanted and isinstance(output, Tensor) else None
-
-    return keep
 
 
 def _even(ends: Sequence[tuple[int, int, int]], side: int) -> Field:

@@ -32,7 +32,7 @@ from .machine import threads
 from .network import ConvNet
 from .weights import save_network
 
-RECENT, LEFT = 20, 0.1  # a loss whose mean over 20 updates is 0.1 nats below ln(classes) has left the plateau
+RECENT, PLATEAU_DROP = 20, 0.1  # a loss whose mean over 20 updates is 0.1 nats below ln(classes) left the plateau
 FIGURE_4_OF, FIGURE_4_EPOCHS = 70, (1, 2, 5, 10, 20, 30, 40, 64)  # whose features Fig. 4 shows
 
 
@@ -57,12 +57,12 @@ class OnPlateau:
 
     def count(self, epoch: int, epochs: int, errors: Sequence[float]) -> int:
         """Return how often the rate has been divided, after the errors of epochs in which the network learnt."""
-        count, waited, best = 0, 0, math.inf
+        count, epochs_without_fall, best = 0, 0, math.inf
         for error in errors:
-            waited = 0 if error <= best - self.least else waited + 1
-            best = error if waited == 0 else best
-            if waited == self.patience:
-                count, waited = count + 1, 0
+            epochs_without_fall = 0 if error <= best - self.least else epochs_without_fall + 1
+            best = error if epochs_without_fall == 0 else best
+            if epochs_without_fall == self.patience:
+                count, epochs_without_fall = count + 1, 0
         return min(count, self.most)
 
 
@@ -84,12 +84,12 @@ class Recipe:
     expected: str = ""  # time, error and hardware, in words
 
     def __post_init__(self) -> None:
-        allow = {"views": "random, ten, centre", "clip": "all, none, first, but-first"}
-        for key, allowed in (allow | {"precision": "float32, bfloat16"}).items():
-            if (value := getattr(self, key)) not in allowed.split(", "):
-                raise ZfnetError(f"recipe {self.name}: {key} is {value!r}; choose one of {allowed}")
+        views, clip = ("random", "ten", "centre"), ("all", "none", "first", "but-first")
+        for key, allowed in {"views": views, "clip": clip, "precision": ("float32", "bfloat16")}.items():
+            if (value := getattr(self, key)) not in allowed:
+                raise ZfnetError(f"recipe {self.name}: {key} is {value!r}; choose one of {', '.join(allowed)}")
         for key, least in {"epochs": 1, "batch": 1, "rate": 0, "decay": 0, "momentum": 0}.items():
-            if not (value := getattr(self, key)) >= least:
+            if not (value := getattr(self, key)) >= least:  # refuses NaN, too
                 raise ZfnetError(f"recipe {self.name}: {key} is {value}; it is at least {least}")
 
     def rate_in(self, epoch: int, errors: Sequence[float]) -> float:
@@ -157,14 +157,16 @@ class SGD:
         net.to(memory_format=torch.channels_last)
         world = distributed.get_world_size() if distributed.is_initialized() else 1
         self.pictures, self.dtype = recipe.batch // world, getattr(torch, recipe.precision)
-        self.low = net if self.dtype == torch.float32 else copy.deepcopy(net).to(self.dtype)
-        # each part of a batch has gradients of its own, and the weights in common
-        weights = list(self.low.parameters())
-        memos = [{id(weight): nn.Parameter(weight.data) for weight in weights} for _ in range(parts)]
-        self.twins = [copy.deepcopy(self.low, memo).train() for memo in memos]
-        for twin in self.twins if compiled else ():
-            twin.convolved = torch.compile(twin.convolved, dynamic=False)
-        self.models = [DistributedDataParallel(twin) for twin in self.twins] if world > 1 else self.twins
+        self.computing = net if self.dtype == torch.float32 else copy.deepcopy(net).to(self.dtype)
+        self.replicas: list[ConvNet] = []  # one for each part of a batch
+        for _ in range(parts):
+            # `deepcopy` takes from the memo instead of copying: so every replica has Parameters, and gradients, of
+            # its own over the same storage.
+            memo = {id(weight): nn.Parameter(weight.data) for weight in self.computing.parameters()}
+            self.replicas.append(copy.deepcopy(self.computing, memo).train())
+        for replica in self.replicas if compiled else ():
+            replica.convolved = torch.compile(replica.convolved, dynamic=False)
+        self.called = [DistributedDataParallel(each) for each in self.replicas] if world > 1 else self.replicas
         # each thread updates about as many weights
         shares: list[list[dict[str, Any]]] = [[] for _ in range(parts)]
         for name, weight in sorted(net.named_parameters(), key=lambda item: -item[1].numel()):
@@ -177,7 +179,7 @@ class SGD:
 
     def gradients(self, k: int, part: Batch, number: int) -> float:
         """Leave the gradients of part k of an update's batch in its copy; return its share of the mean loss."""
-        model, device = self.models[k], self.net.device
+        model, device = self.called[k], self.net.device
         x = part.prepared(self.net.preparation, device, self.dtype)
         drawn = np.random.SeedSequence([self.seed, number, part.first]).generate_state(1, np.uint64)
         generator = torch.Generator(device).manual_seed(int(drawn[0] >> 1))  # what dropout drops
@@ -193,18 +195,19 @@ class SGD:
 
     @torch.no_grad()
     def _step(self, optimiser: torch.optim.SGD, rate: float) -> None:
-        weights = {group["name"]: group["params"][0] for group in optimiser.param_groups}
-        for group, (name, weight) in zip(optimiser.param_groups, weights.items(), strict=True):
+        names = [group["name"] for group in optimiser.param_groups]
+        for group in optimiser.param_groups:
+            name, (weight,) = group["name"], group["params"]
             group["lr"] = rate
-            first, *others = (twin.get_parameter(name).grad for twin in self.twins)
-            weight.grad = first.float()
+            first, *others = (replica.get_parameter(name).grad for replica in self.replicas)
+            weight.grad = first.float()  # in float32 this is part 0's own gradient, which the next update drops
             for other in others:
                 weight.grad += other
         optimiser.step()
         clipped = self.recipe.clipped(self.net.spec)
-        self.net.renormalise(tuple(layer for layer in clipped if f"{layer}.weight" in weights))
-        for name, weight in weights.items():
-            self.low.get_parameter(name).copy_(weight)
+        self.net.renormalise(tuple(layer for layer in clipped if f"{layer}.weight" in names))
+        for group in optimiser.param_groups:
+            self.computing.get_parameter(group["name"]).copy_(group["params"][0])
 
     def tensors(self) -> dict[str, Tensor]:
         """Return weights and momenta as a checkpoint keeps them."""
@@ -221,7 +224,7 @@ class SGD:
         for optimiser in self.optimisers:
             for name, weight in ((group["name"], group["params"][0]) for group in optimiser.param_groups):
                 weight.copy_(tensors[name])
-                self.low.get_parameter(name).copy_(weight)
+                self.computing.get_parameter(name).copy_(weight)
                 momentum = optimiser.state[weight]["momentum_buffer"] = torch.empty_like(weight)
                 momentum.copy_(tensors[f"{name}.momentum"])
 
@@ -266,11 +269,97 @@ class _State:
     parts: int  # into which batches are split: sums depend on it
     update: int = 0
     loss: float = 0.0  # summed over the updates of the current epoch
-    training: float = 0.0  # seconds of the current epoch
-    other: float = 0.0
+    seconds_training: float = 0.0  # of the current epoch
+    seconds_beside: float = 0.0
     recent: list[float] = field(default_factory=list)  # losses
     plateau_left: int | None = None
     epochs: list[EpochResult] = field(default_factory=list)  # finished ones
+
+    def count(self, loss: float, seconds: float, classes: int) -> None:
+        """Take in one update; at a loss of ln(classes) a network knows nothing yet."""
+        self.update += 1
+        self.loss += loss
+        self.seconds_training += seconds
+        self.recent = [*self.recent, loss][-RECENT:]
+        below = len(self.recent) == RECENT and sum(self.recent) / RECENT < math.log(classes) - PLATEAU_DROP
+        if self.plateau_left is None and below:
+            self.plateau_left = self.update
+
+
+def _shown_at(update: int, left: int | None, updates: int) -> list[int]:
+    """Return the epochs of Fig. 4 that an update stands for, by its share of what follows the plateau."""
+    if left is None:
+        return []
+    at = {epoch: math.ceil(left + (updates - left) * epoch / FIGURE_4_OF) for epoch in FIGURE_4_EPOCHS}
+    return [epoch for epoch in FIGURE_4_EPOCHS if at[epoch] == update]
+
+
+TENSORS, VALUES = "state.safetensors", "state.json"  # the files of a checkpoint
+
+
+def saved_states(folder: Path) -> list[Path]:
+    """Return the checkpoints in a folder, newest first."""
+    return sorted(folder.glob("update-*"), reverse=True)
+
+
+class _Checkpoints:
+    """The checkpoints of one training, which its `identity` tells from others; without a folder there are none."""
+
+    def __init__(self, folder: Path | None, identity: dict[str, Any], writes: bool):
+        self.folder, self.identity, self.writes = folder, identity, writes
+
+    def resumed(self, resume: bool, notice: Callable | None) -> tuple[_State, dict[str, Tensor]] | None:
+        """Return the newest whole checkpoint, if there is one; it must be of this training, and be asked for."""
+        if (folder := self.folder) is None:
+            return None
+        sweep(folder)
+        if (found := saved_states(folder)) and not resume:
+            go_on = "continue it with resume (--resume), or choose another folder"
+            raise ZfnetError(f"{folder} holds a training; {go_on}")
+        damaged: list[str] = []
+        for path in found:
+            try:
+                check(path)
+                values, tensors = json.loads((path / VALUES).read_text()), load_file(path / TENSORS)
+                saved, state = values["training"], _State(**values["state"])
+                break
+            except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+                damaged.append(f"the checkpoint {path} is damaged ({error})")
+        else:
+            if damaged:
+                raise ZfnetError(f"{damaged[0]}, and there is no earlier one; remove {folder} and train anew")
+            return None
+        for sentence in damaged if notice else ():
+            notice(f"{sentence}; continuing from the one before it")
+        ours = json.loads(json.dumps(self.identity))
+        if different := [key for key in ours if ours[key] != saved.get(key)]:
+            other = f"holds a training with another {' and another '.join(different)}"
+            raise ZfnetError(f"{folder} {other}; choose another folder, or resume it with what it began with")
+        for epoch in state.epochs:
+            epoch["rms"] = {name: tuple(pair) for name, pair in epoch["rms"].items()}
+        state.epochs = [EpochResult(**epoch) for epoch in state.epochs]
+        return state, tensors
+
+    def save(self, state: _State, sgd: SGD) -> None:
+        """Write a checkpoint and keep the one before it; weights that are not finite are an error."""
+        if self.folder is None or not self.writes:
+            return
+        kept = {name: value.cpu().contiguous() for name, value in sgd.tensors().items()}
+        if not all(value.isfinite().all() for value in kept.values()):
+            raise self.stopped(f"the weights became infinite at update {state.update}")
+        with storing(self.folder / f"update-{state.update:09d}") as temporary:
+            temporary.mkdir()
+            save_file(kept, temporary / TENSORS)
+            values = {"training": self.identity, "state": asdict(state)}
+            (temporary / VALUES).write_text(json.dumps(values) + "\n")
+        for old in saved_states(self.folder)[2:]:
+            shutil.rmtree(old)
+
+    def stopped(self, reason: str) -> ZfnetError:
+        """Return the error of a training that cannot go on."""
+        kept = saved_states(self.folder) if self.folder else []
+        where = f"the last good checkpoint is {kept[0]}" if kept else "there is no checkpoint yet"
+        return ZfnetError(f"{reason}; {where}; lower the learning rate, or check the pictures and labels")
 
 
 def train(
@@ -328,32 +417,14 @@ def train(
     drawn = {"views": recipe.views, "seed": seed, "exclude": exclude, "workers": workers, "device": net.device}
     drawn |= {"size": recipe.batch, "classes": net.spec.classes, "rank": rank, "world": world}
     batches = Batches(data, net.preparation, **drawn)
-    updates, rows = recipe.epochs * len(batches), hashlib.sha256(batches.rows.numpy().tobytes()).hexdigest()[:12]
-    training = {"network": net.spec.to_dict(), "recipe": recipe.to_dict(), "seed": seed}
-    training |= {"data": getattr(data, "fingerprint", ""), "pictures": rows}
-    state, tensors = _State(fitting_parts(recipe.batch, net.device)), {}
-    if folder is not None:
-        state, tensors = _resumed(folder, resume, training, notice) or (state, tensors)
-    folder = folder if rank == 0 else None  # one process writes for all
-
-    def stopped(reason: str) -> ZfnetError:
-        kept = saved_states(folder) if folder else []
-        where = f"the last good checkpoint is {kept[0]}" if kept else "there is no checkpoint yet"
-        return ZfnetError(f"{reason}; {where}; lower the learning rate, or check the pictures and labels")
-
-    def save() -> None:
-        if folder is None:
-            return
-        kept = {name: value.cpu().contiguous() for name, value in sgd.tensors().items()}
-        if not all(value.isfinite().all() for value in kept.values()):
-            raise stopped(f"the weights became infinite at update {state.update}")
-        with storing(folder / f"update-{state.update:09d}") as temporary:
-            temporary.mkdir()
-            save_file(kept, temporary / TENSORS)
-            values = {"training": training, "state": asdict(state)}
-            (temporary / VALUES).write_text(json.dumps(values) + "\n")
-        for old in saved_states(folder)[2:]:
-            shutil.rmtree(old)
+    updates, steps = recipe.epochs * len(batches), len(batches)
+    drawn_from = hashlib.sha256(batches.rows.numpy().tobytes()).hexdigest()[:12]
+    identity = {"network": net.spec.to_dict(), "recipe": recipe.to_dict(), "seed": seed}
+    identity |= {"data": getattr(data, "fingerprint", ""), "pictures": drawn_from}
+    checkpoints = _Checkpoints(folder, identity, writes=rank == 0)  # one process writes for all
+    fresh = _State(fitting_parts(recipe.batch, net.device)), {}
+    state, tensors = checkpoints.resumed(resume, notice) or fresh
+    shows = snapshots and folder is not None and rank == 0
 
     with threads(state.parts) as pool:
         sgd = SGD(net, recipe, state.parts, pool, seed, compiled)
@@ -363,49 +434,50 @@ def train(
         for epoch in range(len(state.epochs) + 1, recipe.epochs + 1):
             rate = recipe.rate_in(epoch, [e.top1 for e in state.epochs if e.plateau_left is not None])
             clock = written = perf_counter()
-            for batch in batches.epoch(epoch, state.update - (epoch - 1) * len(batches)):
+            for batch in batches.epoch(epoch, state.update - (epoch - 1) * steps):
                 number, parts = state.update + 1, batch.split(state.parts)
                 losses = pool.map(sgd.gradients, range(state.parts), parts, repeat(number))
                 loss = _summed(torch.tensor(sum(losses), dtype=torch.float64), net.device).item() / world
                 if not math.isfinite(loss):
-                    raise stopped(f"the loss became {loss} at update {number} with learning rate {rate:g}")
+                    at = f"at update {number} with learning rate {rate:g}"
+                    raise checkpoints.stopped(f"the loss became {loss} {at}")
                 sgd.step(rate)
 
                 trained = perf_counter()
-                state.training += trained - clock
-                state.update = number
-                state.loss += loss
-                state.recent = [*state.recent, loss][-RECENT:]
-                below = sum(state.recent) / RECENT < math.log(net.spec.classes) - LEFT
-                if state.plateau_left is None and below and len(state.recent) == RECENT:
-                    state.plateau_left = number
+                state.count(loss, trained - clock, net.spec.classes)
                 if report:
                     report(Progress(number, updates, loss, rate))
-                if snapshots and folder and state.plateau_left is not None:
-                    first, rest = state.plateau_left, updates - state.plateau_left
-                    for shown in FIGURE_4_EPOCHS:
-                        if number == math.ceil(first + rest * shown / FIGURE_4_OF):
-                            record = {"recipe": recipe.to_dict(), "update": number, "updates": updates}
-                            save_network(net, folder / f"snapshots/epoch-{shown:02d}-of-{FIGURE_4_OF}", record)
+                for shown in _shown_at(number, state.plateau_left, updates) if shows else ():
+                    record = {"recipe": recipe.to_dict(), "update": number, "updates": updates}
+                    save_network(net, folder / f"snapshots/epoch-{shown:02d}-of-{FIGURE_4_OF}", record)
                 if perf_counter() - written >= every:
-                    save()
+                    checkpoints.save(state, sgd)
                     written = perf_counter()
                 clock = perf_counter()
-                state.other += clock - trained
+                state.seconds_beside += clock - trained
 
             top1 = top5 = None
             if validation is not None:  # every process evaluates its own part of the pictures
-                tally = tallies(sgd.low, validation, rows=range(rank, len(validation), world))
+                tally = tallies(sgd.computing, validation, rows=range(rank, len(validation), world))
                 errors = summary(_summed(torch.from_numpy(tally), net.device).numpy())
                 top1, top5 = errors.top1, errors.top5
-            state.other += perf_counter() - clock
-            speed, seconds = len(batches) * recipe.batch / state.training, state.training + state.other
-            left, loss, rms = state.plateau_left, state.loss / len(batches), filter_rms(net)
-            stalled = left is None and state.update >= recipe.stall_after
-            result = EpochResult(epoch, state.update, rate, loss, top1, top5, speed, seconds, rms, left, stalled)
+            state.seconds_beside += perf_counter() - clock
+            result = EpochResult(
+                epoch=epoch,
+                updates=state.update,
+                rate=rate,
+                loss=state.loss / steps,
+                top1=top1,
+                top5=top5,
+                images_per_second=steps * recipe.batch / state.seconds_training,
+                seconds=state.seconds_training + state.seconds_beside,
+                rms=filter_rms(net),
+                plateau_left=state.plateau_left,
+                stalled=state.plateau_left is None and state.update >= recipe.stall_after,
+            )
             state.epochs.append(result)
-            state.loss = state.training = state.other = 0.0
-            save()
+            state.loss = state.seconds_training = state.seconds_beside = 0.0
+            checkpoints.save(state, sgd)
             yield result
 
 
@@ -424,41 +496,3 @@ def _summed(value: Tensor, device: torch.device) -> Tensor:
         value = value.to(device)
         distributed.all_reduce(value)
     return value.cpu()
-
-
-TENSORS, VALUES = "state.safetensors", "state.json"  # the files of a checkpoint
-
-
-def saved_states(folder: Path) -> list[Path]:
-    """Return the checkpoints in a folder, newest first."""
-    return sorted(folder.glob("update-*"), reverse=True)
-
-
-def _resumed(
-    folder: Path, resume: bool, training: dict[str, Any], notice: Callable[[str], None] | None
-) -> tuple[_State, dict[str, Tensor]] | None:
-    """Return the newest whole checkpoint, if there is one; it must be of this training, and be asked for."""
-    sweep(folder)
-    if (found := saved_states(folder)) and not resume:
-        raise ZfnetError(f"{folder} holds a training; continue it with resume (--resume), or choose another folder")
-    damaged: list[str] = []
-    for path in found:
-        try:
-            check(path)
-            values, tensors = json.loads((path / VALUES).read_text()), load_file(path / TENSORS)
-            break
-        except (OSError, ValueError, SafetensorError) as error:
-            damaged.append(f"the checkpoint {path} is damaged ({error})")
-    else:
-        if damaged:
-            raise ZfnetError(f"{damaged[0]}, and there is no earlier one; remove {folder} and train anew")
-        return None
-    for sentence in damaged if notice else ():
-        notice(f"{sentence}; continuing from the one before it")
-    ours, saved, state = json.loads(json.dumps(training)), values["training"], values["state"]
-    if different := [key for key in ours if ours[key] != saved.get(key)]:
-        other = f"holds a training with another {' and another '.join(different)}"
-        raise ZfnetError(f"{folder} {other}; choose another folder, or resume it with what it began with")
-    for epoch in state["epochs"]:
-        epoch["rms"] = {name: tuple(pair) for name, pair in epoch["rms"].items()}
-    return _State(**state | {"epochs": [EpochResult(**epoch) for epoch in state["epochs"]]}), tensors

@@ -171,8 +171,8 @@ def read_imagenet(root: Path, split: str) -> Index:
     return _read_parts(root, split, lambda wnids: categories if len(wnids) == 1000 else wnids)
 
 
-def read_mini_imagenet(root: Path, split: str) -> Index:
-    """Read `train/<wnid>/*.jpg`, `val/<wnid>/*.jpg`."""
+def read_train_val(root: Path, split: str) -> Index:
+    """Read `train/<class>/*`, `val/<class>/*`; a class is called by the word of its WordNet id, if it is one."""
     return _read_parts(root, split, lambda wnids: [FACTS["wordnet"].get(wnid, wnid) for wnid in wnids])
 
 

@@ -66,11 +66,8 @@ def dataset_entry(name: str) -> DatasetEntry:
     if kind == "folder" and path:
         root, layout = expanded(path).absolute(), "one folder of pictures a class"
         if not root.is_dir():
-            raise DataError(
-                f"there is no folder {root}; give folder:PATH with one folder of pictures a class in it"
-            )
+            raise DataError(f"there is no folder {root}; give folder:PATH with {layout} in it")
         images = {"train": 0, "val": 0} if folders.held_out(root) else {"all": 0}
-        layout = "one folder of pictures a class"
         return DatasetEntry(name, root.name, 0, images, "", "", layout, folder=str(root), reader="read_folder")
     if name not in DATASETS:
         raise DataError(f"there is no data set {name!r}; known are {', '.join(DATASETS)}, and folder:PATH")

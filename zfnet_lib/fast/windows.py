@@ -190,7 +190,7 @@ class Group:
                     places.append((switches // width - row.start) * column.size + switches % width - column.start)
                 self.switches[layer] = torch.stack(places), torch.Size((row.size, column.size))
 
-    def rectified(self, conv: Conv) -> Tensor:
+    def unpooled_and_rectified(self, conv: Conv) -> Tensor:
         """Unpool the signal to a layer's maps and rectify it; signals that share a switch add up (section 2.1)."""
         if conv.name in self.switches:
             switches, size = self.switches.pop(conv.name)
@@ -266,11 +266,11 @@ def _project(
         group.now = torch.zeros_like(reached)
         group.now[own] = reached[own]
     for conv in reversed(windows.upper):
-        signals = filters[conv.name].transposed_together([group.rectified(conv) for group in groups])
+        signals = filters[conv.name].transposed_together([group.unpooled_and_rectified(conv) for group in groups])
         for group, signal in zip(groups, signals, strict=True):
             group.down(conv, signal)
     for group in groups:
         for conv in reversed(windows.lower):
-            group.down(conv, filters[conv.name].transposed(group.rectified(conv)))
+            group.down(conv, filters[conv.name].transposed(group.unpooled_and_rectified(conv)))
     pixels = (each for group in groups for each in windows.framed(group.now, group.units[0]))
     return dict(zip((i for part in parts for i in part), pixels, strict=True))

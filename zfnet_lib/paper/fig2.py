@@ -101,7 +101,7 @@ def project_picture(
     x = net.prepare([read_picture(picture)])
     trace = net.trace(x, upto=net.require(layer))
     unit = unit_of(trace, layer, map)
-    activation = float(trace[layer].maps[0, unit.map, unit.row, unit.column])
+    activation = float(trace[layer].maps[0][unit.place])
     shown, seen = deconv_units(net, x, [unit]), net.preparation.visible(x)[0]
     projection, box = fitted(shown.projections[0].cpu(), shown.boxes[0], x.shape[-1])
     title = f"{net.name}, {layer}, map {unit.map}: activation {activation:.3g}"

@@ -22,6 +22,7 @@ from ..strongest import strongest
 from ..weights import CheckpointError, open_network
 from . import plots
 from .fig4 import projected
+from .numbers import claims
 from .plots import BLUE, GREY, NORMAL, SMALL, VERMILION, Figure
 from .records import Sentence, Stopwatch, Table
 from .setting import Source, at_hand, describe_pictures, pictures_of, training_of
@@ -48,7 +49,7 @@ AROUND = [place for place in product((-1, 0, 1), repeat=2) if any(place)]
 """Where the frequencies of a sampling grid lie around 0: along, across and diagonally."""
 GRID = 64  # the side on which filters are transformed, zeros around them, so that small ones have fine spectra too
 ABOVE = "Energy above half the sampling frequency, %"
-FAINT = 0.05  # of the median RMS: filters with less are faint
+FAINT = claims()["smaller-stem-fewer-dead-features"]["thresholds"]["faint"] / 100  # of the median RMS
 MOST = 256  # pictures that are looked through, evenly spaced over the data set
 
 CAVEATS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from functools import cache
 from importlib.resources import files
 from types import SimpleNamespace
@@ -15,6 +16,12 @@ def contents() -> dict[str, Any]:
     return json.loads((files(__package__) / "paper.json").read_text(encoding="utf-8"))
 
 
+@cache
+def claims() -> dict[str, Any]:
+    """Return `claims/claims.toml` as it stands; `claims.registry` makes claims of it."""
+    return tomllib.loads((files(__package__) / "claims/claims.toml").read_text(encoding="utf-8"))
+
+
 def errata() -> list[SimpleNamespace]:
     """Return the paper's errors: id, title, places with the printed words, arithmetic, and how we read it."""
     return [SimpleNamespace(**entry) for entry in contents()["errata"]]
@@ -25,9 +32,9 @@ def ambiguities() -> list[SimpleNamespace]:
     return [SimpleNamespace(**entry) for entry in contents()["ambiguities"]]
 
 
-def own_rows(table: str) -> list[dict[str, Any]]:
-    """Return the rows of `table_1` or `table_2` about the paper's own networks, each with `label` and `values`."""
-    return [row for row in contents()["tables"][table]["rows"] if row.get("ours", True)]
+def own_rows(table: str, by: str) -> dict[str, dict[str, Any]]:
+    """Return the rows of `table_1`, by `label`, or `table_2`, by `network`, about the paper's own networks."""
+    return {row[by]: row for row in contents()["tables"][table]["rows"] if row.get("ours", True)}
 
 
 def cell(table: int, row: str, column: str, base: str = "") -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain, repeat
 from statistics import mean, stdev
 from typing import NamedTuple
 
@@ -21,6 +20,8 @@ from .setting import DATA, profile_of, training_of
 ERRORS = {"train": "train top-1", "val1": "val top-1", "val5": "val top-5"}
 """The columns' titles; `paper.json` says `train_top1`."""
 
+ADDED = {"label": "added here", "values": {}}  # rows that a reader adds have no printed numbers
+
 Errors = Sequence[Mapping[str, float]]
 """Of each training in percent, by column."""
 
@@ -35,8 +36,8 @@ class Comparison(NamedTuple):
 
 def table1(profile: str) -> Comparison:
     """Compare single networks and averages of several with Table 1; `smoke` trains them on the spot."""
-    rows = []
-    for members, row in zip(trainings.TABLE_1, numbers.own_rows("table_1"), strict=True):
+    rows, printed = [], numbers.own_rows("table_1", by="label")
+    for label, members in trainings.TABLE_1.items():
         runs = [training_of(profile, *member) for member in members]
         if profile == "smoke":
             found = errors([trainings.trained(run) for run in runs], trainings.training_data("shapes", "val"))
@@ -47,17 +48,15 @@ def table1(profile: str) -> Comparison:
             names = [run.name for run in runs]
             stored = trainings.recorded_errors(trainings.ensembles_file(profile), networks=names)
             ours = [stored] if stored else []
-        rows.append((row["label"], row["values"], ours))
+        rows.append((label, printed.get(label, ADDED)["values"], ours))
     return Comparison(_table(rows, ("val1", "val5")), basis(profile))
 
 
 def table2(profile: str, seeds: int = 1) -> Comparison:
     """Compare every row of Table 2 with ours: `seeds` trainings on the spot in `smoke`, else all that were run."""
-    rows, points = [], []
-    # rows that a reader adds to `TABLE_2` have no printed numbers
-    printed = chain(numbers.own_rows("table_2"), repeat({"label": "added here", "values": {}}))
-    for row, (name, spec) in zip(printed, TABLE_2.items(), strict=False):
-        ours = errors_of(profile, name, seeds)
+    rows, points, printed = [], [], numbers.own_rows("table_2", by="network")
+    for name, spec in TABLE_2.items():
+        row, ours = printed.get(name, ADDED), errors_of(profile, name, seeds)
         rows.append((f"`{name}`: {row['label']}", row["values"], ours))
         error = mean(one["val1"] for one in ours) if ours else None
         point = {"name": name, "layers": len(spec.layers), "parameters": sum(spec.parameters().values())}

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...architecture import KRIZHEVSKY, ZFNET, Box, Conv, Norm, Unit, receptive_field
-from ...deconv import alone, arrivals, cut, places, project, unpool
+from ...deconv import alone, chosen_switches, cut, descend, project, unpool
 from ...network import ConvNet, Trace, contrast_normalise, pooled
 from ...strongest import fitted
 from .. import grouping
@@ -40,7 +40,7 @@ def unpooling_errors(trace: Trace, conv: Conv, way: str, seed: int) -> list[floa
     """Return picture by picture how far pooled and unpooled maps, over the windows that share a place, are off."""
     maps = trace[conv.name].maps
     down = F.max_pool2d(maps, conv.pool.size, conv.pool.stride, 0, 1, conv.pool.ceil)
-    switches = places(trace[conv.name], conv.pool, way, torch.Generator().manual_seed(seed))
+    switches = chosen_switches(trace[conv.name], conv.pool, way, torch.Generator().manual_seed(seed))
     back, shared = (unpool(each, switches, maps.shape[-2:], "add") for each in (down, torch.ones_like(down)))
     difference = (back / shared.clamp(min=1) - maps).flatten(1).norm(dim=1)
     return (difference / maps.flatten(1).norm(dim=1)).tolist()
@@ -51,7 +51,7 @@ def rectifying(at: Subject) -> Iterator[Number]:
         yield from _correlations(at, layer, RECTIFIED, "rectified", "rectification gains")
         shares: dict[str, list[float]] = {}
         for _, trace, signal in traces(at, at.units(layer, 1)):
-            for beneath, arrived in arrivals(trace, layer, signal).items():
+            for beneath, arrived in descend(trace, layer, signal, arriving=True).items():
                 energy = arrived.square().flatten(1)
                 negative = (energy * (arrived.flatten(1) < 0)).sum(1)
                 shares.setdefault(beneath, []).extend(100 * each for each in (negative / energy.sum(1)).tolist())
@@ -88,7 +88,7 @@ def traces(at: Subject, units: Sequence[Unit], upto: str = "") -> Iterator[tuple
         part = units[start : start + BATCH]
         trace = at.net.trace(at.x([unit.image for unit in part]), upto=upto or part[0].layer)
         maps = trace[part[0].layer].maps
-        yield part, trace, torch.cat([alone(maps[[i]], unit[2:]) for i, unit in enumerate(part)])
+        yield part, trace, torch.cat([alone(maps[[i]], unit.place) for i, unit in enumerate(part)])
 
 
 def transposed_flips(stored: Stored, single: float) -> Finding:
@@ -139,7 +139,7 @@ def undone_errors(net: ConvNet, x: Tensor, units: Sequence[Unit]) -> list[float]
     x = x.double().requires_grad_()
     trace = double.double().eval().trace(x)
     maps = trace[layer].maps
-    index = tuple(torch.tensor([(i, *unit[2:]) for i, unit in enumerate(units)]).T)
+    index = tuple(torch.tensor([(i, *unit.place) for i, unit in enumerate(units)]).T)
     (gradient,) = torch.autograd.grad(maps[index].sum(), x)
     signal = torch.zeros_like(maps)
     signal[index] = 1

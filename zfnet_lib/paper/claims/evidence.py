@@ -26,6 +26,7 @@ from ...network import ConvNet
 from ...strongest import Ranking, strongest
 from .. import records
 from ..fig2 import drawn_maps
+from ..numbers import claims
 from ..records import Record
 from ..setting import DATA, network_of, profile_of, training_of
 from ..trainings import Training, errors_over_seeds, read_epochs, recorded_over_seeds, training_data
@@ -35,6 +36,8 @@ HOLDS, FAILS, UNDECIDED, UNTESTABLE, NOT_RUN = VERDICTS
 
 SEEDS = 3
 """Trainings of a network from which on their spread can decide anything."""
+CLEAR = claims()["clear"]
+"""Standard errors on either side of a mean over trainings that make its interval."""
 
 
 class NotRun(ZfnetError):  # noqa: N818 (the verdict's own words)
@@ -156,20 +159,20 @@ def measured(
 
 
 def over_seeds(values: Sequence[float], unit: str = "", least: int = SEEDS) -> Number:
-    """Return the mean over trainings with twice its standard error; of fewer than `least` the spread is unknown."""
+    """Return the mean over trainings with its interval; of fewer than `least` the spread is unknown."""
     value, n = mean(values), len(values)
     if n < least:
         return Number(value, n=n, unit=unit)
-    margin = 2 * stdev(values) / sqrt(n)
+    margin = CLEAR * stdev(values) / sqrt(n)
     return Number(value, value - margin, value + margin, n, unit)
 
 
 def difference(some: Sequence[float], others: Sequence[float], unit: str = "") -> Number:
-    """Return mean(some) - mean(others) of trainings with twice its standard error, unknown below `SEEDS`."""
+    """Return mean(some) - mean(others) of trainings with its interval, unknown below `SEEDS`."""
     lead, n = mean(some) - mean(others), min(len(some), len(others))
     if n < SEEDS:
         return Number(lead, None, None, n, unit)
-    margin = 2 * sqrt(stdev(some) ** 2 / len(some) + stdev(others) ** 2 / len(others))
+    margin = CLEAR * sqrt(stdev(some) ** 2 / len(some) + stdev(others) ** 2 / len(others))
     return Number(lead, lead - margin, lead + margin, n, unit)
 
 

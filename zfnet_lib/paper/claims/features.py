@@ -27,6 +27,7 @@ from ..sanity import rank_correlation
 from ..setting import at_hand, training_of
 from .deconvnet import traces
 from .evidence import (
+    CLEAR,
     SEEDS,
     UNTESTABLE,
     Finding,
@@ -90,8 +91,8 @@ def until_converged(stored: Stored, begin: int) -> Finding:
     for layer in ("conv1", "conv2", "conv5", "fc6", "fc7"):
         curve = stored.numbers.by("epoch", fig4.PROBE, layer=layer)
         before, after = curve[begin], curve[max(curve)]
-        # Twice the error of the difference of two shares.
-        margin = 2 * sqrt(sum(each.value * (100 - each.value) / each.n for each in (before, after)))
+        # The error of the difference of two shares.
+        margin = CLEAR * sqrt(sum(each.value * (100 - each.value) / each.n for each in (before, after)))
         gain = after.value - before.value
         gains[layer] = Number(gain, gain - margin, gain + margin, after.n, "points")
     first, second, *upper = (above(gain, 0) for gain in gains.values())

@@ -102,7 +102,7 @@ def maps_of(net: ConvNet, layer: str, x: Tensor) -> Tensor:
 
 def activations(at: Subject, x: Tensor, units: Sequence[Unit]) -> Tensor:
     """Return the activation of unit i, all of one layer, in picture i."""
-    places = torch.tensor([unit[2:] for unit in units]).split(BATCH)
+    places = torch.tensor([unit.place for unit in units]).split(BATCH)
     parts = zip(places, x.split(BATCH), strict=True)
     return torch.cat([maps_of(at.net, units[0].layer, x)[torch.arange(len(x)), *places.T] for places, x in parts])
 

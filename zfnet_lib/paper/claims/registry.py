@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tomllib
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib import import_module, resources
+from importlib import import_module
 from math import isfinite
 from textwrap import wrap
 from types import SimpleNamespace
@@ -18,15 +17,15 @@ from typing import Any
 from ...files import PROJECT, ZfnetError
 from ...images import FigureError
 from ...weights import weights_hash
-from .. import plots, records
+from .. import numbers, plots, records
 from ..records import Record, Sentence, Stopwatch, Table
 from ..setting import describe_pictures, profile_of, training_of
 from . import evidence
 from .evidence import FAILS, HOLDS, NOT_RUN, UNTESTABLE, VERDICTS, Finding, NotRun, Number, Stored, Subject
 
-ENTRIES = tomllib.loads(resources.files(__package__).joinpath("claims.toml").read_text(encoding="utf-8"))
-SECTIONS, DEFAULTS = ENTRIES.pop("sections"), ENTRIES.pop("defaults")
-"""The paper's headings by section, and what an entry need not say."""
+ENTRIES = dict(numbers.claims())
+SECTIONS, DEFAULTS, CLEAR = (ENTRIES.pop(key) for key in ("sections", "defaults", "clear"))
+"""The paper's headings by section, what an entry need not say, and how many standard errors are clear."""
 
 ARITHMETIC, PICTURES, DRAWINGS = "exact arithmetic", "real pictures", "drawings"
 """What a statistic rests on; `smoke` has drawings alone."""
@@ -37,8 +36,9 @@ class Claim(SimpleNamespace):
 
     def stated(self, sentence: str, **others: float) -> str:
         """Put the thresholds into a sentence."""
-        values = (self.thresholds | others).items()
-        return sentence.format(**{name: re.sub(r"e([+-])0", r"e\1", f"{value:g}") for name, value in values})
+        values = {"clear": CLEAR} | self.thresholds | others
+        printed = {name: re.sub(r"e([+-])0", r"e\1", f"{value:g}") for name, value in values.items()}
+        return sentence.format(**printed)
 
     @property
     def verdicts(self) -> dict[str, str]:
@@ -85,6 +85,7 @@ def claim_of(name: str, entry: Mapping[str, Any]) -> Claim:
         if named := getattr(claim, role):
             module, function = named.split(".")
             setattr(claim, role, getattr(import_module(f".{module}", __package__), function))
+    claim.statistic = claim.stated(claim.statistic)
     return claim
 
 

@@ -318,7 +318,7 @@ def faulty(at: Subject) -> Iterator[Number]:
             yield counted(f"{kind} filters", which.sum(), len(filters), **place)
 
 
-def fewer_dead(stored: Stored) -> Finding:
+def fewer_dead(stored: Stored, **_: float) -> Finding:
     found, quantities = Found(stored), [f"{kind} filters" for kind in KINDS]
     numbers = found.shown(*quantities)
     # Silent and faint filters of each seed; those like noise are shown only.

@@ -171,9 +171,9 @@ def test_a_stored_network_takes_another_size_and_random_weights(saved):
         (
             "own.py:make",
             "own.py",
-            "own.py is damaged, or holds more than tensors, and was not read; write it by .*",
+            r"own.py cannot be .* \(it is damaged, or holds more than tensors\); .*",
         ),
-        ("own.py:make", "module.pt", "module.pt is damaged, or holds more than tensors, and was not read; .*"),
+        ("own.py:make", "module.pt", r"module.pt cannot be .* \(it is damaged, or holds more than tensors\); .*"),
         ("own.py:make", "list.pt", "list.pt holds no state dict, a tensor for each name; write it by .*"),
         ("own.py:make", "wide.pt", r"wide.pt holds .*: 3.bias is \[5\], own.py:make has \[4\]"),
         ("own.py:make", "other.pt", r"other.pt holds .*: 0.bias is missing, own.py:make has \[6\]"),

@@ -80,19 +80,12 @@ def _own_device(context: click.Context, option: click.Parameter, name: str | Non
         context.call_on_close(lambda: os.environ.update({DEVICE: before}) if before else os.environ.pop(DEVICE))
 
 
-def _named_layers(context: click.Context, option: click.Parameter, names: str | None) -> list[str] | None:
-    return [name.strip() for name in names.split(",")] if names else None
-
-
 def _network(command):
-    """Give a command the options that say which network `open_network` opens."""
-    for option in (
-        click.option("--layers", callback=_named_layers, metavar="A,B,…", help="of the network, these alone"),
-        click.option("--random", is_flag=True, help="no weights, always the same random ones"),
-        click.option("--weights", type=PATH, callback=_checked_file, metavar="FILE", help="a state dict for it"),
-    ):
-        command = option(command)
-    return command
+    """Give a command the options of `open_network`."""
+    file = click.option("--weights", type=PATH, callback=_checked_file, metavar="FILE", help="a state dict for it")
+    random = click.option("--random", is_flag=True, help="no weights, always the same random ones")
+    listed = {"callback": lambda *given: given[-1].split(",") if given[-1] else None, "metavar": "A,B,…"}
+    return file(random(click.option("--layers", **listed, help="of the network, these alone")(command)))
 
 
 PATH = click.Path(path_type=Path)
@@ -102,7 +95,7 @@ COMPUTING = click.option(
 NETWORK = click.option(
     "--network", required=True, help="weights of `zfnet list`, a folder, torchvision:NAME or FILE.py:FUNCTION"
 )
-SIZE = click.option("--size", type=int, default=0, help="of the input, in pixels; the network's own by default")
+SIZE = click.option("--size", "image_size", type=int, default=0, help="of the input; the network's own by default")
 PROFILE = click.option(
     "--profile", required=True, callback=lambda *given: profile_of(given[-1]).name, help="smoke, tiny or paper"
 )
@@ -282,12 +275,12 @@ def ship(name: str) -> None:
 @click.option("--layer", help="such as conv5; every layer by default, of other people's networks the outermost")
 @click.option("--map", "map_", type=int, default=-1, help="the map with the largest activation by default")
 @click.option("--out", type=PATH, default=Path(), help="folder for the PNG files")
-def show(picture: Path, network, weights, random, size, layers, layer: str | None, map_: int, out: Path) -> None:
+def show(picture: Path, network: str, layer: str | None, layers, map_: int, out: Path, **how) -> None:
     """Project a picture of one's own."""
     from .paper.fig2 import project_picture
 
     layers = [layer] if layer else layers
-    net = open_network(network, weights, random, size, layers)
+    net = open_network(network, layers=layers, **how)
     exact = getattr(net, "exact", ())
     passing = f"; the exact gradient passes {', '.join(exact)}" if exact else ""
     for name in layers or net.outline:
@@ -319,16 +312,14 @@ def _written(figure, first: Path) -> Path:
 @click.option("--layer", help="whose activity is shown; the last by default")
 @click.option("--map", "map_", type=int, help="the map with the largest activation by default")
 @click.option("--out", type=PATH, default=Path(), help="folder for the PNG file")
-def occlude(
-    picture: Path, network, weights, random, size, layers, label, square, stride, layer, map_, out: Path
-) -> None:
+def occlude(picture: Path, network: str, label: str, square, stride, layer, layers, map_, out: Path, **how) -> None:
     """Cover a picture of one's own with a square, place by place: what the network then sees (section 4.2)."""
     from .paper.fig6 import occlude_picture
 
-    net = open_network(network, weights, random, size, [layer] if layer else layers)
-    classes = () if weights or random or not net.classes else known_classes(network)
-    how = {"size": square, "stride": stride, "layer": layer, "map_": map_, "progress": True}
-    figure, seen, lost = occlude_picture(net, picture, label, classes, **how)
+    net = open_network(network, layers=[layer] if layer else layers, **how)
+    known = net.classes and not (how["weights"] or how["random"])
+    square = {"size": square, "stride": stride, "layer": layer, "map_": map_, "progress": True}
+    figure, seen, lost = occlude_picture(net, picture, label, known_classes(network) if known else (), **square)
     path = _written(figure, out / f"{picture.stem}-occluded-{layer or net.outline[-1]}-map{seen.map}.png")
     print(f"{path}: {lost}")
 

@@ -354,12 +354,13 @@ def architecture(name: str) -> ArchSpec:
     base = max(based, key=len, default=name)
     try:
         text, spec = name.removeprefix(base), ARCHITECTURES[base]
-        calls = _calls_of_name(text) if text.startswith("-") else _calls(ast.parse(f"base{text}", mode="eval").body)
+        text = _expression(text) if text.startswith("-") else text
+        calls = _calls(ast.parse(f"base{text}", mode="eval").body)
         for method, args, named in calls:
             words = [method, *args, *(word for pair in named.items() for word in pair)]
             if method not in METHODS or "name" in named or len(words) == 1 or "-" in "".join(map(str, words)):
                 raise ValueError(method)
-    except (KeyError, ValueError, IndexError, StopIteration, SyntaxError, MemoryError, RecursionError):
+    except (KeyError, ValueError, SyntaxError, MemoryError, RecursionError):
         known = f"{', '.join(ARCHITECTURES)}, and what {', '.join(METHODS)} make of them, such as"
         raise SpecError(f"there is no architecture {name!r}; known are {known} zfnet.without('conv4')") from None
     for method, args, named in calls:
@@ -385,19 +386,16 @@ def _calls(node: ast.expr) -> list[tuple[str, list, dict[str, Any]]]:
     raise ValueError(ast.dump(node))
 
 
-def _calls_of_name(text: str) -> list[tuple[str, list, dict[str, Any]]]:
-    """Return the same of the name that the result got."""
-    calls, words = [], iter(text.split("-")[1:])
-    for word in words:
-        if word in METHODS:
-            calls.append((word, [], {}))
-        elif calls[-1][0] == "without":
-            calls[-1][1].append(word)
-        elif word[:1].isdigit():
-            calls[-1][1].append(ast.literal_eval(word))
-        else:
-            calls[-1][2][word] = ast.literal_eval(next(words))
-    return calls
+def _expression(text: str) -> str:
+    """Return the methods that a name stands for, `-resized-fc6-2048`, as they are called: `.resized(fc6=2048)`."""
+    first, *parts = re.split(rf"-({'|'.join(METHODS)})-", text)
+    if first or not parts:
+        raise ValueError(text)
+    called = ""
+    for method, words in zip(parts[::2], parts[1::2], strict=True):
+        args = re.sub(r"([a-z]\w*)-(?=\d)", r"\1=", words).split("-")
+        called += f".{method}({', '.join(map(repr, args) if method == 'without' else args)})"
+    return called
 
 
 class Unit(NamedTuple):

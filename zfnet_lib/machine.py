@@ -118,10 +118,9 @@ DEVICE = "ZFNET_DEVICE"
 
 
 def own_device() -> str:
-    """Return this process's GPU, Nvidia's or Apple's, or the processor where there is none; or what `DEVICE` says.
+    """Return this process's GPU, Nvidia's or Apple's, else the processor; or what `DEVICE` says.
 
-    Tried on processors only: that a GPU is chosen, and that networks and pictures meet on it, is tested with
-    stand-ins.
+    Only processors were tried: tests choose GPUs that are not there, and nothing was computed on one.
     """
     asked = os.environ.get(DEVICE, "")
     if asked and checked_device(asked) != "cuda":
@@ -148,10 +147,7 @@ def checked_device(name: str) -> str:
 
 
 def fitting(each: float, device: torch.device) -> int:
-    """Return how many parts of so many bytes are computed together: what half of the free memory takes.
-
-    At least 1; at most 16 on a processor, whose caches gain nothing from more, and 256 on a GPU.
-    """
+    """Return how many parts of so many bytes half of the free memory takes: 1 to 16, or to 256 on a GPU."""
     on_gpu = device.type == "cuda"
     free = torch.cuda.mem_get_info(device)[0] if on_gpu else psutil.virtual_memory().available
     return max(1, min(256 if on_gpu else 16, int(free / 2 / max(each, 1))))

@@ -162,24 +162,17 @@ def open_network(
 ) -> ConvNet | ProbedNet:
     """Return the network that a text names on the command line, on the device that computes.
 
-    Args:
-        text: Stored weights, by name or folder; `torchvision:NAME`, with torchvision's own weights unless others or
-            none are asked for; or `FILE.py:FUNCTION`, a function without arguments that returns a module.
-        weights: A file with a state dict for it, safetensors or what `torch.save` wrote; nothing in it is executed.
-        random: No weights: those of a fixed seed, with which it would begin to learn.
-        image_size: Side of the input in pixels; by default what stored and torchvision's weights were trained for,
-            else 224. At another size than its own a stored network has no classifier.
-        layers: Those to look at; a module that has others when it is rebuilt is probed.
-
-    Raises:
-        ZfnetError: What does not exist, cannot be read, or does not fit.
+    It is stored weights by name or folder, `torchvision:NAME` with torchvision's weights, or `FILE.py:FUNCTION`, a
+    function that returns a module. `weights` is a file with a state dict for it; `random` takes the weights of a
+    fixed seed. The input has the size that weights were trained for, else 224; at another `image_size` a stored
+    network has no classifier. A module without the `layers` when it is rebuilt is probed.
     """
     if weights and random:
         raise ZfnetError("a network has the weights of a file or random ones; leave out --weights or --random")
     if image_size < 0:
         raise ZfnetError(f"an input of {image_size} pixels is impossible; leave the size out, or give more than 0")
     file, _, function = text.rpartition(":")
-    module, preparation = None, None
+    preparation = None
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
         if text.startswith(TORCHVISION):
@@ -266,10 +259,9 @@ def _fill(module: nn.Module, path: Path, text: str) -> None:
         tensors = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"there is no file {path}; give one with the weights of {text}") from None
-    except pickle.UnpicklingError:
-        raise CheckpointError(f"{path} is damaged, or holds more than tensors, and was not read; {save}") from None
     except Exception as error:  # damage makes readers raise whatever they stumble over
-        reason = " ".join(str(error).split())[:100] or type(error).__name__
+        unsafe = isinstance(error, pickle.UnpicklingError)
+        reason = "it is damaged, or holds more than tensors" if unsafe else " ".join(str(error).split())[:100]
         raise CheckpointError(f"{path} cannot be read as a state dict ({reason}); {save}") from error
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise CheckpointError(f"{path} holds no state dict, a tensor for each name; {save}")

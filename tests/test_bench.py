@@ -22,7 +22,8 @@ def test_operations_and_hours_are_those_computed_by_hand():
 def small(monkeypatch):
     """Loads of a second each."""
     changes = {
-        deconv: {"SPEC": MINI.features(), "SHARE": 108, "BATCHES": (2,), "ROUNDS": 1},
+        deconv: {"SPEC": MINI.features(), "SHARE": 108, "BATCHES": (2,), "ROUNDS": 1}
+        | {"MODULE": {"units": 8, "side": 64, "batches": (1,)}},
         occlusion: {"SPEC": MINI, "SIZE": 14, "STRIDE": 5, "COARSE": 10, "BATCHES": (4,), "ROUNDS": 1},
         plain: {"PICTURES": 10, "ROUNDS": 1, "NORM_SHAPES": {"a small map": (2, 8, 5, 5)}},
         training: {"ZFNET": MINI, "BATCHES": {64: 8}, "STEPS": 2, "ROUNDS": 1, "CLASSES": 5},
@@ -36,9 +37,10 @@ def small(monkeypatch):
 def test_records_say_what_was_compared_with_what():
     projections = deconv.bench_deconv()
     captum = [record.quantity for record in projections if "captum's Deconvolution" in record.unit]
-    assert captum == ["all layers", "conv1", "conv2", "conv3", "conv4", "conv5"]
-    assert all(record.value > 0 for record in projections[:-1])
-    assert projections[-1].unit == "% of active units" and 0 <= projections[-1].value <= deconv.TIED
+    assert captum == ["all layers", "conv1", "conv2", "conv3", "conv4", "conv5", "any module"]
+    *ratios, swapped, probed = projections
+    assert all(record.value > 0 for record in (*ratios, probed)) and probed.spec == "resnet18"
+    assert swapped.unit == "% of active units" and 0 <= swapped.value <= deconv.TIED
 
     *ratios, speed = occlusion.bench_occlusion()
     assert [record.unit.removeprefix("times as fast as ") for record in ratios] == [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
 from copy import copy
@@ -19,7 +19,7 @@ from .architecture import Box, Field, SpecError, Unit
 from .deconv import chosen_switches, cut, unpool
 from .files import ZfnetError
 from .images import Preparation
-from .machine import fitting
+from .machine import fitting, threads
 from .network import Stage, Trace, require_finite
 
 LOWEST = {"hardtanh": ("min_val", -1.0), "threshold": ("threshold", None)}  # rectifiers only where this is 0
@@ -127,8 +127,8 @@ class _Pass(TorchFunctionMode):
             return _reaching(*args, **kwargs)
         if name == "adaptive_max_pool2d" and self.rule.reach:
             return F.adaptive_avg_pool2d(args[0], args[1] if len(args) > 1 else kwargs["output_size"])
-        if name == "conv2d" and self.rule.shared:
-            return _shared(*args, **kwargs)
+        if name == "conv2d" and not isinstance(kwargs.get("padding", args[4] if len(args) > 4 else 0), str):
+            return _filtered(*args, **kwargs, shared=self.rule.shared)
         return func(*args, **kwargs)
 
     @staticmethod
@@ -193,14 +193,28 @@ def _reaching(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=Fals
     return value, F.max_pool2d(x.detach(), kernel_size, stride, padding, dilation, ceil_mode, True)[1]
 
 
-def _shared(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
-    """Filter one of many equal pictures for all; only the way down differs between them."""
-    value = F.conv2d(x[:1].detach(), weight, bias, stride, padding, dilation, groups)
+def _filtered(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, *, shared):
+    """Filter maps, if they are all the same only once; on the way down where a signal is not 0."""
+    value = F.conv2d(x[:1].detach() if shared else x.detach(), weight, bias, stride, padding, dilation, groups)
+    steps, margins = (n if isinstance(n, tuple | list) else (n, n) for n in (stride, padding))
 
     def down(signal: Tensor) -> Tensor:
-        return torch.nn.grad.conv2d_input(x.shape, weight, signal, stride, padding, dilation, groups)
+        # A unit reaches few positions of lower maps, and the transposed filters are most of the work.
+        result, active = signal.new_zeros(x.shape), (signal != 0).flatten(0, 1).any(0)
+        rows, columns = (active.any(axis).nonzero().flatten().tolist() for axis in (1, 0))
+        if not rows:
+            return result
+        part = signal[..., rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        part = F.conv_transpose2d(part, weight, None, stride, 0, 0, groups, dilation)
+        top, left = rows[0] * steps[0] - margins[0], columns[0] * steps[1] - margins[1]
+        inside = Box(top, left, top + part.shape[2], left + part.shape[3]).clipped(*x.shape[2:])
+        result[..., inside.top : inside.bottom, inside.left : inside.right] = part[
+            ..., inside.top - top : inside.bottom - top, inside.left - left : inside.right - left
+        ]
+        return result
 
-    return _Way.apply(x, (value.expand(len(x), -1, -1, -1).contiguous(),), down)
+    value = value.expand(len(x), -1, -1, -1).contiguous() if shared else value
+    return _Way.apply(x, (value,), down)
 
 
 class ProbedNet(nn.Module):
@@ -394,36 +408,43 @@ class ProbedNet(nn.Module):
 
     def project(self, x: Tensor, layer: str, signal: Tensor | Callable[[Tensor], Tensor], **rule) -> Tensor:
         """Send a signal on a layer's maps, or what a function makes of them, down to the pixels; see `Rule`."""
+        x, maps = self._ruled(x, layer, **rule)
+        signal = signal if isinstance(signal, Tensor) else signal(maps.detach())
+        return torch.autograd.grad(maps, x, signal, materialize_grads=True)[0]
+
+    def _ruled(self, x: Tensor, layer: str, **rule) -> tuple[Tensor, Tensor]:
+        """Return pictures, and a layer's maps from which autograd leads down to them by a rule."""
         with torch.inference_mode(False), torch.enable_grad():
             x = x.detach().clone().requires_grad_()
-            maps = self._run(x, [layer], Rule(**rule), upto=layer)[0].maps[layer]
-            signal = signal if isinstance(signal, Tensor) else signal(maps.detach())
-            return torch.autograd.grad(maps, x, signal, materialize_grads=True)[0]
+            return x, self._run(x, [layer], Rule(**rule), upto=layer)[0].maps[layer]
 
     def project_units(
         self, x: Tensor, units: Sequence[Unit], boxes: Sequence[Box], batch: int | None
     ) -> list[Tensor]:
-        """Project units, those of one picture and layer together, and cut out their boxes; see `deconv_units`."""
+        """Project units, and cut out their boxes; those of one picture and layer share a forward pass."""
         groups: dict[tuple[int, str], list[int]] = {}
         for number, unit in enumerate(units):
             groups.setdefault((unit.image, unit.layer), []).append(number)
         found: list[Tensor] = [x] * len(units)
-        for (image, layer), numbers in groups.items():
-            together = batch or self.together(x)
-            for start in range(0, len(numbers), together):
-                part = numbers[start : start + together]
-                each = [(i, *units[number].place) for i, number in enumerate(part)]
+        on_cpu = self.device.type == "cpu"  # where units go down one by one, side by side
+        with threads(torch.get_num_threads() if on_cpu else 1) as pool:
+            for (image, layer), numbers in groups.items():
+                together = min(batch or (1 if on_cpu else self.together(x)), len(numbers))
+                pictures, maps = self._ruled(x[image].expand(together, -1, -1, -1), layer, shared=True)
 
-                def alone(maps: Tensor, each=each) -> Tensor:
+                parts = [numbers[start : start + together] for start in range(0, len(numbers), together)]
+
+                def send(part: Sequence[int], pictures=pictures, maps=maps) -> None:
                     signal = torch.zeros_like(maps)
-                    for place in each:
-                        signal[place] = maps[place]
-                    return signal
+                    for i, number in enumerate(part):
+                        signal[i, *units[number].place] = maps[i, *units[number].place].detach()
+                    (pixels,) = torch.autograd.grad(
+                        maps, pictures, signal, retain_graph=True, materialize_grads=True
+                    )
+                    for number, projection in zip(part, pixels, strict=False):
+                        found[number] = cut(projection, boxes[number])
 
-                copies = x[image].expand(len(part), -1, -1, -1)
-                pixels = self.project(copies, layer, alone, shared=True)
-                for number, projection in zip(part, pixels, strict=True):
-                    found[number] = cut(projection, boxes[number])
+                deque(pool.map(send, parts), maxlen=0)
         return found
 
     def together(self, x: Tensor) -> int:

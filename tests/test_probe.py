@@ -274,37 +274,44 @@ def test_projections_are_linear_and_their_variants_differ(net):
     assert torch.equal(others[3], project(trace, "top", signal, switches="random"))
 
 
-def test_occlusion_equals_a_literal_loop(net):
-    x = picture(32, 32, n=1).float()[0] / 60
-    for layer in ("top", "pool"):
+@pytest.fixture(name="resnet", scope="module")
+def _resnet():
+    return load_network(made("resnet18"), image_size=32, layers=["layer1", "layer3"])  # in float64
+
+
+def test_occlusion_equals_a_literal_loop(resnet):
+    net, x = resnet, picture(32, 32, n=1).double()[0] / 60
+    for layer in net.layers:
         seen = occlude(net, x, size=9, stride=7, fill=(0.5, -1.0, 0.0), layer=layer)
         assert seen.map == net.trace(x[None])[layer].maps[0].amax((1, 2)).argmax()
         for (i, top), (j, left) in product(enumerate(range(0, 24, 7)), enumerate(range(0, 24, 7))):
             covered = x.clone()
-            covered[:, top : top + 9, left : left + 9] = torch.tensor([0.5, -1.0, 0.0])[:, None, None]
+            covered[:, top : top + 9, left : left + 9] = torch.tensor([0.5, -1.0, 0.0], dtype=x.dtype)[
+                :, None, None
+            ]
             trace = net.trace(covered[None])
             assert seen.activity[i, j] == pytest.approx(trace[layer].maps[0, seen.map].sum().item(), rel=1e-5)
             assert seen.probability[i, j] == pytest.approx(trace.logits.softmax(1)[0, seen.target].item(), rel=1e-5)
             assert seen.label[i, j] == trace.logits.argmax()
 
 
-def test_strongest_equals_a_literal_search_for_any_number_of_threads(net):
-    data = Pictures()
-    found = strongest(net, data, k=3, layers=["stem", "top"])
+def test_strongest_equals_a_literal_search_for_any_number_of_threads(resnet):
+    net, data = resnet, Pictures()
+    found = strongest(net, data, k=3)
     maps = {
         layer: torch.cat([net.trace(net.prepare(p[None]))[layer].maps for p in data.pictures]) for layer in found
     }
     for layer, top in found.items():
         score, image = maps[layer].amax((2, 3)).sort(dim=0, descending=True, stable=True)
         assert torch.equal(top.image, image[:3].T)
-        assert close(top.score, score[:3].T, 1e-5)
+        assert close(top.score, score[:3].T, 1e-12)
         place = maps[layer].flatten(2).argmax(2).gather(0, top.image.T).T
         assert torch.equal(top.row * maps[layer].shape[3] + top.column, place)
     before = torch.get_num_threads()
     try:
         for n in (1, 3):
             torch.set_num_threads(n)
-            again = strongest(net, data, k=3, layers=["stem", "top"])
+            again = strongest(net, data, k=3)
             assert all(torch.equal(again[layer].score, found[layer].score) for layer in found)
     finally:
         torch.set_num_threads(before)

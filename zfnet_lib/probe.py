@@ -127,8 +127,10 @@ class _Pass(TorchFunctionMode):
             return _reaching(*args, **kwargs)
         if name == "adaptive_max_pool2d" and self.rule.reach:
             return F.adaptive_avg_pool2d(args[0], args[1] if len(args) > 1 else kwargs["output_size"])
-        if name == "conv2d" and not isinstance(kwargs.get("padding", args[4] if len(args) > 4 else 0), str):
-            return _filtered(*args, **kwargs, shared=self.rule.shared)
+        if name == "conv2d":
+            weight, padding = (kwargs.get(key, [*args, *[0] * 5][i]) for i, key in ((1, "weight"), (4, "padding")))
+            if not (weight.requires_grad or isinstance(padding, str)):  # filters that the picture makes: a product
+                return _filtered(*args, **kwargs, shared=self.rule.shared)
         return func(*args, **kwargs)
 
     @staticmethod

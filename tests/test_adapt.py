@@ -26,6 +26,11 @@ def filled(value: float) -> nn.Conv2d:
     return conv
 
 
+def unsound(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
+    norm.running_var[0] = torch.nan
+    return norm
+
+
 def narrow_vgg(letter: str) -> VGG:
     """Return torchvision's VGG with a sixteenth of the maps and small fully connected layers."""
     with torch.device("meta"):  # the wide classifier that it makes first is never filled
@@ -255,9 +260,24 @@ def test_rebuilt_and_probed_agree(kind):
         ([filled(torch.nan), RELU], r"0\.weight holds NaN or infinite values; load sound weights"),
         ([filled(torch.inf), RELU], r"0\.weight holds NaN or infinite values; load sound weights"),
         ([nn.LazyConv2d(4, 3), RELU], r"0\.weight has no shape yet; run the network once on a picture, .*"),
+        (
+            [CONV, unsound(nn.BatchNorm2d(4)), RELU],
+            r"1\.running_var holds NaN or infinite values; load sound weights",
+        ),
         ([CONV, RELU, nn.Conv2d(4, 4, 3, device="meta")], r"2\.weight has no values .*; load the weights first"),
     ],
 )
 def test_weights_that_are_not_there_or_not_finite_are_named(weights, sentence):
     with pytest.raises(ZfnetError, match=f"^{sentence}$"):
         adapt(nn.Sequential(*weights), image_size=9)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_modules_that_hide_their_rectifiers_or_cannot_be_copied_are_refused_and_compiled_ones_opened():
+    with pytest.raises(
+        ZfnetError, match=r"^1 is compiled by torch.jit, which hides its rectifiers; give the module"
+    ):
+        adapt(nn.Sequential(CONV, torch.jit.trace(nn.ReLU(), torch.zeros(1))), image_size=9)
+    with pytest.raises(ZfnetError, match=r"^sequential cannot be copied \(.*\); .*weight_norm"):
+        adapt(nn.Sequential(nn.utils.weight_norm(nn.Conv2d(3, 4, 3)), RELU), image_size=9)
+    assert adapt(torch.compile(nn.Sequential(CONV, RELU)), image_size=9).layers == ("conv1",)

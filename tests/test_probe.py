@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from zfnet_lib import Unit, deconv, deconv_units, load_network, occlude, project, strongest
 from zfnet_lib.architecture import Field
-from zfnet_lib.deconv import alone, descend, strongest_unit
+from zfnet_lib.deconv import alone, cut, descend, strongest_unit
 from zfnet_lib.files import ZfnetError
 from zfnet_lib.probe import ProbedNet
 from zfnet_lib.weights import fingerprint, save_network
@@ -252,6 +252,31 @@ def test_the_outline_is_the_outermost_layers_or_those_that_were_named(net):
     assert small(["stem", "stem.0", "top"]).outline == ("stem.0", "stem", "top")
     resnet = load_network(torchvision.models.resnet18(), image_size=33)
     assert resnet.outline == ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
+
+
+class Patches(nn.Module):
+    """Looks at the quarters of a picture one by one, as pictures of their own."""
+
+    def __init__(self):
+        super().__init__()
+        self.quarter, self.whole = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 5, 3, padding=1)
+
+    def forward(self, x):
+        (top, bottom), n = x.chunk(2, 2), len(x)
+        maps = F.relu(self.quarter(torch.cat([*top.chunk(2, 3), *bottom.chunk(2, 3)])))
+        rows = [torch.cat([*half.split(n)], 3) for half in maps.split(2 * n)]
+        return F.relu(self.whole(torch.cat(rows, 2)))
+
+
+@pytest.mark.parametrize("batch", [None, 1, 3])
+def test_a_module_may_make_several_pictures_of_one(batch):
+    torch.manual_seed(0)
+    net, x = load_network(Patches().double(), image_size=16), picture(16, 16, n=1).double() / 60
+    maps = net.trace(x)["whole"].maps[0]
+    units = [Unit(0, "whole", *strongest_unit(maps, map_)) for map_ in range(5)]
+    shown = deconv_units(net, x, units, batch)
+    for unit, projection, box in zip(units, *shown, strict=True):
+        assert close(projection, cut(deconv(net.trace(x), "whole", unit.place)[0], box), 1e-12)
 
 
 def test_projections_are_linear_and_their_variants_differ(net):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
+from itertools import chain
 
 import torch
 from torch import nn
@@ -54,17 +55,27 @@ def adapt(
         A network in evaluation mode, with a copy of the weights, in float32 unless they are float64.
 
     Raises:
-        ZfnetError: Weights that are not there or not finite, a module that fails on such pictures or has no maps.
+        ZfnetError: Weights that are not there or not finite, a module that is scripted, cannot be copied, fails on
+            such pictures, or has no maps.
     """
+    module = getattr(module, "_orig_mod", module)  # of `torch.compile`
     name = name or type(module).__name__.lower()
-    for place, value in module.named_parameters():
+    for place, value in chain(module.named_parameters(), module.named_buffers()):
         if is_lazy(value):
             raise ZfnetError(f"{place} has no shape yet; run the network once on a picture, then give it again")
         if value.is_meta:
             raise ZfnetError(f"{place} has no values (it lies on the device 'meta'); load the weights first")
         if not value.isfinite().all():
             raise ZfnetError(f"{place} holds NaN or infinite values; load sound weights")
-    module = deepcopy(module).eval().requires_grad_(False)
+    for place, part in module.named_modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            hides = f"{place or name} is compiled by torch.jit, which hides its rectifiers"
+            raise ZfnetError(f"{hides}; give the module that it was made from")
+    try:
+        module = deepcopy(module).eval().requires_grad_(False)
+    except (RuntimeError, TypeError) as error:
+        made = "weights that are computed, as by `torch.nn.utils.weight_norm`, are removed first"
+        raise ZfnetError(f"{name} cannot be copied ({' '.join(str(error).split())[:100]}); {made}") from error
     if any(value.dtype in (torch.float16, torch.bfloat16) for value in module.parameters()):
         module = module.float()
     channels = next((m.in_channels for m in module.modules() if isinstance(m, nn.Conv2d)), 3)

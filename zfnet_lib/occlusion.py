@@ -124,15 +124,18 @@ def occlude(
         raise OcclusionError(f"a square is filled with one value or {channels}, one a channel; given {given}")
 
     corners = tuple(range(0, n - size + 1, stride) for n in (height, width))
-    engine = _changes if isinstance(net, ConvNet) and layer == net.layers[-1] else _whole_passes
+    square = corners, size, colour.expand(channels)[:, None, None]
     with tqdm(total=prod(map(len, corners)), unit=" places", disable=not progress) as bar:
-        found = engine(trace, corners, size, colour.expand(channels)[:, None, None], layer, map_, incremental, bar)
+        if isinstance(net, ConvNet) and layer == net.layers[-1]:
+            found = _changes(trace, *square, map_, incremental, bar)
+        else:
+            found = _whole_passes(trace, *square, layer, map_, bar)
     activity, probabilities = (each.view(*map(len, corners), *each.shape[1:]).cpu() for each in found)
     answers = (probabilities[..., target], probabilities.argmax(-1)) if net.classes else (None, None)
     return Occlusion(activity, *answers, map_, target, size, stride)
 
 
-def _changes(trace, corners, size, colour, _, map_, incremental, bar) -> tuple[Tensor, Tensor]:
+def _changes(trace, corners, size, colour, map_, incremental, bar) -> tuple[Tensor, Tensor]:
     """Return the activity [places] and the probabilities [places, classes], computing only what changes."""
     net, last = trace.net, trace.net.spec.convs[-1]
     parts = covered(trace, corners, size, colour, incremental)
@@ -168,7 +171,7 @@ def _changes(trace, corners, size, colour, _, map_, incremental, bar) -> tuple[T
     return activity, probabilities
 
 
-def _whole_passes(trace, corners, size, colour, layer, map_, _, bar) -> tuple[Tensor, Tensor]:
+def _whole_passes(trace, corners, size, colour, layer, map_, bar) -> tuple[Tensor, Tensor]:
     """Return the same of any network and layer by a forward pass for every place, several at a time."""
     net, places, found = trace.net, list(product(*corners)), []
     passes = PASSES if isinstance(net, ConvNet) else net.together(trace.x)

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from .architecture import Box, Field, SpecError, Unit
-from .deconv import chosen_switches, cut, unpool
+from .deconv import PAPERS_RULE, Rule, chosen_switches, cut, unpool
 from .files import ZfnetError
 from .images import Preparation
 from .machine import fitting, threads
@@ -35,16 +35,6 @@ EXACT = {
     *("scaled_dot_product_attention", "multi_head_attention_forward"),
 }  # neither rectifiers nor linear: the exact gradient passes
 COPIES = 4  # of a picture's maps that a pass keeps at once, about: maps, what the modules handed on, signals
-
-
-class Rule(NamedTuple):
-    """What passes rectifiers and pools on the way down; the defaults are the paper's, see `deconv.project`."""
-
-    switches: str = "recorded"
-    sharing: str = "add"
-    rectify: str = "relu"
-    seed: int = 0  # of random switches
-    reach: bool = False  # let everything pass that can be reached: for receptive fields
 
 
 class _Way(torch.autograd.Function):
@@ -79,11 +69,21 @@ def _hook(layer: str):
 
 
 class _Pass(TorchFunctionMode):
-    """One forward pass of a module: keeps the maps of layers, and lays the rule under rectifiers and pools."""
+    """One forward pass of a module: keeps the maps of layers, and lays a rule under rectifiers and pools.
 
-    def __init__(self, net: ProbedNet, wanted: Sequence[str], rule: Rule | None = None, upto: str | None = None):
+    With `reach` all passes downwards that an output looks at, for receptive fields.
+    """
+
+    def __init__(
+        self,
+        net: ProbedNet,
+        wanted: Sequence[str],
+        rule: Rule | None = None,
+        upto: str | None = None,
+        reach: bool = False,
+    ):
         super().__init__()
-        self.net, self.wanted, self.rule, self.upto = net, set(wanted), rule, upto
+        self.net, self.wanted, self.rule, self.upto, self.reach = net, set(wanted), rule, upto, reach
         self.random = torch.Generator().manual_seed(rule.seed if rule else 0)
         self.maps: dict[str, Tensor] = {}
         self.runs, self.functions_seen, self.rectified_layers = Counter(), set(), set()
@@ -124,9 +124,9 @@ class _Pass(TorchFunctionMode):
             return _Way.apply(args[0], (func(*args, **kwargs).detach(),), lambda signal: signal)
         if name in MAX_POOLS and self.rule[:2] != ("recorded", "add"):
             return self.pooled(*args, **kwargs)
-        if name in MAX_POOLS and self.rule.reach:
+        if name in MAX_POOLS and self.reach:
             return _reaching(*args, **kwargs)
-        if name == "adaptive_max_pool2d" and self.rule.reach:
+        if name == "adaptive_max_pool2d" and self.reach:
             return F.adaptive_avg_pool2d(args[0], args[1] if len(args) > 1 else kwargs["output_size"])
         if name == "conv2d":
             weight, padding = (kwargs.get(key, [*args, *[0] * 5][i]) for i, key in ((1, "weight"), (4, "padding")))
@@ -148,7 +148,7 @@ class _Pass(TorchFunctionMode):
         value = func(before, *rest, **kwargs) if self.rule else func(x, *rest, **kwargs)
         in_place = value is before or value is x
         if self.rule and x.requires_grad:
-            rectify, reach = self.rule.rectify, self.rule.reach
+            rectify, reach = self.rule.rectify, self.reach
             active = x.detach() > 0 if rectify in ("mask", "both") else None
 
             def down(signal: Tensor) -> Tensor:
@@ -277,12 +277,12 @@ class ProbedNet(nn.Module):
         self.exact = tuple(sorted(seen.functions_seen & EXACT))
         self._shapes = {(image_size, image_size): {layer: shapes[layer] for layer in self.layers}}
 
-    def _run(self, x: Tensor, wanted: Sequence[str], rule: Rule | None = None, upto: str | None = None):
+    def _run(self, x: Tensor, wanted: Sequence[str], rule: Rule | None = None, **how):
         """Pass pictures through the module; return what was seen on the way, and what came out."""
         if any(part.training for part in self.modules()):
             mixes = "in which BatchNorm mixes pictures and dropout draws"
             raise ZfnetError(f"{self.name} is in training mode, {mixes}; call `net.eval()` first")
-        _NOW.seen = seen = _Pass(self, wanted, rule, upto)
+        _NOW.seen = seen = _Pass(self, wanted, rule, **how)
         try:
             with seen:
                 return seen, self.module(x.clone())  # it may change its input in place
@@ -408,17 +408,24 @@ class ProbedNet(nn.Module):
 
         return self.project(x, layer, mark, reach=True).isnan().any(1)
 
-    def project(self, x: Tensor, layer: str, signal: Tensor | Callable[[Tensor], Tensor], **rule) -> Tensor:
-        """Send a signal on a layer's maps, or what a function makes of them, down to the pixels; see `Rule`."""
-        x, maps = self._ruled(x, layer, **rule)
+    def project(
+        self,
+        x: Tensor,
+        layer: str,
+        signal: Tensor | Callable[[Tensor], Tensor],
+        rule: Rule = PAPERS_RULE,
+        reach: bool = False,
+    ) -> Tensor:
+        """Send a signal on a layer's maps, or what a function makes of them, down to the pixels."""
+        x, maps = self._ruled(x, layer, rule, reach)
         signal = signal if isinstance(signal, Tensor) else signal(maps.detach())
         return torch.autograd.grad(maps, x, signal, materialize_grads=True)[0]
 
-    def _ruled(self, x: Tensor, layer: str, **rule) -> tuple[Tensor, Tensor]:
+    def _ruled(self, x: Tensor, layer: str, rule: Rule = PAPERS_RULE, reach: bool = False) -> tuple[Tensor, Tensor]:
         """Return pictures, and a layer's maps from which autograd leads down to them by a rule."""
         with torch.inference_mode(False), torch.enable_grad():
             x = x.detach().clone().requires_grad_()
-            return x, self._run(x, [layer], Rule(**rule), upto=layer)[0].maps[layer]
+            return x, self._run(x, [layer], rule, upto=layer, reach=reach)[0].maps[layer]
 
     def project_units(
         self, x: Tensor, units: Sequence[Unit], boxes: Sequence[Box], batch: int | None

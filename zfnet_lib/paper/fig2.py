@@ -81,7 +81,7 @@ def beside(network: str, profile: str, maps: int = 6, seed: int = 0) -> Mosaics:
     if profile != "tiny":
         return Mosaics({}, Sentence("Shown in the profile `tiny`."))
     try:
-        at = opened(profile, "photos", network, dense=True)
+        at = opened(profile, "photos", network)
     except CheckpointError:
         return Mosaics({}, Sentence(f"Not here: `zfnet fetch {network}` brings its weights."))
     how = {"layers": ("conv4_3", "conv5_3"), "variety": True, "folder": searches()}

@@ -16,7 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 from .architecture import ArchSpec, Conv, Dense, Norm, Pool, SpecError
 from .files import ZfnetError
 from .images import Preparation
-from .network import ConvNet
+from .network import ConvNet, Network
 from .probe import ProbedNet
 
 HEADED = ["features", "avgpool", "classifier"]  # the parts of torchvision's AlexNet and VGG: known by these names
@@ -35,7 +35,7 @@ def adapt(
     image_size: int = 224,
     preparation: Preparation | None = None,
     layers: Sequence[str] | None = None,
-) -> ConvNet | ProbedNet:
+) -> Network:
     """Make any module that turns pictures into maps a network whose units can be projected.
 
     A sequence of convolutions (with BatchNorm), rectifiers, max pools, contrast normalisations, average pools above

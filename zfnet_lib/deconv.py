@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from .architecture import Box, Pool, SpecError, Unit
 from .fast.windows import project_units
 from .files import ZfnetError
-from .network import ConvNet, Stage, Trace
+from .network import ConvNet, Network, Stage, Trace
 
 Switches = Literal["recorded", "centre", "random"]
 Sharing = Literal["add", "overwrite"]
@@ -204,7 +204,7 @@ class Projections(NamedTuple):
     boxes: list[Box]
 
 
-def deconv_units(net: ConvNet, x: Tensor, units: Sequence[Unit], batch: int | None = None) -> Projections:
+def deconv_units(net: Network, x: Tensor, units: Sequence[Unit], batch: int | None = None) -> Projections:
     """Project many units of many pictures, each cut to its receptive field (Figs. 2 and 4).
 
     The same as `deconv`, but only what a unit can see is computed. In float64 the results agree to 1e-10: every

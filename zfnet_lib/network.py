@@ -97,7 +97,7 @@ class Stage:
 class Trace:
     """One forward pass as a value."""
 
-    net: ConvNet
+    net: Network
     x: Tensor  # [n, 3, H, W]
     stages: dict[str, Stage]  # by layer name, from the picture upwards
     logits: Tensor | None  # [n, classes]; None without a classifier or where the pass stopped earlier
@@ -109,7 +109,27 @@ class Trace:
         return self.stages[layer]
 
 
-class ConvNet(nn.Module):
+class Network(nn.Module):
+    """What a `ConvNet` and a `ProbedNet` have in common."""
+
+    preparation: Preparation
+
+    @property
+    def device(self) -> torch.device:
+        """The device that holds the weights."""
+        return next(self.parameters(), torch.empty(0)).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the weights."""
+        return next(self.parameters(), torch.empty(0)).dtype
+
+    def prepare(self, pictures) -> Tensor:
+        """Turn uint8 [n, 3, h, w] or PIL pictures into the input [n, channels, crop, crop]; 0 is the mean."""
+        return self.preparation(pictures).to(self.device, self.dtype)
+
+
+class ConvNet(Network):
     """The convnet of Fig. 3, of Table 2, or any other that an `ArchSpec` describes.
 
     Weights start as section 3 says (normal, the spec's deviations, biases 0); the same seed gives the same bytes.
@@ -142,10 +162,6 @@ class ConvNet(nn.Module):
             module = self.get_submodule(layer.name)
             module.weight.copy_(torch.empty(module.weight.shape).normal_(0, layer.std, generator=generator))
             module.bias.zero_()
-
-    def prepare(self, pictures) -> Tensor:
-        """Turn uint8 [n, 3, h, w] or PIL pictures into the network's input [n, 3, crop, crop]; 0 is the mean."""
-        return self.preparation(pictures).to(self.device, self.dtype)
 
     # What a network of either kind, this one or a `ProbedNet`, says of itself.
 
@@ -187,16 +203,6 @@ class ConvNet(nn.Module):
     def identity(self) -> Any:
         """Return what, beside the weights, says which network this is."""
         return self.spec.to_dict()
-
-    @property
-    def device(self) -> torch.device:
-        """The device that holds the weights."""
-        return next(self.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The type of the weights."""
-        return next(self.parameters()).dtype
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return the logits [n, classes] of prepared pictures; the generator draws what dropout drops."""

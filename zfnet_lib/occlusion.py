@@ -17,8 +17,7 @@ from .deconv import strongest_unit
 from .fast.occlusion import Part, covered
 from .files import ZfnetError
 from .machine import threads
-from .network import ConvNet, output, pooled
-from .probe import ProbedNet
+from .network import ConvNet, Network, output, pooled
 
 TOGETHER = 1024  # squares, about, that the fully connected layers answer together
 PASSES = 16  # covered pictures in one whole forward pass of a `ConvNet`
@@ -56,7 +55,7 @@ class Drop(NamedTuple):
 
 @torch.no_grad()
 def occlude(
-    net: ConvNet | ProbedNet,
+    net: Network,
     x: Tensor,
     label: int | None = None,
     size: int | None = None,

@@ -20,7 +20,7 @@ from .deconv import PAPERS_RULE, Rule, chosen_switches, cut, unpool
 from .files import ZfnetError
 from .images import Preparation
 from .machine import fitting, threads
-from .network import Stage, Trace, require_finite
+from .network import Network, Stage, Trace, require_finite
 
 LOWEST = {"hardtanh": ("min_val", -1.0), "threshold": ("threshold", None)}  # rectifiers only where this is 0
 LOWEST |= dict.fromkeys(("clamp", "clip", "clamp_min"), ("min", None))
@@ -219,7 +219,7 @@ def _filtered(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     return _Way.apply(x, (value,), down)
 
 
-class ProbedNet(nn.Module):
+class ProbedNet(Network):
     """Any module with maps: its layers are its submodules, and their units are projected through autograd.
 
     Its layers are the submodules that give maps [n, maps, rows, columns] of more than one position, in the order in
@@ -296,20 +296,6 @@ class ProbedNet(nn.Module):
             raise ZfnetError(f"{self.name} fails on pictures {list(x.shape)} ({first}); {give}") from error
         finally:
             _NOW.seen = None
-
-    @property
-    def device(self) -> torch.device:
-        """The device that holds the weights."""
-        return next(self.parameters(), torch.empty(0)).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The type of the weights."""
-        return next(self.parameters(), torch.empty(0)).dtype
-
-    def prepare(self, pictures) -> Tensor:
-        """Turn uint8 [n, 3, h, w] or PIL pictures into the module's input [n, channels, crop, crop]."""
-        return self.preparation(pictures).to(self.device, self.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits [n, classes] of prepared pictures."""

@@ -25,7 +25,7 @@ from .deconv import cut, deconv_units
 from .files import UnwritableError, ZfnetError, alone, check, is_there, notice, storing
 from .images import GREY, PictureError, Preparation, projection_image
 from .machine import ahead, threads
-from .network import ConvNet
+from .network import Network
 from .weights import fingerprint
 
 ARRAYS = ("score", "image", "row", "column")
@@ -57,7 +57,7 @@ class Ranking(dict[str, TopUnits]):
 
 
 def strongest(
-    net: ConvNet,
+    net: Network,
     dataset,
     k: int = 9,
     layers: Iterable[str] | None = None,
@@ -187,7 +187,7 @@ def _search(net, dataset, parts, candidates, left_out, path, every, progress, re
 
 
 @torch.inference_mode()
-def _look(net: ConvNet, dataset, candidates: dict[str, Candidates], rows: Tensor) -> tuple[dict, dict[int, str]]:
+def _look(net: Network, dataset, candidates: dict[str, Candidates], rows: Tensor) -> tuple[dict, dict[int, str]]:
     """Return the candidates in some pictures by layer, and why pictures are left out."""
     left_out = {}
     try:
@@ -328,7 +328,7 @@ class Block(NamedTuple):
 class Squares:
     """Pictures of a data set as a network prepares them; each is read and resized once."""
 
-    def __init__(self, net: ConvNet, dataset):
+    def __init__(self, net: Network, dataset):
         self.net, self.dataset = net, dataset
         self.known: dict[int, Tensor] = {}
 
@@ -340,7 +340,7 @@ class Squares:
 
 
 def blocks(
-    net: ConvNet, squares: Squares, top: TopUnits, maps: Sequence[int], together: int = 32
+    net: Network, squares: Squares, top: TopUnits, maps: Sequence[int], together: int = 32
 ) -> Iterator[Block]:
     """Project the strongest units of some maps, `together` maps at once, and cut out what caused them (Fig. 2)."""
     for start in range(0, len(maps), together):

@@ -26,7 +26,7 @@ from .architecture import ArchSpec
 from .files import PROJECT, ZfnetError, check, data_root, is_there, sha256, storing
 from .images import Preparation
 from .machine import own_device
-from .network import ConvNet
+from .network import ConvNet, Network
 from .probe import ProbedNet
 
 WEIGHTS, META = "weights.safetensors", "meta.json"
@@ -93,7 +93,7 @@ def load_network(
     image_size: int = 224,
     preparation: Preparation | None = None,
     layers: Sequence[str] | None = None,
-) -> ConvNet | ProbedNet:
+) -> Network:
     """Load a network in evaluation mode.
 
     Args:
@@ -108,7 +108,7 @@ def load_network(
         CheckpointError: Missing, damaged or foreign weights; the message names the repair.
         ZfnetError: A module without maps, or one that fails on such pictures.
     """
-    if isinstance(source, ConvNet | ProbedNet):
+    if isinstance(source, Network):
         return source
     if isinstance(source, nn.Module):
         return adapt(source, None, image_size, preparation, layers)
@@ -159,13 +159,13 @@ def open_network(
     random: bool = False,
     image_size: int = 0,
     layers: Sequence[str] | None = None,
-) -> ConvNet | ProbedNet:
+) -> Network:
     """Return the network that a text names on the command line, on the device that computes.
 
     It is stored weights by name or folder, `torchvision:NAME` with torchvision's weights, or `FILE.py:FUNCTION`, a
     function that returns a module. `weights` is a file with a state dict for it; `random` takes the weights of a
-    fixed seed. The input has the size that weights were trained for, else 224; at another `image_size` a stored
-    network has no classifier. A module without the `layers` when it is rebuilt is probed.
+    fixed seed. The input has the size that the weights were trained for, else 224; at another `image_size` a stored
+    network has no classifier. `layers` by a module's own names keep it from being rebuilt.
     """
     if weights and random:
         raise ZfnetError("a network has the weights of a file or random ones; leave out --weights or --random")
@@ -185,17 +185,15 @@ def open_network(
                 module.initialise(0)
     if weights:
         _fill(module, weights, text)
-    if isinstance(module, ConvNet | ProbedNet):
+    if isinstance(module, Network):
         own = module.preparation.crop
         net = module.features(side=image_size) if image_size not in (0, own) else module
     else:
         if preparation and image_size:
             preparation = preparation.resized(image_size)
         size = image_size or (preparation.crop if preparation else 224)
-        how = (module, function if file == "torchvision" else None, size, preparation)
-        net = adapt(*how)
-        if layers and (isinstance(net, ProbedNet) or not set(layers) <= set(net.layers)):
-            net = adapt(*how, layers)
+        own = set(layers or ()) <= dict(module.named_modules()).keys()  # else they may be those of a rebuilt one
+        net = adapt(module, function if file == "torchvision" else None, size, preparation, layers if own else None)
     for layer in layers or ():
         net.require(layer)
     return net.to(own_device())
@@ -322,7 +320,7 @@ def weights_hash() -> str:
     return hashlib.sha256(b"".join(contents)).hexdigest()[:16]
 
 
-def fingerprint(net: ConvNet, facts: Any = None) -> str:
+def fingerprint(net: Network, facts: Any = None) -> str:
     """Return a hash of a network, its preparation, and whatever else (as JSON) a result that is kept depends on."""
     preparation = net.preparation
     values = [net.identity(), preparation.short_side, preparation.crop, facts]

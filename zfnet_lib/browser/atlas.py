@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from ..files import SUMS, ZfnetError, check, storing
 from ..images import Preparation, projection_image, robust_maximum
-from ..network import ConvNet
+from ..network import ConvNet, Network
 from ..paper.plots import grid
 from ..probe import ProbedNet
 from ..strongest import Squares, TopUnits, blocks, rows_first, strongest
@@ -37,7 +37,7 @@ FILTERS = "; the filters of layer 1 share one contrast"
 
 
 def write_atlas(
-    net: ConvNet | ProbedNet,  # the layers of its outline are looked at; its classifier says what pictures show
+    net: Network,  # the layers of its outline are looked at; its classifier says what pictures show
     dataset,
     folder: Path,  # becomes the atlas; one of other weights, pictures or maps is replaced
     *,
@@ -185,7 +185,7 @@ def _write_pictures(dataset, preparation: Preparation, images: Iterable[int], fo
 
 
 @torch.inference_mode()
-def _answers(net: ConvNet | ProbedNet, classes: Sequence[str], dataset, images: Sequence[int]) -> dict[str, Any]:
+def _answers(net: Network, classes: Sequence[str], dataset, images: Sequence[int]) -> dict[str, Any]:
     """Return what a network takes pictures for: by index, its most probable class and that class's probability."""
     answers = {}
     for start in range(0, len(images), 32):
@@ -197,7 +197,7 @@ def _answers(net: ConvNet | ProbedNet, classes: Sequence[str], dataset, images: 
     return answers
 
 
-def _described(net: ConvNet | ProbedNet, part: ConvNet | ProbedNet, shown: Sequence[str]) -> list[dict[str, Any]]:
+def _described(net: Network, part: Network, shown: Sequence[str]) -> list[dict[str, Any]]:
     """Return a network's layers as plain values, with the sides of their maps for the input of its part."""
     side, layers = part.preparation.crop, []
     if isinstance(part, ProbedNet):

@@ -15,8 +15,7 @@ from ..datasets import Dataset, MissingDataError, dataset_entry
 from ..deconv import deconv_units
 from ..files import ZfnetError, results_root
 from ..images import projection_image, read_picture, require_picture
-from ..network import ConvNet
-from ..probe import ProbedNet
+from ..network import Network
 from ..strongest import Block, Squares, blocks, fitted, load_blocks, patch, rows_first, save_blocks, strongest
 from ..weights import CheckpointError, open_network
 from .fig1 import unit_of
@@ -106,9 +105,7 @@ def draw(blocks: Sequence[Block], title: str, columns: int = 2) -> Figure:
     return panels({f"map {block.map}": block for block in blocks}, title, mosaic, columns)
 
 
-def project_picture(
-    net: ConvNet | ProbedNet, picture: Path, layer: str, map: int = -1
-) -> tuple[Figure, Unit, float]:
+def project_picture(net: Network, picture: Path, layer: str, map: int = -1) -> tuple[Figure, Unit, float]:
     """Project a map's strongest unit for a picture in a file; -1 is the map with the largest activation."""
     x = net.prepare([read_picture(picture)])
     trace = net.trace(x, upto=net.require(layer))

@@ -20,9 +20,8 @@ from ..datasets import open_dataset
 from ..deconv import deconv_units, strongest_unit
 from ..files import ZfnetError, results_root
 from ..images import FigureError, centre_square, projection_image, read_picture
-from ..network import ConvNet
+from ..network import ConvNet, Network
 from ..occlusion import STRIDE, Occlusion, largest_drop, occlude
-from ..probe import ProbedNet
 from ..strongest import fitted, rows_first, strongest
 from ..weights import CheckpointError, known_classes
 from .plots import GREY, MARGIN, NORMAL, PALE, PALETTE, SMALL, VERMILION, WIDTH, Figure, Sheet
@@ -174,7 +173,7 @@ def lowest(seen: Occlusion) -> tuple[int, int]:
 
 
 def occlude_picture(
-    net: ConvNet | ProbedNet, picture: Path, label: str = "", classes: Sequence[str] = (), **how
+    net: Network, picture: Path, label: str = "", classes: Sequence[str] = (), **how
 ) -> tuple[Figure, Occlusion, str]:
     """Occlude a picture in a file and draw what the network sees; say in a sentence where most is lost.
 

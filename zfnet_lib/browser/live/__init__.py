@@ -12,9 +12,8 @@ from ...architecture import Unit
 from ...datasets import Dataset
 from ...files import ZfnetError
 from ...machine import own_device
-from ...network import ConvNet
+from ...network import Network
 from ...paper.records import device_name
-from ...probe import ProbedNet
 from ...strongest import Squares
 from .occluder import OccluderPane
 from .strongest import StrongestPane
@@ -26,7 +25,7 @@ from .widgets import KernelOnly, Message, Upload, in_a_row, labelled, read_uploa
 class LiveBrowser(VBox):
     """A picture from a data set or of one's own, and what a network makes of it."""
 
-    def __init__(self, net: ConvNet | ProbedNet, dataset: Dataset, classes: Sequence[str] = (), layer: str = ""):
+    def __init__(self, net: Network, dataset: Dataset, classes: Sequence[str] = (), layer: str = ""):
         self.net, self.dataset = net.eval(), dataset
         self.notice, self.about = Message(), HTML()
         self.units = UnitPane(net, self.notice, layer)
@@ -85,8 +84,6 @@ class LiveBrowser(VBox):
         self.about.value = f"<b>{escape(name)}</b>. {escape(answer)}{escape(here)}."
 
 
-def live_browser(
-    net: ConvNet | ProbedNet, dataset: Dataset, classes: Sequence[str] = (), layer: str = ""
-) -> Widget:
+def live_browser(net: Network, dataset: Dataset, classes: Sequence[str] = (), layer: str = "") -> Widget:
     """Return the live browser, which waits for a kernel: units, occluder, strongest units and trainings."""
     return KernelOnly(lambda: LiveBrowser(net, dataset, classes, layer))

@@ -12,7 +12,7 @@ import ipywidgets as widgets
 import torch
 from torch import Tensor
 
-from ...network import ConvNet
+from ...network import Network
 from ...occlusion import SIZE, STRIDE, occlude
 from ...paper.plots import heat
 from ...probe import ProbedNet
@@ -34,7 +34,7 @@ class Occluded(NamedTuple):
 class OccluderPane:
     """A square on one picture, and what the network sees of the rest (section 4.2)."""
 
-    def __init__(self, net: ConvNet | ProbedNet, classes: Sequence[str], notice: Message):
+    def __init__(self, net: Network, classes: Sequence[str], notice: Message):
         self.net, self.notice, self.last = net, notice, net.outline[-1]
         self.classes = tuple(classes) or tuple(f"class {n}" for n in range(net.classes))
         crop = net.preparation.crop

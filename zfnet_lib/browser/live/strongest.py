@@ -15,8 +15,7 @@ import torch
 from ...architecture import Unit
 from ...datasets import DATASETS, DENSE, Dataset, MissingDataError, dataset_folder, open_pack, open_to_look
 from ...files import PROJECT, ZfnetError, data_root
-from ...network import ConvNet
-from ...probe import ProbedNet
+from ...network import Network
 from ...strongest import ARRAYS, Squares, TopUnits, blocks, strongest
 from ..atlas import MANIFEST, SHOWN, read_manifest
 from ..pages import nine
@@ -53,7 +52,7 @@ def pictures_named(name: str) -> Dataset:
     return open_to_look(name, **({"density": DENSE} if name == "photos" else {}))
 
 
-def read_atlas(net: ConvNet | ProbedNet, dataset: Dataset, place: Path) -> Found:
+def read_atlas(net: Network, dataset: Dataset, place: Path) -> Found:
     """Take the strongest units from the network's atlas over these pictures, below a folder."""
     pictures = f"{dataset.name} {dataset.split} ({dataset.fingerprint})"
     wanted = {"network": net.name, "pictures": pictures, "side": (side := net.preparation.crop)}
@@ -85,7 +84,7 @@ def read_atlas(net: ConvNet | ProbedNet, dataset: Dataset, place: Path) -> Found
 
 
 def search(
-    net: ConvNet | ProbedNet,
+    net: Network,
     dataset: Dataset,
     most: int = 0,
     report: Callable[[int, int], None] = lambda done, of: None,
@@ -106,7 +105,7 @@ class StrongestPane:
 
     def __init__(
         self,
-        net: Callable[[], ConvNet | ProbedNet],
+        net: Callable[[], Network],
         pictures: str,
         visit: Callable[[Squares, Unit], None],
         notice: Message,

@@ -13,9 +13,8 @@ from ...architecture import Box, Unit
 from ...deconv import deconv_units, strongest_unit
 from ...files import ZfnetError
 from ...images import projection_image
-from ...network import ConvNet
+from ...network import Network
 from ...paper.plots import grid_of_maps, heat
-from ...probe import ProbedNet
 from ...strongest import fitted, patch, rows_first
 from .widgets import SIDE, Message, PointedPicture, button, in_a_row, in_columns, labelled, small
 
@@ -36,7 +35,7 @@ class View(NamedTuple):
 class UnitPane:
     """The units of one picture, as the layers of a network see it."""
 
-    def __init__(self, net: ConvNet | ProbedNet, notice: Message, layer: str = ""):
+    def __init__(self, net: Network, notice: Message, layer: str = ""):
         self.whole, self.notice, self.view = net, notice, None
         self.net = net.features()
         crop, layers = net.preparation.crop, [name for name in net.layers if name in (*net.outline, layer)]

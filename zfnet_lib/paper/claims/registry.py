@@ -47,6 +47,13 @@ class Claim(SimpleNamespace):
         return {word: self.stated(sentence) for word, sentence in sentences.items()}
 
     @property
+    def caveats(self) -> dict[str, str]:
+        """What a sceptic asks of the test: its control, and what was changed after its number was seen."""
+        marked = [f"{each['date']}: {each['why']} Before: {each['was']}" for each in self.changed]
+        said = {"control": self.stated(self.control), "changed": " ".join(marked)}
+        return {title: text for title, text in said.items() if text}
+
+    @property
     def agreement(self) -> tuple[str, str]:
         """Whether the paper's own numbers agree with the claim, in a word, and the arithmetic on them."""
         if not self.printed:
@@ -135,7 +142,7 @@ class Ledger:
             rows.append(
                 {"claim": claim.id}
                 | {key: getattr(claim, key) for key in ("section", "statement", "statistic", "page")}
-                | {"numbers": numbers, "thresholds": claim.verdicts}
+                | {"numbers": numbers, "thresholds": claim.verdicts, "caveats": claim.caveats}
                 | {key: getattr(finding, key) for key in ("n", "verdict", "note", "basis", "record")}
                 | {"paper": {"consistent": agrees == "consistent", "arithmetic": arithmetic} if agrees else None}
             )
@@ -246,6 +253,7 @@ def report(found: Ledger) -> Iterator[str]:
                 "claim": f"“{claim.quote}”",
                 "ours": f"{finding.shown} (n = {finding.n})" if finding.numbers else "",
                 "holds if": claim.verdicts[HOLDS],
+                **claim.caveats,
                 "paper": f"its own numbers are {agrees}: {arithmetic}" if agrees else "",
                 "note": finding.note,
                 "record": finding.record,
@@ -280,6 +288,7 @@ def table(found: Ledger, section: str) -> Table:
         ours += [f"`{finding.record}`"] if finding.record else []
         test = [cell(claim.statistic)]
         test += [f"*{word.capitalize()}*: {cell(claim.verdicts[word])}." for word in (HOLDS, FAILS)]
+        test += [f"*{title.capitalize()}*: {cell(text)}" for title, text in claim.caveats.items()]
         said = {
             "claim": [f"“{cell(claim.quote)}” ({where}; `{claim.id}`)"],
             "verdict": verdict,

@@ -64,7 +64,8 @@ def device_name(device: torch.device | str = "cpu") -> str:
     kind = torch.device(device).type
     if kind == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{_processor()}, {'GPU' if kind == 'mps' else f'{torch.get_num_threads()} threads'}"
+    threads = torch.get_num_threads()
+    return f"{_processor()}, " + ("GPU" if kind == "mps" else "1 thread" if threads == 1 else f"{threads} threads")
 
 
 @cache

@@ -36,6 +36,9 @@ def test_rows_show_what_the_network_saw_with_and_without_a_classifier():
     again = occlude(result.net, row.x, size=16, stride=8)
     assert torch.equal(again.probability, row.seen.probability) and again.map == row.seen.map
     assert row.classes[row.seen.target] in row.title and "mini" in str(result.source)
+    for each in result.rows:  # all are named rightly, in words
+        name = each.classes[int(result.net(each.x[None]).argmax())]
+        assert f": {name}, named {name};" in each.title
 
     silent = row._replace(seen=replace(row.seen, probability=None, label=None, target=None))
     axes = fig6.draw([row, silent], "two rows").axes[0]
@@ -43,12 +46,29 @@ def test_rows_show_what_the_network_saw_with_and_without_a_classifier():
     assert words.count("no classifier") == 2 and "two rows" in words
     images = [np.asarray(image.get_array()) for image in axes.images]
     top, left = (8 * n for n in np.unravel_index(int(row.seen.probability.argmin()), (7, 7)))
-    assert (images[0][top : top + 16, left : left + 16] == 128).all()
-    assert (images[0] == 128).all(-1).sum() < 2 * 16**2
+    grey, uncovered = (result.net.preparation.visible(x[None])[0] for x in (0 * row.x, row.x))
+    square = slice(top, top + 16), slice(left, left + 16)
+    assert (images[0][square] == grey.permute(1, 2, 0).numpy()[square]).all()  # 0 to the network is the mean
+    changed = (images[0] != uncovered.permute(1, 2, 0).numpy()).any(-1)
+    assert 0 < changed.sum() == changed[square].sum()
     assert np.allclose(images[1], row.seen.activity) and np.allclose(images[6], row.seen.probability)
     assert len(images) == 8 + 6  # four projections each
+    always = row._replace(seen=replace(row.seen, label=torch.zeros_like(row.seen.label)))
+    axes = fig6.draw([always], "one label").axes[0]
+    assert len(axes.images) == 7 and "everywhere" in [text.get_text() for text in axes.texts]
     with pytest.raises(FigureError, match="at least one picture"):
         fig6.draw([], "nothing")
+
+
+def test_a_right_answer_is_a_class_of_the_pictures_or_of_the_photograph_and_else_unknown():
+    photos, shapes = open_dataset("photos"), open_dataset("shapes", "val", n=4)
+    cat = photos.classes.index("cat")
+    image = int(np.flatnonzero(photos.labels == cat)[0])
+    assert fig6.in_words(photos, image) == "cat"
+    assert fig6.rightly(photos, image, ("dog", "tabby", "cougar face")) == (1, 2)
+    assert fig6.rightly(photos, image, ("dog",)) == ()
+    assert fig6.rightly(shapes, 2, shapes.classes) == (shapes.labels[2],)
+    assert fig6.rightly(shapes, 2, ("dog",)) is None
 
 
 def test_the_surest_crop_of_a_photograph_is_found():

@@ -286,12 +286,15 @@ class _State:
             self.plateau_left = self.update
 
 
+def snapshot_updates(left: int, updates: int) -> dict[int, int]:
+    """Return, by epoch of Fig. 4, the update that is the same share of those that follow the plateau."""
+    return {epoch: math.ceil(left + (updates - left) * epoch / FIGURE_4_OF) for epoch in FIGURE_4_EPOCHS}
+
+
 def _shown_at(update: int, left: int | None, updates: int) -> list[int]:
-    """Return the epochs of Fig. 4 that an update stands for, by its share of what follows the plateau."""
-    if left is None:
-        return []
-    at = {epoch: math.ceil(left + (updates - left) * epoch / FIGURE_4_OF) for epoch in FIGURE_4_EPOCHS}
-    return [epoch for epoch in FIGURE_4_EPOCHS if at[epoch] == update]
+    """Return the epochs of Fig. 4 that an update stands for."""
+    at = {} if left is None else snapshot_updates(left, updates)
+    return [epoch for epoch in at if at[epoch] == update]
 
 
 TENSORS, VALUES = "state.safetensors", "state.json"  # the files of a checkpoint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,14 +26,14 @@ from ..images import projection_image, robust_maximum
 from ..machine import own_device, threads
 from ..network import ConvNet
 from ..strongest import fitted, strongest
-from ..training import FIGURE_4_EPOCHS, FIGURE_4_OF, SMOKE, train
+from ..training import FIGURE_4_EPOCHS, FIGURE_4_OF, SMOKE, snapshot_updates, train
 from ..weights import open_network
 from . import plots, records
 from .fig2 import drawn_maps
 from .plots import GREY, MARGIN, VERMILION, WIDTH, Figure, Sheet
 from .records import Provenance, Record, Sentence, Table
 from .setting import DATA, Source, profile_of, training_of
-from .trainings import Training, excluded_rows, training_data
+from .trainings import Training, excluded_rows, performed, read_epochs, training_data
 
 INDEX, PROJECTIONS, NUMBERS = "index.json", "projections.safetensors", "numbers.jsonl"
 ALIGNMENT = "alignment of the answers with the last ones"
@@ -77,6 +77,20 @@ class Development:
     features: dict[str, list[Feature]]
     numbers: list[Record]
     source: Source | Sentence  # what it was computed from, or how to compute it
+    own: Sequence[float] = ()  # the moments in epochs of this training
+    length: int = 0  # how many it has
+
+    @property
+    def moments(self) -> Sentence:
+        """How the moments of the paper are found in this training."""
+        own, theirs = (", ".join(f"{each:.2g}" for each in these) for these in (self.own, self.epochs))
+        said = f"Epochs are those of our training, which has {self.length}: {own} stand for the paper's {theirs}"
+        return Sentence(f"{said} of {FIGURE_4_OF}, as the same shares of the updates that follow the plateau.")
+
+    def dated(self, last: Mapping[str, int]) -> Development:
+        """Return the same with the moments in epochs of its own training, whose last epoch's record is given."""
+        each, at = last["updates"] / last["epoch"], snapshot_updates(last["plateau_left"] or 0, last["updates"])
+        return replace(self, own=[at[epoch] / each for epoch in self.epochs], length=last["epoch"])
 
     def curves(self, quantity: str) -> dict[str, list[float]]:
         """Return by layer the value of `ALIGNMENT`, `NEARNESS` or `PROBE` at each moment."""
@@ -89,15 +103,17 @@ class Development:
     @property
     def settled(self) -> Table:
         """From when on each layer stays at 0.9 of what it becomes."""
-        early, late = "a few epochs", "40-50 epochs"  # section 4 of lower and upper layers, to us 1, 2 and 4, 5
+        early, late = "a few of 70", "40-50 of 70"  # section 4 of lower and upper layers, to us 1, 2 and 4, 5
         paper = {"conv1": early, "conv2": early, "conv4": late, "conv5": late}
         rows, nearness = [], self.curves(NEARNESS)
         for layer, values in self.curves(ALIGNMENT).items():
-            answers, projections = (crossing(self.epochs, each) for each in (values, nearness[layer]))
-            row = {"layer": layer, "answers": answers, "share": f"{answers / FIGURE_4_OF:.0%}"}
-            rows.append(row | {"projections": projections, "paper": paper.get(layer)})
-        columns = {"layer": "Layer", "answers": f"Answers, from epoch (of {FIGURE_4_OF})"}
-        columns |= {"share": "Share of training", "projections": "Projections, from epoch", "paper": "Paper"}
+            row = {"layer": layer, "paper": paper.get(layer)}
+            for what, curve in {"answers": values, "projections": nearness[layer]}.items():
+                row[what] = f"{crossing(self.own, curve):.2g}"
+            rows.append(row | {"share": f"{crossing(self.epochs, values) / FIGURE_4_OF:.0%}"})
+        columns = {"layer": "Layer", "answers": f"Answers, from epoch (of {self.length})"}
+        columns |= {"share": "Share of what follows the plateau", "projections": "Projections, from epoch"}
+        columns["paper"] = "Paper, epochs"
         return Table(columns, rows)
 
     @property
@@ -155,20 +171,22 @@ def measure(profile: str, maps: int = 6, seed: int = 0, live: bool = False) -> D
         spec = Training(MINI.name, data.name, SMOKE).spec(len(data.classes))
         net = ConvNet(spec, training_preparation(data, spec.image_size)).to(own_device())
         with TemporaryDirectory() as place:
-            list(train(net, data, SMOKE, folder=Path(place), snapshots=True))
+            *_, last = train(net, data, SMOKE, folder=Path(place), snapshots=True)
             nets = snapshots(Path(place))
         found = follow(profile, nets, f"{MINI.name}, trained on the spot", **parameters)
         records.store(folder / NUMBERS, found.numbers)
-        return found
+        return found.dated(asdict(last))
     training = training_of(profile, "zfnet")
+    lines = read_epochs(performed(training).epochs_file)
     if not live:
         computing = f"`zfnet run fig4 --profile {profile} --live -p maps={maps} -p seed={seed}`"
         missing = f"Not run. `{training.command}` leaves the snapshots, {computing} looks at them."
-        return Development.load(folder, parameters) or Development((), {}, [], Sentence(missing))
+        found = Development.load(folder, parameters) if lines else None
+        return found.dated(lines[-1]["epoch"]) if found else Development((), {}, [], Sentence(missing))
     nets, searches = snapshots(training.folder), training.folder / "searches"
     found = follow(profile, nets, training.name, **parameters, searches=searches)
     found.save(folder, parameters)
-    return found
+    return found.dated(lines[-1]["epoch"])
 
 
 def snapshots(folder: Path) -> dict[int, ConvNet]:
@@ -345,7 +363,7 @@ def draw(result: Development, layer: str, columns: int = 1) -> Figure:
         return plots.not_run(title)
     if layer not in result.features:
         raise ZfnetError(f"layer {layer!r} was not followed; here are {', '.join(result.features)}")
-    features, epochs = result.features[layer], result.epochs
+    features, epochs = result.features[layer], result.own
     space, label, gap = 0.25, 0.55, 0.04  # inches: between columns of maps, for a map's number, between moments
     width = (WIDTH - 2 * MARGIN - (columns - 1) * space) / columns
     side = min((width - label) / len(epochs) - gap, 0.84)
@@ -361,7 +379,7 @@ def draw(result: Development, layer: str, columns: int = 1) -> Figure:
         for moment, (epoch, picture) in enumerate(zip(epochs, feature.pictures, strict=True)):
             left = x + label + moment * (side + gap)
             if line == 0:
-                sheet.text(left + side / 2, Sheet.HEAD + 0.08, str(epoch))
+                sheet.text(left + side / 2, Sheet.HEAD + 0.08, f"{epoch:.2g}")
             sheet.picture(plots.resized(picture, round(side * plots.DPI)), left, y, side, side)
             if moment and feature.names[moment] != feature.names[moment - 1]:
                 sheet.box(left - gap + 0.005, y, gap - 0.01, side, VERMILION, "none", level=3)
@@ -380,14 +398,14 @@ def draw_settling(result: Development) -> Figure:
         "Projections settle": ("cosine with the last", result.curves(NEARNESS)),
         "Linear probes": ("accuracy, %", result.curves(PROBE)),
     }
-    epochs, names = result.epochs, list(result.curves(PROBE))
+    epochs, names = result.own, list(result.curves(PROBE))
     shades = matplotlib.colormaps[plots.HEAT](np.linspace(0, 0.92, len(names)))
     figure = Figure(3.3)
     panels = figure.subplots(1, 3)
     # Where the next epoch is too near on the logarithmic axis, none is written.
-    ticks = [str(epoch) if after / epoch > 1.4 else "" for epoch, after in pairwise([*epochs, epochs[-1] * 2])]
+    ticks = [f"{epoch:.2g}" if after / epoch > 1.4 else "" for epoch, after in pairwise([*epochs, epochs[-1] * 2])]
     for axes, (title, (label, lines)) in zip(panels, curves.items(), strict=True):
-        plots.plain(axes, title, f"epoch (of {FIGURE_4_OF})", label)
+        plots.plain(axes, title, f"epoch (of {result.length})", label)
         for number, (name, values) in enumerate(lines.items()):
             style = {"color": shades[number], "marker": "osD^vPX"[number % 7], "markersize": 4, "linewidth": 1.4}
             axes.plot(epochs, values, label=name, **style)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from difflib import get_close_matches
 from itertools import repeat
@@ -16,14 +17,14 @@ from PIL.ImageColor import getrgb
 from torch import Tensor
 
 from ..architecture import MINI, Box, Unit
-from ..datasets import open_dataset
+from ..datasets import Dataset, open_dataset
 from ..deconv import deconv_units, strongest_unit
 from ..files import ZfnetError, results_root
 from ..images import FigureError, centre_square, projection_image, read_picture
 from ..network import ConvNet, Network
 from ..occlusion import STRIDE, Occlusion, largest_drop, occlude
 from ..strongest import fitted, rows_first, strongest
-from ..weights import CheckpointError, known_classes
+from ..weights import CheckpointError, known_classes, open_network
 from .plots import GREY, MARGIN, NORMAL, PALE, PALETTE, SMALL, VERMILION, WIDTH, Figure, Sheet
 from .records import Record, Sentence, Stopwatch, Table, read, store
 from .setting import Setting, Source, class_names, describe_pictures, network_of, opened, profile_of, source_of
@@ -31,12 +32,12 @@ from .setting import Setting, Source, class_names, describe_pictures, network_of
 KNOWING = "alexnet-caltech-101"
 """A whole network with ImageNet's features, for photographs of objects that it knows."""
 OBJECTS = {
-    "coffee": ("cup",),
-    "cat": ("cougar face", "wild cat"),
+    "coffee": ("cup", "espresso"),
+    "cat": ("cougar face", "wild cat", "Persian cat", "Egyptian cat", "tabby"),
     "astronaut": ("Faces", "Faces easy"),
     "motorcycle": ("Motorbikes",),
 }
-"""Photographs that show an object of Caltech-101, or its nearest relative, and what it is called there."""
+"""Photographs that show an object of Caltech-101 or Tiny-ImageNet, or its nearest relative, and its names there."""
 
 
 class Row(NamedTuple):
@@ -44,7 +45,7 @@ class Row(NamedTuple):
 
     title: str
     x: Tensor  # prepared [3, H, W]
-    picture: np.ndarray  # uint8 [H, W, 3], as the network sees it
+    picture: np.ndarray  # uint8 [H, W, 3], as the network sees it, with the square where most is lost
     seen: Occlusion
     projections: Sequence[np.ndarray]  # of the map's strongest unit here, then in other pictures; [3, s, s]
     box: Box | None  # the field of the first of them
@@ -61,20 +62,47 @@ class Occlusions(NamedTuple):
 
 
 def measure(profile, pictures="", network="", candidates=32, size=0, stride=0, seed=0) -> Occlusions:
-    """Occlude pictures drawn by seed and choose three by a rule each (Fig. 6); 0 takes the paper's square."""
+    """Occlude pictures drawn by seed that a network names rightly, and choose three by a rule each (Fig. 6).
+
+    Without a name the network is the one that knows the `OBJECTS`, where it is at hand, else the profile's.
+    """
+    if profile_of(profile).name == "tiny" and not pictures + network:
+        with suppress(CheckpointError):
+            network = open_network(KNOWING) and KNOWING
     at = opened(profile, pictures, network, whole=True, dense=True)
     net, dataset, names = at.net, at.dataset, class_names(profile, network)
-    labelled = names == dataset.classes and not dataset.multilabel
+    right = [rightly(dataset, image, names) for image in range(len(dataset))]
     step = stride or max(1, round(STRIDE * net.preparation.crop))
     seen: dict[int, Occlusion] = {}
-    for image in np.random.default_rng(seed).permutation(len(dataset))[:candidates].tolist():
-        # Candidates are judged at a ninth of the places. What the network gets wrong is left out.
-        found = occlude(net, net.prepare([dataset[image].picture]), size=size or None, stride=3 * step)
-        if not labelled or found.target == dataset.labels[image]:
-            seen[image] = found
+    for image in np.random.default_rng(seed).permutation(len(dataset)).tolist():
+        x = net.prepare([dataset[image].picture]) if len(seen) < candidates and right[image] != () else None
+        if x is None or (right[image] and int(net(x).argmax()) not in right[image]):
+            continue
+        # Candidates are judged at a ninth of the places.
+        seen[image] = occlude(net, x, size=size or None, stride=3 * step)
+    if not seen:
+        raise FigureError(f"{at.name} names no picture of {dataset.name} rightly; choose other pictures")
     chosen = [(story, image, None) for story, image in stories(seen).items()]
     names = names or tuple(f"class {n}" for n in range(net.spec.classes))
     return _occluded(at, f"{at.name} on {dataset.name}", chosen, names, size, step, seed)
+
+
+def rightly(dataset: Dataset, image: int, names: Sequence[str]) -> tuple[int, ...] | None:
+    """Return the classes of a network that are a right answer to a picture, or None where nobody can tell."""
+    if dataset.multilabel or not names:
+        return None
+    if names == dataset.classes:
+        return (int(dataset.labels[image]),)
+    if dataset.name != "photos":
+        return None
+    wanted = OBJECTS.get(in_words(dataset, image), ())
+    return tuple(number for number, name in enumerate(names) if name in wanted)
+
+
+def in_words(dataset: Dataset, image: int) -> str:
+    """Return what a picture shows, in words."""
+    present = np.flatnonzero(dataset.labels[image] == 1) if dataset.multilabel else [dataset.labels[image]]
+    return ", ".join(dataset.classes[label] for label in present)
 
 
 def measure_objects(profile, size=0, stride=0, seed=0) -> Occlusions | Sentence:
@@ -87,7 +115,7 @@ def measure_objects(profile, size=0, stride=0, seed=0) -> Occlusions | Sentence:
         return Sentence(f"Not run: {error}")
     names = known_classes(KNOWING)
     chosen = [
-        ("The surest crop", *surest_crop(at.net, at.dataset, photograph, [names.index(name) for name in wanted]))
+        ("The surest crop", *surest_crop(at.net, at.dataset, photograph, [names.index(name) for name in wanted if name in names]))
         for photograph, wanted in OBJECTS.items()
     ]
     return _occluded(at, f"{at.name} on photographs", chosen, names, size, stride, seed)
@@ -118,8 +146,8 @@ def _occluded(at: Setting, title: str, chosen: Iterable[tuple], names, size, str
         units += [unit._replace(image=place) for place, unit in enumerate(others, 1)]
         shown = deconv_units(net, x, units)
         projections, boxes = zip(*map(fitted, shown.projections, shown.boxes, repeat(x.shape[-1])), strict=True)
-        name = at.dataset.sample(image).name + ("" if seen.target is None else f", {names[seen.target]}")
-        words, picture = f"{story}: {name}; {layer}, map {seen.map}", rows_first(net.preparation.visible(x[:1])[0])
+        name = in_words(at.dataset, image) + ("" if seen.target is None else f", named {names[seen.target]}")
+        words, picture = f"{story}: {name}; {layer}, map {seen.map}", covered(net, x[:1], seen)
         rows.append(
             Row(words, x[0], picture, seen, [pixels.cpu().numpy() for pixels in projections], boxes[0], names)
         )
@@ -172,6 +200,13 @@ def lowest(seen: Occlusion) -> tuple[int, int]:
     return int(row) * seen.stride, int(column) * seen.stride
 
 
+def covered(net: Network, x: Tensor, seen: Occlusion) -> np.ndarray:
+    """Return a prepared picture [1, 3, H, W] as the network sees it with the square where most is lost."""
+    x, (top, left) = x.clone(), lowest(seen)
+    x[..., top : top + seen.size, left : left + seen.size] = 0  # the mean
+    return rows_first(net.preparation.visible(x)[0])
+
+
 def occlude_picture(
     net: Network, picture: Path, label: str = "", classes: Sequence[str] = (), **how
 ) -> tuple[Figure, Occlusion, str]:
@@ -191,7 +226,7 @@ def occlude_picture(
     watched = "the activity" if seen.target is None else f"the probability of {classes[seen.target]}"
     fall = f"{watched} falls most, from {values.max():.3g} to {values.min():.3g}"
     words = "{}, with the square's corner at row {}, column {}".format(fall, *lowest(seen))
-    row = Row("", x[0], rows_first(net.preparation.visible(x)[0]), seen, (), None, classes)
+    row = Row("", x[0], covered(net, x, seen), seen, (), None, classes)
     columns = COLUMNS[:2] + COLUMNS[3:] * (seen.target is not None)
     side, below = min(_side(len(columns)), 2.4), 0.62 if seen.label is not None else 0.2  # inches
     sheet = Sheet(Sheet.HEAD + 0.22 + side + below, f"{net.name} on {picture.name}; {layer}, map {seen.map}")
@@ -277,19 +312,17 @@ def _draw_row(sheet: Sheet, places: Sequence[float], y: float, row: Row, side: f
         sheet.picture(values, x, y, side, side, top=top)
         sheet.text(x + side / 2, y + side + 0.1, words)
 
-    top, left = lowest(seen)
-    covered = row.picture.copy()
-    covered[top : top + seen.size, left : left + seen.size] = 128
-    panel(first, covered, f"square of {seen.size} pixels")
-    if row.box:
-        scale = side / len(covered)
-        top, left, bottom, right = (n * scale for n in row.box.clipped(*covered.shape[:2]))
+    panel(first, row.picture, f"square of {seen.size} pixels")
+    field = row.box and row.box.clipped(*row.picture.shape[:2])  # of the strongest unit, within the picture
+    if field:
+        scale = side / len(row.picture)
+        top, left, bottom, right = (n * scale for n in field)
         sheet.frame(first + left, y + top, right - left, bottom - top)
 
     most = float(seen.activity.max())
     panel(second, seen.activity.double().numpy(), f"0 to {most:.3g}", max(most, 1e-12))
 
-    if row.projections:  # two by two, that from this picture first and framed
+    if row.projections:  # two by two, that from this picture first, framed as in the picture
         third, *rest = rest
         small = (side - 0.04) / 2
         for number, values in enumerate(row.projections[:4]):
@@ -297,7 +330,9 @@ def _draw_row(sheet: Sheet, places: Sequence[float], y: float, row: Row, side: f
             place = third + across * (small + 0.04), y + down * (small + 0.04), small, small
             sheet.picture(projection_image(values), *place)
             if not number:
-                sheet.box(*place, edge=VERMILION, line=1.4, level=3)
+                scale, (top, left, *_) = small / values.shape[-1], row.box
+                size = (field.right - field.left) * scale, (field.bottom - field.top) * scale
+                sheet.frame(place[0] + (field.left - left) * scale, place[1] + (field.top - top) * scale, *size)
         sheet.text(third + side / 2, y + side + 0.1, "here (framed), elsewhere")
 
     if seen.probability is None:
@@ -308,6 +343,11 @@ def _draw_row(sheet: Sheet, places: Sequence[float], y: float, row: Row, side: f
     fourth, fifth = rest
     panel(fourth, seen.probability.double().numpy(), f"of {row.classes[seen.target]}, 0 to 1", 1.0)
 
+    if len(seen.label.unique()) == 1:  # no map of one colour
+        sheet.box(fifth, y, side, side, fill=PALE, edge="none")
+        for down, words in ((-0.08, "everywhere"), (0.08, row.classes[int(seen.label[0, 0])])):
+            sheet.text(fifth + side / 2, y + side / 2 + down, words[:22])
+        return
     # Each place in the colour of its most probable class; the most frequent classes are named.
     numbers, counts = np.unique(seen.label, return_counts=True)
     colours = dict(zip(numbers[np.argsort(-counts, kind="stable")].tolist(), PALETTE, strict=False))

@@ -17,7 +17,7 @@ from planted import judged, number, plant_training, record
 from zfnet_lib.__main__ import main, zfnet
 from zfnet_lib.files import PROJECT
 from zfnet_lib.images import FigureError
-from zfnet_lib.paper import claims, records
+from zfnet_lib.paper import claims, fig7, records, table1_2, table3_4_6, table5
 from zfnet_lib.paper.claims import CLAIMS, evidence, registry
 from zfnet_lib.paper.claims.evidence import FAILS, HOLDS, NOT_RUN, UNDECIDED, UNTESTABLE, NotRun, Number, Stored
 
@@ -357,6 +357,21 @@ def test_verdicts_of_a_page_are_counted_and_marks_stay_what_they_are(results, mo
     assert "- *Ours*: share 0.5 % (0.4 to 0.6) (n = 12)\n- *Note*: Few pictures.\n" in shown
     assert r"holds</span> \|\<Ax, y\>\| \[n\] a\*b \$5 *share 0.5 % (0.4 to 0.6).*" in shown
     assert one.startswith("1 claim: holds 1.") and "no claim here" in none
+
+
+def test_verdicts_stand_in_the_ledger_alone():
+    """A headline or a page that judged a claim itself could contradict the ledger below it."""
+    verdict = re.compile(f"{FAILS}|{UNDECIDED}|{UNTESTABLE}|claims? holds?|[*(]{HOLDS}[*)]")
+    tables = [table3_4_6.table3, table3_4_6.table4, table5.table5, table3_4_6.table6, fig7.fig7]
+    said = {table.__name__: table("tiny").verdict for table in tables} | {"contest": table1_2.contest("tiny")}
+    for page in (PROJECT / "notebooks").glob("*.ipynb"):
+        cells = json.loads(page.read_text())["cells"]
+        said[page.stem] = "\n".join("".join(one["source"]) for one in cells if one["cell_type"] == "markdown")
+    said |= {page.name: page.read_text() for page in (PROJECT / "book").glob("*.md")}
+    explain = ("claims", "intro.md")  # what the words mean
+    assert {
+        page: verdict.findall(text) for page, text in said.items() if page not in explain and verdict.search(text)
+    } == {}
 
 
 def test_what_decides_is_the_number_that_makes_the_verdict(results):

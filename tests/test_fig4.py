@@ -1,5 +1,6 @@
 """Figure 4: features at several moments against literal searches and projections, stored files and drawings."""
 
+import json
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -18,7 +19,7 @@ from zfnet_lib.deconv import deconv
 from zfnet_lib.files import ZfnetError, results_root
 from zfnet_lib.images import projection_image
 from zfnet_lib.network import ConvNet, Trace
-from zfnet_lib.paper import fig4
+from zfnet_lib.paper import fig4, records
 from zfnet_lib.paper.fig4 import ALIGNMENT, JUMPED, KEPT, MOVED, NEARNESS, PROBE, Development
 from zfnet_lib.training import FIGURE_4_EPOCHS
 from zfnet_lib.weights import save_network
@@ -27,6 +28,8 @@ DATA = texture_classes(24, 4)
 DATA.names = [f"texture {n}" for n in range(24)]
 FEW = TINY_SPEC.features("conv3")
 EPOCHS = (1, 20, 64)
+LAST = {"epoch": 12, "updates": 840, "plateau_left": 140}  # 70 updates an epoch, and 10 for one of the paper's
+OWN = [150 / 70, 340 / 70, 780 / 70]
 
 
 def moments(spec=FEW, data=DATA, epochs=range(3), by: float = 0.6) -> list[ConvNet]:
@@ -182,12 +185,14 @@ def development():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fig4, "training_data", lambda name, split: pack)
         patch.setattr(fig4, "SCALES", {"smoke": (16, 64, 32)})
-        return fig4.follow("smoke", nets, "mini", maps=2, seed=0)
+        return fig4.follow("smoke", nets, "mini", maps=2, seed=0).dated(LAST)
 
 
 def test_a_development_has_every_layer_at_every_moment_in_curves_and_tables(development):
     layers = [conv.name for conv in TINY_SPEC.convs]
-    assert list(development.epochs) == list(EPOCHS) and list(development.features) == layers
+    assert list(development.epochs) == list(EPOCHS) and development.own == OWN
+    assert "which has 12: 2.1, 4.9, 11 stand for the paper's 1, 20, 64 of 70" in development.moments
+    assert list(development.features) == layers
     for layer, features in development.features.items():
         assert all(len(feature.pictures) == 3 for feature in features)
         assert all(name.startswith("shapes/train/") for feature in features for name in feature.names)
@@ -198,20 +203,24 @@ def test_a_development_has_every_layer_at_every_moment_in_curves_and_tables(deve
     assert all(0 <= value <= 100 for values in probes.values() for value in values)
     assert "16 of shapes train" in str(development.source)
     rows = {row["layer"]: row for row in development.settled.rows}
-    assert rows["conv5"]["paper"] == "40-50 epochs"
-    assert rows["conv1"]["share"] == f"{rows['conv1']['answers'] / 70:.0%}"
+    assert rows["conv5"]["paper"] == "40-50 of 70"
+    settled = fig4.crossing(EPOCHS, development.curves(ALIGNMENT)["conv1"])
+    assert rows["conv1"]["share"] == f"{settled / 70:.0%}"
+    assert rows["conv1"]["answers"] == f"{OWN[EPOCHS.index(settled)]:.2g}"
     for row in development.jumps.rows:
         assert sum(row[f"{kind} %"] for kind in fig4.KINDS) == pytest.approx(100, abs=0.1)
     for axes, quantity in zip(fig4.draw_settling(development).axes, (ALIGNMENT, NEARNESS, PROBE), strict=True):
         curves = list(development.curves(quantity).values())
         assert [list(line.get_ydata()) for line in axes.lines[: len(curves)]] == curves
-        assert list(axes.lines[0].get_xdata()) == list(EPOCHS)
+        assert list(axes.lines[0].get_xdata()) == OWN
 
 
 def test_a_stored_development_is_read_back_and_only_for_its_parameters(development, results):
     folder, parameters = results_root("tiny") / "evolution", {"maps": 2, "seed": 0}
     assert Development.load(folder, parameters) is None
     development.save(folder, parameters)
+    assert not fig4.measure("tiny", maps=2).features  # when its moments were, the training's record says
+    records.write_lines(fig4.training_of("tiny", "zfnet").epochs_file, [json.dumps({"epoch": LAST})])
     found = fig4.measure("tiny", maps=2)
     assert found.numbers == development.numbers and found.source == development.source
     for layer, features in development.features.items():
@@ -232,16 +241,16 @@ def test_what_was_not_run_names_its_commands_and_draws(results):
 
 
 def test_a_block_has_a_row_a_map_and_a_bar_a_change_and_its_letters_are_legible(development):
-    epochs = (1, 2, 5, 10, 20, 30, 40, 64)
+    epochs = (0.75, 0.91, 1.4, 2.2, 3.8, 5.5, 7.1, 11)
     features = [
         one._replace(map=10 + n, pictures=one.pictures[[0, 1, 2, 0, 1, 2, 0, 1]], names=list("aabbbabb"))
         for n, one in enumerate(3 * development.features["conv2"][:1])
     ]
-    result = replace(development, epochs=epochs, features={"conv2": features})
+    result = replace(development, own=epochs, features={"conv2": features})
     figure = fig4.draw(result, "conv2")
     written = words(figure)
     assert written[0] == "Layer 2" and {"map 10", "map 11", "map 12"} < set(written)
-    assert [word for word in written if word.isdigit()] == [str(epoch) for epoch in epochs]
+    assert [word for word in written if word[0].isdigit()] == [str(epoch) for epoch in epochs]
     (axes,) = figure.axes
     assert len(axes.images) == 24 and len(axes.patches) == 3 * 3 + 1  # one bar explains the others
     shown = np.asarray(axes.images[9].get_array())

@@ -10,6 +10,7 @@ from zfnet_lib.datasets import open_dataset
 from zfnet_lib.network import ConvNet
 from zfnet_lib.paper import fig5
 from zfnet_lib.paper.fig5 import Compared, Stems
+from zfnet_lib.paper.records import Record, Stopwatch, store
 from zfnet_lib.weights import CheckpointError
 
 FEATURES, SPECTRA, ARTEFACTS = "features", "spectra", "artefacts"
@@ -62,10 +63,43 @@ def test_what_is_at_hand_is_shown_and_what_brings_the_rest_is_named(measured, tm
         first, *others = list(table.columns)[1:]
         assert {"Network": "zfnet"} | measured[2][3][name] == table.rows[2]
         assert table.rows[3][first] == commands[3] and not set(others) & set(table.rows[3])
+        zeros = [title for title, cell in measured[2][3][name].items() if cell == 0]  # said, not tabled
+        assert not set(zeros) & set(table.columns) and all(title.rstrip(", %") in table.note for title in zeros)
     drawn = [fig5.draw_filters(found), fig5.draw_frequencies(found)]
     assert [words(figure).count("not run") for figure in drawn] == [5, 5]
     drawn = [fig5.draw_projections(found, 4), fig5.draw_spectra(found)]
     assert [words(figure).count("not run") for figure in drawn] == [4, 4]
+
+
+def test_filters_that_differ_in_scale_are_the_same_and_grids_are_compared_over_trainings(tmp_path, monkeypatch):
+    filters = np.random.default_rng(0).normal(size=(96, 3, 7, 7))
+    scales = np.ones((96, 1, 1, 1))
+    scales[3] = 5
+    both = [Compared(name, ("", None), "", 2, each, None, {"features": {}}) for name, each in
+            ((fig5.FREE, scales * filters), ("zfnet", filters))]  # fmt: skip
+    said = Stems(both, None, None, 0).renormalised
+    assert (
+        "median cosine of 1.000: they are the same ones" in said
+        and "Not run" in Stems(both[:1], None, None, 0).renormalised
+    )
+    both[1] = both[1]._replace(filters=filters[::-1])
+    assert "they are others" in Stems(both, None, None, 0).renormalised
+
+    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path))
+    assert "Not run" in fig5.grids("tiny")
+    path = tmp_path / "tiny/claims/stride-4-causes-layer-2-aliasing.jsonl"
+    for theirs, word in (((3, 4), "the reverse of"), ((13, 14), "do not agree"), ((15, 16), "stride 4, as the")):
+        excess = {"zfnet": (12, 13.5), "krizhevsky": theirs}
+        store(path, [grid(name, *each) for name, values in excess.items() for each in enumerate(values)])
+        assert word in fig5.grids("tiny") and "(2 and 2 trainings)" in fig5.grids("tiny")
+
+
+def grid(network: str, seed: int, value: float) -> Record:
+    """What the claim about the grid of layer 1 keeps of a training."""
+    place = {"grid": "layer 1", "weights": "trained", "network": network, "seed": seed}
+    return Record(
+        "claim", "excess", value, "times", Stopwatch().provenance(), parameters=place, data="caltech-101 all ("
+    )
 
 
 def test_letters_are_legible_and_every_filter_is_a_dot_at_its_frequency():

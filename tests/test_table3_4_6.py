@@ -30,9 +30,10 @@ def test_without_records_every_table_says_what_brings_them(results):
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "word"), [(40.2, "(undecided)"), (50.0, "by 10.0 points (holds)"), (30.0, "(does not hold)")]
+    ("accuracy", "word"),
+    [(40.2, "+0.2 points, no more"), (50.0, "+10.0 points, more"), (30.0, "-10.0 points, more")],
 )
-def test_pretraining_is_judged_by_both_spreads(results, accuracy, word):
+def test_pretraining_is_compared_with_both_spreads(results, accuracy, word):
     tried(results, OWN, CALTECH, {("fc7", "softmax", n): accuracy for n in (15, 30)})
     scratch(results, CALTECH, 30, [40 + shift for shift in JITTER])
     found = table3_4_6.table3("tiny")

@@ -83,6 +83,8 @@ class Development:
     @property
     def moments(self) -> Sentence:
         """How the moments of the paper are found in this training."""
+        if not self.own:
+            return Sentence("Not run.")
         own, theirs = (", ".join(f"{each:.2g}" for each in these) for these in (self.own, self.epochs))
         said = f"Epochs are those of our training, which has {self.length}: {own} stand for the paper's {theirs}"
         return Sentence(f"{said} of {FIGURE_4_OF}, as the same shares of the updates that follow the plateau.")

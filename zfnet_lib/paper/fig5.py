@@ -15,7 +15,7 @@ from scipy.stats import entropy
 
 from ..architecture import ARCHITECTURES
 from ..datasets import Dataset
-from ..files import ZfnetError
+from ..files import ZfnetError, results_root
 from ..images import projection_image
 from ..network import ConvNet
 from ..strongest import strongest
@@ -24,12 +24,13 @@ from . import plots
 from .fig4 import projected
 from .numbers import claims
 from .plots import BLUE, GREY, NORMAL, SMALL, VERMILION, Figure
-from .records import Sentence, Stopwatch, Table
+from .records import Sentence, Stopwatch, Table, mean_and_spread, read
 from .setting import Source, at_hand, describe_pictures, pictures_of, training_of
 from .trainings import SHIPPED
 
+FREE = "zfnet, not renormalised"
 NETWORKS = (
-    ("zfnet, not renormalised", "zfnet", "none", ("(a) ", None)),
+    (FREE, "zfnet", "none", ("(a) ", None)),
     ("krizhevsky", "krizhevsky", "all", ("(b) ", "(d) ")),
     ("zfnet", "zfnet", "all", ("(c) ", "(e) ")),
     ("AlexNet, ImageNet", "alexnet-imagenet", "all", ("", "")),
@@ -232,7 +233,51 @@ class Stems(NamedTuple):
             {"Network": one.title} | (one.tables[name] if one.tables else {first: f"not run: `{one.command}`"})
             for one in self.networks
         ]
-        return Table({title: title for title in ("Network", *columns)}, rows)
+        shown = [one.tables[name] for one in self.networks if one.tables]
+        zeros = [title for title in columns if shown and all(cells[title] == 0 for cells in shown)]
+        note = f"Of none of these networks: {', '.join(zeros)}." if zeros else ""
+        kept = (title for title in ("Network", *columns) if title not in zeros)
+        return Table({title: title for title in kept}, rows, note.replace(", %", ""))
+
+    @property
+    def renormalised(self) -> Sentence:
+        """Whether the filters with and without renormalisation, which start alike, are the same ones."""
+        filters = {one.title: one.filters for one in self.networks if one.tables}
+        if not {"zfnet", FREE} <= set(filters):
+            return Sentence("Not run: the comparison needs both trainings of the network of Fig. 3.")
+        free, held = (filters[title].reshape(len(filters[title]), -1) for title in (FREE, "zfnet"))
+        cosine = np.median((free * held).sum(1) / (np.linalg.norm(free, axis=1) * np.linalg.norm(held, axis=1)))
+        same = "they are the same ones at other scales" if cosine >= 0.9 else "they are others"
+        most = " and ".join(
+            f"{(size := rms(filters[title])).max() / np.median(size):.1f}" for title in (FREE, "zfnet")
+        )
+        return Sentence(
+            f"Filter by filter, those of (a) and of (c), which start alike, have a median cosine of {cosine:.3f}: "
+            f"{same}. The largest filter has {most} times the median RMS."
+        )
+
+
+def grids(profile: str) -> Sentence:
+    """Say where the grid of layer 1 stands out more, at stride 4 or 2, and in how many trainings (section 4.1)."""
+    found = read(results_root(profile) / "claims/stride-4-causes-layer-2-aliasing.jsonl")
+    excess: dict[str, list[float]] = {"zfnet": [], "krizhevsky": []}
+    for record in found:
+        place = record.parameters
+        if place["network"] in excess and (place.get("grid"), place.get("weights")) == ("layer 1", "trained"):
+            excess[place["network"]].append(record.value)
+    ours, theirs = excess.values()
+    if not ours or not theirs:
+        return Sentence("Not run: `zfnet claims --live stride-4-causes-layer-2-aliasing` looks for the grids.")
+    less = max(theirs) < min(ours)
+    word = "more at stride 2: the reverse of what the paper sees" if less else "more at stride 4, as the paper sees"
+    if not less and min(theirs) <= max(ours):
+        word = "so that the trainings do not agree on where it is more"
+    n = f"{len(ours)} and {len(theirs)} trainings"
+    alone = "; one of each says nothing of the spread over seeds" if min(len(ours), len(theirs)) == 1 else ""
+    return Sentence(
+        f"On {found[0].data.split(' (')[0]}, the grid of layer 1 exceeds its neighbours {mean_and_spread(ours)} times "
+        f"at stride 2 and {mean_and_spread(theirs)} times at stride 4, {word} ({n}{alone})."
+    )
 
 
 def measure(profile: str, pictures: str = "", seed: int = 0) -> Stems:

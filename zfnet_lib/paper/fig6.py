@@ -115,7 +115,10 @@ def measure_objects(profile, size=0, stride=0, seed=0) -> Occlusions | Sentence:
         return Sentence(f"Not run: {error}")
     names = known_classes(KNOWING)
     chosen = [
-        ("The surest crop", *surest_crop(at.net, at.dataset, photograph, [names.index(name) for name in wanted if name in names]))
+        (
+            "The surest crop",
+            *surest_crop(at.net, at.dataset, photograph, [names.index(name) for name in wanted if name in names]),
+        )
         for photograph, wanted in OBJECTS.items()
     ]
     return _occluded(at, f"{at.name} on photographs", chosen, names, size, stride, seed)

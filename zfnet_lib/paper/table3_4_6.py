@@ -255,8 +255,8 @@ def _pretraining(profile: str, number: int, each: Sequence[int], live: bool) -> 
         if ours and (values := from_scratch[n]):
             gap = ours.value - mean(values)
             doubt = (ours.spread or 0) + (stdev(values) if len(values) > 1 else 0)
-            word = "holds" if gap > doubt else "does not hold" if gap < -doubt else "undecided"
-            said.append(f"{n} a class: pre-training beats training from scratch by {gap:.1f} points ({word}).")
+            word = "more" if abs(gap) > doubt else "no more"
+            said.append(f"{n} a class: pre-training less from scratch {gap:+.1f} points, {word} than both spreads.")
     if missing := [str(n) for n in each if not from_scratch[n]]:
         said.append(f"From scratch with {', '.join(missing)} a class: not run.")
     files = [run.errors_file for n in each for run in scratch_trainings(profile, data, n)]

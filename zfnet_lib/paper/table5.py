@@ -73,10 +73,10 @@ def table5(profile: str, live: bool = False) -> Compared:
     ]
     gaps = [row[logistic] - row[softmax] for row in classes.values()]
     gap, doubt = np.mean(gaps), float(np.std(gaps, ddof=1) / len(gaps) ** 0.5)
-    word = "higher" if gap > 2 * doubt else "lower" if gap < -2 * doubt else "undecided"
+    word = "beyond" if abs(gap) > 2 * doubt else "within"
     verdict = Sentence(
         f"A loss that permits several objects changes the average precision by {gap:+.1f} points on "
-        f"average over {len(gaps)} classes (standard error {doubt:.1f}): {word}."
+        f"average over {len(gaps)} classes (standard error {doubt:.1f}), {word} two standard errors."
     )
     made, animals = found[-1].provenance, ""
     if profile == "tiny":

@@ -235,7 +235,7 @@ class Stems(NamedTuple):
         ]
         shown = [one.tables[name] for one in self.networks if one.tables]
         zeros = [title for title in columns if shown and all(cells[title] == 0 for cells in shown)]
-        note = f"Of none of these networks: {', '.join(zeros)}." if zeros else ""
+        note = f"0 in every network: {', '.join(zeros).lower()}." if zeros else ""
         kept = (title for title in ("Network", *columns) if title not in zeros)
         return Table({title: title for title in kept}, rows, note.replace(", %", ""))
 
@@ -274,9 +274,10 @@ def grids(profile: str) -> Sentence:
         word = "so that the trainings do not agree on where it is more"
     n = f"{len(ours)} and {len(theirs)} trainings"
     alone = "; one of each says nothing of the spread over seeds" if min(len(ours), len(theirs)) == 1 else ""
+    data = found[0].data.split(" (")[0]
     return Sentence(
-        f"On {found[0].data.split(' (')[0]}, the grid of layer 1 exceeds its neighbours {mean_and_spread(ours)} times "
-        f"at stride 2 and {mean_and_spread(theirs)} times at stride 4, {word} ({n}{alone})."
+        f"Stems trained on {data}: layer 1's grid exceeds its neighbours {mean_and_spread(ours)} times at stride 2 "
+        f"and {mean_and_spread(theirs)} times at stride 4, {word} ({n}{alone})."
     )
 
 

@@ -25,7 +25,7 @@ from ..network import ConvNet, Network
 from ..occlusion import STRIDE, Occlusion, largest_drop, occlude
 from ..strongest import fitted, rows_first, strongest
 from ..weights import CheckpointError, known_classes, open_network
-from .plots import GREY, MARGIN, NORMAL, PALE, PALETTE, SMALL, VERMILION, WIDTH, Figure, Sheet
+from .plots import GREY, MARGIN, NORMAL, PALE, PALETTE, SMALL, WIDTH, Figure, Sheet
 from .records import Record, Sentence, Stopwatch, Table, read, store
 from .setting import Setting, Source, class_names, describe_pictures, network_of, opened, profile_of, source_of
 

@@ -64,7 +64,9 @@ def test_what_is_at_hand_is_shown_and_what_brings_the_rest_is_named(measured, tm
         assert {"Network": "zfnet"} | measured[2][3][name] == table.rows[2]
         assert table.rows[3][first] == commands[3] and not set(others) & set(table.rows[3])
         zeros = [title for title, cell in measured[2][3][name].items() if cell == 0]  # said, not tabled
-        assert not set(zeros) & set(table.columns) and all(title.rstrip(", %").lower() in table.note for title in zeros)
+        assert not set(zeros) & set(table.columns) and all(
+            title.rstrip(", %").lower() in table.note for title in zeros
+        )
     drawn = [fig5.draw_filters(found), fig5.draw_frequencies(found)]
     assert [words(figure).count("not run") for figure in drawn] == [5, 5]
     drawn = [fig5.draw_projections(found, 4), fig5.draw_spectra(found)]

@@ -69,7 +69,7 @@ def measure(profile, pictures="", network="", candidates=32, size=0, stride=0, s
     if profile_of(profile).name == "tiny" and not pictures + network:
         with suppress(CheckpointError):
             network = open_network(KNOWING) and KNOWING
-    at = opened(profile, pictures, network, whole=True, dense=True)
+    at = opened(profile, pictures, network, whole=True)
     net, dataset, names = at.net, at.dataset, class_names(profile, network)
     right = [rightly(dataset, image, names) for image in range(len(dataset))]
     step = stride or max(1, round(STRIDE * net.preparation.crop))

@@ -137,7 +137,7 @@ def gaining(lower, upper):
 @cases(
     "invariance-grows-with-layer",
     [((0.97, 0.97, 0.2), (0.1, 0.1, -0.3))],
-    [((0.97, 0.89, 0.2), (0.1,) * 3), ((0.97,) * 3, (0.1, 0.0, 0.0))],
+    [((0.97, 0.79, 0.2), (0.1,) * 3), ((0.97,) * 3, (0.1, 0.0, 0.0))],
     [((0.97, -0.5, -0.2), (0.1,) * 3)],
 )
 def invariant(*values):
@@ -238,7 +238,7 @@ def ensembles(five):
 @cases("visual-diagnosis-predicts-accuracy", not_run=[()])
 @cases("transposed-filters-are-flips", [()])
 @cases("fc-layers-hold-most-parameters", [()])
-@cases("replication-within-0-1", [()])
+@cases("replication-within-0-1", untestable=[()])
 def nothing():
     """What rests on arithmetic, or has no trainings here."""
 

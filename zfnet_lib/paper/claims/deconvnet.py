@@ -123,12 +123,28 @@ def backpropagating(at: Subject) -> Iterator[Number]:
     for layer in at.layers:
         units, x = at.pictures_of(at.units(layer, 1)[:20])
         ours, gradient = (projections(at.net, x, units, way) for way in ("deconvnet", GRADIENT))
-        sizes = [np.linalg.norm(one) * np.linalg.norm(other) for one, other in zip(ours, gradient, strict=True)]
-        pairs = zip(ours, gradient, sizes, strict=True)
-        cosines = [(one * other).sum() / size if size else np.nan for one, other, size in pairs]
-        yield measured("cosine", cosines, layer=layer)
+        own = _cosines(ours, gradient)
+        others = _cosines(ours, projections(at.net, x, rivals(at.net.trace(x, upto=layer), units), GRADIENT))
+        yield measured("cosine", own, layer=layer)
+        yield measured("cosine, less that with another unit's gradient", own - others, layer=layer)
         errors = undone_errors(at.net, x, units)
         yield measured("both undone, difference", errors, "of the norm", np.max, layer=layer)
+
+
+def rivals(trace: Trace, units: Sequence[Unit]) -> list[Unit]:
+    """Return for each unit the strongest one of another map at the same place of the same picture."""
+    found = []
+    for unit in units:
+        answers = trace[unit.layer].maps[unit.image, :, unit.row, unit.column].clone()
+        answers[unit.map] = -1
+        found.append(unit._replace(map=int(answers.argmax())))
+    return found
+
+
+def _cosines(some: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> np.ndarray:
+    sizes = [np.linalg.norm(one) * np.linalg.norm(other) for one, other in zip(some, others, strict=True)]
+    pairs = zip(some, others, sizes, strict=True)
+    return np.array([(one * other).sum() / size if size else np.nan for one, other, size in pairs])
 
 
 def undone_errors(net: ConvNet, x: Tensor, units: Sequence[Unit]) -> list[float]:

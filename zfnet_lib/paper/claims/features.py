@@ -186,12 +186,11 @@ VARIATION = "variation in pixels over that in layer 5"
 
 
 def objects(at: Subject) -> Iterator[Number]:
-    large = at.seen_by(at.net.features(side=max(224, at.net.preparation.crop)))
-    top, side = large.layers[-1], large.net.preparation.crop
-    yield counted(WINDOW, receptive_field(large.net.spec, top).size / side, 1, "of the picture")
-    yield measured(COVERED, coverage(large, top), "%", np.median)
-    for layer in large.layers:
-        yield measured(VARIATION, pose_variation(large, layer), "times", layer=layer)
+    top, side = at.layers[-1], at.net.preparation.crop
+    yield counted(WINDOW, receptive_field(at.net.spec, top).size / side, 1, "of the picture")
+    yield measured(COVERED, coverage(at, top), "%", np.median)
+    for layer in at.layers:
+        yield measured(VARIATION, pose_variation(at, layer), "times", layer=layer)
 
 
 def coverage(at: Subject, layer: str) -> np.ndarray:

@@ -254,6 +254,17 @@ def test_the_outline_is_the_outermost_layers_or_those_that_were_named(net):
     assert resnet.outline == ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
 
 
+def test_a_map_alone_stands_for_its_strongest_unit(net):
+    trace = net.trace(torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1)))
+    places = [strongest_unit(maps, 3) for maps in trace["block"].maps]
+    apart = [deconv(trace, "block", place)[i] for i, place in enumerate(places)]
+    assert places[0] != places[1] and close(deconv(trace, "block", 3), torch.stack(apart), 1e-6)
+    with pytest.raises(ZfnetError, match=r"^block has no map 99; choose one from 0 to \d+$"):
+        deconv(trace, "block", 99)
+    with pytest.raises(ZfnetError, match=r"^block has no unit 'conv5'; .* a unit is a place \(map, row, column\)"):
+        deconv(trace, "block", "conv5")
+
+
 class Patches(nn.Module):
     """Looks at the quarters of a picture one by one, as pictures of their own."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
+from operator import index
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -155,7 +157,7 @@ def project(
     return descend(trace, layer, signal, rule)["pixels"]
 
 
-def deconv(trace: Trace, layer: str, unit: tuple[int, int, int]) -> Tensor:
+def deconv(trace: Trace, layer: str, unit: tuple[int, int, int] | int) -> Tensor:
     """Project one unit of every picture of a trace on the whole picture: the literal method of section 2.1.
 
     The unit keeps its activation; all other activations of the layer are set to zero.
@@ -163,7 +165,7 @@ def deconv(trace: Trace, layer: str, unit: tuple[int, int, int]) -> Tensor:
     Args:
         trace: A forward pass of n pictures that reaches `layer`.
         layer: `conv1` ….
-        unit: Its place: map, row and column.
+        unit: Its place: map, row and column. A map alone stands for its strongest unit, in each picture its own.
 
     Returns:
         [n, 3, H, W].
@@ -174,12 +176,18 @@ def deconv(trace: Trace, layer: str, unit: tuple[int, int, int]) -> Tensor:
     Example:
         >>> from zfnet_lib import MINI, ConvNet
         >>> trace = ConvNet(MINI).trace(torch.randn(1, 3, 64, 64))
-        >>> deconv(trace, "conv5", strongest_unit(trace["conv5"].maps[0])).shape
-        torch.Size([1, 3, 64, 64])
+        >>> deconv(trace, "conv5", 3).equal(deconv(trace, "conv5", strongest_unit(trace["conv5"].maps[0], 3)))
+        True
     """
     maps = trace[trace.net.require(layer)].maps
-    _check_unit(layer, maps.shape[1:], unit)
-    return project(trace, layer, alone(maps, unit))
+    if isinstance(unit, Integral):
+        if not 0 <= unit < maps.shape[1]:
+            raise SpecError(f"{layer} has no map {unit}; choose one from 0 to {maps.shape[1] - 1}")
+        signal = torch.cat([alone(own[None], strongest_unit(own, int(unit))) for own in maps])
+    else:
+        _check_unit(layer, maps.shape[1:], unit)
+        signal = alone(maps, unit)
+    return project(trace, layer, signal)
 
 
 def alone(maps: Tensor, place: tuple[int, int, int]) -> Tensor:
@@ -247,6 +255,11 @@ def cut(image: Tensor, box: Box) -> Tensor:
 
 
 def _check_unit(layer: str, shape: Sequence[int], place: tuple[int, int, int]) -> None:
-    if not all(0 <= n < limit for n, limit in zip(place, shape, strict=True)):
+    try:
+        exists = all(0 <= index(n) < limit for n, limit in zip(place, shape, strict=True))
+    except (TypeError, ValueError):  # whatever it is, it is no three whole numbers
+        exists = False
+    if not exists:
         maps, rows, columns = shape
-        raise SpecError(f"{layer} has no unit {tuple(place)}; it has {maps} maps of {rows}x{columns}")
+        what = "a unit is a place (map, row, column), to `deconv` also a map alone"
+        raise SpecError(f"{layer} has no unit {place!r}; it has {maps} maps of {rows}x{columns}, and {what}")

@@ -64,6 +64,38 @@ def expanded(path: str | Path) -> Path:
         raise ZfnetError(f"{path}: there is no such user here; write the folder out") from None
 
 
+FETCHED = ("alexnet-imagenet", "vgg16-imagenet")  # weights that `zfnet fetch` brings
+META = "meta.json"  # what tells a folder of weights
+
+
+def weights_folders() -> tuple[Path, ...]:
+    """Return the folders that are searched for named weights: fetched or trained ones, then shipped ones."""
+    return data_root() / "weights", PROJECT / "results" / "tiny" / "weights"
+
+
+def stored_weights() -> dict[str, Path]:
+    """Return the folders of all weights that can be loaded by name; of equal names the first counts."""
+    found = (path.parent for folder in weights_folders()[::-1] for path in folder.glob(f"[!.]*/{META}"))
+    return dict(sorted({folder.name: folder for folder in found}.items()))
+
+
+def notebook_names(project: Path = PROJECT) -> list[str]:
+    """Return the names of all notebooks, those of the book first and in its order."""
+    found, pages = {path.stem for path in (project / "notebooks").glob("*.ipynb")}, chapters(project)
+    return [name for name in pages if name in found] + sorted(found - set(pages))
+
+
+def chapters(project: Path = PROJECT) -> list[str]:
+    """Return the names of the book's notebooks, in its order."""
+    contents = project / "_toc.yml"
+    if not contents.exists():
+        raise ZfnetError(
+            f"there are no notebooks in {project}: they and the book are part of a checkout of the repository; "
+            f"run this command in one"
+        )
+    return re.findall(r"file: notebooks/(\S+)", contents.read_text())
+
+
 def trained_root() -> Path:
     """Return where the networks lie that `smoke` trained on the spot, for the next notebook of the same code."""
     return results_root("smoke") / "trained"

@@ -108,6 +108,12 @@ class Trace:
             raise SpecError(f"this trace stops before {layer}; trace the picture again without `upto`")
         return self.stages[layer]
 
+    def __repr__(self) -> str:
+        kept = {"x": self.x} | {layer: stage.maps for layer, stage in self.stages.items()}
+        kept |= {} if self.logits is None else {"logits": self.logits}
+        shapes = ", ".join(f"{name} {list(values.shape)}" for name, values in kept.items())
+        return f"<Trace of {self.net.name}: {shapes}>"
+
 
 class Network(nn.Module):
     """What a `ConvNet` and a `ProbedNet` have in common."""

@@ -23,14 +23,13 @@ from torch.nn.parameter import is_lazy
 
 from .adapt import adapt
 from .architecture import ArchSpec
-from .files import PROJECT, ZfnetError, check, data_root, is_there, sha256, storing
+from .files import FETCHED, META, ZfnetError, check, is_there, sha256, stored_weights, storing, weights_folders
 from .images import Preparation
 from .machine import own_device
 from .network import ConvNet, Network
 from .probe import ProbedNet
 
-WEIGHTS, META = "weights.safetensors", "meta.json"
-FETCHED = ("alexnet-imagenet", "vgg16-imagenet")  # what `zfnet fetch` brings
+WEIGHTS = "weights.safetensors"  # beside META
 FORMAT = 1
 
 Stored = Literal["float32", "float16", "int8"]
@@ -300,17 +299,6 @@ def known_classes(source: str | Path) -> tuple[str, ...]:
     if ".py:" in str(source):
         return ()
     return tuple(read_meta(_folder(source))["record"].get("classes", ()))
-
-
-def weights_folders() -> tuple[Path, ...]:
-    """Return the folders that are searched for named weights: fetched or trained ones, then shipped ones."""
-    return data_root() / "weights", PROJECT / "results" / "tiny" / "weights"
-
-
-def stored_weights() -> dict[str, Path]:
-    """Return the folders of all weights that can be loaded by name; of equal names the first counts."""
-    found = (path.parent for folder in weights_folders()[::-1] for path in folder.glob(f"[!.]*/{META}"))
-    return dict(sorted({folder.name: folder for folder in found}.items()))
 
 
 def weights_hash() -> str:

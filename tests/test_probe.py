@@ -331,6 +331,22 @@ def test_occlusion_equals_a_literal_loop(resnet):
             assert seen.label[i, j] == trace.logits.argmax()
 
 
+def test_results_draw_themselves(net):
+    pictures = [(torch.randint(256, (3, 32, 32), dtype=torch.uint8), 0) for _ in range(3)]  # a set without names
+    x = torch.randn(1, 3, 8, 32)  # whose fields are oblong
+    units = [Unit(0, "top", map_, 0, 3) for map_ in range(5)]
+    found = deconv_units(net, x, units), strongest(net, pictures, k=2, layers=["top"])["top"]
+    projections, mosaic = found[0].plot("units"), found[1].plot(net, pictures, [0, 4])
+    occlusion = occlude(net, torch.randn(3, 32, 32), size=9, stride=9).plot()
+    names = [[text.get_text() for text in figure.axes[0].texts] for figure in (projections, mosaic, occlusion)]
+    assert names[0][0] == "units" and names[0][1].startswith("1: (0, ") and len(names[0]) == 6
+    assert names[1][1:] == ["map 0", "map 4"] and names[2][0].startswith("activity of map ")
+    heights = [image.get_extent() for image in projections.axes[0].images]
+    assert all(
+        (bottom - top) * 13 == pytest.approx((right - left) * 8, rel=0.02) for left, right, bottom, top in heights
+    )
+
+
 def test_strongest_equals_a_literal_search_for_any_number_of_threads(resnet):
     net, data = resnet, Pictures()
     found = strongest(net, data, k=3)

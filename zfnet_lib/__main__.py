@@ -77,8 +77,12 @@ def _network(command):
     """Give a command the options of `open_network`."""
     file = click.option("--weights", type=PATH, callback=_checked_file, metavar="FILE", help="a state dict for it")
     random = click.option("--random", is_flag=True, help="no weights, always the same random ones")
-    listed = {"callback": lambda *given: given[-1].split(",") if given[-1] else None, "metavar": "A,B,…"}
-    return file(random(click.option("--layers", **listed, help="of the network, these alone")(command)))
+    layers = click.option("--layers", callback=_listed, metavar="A,B,…", help="of the network, these alone")
+    return file(random(layers(command)))
+
+
+def _listed(context: click.Context, option: click.Parameter, text: str | None) -> list[str] | None:
+    return text.split(",") if text else None
 
 
 def _profile(context: click.Context, option: click.Parameter, name: str) -> str:
@@ -103,7 +107,9 @@ JSON = partial(click.option, "--json", "target", type=PATH, callback=_checked_fi
 def list_all() -> None:
     """Networks, weights, data sets and notebooks, a line each."""
     shipped, here = PROJECT / "results", stored_weights()
-    weights = [(name, "not here", f"zfnet fetch {name}") for name in FETCHED if name not in here]
+    weights: list[tuple[str, ...]] = [
+        (name, "not here", f"zfnet fetch {name}") for name in FETCHED if name not in here
+    ]
     for name, folder in here.items():
         record = {}
         with suppress(ValueError, KeyError, OSError):  # `zfnet doctor` says what is damaged
@@ -111,13 +117,14 @@ def list_all() -> None:
         what = next((record[key] for key in ("good_for", "trained_on", "data") if key in record), "")
         weights.append((name, "ships" if folder.is_relative_to(shipped) else "here", what))
     data = tomllib.loads((PACKAGE / "datasets" / "datasets.toml").read_text(encoding="utf-8"))["datasets"]
+    notebooks: list[tuple[str, ...]]
     try:
         pages = {name: PROJECT / "notebooks" / f"{name}.ipynb" for name in notebook_names()}
         titles = {name: "".join(json.loads(path.read_text())["cells"][0]["source"]) for name, path in pages.items()}
         notebooks = [(name, text.partition("\n")[0].lstrip("# ")) for name, text in titles.items()]
     except ZfnetError as error:
-        notebooks = [(str(error),)]
-    sections = {
+        notebooks = [(str(error), "")]
+    sections: dict[str, list[tuple[str, ...]]] = {
         "Networks to train, with their parameters at 1000 classes (mini at 16)": [
             (name, f"{sum(spec.parameters().values()):11,}") for name, spec in ARCHITECTURES.items()
         ],

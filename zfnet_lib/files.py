@@ -125,7 +125,11 @@ def files_below(folder: Path) -> list[str]:
         inner = Path(place).relative_to(folder).as_posix()
         found += [("" if inner == "." else f"{inner}/", file) for file in files]
         real = {name: Path(place, name).resolve() for name in sorted(folders)}
-        folders[:] = [name for name, target in real.items() if not (target in seen or seen.add(target))]
+        folders.clear()
+        for name, target in real.items():
+            if target not in seen:
+                seen.add(target)
+                folders.append(name)
     return [inner + file for inner, file in sorted(found)]
 
 
@@ -158,7 +162,8 @@ def replacing(path: Path) -> Iterator[Path]:
     except (OSError, SafetensorError) as error:
         # Errors of the place that is written to, not of what is read meanwhile, or of a network.
         full = isinstance(error, SafetensorError) or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-        place = None if full or error.filename is None else Path(os.fsdecode(error.filename))
+        name = getattr(error, "filename", None)
+        place = None if full or name is None else Path(os.fsdecode(name))
         if full or (place and (place in (path, *path.parents) or place.is_relative_to(temporary))):
             raise _unwritable(path, error) from error
         raise
@@ -268,7 +273,9 @@ def _beside(path: Path, kind: str) -> Path:
 
 def _settle(left: Path) -> None:
     """Put back what was moved aside and has no successor; remove everything else that a write left."""
-    target = left.with_name(_LEFT.fullmatch(left.name)["name"])
+    named = _LEFT.fullmatch(left.name)
+    assert named
+    target = left.with_name(named["name"])
     with suppress(OSError):  # where nothing can be written nothing was left
         if left.suffix == ".old" and left.exists() and not target.exists():
             left.rename(target)

@@ -72,7 +72,7 @@ def save_network(
     with storing(folder) as temporary:
         temporary.mkdir()
         save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, temporary / WEIGHTS)
-        meta = {
+        meta: dict[str, Any] = {
             "format": FORMAT,
             "name": net.spec.name,
             "spec": net.spec.to_dict(),
@@ -180,7 +180,7 @@ def open_network(
             module = _called(Path(file or text), function if file else "")
         else:
             module = load_network(text)
-            if random:
+            if random and isinstance(module, ConvNet):
                 module.initialise(0)
     if weights:
         _fill(module, weights, text)
@@ -214,7 +214,7 @@ def _from_torchvision(name: str, own: bool) -> tuple[nn.Module, Preparation | No
     except (OSError, HTTPException, RuntimeError) as error:
         other = "give a file that has them by --weights FILE, or take none by --random"
         raise CheckpointError(f"torchvision's weights of {name} are out of reach ({error}); {other}") from error
-    if not own:
+    if weights is None:
         return module, None
     given = weights.transforms()
     mean, scale = (torch.tensor(values).view(3, 1, 1) * 255 for values in (given.mean, given.std))
@@ -227,6 +227,7 @@ def _called(file: Path, function: str) -> nn.Module:
         raise ZfnetError(f"there is no file {file}; `FILE.py:FUNCTION` names a function that returns a module")
     name = f"own_{file.stem}"
     spec = importlib.util.spec_from_file_location(name, file)
+    assert spec and spec.loader
     own = sys.modules[name] = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(file.resolve().parent))  # it may import what lies beside it
     try:

@@ -214,6 +214,23 @@ def panels(shown: Mapping, title: str, draw: Callable, columns: int = 2, note: C
     return sheet.figure
 
 
+def side_by_side(pictures: Mapping[str, np.ndarray], title: str = "", columns: int = 4) -> Figure:
+    """Draw pictures, uint8 [h, w, 3], under their names, each as wide as its column.
+
+    Example:
+        >>> noise = np.random.default_rng(0).normal(size=(3, 27, 27))
+        >>> side_by_side({"map 3": projection_image(noise)}, "Projections")
+        <Figure size 1350x440.3 with 1 Axes>
+    """
+
+    def enlarged(picture: np.ndarray, width: int) -> np.ndarray:
+        height, own = require_picture(picture).shape[:2]
+        how = Image.Resampling.NEAREST if width >= 4 * own else Image.Resampling.BICUBIC
+        return np.asarray(Image.fromarray(picture).resize((width, round(width * height / own)), how))
+
+    return panels(pictures, title, enlarged, columns)
+
+
 def filters(layers: Mapping[str, np.ndarray], title: str) -> Figure:
     """Draw the filters [maps, 3, k, k] of several first layers side by side, each layer at its own contrast."""
 

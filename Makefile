@@ -14,7 +14,7 @@ CHOSEN    := --profile $(PROFILE)$(if $(PICTURES), -p pictures=$(PICTURES))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book test machines lint pages lab browse screenshots doctor cluster weights vendor clean
+.PHONY: help book test machines lint pages pdf student lab browse screenshots doctor cluster weights vendor clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,12 @@ lint: $(INSTALLED)  ## check style, format and the core's types
 
 pages: $(INSTALLED) vendor  ## look at every page of the built book in Chromium
 	@$(BIN)/python tests/pages.py $(HTML)
+
+pdf: $(INSTALLED)  ## print the built book as a PDF; needs Chromium
+	@$(BIN)/python tests/pdf.py $(HTML) $(HTML)/../zfnet.pdf
+
+student: $(INSTALLED)  ## make notebooks without answers in student/, and one with all answers
+	@$(BIN)/python notebooks/student.py student
 
 lab: $(INSTALLED)  ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab notebooks

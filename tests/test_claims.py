@@ -69,7 +69,7 @@ def test_every_and_some_follow_kleene_and_between_thresholds_is_undecided(found,
 def test_numbers_are_shown_with_interval_n_and_unit():
     numbers = {"a": Number(1.234567, 1, 2, 5, "%"), "b": Number(3), "c": evidence.exact(2e-8, n=4000)}
     shown = evidence.Finding(UNDECIDED, numbers)
-    assert (shown.shown, shown.n) == ("a 1.23 (1 to 2) %; b 3; c 2e-08", "1 to 4,000")
+    assert (shown.shown, shown.n) == ("a 1.23 % (1 to 2); b 3; c 2e-08", "1 to 4,000")
 
 
 def test_a_bootstrap_interval_is_that_of_the_mean_and_leaves_nan_out():
@@ -145,6 +145,8 @@ ENTRY = {
     "thresholds": {"least": 40, "tiny": 1e-5},
     "holds": "above {least} by {tiny}",
     "fails": "at most {least}",
+    "control": "what chance gives, {least}",
+    "changed": [{"date": "2014-09-06", "was": "above 41.", "why": "The paper says 40."}],
     "numbers": [{"of": "answer", "where": {"layer": "conv1"}, "holds": "> least"}],
     "measure": "training.answering",
 }
@@ -176,11 +178,12 @@ def test_one_entry_adds_a_claim(added, capsys):
         said = capsys.readouterr().out
         assert f"the-answer: {state}" in said and "the-answer: holds" in said
         assert "“the answer is 42”" in said and "answer 42 (41 to 43) (n = 9)" in said
-        assert "holds if  above 40 by 1e-5" in said
+        assert "holds if  above 40 by 1e-5" in said and "control   what chance gives, 40" in said
+        assert "changed   2014-09-06: The paper says 40. Before: above 41." in said
     assert added == ["the-answer"]
     whole = claims.ledger("tiny")
-    assert whole.rows[-1][0].id == "the-answer" and "the-answer" in str(claims.table(whole, "4.1").rows)
-    assert "- **holds**: It is 42." in claims.about("fig1", "tiny").markdown()
+    assert whole.rows[-1][0].id == "the-answer" and "the-answer" in whole.of("4.1").markdown()
+    assert 'holds">holds</span> It is 42. *answer 42 (41 to 43)' in claims.about("fig1", "tiny").markdown()
 
 
 def test_measuring_goes_on_where_it_was_stopped_and_what_other_code_measured_is_measured_again(
@@ -325,24 +328,23 @@ def test_a_wrong_request_or_a_damaged_record_is_one_sentence(results, capsys, tm
         assert sentence in said.err and said.err.count("\n") == 1
 
 
-def test_tables_hold_quote_statistic_number_threshold_and_links(results):
+def test_a_row_shows_verdict_claim_deciding_number_and_link_and_folds_the_rest_away(results):
     page = json.loads((PROJECT / "notebooks" / "claims.ipynb").read_text())
-    shown = re.findall(r'claims\.table\(ledger, \\?"([\d.]+)\\?"\)', json.dumps(page))
+    shown = re.findall(r'ledger\.of\(\\?"([\d.]+)\\?"\)', json.dumps(page))
     curve(results, lambda n: 40.0 if n >= 6 else 20.0)
     found = claims.ledger("tiny")
     assert shown == list(registry.SECTIONS) == found.sections
-    tables = {section: claims.table(found, section) for section in shown}
-    assert sum(len(table.rows) for table in tables.values()) == len(CLAIMS)
-    for table in tables.values():
-        lines = table.markdown().splitlines()
-        assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {5}  # signs in cells are escaped
-    row = next(row for row in tables["5.2"].rows if "six-images-beat-sixty" in row["claim"])
-    assert "“just 6 Caltech-256 training images" in row["claim"] and "section 5.2, Fig. 7" in row["claim"]
-    assert "Smallest number of images per class" in row["test"] and "*Holds*: ratio at least 5" in row["test"]
-    assert "passed with: 10 times<br>" in row["ours"] and "<br>n = 5<br>" in row["ours"]
-    assert row["verdict"].startswith("**holds**") and row["verdict"].endswith("[fig7](fig7.ipynb)")
-    arithmetic = next(row for row in tables["2.1"].rows if "transposed-filters" in row["claim"])
-    assert r"\|\<Ax, y\>" in arithmetic["ours"]
+    parts = {section: found.of(section).markdown() for section in shown}
+    assert sum(part.count('<div class="claim">') for part in parts.values()) == len(CLAIMS)
+    assert all(part.count("<details>") == part.count("</details></div>") for part in parts.values())
+    row = next(row for row in parts["5.2"].split('<div class="claim">') if "`six-images-beat-sixty`" in row)
+    open_, folded = row.split("<details>")
+    assert '<span class="verdict holds">holds</span>' in open_ and "[fig7](fig7.ipynb)" in open_
+    assert "passed with 10 times" in open_ and "Smallest number" not in open_
+    assert "“just 6 Caltech-256 training images" in folded and "(section 5.2, Fig. 7)" in folded
+    assert "*Test*: Smallest number of images per class" in folded and "*Holds*: ratio at least 5" in folded
+    assert r"\|\<Ax, y\>" in parts["2.1"]
+    assert "(fig7.ipynb)" not in claims.about("fig7", "tiny").markdown()  # a page does not point to itself
 
 
 def test_verdicts_of_a_page_are_counted_and_marks_stay_what_they_are(results, monkeypatch):
@@ -351,10 +353,35 @@ def test_verdicts_of_a_page_are_counted_and_marks_stay_what_they_are(results, mo
     holding = evidence.Finding(HOLDS, {"share": Number(0.5, 0.4, 0.6, 12, "%")}, "Few pictures.")
     rows = ((claim, holding), (other, unrun), (other, unrun))
     shown, one, none = (registry.Ledger("tiny", rows[:n]).markdown() for n in (3, 1, 0))
-    assert shown.startswith("3 claims: holds 1, not run 2.") and shown.count("\n- **not run**: ") == 2
-    assert "  - Ours: share 0.5 (0.4 to 0.6) % (n = 12)\n  - Few pictures.\n" in shown
-    assert r"- **holds**: \|\<Ax, y\>\| \[n\] a\*b \$5" in shown
+    assert shown.startswith("3 claims: holds 1, not run 2.") and shown.count('run">not run</span>') == 2
+    assert "- *Ours*: share 0.5 % (0.4 to 0.6) (n = 12)\n- *Note*: Few pictures.\n" in shown
+    assert r"holds</span> \|\<Ax, y\>\| \[n\] a\*b \$5 *share 0.5 % (0.4 to 0.6).*" in shown
     assert one.startswith("1 claim: holds 1.") and "no claim here" in none
+
+
+def test_what_decides_is_the_number_that_makes_the_verdict(results):
+    entry = [
+        {
+            "of": "share",
+            "where": {"layer": ["conv1", "conv2"]},
+            "name": "{layer}",
+            "holds": "> bar",
+            "fails": "< low",
+        }
+    ]
+    for shares, verdict, decided in (
+        ((60, 70), HOLDS, "conv1 60 % (59 to 61); bar > 50"),
+        ((60, 50), "undecided", "conv2 50 % (49 to 51); bar > 50"),
+        ((60, 20), "does not hold", "conv2 20 % (19 to 21); bar < 30"),
+    ):
+        planted = [
+            SimpleNamespace(quantity="share", value=value, n=9, unit="%", spread=None, parameters=place)
+            for value, layer in zip(shares, ("conv1", "conv2"), strict=True)
+            for place in [{"layer": layer, "low": value - 1, "high": value + 1}]
+        ]
+        stored = SimpleNamespace(numbers=evidence.Numbers(planted, ""))
+        found = evidence.compared(entry, stored, bar=50, low=30)
+        assert (found.verdict, found.deciding) == (verdict, decided)
 
 
 def test_the_figure_counts_every_verdict(results):

@@ -378,6 +378,10 @@ def test_the_browser_says_where_it_computes_and_takes_uploads(browser, net, monk
     }.items():
         browser.take_upload(name, 1000, encoded(picture))
         assert browser.about.value.startswith(f"<b>{name}</b>. mini answers: ")
+        assert browser.picture.value == dict(browser.picture.options)[name] >= len(SHAPES)
+        browser.picture.value = 0
+        browser.picture.value = len(SHAPES) + len(browser.uploads) - 1
+        assert browser.about.value.startswith(f"<b>{name}</b>")
     assert "a GPU here, and `net.to('mps')` before `live_browser` takes it" in unescape(browser.about.value)
     assert np.ptp(browser.units.seen[10]) <= 1
     assert "no layer" in LiveBrowser(net, SHAPES, layer="conv9").notice.value

@@ -88,7 +88,7 @@ def test_tiles_filters_and_maps_are_grids_whose_small_pictures_keep_their_pixels
     assert heat(np.array([[0.0, 2.0]])).tolist() == [[[68, 1, 84], [253, 231, 36]]]
     assert heat(np.array([[9.0]]), top=3.0).tolist() == [[[253, 231, 36]]]
     maps = rng.random((5, 4, 4))
-    assert (plots.grid_of_maps(maps, 40) == grid(heat(maps), width=40)).all()
+    assert (plots.grid_of_maps(maps, 40) == grid(heat(maps, robust_maximum(maps)), width=40)).all()
 
     weights = np.zeros((4, 3, 5, 5))
     weights[0], weights[1] = 1.0, 0.01  # one contrast for all filters

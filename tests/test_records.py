@@ -42,7 +42,7 @@ def test_a_damaged_line_is_named(tmp_path, line):
 
 def test_provenance_says_where_a_number_comes_from(tmp_path):
     made = records.Stopwatch().provenance(seed=3)
-    assert made.versions.keys() == {"python", "torch"} and "threads" in made.device
+    assert made.versions.keys() == {"python", "torch"} and "thread" in made.device
     assert made.seed == 3 and made.seconds >= 0 and json.dumps(made.versions)
     records.store(tmp_path / "own.jsonl", [replace(RECORD, provenance=made)])
     assert records.is_fresh(tmp_path / "own.jsonl") == bool(made.commit and not made.dirty)
@@ -54,7 +54,8 @@ def test_provenance_says_where_a_number_comes_from(tmp_path):
     ("values", "cells"),
     [
         ([38.4, 40.0], ["38.4", "40.0"]),
-        ([0.1234, 2.0, None], ["0.1234", "2.0000", ""]),
+        ([0.1234, 2.0, None], ["0.1234", "2.000", ""]),
+        ([63.356, 0.0123, 0.0], ["63.36", "0.0123", "0.0000"]),
         ([1e-9, float("nan"), 1.5], ["1e-09", "nan", "1.5"]),
         ([62357608, True, "conv1"], ["62,357,608", "yes", "conv1"]),
     ],

@@ -163,8 +163,8 @@ def heat(values: np.ndarray, top: float | None = None) -> np.ndarray:
 
 
 def grid_of_maps(maps: np.ndarray, width: int) -> np.ndarray:
-    """Set a layer's rectified maps [maps, h, h] in a grid with ceil(sqrt(maps)) columns, at one contrast."""
-    return grid(heat(maps), width=width)
+    """Set a layer's rectified maps [maps, h, h] in a grid with ceil(sqrt(maps)) columns, at one robust contrast."""
+    return grid(heat(maps, robust_maximum(maps)), width=width)
 
 
 def picture_grid(rows: Sequence[Sequence], names: Sequence[str], columns: Sequence[str], title: str) -> Figure:

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
+from math import floor, log10
 from pathlib import Path
 from statistics import mean, stdev
 from time import perf_counter
@@ -64,7 +65,8 @@ def device_name(device: torch.device | str = "cpu") -> str:
     kind = torch.device(device).type
     if kind == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{_processor()}, {'GPU' if kind == 'mps' else f'{torch.get_num_threads()} threads'}"
+    threads = torch.get_num_threads()
+    return f"{_processor()}, " + ("GPU" if kind == "mps" else "1 thread" if threads == 1 else f"{threads} threads")
 
 
 @cache
@@ -158,14 +160,15 @@ class Table:
 
 
 def _cells(values: Sequence[object]) -> list[str]:
-    """Write a column; fractions have four digits and as many decimals as the longest of them needs."""
+    """Write a column; fractions have at most four digits, and as many decimals as the longest of them needs."""
     short = [f"{value:.4g}" if isinstance(value, float) else "" for value in values]
     plain = ["" if "e" in text or "n" in text else text for text in short]  # no exponents, no nan
     decimals, cells = max((len(text.partition(".")[2]) for text in plain), default=0), []
     for value, text, fraction in zip(values, short, plain, strict=True):
         match value:
             case float():
-                cells.append(f"{value:.{decimals}f}" if fraction else text)
+                own = 3 - floor(log10(abs(value))) if fraction and value else decimals
+                cells.append(f"{value:.{max(min(decimals, own), 0)}f}" if fraction else text)
             case bool():
                 cells.append("yes" if value else "no")
             case int():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -161,6 +162,19 @@ def opened(
     if not whole:  # convolutions alone look at larger crops where pictures are larger than those of the training
         net = net.features(side=dense_side(profile, net, dataset))
     return Setting(network or chosen.network, net, dataset, watch)
+
+
+KNOWING, KNOWN = "alexnet-caltech-101", "motorcycle"
+"""A whole network with ImageNet's features, for photographs of objects that it knows, and one that it names."""
+
+
+def knowing(profile: str, pictures: str = "") -> str:
+    """Return `KNOWING` for the photographs of `tiny`, where its weights are at hand; else nothing."""
+    with suppress(CheckpointError):
+        if profile == "tiny" and pictures in ("", "photos"):
+            network_of(profile, KNOWING)
+            return KNOWING
+    return ""
 
 
 def check_parameters(notebook: Mapping[str, Any]) -> None:

@@ -25,8 +25,10 @@ from .widgets import KernelOnly, Message, Upload, in_a_row, labelled, read_uploa
 class LiveBrowser(VBox):
     """A picture from a data set or of one's own, and what a network makes of it."""
 
-    def __init__(self, net: Network, dataset: Dataset, classes: Sequence[str] = (), layer: str = ""):
-        self.net, self.dataset = net.eval(), dataset
+    def __init__(
+        self, net: Network, dataset: Dataset, classes: Sequence[str] = (), layer: str = "", first: str = ""
+    ):
+        self.net, self.dataset, self.uploads = net.eval(), dataset, []
         self.notice, self.about = Message(), HTML()
         self.units = UnitPane(net, self.notice, layer)
         self.occluder = OccluderPane(net, classes, self.notice)
@@ -37,6 +39,7 @@ class LiveBrowser(VBox):
         else:
             names = [(f"{i}: {name}" if name else str(i), i) for i, name in enumerate(dataset.names)]
             self.picture = labelled(Dropdown, 320, options=names, description="picture")
+        self.picture.value = next((i for i, name in enumerate(dataset.names) if name.startswith(first)), 0)
         self.picture.observe(lambda change: self.choose(change["new"]), "value")
         self.upload = Upload(self.take_upload)
         panes = {"Units": self.units, "Occluder": self.occluder, "Strongest": self.nine, "Training": self.training}
@@ -44,21 +47,31 @@ class LiveBrowser(VBox):
         super().__init__([in_a_row(self.picture, self.upload), self.about, self.notice, self.tabs])
         if min(dataset[0].picture.shape[1:]) >= LARGER:  # these have the pixels for it
             self.units.side.value = max(net.preparation.crop, LARGER)
-        self.choose(0)
+        self.choose(self.picture.value)
         if layer:
             self.units.go(layer)
 
     def choose(self, number: int) -> None:
-        """Show a picture of the data set."""
+        """Show a picture of the data set, or one of the reader's after them."""
         with self.notice.errors():
-            if not 0 <= number < len(self.dataset):
-                raise ZfnetError(f"{self.dataset.name} has no picture {number}; it has {len(self.dataset)}")
-            self.show(self.dataset[number].picture, self.dataset.names[number] or f"picture {number}")
+            count = len(self.dataset)
+            if not 0 <= number < count + len(self.uploads):
+                raise ZfnetError(f"{self.dataset.name} has no picture {number}; it has {count}")
+            if number >= count:
+                self.show(*self.uploads[number - count])
+            else:
+                self.show(self.dataset[number].picture, self.dataset.names[number] or f"picture {number}")
 
     def take_upload(self, name: str, size: int, content: bytes) -> None:
-        """Show a picture from the reader's machine."""
+        """Put a picture from the reader's machine at the end of the list, and show it."""
         with self.notice.errors():
-            self.show(read_upload(name, size, content), name)
+            self.uploads.append((read_upload(name, size, content), name))
+            number = len(self.dataset) + len(self.uploads) - 1
+            if isinstance(self.picture, Dropdown):
+                self.picture.options = (*self.picture.options, (name, number))
+            else:
+                self.picture.max = number
+            self.picture.value = number
 
     def visit(self, squares: Squares, unit: Unit) -> None:
         """Show one of a data set's strongest units in its picture."""
@@ -84,6 +97,8 @@ class LiveBrowser(VBox):
         self.about.value = f"<b>{escape(name)}</b>. {escape(answer)}{escape(here)}."
 
 
-def live_browser(net: Network, dataset: Dataset, classes: Sequence[str] = (), layer: str = "") -> Widget:
-    """Return the live browser, which waits for a kernel: units, occluder, strongest units and trainings."""
-    return KernelOnly(lambda: LiveBrowser(net, dataset, classes, layer))
+def live_browser(
+    net: Network, dataset: Dataset, classes: Sequence[str] = (), layer: str = "", first: str = ""
+) -> Widget:
+    """Return the live browser, which waits for a kernel; `first` is how the name of its first picture begins."""
+    return KernelOnly(lambda: LiveBrowser(net, dataset, classes, layer, first))

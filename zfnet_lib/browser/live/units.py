@@ -50,13 +50,13 @@ class UnitPane:
         self.patch, self.projection = widgets.HTML(), widgets.HTML()
         pictures = {
             "The picture": self.picture,
-            "All maps of the layer": self.maps,
             "The map": self.units,
             "What the unit sees": self.patch,
             "Its projection": self.projection,
         }
         controls = in_a_row(self.layer, self.map, self.strongest, self.side)
-        self.widget = widgets.VBox([controls, in_columns(pictures)])
+        maps = in_columns({"All maps of the layer": self.maps}, 3 * SIDE)
+        self.widget = widgets.VBox([controls, in_columns(pictures), maps])
 
         def choose(layer: str, map_: int | None = None) -> None:
             unit = self.view.unit
@@ -139,7 +139,7 @@ class UnitPane:
             if not before or before.layer != layer:
                 columns = ceil(sqrt(len(maps)))
                 shape = (ceil(len(maps) / columns), columns)
-                self.maps.show(grid_of_maps(maps, 2 * SIDE), f"the {len(maps)} maps of {layer}", shape)
+                self.maps.show(grid_of_maps(maps, 6 * SIDE), f"the {len(maps)} maps of {layer}", shape)
                 self.maps.says = f"{len(maps)} maps, bright where they are active; point at one."
             if not before or before[1:3] != unit[1:3]:
                 self.units.show(heat(maps[unit.map]), f"{layer}, map {unit.map}", maps.shape[1:])

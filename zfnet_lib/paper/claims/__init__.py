@@ -1,5 +1,5 @@
 """The claims of the paper, each with a statistic, a threshold stated beforehand and the verdict that follows."""
 
-from .registry import CLAIMS, about, basis, figure, ledger, measurable, measure, report, table
+from .registry import CLAIMS, about, basis, figure, ledger, measurable, measure, report
 
-__all__ = ["CLAIMS", "about", "basis", "figure", "ledger", "measurable", "measure", "report", "table"]
+__all__ = ["CLAIMS", "about", "basis", "figure", "ledger", "measurable", "measure", "report"]

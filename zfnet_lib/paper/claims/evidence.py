@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -60,7 +60,11 @@ class Number(NamedTuple):
     def __str__(self) -> str:
         known = self.low is not None and self.high is not None and self.low != self.high
         interval = f" ({self.low:.3g} to {self.high:.3g})" if known else ""
-        return f"{self.value:.3g}{interval} {self.unit}".rstrip()
+        return f"{self.value:.3g} {self.unit}".rstrip() + interval
+
+
+Named = Sequence[tuple[str, Number]]
+"""Numbers under the names by which they are shown."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,14 @@ class Finding:
     verdict: str
     numbers: Mapping[str, Number]
     note: str = ""  # what was simplified, is missing, or has to be run
+    decided: str = ""  # the number that decided, against its bar; by default the first one
     basis: str = ""  # what the numbers rest on, and the record where they lie: the ledger fills them in
     record: str = ""
+
+    @property
+    def deciding(self) -> str:
+        """The one number that decided, against its bar."""
+        return self.decided or next((f"{name} {number}" for name, number in self.numbers.items()), "")
 
     @property
     def shown(self) -> str:
@@ -222,6 +232,8 @@ def number_of(record: Record) -> Number:
     if low is None and (spread is None or record.n > 1):
         margin = 1.96 * spread / sqrt(record.n) if spread else 0
         low, high = record.value - margin, record.value + margin
+        if record.unit in ("%", "% of maps") and 0 <= record.value <= 100:  # a share
+            low, high = max(low, 0), min(high, 100)
     return Number(record.value, low, high, record.n, record.unit)
 
 
@@ -289,6 +301,7 @@ class Stored:
         return f"{length} on {self.epochs('zfnet')[-1]['provenance']['device']}"
 
 
+PRINTED = {">=": "≥", "<=": "≤"}
 SIGNS = {
     ">": apart,
     "<": lambda number, level: apart(level, number),
@@ -299,15 +312,22 @@ SIGNS = {
 
 def compared(rows: Sequence[Mapping[str, Any]], stored: Stored, **thresholds: float) -> Finding:
     """Judge by what an entry of the registry asks of each of its numbers; the head of `claims.toml` says how."""
-    numbers, truths = {}, {"holds": [], "fails": [], "unless": []}
+    numbers, answers = {}, {"holds": [], "fails": [], "unless": []}
 
-    def asked(condition: str, found: list[Number], others: list[Number]) -> list[Truth]:
+    def asked(condition: str, found: Named, others: Named) -> Iterator[tuple[Truth, str]]:
+        """Yield whether the condition is true, and of which number against which bar."""
         sign, _, rest = condition.partition(" ")
         if sign == "all":
-            return [every(asked(rest, found, others))]
-        if sign in ("rising", "falling"):
-            return [rising(found if sign == "rising" else found[::-1])]
-        return [SIGNS[sign](number, level(rest, other)) for number, other in zip(found, others, strict=True)]
+            one_by_one = list(asked(rest, found, others))
+            yield every(truth for truth, _ in one_by_one), one_by_one[0][1]
+        elif sign in ("rising", "falling"):
+            (first, low), (last, high) = found[0], found[-1]
+            path = f"{first} {low} … {last} {high}; bar {sign}"
+            yield rising(number for _, number in (found if sign == "rising" else found[::-1])), path
+        else:
+            for (name, number), (_, other) in zip(found, others, strict=True):
+                bar = level(rest, other)
+                yield SIGNS[sign](number, bar), f"{name} {number}; bar {PRINTED.get(sign, sign)} {bar}"
 
     def level(words: str, other: Number) -> Number:
         known = other._asdict() | thresholds
@@ -315,24 +335,27 @@ def compared(rows: Sequence[Mapping[str, Any]], stored: Stored, **thresholds: fl
         values = (prod(known[word] if word in known else float(word) for word in term) for term in terms)
         return other if words == "interval" else exact(sum(values))
 
-    def at(of: str, **where: Any) -> list[Record]:
-        return stored.numbers.each(of, **where)
+    def at(name: str, of: str, **where: Any) -> Named:
+        found = stored.numbers.each(of, **where)
+        return [(name.format(**record.parameters | {"of": of}), number_of(record)) for record in found]
 
     for row in rows:
-        place = {"of": row["of"], **row.get("where", {})}
-        shown = at(**place)
-        found, others = (
-            [number_of(record) for record in each] for each in (shown, at(**place | row.get("than", {})))
-        )
+        place = {"name": row.get("name", "{of}"), "of": row["of"], **row.get("where", {})}
+        found, others = at(**place), at(**place | row.get("than", {}))
         if "exact" in row:
-            found = [exact(number.value, number.unit, number.n) for number in found]
-        for record, number in zip(shown, found, strict=True) if "hidden" not in row else ():
-            numbers[row.get("name", "{of}").format(**record.parameters | {"of": row["of"]})] = number
-        for role in truths.keys() & row.keys():
-            truths[role] += asked(row[role], found, others)
-    failed = some(truths["fails"]) if truths["fails"] else "otherwise"
+            found = [(name, exact(number.value, number.unit, number.n)) for name, number in found]
+        numbers |= {} if "hidden" in row else dict(found)
+        for role in answers.keys() & row.keys():
+            answers[role] += asked(row[role], found, others)
+    truths = {role: [truth for truth, _ in found] for role, found in answers.items()}
+    failed = some(truths["fails"]) if answers["fails"] else "otherwise"
     prevented = True in (failed, *truths["unless"])
-    return Finding(verdict(every([*truths["holds"], not prevented]), failed), numbers)
+    found = verdict(every([*truths["holds"], not prevented]), failed)
+    # The first number that is true, open or false as the verdict is; beyond the bar for failing, it is true.
+    wanted = {HOLDS: True, FAILS: False}.get(found)
+    decided = [text for truth, text in answers["fails"] + answers["unless"] if truth and found == FAILS]
+    decided += [text for truth, text in answers["holds"] if truth is wanted]
+    return Finding(found, numbers, decided=next(iter(decided), ""))
 
 
 class Scale(NamedTuple):

@@ -18,7 +18,7 @@ from ...files import PROJECT, ZfnetError
 from ...images import FigureError
 from ...weights import weights_hash
 from .. import numbers, plots, records
-from ..records import Record, Sentence, Stopwatch, Table
+from ..records import Record, Sentence, Stopwatch
 from ..setting import describe_pictures, profile_of, training_of
 from . import evidence
 from .evidence import FAILS, HOLDS, NOT_RUN, UNTESTABLE, VERDICTS, Finding, NotRun, Number, Stored, Subject
@@ -106,6 +106,8 @@ class Ledger:
 
     profile: str
     rows: tuple[tuple[Claim, Finding], ...]
+    page: str = ""  # the notebook that they are shown on
+    section: str = ""  # the only one that is shown
 
     @property
     def counts(self) -> dict[str, int]:
@@ -120,7 +122,8 @@ class Ledger:
 
     def of(self, section: str) -> Ledger:
         """Return the claims that a section makes first."""
-        return replace(self, rows=tuple(row for row in self.rows if row[0].first == section))
+        rows = tuple(row for row in self.rows if row[0].first == section)
+        return replace(self, rows=rows, section=section)
 
     @property
     def resting(self) -> int:
@@ -156,14 +159,24 @@ class Ledger:
         return Sentence(many if self.rows else "The paper makes no claim here that is tested.")
 
     def markdown(self) -> str:
-        """Return a list: each claim with its verdict, the paper's numbers and ours."""
-        lines = [str(self.summary), ""]
+        """Return a row a claim: its verdict, the claim, and what decided; all else is folded away beneath it."""
+        lines = [] if self.section else [str(self.summary), ""]
         for claim, finding in self.rows:
-            agrees = f" Its own numbers are {claim.agreement[0]} with the claim." if claim.printed else ""
-            lines.append(f"- **{finding.verdict}**: {literal(claim.statement)}")
-            lines.append(f"  - Paper: {literal(claim.evidence)}{agrees}")
-            lines += [f"  - Ours: {literal(finding.shown)} (n = {finding.n})"] if finding.numbers else []
-            lines += [f"  - {finding.note}"] if finding.note else []
+            word = f'<span class="verdict {finding.verdict.split()[-1]}">{finding.verdict}</span>'
+            link = "" if claim.page == self.page else f" [{claim.page}]({claim.page}.ipynb)"
+            decided = f" *{literal(finding.deciding)}.*" if finding.deciding else ""
+            lines += [
+                '<div class="claim">',
+                "",
+                f"{word} {literal(claim.statement)}{decided}{link if claim.page else ''}",
+                "",
+                "<details><summary>How it was tested, and all numbers</summary>",
+                "",
+                *(f"- *{title}*: {text}" for title, text in _folded(claim, finding).items() if text),
+                "",
+                "</details></div>",
+                "",
+            ]
         return "\n".join(lines)
 
     _repr_markdown_ = markdown
@@ -179,7 +192,8 @@ def ledger(profile: str, names: Sequence[str] = (), live: bool = False) -> Ledge
 
 def about(page: str, profile: str) -> Ledger:
     """Return the claims that a notebook is about."""
-    return Ledger(profile, tuple((each, each.finding(profile)) for each in CLAIMS.values() if each.page == page))
+    rows = tuple((each, each.finding(profile)) for each in CLAIMS.values() if each.page == page)
+    return Ledger(profile, rows, page)
 
 
 def _chosen(names: Sequence[str]) -> list[Claim]:
@@ -273,30 +287,23 @@ def basis(found: Ledger) -> Sentence:
     return Sentence(f"{said} {machinery}" if found.profile == "smoke" else said)
 
 
-def table(found: Ledger, section: str) -> Table:
-    """Return the claims that a section makes first, as a table for the book."""
-    cell, rows = partial(literal, marks="|*<>"), []
-    for claim, finding in found.of(section).rows:
-        where = f"section {claim.section}" + (f", {claim.place}" if claim.place else "")
-        agrees, arithmetic = claim.agreement
-        verdict = [f"**{finding.verdict}**"]
-        verdict += [f"The paper's own numbers: {agrees} ({cell(arithmetic)})"] if agrees else []
-        verdict += [f"[{claim.page}]({claim.page}.ipynb)"] if claim.page else []
-        ours = [cell(f"{name}: {number}") for name, number in finding.numbers.items()]
-        ours += [f"n = {finding.n}"] if ours else []
-        ours += [cell(finding.note)] if finding.note else []
-        ours += [f"`{finding.record}`"] if finding.record else []
-        test = [cell(claim.statistic)]
-        test += [f"*{word.capitalize()}*: {cell(claim.verdicts[word])}." for word in (HOLDS, FAILS)]
-        test += [f"*{title.capitalize()}*: {cell(text)}" for title, text in claim.caveats.items()]
-        said = {
-            "claim": [f"“{cell(claim.quote)}” ({where}; `{claim.id}`)"],
-            "verdict": verdict,
-            "ours": ours,
-            "test": test,
-        }
-        rows.append({column: "<br>".join(parts) for column, parts in said.items()})
-    return Table({"claim": "The paper", "verdict": "Verdict", "ours": "Ours", "test": "Tested"}, rows)
+def _folded(claim: Claim, finding: Finding) -> dict[str, str]:
+    """Return what a row folds away, in Markdown: the paper's words and numbers, the test, ours."""
+    agrees, arithmetic = claim.agreement
+    of_paper = f"{claim.evidence} Its own numbers are {agrees}: {arithmetic}." if agrees else claim.evidence
+    where = f"section {claim.section}" + (f", {claim.place}" if claim.place else "")
+    test = {word.capitalize(): f"{claim.verdicts[word]}." for word in (HOLDS, FAILS)}
+    shown = {
+        "The paper": f"“{claim.quote}” ({where})",
+        "Its numbers": of_paper,
+        "Test": claim.statistic,
+        **test,
+        **{title.capitalize(): text for title, text in claim.caveats.items()},
+        "Ours": f"{finding.shown} (n = {finding.n})" if finding.numbers else "",
+        "Note": finding.note,
+    }
+    record = {"Record": f"`{finding.record}`, claim `{claim.id}`" if finding.record else f"claim `{claim.id}`"}
+    return {title: literal(text) for title, text in shown.items()} | record
 
 
 def literal(text: str, marks: str = "*_<>|$[]") -> str:

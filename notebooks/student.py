@@ -1,0 +1,60 @@
+"""Make the notebooks for students, without answers, and one with all of them.
+
+`python notebooks/student.py OUT`: the notebooks hold the answers in dropdowns
+and between the marks of a solution, which are nbgrader's too.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+
+HERE = Path(__file__).parent
+ANSWER = re.compile(r"\n+ *```\{dropdown\} Answer\n.*?\n *```", re.DOTALL)
+SOLUTION = re.compile(
+    r"^( *)### BEGIN SOLUTION\n(.*?)^ *### END SOLUTION\n?",
+    re.DOTALL | re.MULTILINE,
+)
+GAP = r'\1raise NotImplementedError("write this")\n'
+
+
+def unanswered(notebook):
+    """Take the answers out of a notebook."""
+    for cell in notebook.cells:
+        open_ = SOLUTION.sub(GAP, ANSWER.sub("", cell.source))
+        cell.source = open_.rstrip("\n")
+        if "exercise" in cell.metadata.get("tags", []):
+            cell.metadata.tags.remove("hide-input")
+    return notebook
+
+
+def answers(notebook):
+    """Return the exercises with their answers, under the notebook's title."""
+    numbers = range(len(notebook.cells))
+    starts = (i for i in numbers if "## Exercises" in notebook.cells[i].source)
+    cells = notebook.cells[next(starts, len(notebook.cells)) :]
+    if cells:
+        title = notebook.cells[0].source.partition("\n")[0]
+        exercises = cells[0].source.partition("## Exercises")[2]
+        cells[0].source = title + "\n" + exercises
+    for cell in cells:
+        cell.source = SOLUTION.sub(r"\2", cell.source).rstrip("\n")
+    return cells
+
+
+def main(out: Path) -> None:
+    """Write the notebooks, and `solutions.ipynb` beside them."""
+    out.mkdir(parents=True, exist_ok=True)
+    solutions = nbformat.v4.new_notebook()
+    for path in sorted(HERE.glob("*.ipynb")):
+        solutions.cells += answers(nbformat.read(path, 4))
+        nbformat.write(unanswered(nbformat.read(path, 4)), out / path.name)
+    for number, cell in enumerate(solutions.cells):
+        cell.id = f"answer-{number}"
+    nbformat.write(solutions, out / "solutions.ipynb")
+    print(f"{out}: the notebooks without answers, and solutions.ipynb")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -182,7 +182,7 @@ def _search(net, dataset, parts, candidates, left_out, path, every, progress, re
             notice(f"the search in {path} is damaged ({error}); it begins anew")
     n = min(torch.get_num_threads(), 16 if net.device.type == "cpu" else 4)
     total, seen, written = sum(map(len, parts)), sum(map(len, parts[:done])), perf_counter()
-    bar = tqdm(desc="strongest units", total=total, initial=seen, unit=" pictures", disable=not progress)
+    bar = tqdm(desc="strongest units", total=total, initial=seen, unit=" pictures", delay=1, disable=not progress)
     with threads(n, each=1) as pool, bar:
         for units, reasons in ahead(pool, partial(_look, net, dataset, candidates), parts[done:], 2 * n):
             for layer, of_layer in units.items():

@@ -342,6 +342,7 @@ def trained(training: Training) -> ConvNet:
         pictures, watch = training_pictures(training), records.Stopwatch()
         net = _untrained(training, pictures).to(own_device())
         finished = train(net, pictures.data, training.recipe, seed=training.seed, **pictures.options())
+        finished = tqdm(finished, training.name, training.recipe.epochs, delay=5, unit="epoch")
         made = partial(watch.provenance, training.seed, net.device)
         _record(training, [_line(training, epoch, pictures, made()) for epoch in finished])
         records.store(training.errors_file, measured_errors(training, net, pictures, (1,)))

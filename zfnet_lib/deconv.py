@@ -223,7 +223,8 @@ class Projections(NamedTuple):
         """Draw each projection at its own contrast, under its number and the row and column where its field begins.
 
         Example:
-            >>> from zfnet_lib import MINI, ConvNet
+            >>> import torch
+            >>> from zfnet_lib import MINI, ConvNet, Unit, deconv_units
             >>> units = [Unit(0, "conv3", map_, 1, 1) for map_ in range(4)]
             >>> deconv_units(ConvNet(MINI), torch.randn(1, 3, 64, 64), units).plot("conv3")
             <Figure size 1350x440.3 with 1 Axes>

@@ -52,7 +52,8 @@ class Occlusion:
         Dark is 0; the brightest is the largest activity, and a probability of 1.
 
         Example:
-            >>> from zfnet_lib import MINI, ConvNet
+            >>> import torch
+            >>> from zfnet_lib import MINI, ConvNet, occlude
             >>> seen = occlude(ConvNet(MINI), torch.randn(3, 64, 64), size=16, stride=16)
             >>> seen.plot()
             <Figure size 1350x784.3 with 1 Axes>

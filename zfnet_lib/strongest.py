@@ -54,7 +54,7 @@ class TopUnits:
         """Draw the strongest units of some maps, projected, beside the patches that caused them (Fig. 2).
 
         Example:
-            >>> from zfnet_lib import MINI, ConvNet, open_dataset
+            >>> from zfnet_lib import MINI, ConvNet, open_dataset, strongest
             >>> net, shapes = ConvNet(MINI), open_dataset("shapes", n=12)
             >>> top = strongest(net, shapes, layers=["conv2"])["conv2"]
             >>> top.plot(net, shapes, maps=[0, 5])  # doctest: +ELLIPSIS

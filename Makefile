@@ -39,9 +39,10 @@ test: $(INSTALLED) vendor  ## run the tests
 machines: $(INSTALLED) vendor  ## run the tests (or those in TESTS) as other processors round, and print a table
 	@$(BIN)/python tests/machines.py $(TESTS)
 
-lint: $(INSTALLED)  ## check style and format
+lint: $(INSTALLED)  ## check style, format and the core's types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
 
 pages: $(INSTALLED) vendor  ## look at every page of the built book in Chromium
 	@$(BIN)/python tests/pages.py $(HTML)

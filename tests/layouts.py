@@ -54,7 +54,7 @@ def write_notebook(path: Path, *cells: str, parameters: str) -> None:
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     new = nbformat.v4.new_code_cell
     first = new(parameters, metadata={"tags": ["parameters", "hide-input"]})
-    all_cells = [nbformat.v4.new_markdown_cell(f"# {path.stem}"), first, *map(new, cells)]
+    all_cells = [nbformat.v4.new_markdown_cell(f"# {path.stem}\n\n**Run time.** Seconds."), first, *map(new, cells)]
     nbformat.write(nbformat.v4.new_notebook(metadata={"kernelspec": kernel}, cells=all_cells), path)
 
 

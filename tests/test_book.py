@@ -35,6 +35,7 @@ runs = results.parent / "runs.txt"
 runs.write_text(runs.read_text() + "x" if runs.exists() else "x")
 glue("number", float((results / "number").read_text()), display=False)
 print("shown in", profile, "run", len(runs.read_text()))
+print("bar " * 2, file=__import__("sys").stderr)
 """
 WIDGETS = """
 import ipywidgets as w
@@ -127,7 +128,8 @@ def test_the_book_builds_without_a_warning_from_its_own_pages_and_the_library(ht
 
 def test_outputs_stay_true_when_results_change_and_a_public_address_brings_buttons(root: Path, html: Path) -> None:
     page = html / "notebooks/count.html"
-    assert "shown in tiny run 1" in text_of(page)
+    assert "shown in tiny run 1" in text_of(page) and "bar bar" not in text_of(page)
+    assert re.search(r"\nRun time\. Seconds\. For this page it ran \d+ s\.\n", text_of(page))
     assert "notebooks/count.ipynb" in page.read_text()  # the download
     assert "mybinder" not in page.read_text()
     again = build(root)
@@ -152,7 +154,8 @@ def test_a_published_run_is_shown_as_it_was_run(root: Path) -> None:
     executed = (root / "runs.txt").read_text()
     first = publish_book("smoke")
     assert first == root / "runs/smoke/book/_build/html/index.html"
-    assert f"shown in smoke run {len(executed)}" in text_of(first.parent / "notebooks/count.html")
+    shown = text_of(first.parent / "notebooks/count.html")
+    assert f"shown in smoke run {len(executed)}" in shown and re.search(r"For this page it ran \d+ s\.", shown)
     assert (root / "runs.txt").read_text() == executed
 
 

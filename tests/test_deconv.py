@@ -138,6 +138,10 @@ def test_every_picture_of_a_batch_is_projected_by_itself():
     apart = torch.cat([deconv(net.trace(each[None]), "conv4", unit) for each in x])
     assert close(shown, apart, 1e-12)
     assert shown.flatten(1).any(dim=1).all()
+    own = [strongest_unit(maps, 3) for maps in trace["conv2"].maps]
+    assert len(set(own)) > 1  # of a map alone each picture has a strongest unit of its own
+    apart = [deconv(net.trace(each[None]), "conv2", place) for each, place in zip(x, own, strict=True)]
+    assert close(deconv(trace, "conv2", 3), torch.cat(apart), 1e-12)
 
 
 # ---- captum -------------------------------------------------------------------------------------------------
@@ -309,7 +313,7 @@ def test_two_runs_give_the_same_bytes():
         ("conv9", (0, 0, 0), "mini has no layer 'conv9'; its layers are conv1, .*, fc8"),
         ("pool1", (0, 0, 0), "mini has no layer 'pool1'; its layers are conv1, .*, fc8"),
         ("fc6", (0, 0, 0), "layer 'fc6' of mini has no maps; choose one of conv1, .*, conv5"),
-        ("conv5", (32, 0, 0), r"conv5 has no unit \(32, 0, 0\); it has 32 maps of 3x3"),
+        ("conv5", (32, 0, 0), r"conv5 has no unit \(32, 0, 0\); it has 32 maps of 3x3, and a unit is a place .*"),
         ("conv5", (0, 3, 0), r"conv5 has no unit \(0, 3, 0\); .*"),
         ("conv5", (0, 0, -1), r"conv5 has no unit \(0, 0, -1\); .*"),
     ],
@@ -320,6 +324,14 @@ def test_units_that_do_not_exist_get_one_sentence(layer, unit, sentence):
         deconv(net.trace(x), layer, unit)
     with pytest.raises(SpecError, match=f"^{sentence}$"):
         deconv_units(net, x, [Unit(0, "conv1", 0, 0, 0), Unit(0, layer, *unit)])
+
+
+@pytest.mark.parametrize("unit", [(0, 1), Unit(0, "conv5", 3, 1, 1), (0, 1.5, 0), "3", None, 32, -1])
+def test_what_is_no_unit_is_told_what_a_unit_is(unit):
+    what = r"no unit .*; .* a unit is a place \(map, row, column\), to `deconv` also a map alone"
+    what = r"no map -?\d+; choose one from 0 to 31" if isinstance(unit, int) else what
+    with pytest.raises(SpecError, match=f"^conv5 has {what}$"):
+        deconv(lively(MINI).trace(picture(64, 64)), "conv5", unit)
 
 
 def test_pictures_signals_and_ways_that_do_not_exist_get_one_sentence():

@@ -18,6 +18,8 @@ def test_packages_that_are_missing_or_old_name_what_installs_them(monkeypatch):
     assert said["torch"].endswith("but >=99 is needed: pip install -e .")
     assert said["no-such-thing"] == "missing: pip install -e ."
     assert said["no-such-engine"] == "missing (optional): pip install -e '.[cluster]'"
+    monkeypatch.setattr(doctor, "requires", lambda name: [f"{30 * 'x'}>=1"])
+    assert f"  {30 * 'x'} missing: pip install -e ." in doctor.diagnose()
 
     def missing(name):
         raise doctor.PackageNotFoundError(name)
@@ -50,7 +52,7 @@ def test_data_sets_are_missing_then_fetched_then_packed(data):
     def said(name):
         return dict(doctor.data_sets())[name]
 
-    assert said("shapes") == "made in code"
+    assert said("shapes") == "made in code" and said("photos") == "inside scikit-image and scikit-learn"
     assert said("caltech-101") == "missing: zfnet fetch caltech-101"
     assert said("imagenet") == "missing: zfnet fetch imagenet --from ARCHIVE"
     class_folders(data / "caltech-101" / dataset_entry("caltech-101").folder, ["cat", "dog"], 10)
@@ -68,6 +70,8 @@ def test_weights_are_here_only_when_they_are_whole(data):
     assert said() == "here"
     (data / "weights/alexnet-imagenet/weights.safetensors").write_bytes(b"cut")
     assert said() == "missing: zfnet fetch alexnet-imagenet"
+    softmax = dict(doctor.weights())["alexnet-caltech-101"]  # which is in every checkout
+    assert softmax == "ships, without the convolutions that it stands on: zfnet fetch alexnet-imagenet"
 
 
 def test_a_damaged_atlas_is_told(tmp_path, monkeypatch):

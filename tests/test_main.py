@@ -14,7 +14,7 @@ import pytest
 from layouts import class_folders
 from PIL import Image
 
-from zfnet_lib.__main__ import main
+from zfnet_lib.__main__ import main, zfnet
 from zfnet_lib.architecture import MINI
 from zfnet_lib.bench import plain
 from zfnet_lib.machine import own_device
@@ -178,7 +178,7 @@ def test_any_network_is_shown_occluded_and_made_an_atlas_of(home, capsys):
 def test_the_device_holds_for_one_command_and_what_it_begins(home, monkeypatch):
     asked = []
     monkeypatch.delenv("ZFNET_DEVICE", raising=False)
-    monkeypatch.setattr("zfnet_lib.__main__.run_notebooks", lambda *_, **__: asked.append(own_device()) or [])
+    monkeypatch.setattr("zfnet_lib.paper.runner.run_notebooks", lambda *_, **__: asked.append(own_device()) or [])
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     for device in ("cuda:1", "cpu"):
         done(f"run fig1 --profile smoke --device {device}")
@@ -219,15 +219,22 @@ def test_a_cache_that_cannot_be_written_stops_no_result(nowhere):
 def test_list_and_doctor_say_what_there_is_or_why_not(home, capsys, monkeypatch):
     done("list")
     listed = capsys.readouterr().out
-    for name in ("krizhevsky-without-3-4-6-7", "zfnet-11x11", "tiny-imagenet", "vgg16-imagenet", "fig1"):
-        assert name in listed
-    assert re.search(r"\n  small +fetched or trained\n(.*\n)*  zfnet-tiny +ships\n", listed)
+    for name in ("krizhevsky-without-3-4-6-7", "zfnet-11x11 ", "tiny-imagenet +Tiny-", "fig1 .* the deconvnet"):
+        assert re.search(f"\n  {name}", listed)
+    assert "vgg16-imagenet               not here  zfnet fetch vgg16-imagenet\n" in listed
+    assert re.search(r"\n  small +here\n(.*\n)*  zfnet-tiny +ships +projections, ", listed)
     done("doctor")
     said = capsys.readouterr().out
     assert all(f"\n{title}" in said for title in ("Programs", "Machine", "Data sets in", "Weights", "Profiles"))
     monkeypatch.setenv("ZFNET_DATA", "~no-such-user")
     for command in ("list", "doctor"):
         assert "there is no such user here" in refusal(capsys, command)
+
+
+def test_every_command_is_said_in_a_line_that_is_not_cut(capsys):
+    done("--help")
+    said = capsys.readouterr().out
+    assert "..." not in said.partition("Commands:")[2] and all(f"\n  {name} " in said for name in zfnet.commands)
 
 
 def test_bench_norm_writes_records(home, capsys, monkeypatch):

@@ -131,6 +131,8 @@ def test_a_trace_may_stop_early_and_is_the_same_up_to_there():
     assert list(whole.stages) == ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"]
     assert torch.equal(part["conv3"].maps, whole["conv3"].maps)
     assert part.logits is None and part.x is x
+    shapes = "x [1, 3, 64, 64], conv1 [1, 12, 30, 30], conv2 [1, 32, 6, 6], conv3 [1, 48, 3, 3]"
+    assert repr(part) == f"<Trace of mini: {shapes}>" and repr(whole).endswith(", fc7 [1, 512], logits [1, 16]>")
 
 
 # ---- how it starts ------------------------------------------------------------------------------------------

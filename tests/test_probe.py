@@ -254,6 +254,17 @@ def test_the_outline_is_the_outermost_layers_or_those_that_were_named(net):
     assert resnet.outline == ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
 
 
+def test_a_map_alone_stands_for_its_strongest_unit(net):
+    trace = net.trace(torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1)))
+    places = [strongest_unit(maps, 3) for maps in trace["block"].maps]
+    apart = [deconv(trace, "block", place)[i] for i, place in enumerate(places)]
+    assert places[0] != places[1] and close(deconv(trace, "block", 3), torch.stack(apart), 1e-6)
+    with pytest.raises(ZfnetError, match=r"^block has no map 99; choose one from 0 to \d+$"):
+        deconv(trace, "block", 99)
+    with pytest.raises(ZfnetError, match=r"^block has no unit 'conv5'; .* a unit is a place \(map, row, column\)"):
+        deconv(trace, "block", "conv5")
+
+
 class Patches(nn.Module):
     """Looks at the quarters of a picture one by one, as pictures of their own."""
 
@@ -318,6 +329,22 @@ def test_occlusion_equals_a_literal_loop(resnet):
             assert seen.activity[i, j] == pytest.approx(trace[layer].maps[0, seen.map].sum().item(), rel=1e-5)
             assert seen.probability[i, j] == pytest.approx(trace.logits.softmax(1)[0, seen.target].item(), rel=1e-5)
             assert seen.label[i, j] == trace.logits.argmax()
+
+
+def test_results_draw_themselves(net):
+    pictures = [(torch.randint(256, (3, 32, 32), dtype=torch.uint8), 0) for _ in range(3)]  # a set without names
+    x = torch.randn(1, 3, 8, 32)  # whose fields are oblong
+    units = [Unit(0, "top", map_, 0, 3) for map_ in range(5)]
+    found = deconv_units(net, x, units), strongest(net, pictures, k=2, layers=["top"])["top"]
+    projections, mosaic = found[0].plot("units"), found[1].plot(net, pictures, [0, 4])
+    occlusion = occlude(net, torch.randn(3, 32, 32), size=9, stride=9).plot()
+    names = [[text.get_text() for text in figure.axes[0].texts] for figure in (projections, mosaic, occlusion)]
+    assert names[0][0] == "units" and names[0][1].startswith("1: (0, ") and len(names[0]) == 6
+    assert names[1][1:] == ["map 0", "map 4"] and names[2][0].startswith("activity of map ")
+    heights = [image.get_extent() for image in projections.axes[0].images]
+    assert all(
+        (bottom - top) * 13 == pytest.approx((right - left) * 8, rel=0.02) for left, right, bottom, top in heights
+    )
 
 
 def test_strongest_equals_a_literal_search_for_any_number_of_threads(resnet):

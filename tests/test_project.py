@@ -47,19 +47,33 @@ def test_no_modules_import_each_other() -> None:
 
 def loaded(start: str) -> set[str]:
     """Return the modules that are loaded after some code."""
-    code = f"import sys; {start}; print(*sys.modules)"
+    code = f"import sys; {start}\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(done.stdout.split())
 
 
-def test_a_start_loads_the_core_and_nothing_of_the_reproduction() -> None:
-    everything = loaded("import zfnet_lib")
+def test_the_public_names_load_the_core_and_nothing_of_the_reproduction() -> None:
+    everything = loaded("import zfnet_lib as z; [getattr(z, name) for name in z.__all__ if name != 'open_dataset']")
     core = {name for name in everything if name.startswith("zfnet_lib")}
-    assert len(core) <= 20 and not {name.split(".")[1] for name in core - {"zfnet_lib"}} & BESIDE
+    assert 15 <= len(core) <= 20 and not {name.split(".")[1] for name in core - {"zfnet_lib"}} & BESIDE
     assert not everything & {"matplotlib", "IPython", "papermill", "skimage"}
     start = "import zfnet_lib.__main__, zfnet_lib.paper.numbers, zfnet_lib.paper.claims, zfnet_lib as z"
     slow = {"torchvision", "sympy", "sklearn", "captum", "papermill", "sphinx"}  # seconds each, for few commands
     assert not slow & loaded(f"{start}; z.ConvNet(z.MINI)")
+
+
+@pytest.mark.parametrize("command", ["--help", "list", "show --help", "train"])
+def test_commands_that_need_no_torch_do_not_load_it(command: str) -> None:
+    told = f"import contextlib, io\nwith contextlib.redirect_stdout(io.StringIO()): main({command.split()})"
+    assert not loaded(f"from zfnet_lib.__main__ import main\n{told}\n") & {"torch", "numpy", "zfnet_lib.network"}
+
+
+def test_public_names_are_not_hidden_by_modules_of_the_same_name() -> None:
+    code = "import zfnet_lib.strongest, zfnet_lib.deconv, zfnet_lib.paper as p, zfnet_lib as z; "
+    code += "assert all(callable(f) for f in (z.deconv, z.strongest)) and p.__name__ == 'zfnet_lib.paper'"
+    assert "zfnet_lib.deconv" in loaded(
+        f"{code}; assert sorted(z._HOMES) == sorted(z.__all__) and 'train' in dir(z)"
+    )
 
 
 def test_environment_is_in_step_with_pyproject() -> None:

@@ -49,7 +49,7 @@ def printed(path):
 
 
 def test_a_failing_notebook_is_named_the_others_run_and_a_book_of_them_is_refused(project):
-    assert notebook_names() == ["two", "one", "aside"]  # those of the book in its order
+    assert notebook_names(project) == ["two", "one", "aside"]  # those of the book in its order
     write_notebook(project / "notebooks/aside.ipynb", "import os", "os._exit(1)")
     failed, dead, done = run_notebooks(["two", "aside", "one"], "smoke", {"size": "2"})
     assert (failed.notebook, failed.state, dead.state) == ("two", "failed", "failed")

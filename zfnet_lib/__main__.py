@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tomllib
 import warnings
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from io import BytesIO
@@ -16,20 +18,9 @@ import click
 from tqdm import tqdm
 
 from .architecture import ARCHITECTURES, architecture
-from .bench import BENCHES
-from .datasets import DATASETS, fetch_dataset, pack_dataset, splits_of
-from .datasets.overlap import find_overlap, overlap_path
-from .datasets.pretrained import FETCHERS, fetch_weights
-from .evaluation import errors
-from .files import PROJECT, ZfnetError, replacing
-from .machine import DEVICE, checked_device, cores, process_group, tune_allocator
-from .paper import records, trainings
-from .paper.runner import notebook_names, publish_book, run_notebooks, summary
-from .paper.setting import profile_of
-from .training import TINY, recipe_named
-from .weights import known_classes, open_network, stored_weights
+from .files import FETCHED, META, PACKAGE, PROJECT, ZfnetError, notebook_names, replacing, stored_weights
 
-# Commands import what draws or judges: `zfnet --help` and `zfnet list` stay fast.
+# Commands import what computes, so that `zfnet --help` and `zfnet list` do not wait for torch.
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -75,6 +66,8 @@ def _checked_file(context: click.Context, option: click.Parameter, path: Path | 
 def _own_device(context: click.Context, option: click.Parameter, name: str | None) -> None:
     """Let everything that is begun from here on, in notebooks and other processes too, compute on a device."""
     if name is not None:
+        from .machine import DEVICE, checked_device
+
         before = os.environ.get(DEVICE)
         os.environ[DEVICE] = checked_device(name)
         context.call_on_close(lambda: os.environ.update({DEVICE: before}) if before else os.environ.pop(DEVICE))
@@ -84,8 +77,18 @@ def _network(command):
     """Give a command the options of `open_network`."""
     file = click.option("--weights", type=PATH, callback=_checked_file, metavar="FILE", help="a state dict for it")
     random = click.option("--random", is_flag=True, help="no weights, always the same random ones")
-    listed = {"callback": lambda *given: given[-1].split(",") if given[-1] else None, "metavar": "A,B,…"}
-    return file(random(click.option("--layers", **listed, help="of the network, these alone")(command)))
+    layers = click.option("--layers", callback=_listed, metavar="A,B,…", help="of the network, these alone")
+    return file(random(layers(command)))
+
+
+def _listed(context: click.Context, option: click.Parameter, text: str | None) -> list[str] | None:
+    return text.split(",") if text else None
+
+
+def _profile(context: click.Context, option: click.Parameter, name: str) -> str:
+    from .paper.setting import profile_of
+
+    return profile_of(name).name
 
 
 PATH = click.Path(path_type=Path)
@@ -96,34 +99,45 @@ NETWORK = click.option(
     "--network", required=True, help="weights of `zfnet list`, a folder, torchvision:NAME or FILE.py:FUNCTION"
 )
 SIZE = click.option("--size", "image_size", type=int, default=0, help="of the input; the network's own by default")
-PROFILE = click.option(
-    "--profile", required=True, callback=lambda *given: profile_of(given[-1]).name, help="smoke, tiny or paper"
-)
+PROFILE = click.option("--profile", required=True, callback=_profile, help="smoke, tiny or paper")
 JSON = partial(click.option, "--json", "target", type=PATH, callback=_checked_file, metavar="FILE")
 
 
 @zfnet.command("list")
 def list_all() -> None:
-    """Architectures, data sets, weights and notebooks."""
-    compared, shipped = trainings.report(trainings.queue("tiny-imagenet", TINY)), PROJECT / "results"
+    """Networks, weights, data sets and notebooks, a line each."""
+    shipped, here = PROJECT / "results", stored_weights()
+    weights: list[tuple[str, ...]] = [
+        (name, "not here", f"zfnet fetch {name}") for name in FETCHED if name not in here
+    ]
+    for name, folder in here.items():
+        record = {}
+        with suppress(ValueError, KeyError, OSError):  # `zfnet doctor` says what is damaged
+            record = json.loads((folder / META).read_text())["record"]
+        what = next((record[key] for key in ("good_for", "trained_on", "data") if key in record), "")
+        weights.append((name, "ships" if folder.is_relative_to(shipped) else "here", what))
+    data = tomllib.loads((PACKAGE / "datasets" / "datasets.toml").read_text(encoding="utf-8"))["datasets"]
+    notebooks: list[tuple[str, ...]]
     try:
-        notebooks = notebook_names()
+        pages = {name: PROJECT / "notebooks" / f"{name}.ipynb" for name in notebook_names()}
+        titles = {name: "".join(json.loads(path.read_text())["cells"][0]["source"]) for name, path in pages.items()}
+        notebooks = [(name, text.partition("\n")[0].lstrip("# ")) for name, text in titles.items()]
     except ZfnetError as error:
-        notebooks = [str(error)]
-    sections = {
-        "Architectures (parameters at 1000 classes, MINI at 16)": [
-            f"{name:34}{sum(spec.parameters().values()):>13,}" for name, spec in ARCHITECTURES.items()
+        notebooks = [(str(error), "")]
+    sections: dict[str, list[tuple[str, ...]]] = {
+        "Networks to train, with their parameters at 1000 classes (mini at 16)": [
+            (name, f"{sum(spec.parameters().values()):11,}") for name, spec in ARCHITECTURES.items()
         ],
-        "Data sets": [f"{name:24}{entry.title}" for name, entry in DATASETS.items()],
-        "Weights to fetch": FETCHERS,
-        "Weights that are here": [
-            f"{name:34}{'ships' if folder.is_relative_to(shipped) else 'fetched or trained'}"
-            for name, folder in stored_weights().items()
-        ],
-        "Trainings of Tables 1 and 2 on Tiny-ImageNet, with their top-1 error": compared,
+        "Weights": weights,
+        "Data sets": [(name, facts["title"]) for name, facts in data.items()],
         "Notebooks": notebooks,
     }
-    print("\n\n".join("\n  ".join([title, *lines]) for title, lines in sections.items()))
+    texts = []
+    for title, rows in sections.items():
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        texts.append("\n  ".join([title, *lines]))
+    print("\n\n".join(texts))
 
 
 @zfnet.command()
@@ -140,6 +154,9 @@ def doctor() -> None:
 @click.option("--from", "source", type=PATH, metavar="FILE", help="an archive that is already here")
 def fetch(name: str, source: Path | None) -> None:
     """Bring weights or a data set."""
+    from .datasets import DATASETS, fetch_dataset
+    from .datasets.pretrained import FETCHERS, fetch_weights
+
     known = [*FETCHERS, *DATASETS]
     if name not in known:
         raise ZfnetError(f"there is nothing called {name!r} to fetch; known are {', '.join(known)}")
@@ -150,7 +167,9 @@ def fetch(name: str, source: Path | None) -> None:
 @click.argument("dataset")
 @click.option("--side", type=int, help="pixels; the data set's own by default")
 def pack(dataset: str, side: int | None) -> None:
-    """Decode DATASET, one of `zfnet list` or folder:PATH, once, for training."""
+    """Decode a data set once, for training. It is one of `zfnet list`, or folder:PATH."""
+    from .datasets import pack_dataset, splits_of
+
     for split in splits_of(dataset):
         made = pack_dataset(dataset, split, side)
         lost = f", {len(made.left_out)} unreadable pictures left out" if made.left_out else ""
@@ -161,7 +180,11 @@ def pack(dataset: str, side: int | None) -> None:
 @click.argument("a")
 @click.argument("b")
 def overlap(a: str, b: str) -> None:
-    """Find the training pictures of A that B has too; training leaves them out."""
+    """Find the training pictures of A that B has too. Training leaves them out."""
+    from .datasets import splits_of
+    from .datasets.overlap import find_overlap, overlap_path
+    from .paper import trainings
+
     first, splits = trainings.training_data(a, "train"), splits_of(b)
     for split in [split for split in splits if split in ("all", "trainval")] or splits:
         second = trainings.training_data(b, split)
@@ -187,9 +210,12 @@ def overlap(a: str, b: str) -> None:
 @click.option("--compile", "compiled", is_flag=True, help="through torch.compile; for GPUs")
 @click.option("--workers", type=int, default=0, help="decoding processes, where the data are not packed")
 def train(name, table, data, recipe, seed, each, resume, compiled, workers, **changes) -> None:
-    """Train the architecture NAME by a recipe, or all that the tables compare."""
+    """Train a network by a recipe, or all that the tables compare."""
     if bool(name) == bool(table):
         raise click.UsageError("name an architecture of `zfnet list`, or a table by --table")
+    from .machine import process_group, tune_allocator
+    from .paper import trainings
+    from .training import recipe_named
 
     def move(bar, progress) -> None:  # a resumed training begins in the middle
         if bar.total is None:
@@ -241,7 +267,11 @@ def train(name, table, data, recipe, seed, each, resume, compiled, workers, **ch
 @click.option("--views", type=int, default=1, help="1 or 10")
 @JSON(help="add the records to FILE")
 def evaluate(networks: tuple[str, ...], data: str, split: str, views: int, target: Path | None) -> None:
-    """Measure top-1 and top-5 errors of the weights NAME; several are averaged."""
+    """Measure the top-1 and top-5 errors of weights. Several are averaged."""
+    from .evaluation import errors
+    from .paper import records, trainings
+    from .weights import open_network
+
     watch, nets = records.Stopwatch(), [open_network(name) for name in networks]
     pictures = trainings.training_data(data, split)
     for name, net in zip(networks, nets, strict=True):
@@ -261,7 +291,9 @@ def evaluate(networks: tuple[str, ...], data: str, split: str, views: int, targe
 @COMPUTING
 @click.argument("name")
 def ship(name: str) -> None:
-    """Store the weights of a finished training, such as zfnet-tiny, as the project ships them."""
+    """Store a finished training's weights as the project ships them. NAME is such as zfnet-tiny."""
+    from .paper import trainings
+
     for sentence in trainings.ship(name):
         print(sentence)
 
@@ -278,6 +310,7 @@ def ship(name: str) -> None:
 def show(picture: Path, network: str, layer: str | None, layers, map_: int, out: Path, **how) -> None:
     """Project a picture of one's own."""
     from .paper.fig2 import project_picture
+    from .weights import open_network
 
     layers = [layer] if layer else layers
     net = open_network(network, layers=layers, **how)
@@ -313,8 +346,9 @@ def _written(figure, first: Path) -> Path:
 @click.option("--map", "map_", type=int, help="the map with the largest activation by default")
 @click.option("--out", type=PATH, default=Path(), help="folder for the PNG file")
 def occlude(picture: Path, network: str, label: str, square, stride, layer, layers, map_, out: Path, **how) -> None:
-    """Cover a picture of one's own with a square, place by place: what the network then sees (section 4.2)."""
+    """Cover a picture of one's own with a square, place by place. Shows what is then seen (section 4.2)."""
     from .paper.fig6 import occlude_picture
+    from .weights import known_classes, open_network
 
     net = open_network(network, layers=[layer] if layer else layers, **how)
     known = net.classes and not (how["weights"] or how["random"])
@@ -333,7 +367,8 @@ def occlude(picture: Path, network: str, label: str, square, stride, layer, laye
 @click.option("--maps", type=int, default=0, help="of each layer above the first, drawn by seed; all by default")
 @click.option("--out", type=PATH, help="folder; atlas/NETWORK-PICTURES by default")
 def atlas(networks: tuple[str, ...], pictures: str, size: int, maps: int, out: Path | None, **how) -> None:
-    """The strongest units of every map, with a browser to look at them."""
+    """Write the strongest units of every map, and a browser of them."""
+    from .machine import tune_allocator
     from .paper.fig2 import microscope, title_of
 
     tune_allocator()
@@ -353,6 +388,9 @@ def atlas(networks: tuple[str, ...], pictures: str, size: int, maps: int, out: P
 @click.option("--jobs", type=int, help="notebooks at a time; by default 1, in smoke one a core")
 def run(notebooks, profile: str, parameters, live: bool, out: Path | None, jobs: int | None) -> None:
     """Execute notebooks by papermill."""
+    from .machine import cores
+    from .paper.runner import run_notebooks, summary
+
     for text in parameters:
         if not text.partition("=")[0] or "=" not in text:
             raise ZfnetError(f"-p takes name=value, given {text!r}")
@@ -373,6 +411,8 @@ def run(notebooks, profile: str, parameters, live: bool, out: Path | None, jobs:
 @click.option("--out", type=PATH, help="folder of the executed notebooks, as given to `zfnet run`")
 def book(profile: str, out: Path | None) -> None:
     """Publish executed notebooks as a book."""
+    from .paper.runner import publish_book
+
     print(f"The book: {publish_book(profile, out)}")
 
 
@@ -384,6 +424,7 @@ def book(profile: str, out: Path | None) -> None:
 @JSON(help="write the ledger to FILE")
 def claims(names: tuple[str, ...], profile: str, live: bool, target: Path | None) -> None:
     """The paper's claims, each with our number and the verdict."""
+    from .machine import tune_allocator
     from .paper.claims import ledger, measurable, measure, report
 
     if live:
@@ -404,7 +445,14 @@ def claims(names: tuple[str, ...], profile: str, live: bool, target: Path | None
 @click.option("--tuned", is_flag=True, help="let glibc keep freed memory, for both sides")
 @JSON(help="add the records to FILE")
 def bench(names: tuple[str, ...], tuned: bool, target: Path | None) -> None:
-    """Time ours against its peers: deconv, mining, norm, occlusion, train; all by default."""
+    """Time ours against its peers.
+
+    BENCH is deconv, mining, norm, occlusion or train; all by default.
+    """
+    from .bench import BENCHES
+    from .machine import tune_allocator
+    from .paper import records
+
     if tuned and not tune_allocator():
         raise ZfnetError("there is no glibc here whose allocator could be tuned; leave out --tuned")
     for name in names:

@@ -103,21 +103,21 @@ def _rebuilt(module: nn.Module, name: str, image_size: int, preparation: Prepara
         return None
     net = ConvNet(spec, preparation).eval().to(sources[0].weight)
     for layer, source in zip(spec.layers, sources, strict=True):
-        own = net.get_submodule(layer.name)
-        if source.weight.shape != own.weight.shape:
+        weight = net.get_parameter(f"{layer.name}.weight")
+        if source.weight.shape != weight.shape:
             return None
         with torch.no_grad():
-            own.weight.copy_(source.weight)
+            weight.copy_(source.weight)
             if source.bias is not None:
-                own.bias.copy_(source.bias)
+                net.get_parameter(f"{layer.name}.bias").copy_(source.bias)
     return net if _computes_the_same(net, module) else None
 
 
-def _read(leaves: list[nn.Module], name: str, image_size: int) -> tuple[ArchSpec, list[nn.Module]]:
+def _read(leaves: list[nn.Module], name: str, image_size: int) -> tuple[ArchSpec, list[nn.Conv2d | nn.Linear]]:
     """Return the architecture of layers in sequence, and the modules whose weights its layers have."""
     convs: list[Conv] = []
     dense: list[Dense] = []
-    sources: list[nn.Module] = []
+    sources: list[nn.Conv2d | nn.Linear] = []
     average = None  # a pool above the last map
     rectified = True  # whether the layer read last is
     for layer in leaves:
@@ -127,7 +127,7 @@ def _read(leaves: list[nn.Module], name: str, image_size: int) -> tuple[ArchSpec
                 square = len(set(layer.kernel_size)) == len(set(layer.stride)) == len(set(layer.padding)) == 1
                 plain = layer.dilation == (1, 1) and layer.padding_mode == "zeros"
                 _expect(rectified and not dense and not average and square and plain)
-                kernel, stride, padding = layer.kernel_size[0], layer.stride[0], layer.padding[0]
+                kernel, stride, padding = layer.kernel_size[0], layer.stride[0], int(layer.padding[0])
                 convs.append(Conv("", layer.out_channels, kernel, stride, padding, layer.groups, ceil=False))
                 sources.append(layer)
             case nn.Linear():
@@ -139,15 +139,19 @@ def _read(leaves: list[nn.Module], name: str, image_size: int) -> tuple[ArchSpec
                 sources.append(layer)
             case nn.BatchNorm2d() | nn.BatchNorm1d():
                 _expect(not rectified and layer.running_mean is not None)
-                fuse = fuse_linear_bn_eval if dense else fuse_conv_bn_eval
-                sources[-1] = fuse(sources[-1], layer)
+                last = sources[-1]
+                if isinstance(last, nn.Linear):
+                    sources[-1] = fuse_linear_bn_eval(last, layer)
+                else:
+                    sources[-1] = fuse_conv_bn_eval(last, layer)
             case nn.ReLU():
                 _expect(not rectified)
-            case nn.MaxPool2d() | nn.LocalResponseNorm():
-                part = "pool" if isinstance(layer, nn.MaxPool2d) else "norm"
-                _expect(rectified and bool(convs) and not (dense or average or getattr(convs[-1], part)))
-                value = _pool(layer) if part == "pool" else _norm(layer, before_pool=not convs[-1].pool)
-                convs[-1] = replace(convs[-1], **{part: value})
+            case nn.MaxPool2d():
+                _expect(rectified and bool(convs) and not (dense or average or convs[-1].pool))
+                convs[-1] = replace(convs[-1], pool=_pool(layer))
+            case nn.LocalResponseNorm():
+                _expect(rectified and bool(convs) and not (dense or average or convs[-1].norm))
+                convs[-1] = replace(convs[-1], norm=_norm(layer, before_pool=not convs[-1].pool))
             case nn.AdaptiveAvgPool2d() | nn.AvgPool2d():
                 _expect(rectified and bool(convs) and not (dense or average))
                 average = layer
@@ -166,6 +170,8 @@ def _leaves(module: nn.Module) -> Iterator[nn.Module]:
     headed = [name for name, _ in module.named_children()] == HEADED
     if headed or isinstance(module, nn.Sequential):
         for name, child in module._modules.items():  # named_children() omits repeated ones
+            if child is None:
+                raise _NotSequentialError
             yield from _leaves(child)
             if headed and name == "avgpool":
                 yield nn.Flatten()
@@ -207,7 +213,7 @@ def _pool(module: nn.MaxPool2d) -> Pool:
     )
     plain = padding == {0} and dilation == {1} and not module.return_indices
     _expect(len(size) == len(stride) == 1 and plain and max(stride) <= max(size))
-    return Pool(*size, *stride, ceil=module.ceil_mode)
+    return Pool(size.pop(), stride.pop(), module.ceil_mode)
 
 
 def _norm(module: nn.LocalResponseNorm, before_pool: bool) -> Norm:
@@ -217,7 +223,8 @@ def _norm(module: nn.LocalResponseNorm, before_pool: bool) -> Norm:
 
 def _named(convs: list[Conv]) -> tuple[Conv, ...]:
     """Name up to five convolutions conv1 … conv5, more of them by the blocks that pools end."""
-    names, block, place = [], 1, 1
+    names: list[str] = []
+    block, place = 1, 1
     for conv in convs:
         names.append(f"conv{block}_{place}" if len(convs) > 5 else f"conv{len(names) + 1}")
         block, place = (block + 1, 1) if conv.pool else (block, place + 1)
@@ -234,7 +241,7 @@ def _computes_the_same(net: ConvNet, module: nn.Module) -> bool:
     except RuntimeError:
         return False
     trace = net.trace(x)
-    own = trace.logits if net.spec.classes else trace.stages[net.spec.convs[-1].name].output
+    own = trace.stages[net.layers[-1]].output if trace.logits is None else trace.logits
     tolerance = torch.finfo(net.dtype).eps * 1e4
     close = {"rtol": tolerance, "atol": tolerance * expected.abs().max()}
     return own.shape == expected.shape and torch.allclose(own, expected, **close)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import islice, pairwise
 from math import prod, sqrt
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .files import ZfnetError
 
@@ -20,6 +20,18 @@ class SpecError(ZfnetError, ValueError):
 
 class Sliding:
     """What filters and pools have in common: `kernel` positions at every `stride`, along one axis."""
+
+    if TYPE_CHECKING:
+        stride: int
+        ceil: bool
+
+        @property
+        def kernel(self) -> int:
+            """How many positions one output reads."""
+
+        @property
+        def padding(self) -> int:
+            """How many zeros stand before the first position."""
 
     def side(self, side: int) -> int:
         """Return how many outputs stand over `side` positions; with `ceil` the last one may reach over the end."""
@@ -103,7 +115,7 @@ class Dense:
 
 Shape = tuple[int, int, int]  # maps (or units), rows, columns
 
-LIMITS = (
+LIMITS: dict[str, tuple[type, Any, Any]] = (
     dict.fromkeys(("image_size", "maps", "units", "kernel", "stride", "groups", "size"), (Integral, 1, 10**6))
     | dict.fromkeys(("classes", "padding"), (Integral, 0, 10**6))
     | dict.fromkeys(("std", "softmax_std", "alpha", "beta"), (Real, 0, 10**6))
@@ -128,7 +140,8 @@ class ArchSpec:
     def __post_init__(self):
         if not self.convs:
             raise SpecError(f"{self.name} has no convolution; give it at least one")
-        names, parts = [layer.name for layer in self.layers], [(self.name, self)]
+        names = [layer.name for layer in self.layers]
+        parts: list[tuple[str, Any]] = [(self.name, self)]
         for layer in self.layers:
             name = layer.name
             if not isinstance(name, str) or not re.fullmatch(r"\w+(\.\w+)*", name, re.ASCII):
@@ -161,10 +174,11 @@ class ArchSpec:
 
     def conv(self, name: str) -> Conv:
         """Return a convolutional layer; a layer without maps is an error."""
-        if isinstance(self[name], Dense):
+        layer = self[name]
+        if isinstance(layer, Dense):
             known = ", ".join(conv.name for conv in self.convs)
             raise SpecError(f"layer {name!r} of {self.name} has no maps; choose one of {known}")
-        return self[name]
+        return layer
 
     def without(self, *names: str, name: str | None = None) -> ArchSpec:
         """Return the network without some layers; their neighbours are joined (Table 2, "Removed")."""
@@ -200,9 +214,9 @@ class ArchSpec:
         after, dense = narrow.fan_in(), []
         growth = {layer: sqrt(max(1.0, n / after[layer])) for layer, n in self.fan_in().items()}
         convs = tuple(replace(c, std=c.std * growth[c.name]) for c in narrow.convs)
-        for layer in narrow.dense:
-            odds = min(factor, 1) * layer.dropout / (1 - layer.dropout)
-            dense.append(replace(layer, std=layer.std * growth[layer.name], dropout=odds / (1 + odds)))
+        for hidden in narrow.dense:
+            odds = min(factor, 1) * hidden.dropout / (1 - hidden.dropout)
+            dense.append(replace(hidden, std=hidden.std * growth[hidden.name], dropout=odds / (1 + odds)))
         std = self.softmax_std * growth.get("fc8", 1.0)
         return replace(narrow, convs=convs, dense=tuple(dense), softmax_std=std)
 
@@ -213,7 +227,7 @@ class ArchSpec:
 
     def steps(self, upto: str | None = None) -> dict[str, Conv | Pool]:
         """Return every filter and pool from the picture up to a layer or pool, by default to the last."""
-        steps = {}
+        steps: dict[str, Conv | Pool] = {}
         for conv in self.convs:
             steps |= {conv.name: conv} | ({conv.pool_name: conv.pool} if conv.pool else {})
         if upto not in (None, *steps):
@@ -230,7 +244,7 @@ class ArchSpec:
             shapes[name] = (maps, rows, columns)
             if min(rows, columns) < 1:
                 raise SpecError(f"{given} is too small for {self.name}; it needs {self.smallest()}")
-        return shapes | {dense.name: (dense.units, 1, 1) for dense in self.layers[len(self.convs) :]}
+        return shapes | {layer.name: (layer.units, 1, 1) for layer in self.layers if isinstance(layer, Dense)}
 
     def smallest(self) -> int:
         """Return the side in pixels of the smallest input on which every map has a position."""
@@ -380,9 +394,10 @@ def _calls(node: ast.expr) -> list[tuple[str, list, dict[str, Any]]]:
             return []
         case ast.Call(func=ast.Attribute(value=before, attr=method), args=args, keywords=keywords):
             given = [*args, *(each.value for each in keywords)]
-            if all(isinstance(each, ast.Constant) and type(each.value) in (str, int, float) for each in given):
-                named = {each.arg: each.value.value for each in keywords}
-                return [*_calls(before), (method, [each.value for each in args], named)]
+            values = [each.value for each in given if isinstance(each, ast.Constant)]
+            if len(values) == len(given) and all(type(value) in (str, int, float) for value in values):
+                named = {str(each.arg): value for each, value in zip(keywords, values[len(args) :], strict=True)}
+                return [*_calls(before), (method, values[: len(args)], named)]
     raise ValueError(ast.dump(node))
 
 

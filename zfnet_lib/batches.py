@@ -204,6 +204,7 @@ class Batches:
         parts = [plan.part(a, a + self.share) for a in begins]
         job = partial(_crops, self.data, self.preparation)
         with threads(1, each=1) as thread:
+            crops: Iterable[Tensor]
             if self.on_gpu is not None:
                 crops = (gather_views(self.on_gpu, views, side) for views in parts)
             elif self.workers:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, get_args
+from contextlib import suppress
+from numbers import Integral
+from operator import index
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .architecture import Box, Pool, SpecError, Unit
+from .architecture import Box, Sliding, SpecError, Unit
 from .fast.windows import project_units
 from .files import ZfnetError
+from .images import projection_image
 from .network import ConvNet, Network, Stage, Trace
+
+if TYPE_CHECKING:
+    from .paper.plots import Figure
 
 Switches = Literal["recorded", "centre", "random"]
 Sharing = Literal["add", "overwrite"]
@@ -57,14 +64,17 @@ def unpool(values: Tensor, switches: Tensor, size: Sequence[int], sharing: Shari
     return flat.unflatten(2, size)
 
 
-def chosen_switches(stage: Stage, pool: Pool, switches: Switches, generator: torch.Generator) -> Tensor:
-    """Return a layer's recorded switches, or the centre or a random position of the same regions."""
+def chosen_switches(stage: Stage, pool: Sliding, switches: Switches, generator: torch.Generator) -> Tensor:
+    """Return a pooled layer's recorded switches, or the centre or a random position of the same regions."""
+    assert stage.switches is not None
     if switches == "recorded":
         return stage.switches
-    shape, corners, sides = stage.switches.shape, [], []
+    shape = stage.switches.shape
+    corners: list[Tensor] = []
+    sides: list[Tensor] = []
     for axis in (2, 3):
         first = torch.arange(shape[axis]) * pool.stride - pool.padding
-        end = (first + pool.size).clamp(max=stage.maps.shape[axis])  # the outermost regions may be truncated
+        end = (first + pool.kernel).clamp(max=stage.maps.shape[axis])  # the outermost regions may be truncated
         corners.append(first.clamp(min=0))
         sides.append(end - corners[-1])
     (top, left), (height, width) = corners, sides
@@ -98,7 +108,7 @@ def descend(
             signal = signal * (trace[conv.name].maps > 0)
         levels[conv.name] = arrived if arriving else signal
         # Filter with the transposed weights; the padding of the way up is cut off, uncovered positions stay 0.
-        weight = trace.net.get_submodule(conv.name).weight
+        weight = trace.net.get_parameter(f"{conv.name}.weight")
         signal = F.conv_transpose2d(signal, weight, stride=conv.stride, groups=conv.groups)
         size = (trace[below.name].output if below else trace.x).shape[-2:]
         bottom, right = (conv.padding + n - m for n, m in zip(size, signal.shape[-2:], strict=True))
@@ -150,12 +160,13 @@ def project(
     for name, value, kind in zip(rule._fields, rule, (Switches, Sharing, Rectify), strict=False):
         if value not in get_args(kind):
             raise SpecError(f"{name}={value!r}: choose one of {', '.join(get_args(kind))}")
-    if not isinstance(trace.net, ConvNet):
-        return trace.net.project(trace.x, layer, signal, rule)
-    return descend(trace, layer, signal, rule)["pixels"]
+    if isinstance(trace.net, ConvNet):
+        return descend(trace, layer, signal, rule)["pixels"]
+    probed: Any = trace.net  # a `ProbedNet`, whose module imports this one
+    return probed.project(trace.x, layer, signal, rule)
 
 
-def deconv(trace: Trace, layer: str, unit: tuple[int, int, int]) -> Tensor:
+def deconv(trace: Trace, layer: str, unit: tuple[int, int, int] | int) -> Tensor:
     """Project one unit of every picture of a trace on the whole picture: the literal method of section 2.1.
 
     The unit keeps its activation; all other activations of the layer are set to zero.
@@ -163,7 +174,7 @@ def deconv(trace: Trace, layer: str, unit: tuple[int, int, int]) -> Tensor:
     Args:
         trace: A forward pass of n pictures that reaches `layer`.
         layer: `conv1` ….
-        unit: Its place: map, row and column.
+        unit: Its place: map, row and column. A map alone stands for its strongest unit, in each picture its own.
 
     Returns:
         [n, 3, H, W].
@@ -174,12 +185,17 @@ def deconv(trace: Trace, layer: str, unit: tuple[int, int, int]) -> Tensor:
     Example:
         >>> from zfnet_lib import MINI, ConvNet
         >>> trace = ConvNet(MINI).trace(torch.randn(1, 3, 64, 64))
-        >>> deconv(trace, "conv5", strongest_unit(trace["conv5"].maps[0])).shape
-        torch.Size([1, 3, 64, 64])
+        >>> deconv(trace, "conv5", 3).equal(deconv(trace, "conv5", strongest_unit(trace["conv5"].maps[0], 3)))
+        True
     """
     maps = trace[trace.net.require(layer)].maps
-    _check_unit(layer, maps.shape[1:], unit)
-    return project(trace, layer, alone(maps, unit))
+    if isinstance(unit, Integral):
+        if not 0 <= unit < maps.shape[1]:
+            raise SpecError(f"{layer} has no map {unit}; choose one from 0 to {maps.shape[1] - 1}")
+        signal = torch.cat([alone(own[None], strongest_unit(own, int(unit))) for own in maps])
+    else:
+        signal = alone(maps, _place(layer, maps.shape[1:], unit))
+    return project(trace, layer, signal)
 
 
 def alone(maps: Tensor, place: tuple[int, int, int]) -> Tensor:
@@ -202,6 +218,23 @@ class Projections(NamedTuple):
 
     projections: list[Tensor]
     boxes: list[Box]
+
+    def plot(self, title: str = "") -> Figure:
+        """Draw each projection at its own contrast, under its number and the row and column where its field begins.
+
+        Example:
+            >>> import torch
+            >>> from zfnet_lib import MINI, ConvNet, Unit, deconv_units
+            >>> units = [Unit(0, "conv3", map_, 1, 1) for map_ in range(4)]
+            >>> deconv_units(ConvNet(MINI), torch.randn(1, 3, 64, 64), units).plot("conv3")
+            <Figure size 1350x440.3 with 1 Axes>
+        """
+        from .paper.plots import side_by_side
+
+        shown = {}
+        for number, (pixels, box) in enumerate(zip(*self, strict=True), 1):
+            shown[f"{number}: ({box.top}, {box.left})"] = projection_image(pixels.cpu().numpy())
+        return side_by_side(shown, title)
 
 
 def deconv_units(net: Network, x: Tensor, units: Sequence[Unit], batch: int | None = None) -> Projections:
@@ -230,12 +263,13 @@ def deconv_units(net: Network, x: Tensor, units: Sequence[Unit], batch: int | No
     for unit in units:
         if not 0 <= unit.image < len(x):
             raise SpecError(f"there is no picture {unit.image}; the batch holds {len(x)}")
-        _check_unit(unit.layer, net.shapes(*sides)[net.require(unit.layer)], unit.place)
+        _place(unit.layer, net.shapes(*sides)[net.require(unit.layer)], unit.place)
     boxes = [Box.seen(net.fields(unit.layer, *sides), unit.row, unit.column) for unit in units]
     x = x.to(net.device)
     if isinstance(net, ConvNet):
         return Projections(project_units(net, x, units, batch), boxes)
-    return Projections(net.project_units(x, units, boxes, batch), boxes)
+    probed: Any = net
+    return Projections(probed.project_units(x, units, boxes, batch), boxes)
 
 
 def cut(image: Tensor, box: Box) -> Tensor:
@@ -246,7 +280,12 @@ def cut(image: Tensor, box: Box) -> Tensor:
     return F.pad(inside, [max(margin, 0) for margin in margins])
 
 
-def _check_unit(layer: str, shape: Sequence[int], place: tuple[int, int, int]) -> None:
-    if not all(0 <= n < limit for n, limit in zip(place, shape, strict=True)):
-        maps, rows, columns = shape
-        raise SpecError(f"{layer} has no unit {tuple(place)}; it has {maps} maps of {rows}x{columns}")
+def _place(layer: str, shape: Sequence[int], unit: Any) -> tuple[int, int, int]:
+    """Return a unit's map, row and column, if it is one of a layer whose maps have a shape."""
+    maps, rows, columns = shape
+    with suppress(TypeError, ValueError):  # of what is no three whole numbers
+        map_, row, column = map(index, unit)
+        if 0 <= map_ < maps and 0 <= row < rows and 0 <= column < columns:
+            return map_, row, column
+    what = "a unit is a place (map, row, column), to `deconv` also a map alone"
+    raise SpecError(f"{layer} has no unit {unit!r}; it has {maps} maps of {rows}x{columns}, and {what}")

@@ -20,13 +20,13 @@ from .architecture import MINI
 from .browser.atlas import MANIFEST, read_manifest
 from .datasets import DATASETS, dataset_entry, dataset_folder, open_pack, whole_pack
 from .datasets.pretrained import FETCHERS
-from .files import PACKAGE, PROJECT, ZfnetError, data_root, results_root
+from .files import PACKAGE, PROJECT, ZfnetError, data_root, results_root, stored_weights, weights_folders
 from .machine import has_bf16, own_device
 from .paper import records, table3_4_6, table5
 from .paper.setting import DATA, PROFILES, training_of
 from .paper.trainings import RETRAINED, SHIPPED, queue, state
 from .training import recipe_named
-from .weights import CheckpointError, load_network, weights_folders
+from .weights import CheckpointError, load_network
 
 Lines = Iterator[tuple[str, str]]
 """Things, and what is to be said of each."""
@@ -47,7 +47,9 @@ def diagnose() -> Iterator[str]:
     sections |= {"Stored results": stored, "Integrity": integrity, "Profiles": profiles}
     for title, section in sections.items():
         yield title
-        yield from (f"  {name:28}{said}".rstrip() for name, said in section())
+        said = list(section())
+        width = max([27, *(len(name) for name, _ in said)])
+        yield from (f"  {name:{width}} {words}".rstrip() for name, words in said)
 
 
 def packages() -> Lines:
@@ -103,15 +105,17 @@ def data_sets() -> Lines:
             with suppress(ZfnetError):
                 packed.append(open_pack(name, split).split)
         rest = f"packed: {', '.join(packed)}" if packed else f"not packed: zfnet pack {name}"
-        here = f"fetched, {rest}" if entry.reader else "made in code"
+        inside = "inside scikit-image and scikit-learn" if entry.made == "Photos" else "made in code"
+        here = f"fetched, {rest}" if entry.reader else inside
         yield name, f"missing: {missing}" if missing else here
 
 
 def weights() -> Lines:
     """Say which weights that a profile uses are here and whole."""
     for name in (*FETCHERS, *SHIPPED, *RETRAINED, training_of("paper", "zfnet").name):
-        missing = _missing_weights(name)
-        yield name, f"missing: {missing}" if missing else "here"
+        missing, ships = _missing_weights(name), name in RETRAINED and name in stored_weights()
+        lacks = "ships, without the convolutions that it stands on" if ships else "missing"
+        yield name, f"{lacks}: {missing}" if missing else "here"
 
 
 def atlases() -> Lines:
@@ -194,6 +198,8 @@ def _missing_weights(name: str) -> str:
         with suppress(CheckpointError):
             load_network(folder / name)
             return ""
+    if name in RETRAINED and name in stored_weights():
+        return _missing_weights(RETRAINED[name].base)
     paper = training_of("paper", "zfnet")
     shipped = {name: f"zfnet ship {name}" for name in SHIPPED | RETRAINED}
     return ({paper.name: paper.command} | shipped).get(name, f"zfnet fetch {name}")

@@ -14,7 +14,7 @@ from .batches import labels_of, squares_of
 from .files import ZfnetError
 from .images import centre_square, ten_views
 from .machine import threads
-from .network import ConvNet
+from .network import Network
 
 BATCH = 64
 
@@ -36,7 +36,7 @@ class Errors:
 
 
 def errors(
-    nets: ConvNet | Sequence[ConvNet],
+    nets: Network | Sequence[Network],
     data,
     views: int = 1,
     *,
@@ -53,23 +53,24 @@ def errors(
 
 def tallies(nets, data, views: int = 1, *, rows: Sequence[int] | None = None, progress: bool = False) -> np.ndarray:
     """Return how many pictures each class has, and how many are wrong at top 1 and at top 5: int64 [classes, 3]."""
-    nets = [net.eval() for net in ([nets] if isinstance(nets, ConvNet) else nets)]
+    nets = [net.eval() for net in ([nets] if isinstance(nets, Network) else nets)]
     if views not in (1, 10):
         raise ZfnetError(f"views = {views}; the paper's are 1 (the centre) or 10 (corners, centre, mirrors)")
-    classes, *others = sorted({net.spec.classes for net in nets}) or [0]
+    classes, *others = sorted({net.classes for net in nets}) or [0]
     if others or not classes:
         counts = ", ".join(map(str, [classes, *others])) if nets else "no"
         raise ZfnetError(f"networks of {counts} classes cannot be evaluated together; choose those of one kind")
     labels, device = labels_of(data, classes), nets[0].device
-    rows = torch.arange(len(labels)) if rows is None else torch.as_tensor(rows, dtype=torch.int64)
+    chosen = torch.arange(len(labels)) if rows is None else torch.as_tensor(rows, dtype=torch.int64)
 
     def ranked(part: Tensor) -> Tensor:
-        total = sum(probabilities(net, squares_of(data, part, net.preparation), views) for net in nets)
+        first, *others = (probabilities(net, squares_of(data, part, net.preparation), views) for net in nets)
+        total = sum(others, first)
         if not total.isfinite().all():
-            raise ZfnetError(f"the probabilities of {nets[0].spec.name} are not finite; train it again")
+            raise ZfnetError(f"the probabilities of {nets[0].name} are not finite; train it again")
         return ranks(total / len(nets), labels[part])
 
-    tally, parts = np.zeros((classes, 3), np.int64), rows.split(BATCH)
+    tally, parts = np.zeros((classes, 3), np.int64), chosen.split(BATCH)
     with threads(min(torch.get_num_threads(), 16 if device.type == "cpu" else 4)) as pool:
         found = tqdm(pool.map(ranked, parts), total=len(parts), unit=" batches", disable=not progress)
         for part, rank in zip(parts, found, strict=True):
@@ -95,7 +96,7 @@ def ranks(probabilities: Tensor, labels: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def probabilities(net: ConvNet, squares: Tensor, views: int = 1) -> Tensor:
+def probabilities(net: Network, squares: Tensor, views: int = 1) -> Tensor:
     """Return the softmax of each square, averaged over its views (section 3): float32 [n, classes], on the CPU."""
     crop = net.preparation.crop
     x = net.preparation.normalise(squares.to(net.device))

@@ -64,6 +64,38 @@ def expanded(path: str | Path) -> Path:
         raise ZfnetError(f"{path}: there is no such user here; write the folder out") from None
 
 
+FETCHED = ("alexnet-imagenet", "vgg16-imagenet")  # weights that `zfnet fetch` brings
+META = "meta.json"  # what tells a folder of weights
+
+
+def weights_folders() -> tuple[Path, ...]:
+    """Return the folders that are searched for named weights: fetched or trained ones, then shipped ones."""
+    return data_root() / "weights", PROJECT / "results" / "tiny" / "weights"
+
+
+def stored_weights() -> dict[str, Path]:
+    """Return the folders of all weights that can be loaded by name; of equal names the first counts."""
+    found = (path.parent for folder in weights_folders()[::-1] for path in folder.glob(f"[!.]*/{META}"))
+    return dict(sorted({folder.name: folder for folder in found}.items()))
+
+
+def notebook_names(project: Path = PROJECT) -> list[str]:
+    """Return the names of all notebooks, those of the book first and in its order."""
+    found, pages = {path.stem for path in (project / "notebooks").glob("*.ipynb")}, chapters(project)
+    return [name for name in pages if name in found] + sorted(found - set(pages))
+
+
+def chapters(project: Path = PROJECT) -> list[str]:
+    """Return the names of the book's notebooks, in its order."""
+    contents = project / "_toc.yml"
+    if not contents.exists():
+        raise ZfnetError(
+            f"there are no notebooks in {project}: they and the book are part of a checkout of the repository; "
+            f"run this command in one"
+        )
+    return re.findall(r"file: notebooks/(\S+)", contents.read_text())
+
+
 def trained_root() -> Path:
     """Return where the networks lie that `smoke` trained on the spot, for the next notebook of the same code."""
     return results_root("smoke") / "trained"
@@ -93,7 +125,11 @@ def files_below(folder: Path) -> list[str]:
         inner = Path(place).relative_to(folder).as_posix()
         found += [("" if inner == "." else f"{inner}/", file) for file in files]
         real = {name: Path(place, name).resolve() for name in sorted(folders)}
-        folders[:] = [name for name, target in real.items() if not (target in seen or seen.add(target))]
+        folders.clear()
+        for name, target in real.items():
+            if target not in seen:
+                seen.add(target)
+                folders.append(name)
     return [inner + file for inner, file in sorted(found)]
 
 
@@ -126,7 +162,8 @@ def replacing(path: Path) -> Iterator[Path]:
     except (OSError, SafetensorError) as error:
         # Errors of the place that is written to, not of what is read meanwhile, or of a network.
         full = isinstance(error, SafetensorError) or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-        place = None if full or error.filename is None else Path(os.fsdecode(error.filename))
+        name = getattr(error, "filename", None)
+        place = None if full or name is None else Path(os.fsdecode(name))
         if full or (place and (place in (path, *path.parents) or place.is_relative_to(temporary))):
             raise _unwritable(path, error) from error
         raise
@@ -236,7 +273,9 @@ def _beside(path: Path, kind: str) -> Path:
 
 def _settle(left: Path) -> None:
     """Put back what was moved aside and has no successor; remove everything else that a write left."""
-    target = left.with_name(_LEFT.fullmatch(left.name)["name"])
+    named = _LEFT.fullmatch(left.name)
+    assert named
+    target = left.with_name(named["name"])
     with suppress(OSError):  # where nothing can be written nothing was left
         if left.suffix == ".old" and left.exists() and not target.exists():
             left.rename(target)

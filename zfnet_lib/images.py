@@ -180,6 +180,12 @@ def projection_image(pixels: np.ndarray, scale: float | None = None) -> np.ndarr
     """Colour a projection [3, h, w] as in Fig. 2: 0 is the grey 128, `scale` full contrast; uint8 [h, w, 3].
 
     By default the scale is the `robust_maximum`, so that a few extreme pixels do not leave the rest grey.
+
+    Example:
+        >>> import numpy as np
+        >>> from zfnet_lib.images import projection_image
+        >>> projection_image(np.array([-2.0, 0.0, 1.0]).reshape(3, 1, 1), scale=2).tolist()
+        [[[1, 128, 192]]]
     """
     pixels = np.asarray(pixels, dtype=np.float64)
     if pixels.ndim != 3 or pixels.shape[0] not in (1, 3) or not pixels.size:

@@ -63,6 +63,9 @@ def in_processes(job: Callable, parts: Sequence, n: int) -> Iterator[Any]:
         pool.shutdown(cancel_futures=True)
 
 
+_job: Callable = print  # what a process of `in_processes` does with a part
+
+
 def _begin_work(job: Callable) -> None:
     global _job
     _job = job
@@ -78,7 +81,13 @@ def _worked(part: Any) -> bytes:
 
 def end_with_parent() -> None:
     """Let this process, which `multiprocessing` started, end at once when the one that started it does."""
-    Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
+    if (parent := parent_process()) is not None:
+
+        def end() -> None:
+            parent.join()
+            os._exit(1)
+
+        Thread(target=end, daemon=True).start()
 
 
 @contextmanager

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from .architecture import ArchSpec, Conv, Dense, Field, Shape, SpecError, receptive_field
+from .architecture import ArchSpec, Conv, Dense, Field, Norm, Shape, SpecError, receptive_field
 from .files import ZfnetError
 from .images import Preparation
 
@@ -84,6 +84,9 @@ def _window_sum(x: Tensor, size: int) -> Tensor:
     return total
 
 
+Fields = tuple[Field, Field]  # along rows and along columns
+
+
 @dataclass(frozen=True)
 class Stage:
     """What one layer computed."""
@@ -108,11 +111,60 @@ class Trace:
             raise SpecError(f"this trace stops before {layer}; trace the picture again without `upto`")
         return self.stages[layer]
 
+    def __repr__(self) -> str:
+        kept = {"x": self.x} | {layer: stage.maps for layer, stage in self.stages.items()}
+        kept |= {} if self.logits is None else {"logits": self.logits}
+        shapes = ", ".join(f"{name} {list(values.shape)}" for name, values in kept.items())
+        return f"<Trace of {self.net.name}: {shapes}>"
+
 
 class Network(nn.Module):
     """What a `ConvNet` and a `ProbedNet` have in common."""
 
     preparation: Preparation
+    channels: int  # of the input
+
+    if TYPE_CHECKING:  # what each kind says of itself, see `ConvNet`
+
+        @property
+        def name(self) -> str:
+            """What it is called."""
+
+        @property
+        def classes(self) -> int:
+            """How many logits there are; 0 without a classifier."""
+
+        @property
+        def layers(self) -> tuple[str, ...]:
+            """The layers with maps, from the picture upwards."""
+
+        @property
+        def outline(self) -> tuple[str, ...]:
+            """The layers that are shown unless others are named."""
+
+        def require(self, layer: str) -> str:
+            """Return a layer's name, if it has maps."""
+
+        def shapes(self, height: int | None = None, width: int | None = None) -> dict[str, Shape]:
+            """Return (maps, rows, columns) of every layer with maps."""
+
+        def fields(self, layer: str, height: int | None = None, width: int | None = None) -> Fields:
+            """Return the receptive field of a layer's units."""
+
+        def layers_upto(self, upto: str | None = None) -> tuple[Any, ...]:
+            """Return the layers up to one."""
+
+        def check(self, x: Tensor, anywhere: bool = False) -> None:
+            """Refuse what are no prepared pictures."""
+
+        def trace(self, x: Tensor, upto: str | None = None, keep: Container[str] | None = None) -> Trace:
+            """Run the network once and keep its layers' maps."""
+
+        def features(self, upto: str = "", side: int = 0) -> Self:
+            """Return the layers alone, up to one, for pictures of `side` pixels."""
+
+        def identity(self) -> Any:
+            """Return what, beside the weights, says which network this is."""
 
     @property
     def device(self) -> torch.device:
@@ -159,9 +211,9 @@ class ConvNet(Network):
         """Draw all weights from N(0, std^2) and set the biases to 0 (section 3)."""
         generator = torch.Generator().manual_seed(seed)
         for layer in self.spec.layers:
-            module = self.get_submodule(layer.name)
-            module.weight.copy_(torch.empty(module.weight.shape).normal_(0, layer.std, generator=generator))
-            module.bias.zero_()
+            weight = self.get_parameter(f"{layer.name}.weight")
+            weight.copy_(torch.empty(weight.shape).normal_(0, layer.std, generator=generator))
+            self.get_parameter(f"{layer.name}.bias").zero_()
 
     # What a network of either kind, this one or a `ProbedNet`, says of itself.
 
@@ -196,9 +248,10 @@ class ConvNet(Network):
         shapes = self.spec.features().shapes(height, width)
         return {layer: shapes[layer] for layer in self.layers}
 
-    def fields(self, layer: str, height: int | None = None, width: int | None = None) -> tuple[Field, Field]:
+    def fields(self, layer: str, height: int | None = None, width: int | None = None) -> Fields:
         """Return the receptive field of a layer's units along rows and along columns."""
-        return (receptive_field(self.spec, self.require(layer)),) * 2
+        field = receptive_field(self.spec, self.require(layer))
+        return field, field
 
     def identity(self) -> Any:
         """Return what, beside the weights, says which network this is."""
@@ -216,14 +269,14 @@ class ConvNet(Network):
             if self.training and dense.dropout:  # the others grow, so that the expected sum stays (section 3)
                 kept = 1 - dense.dropout
                 x = x * torch.empty_like(x).bernoulli_(kept, generator=generator).div_(kept)
-        return self.fc8(x)
+        return self.get_submodule("fc8")(x)
 
     def convolved(self, x: Tensor) -> Tensor:
         """Return what the last convolutional layer hands on, [n, maps, h, w], without keeping what lies below."""
         for conv in self.spec.convs:
             x = self.filtered(conv, x)
             if conv.norm and conv.norm.before_pool:
-                x = _pooled(conv, _normalised(conv, F.relu(x)))
+                x = _pooled(conv, _normalised(conv.norm, F.relu(x)))
             else:  # the maxima are rectified instead of the maps: a quarter of the work
                 x = output(conv, F.relu(_pooled(conv, x)))
         return x
@@ -259,7 +312,7 @@ class ConvNet(Network):
                 if keep is None or layer.name in keep:
                     stages[layer.name] = stage
             if upto is None and self.spec.classes:
-                logits = self.fc8(below.flatten(1))
+                logits = self.get_submodule("fc8")(below.flatten(1))
         return Trace(self, x, stages, logits)
 
     def filtered(self, conv: Conv, x: Tensor) -> Tensor:
@@ -284,7 +337,7 @@ class ConvNet(Network):
     def renormalise(self, layers: tuple[str, ...] | None = None, radius: float = RADIUS) -> None:
         """Scale every convolution filter, or some layers', whose RMS exceeds `radius` back to it (section 3)."""
         for conv in self.spec.convs if layers is None else map(self.spec.conv, layers):
-            weight = self.get_submodule(conv.name).weight
+            weight = self.get_parameter(f"{conv.name}.weight")
             rms = weight.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
             weight.mul_((radius / rms).clamp(max=1))
 
@@ -321,22 +374,24 @@ def require_finite(x: Tensor) -> None:
 def pooled(conv: Conv, maps: Tensor) -> tuple[Tensor, Tensor | None]:
     """Pool a layer's rectified maps and keep the switches; a layer without a pool passes them on."""
     if conv.norm and conv.norm.before_pool:
-        maps = _normalised(conv, maps)
-    return _pooled(conv, maps, return_indices=True) if conv.pool else (maps, None)
+        maps = _normalised(conv.norm, maps)
+    if (pool := conv.pool) is None:
+        return maps, None
+    return F.max_pool2d(maps, pool.size, pool.stride, 0, 1, pool.ceil, return_indices=True)
 
 
 def output(conv: Conv, values: Tensor) -> Tensor:
     """Turn pooled maps into what the next layer sees."""
-    return _normalised(conv, values) if conv.norm and not conv.norm.before_pool else values
+    return _normalised(conv.norm, values) if conv.norm and not conv.norm.before_pool else values
 
 
-def _pooled(conv: Conv, x: Tensor, return_indices: bool = False):
+def _pooled(conv: Conv, x: Tensor) -> Tensor:
     pool = conv.pool
-    return F.max_pool2d(x, pool.size, pool.stride, 0, 1, pool.ceil, return_indices) if pool else x
+    return F.max_pool2d(x, pool.size, pool.stride, 0, 1, pool.ceil) if pool else x
 
 
-def _normalised(conv: Conv, x: Tensor) -> Tensor:
-    return contrast_normalise(x, conv.norm.size, conv.norm.alpha, conv.norm.beta, conv.norm.k)
+def _normalised(norm: Norm, x: Tensor) -> Tensor:
+    return contrast_normalise(x, norm.size, norm.alpha, norm.beta, norm.k)
 
 
 class Conv2d(nn.Conv2d):

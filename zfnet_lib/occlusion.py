@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ from .fast.occlusion import Part, covered
 from .files import ZfnetError
 from .machine import threads
 from .network import ConvNet, Network, output, pooled
+
+if TYPE_CHECKING:
+    from .paper.plots import Figure
 
 TOGETHER = 1024  # squares, about, that the fully connected layers answer together
 PASSES = 16  # covered pictures in one whole forward pass of a `ConvNet`
@@ -42,6 +45,25 @@ class Occlusion:
     target: int | None  # which class `probability` is of
     size: int  # of the square, in pixels, as its step
     stride: int
+
+    def plot(self, title: str = "") -> Figure:
+        """Draw the activity and, of a network with a classifier, the probability, place by place (Fig. 6).
+
+        Dark is 0; the brightest is the largest activity, and a probability of 1.
+
+        Example:
+            >>> import torch
+            >>> from zfnet_lib import MINI, ConvNet, occlude
+            >>> seen = occlude(ConvNet(MINI), torch.randn(3, 64, 64), size=16, stride=16)
+            >>> seen.plot()
+            <Figure size 1350x784.3 with 1 Axes>
+        """
+        from .paper.plots import heat, side_by_side
+
+        shown = {f"activity of map {self.map}, up to {self.activity.max():.3g}": heat(self.activity.numpy())}
+        if self.probability is not None:
+            shown[f"probability of class {self.target}, 0 to 1"] = heat(self.probability.numpy(), 1.0)
+        return side_by_side(shown, title, columns=2)
 
 
 class Drop(NamedTuple):
@@ -114,7 +136,7 @@ def occlude(
         raise OcclusionError(f"{layer} has no map {map_}; choose one from 0 to {len(maps) - 1}")
     if label is not None and not net.classes:
         raise OcclusionError(f"{net.name} has no classifier here, so no class {label}; leave the label out")
-    target = int(trace.logits.argmax()) if label is None and net.classes else label
+    target = int(trace.logits.argmax()) if label is None and trace.logits is not None else label
     if target is not None and not 0 <= target < net.classes:
         raise OcclusionError(f"{net.name} has no class {target}; choose one from 0 to {net.classes - 1}")
     colour = x.new_tensor(fill)
@@ -130,8 +152,10 @@ def occlude(
         else:
             found = _whole_passes(trace, *square, layer, map_, bar)
     activity, probabilities = (each.view(*map(len, corners), *each.shape[1:]).cpu() for each in found)
-    answers = (probabilities[..., target], probabilities.argmax(-1)) if net.classes else (None, None)
-    return Occlusion(activity, *answers, map_, target, size, stride)
+    if target is None:
+        return Occlusion(activity, None, None, map_, target, size, stride)
+    answers = probabilities.argmax(-1)
+    return Occlusion(activity, probabilities[..., target], answers, map_, target, size, stride)
 
 
 def _changes(trace, corners, size, colour, map_, incremental, bar) -> tuple[Tensor, Tensor]:

@@ -8,19 +8,20 @@ from collections import Counter, deque
 from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
 from copy import copy
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from .architecture import Box, Field, SpecError, Unit
+from .architecture import Box, Field, Shape, Sliding, SpecError, Unit
 from .deconv import PAPERS_RULE, Rule, chosen_switches, cut, unpool
 from .files import ZfnetError
 from .images import Preparation
 from .machine import fitting, threads
-from .network import Network, Stage, Trace, require_finite
+from .network import Fields, Network, Stage, Trace, require_finite
 
 LOWEST = {"hardtanh": ("min_val", -1.0), "threshold": ("threshold", None)}  # rectifiers only where this is 0
 LOWEST |= dict.fromkeys(("clamp", "clip", "clamp_min"), ("min", None))
@@ -41,9 +42,9 @@ class _Way(torch.autograd.Function):
     """A function whose value is known and whose way down is given."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, value: tuple[Tensor], down):
+    def forward(ctx, x: Tensor, values: tuple[Tensor], down):
         ctx.down = down
-        (value,) = value  # autograd does not look inside a tuple, so the value counts as new
+        (value,) = values  # autograd does not look inside a tuple, so the value counts as new
         return value.clone() if value._is_view() else value  # a view could not be changed in place afterwards
 
     @staticmethod
@@ -62,8 +63,9 @@ _NOW = threading.local()
 def _hook(layer: str):
     def keep(module: nn.Module, _, output):
         seen = getattr(_NOW, "seen", None)
-        wanted = seen and layer in seen.wanted and isinstance(output, Tensor)
-        return seen.keep_output(layer, output) if wanted else None
+        if seen and layer in seen.wanted and isinstance(output, Tensor):
+            return seen.keep_output(layer, output)
+        return None
 
     return keep
 
@@ -86,7 +88,9 @@ class _Pass(TorchFunctionMode):
         self.net, self.wanted, self.rule, self.upto, self.reach = net, set(wanted), rule, upto, reach
         self.random = torch.Generator().manual_seed(rule.seed if rule else 0)
         self.maps: dict[str, Tensor] = {}
-        self.runs, self.functions_seen, self.rectified_layers = Counter(), set(), set()
+        self.runs: Counter[str] = Counter()
+        self.functions_seen: set[str] = set()
+        self.rectified_layers: set[str] = set()
         # By the id of a tensor, the layers that gave it. The tensor is kept so that its id stays its own.
         self.named_outputs: dict[int, tuple[Tensor, list[str]]] = {}
 
@@ -123,7 +127,7 @@ class _Pass(TorchFunctionMode):
         if name == "local_response_norm":
             return _Way.apply(args[0], (func(*args, **kwargs).detach(),), lambda signal: signal)
         if name in MAX_POOLS and self.rule[:2] != ("recorded", "add"):
-            return self.pooled(*args, **kwargs)
+            return self.pooled(self.rule, *args, **kwargs)
         if name in MAX_POOLS and self.reach:
             return _reaching(*args, **kwargs)
         if name == "adaptive_max_pool2d" and self.reach:
@@ -166,22 +170,26 @@ class _Pass(TorchFunctionMode):
             return value if value is x else x.copy_(value)
         return value.clone() if names else value
 
-    def pooled(self, x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+    def pooled(
+        self, rule, x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False
+    ):
         """Pool, and unpool on the way down by other switches, or without adding what shares one."""
         given = (kernel_size, stride or kernel_size, padding, dilation)
         *numbers, gap = (set(n) if isinstance(n, tuple | list) else {n} for n in given)
         if gap != {1} or max(map(len, numbers)) > 1:
             raise ZfnetError("a pool with gaps or oblong regions has no other switches than the recorded ones")
         pool = _Region(*(n.pop() for n in numbers))
-        value, switches = F.max_pool2d(x.detach(), *pool, 1, ceil_mode, return_indices=True)
-        chosen = chosen_switches(Stage(x, switches, x), pool, self.rule.switches, self.random)
-        size, sharing = x.shape[-2:], self.rule.sharing
+        regions = pool.kernel, pool.stride, pool.padding
+        value, switches = F.max_pool2d(x.detach(), *regions, 1, ceil_mode, return_indices=True)
+        chosen = chosen_switches(Stage(x, switches, x), pool, rule.switches, self.random)
+        size, sharing = x.shape[-2:], rule.sharing
         value = _Way.apply(x, (value,), lambda signal: unpool(signal, chosen, size, sharing))
         return (value, switches) if return_indices else value
 
 
-class _Region(NamedTuple):
-    size: int
+@dataclass(frozen=True)
+class _Region(Sliding):
+    kernel: int
     stride: int
     padding: int
 
@@ -240,6 +248,12 @@ class ProbedNet(Network):
         channels: Of its input.
     """
 
+    name: str
+    classes: int
+    layers: tuple[str, ...]
+    runs: Counter[str]
+    rectified: frozenset[str]
+
     def __init__(
         self,
         module: nn.Module,
@@ -251,7 +265,8 @@ class ProbedNet(Network):
     ):
         super().__init__()
         self.module, self.name, self.image_size, self.preparation = module, name, image_size, preparation
-        self.channels, self.narrowed, self._fields = channels, bool(layers), {}
+        self.channels, self.narrowed = channels, bool(layers)
+        self._fields: dict[tuple[str, tuple[int, int]], Fields] = {}
         self.runs, self.rectified, self.classes = Counter(), frozenset(), 0  # none known yet: the first pass counts
         self.eval()
         names = [path for path, _ in module.named_modules() if path]
@@ -345,7 +360,7 @@ class ProbedNet(Network):
         """Return the layers up to one, in the order in which they end."""
         return self.layers if upto is None else self.layers[: self.layers.index(self.require(upto)) + 1]
 
-    def shapes(self, height: int | None = None, width: int | None = None) -> dict[str, tuple[int, int, int]]:
+    def shapes(self, height: int | None = None, width: int | None = None) -> dict[str, Shape]:
         """Return (maps, rows, columns) of every layer for pictures of a size, by default its own."""
         height = self.image_size if height is None else height
         size = height, height if width is None else width
@@ -356,7 +371,7 @@ class ProbedNet(Network):
             self._shapes[size] = {layer: tuple(maps[layer].shape[1:]) for layer in self.layers}
         return self._shapes[size]
 
-    def fields(self, layer: str, height: int | None = None, width: int | None = None) -> tuple[Field, Field]:
+    def fields(self, layer: str, height: int | None = None, width: int | None = None) -> Fields:
         """Return the receptive field of a layer's units along rows and columns: of all its maps together.
 
         It is read off the pixels that a few units reach on their way down through linear rectifiers. Where it does
@@ -368,13 +383,15 @@ class ProbedNet(Network):
         if (layer, sides) not in self._fields:
             positions = [sorted({0, 1, n // 2, n // 2 + 1, n - 2, n - 1} & set(range(n))) for n in counts]
             most = max(map(len, positions))
-            pairs = [tuple(of_axis[i % len(of_axis)] for of_axis in positions) for i in range(most)]
+            down, across = positions
+            pairs = [(down[i % len(down)], across[i % len(across)]) for i in range(most)]
             reached, fields = self._reach(layer, sides, pairs), []
             for axis, side in enumerate(sides):
                 seen = [along.nonzero().flatten().tolist() for along in reached.any(2 - axis)]
                 ends = [(pair[axis], all_[0], all_[-1] + 1) for pair, all_ in zip(pairs, seen, strict=True) if all_]
                 fields.append(_even(ends, side))
-            self._fields[layer, sides] = tuple(fields)
+            rows, columns = fields
+            self._fields[layer, sides] = rows, columns
         return self._fields[layer, sides]
 
     def _reach(self, layer: str, sides: tuple[int, int], pairs: Sequence[tuple[int, int]]) -> Tensor:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
@@ -27,6 +27,9 @@ from .images import GREY, PictureError, Preparation, projection_image
 from .machine import ahead, threads
 from .network import Network
 from .weights import fingerprint
+
+if TYPE_CHECKING:
+    from .paper.plots import Figure
 
 ARRAYS = ("score", "image", "row", "column")
 CANDIDATE = np.dtype([("map", "i4"), ("score", "f8"), ("image", "i4"), ("row", "i4"), ("column", "i4")])
@@ -46,6 +49,20 @@ class TopUnits:
         """Return the strongest units of one map; `Unit.image` counts in the data set."""
         places = zip(*(getattr(self, name)[map_].tolist() for name in ARRAYS[1:]), strict=True)
         return [Unit(image, self.layer, map_, row, column) for image, row, column in places if image >= 0]
+
+    def plot(self, net: Network, dataset, maps: Sequence[int], title: str = "") -> Figure:
+        """Draw the strongest units of some maps, projected, beside the patches that caused them (Fig. 2).
+
+        Example:
+            >>> from zfnet_lib import MINI, ConvNet, open_dataset, strongest
+            >>> net, shapes = ConvNet(MINI), open_dataset("shapes", n=12)
+            >>> top = strongest(net, shapes, layers=["conv2"])["conv2"]
+            >>> top.plot(net, shapes, maps=[0, 5])  # doctest: +ELLIPSIS
+            <Figure size 1350x... with 1 Axes>
+        """
+        from .paper.fig2 import draw
+
+        return draw(list(blocks(net, Squares(net, dataset), self, maps)), title or f"{net.name}, {self.layer}")
 
 
 class Ranking(dict[str, TopUnits]):
@@ -112,7 +129,8 @@ def strongest(
     if folder and not hasattr(dataset, "fingerprint"):
         raise ZfnetError("only a data set with a fingerprint can be continued; leave the folder out, or pack it")
 
-    candidates, left_out = {}, {}
+    candidates: dict[str, Candidates] = {}
+    left_out: dict[int, str] = {}
     for name in layers or net.layers:
         maps, *_ = net.shapes()[net.require(name)]
         crops = Crops(np.array(dataset.windows), net.preparation, net.fields(name)[0]) if variety else None
@@ -164,7 +182,7 @@ def _search(net, dataset, parts, candidates, left_out, path, every, progress, re
             notice(f"the search in {path} is damaged ({error}); it begins anew")
     n = min(torch.get_num_threads(), 16 if net.device.type == "cpu" else 4)
     total, seen, written = sum(map(len, parts)), sum(map(len, parts[:done])), perf_counter()
-    bar = tqdm(desc="strongest units", total=total, initial=seen, unit=" pictures", disable=not progress)
+    bar = tqdm(desc="strongest units", total=total, initial=seen, unit=" pictures", delay=1, disable=not progress)
     with threads(n, each=1) as pool, bar:
         for units, reasons in ahead(pool, partial(_look, net, dataset, candidates), parts[done:], 2 * n):
             for layer, of_layer in units.items():
@@ -232,7 +250,7 @@ class Candidates:
         place, columns = maps[picture, map_].flatten(1).argmax(1).cpu(), maps.shape[-1]
         values = (map_, scores[picture, map_], images[picture], place // columns, place % columns)
         found = np.empty(len(picture), CANDIDATE)
-        for name, value in zip(CANDIDATE.names, values, strict=True):
+        for name, value in zip(CANDIDATE.names or (), values, strict=True):
             found[name] = value.numpy()
         return found
 
@@ -343,6 +361,7 @@ def blocks(
     net: Network, squares: Squares, top: TopUnits, maps: Sequence[int], together: int = 32
 ) -> Iterator[Block]:
     """Project the strongest units of some maps, `together` maps at once, and cut out what caused them (Fig. 2)."""
+    names = getattr(squares.dataset, "names", range(len(squares.dataset)))
     for start in range(0, len(maps), together):
         units = {number: top.units(number) for number in maps[start : start + together]}
         images = sorted({unit.image for of_map in units.values() for unit in of_map})
@@ -364,7 +383,7 @@ def blocks(
                 [patch(seen[place[unit.image]], box) for unit, (_, box) in zip(of_map, found, strict=True)],
                 [box for _, box in found],
                 of_map,
-                [squares.dataset.names[unit.image] for unit in of_map],
+                [str(names[unit.image]) for unit in of_map],
             )
 
 
@@ -391,7 +410,8 @@ def rows_first(picture: Tensor) -> np.ndarray:
 
 def save_blocks(path: Path, found: Sequence[Block], notes: dict[str, Any]) -> None:
     """Store blocks as one npz file: 8-bit projections, never the patches, which are pieces of pictures."""
-    arrays, facts = {}, []
+    facts: list[dict[str, Any]] = []
+    arrays: dict[str, Any] = {}
     for block in found:
         arrays[f"{block.layer}.{block.map}"] = np.stack([projection_image(pixels) for pixels in block.projections])
         facts.append({k: v for k, v in block._asdict().items() if k not in ("projections", "patches")})

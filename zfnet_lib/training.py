@@ -165,7 +165,7 @@ class SGD:
             memo = {id(weight): nn.Parameter(weight.data) for weight in self.computing.parameters()}
             self.replicas.append(copy.deepcopy(self.computing, memo).train())
         for replica in self.replicas if compiled else ():
-            replica.convolved = torch.compile(replica.convolved, dynamic=False)
+            replica.convolved = torch.compile(replica.convolved, dynamic=False)  # type: ignore[method-assign]
         self.called = [DistributedDataParallel(each) for each in self.replicas] if world > 1 else self.replicas
         # each thread updates about as many weights
         shares: list[list[dict[str, Any]]] = [[] for _ in range(parts)]
@@ -200,6 +200,7 @@ class SGD:
             name, (weight,) = group["name"], group["params"]
             group["lr"] = rate
             first, *others = (replica.get_parameter(name).grad for replica in self.replicas)
+            assert first is not None
             weight.grad = first.float()  # in float32 this is part 0's own gradient, which the next update drops
             for other in others:
                 weight.grad += other
@@ -332,15 +333,17 @@ class _Checkpoints:
             if damaged:
                 raise ZfnetError(f"{damaged[0]}, and there is no earlier one; remove {folder} and train anew")
             return None
-        for sentence in damaged if notice else ():
-            notice(f"{sentence}; continuing from the one before it")
+        if notice:
+            for sentence in damaged:
+                notice(f"{sentence}; continuing from the one before it")
         ours = json.loads(json.dumps(self.identity))
         if different := [key for key in ours if ours[key] != saved.get(key)]:
             other = f"holds a training with another {' and another '.join(different)}"
             raise ZfnetError(f"{folder} {other}; choose another folder, or resume it with what it began with")
-        for epoch in state.epochs:
+        stored: list[Any] = state.epochs  # as JSON holds them
+        for epoch in stored:
             epoch["rms"] = {name: tuple(pair) for name, pair in epoch["rms"].items()}
-        state.epochs = [EpochResult(**epoch) for epoch in state.epochs]
+        state.epochs = [EpochResult(**epoch) for epoch in stored]
         return state, tensors
 
     def save(self, state: _State, sgd: SGD) -> None:
@@ -417,7 +420,13 @@ def train(
         give = "give validation pictures, or a recipe with a fixed schedule"
         raise ZfnetError(f"recipe {recipe.name} lowers the rate when the validation error stops falling; {give}")
     rank, world = (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
-    drawn = {"views": recipe.views, "seed": seed, "exclude": exclude, "workers": workers, "device": net.device}
+    drawn: dict[str, Any] = {
+        "views": recipe.views,
+        "seed": seed,
+        "exclude": exclude,
+        "workers": workers,
+        "device": net.device,
+    }
     drawn |= {"size": recipe.batch, "classes": net.spec.classes, "rank": rank, "world": world}
     batches = Batches(data, net.preparation, **drawn)
     updates, steps = recipe.epochs * len(batches), len(batches)
@@ -425,9 +434,9 @@ def train(
     identity = {"network": net.spec.to_dict(), "recipe": recipe.to_dict(), "seed": seed}
     identity |= {"data": getattr(data, "fingerprint", ""), "pictures": drawn_from}
     checkpoints = _Checkpoints(folder, identity, writes=rank == 0)  # one process writes for all
-    fresh = _State(fitting_parts(recipe.batch, net.device)), {}
+    fresh: tuple[_State, dict[str, Tensor]] = _State(fitting_parts(recipe.batch, net.device)), {}
     state, tensors = checkpoints.resumed(resume, notice) or fresh
-    shows = snapshots and folder is not None and rank == 0
+    snapshots_in = folder / "snapshots" if snapshots and folder is not None and rank == 0 else None
 
     with threads(state.parts) as pool:
         sgd = SGD(net, recipe, state.parts, pool, seed, compiled)
@@ -435,7 +444,8 @@ def train(
             sgd.restore(tensors)
         yield from list(state.epochs)
         for epoch in range(len(state.epochs) + 1, recipe.epochs + 1):
-            rate = recipe.rate_in(epoch, [e.top1 for e in state.epochs if e.plateau_left is not None])
+            seen = [each.top1 for each in state.epochs if each.plateau_left is not None]
+            rate = recipe.rate_in(epoch, [error for error in seen if error is not None])
             clock = written = perf_counter()
             for batch in batches.epoch(epoch, state.update - (epoch - 1) * steps):
                 number, parts = state.update + 1, batch.split(state.parts)
@@ -450,9 +460,9 @@ def train(
                 state.count(loss, trained - clock, net.spec.classes)
                 if report:
                     report(Progress(number, updates, loss, rate))
-                for shown in _shown_at(number, state.plateau_left, updates) if shows else ():
+                for shown in _shown_at(number, state.plateau_left, updates) if snapshots_in else ():
                     record = {"recipe": recipe.to_dict(), "update": number, "updates": updates}
-                    save_network(net, folder / f"snapshots/epoch-{shown:02d}-of-{FIGURE_4_OF}", record)
+                    save_network(net, f"{snapshots_in}/epoch-{shown:02d}-of-{FIGURE_4_OF}", record)
                 if perf_counter() - written >= every:
                     checkpoints.save(state, sgd)
                     written = perf_counter()
@@ -488,7 +498,7 @@ def filter_rms(net: ConvNet) -> dict[str, tuple[float, float]]:
     """Return the median and the largest root mean square of each convolutional layer's filters (section 3)."""
     found = {}
     for conv in net.spec.convs:
-        rms = net.get_submodule(conv.name).weight.detach().square().mean((1, 2, 3)).sqrt()
+        rms = net.get_parameter(f"{conv.name}.weight").detach().square().mean((1, 2, 3)).sqrt()
         found[conv.name] = rms.median().item(), rms.max().item()
     return found
 

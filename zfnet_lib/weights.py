@@ -23,14 +23,13 @@ from torch.nn.parameter import is_lazy
 
 from .adapt import adapt
 from .architecture import ArchSpec
-from .files import PROJECT, ZfnetError, check, data_root, is_there, sha256, storing
+from .files import FETCHED, META, ZfnetError, check, is_there, sha256, stored_weights, storing, weights_folders
 from .images import Preparation
 from .machine import own_device
 from .network import ConvNet, Network
 from .probe import ProbedNet
 
-WEIGHTS, META = "weights.safetensors", "meta.json"
-FETCHED = ("alexnet-imagenet", "vgg16-imagenet")  # what `zfnet fetch` brings
+WEIGHTS = "weights.safetensors"  # beside META
 FORMAT = 1
 
 Stored = Literal["float32", "float16", "int8"]
@@ -73,7 +72,7 @@ def save_network(
     with storing(folder) as temporary:
         temporary.mkdir()
         save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, temporary / WEIGHTS)
-        meta = {
+        meta: dict[str, Any] = {
             "format": FORMAT,
             "name": net.spec.name,
             "spec": net.spec.to_dict(),
@@ -181,7 +180,7 @@ def open_network(
             module = _called(Path(file or text), function if file else "")
         else:
             module = load_network(text)
-            if random:
+            if random and isinstance(module, ConvNet):
                 module.initialise(0)
     if weights:
         _fill(module, weights, text)
@@ -215,7 +214,7 @@ def _from_torchvision(name: str, own: bool) -> tuple[nn.Module, Preparation | No
     except (OSError, HTTPException, RuntimeError) as error:
         other = "give a file that has them by --weights FILE, or take none by --random"
         raise CheckpointError(f"torchvision's weights of {name} are out of reach ({error}); {other}") from error
-    if not own:
+    if weights is None:
         return module, None
     given = weights.transforms()
     mean, scale = (torch.tensor(values).view(3, 1, 1) * 255 for values in (given.mean, given.std))
@@ -228,6 +227,7 @@ def _called(file: Path, function: str) -> nn.Module:
         raise ZfnetError(f"there is no file {file}; `FILE.py:FUNCTION` names a function that returns a module")
     name = f"own_{file.stem}"
     spec = importlib.util.spec_from_file_location(name, file)
+    assert spec and spec.loader
     own = sys.modules[name] = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(file.resolve().parent))  # it may import what lies beside it
     try:
@@ -300,17 +300,6 @@ def known_classes(source: str | Path) -> tuple[str, ...]:
     if ".py:" in str(source):
         return ()
     return tuple(read_meta(_folder(source))["record"].get("classes", ()))
-
-
-def weights_folders() -> tuple[Path, ...]:
-    """Return the folders that are searched for named weights: fetched or trained ones, then shipped ones."""
-    return data_root() / "weights", PROJECT / "results" / "tiny" / "weights"
-
-
-def stored_weights() -> dict[str, Path]:
-    """Return the folders of all weights that can be loaded by name; of equal names the first counts."""
-    found = (path.parent for folder in weights_folders()[::-1] for path in folder.glob(f"[!.]*/{META}"))
-    return dict(sorted({folder.name: folder for folder in found}.items()))
 
 
 def weights_hash() -> str:

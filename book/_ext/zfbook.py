@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import os
 import re
 import shutil
@@ -25,6 +26,7 @@ from typing import Any
 from docutils import nodes
 from jupyter_cache import get_cache
 from jupyter_cache.executors.utils import create_cache_bundle, single_nb_execution
+from myst_nb.sphinx_ import NbMetadataCollector
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
@@ -123,6 +125,19 @@ def run_side_by_side(app: Sphinx, env: BuildEnvironment, names: list[str]) -> No
                 bundle = create_cache_bundle(notebook, None, None, done.time, None)
                 cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
     os.environ.pop("OMP_NUM_THREADS") if before is None else os.environ.update(OMP_NUM_THREADS=before)
+
+
+def say_the_run_time(app: Sphinx, doctree: nodes.document) -> None:
+    """Add to a notebook's words on its run time how long it ran for this page, in this build or as a batch."""
+    source = Path(app.env.doc2path(app.env.docname))
+    if source.suffix != ".ipynb":
+        return
+    ran = NbMetadataCollector.get_exec_data(app.env, app.env.docname)
+    batch = json.loads(source.read_text())["metadata"].get("papermill", {})
+    seconds = ran["runtime"] if ran else batch.get("duration")
+    for words in doctree.findall(nodes.paragraph) if seconds else ():
+        if words.astext().startswith("Run time. "):
+            words += nodes.Text(f" For this page it ran {seconds:.0f} s.")
 
 
 def leave_out_source_maps(app: Sphinx, exception: Exception | None) -> None:
@@ -228,6 +243,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("html-page-context", name_the_roles)
     app.connect("env-get-outdated", reread_prose)
     app.connect("env-before-read-docs", run_side_by_side)
+    app.connect("doctree-read", say_the_run_time)
     app.connect("build-finished", leave_out_source_maps)
     app.connect("autodoc-process-docstring", docstrings_as_rst, priority=400)  # before napoleon reads sections
     return {"parallel_read_safe": True, "parallel_write_safe": True}

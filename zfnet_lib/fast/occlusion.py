@@ -76,7 +76,7 @@ def bands(spec: ArchSpec, side: int, corners: tuple[int, ...], size: int, room: 
         below = above
     best: list[tuple[int, tuple[Band, ...]]] = [(0, ())]
     for end in range(1, len(corners) + 1):
-        options = []
+        options: list[tuple[int, tuple[Band, ...]]] = []
         for start in reversed(range(end)):
             n, cost, values, changes = end - start, 0, 0, []
             for conv, pool, *where in layers:
@@ -159,6 +159,7 @@ def covered(
     The trace is of one picture; `corners` are the first rows and the first columns of the squares, ascending, and
     `fill` [3, 1, 1] covers them. By default the changes alone are computed where that is less work.
     """
+    assert isinstance(trace.net, ConvNet)
     spec, sides = trace.net.spec, trace.x.shape[-2:]
     room = NEAR if trace.x.device.type == "cpu" else FAR
     rows, columns = (bands(spec, side, tuple(each), size, room) for side, each in zip(sides, corners, strict=True))
@@ -175,7 +176,7 @@ def covered(
     layers, below = [], trace.x
     for conv in net.spec.convs:
         before, above = net.filtered(conv, below), trace[conv.name].output
-        layers.append((conv, net.get_submodule(conv.name).weight, Table.of(before), Table.of(above)))
+        layers.append((conv, net.get_parameter(f"{conv.name}.weight"), Table.of(before), Table.of(above)))
         below = above
     pixels = Table.of(trace.x)
     parts = [
@@ -205,7 +206,8 @@ class Table(NamedTuple):
     def of(cls, maps: Tensor) -> Table:
         """Write down the maps of one picture, [1, maps, h, w]; outside everything is 0."""
         rows = F.pad(maps[0].flatten(1).T, (0, 0, 0, 1))
-        return cls(rows, tuple(Stretch((0,), side, side) for side in maps.shape[-2:]))
+        height, width = maps.shape[-2:]
+        return cls(rows, (Stretch((0,), height, height), Stretch((0,), width, width)))
 
     @property
     def maps(self) -> Tensor:

@@ -5,14 +5,14 @@ Windows of one form, with the same sizes and zeros of padding, run through filte
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from itertools import groupby
 from math import prod
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ..architecture import ArchSpec, Conv, Span, Unit, receptive_field, spans
@@ -32,17 +32,17 @@ class Filters:
     applying them to one window; there windows of all sizes share one matrix product.
     """
 
-    def __init__(self, conv: Conv, module: nn.Conv2d):
-        self.conv, self.module = conv, module
+    def __init__(self, conv: Conv, weight: Tensor, bias: Tensor):
+        self.conv, self.given, self.bias = conv, weight, bias
 
     def forwards(self, x: Tensor) -> Tensor:
         """Filter windows in which all padding is already there."""
-        return F.conv2d(x, self._weight, self.module.bias, self.conv.stride, groups=self.conv.groups)
+        return F.conv2d(x, self._weight, self.bias, self.conv.stride, groups=self.conv.groups)
 
     def transposed(self, signal: Tensor) -> Tensor:
         """Filter with the transposed weights, without biases; the padding stays."""
         stride, groups = self.conv.stride, self.conv.groups
-        if stride > 1 and groups == 1 and self.module.in_channels < LANES:
+        if stride > 1 and groups == 1 and self.given.shape[1] < LANES:
             # Few maps beneath would leave most of the processor's lanes empty: filter into blocks of pixels.
             more = -self.conv.kernel % stride
             pixels = F.pixel_shuffle(F.conv_transpose2d(signal, self._blocks), stride)
@@ -58,7 +58,7 @@ class Filters:
             shapes.append(seen.shape[1:4])
             patches.append(seen.flatten(1, 3))
         products = torch.cat(patches, dim=1) @ self._matrix.transpose(1, 2)
-        rows = (products.transpose(0, 1).flatten(1) + self.module.bias).split([prod(shape) for shape in shapes])
+        rows = (products.transpose(0, 1).flatten(1) + self.bias).split([prod(shape) for shape in shapes])
         return [part.unflatten(0, shape).permute(0, 3, 1, 2) for part, shape in zip(rows, shapes, strict=True)]
 
     def transposed_together(self, signals: list[Tensor]) -> list[Tensor]:
@@ -71,7 +71,7 @@ class Filters:
 
     @cached_property
     def _weight(self) -> Tensor:
-        return self.module.weight.contiguous(memory_format=torch.channels_last)
+        return self.given.contiguous(memory_format=torch.channels_last)
 
     @cached_property
     def _matrix(self) -> Tensor:
@@ -82,7 +82,7 @@ class Filters:
     def _blocks(self) -> Tensor:
         """The weights over blocks of stride x stride pixels instead of single ones."""
         more = -self.conv.kernel % self.conv.stride
-        weight = F.pixel_unshuffle(F.pad(self.module.weight, (0, more, 0, more)), self.conv.stride)
+        weight = F.pixel_unshuffle(F.pad(self.given, (0, more, 0, more)), self.conv.stride)
         return weight.contiguous(memory_format=torch.channels_last)
 
     def _laid_down(self, patches: Tensor, n: int, h: int, w: int) -> Tensor:
@@ -152,7 +152,7 @@ class Group:
 
     def __init__(self, units: list[Unit], windows: Windows):
         self.units, self.windows, self.all = units, [windows.of(unit) for unit in units], windows
-        self.now: Tensor | None = None  # [units, maps, h, w]: maps upwards, signals downwards
+        self.now = torch.empty(0)  # [units, maps, h, w]: maps upwards, signals downwards
         self.switches: dict[str, tuple[Tensor, torch.Size]] = {}  # and the size of the layer's maps
 
     def padded(self, conv: Conv, sign: int = 1) -> Tensor:
@@ -173,7 +173,7 @@ class Group:
         self.now = filtered.relu_()
         if conv.name != self.all.layer:
             values, switches = pooled(conv, self.now)
-            if conv.pool:
+            if switches is not None:
                 self.switches[conv.name] = switches, self.now.shape[2:]
             self.now = output(conv, values)
 
@@ -182,11 +182,11 @@ class Group:
         maps = trace[self.all.layer].maps[0]
         self.now = torch.stack([maps[:, unit.row, unit.column] for unit in self.units])[..., None, None]
         for layer, pool in self.all.readers.items():
-            if layer in trace.stages and trace[layer].switches is not None:
+            if layer in trace.stages and (recorded := trace[layer].switches) is not None:
                 width, places = trace[layer].maps.shape[-1], []
                 for window in self.windows:
                     row, column = window.rows[pool], window.columns[pool]
-                    switches = window.cut(trace[layer].switches[0], self.all.readers[pool])
+                    switches = window.cut(recorded[0], self.all.readers[pool])
                     places.append((switches // width - row.start) * column.size + switches % width - column.start)
                 self.switches[layer] = torch.stack(places), torch.Size((row.size, column.size))
 
@@ -208,12 +208,15 @@ class Group:
 @torch.no_grad()
 def project_units(net: ConvNet, x: Tensor, units: Sequence[Unit], batch: int | None = None) -> list[Tensor]:
     """Project units through their windows, `batch` of one form at a time: [3, size, size] of each whole field."""
-    filters = {conv.name: Filters(conv, net.get_submodule(conv.name)) for conv in net.spec.convs}
+    filters = {
+        conv.name: Filters(conv, *(net.get_parameter(f"{conv.name}.{part}") for part in ("weight", "bias")))
+        for conv in net.spec.convs
+    }
     room, workers = (NEAR, torch.get_num_threads()) if x.device.type == "cpu" else (FAR, 1)
     layers = [conv.name for conv in net.spec.convs if conv.name in {unit.layer for unit in units}]
     windows = {layer: Windows(net.spec, layer, *x.shape[-2:]) for layer in layers}
     shown: dict[int, Tensor] = {}
-    every = [(x, list(range(len(units))))]
+    every: Iterable[tuple[Tensor | Trace, list[int]]] = [(x, list(range(len(units))))]
     if x.dtype == torch.float64:
         # Over a flat area activations tie, and the first of them is the switch. Products in float64 round the same
         # sum differently near the end of a matrix, so that other ones tie in a window than in the picture. Here,
@@ -235,11 +238,11 @@ def project_units(net: ConvNet, x: Tensor, units: Sequence[Unit], batch: int | N
 
 def _batches(forms: dict[int, tuple], size: int, workers: int) -> Iterator[list[list[int]]]:
     """Divide units evenly into batches, neighbours in form, and each batch into parts of one form."""
-    ordered = sorted(forms, key=forms.get)
+    ordered = sorted(forms, key=forms.__getitem__)
     count = min(len(ordered), workers * -(-len(ordered) // (size * TOGETHER * workers)))
     for n in range(count):
         part = ordered[n * len(ordered) // count : (n + 1) * len(ordered) // count]
-        alike = [list(same) for _, same in groupby(part, key=forms.get)]
+        alike = [list(same) for _, same in groupby(part, key=forms.__getitem__)]
         yield [same[start : start + size] for same in alike for start in range(0, len(same), size)]
 
 

@@ -18,7 +18,7 @@ from ..network import ConvNet
 from ..strongest import rows_first
 from . import plots
 from .records import Sentence, Stopwatch, Table
-from .setting import Setting, Source, network_of, profile_of
+from .setting import Setting, Source, network_of, profile_of, progress
 
 GROUP = 5
 """Pictures that are compared with one another; the paper's number."""
@@ -133,7 +133,7 @@ def correspondence(
         return [trace[layer].maps.flatten(1).cpu() for layer in layers]  # Apple's GPUs lack float64
 
     result = np.empty((3, len(layers), len(masks), len(x) // group))
-    for number, rows in enumerate(torch.arange(len(x)).split(group)):
+    for number, rows in enumerate(progress(torch.arange(len(x)).split(group), "groups")):
         seen = features(x[rows])
         for place, mask in enumerate(masks.values()):
             for level, hidden in enumerate(features(masked(x[rows], mask[rows]))):

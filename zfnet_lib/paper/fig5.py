@@ -25,7 +25,7 @@ from .fig4 import projected
 from .numbers import claims
 from .plots import BLUE, GREY, NORMAL, SMALL, VERMILION, Figure
 from .records import Sentence, Stopwatch, Table, mean_and_spread, read
-from .setting import Source, at_hand, describe_pictures, pictures_of, training_of
+from .setting import Source, at_hand, describe_pictures, pictures_of, progress, training_of
 from .trainings import SHIPPED
 
 FREE = "zfnet, not renormalised"
@@ -284,7 +284,8 @@ def grids(profile: str) -> Sentence:
 def measure(profile: str, pictures: str = "", seed: int = 0) -> Stems:
     """Compare the first two layers of the networks of Fig. 5, and of ImageNet's AlexNet."""
     watch, dataset, networks = Stopwatch(), pictures_of(profile, pictures), []
-    for title, name, clip, letters in NETWORKS if profile == "smoke" else NETWORKS + NATIVE:
+    compared = NETWORKS if profile == "smoke" else NETWORKS + NATIVE
+    for title, name, clip, letters in progress(compared, "networks"):
         if name in ARCHITECTURES:
             training = training_of(profile, name, clip=clip)
             net, command = at_hand(training), training.command

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from difflib import get_close_matches
@@ -27,10 +27,19 @@ from ..strongest import fitted, rows_first, strongest
 from ..weights import CheckpointError, known_classes, open_network
 from .plots import GREY, MARGIN, NORMAL, PALE, PALETTE, SMALL, WIDTH, Figure, Sheet
 from .records import Record, Sentence, Stopwatch, Table, read, store
-from .setting import Setting, Source, class_names, describe_pictures, network_of, opened, profile_of, source_of
+from .setting import (
+    KNOWING,
+    Setting,
+    Source,
+    class_names,
+    describe_pictures,
+    network_of,
+    opened,
+    profile_of,
+    progress,
+    source_of,
+)
 
-KNOWING = "alexnet-caltech-101"
-"""A whole network with ImageNet's features, for photographs of objects that it knows."""
 OBJECTS = {
     "coffee": ("cup", "espresso"),
     "cat": ("cougar face", "wild cat", "Persian cat", "Egyptian cat", "tabby"),
@@ -134,11 +143,11 @@ def surest_crop(net: ConvNet, dataset, photograph: str, wanted: Sequence[int]) -
     return crops[crop], wanted[place]
 
 
-def _occluded(at: Setting, title: str, chosen: Iterable[tuple], names, size, stride, seed) -> Occlusions:
+def _occluded(at: Setting, title: str, chosen: Sequence[tuple], names, size, stride, seed) -> Occlusions:
     """Occlude pictures (story, image, class), and project the watched map's strongest unit here and elsewhere."""
     net, rows, layer = at.net, [], at.net.spec.convs[-1].name
-    top = strongest(net, at.dataset, 4, [layer], variety=hasattr(at.dataset, "windows"))[layer]
-    for story, image, target in chosen:
+    top = strongest(net, at.dataset, 4, [layer], variety=hasattr(at.dataset, "windows"), progress=True)[layer]
+    for story, image, target in progress(chosen, "occlusions"):
         x = net.prepare([at.dataset[image].picture])
         seen = occlude(net, x, target, size=size or None, stride=stride or None)
         others = [unit for unit in top.units(seen.map) if unit.image != image][:3]

@@ -20,7 +20,7 @@ from ..network import ConvNet, Trace
 from ..strongest import rows_first
 from . import plots
 from .records import Sentence, Table
-from .setting import Source, opened
+from .setting import Source, opened, progress
 
 EXACT = "donot_use_mm_for_euclid_dist"
 """How `torch.cdist` works without cancellation."""
@@ -152,7 +152,7 @@ def invariance(
         if not total.all():
             raise ZfnetError(f"the pictures have the same features in {layer}; give pictures that differ")
         apart[layer] = total / (n - 1)
-    for one in transformations:
+    for one in progress(transformations, "transformations"):
         distances, probabilities, filled = {layer: [] for layer in originals}, [], []
         for way in ({one.way: step} for step in one.steps):
             squares = torch.stack([transformed(picture, preparation, **way) for picture in pictures])

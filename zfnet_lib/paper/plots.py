@@ -137,7 +137,14 @@ def grid(pictures: Sequence[np.ndarray], columns=0, *, size=0, width=0, rows=0, 
 
 
 def tile(projections: Sequence[np.ndarray], patches: Sequence[np.ndarray] | None, size: int) -> np.ndarray:
-    """Set a map's nine projections, each at its own contrast, beside their patches, if any (Fig. 2)."""
+    """Set a map's nine projections, each at its own contrast, beside their patches, if any (Fig. 2).
+
+    Example:
+        >>> import numpy as np
+        >>> from zfnet_lib.paper.plots import tile
+        >>> tile(np.random.default_rng(0).normal(size=(9, 3, 27, 27)), None, size=54).shape
+        (166, 166, 3)
+    """
     if not 1 <= len(projections) <= 9 or size < 1:
         raise FigureError(f"a tile takes 1 to 9 projections and a positive size; given {len(projections)}, {size}")
     shown = grid([projection_image(pixels) for pixels in projections], 3, size=size, rows=3)
@@ -154,7 +161,13 @@ def grid_of_filters(weights: np.ndarray, width: int) -> np.ndarray:
 
 
 def heat(values: np.ndarray, top: float | None = None) -> np.ndarray:
-    """Colour values [..., h, w] from 0 to `top`, by default the largest: uint8 [..., h, w, 3]."""
+    """Colour values [..., h, w] from 0 to `top`, by default the largest: uint8 [..., h, w, 3].
+
+    Example:
+        >>> from zfnet_lib.paper.plots import heat
+        >>> heat([[0.0, 0.5, 1.0]]).tolist()
+        [[[68, 1, 84], [32, 144, 140], [253, 231, 36]]]
+    """
     values = np.asarray(values, np.float64)
     if not np.isfinite(values).all():
         raise FigureError("the values hold NaN or infinite ones; compute them again")
@@ -212,6 +225,26 @@ def panels(shown: Mapping, title: str, draw: Callable, columns: int = 2, note: C
             sheet.text(x, y + 0.27, note(shown[name]), SMALL, GREY, across="left")
         sheet.picture(picture, x, y + label, picture.shape[1] / DPI, heights[number])
     return sheet.figure
+
+
+def side_by_side(pictures: Mapping[str, np.ndarray], title: str = "", columns: int = 4) -> Figure:
+    """Draw pictures, uint8 [h, w, 3], under their names, each as wide as its column.
+
+    Example:
+        >>> import numpy as np
+        >>> from zfnet_lib.images import projection_image
+        >>> from zfnet_lib.paper.plots import side_by_side
+        >>> noise = np.random.default_rng(0).normal(size=(3, 27, 27))
+        >>> side_by_side({"map 3": projection_image(noise)}, "Projections")
+        <Figure size 1350x440.3 with 1 Axes>
+    """
+
+    def enlarged(picture: np.ndarray, width: int) -> np.ndarray:
+        height, own = require_picture(picture).shape[:2]
+        how = Image.Resampling.NEAREST if width >= 4 * own else Image.Resampling.BICUBIC
+        return np.asarray(Image.fromarray(picture).resize((width, round(width * height / own)), how))
+
+    return panels(pictures, title, enlarged, columns)
 
 
 def filters(layers: Mapping[str, np.ndarray], title: str) -> Figure:

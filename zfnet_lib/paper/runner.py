@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .. import files
-from ..files import PROJECT, ZfnetError
+from ..files import PROJECT, ZfnetError, chapters, notebook_names
 from ..machine import cores, end_with_parent
 
 BUILD = "from jupyter_book.cli.main import main; main()"
@@ -37,22 +36,6 @@ class Run(NamedTuple):
     seconds: float
     path: Path
     error: str = ""
-
-
-def notebook_names() -> list[str]:
-    """Return the names of all notebooks, those of the book first and in its order."""
-    found, chapters = {path.stem for path in (PROJECT / "notebooks").glob("*.ipynb")}, _chapters()
-    return [name for name in chapters if name in found] + sorted(found - set(chapters))
-
-
-def _chapters() -> list[str]:
-    contents = PROJECT / "_toc.yml"
-    if not contents.exists():
-        raise ZfnetError(
-            f"there are no notebooks in {PROJECT}: they and the book are part of a checkout of the repository; "
-            f"run this command in one"
-        )
-    return re.findall(r"file: notebooks/(\S+)", contents.read_text())
 
 
 def state_hash() -> str:
@@ -76,7 +59,7 @@ def run_notebooks(
     # What is wrong with the request is said before the first one starts; one that fails does not stop the others.
     if jobs < 1:
         raise ZfnetError(f"{jobs} notebooks at a time are impossible; give --jobs 1 or more")
-    names, folder = list(names) or notebook_names(), out or PROJECT / "runs" / profile
+    names, folder = list(names) or notebook_names(PROJECT), out or PROJECT / "runs" / profile
     values = _values(names, parameters or {}, {"profile": profile, "live": live})
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -96,7 +79,7 @@ def _values(names: list[str], given: Mapping, fixed: dict) -> dict[str, dict]:
 
     for option in fixed.keys() & given.keys():
         raise ZfnetError(f"set {option} by --{option}, not as a parameter")
-    notebooks = notebook_names()
+    notebooks = notebook_names(PROJECT)
     for name in names:
         if name not in notebooks:
             raise ZfnetError(f"there is no notebook {name!r}; the notebooks are {', '.join(notebooks)}")
@@ -235,8 +218,8 @@ def publish_book(profile: str, out: Path | None = None) -> Path:
     """Build the book, in a folder `book` beside the executed notebooks, from these; return its first page."""
     import yaml
 
-    folder, chapters = out or PROJECT / "runs" / profile, _chapters()
-    missing = [name for name in chapters if not _fingerprint_of(folder / f"{name}.ipynb")]
+    folder, pages = out or PROJECT / "runs" / profile, chapters(PROJECT)
+    missing = [name for name in pages if not _fingerprint_of(folder / f"{name}.ipynb")]
     if missing:
         command = f"zfnet run {' '.join(missing)} --profile {profile}" + (f" --out {out}" if out else "")
         raise ZfnetError(f"{folder} lacks {', '.join(missing)} (not run, or failed); run first: {command}")
@@ -248,7 +231,7 @@ def publish_book(profile: str, out: Path | None = None) -> Path:
         (fresh / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True))
         shutil.copy(PROJECT / "_toc.yml", fresh)
         shutil.copytree(PROJECT / "book", fresh / "book", ignore=shutil.ignore_patterns("__pycache__"))
-        for name in chapters:
+        for name in pages:
             shutil.copy(folder / f"{name}.ipynb", fresh / "notebooks")
     command = [sys.executable, "-c", BUILD, "build", str(stage), "-W", "--keep-going"]
     if subprocess.run(command, check=False).returncode:

@@ -25,7 +25,7 @@ from ..strongest import rows_first
 from .invariance import spread
 from .plots import BLUE, GREEN, GREY, VERMILION, Figure, legend, picture_grid, plain
 from .records import Sentence, Table
-from .setting import Source, opened
+from .setting import Source, opened, progress
 
 GRADIENT = "exact gradient"
 WAYS: dict[str, dict[str, str]] = {
@@ -88,7 +88,7 @@ def measure(profile, pictures="", network="", layer="", count=5, units=2, seed=0
         )
     found = [unit for rank in range(units) for unit in found[rank : count * units : units]]
     patches = [rows_first(seen(net, net.preparation.visible(x[unit.image]), unit)) for unit in found]
-    shown = {way: projections(net, x, found, way) for way in (*WAYS, GRADIENT)}
+    shown = {way: projections(net, x, found, way) for way in progress((*WAYS, GRADIENT), "ways to the pixels")}
     below = [conv.name for conv in net.spec.convs][::-1]
     downwards = _randomisation(net, x, found, shown, [below[: n + 1] for n in range(len(below))], seed)
     alone = _randomisation(net, x, found, shown, [[name] for name in below], seed)
@@ -176,7 +176,7 @@ def randomised(net: ConvNet, layers: Sequence[str], seed: int = 0) -> ConvNet:
 def _randomisation(net, x, units, shown, steps: Sequence[Sequence[str]], seed) -> Randomisation:
     """Project the units again with random weights, one step after the other."""
     similarities, pictures = {way: [] for way in FOLLOWED}, {"trained": shown["deconvnet"]}
-    for step in steps:
+    for step in progress(steps, "random weights"):
         changed = randomised(net, step, seed)
         again = {way: projections(changed, x, units, way) for way in FOLLOWED}
         for way, found in similarities.items():

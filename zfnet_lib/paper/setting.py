@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from tqdm import tqdm
 
 from ..architecture import MINI
 from ..datasets import DENSE, Dataset, open_dataset, open_to_look
@@ -175,6 +177,11 @@ def knowing(profile: str, pictures: str = "") -> str:
             network_of(profile, KNOWING)
             return KNOWING
     return ""
+
+
+def progress(steps: Iterable, what: str) -> Iterable:
+    """Show a bar over steps that together take over five seconds."""
+    return tqdm(steps, what, delay=5, mininterval=1)
 
 
 def check_parameters(notebook: Mapping[str, Any]) -> None:

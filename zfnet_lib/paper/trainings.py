@@ -26,7 +26,7 @@ from ..deconv import alone, project, strongest_unit
 from ..evaluation import Errors, errors
 from ..files import ZfnetError, is_there, library_hash, results_root
 from ..machine import has_bf16, is_first, own_device
-from ..network import ConvNet
+from ..network import ConvNet, Network
 from ..training import RECIPES, TINY, EpochResult, OnPlateau, Recipe, saved_states, train
 from ..weights import CheckpointError, Stored, known_classes, load_network, read_meta, save_network
 from . import records
@@ -317,9 +317,9 @@ def errors_over_seeds(training: Training, seeds: int = 0) -> list[dict[str, floa
     return [{key: errors[key] for key in COLUMNS.values() if key in errors} for errors in found if errors]
 
 
-def require_same_classes(weights: str, net: ConvNet, data: Dataset) -> None:
+def require_same_classes(weights: str, net: Network, data: Dataset) -> None:
     """Refuse data of other classes than those that weights were trained on, as far as the weights tell."""
-    ours, theirs, repair = net.spec.classes, data.classes, "evaluate it on the data that it was trained on"
+    ours, theirs, repair = net.classes, data.classes, "evaluate it on the data that it was trained on"
     if ours not in (0, len(theirs)):
         raise ZfnetError(f"{weights} tells {ours} classes apart and {data.name} has {len(theirs)}; {repair}")
     for number, (our, their) in enumerate(zip(known_classes(weights), theirs, strict=False)):
@@ -342,6 +342,7 @@ def trained(training: Training) -> ConvNet:
         pictures, watch = training_pictures(training), records.Stopwatch()
         net = _untrained(training, pictures).to(own_device())
         finished = train(net, pictures.data, training.recipe, seed=training.seed, **pictures.options())
+        finished = tqdm(finished, training.name, training.recipe.epochs, delay=5, unit="epoch")
         made = partial(watch.provenance, training.seed, net.device)
         _record(training, [_line(training, epoch, pictures, made()) for epoch in finished])
         records.store(training.errors_file, measured_errors(training, net, pictures, (1,)))

@@ -26,7 +26,7 @@ from .machine import DEVICE, checked_device, cores, process_group, tune_allocato
 from .paper import records, trainings
 from .paper.runner import notebook_names, publish_book, run_notebooks, summary
 from .paper.setting import profile_of
-from .training import TINY, recipe_named
+from .training import TINY, Drops, recipe_named
 from .weights import known_classes, open_network, stored_weights
 
 # Commands import what draws or judges: `zfnet --help` and `zfnet list` stay fast.
@@ -180,6 +180,13 @@ def overlap(a: str, b: str) -> None:
 @click.option("--clip", default="all", help="filters scaled back: all, none (Fig. 5a), first, but-first")
 @click.option("--precision", help="bfloat16 or float32; the recipe's by default")
 @click.option("--epochs", type=int, help="the recipe's by default")
+@click.option(
+    "--rate",
+    "anneal",
+    type=click.Choice(["constant"]),
+    callback=lambda context, option, value: value and Drops(()),
+    help="constant: the learning rate never falls",
+)
 @click.option("--batch", type=int, help="pictures an update, a multiple of the processes; the recipe's")
 @click.option("--views", help="of each picture: random (crops and flips), ten (of section 3) or centre")
 @click.option("--each", type=int, default=0, help="so many pictures a class, of the fold --seed (section 5.2)")

@@ -407,8 +407,9 @@ def diagnosis(stored: Stored, correlation: float, partial: float) -> Finding:
     runs = {name: [run_of(stored.profile, name, seed, native=True) for seed in range(SEEDS)] for name in stems}
     errors = {name: [recorded_errors(run.errors_file) for run in each] for name, each in runs.items()}
     if unknown := [runs[name][seed] for name in stems for seed in range(SEEDS) if not errors[name][seed]]:
-        cost = training_commands(unknown)
-        raise NotRun(f"{cost}; then `zfnet claims --live {' '.join(claim for claim, _ in DIAGNOSTICS.values())}`")
+        again = " ".join(claim for claim, _ in DIAGNOSTICS.values())
+        then = f"`zfnet claims --profile {stored.profile} --live {again}`; minutes"
+        raise NotRun(f"{training_commands(unknown)}; then {then}")
     costs = [sum(runs[name][0].spec(200).macs().values()) for name in stems]
     numbers, related = {}, []
     for quantity, (claim, sign) in DIAGNOSTICS.items():

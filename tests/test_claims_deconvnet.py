@@ -128,8 +128,10 @@ def test_units_lose_where_their_projection_is():
     found = occlusion.contributions(at, "conv1")
     assert len(found["hit"]) == 4 and found["hit"].all()
     assert found["projection"].min() > 0.9 > found["exchanged"].max()
-    own, random = occlusion.kept(at, "conv1")
+    own, random, moved = occlusion.kept(at, "conv1")
     assert own.min() > 0.8 and random.mean() < 0.3
+    # squares of one colour look alike in their windows, so that another unit's, moved there, does as well
+    assert found["moved"].min() > 0.9 and found["moved hit"].all() and moved == pytest.approx(own, abs=0.1)
 
 
 def test_losses_are_those_of_pictures_covered_one_by_one():

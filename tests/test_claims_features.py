@@ -15,7 +15,10 @@ from zfnet_lib.deconv import cut
 from zfnet_lib.network import ConvNet
 from zfnet_lib.paper import invariance
 from zfnet_lib.paper.claims import features
+from zfnet_lib.paper.claims.evidence import NotRun
 from zfnet_lib.strongest import strongest
+from zfnet_lib.training import FIGURE_4_EPOCHS
+from zfnet_lib.weights import save_network
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +37,19 @@ def test_a_map_that_sees_beside_the_object_is_found_and_named(at):
     best = max(shares, key=shares.get)
     assert found[features.BEYOND, best, 0].value == pytest.approx(100 * shares[best])
     assert found[features.BACKGROUND, 0].value == sum(share > 0.2 for share in shares.values())
+
+
+def test_a_training_whose_rate_never_falls_is_followed_as_that_of_figure_4(at, tmp_path, monkeypatch):
+    monkeypatch.setenv("ZFNET_DATA", str(tmp_path))
+    with pytest.raises(NotRun, match=r"^`zfnet train zfnet --data shapes --recipe smoke --rate constant`$"):
+        list(features.evolving_at_constant_rate(at))
+    folder = features.constant_rate("smoke").folder / "snapshots"
+    for epoch in FIGURE_4_EPOCHS:
+        save_network(at.net, folder / f"epoch-{epoch:02d}-of-70", {})
+    monkeypatch.setattr(features.fig4, "SCALES", {"smoke": (8, 40, 8)})
+    found = shown(features.evolving_at_constant_rate(at))
+    assert found[features.fig4.ALIGNMENT, "conv1", 1].value == pytest.approx(1)  # the same network at all moments
+    assert found[features.fig4.PROBE, "conv5", 64].n == 8
 
 
 def test_every_bar_has_four_edges():

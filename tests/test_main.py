@@ -20,7 +20,7 @@ from zfnet_lib.bench import plain
 from zfnet_lib.machine import own_device
 from zfnet_lib.network import ConvNet
 from zfnet_lib.paper.trainings import Training, excluded_rows, training_data
-from zfnet_lib.training import SMOKE
+from zfnet_lib.training import SMOKE, Drops
 from zfnet_lib.weights import load_network, save_network
 
 
@@ -347,6 +347,11 @@ def test_a_batch_of_ones_own_is_part_of_the_trainings_name():
     training = Training("zfnet", "shapes", replace(SMOKE, batch=96, clip="none"))
     assert training.name == "zfnet-clip-none-batch-96-shapes-smoke-seed0"
     assert training.command == "zfnet train zfnet --data shapes --recipe smoke --clip none --batch 96"
+    constant = replace(training, recipe=replace(SMOKE, anneal=Drops(())))
+    assert (
+        constant.name == "zfnet-rate-constant-shapes-smoke-seed0" and constant.recipe.rate_in(5, []) == SMOKE.rate
+    )
+    assert constant.command == "zfnet train zfnet --data shapes --recipe smoke --rate constant"
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(capsys, monkeypatch):

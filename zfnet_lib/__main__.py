@@ -203,19 +203,24 @@ def overlap(a: str, b: str) -> None:
 @click.option("--clip", default="all", help="filters scaled back: all, none (Fig. 5a), first, but-first")
 @click.option("--precision", help="bfloat16 or float32; the recipe's by default")
 @click.option("--epochs", type=int, help="the recipe's by default")
+@click.option(
+    "--rate",
+    type=click.Choice(["constant"]),
+    help="constant: the learning rate never falls",
+)
 @click.option("--batch", type=int, help="pictures an update, a multiple of the processes; the recipe's")
 @click.option("--views", help="of each picture: random (crops and flips), ten (of section 3) or centre")
 @click.option("--each", type=int, default=0, help="so many pictures a class, of the fold --seed (section 5.2)")
 @click.option("--resume", is_flag=True, help="continue an unfinished training")
 @click.option("--compile", "compiled", is_flag=True, help="through torch.compile; for GPUs")
 @click.option("--workers", type=int, default=0, help="decoding processes, where the data are not packed")
-def train(name, table, data, recipe, seed, each, resume, compiled, workers, **changes) -> None:
+def train(name, table, data, recipe, seed, each, resume, compiled, workers, rate, **changes) -> None:
     """Train a network by a recipe, or all that the tables compare."""
     if bool(name) == bool(table):
         raise click.UsageError("name an architecture of `zfnet list`, or a table by --table")
     from .machine import process_group, tune_allocator
     from .paper import trainings
-    from .training import recipe_named
+    from .training import Drops, recipe_named
 
     def move(bar, progress) -> None:  # a resumed training begins in the middle
         if bar.total is None:
@@ -227,6 +232,7 @@ def train(name, table, data, recipe, seed, each, resume, compiled, workers, **ch
     tune_allocator()
     with process_group():
         recipe, stopped = recipe_named(recipe), []
+        changes["anneal"] = Drops(()) if rate else None
         how = {"resume": resume or bool(table), "workers": workers, "compiled": compiled}
         if name:
             own = replace(recipe, **{key: value for key, value in changes.items() if value is not None})

@@ -27,7 +27,7 @@ from ..evaluation import Errors, errors
 from ..files import ZfnetError, is_there, library_hash, results_root
 from ..machine import has_bf16, is_first, own_device
 from ..network import ConvNet, Network
-from ..training import RECIPES, TINY, EpochResult, OnPlateau, Recipe, saved_states, train
+from ..training import RECIPES, TINY, Drops, EpochResult, OnPlateau, Recipe, saved_states, train
 from ..weights import CheckpointError, Stored, known_classes, load_network, read_meta, save_network
 from . import records
 from .transfer import MOST, fit_labels, protocol_folds
@@ -59,9 +59,8 @@ class Training:
     def altered(self) -> dict[str, Any]:
         """What was changed in the recipe, as far as a name tells."""
         named, own = vars(RECIPES.get(self.recipe.name, self.recipe)), vars(self.recipe)
-        return {
-            key: own[key] for key in ("clip", "precision", "epochs", "batch", "views") if own[key] != named[key]
-        }
+        keys = [key for key in ("clip", "precision", "epochs", "batch", "views") if own[key] != named[key]]
+        return {key: own[key] for key in keys} | ({"rate": "constant"} if own["anneal"] == Drops(()) else {})
 
     @property
     def name(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise, product
@@ -15,23 +15,27 @@ from skimage.measure import label
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...architecture import Box, Conv, Unit, receptive_field
+from ...architecture import TABLE_2, Box, Conv, Unit, receptive_field
 from ...deconv import cut, descend
+from ...files import ZfnetError
 from ...network import ConvNet
 from ...strongest import patch, strongest
-from ...training import FIGURE_4_OF
+from ...training import FIGURE_4_OF, Drops
 from .. import fig4, grouping
 from ..fig2 import drawn_maps
 from ..invariance import EXACT, TRANSFORMATIONS, Transformation, invariance, transformed
 from ..sanity import rank_correlation
 from ..setting import at_hand, training_of
+from ..trainings import Training
 from .deconvnet import traces
 from .evidence import (
     CLEAR,
     SEEDS,
     UNTESTABLE,
     Finding,
+    NotRun,
     Number,
+    Numbers,
     Stored,
     Subject,
     above,
@@ -41,6 +45,7 @@ from .evidence import (
     exact,
     measured,
     on_processor,
+    over_seeds,
     rising,
     verdict,
 )
@@ -49,55 +54,119 @@ from .occlusion import energies, maps_of
 # How features develop: the records of Fig. 4.
 
 
-def _crossings(stored: Stored, level: float) -> dict[str, dict[str, Number]]:
-    """Return by what is compared and layer the percent of the training from which on it stays at a level."""
-    found, crossings = stored.numbers, {}
-    for what, quantity in {"answers": fig4.ALIGNMENT, "projections": fig4.NEARNESS}.items():
-        for layer in found.by("layer", fig4.ALIGNMENT):
+EVOLUTION = "evolution/numbers.jsonl"
+LOWER, UPPER = ("conv1", "conv2"), ("conv4", "conv5")
+
+
+def _crossings(found: Numbers, level: float, unit: str, of: float) -> dict[str, Number]:
+    """Return by layer and what is compared when it passes a level for good, straight between moments."""
+    crossings = {}
+    for layer in (*LOWER, "conv3", *UPPER):
+        for what, quantity in {"answers": fig4.ALIGNMENT, "projections": fig4.NEARNESS}.items():
             curve = found.by("epoch", quantity, layer=layer)
-            epoch = fig4.crossing(list(curve), [number.value for number in curve.values()], level)
-            crossings.setdefault(what, {})[layer] = exact(100 * epoch / FIGURE_4_OF, "%")
+            epochs, values = [*curve], [number.value for number in curve.values()]
+            last = max((at for at, value in enumerate(values) if not value >= level), default=-1)
+            between = slice(max(last, 0), last + 2)
+            epoch = np.interp(level, values[between], epochs[between])
+            crossings[f"{layer}, {what}"] = exact(float(of * epoch / FIGURE_4_OF), unit)
     return crossings
 
 
-def converge_early(stored: Stored, level: float, early: float) -> Finding:
-    found = _crossings(stored, level)
-    numbers = {f"{layer}, {what}": found[what][layer] for layer in ("conv1", "conv2") for what in found}
-    return Finding(verdict(all(number.value <= early for number in numbers.values())), numbers)
+def _lower_first(found: Mapping[str, Number]) -> tuple[list[float], list[float], bool]:
+    """Return when layers 1 and 2, and layers 4 and 5, settle, and whether the latest of those precede these."""
+    lower, upper = (
+        [number.value for name, number in found.items() if name.startswith(layers)] for layers in (LOWER, UPPER)
+    )
+    pairs = (zip(lower[what::2], upper[what::2], strict=True) for what in range(2))  # as answers, as projections
+    return lower, upper, all(max(own) < min(others) for own, others in (zip(*each, strict=True) for each in pairs))
+
+
+def converge_early(stored: Stored, level: float, few: float, many: float) -> Finding:
+    epochs = training_of(stored.profile, "zfnet").recipe.epochs
+    numbers = _crossings(stored.numbers, level, f"of {epochs} epochs", epochs)
+    lower, _, first = _lower_first(numbers)
+    note = f"In the paper's epochs, of {FIGURE_4_OF}: {min(lower) * FIGURE_4_OF / epochs:.0f} to "
+    note += f"{max(lower) * FIGURE_4_OF / epochs:.0f} for layers 1 and 2."
+    return Finding(verdict(first and max(lower) <= few, not first or max(lower) > many), numbers, note)
+
+
+def constant_rate(profile: str) -> Training:
+    """Return the training of Fig. 3's network whose learning rate never falls."""
+    own = training_of(profile, "zfnet")
+    return replace(own, recipe=replace(own.recipe, anneal=Drops(())))
+
+
+def evolving_at_constant_rate(at: Subject) -> Iterator[Number]:
+    """Follow that training as Fig. 4 follows the one whose rate falls."""
+    run = constant_rate(at.profile)
+    try:
+        nets = fig4.snapshots(run.folder)
+    except ZfnetError as error:
+        raise NotRun(f"`{run.command}`") from error
+    for each in fig4.follow(at.profile, nets, run.name, maps=6, seed=at.seed).numbers:
+        yield counted(each.quantity, each.value, each.n, each.unit, **each.parameters)
 
 
 def develop_late(stored: Stored, level: float, late: float) -> Finding:
-    found = _crossings(stored, level)
-    curves = [[number.value for number in by_layer.values()] for by_layer in found.values()]
-    rises = [curve == sorted(curve) and curve[-1] > curve[0] for curve in curves]
-    after = [by_layer["conv5"].value > late for by_layer in found.values()]
-    numbers = {f"{layer}, {what}": number for what, by in found.items() for layer, number in by.items()}
-    return Finding(verdict(all(rises + after), not any(after) or not any(rises)), numbers)
+    again = f"`zfnet run fig4 --profile {stored.profile} --live`; 2.3 h"
+    numbers = _crossings(stored.read(EVOLUTION, again), level, "%", 100)
+    _, upper, first = _lower_first(numbers)
+    holds, fails, note = [first, min(upper) > late], not first or max(upper) <= late, f"From {EVOLUTION}."
+    try:
+        control = _crossings(stored.numbers, level, "%", 100)
+        _, upper, first = _lower_first(control)
+        holds, fails = [*holds, first, min(upper) > late], fails or not first or max(upper) <= late
+        numbers |= {f"{name}, constant rate": number for name, number in control.items()}
+    except NotRun:
+        cost = stored.taking(stored.hours("zfnet"))
+        note += f" The control was not run: `{constant_rate(stored.profile).command}`, {cost}; then {stored.again}."
+        holds.append(None)
+    return Finding(verdict(every(holds), fails), numbers, note)
 
 
-def jumps(stored: Stored, changed: float, few: float) -> Finding:
-    by_layer = stored.numbers.by("layer", fig4.LARGEST)
+def lead_of_share(share: Number, other: Number) -> Number:
+    """Return how many points one percentage, counted over n, exceeds another, with the error of counting both."""
+    # One more that counts and one that does not, so that 100 % of few are no certainty.
+    shares = [(each.value / 100 * each.n + 1) / (each.n + 2) for each in (share, other)]
+    variances = (p * (1 - p) / each.n for p, each in zip(shares, (share, other), strict=True))
+    lead, margin = share.value - other.value, CLEAR * 100 * sqrt(sum(variances))
+    return Number(lead, lead - margin, lead + margin, share.n, "points")
+
+
+def jumps(stored: Stored) -> Finding:
+    largest = stored.numbers.by("layer", fig4.LARGEST)
+    base = stored.numbers.by("layer", "share of steps", kind="other picture")
     kinds = ("same unit", "other picture")
     same, other = (stored.numbers.by("layer", "median cosine", kind=kind) for kind in kinds)
-    steps = [number.n for number in by_layer.values()]
-    mean = float(np.average([number.value for number in by_layer.values()], weights=steps))
-    distinct = all(same[layer].value > other[layer].value for layer in by_layer)
-    numbers = {"all layers": exact(mean, "%", sum(steps) // 10)} | by_layer
-    return Finding(verdict(mean >= changed and distinct, mean < few), numbers)
+    numbers, truths = {}, []
+    for layer, share in largest.items():
+        tenth = share._replace(n=share.n // 10)
+        lead = numbers[f"{layer}, above all steps"] = lead_of_share(tenth, base[layer])
+        numbers |= {f"{layer}, largest": tenth, f"{layer}, all": base[layer]}
+        truths += [above(lead, 0), same[layer].value > other[layer].value]
+    return Finding(verdict(every(truths)), numbers)
 
 
-def until_converged(stored: Stored, begin: int) -> Finding:
+def until_converged(stored: Stored, middle: int, begin: int) -> Finding:
     gains = {}
-    for layer in ("conv1", "conv2", "conv5", "fc6", "fc7"):
+    for layer in (*LOWER, "conv5", "fc6", "fc7"):
         curve = stored.numbers.by("epoch", fig4.PROBE, layer=layer)
-        before, after = curve[begin], curve[max(curve)]
-        # The error of the difference of two shares.
-        margin = CLEAR * sqrt(sum(each.value * (100 - each.value) / each.n for each in (before, after)))
-        gain = after.value - before.value
-        gains[layer] = Number(gain, gain - margin, gain + margin, after.n, "points")
-    first, second, *upper = (above(gain, 0) for gain in gains.values())
-    holds = every([*upper, first is not True, second is not True])
-    return Finding(verdict(holds, all(gained is False for gained in upper)), gains)
+        for words, first, last in (("rate unchanged", middle, begin), ("to the end", begin, max(curve))):
+            gains[f"{layer}, {words}"] = lead_of_share(curve[last], curve[first])
+    clear = {name: above(gain, 0) for name, gain in gains.items()}
+    upper = [truth for name, truth in clear.items() if not name.startswith(LOWER)]
+    lower = [truth is not True for name, truth in clear.items() if name.startswith(LOWER)]
+    falls, epochs = [], training_of(stored.profile, "zfnet").recipe.epochs
+    for name in TABLE_2:
+        lines = [line["epoch"] for line in stored.epochs(name, needed=False)]
+        if len(lines) == epochs:  # what was trained to the end
+            before, after = (lines[round(epochs * moment / FIGURE_4_OF) - 1]["top1"] for moment in (middle, begin))
+            falls.append(before - after)
+    error = over_seeds(falls, "points") if falls else Number(float("nan"))
+    numbers = gains | {"fall of the top-1 error, rate unchanged": error}
+    fails = any(all(truth is False for truth in upper[span::2]) for span in range(2))
+    note = f"Errors of {len(falls)} networks of Table 2, one training each."
+    return Finding(verdict(every([*upper, *lower, above(error, 0)]), fails), numbers, note)
 
 
 # What lies in the background.

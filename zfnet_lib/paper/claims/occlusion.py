@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import product
+from itertools import pairwise, product
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ from skimage.filters import gaussian, sobel
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...architecture import Box, Unit, input_window
+from ...architecture import Box, Unit, input_window, receptive_field
 from ...deconv import cut, deconv_units, strongest_unit
 from ...network import ConvNet
 from ...occlusion import Occlusion, occlude
@@ -56,13 +56,15 @@ def contributions(at: Subject, layer: str) -> dict[str, np.ndarray]:
     """Cover pictures place by place and follow strong units of a layer, each in its own picture.
 
     By unit: the rank correlations, over places, of its losses with the energy under the square of its `projection`,
-    of the picture's `edges` and of the next unit's projection (`exchanged`), and whether the square of the largest
-    loss, grown by half a side, is a `hit`: covers the place with most energy.
+    of the picture's `edges` and of another unit's projection, as it lies (`exchanged`) and moved into this unit's
+    window (`moved`); and whether the square of the largest loss, grown by half a side, is a `hit`: covers the place
+    with most energy, of the unit's own projection or of the one that was moved (`moved hit`).
     """
     units, x = at.pictures_of(evenly(at.units(layer), at.scale.few))
     size, stride = square_of(x)
     corners = np.array([*product(range(0, x.shape[-1] - size + 1, stride), repeat=2)])
-    shown, found = energies(at, x, units), {name: [] for name in ("projection", "edges", "exchanged", "hit")}
+    shown, names = energies(at, x, units), ("projection", "edges", "exchanged", "moved", "hit", "moved hit")
+    found, moved = {name: [] for name in names}, moved_into_windows(at, shown, units)
     for i, unit in enumerate(units):
         field = input_window(at.net.spec, layer, unit.row, unit.column, *x.shape[2:])
         reached = (corners > (field.top - size, field.left - size)) & (corners < (field.bottom, field.right))
@@ -71,12 +73,26 @@ def contributions(at: Subject, layer: str) -> dict[str, np.ndarray]:
         values = activations(at, views, [unit] * len(views))
         losses = (values[0] - values[1:]).numpy()
         edges = torch.from_numpy(sobel(x[i].mean(0).numpy()) ** 2)
-        for name, energy in (("projection", shown[i]), ("edges", edges), ("exchanged", shown[i - 1])):
+        compared = {"projection": shown[i], "edges": edges, "exchanged": shown[i - 1], "moved": moved[i]}
+        for name, energy in compared.items():
             under = F.avg_pool2d(energy[None].double(), size, stride).flatten().numpy()[places]
             found[name].append(rank_correlation(losses, under * size**2))
-        peak = np.unravel_index(smoothed(shown[i]).argmax(), shown[i].shape)
-        found["hit"].append(np.abs(corners[places][losses.argmax()] + size / 2 - peak).max() <= size)
+        for name, energy in (("hit", shown[i]), ("moved hit", moved[i])):
+            peak = np.unravel_index(smoothed(energy).argmax(), energy.shape)
+            found[name].append(np.abs(corners[places][losses.argmax()] + size / 2 - peak).max() <= size)
     return {name: np.array(values) for name, values in found.items()}
+
+
+def moved_into_windows(at: Subject, shown: Tensor, units: Sequence[Unit]) -> Tensor:
+    """Return for each unit the energy of the one before [units, H, W], moved as the windows lie apart."""
+    stride = receptive_field(at.net.spec, units[0].layer).stride
+    steps = ((one.row - before.row, one.column - before.column) for before, one in pairwise([units[-1], *units]))
+    return torch.stack(
+        [
+            energy.roll((stride * down, stride * across), (0, 1))
+            for energy, (down, across) in zip(shown.roll(1, 0), steps, strict=True)
+        ]
+    )
 
 
 def evidence_ratios(at: Subject, layer: str) -> np.ndarray:
@@ -132,13 +148,13 @@ def smoothed(energy: Tensor) -> np.ndarray:
     return gaussian(energy.numpy().astype(float), sigma=energy.shape[-1] / 40)
 
 
-def region(energy: Tensor) -> np.ndarray:
-    """Return the smallest set of places that holds 80 % of the smoothed energy: bool [H, W]."""
+def region(energy: Tensor, area: int = 0) -> np.ndarray:
+    """Return the fewest places with 80 % of the smoothed energy, or an `area` with most of it: bool [H, W]."""
     values = smoothed(energy)
     order = np.argsort(values, axis=None)[::-1]
     held = np.cumsum(values.ravel()[order])
     chosen = np.zeros(values.size, bool)
-    chosen[order[: int(np.searchsorted(held, 0.8 * held[-1])) + 1]] = True
+    chosen[order[: area or int(np.searchsorted(held, 0.8 * held[-1])) + 1]] = True
     return chosen.reshape(values.shape)
 
 
@@ -156,31 +172,54 @@ def matched_ratio(values: np.ndarray, inside: np.ndarray, edges: np.ndarray) -> 
 def object_covered(at: Subject) -> Iterator[Number]:
     from sklearn.metrics import roc_auc_score
 
-    differences, areas = [], []
-    for one in covered(at):
-        inside, drops = at.objects([one.row])[0][tuple(one.centres)].numpy(), one.probability
-        if 0 < inside.sum() < inside.size:
-            differences.append(drops[inside].mean() - drops[~inside].mean())
-            areas.append(roc_auc_score(inside, drops))
+    found = covered(at)
+    inside = [at.objects([one.row])[0][tuple(one.centres)].numpy() for one in found]
+
+    def against(inside: np.ndarray, drops: np.ndarray) -> tuple[float, float]:
+        if not 0 < inside.sum() < inside.size:
+            return np.nan, np.nan
+        return drops[inside].mean() - drops[~inside].mean(), roc_auc_score(inside, drops)
+
+    drops = [one.probability for one in found]
+    differences, areas = np.array([*map(against, inside, drops)]).T
+    # The control: where the next picture has its object, which is in the middle as often.
+    elsewhere, by_chance = np.array([*map(against, inside[1:] + inside[:1], drops)]).T
+    known = differences[np.isfinite(differences)]
     yield measured("drop of the log probability, object less background", differences, "nats")
-    yield measured("pictures that lose more on the object", 100 * (np.array(differences) > 0), "%")
+    yield measured("pictures that lose more on the object", 100 * (known > 0), "%")
     yield measured("area under the ROC curve", areas)
+    yield measured("the same with another picture's object", elsewhere, "nats")
+    yield measured("drop, own object less another picture's", differences - elsewhere, "nats")
+    yield measured("area, own object less another picture's", areas - by_chance)
 
 
 def object_alone(at: Subject) -> Iterator[Number]:
-    labels = torch.as_tensor(at.dataset.labels)
-    for fill, shown in product(("grey", "blur"), ("both", "object", "background")):
-        right = []
-        for part in torch.tensor(at.with_object).split(64):
+    labels, rows = torch.as_tensor(at.dataset.labels), at.with_object
+    other = dict(zip(rows, rows[1:] + rows[:1], strict=True))  # whose object's place is the control
+    for fill in ("grey", "blur"):
+        right = {shown: [] for shown in ("both", "object", "background", "other place hidden")}
+        for part in torch.tensor(rows).split(64):
             x, inside = at.x(part.tolist()), at.objects(part.tolist())[:, None]
-            if shown != "both":
-                ground = blurred(x) if fill == "blur" else torch.zeros_like(x)
-                x = torch.where(inside if shown == "object" else ~inside, x, ground)
-            right += (_answers(at, x) == labels[part]).tolist()
-        yield measured("accuracy", 100 * np.array(right), "%", shown=shown, fill=fill)
-    flips = np.array([(one.seen.label != one.seen.target).float().mean().item() for one in covered(at)])
-    yield measured("pictures flipped by some square", 100 * (flips > 0), "%")
-    yield measured("places that flip, where any does", 100 * flips[flips > 0], "%")
+            elsewhere = at.objects([other[row] for row in part.tolist()])[:, None]
+            ground = blurred(x) if fill == "blur" else torch.zeros_like(x)
+            kept = {"object": inside, "background": ~inside, "other place hidden": ~elsewhere}
+            views = {"both": x} | {shown: torch.where(seen, x, ground) for shown, seen in kept.items()}
+            for shown, view in views.items():
+                right[shown] += (_answers(at, view) == labels[part]).tolist()
+        for shown, answers in right.items():
+            yield measured("accuracy", 100 * np.array(answers), "%", shown=shown, fill=fill)
+        lost = np.array(right["other place hidden"], float) - np.array(right["background"], float)
+        yield measured(
+            "accuracy lost to hiding the object rather than another place", 100 * lost, "points", fill=fill
+        )
+    flips = [(one.seen.label != one.seen.target).flatten().numpy() for one in covered(at)]
+    shares = np.array([each.mean() for each in flips])
+    yield measured("pictures flipped by some square", 100 * (shares > 0), "%")
+    yield measured("places that flip, where any does", 100 * shares[shares > 0], "%")
+    on = [at.objects([one.row])[0][tuple(one.centres)].numpy() for one in covered(at)]
+    pairs = [(each, inside) for each, inside in zip(flips, on, strict=True) if 0 < inside.sum() < inside.size]
+    more = [100 * (each[inside].mean() - each[~inside].mean()) for each, inside in pairs]
+    yield measured("places that flip, on the object less elsewhere", more, "points")
 
 
 def blurred(x: Tensor, side: int = 33) -> Tensor:
@@ -195,9 +234,19 @@ def _answers(at: Subject, x: Tensor) -> Tensor:
 
 
 def two_objects(at: Subject) -> Iterator[Number]:
-    pairs = np.random.default_rng(at.seed).choice(at.right, (20 * at.scale.few, 2))
-    labels, turned = torch.as_tensor(at.dataset.labels), {"object": [], "background": []}
-    for part in np.array_split(pairs, max(len(pairs) // 64, 1)):
+    # Known are objects that are named where they stand alone, halved, among three pieces of background.
+    labels, rows = torch.as_tensor(at.dataset.labels), np.array(at.right)
+    known = []
+    for place in (0, 1):
+        named = []
+        for part in np.array_split(rows, max(len(rows) // 64, 1)):
+            alone = composites(at, np.stack([part, part], 1), shown=[place])
+            named += (_answers(at, alone) == labels[part]).tolist()
+        known.append(rows[np.array(named, bool)])
+    drawn = np.random.default_rng(at.seed)
+    pairs = np.stack([drawn.choice(each, 20 * at.scale.few if all(map(len, known)) else 0) for each in known], -1)
+    turned = {"object": [], "background": []}
+    for part in np.array_split(pairs, max(len(pairs) // 64, 1)) if len(pairs) else ():
         x, first, second = composites(at, part), labels[part[:, 0]], labels[part[:, 1]]
         named = (_answers(at, x) == first) & (first != second)
         half = x.shape[-1] // 2
@@ -207,12 +256,16 @@ def two_objects(at: Subject) -> Iterator[Number]:
             turned[what] += (_answers(at, covering) == second[named]).tolist()
     for what, found in turned.items():
         yield measured("answers turned to the other object", 100 * np.array(found, float), "%", covered=what)
+    more = np.array(turned["object"], float) - np.array(turned["background"], float)
+    yield measured("answers turned, object less background", 100 * more, "points")
 
 
-def composites(at: Subject, pairs: np.ndarray) -> Tensor:
-    """Set first and second pictures, halved, into opposite corners, and pieces of background into the others."""
+def composites(at: Subject, pairs: np.ndarray, shown: Sequence[int] = (0, 1)) -> Tensor:
+    """Set first and second pictures, halved, into opposite corners, and pieces of background into the others.
+
+    Of the two only those `shown` are there; background stands in the place of the other.
+    """
     half, ground = at.net.preparation.crop // 2, []
-    first, second = (F.interpolate(at.x(rows.tolist()), (half, half), mode="area") for rows in pairs.T)
     for row in np.roll(pairs[:, 0], 1).tolist():
         x, inside = at.x([row])[0], at.objects([row])[0].float()
         # The corner of a picture that shows least of its object.
@@ -220,59 +273,102 @@ def composites(at: Subject, pairs: np.ndarray) -> Tensor:
         rows, columns = min(product(halves, halves), key=lambda corner: float(inside[corner].sum()))
         ground.append(x[:, rows, columns])
     ground = torch.stack(ground)
+    first, second = (
+        F.interpolate(at.x(rows.tolist()), (half, half), mode="area") if place in shown else ground.flip(2)
+        for place, rows in enumerate(pairs.T)
+    )
     return torch.cat([torch.cat([first, ground], 3), torch.cat([ground.flip(3), second], 3)], 2)
 
 
 def activity_where_shown(at: Subject) -> Iterator[Number]:
-    found = []
-    for one in covered(at):
-        inside, drops = region(one.energy)[tuple(one.centres.numpy())], one.activity
-        if 0 < inside.sum() < inside.size:
-            lowest = bool(inside[drops.argmax()])
-            found.append((100 * drops[inside].mean(), 100 * drops[~inside].mean(), 100 * lowest))
-    on, off, lowest = np.array(found, np.float32).reshape(-1, 3).T
+    found, pictures = [], covered(at)
+    regions = [region(one.energy) for one in pictures]
+    for number, one in enumerate(pictures):
+        # The control: where the next picture's strongest map has its region, at the same area.
+        other = region(pictures[(number + 1) % len(pictures)].energy, int(regions[number].sum()))
+        inside, elsewhere = (each[tuple(one.centres.numpy())] for each in (regions[number], other))
+        drops = 100 * one.activity
+        if 0 < inside.sum() < inside.size and elsewhere.any():
+            lowest = float(inside[drops.argmax()])
+            places = (inside, ~inside, elsewhere)
+            found.append([*(drops[where].mean() for where in places), 100 * lowest, 100 * inside.mean()])
+    on, off, control, lowest, area = np.array(found, np.float32).reshape(-1, 5).T
     yield measured("drop of the activity, on the region", on, "%", np.median)
     yield measured("drop of the activity, elsewhere", off, "%", np.median)
+    yield measured("drop of the activity, on another picture's region", control, "%", np.median)
     yield measured("on the region less elsewhere", on - off, "points", np.median)
     yield measured("on the region less three times elsewhere", on - 3 * off, "points", np.median)
+    yield measured("on the region less another picture's", on - control, "points", np.median)
     yield measured("pictures whose lowest activity lies in the region", lowest, "%")
+    yield measured("lowest in the region, less the region's share of the places", lowest - area, "points")
 
 
 def corresponding(at: Subject) -> Iterator[Number]:
     for layer in at.layers[1:]:
         found = contributions(at, layer)
         yield measured("hits", 100 * found["hit"], "%", layer=layer)
-        for name in ("projection", "exchanged"):
+        yield measured(
+            "hits above the control", 100.0 * found["hit"] - 100.0 * found["moved hit"], "points", layer=layer
+        )
+        for name in ("projection", "exchanged", "moved", "edges"):
             yield measured("rank correlation", found[name], "rho", np.median, layer=layer, projection=name)
-        own, random = kept(at, layer)
+        for name in ("moved", "edges"):
+            more = found["projection"] - found[name]
+            yield measured("rank correlation above the control", more, "rho", np.median, layer=layer, control=name)
+        own, random, moved = kept(at, layer)
         yield measured("kept by the region alone", 100 * own, "%", np.median, layer=layer)
         yield measured("region above random regions", 100 * (own - random), "points", np.median, layer=layer)
+        yield measured("region above the control", 100 * (own - moved), "points", np.median, layer=layer)
 
 
-def kept(at: Subject, layer: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return what units keep where only their projection's region is seen, and only a random one as large."""
+def kept(at: Subject, layer: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what units keep where only their projection's region is seen, a random one, or another unit's.
+
+    That of another unit is moved into this unit's window, and as large as the unit's own.
+    """
     units, x = at.pictures_of(evenly(at.units(layer), at.scale.few // 2))
-    rng = np.random.default_rng(at.seed)
-    masks = torch.from_numpy(np.stack([region(each) for each in energies(at, x, units)]))
-    moved = [mask.roll(tuple(rng.integers(1, x.shape[-1], 2).tolist()), (0, 1)) for mask in masks]
-    views = (x, x * masks[:, None], x * torch.stack(moved)[:, None])
-    full, own, random = (activations(at, view, units).double().numpy() for view in views)
-    return own / full, random / full
+    rng, shown = np.random.default_rng(at.seed), energies(at, x, units)
+    own = [region(each) for each in shown]
+    random = [np.roll(mask, rng.integers(1, x.shape[-1], 2), (0, 1)) for mask in own]
+    others = zip(moved_into_windows(at, shown, units), own, strict=True)
+    moved = [region(energy, int(mask.sum())) for energy, mask in others]
+    full = activations(at, x, units).double().numpy()
+    seen = (x * torch.from_numpy(np.stack(masks))[:, None] for masks in (own, random, moved))
+    return tuple(activations(at, view, units).double().numpy() / full for view in seen)
 
 
 def evidence_apart(at: Subject) -> Iterator[Number]:
-    apart, correlations, maps = [], [], []
+    correlations, maps, places = [], [], []
     for number, one in enumerate(covered(at)):
         size, middles = one.seen.size, one.centres.T
-        distance = middles[one.activity.argmax()] - middles[one.probability.argmax()]
-        apart.append(bool(distance.abs().max() > size))
+        # Where both are lowest, and again under a square a fifth larger: how far does either move by itself?
+        larger = round(1.2 * size)
+        again = occlude(at.net, at.x([one.row])[0], one.seen.target, larger, one.seen.stride, map_=one.seen.map)
+        columns = again.activity.shape[1]
+        lowest = [middles[values.argmax()] for values in (one.activity, one.probability)]
+        for values in (again.activity, again.probability):
+            place = divmod(int(values.argmin()), columns)
+            lowest.append(torch.tensor(place) * again.stride + larger // 2)
+        places.append(torch.stack(lowest))
         correlations.append(rank_correlation(one.activity, one.probability))
         if number < at.scale.few // 4:
             views = covered_at(at.x([one.row])[0], (middles - size // 2).tolist(), size)
             with torch.inference_mode():
                 sums = [at.net.features().convolved(part).sum((2, 3)) for part in views.split(BATCH)]
             maps.append(explaining(torch.cat(sums).double().numpy(), one.probability))
-    yield measured("pictures whose lowest places lie apart", 100 * np.array(apart), "%")
+    activity, probability, activity_again, probability_again = torch.stack(places, 1)
+
+    def apart(some: Tensor, others: Tensor) -> np.ndarray:
+        return ((some - others).abs().amax(1) > size).numpy()
+
+    observed = apart(activity, probability)
+    moved = apart(activity, activity_again) | apart(probability, probability_again)
+    other = apart(activity, probability.roll(1, 0))
+    yield measured("pictures whose lowest places lie apart", 100 * observed, "%")
+    yield measured("either moves so far under a larger square", 100 * moved, "%")
+    yield measured("apart, of two pictures", 100 * other, "%")
+    yield measured("apart more than either moves", 100.0 * observed - 100.0 * moved, "points")
+    yield measured("apart less than of two pictures", 100.0 * other - 100.0 * observed, "points")
     yield measured("correlation of the two losses", correlations, "rho", np.median)
     yield measured("maps that explain 80 % of the drops", maps, "maps", np.median)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import product
+from dataclasses import replace
+from itertools import combinations, product
 from math import pi
 from typing import Any
 
@@ -19,8 +20,9 @@ from ...network import ConvNet
 from ...strongest import strongest
 from ...weights import CheckpointError, load_network
 from .. import fig4, fig5
+from ..sanity import rank_correlation
 from ..setting import at_hand, describe_pictures, training_of, weights_of
-from ..trainings import NATIVE, Training, training_data
+from ..trainings import NATIVE, Training, read_epochs, recorded_errors, training_data
 from .evidence import (
     SEEDS,
     UNTESTABLE,
@@ -37,6 +39,7 @@ from .evidence import (
     every,
     on_processor,
     over_seeds,
+    some,
     too_few,
     verdict,
 )
@@ -53,6 +56,7 @@ CELL = {"conv1": 4, "conv2": 8}  # pixels of a cell that is decoded: the step be
 HIGH = 1 / 8  # cycles a pixel from which on frequencies are high: half of what a stride of 4 samples at
 COMMON, SHIFT = 11, 2  # pixels to which filters are resampled to be compared, and by which they are shifted to fit
 
+ERROR = "test top-1 error", "val1"  # on held-out pictures: of data without splits, and with
 KINDS = ("silent", "faint", "noisy")
 EQUAL, RAW = "equal dimension", "as it is"
 MIDDLE, DIP = "filters in the middle third", "dip of the preferred frequencies"
@@ -92,6 +96,11 @@ def lower_layers(profile: str, names: Iterable[str] = STEMS, native: bool = Fals
             yield {"network": name, "seed": seed}, net.features(net.spec.convs[1].name)
 
 
+def stems_in(profile: str) -> tuple[str, ...]:
+    """Return the stems that a profile looks at; `smoke` trains no crossed ones for this."""
+    return STEMS if profile == "smoke" else STEMS + CROSSED
+
+
 def native_pictures(at: Subject) -> Dataset:
     """Return pictures that are not enlarged."""
     try:
@@ -106,6 +115,30 @@ def first_layer(net: ConvNet, pictures: Dataset, rows: list[int]) -> tuple[np.nd
     largest = strongest(net.features(first), pictures, 1, [first], rows=rows)[first].score[:, 0].numpy()
     filters = net.get_submodule(first).weight.detach().numpy()
     return filters, np.stack(fig5.faults(filters, largest))
+
+
+def lacking(stored: Stored, n: int, names: Sequence[str] = STEMS, native: bool = False) -> str:
+    """Say on how many seeds a verdict rests, and what trains those that it lacks, where they are too few."""
+    if n >= SEEDS or stored.profile == "smoke":
+        return too_few(n)
+    runs = [run_of(stored.profile, name, seed, native) for name in names for seed in range(SEEDS)]
+    return f"{too_few(n)}. Missing: {training_commands([run for run in runs if not weights_of(run)])}"
+
+
+def training_commands(runs: Sequence[Training]) -> str:
+    """Name the commands of trainings, and how long they take together, reckoned from that of Fig. 3's network."""
+    seeds, hours, devices = {}, 0.0, []
+    for run in runs:
+        seeds.setdefault(replace(run, seed=0).command, []).append(str(run.seed))
+        known = replace(run, network=OURS, seed=0)
+        if lines := read_epochs(known.epochs_file):
+            own, work = (sum(each.spec(200).macs().values()) for each in (run, known))
+            # The fastest epoch: others may have shared the machine.
+            hours += len(lines) * min(line["epoch"]["seconds"] for line in lines) / 3600 * own / work
+            devices.append(lines[-1]["provenance"]["device"])
+    said = ", ".join(f"`{command}` with --seed {', '.join(each)}" for command, each in seeds.items())
+    length = f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} minutes"
+    return f"{said}; about {length} on {devices[0]}" if devices else said
 
 
 class Found:
@@ -139,7 +172,7 @@ def preferred(at: Subject) -> Iterator[Number]:
     """Find the frequency that each live filter of layer 1 prefers."""
     pictures, (low, high) = native_pictures(at), np.log(RANGE)
     rows = np.unique(np.linspace(0, len(pictures) - 1, min(fig5.MOST, len(pictures))).round().astype(int)).tolist()
-    for place, net in lower_layers(at.profile, native=True):
+    for place, net in lower_layers(at.profile, stems_in(at.profile), native=True):
         filters, faults = first_layer(net, pictures, rows)
         peaks = fig5.peak_frequencies(filters[~faults.any(0)])
         if not peaks.size:
@@ -162,13 +195,14 @@ def few_mid_frequencies(stored: Stored) -> Finding:
     less = difference(theirs, ours, "points")
     fewer = all(a < b for a, b in zip(theirs, ours, strict=False)) if less.n >= SEEDS else None
     numbers = {"middle third, 11x11 less 7x7": less} | found.shown(MIDDLE, DIP)
-    return Finding(verdict(every([below(less, 0), fewer]), at_least(less, 0)), numbers, too_few(less.n))
+    found_so = verdict(every([below(less, 0), fewer]), at_least(less, 0))
+    return Finding(found_so, numbers, lacking(stored, less.n, native=True))
 
 
 def sampled(at: Subject) -> Iterator[Number]:
     """Look for the sampling grids in projections of layer 2, and for aliases among what its maps answer to."""
     pictures = native_pictures(at)
-    for place, net in lower_layers(at.profile, STEMS if at.profile == "smoke" else STEMS + CROSSED, native=True):
+    for place, net in lower_layers(at.profile, stems_in(at.profile), native=True):
         first, begun = net.spec.convs[0], ConvNet(net.spec, net.preparation, place["seed"]).eval()
         for weights, each in (("trained", net), ("untrained", begun)):
             _, shown = fig5.largest_and_shown(each, pictures)
@@ -207,13 +241,12 @@ def stride_aliases(stored: Stored, peak: float) -> Finding:
         "over stride 2": difference(theirs, ours, "times"),
     }
     strong, learnt, more = map(above, numbers.values(), (peak, 0, 0))
-    note, follows = too_few(numbers["over stride 2"].n), None
+    note, follows = lacking(stored, numbers["over stride 2"].n, STEMS + CROSSED, native=True), None
     if all(crossed):
         control = numbers["7x7 with stride 4 over 11x11 with stride 2"] = difference(*crossed, "times")
         follows = above(control, 0)
     else:
-        commands = (f"`{run_of(stored.profile, name, 0, True).command}`" for name in CROSSED)
-        note = f"The crossed stems were not trained: {', '.join(commands)}. {note}".strip()
+        note = f"The crossed stems, {', '.join(CROSSED)}, were not trained. {note}".strip()
     found_so = verdict(every([strong, learnt, more, follows]), False in (learnt, follows))
     return Finding(found_so, numbers | found.shown(ALIASES), note)
 
@@ -304,7 +337,7 @@ def retains_information(stored: Stored, much: float) -> Finding:
     enough = [number.value >= much or None for number in leads]
     kept = [number.low is not None and below(number, 0) is not True for number in probes.values()]
     holds = every([*more, *enough, *kept])
-    return Finding(verdict(holds, False in more), numbers | probes, too_few(leads[0].n))
+    return Finding(verdict(holds, False in more), numbers | probes, lacking(stored, leads[0].n))
 
 
 def faulty(at: Subject) -> Iterator[Number]:
@@ -328,7 +361,7 @@ def fewer_dead(stored: Stored, **_: float) -> Finding:
     pairs = list(zip(ours, theirs, strict=False))
     fewer = [one != other and all(a <= b for a, b in zip(one, other, strict=True)) for one, other in pairs]
     answer = verdict(all(fewer), not any(fewer)) if len(fewer) >= SEEDS else verdict(None)
-    return Finding(answer, numbers, too_few(len(fewer)))
+    return Finding(answer, numbers, lacking(stored, len(fewer)))
 
 
 def distinctive(at: Subject) -> Iterator[Number]:
@@ -359,4 +392,38 @@ def more_distinctive(stored: Stored) -> Finding:
     alike, rank = found.lead(COSINE, "cosine"), found.lead(RANK, "points")
     numbers = {"largest cosine, 7x7 less 11x11": alike, "effective rank, 7x7 less 11x11": rank}
     holds = every([below(alike, 0), above(rank, 0)])
-    return Finding(verdict(holds), numbers | found.shown(COSINE, RANK), too_few(alike.n))
+    return Finding(verdict(holds), numbers | found.shown(COSINE, RANK), lacking(stored, alike.n))
+
+
+DIAGNOSTICS = {  # by quantity the claim that measures it, and the sign that the paper gives it
+    MIDDLE: ("krizhevsky-layer-1-few-mid-frequencies", -1),
+    ALIASES: ("stride-4-causes-layer-2-aliasing", 1),
+}
+
+
+def diagnosis(stored: Stored, correlation: float, partial: float) -> Finding:
+    """Rank four stems by what is seen in layers 1 and 2, by their error, and by what they compute."""
+    stems = STEMS + CROSSED
+    runs = {name: [run_of(stored.profile, name, seed, native=True) for seed in range(SEEDS)] for name in stems}
+    errors = {name: [recorded_errors(run.errors_file) for run in each] for name, each in runs.items()}
+    if unknown := [runs[name][seed] for name in stems for seed in range(SEEDS) if not errors[name][seed]]:
+        again = " ".join(claim for claim, _ in DIAGNOSTICS.values())
+        then = f"`zfnet claims --profile {stored.profile} --live {again}`; minutes"
+        raise NotRun(f"{training_commands(unknown)}; then {then}")
+    costs = [sum(runs[name][0].spec(200).macs().values()) for name in stems]
+    numbers, related = {}, []
+    for quantity, (claim, sign) in DIAGNOSTICS.items():
+        again = f"`zfnet claims --profile {stored.profile} --live {claim}`; minutes"
+        measured = stored.read(f"claims/{claim}.jsonl", again)
+        ranks, given = [], []
+        for seed in range(SEEDS):
+            seen = [sign * measured.one(quantity, network=name, seed=seed).value for name in stems]
+            error = [next(errors[name][seed][key] for key in ERROR if key in errors[name][seed]) for name in stems]
+            own, by_cost, alike = (rank_correlation(*pair) for pair in combinations((error, seen, costs), 2))
+            ranks.append(own)
+            rest = (1 - by_cost**2) * (1 - alike**2)
+            given.append((own - by_cost * alike) / rest**0.5 if rest > 1e-9 else 0.0)
+        numbers |= {f"{quantity}: correlation with the error": over_seeds(ranks)}
+        numbers |= {f"{quantity}: given the multiply-adds": over_seeds(given)}
+        related.append(every([above(over_seeds(ranks), correlation), above(over_seeds(given), partial)]))
+    return Finding(verdict(some(related)), numbers)

@@ -122,13 +122,6 @@ def lower(stored: Stored, name: str, other: str, seeds: int = SEEDS) -> Finding:
     return Finding(found, {"top-5": five, "top-1": one}, too_few(five.n, seeds))
 
 
-def diagnosis(stored: Stored, **_: float) -> Finding:
-    raise NotRun(
-        f"trainings of eight stems; `zfnet train` knows four: zfnet, krizhevsky, zfnet-11x11, krizhevsky-7x7; "
-        f"about {8 * stored.hours('zfnet'):.0f} h on what Fig. 3's network was trained on"
-    )
-
-
 def within_one_tenth(stored: Stored, **_: float) -> Finding:
     ours, theirs = "Our replication", "Krizhevsky et al. [18], 1 convnet"
     top5, top1 = (round(abs(cell(1, ours, key) - cell(1, theirs, key)), 1) for key in ("val_top5", "val_top1"))

@@ -110,7 +110,7 @@ def test_the_margin_over_the_descriptor_must_exceed_that_of_untrained_features(
     own = zip(sizes, margins, strict=True)
     tried(results, OWN, NOVEL, softmax({each: 30.0 + margin for each, margin in own}))
     if untrained is not None:
-        tried(results, f"{OWN}-untrained", NOVEL, softmax({each: 30.0 + untrained for each in sizes}))
+        tried(results, f"{OWN}-untrained", NOVEL, softmax(dict.fromkeys(sizes, 30.0 + untrained)))
     assert judged("pretrained-beats-bo-caltech-256").verdict == expected
 
 

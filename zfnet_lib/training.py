@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.sgd import sgd
 
 from .architecture import ArchSpec
 from .batches import Batch, Batches, labels_of
@@ -33,6 +34,7 @@ from .network import ConvNet
 from .weights import save_network
 
 RECENT, PLATEAU_DROP = 20, 0.1  # a loss whose mean over 20 updates is 0.1 nats below ln(classes) left the plateau
+IN_CACHE = 2**17  # weights of which values, gradients and momenta fit in a core's cache
 FIGURE_4_OF, FIGURE_4_EPOCHS = 70, (1, 2, 5, 10, 20, 30, 40, 64)  # whose features Fig. 4 shows
 
 
@@ -168,14 +170,10 @@ class SGD:
             replica.convolved = torch.compile(replica.convolved, dynamic=False)  # type: ignore[method-assign]
         self.called = [DistributedDataParallel(each) for each in self.replicas] if world > 1 else self.replicas
         # each thread updates about as many weights
-        shares: list[list[dict[str, Any]]] = [[] for _ in range(parts)]
+        self.shares: list[dict[str, nn.Parameter]] = [{} for _ in range(parts)]
         for name, weight in sorted(net.named_parameters(), key=lambda item: -item[1].numel()):
-            decay = recipe.decay if name.endswith("weight") else 0.0
-            smallest = min(shares, key=lambda share: sum(group["params"][0].numel() for group in share))
-            smallest.append({"name": name, "params": [weight], "weight_decay": decay})
-        sgd = partial(torch.optim.SGD, lr=recipe.rate, momentum=recipe.momentum)
-        fused = net.device.type != "mps"  # which older versions of torch lack there
-        self.optimisers = [sgd(share, fused=fused) for share in shares if share]
+            min(self.shares, key=lambda share: sum(map(Tensor.numel, share.values())))[name] = weight
+        self.momenta = {name: torch.zeros_like(weight) for name, weight in net.named_parameters()}
 
     def gradients(self, k: int, part: Batch, number: int) -> float:
         """Leave the gradients of part k of an update's batch in its copy; return its share of the mean loss."""
@@ -191,43 +189,46 @@ class SGD:
 
     def step(self, rate: float) -> None:
         """Update the weights by the gradients of all parts, and scale the filters back."""
-        list(self.pool.map(self._step, self.optimisers, repeat(rate)))
+        list(self.pool.map(self._step, self.shares, repeat(rate)))
 
     @torch.no_grad()
-    def _step(self, optimiser: torch.optim.SGD, rate: float) -> None:
-        names = [group["name"] for group in optimiser.param_groups]
-        for group in optimiser.param_groups:
-            name, (weight,) = group["name"], group["params"]
-            group["lr"] = rate
-            first, *others = (replica.get_parameter(name).grad for replica in self.replicas)
-            assert first is not None
-            weight.grad = first.float()  # in float32 this is part 0's own gradient, which the next update drops
-            for other in others:
-                weight.grad += other
-        optimiser.step()
-        clipped = self.recipe.clipped(self.net.spec)
-        self.net.renormalise(tuple(layer for layer in clipped if f"{layer}.weight" in names))
-        for group in optimiser.param_groups:
-            self.computing.get_parameter(group["name"]).copy_(group["params"][0])
+    def _step(self, share: dict[str, nn.Parameter], rate: float) -> None:
+        """Update a thread's weights, of dense layers by rows that stay in the cache from gradients to copy."""
+        fused = self.net.device.type != "mps"  # which older versions of torch lack there
+        for name, weight in share.items():
+            left = (replica.get_parameter(name).grad for replica in self.replicas)
+            grads = [grad for grad in left if grad is not None]
+            decay = self.recipe.decay if name.endswith("weight") else 0.0
+            by_rows = weight.ndim == 2 and weight.device.type == "cpu"
+            rows = max(1, IN_CACHE // weight.shape[1]) if by_rows else len(weight)
+            copied = self.computing.get_parameter(name)
+            for piece in zip(
+                *(each.split(rows) for each in (weight, self.momenta[name], copied, *grads)), strict=True
+            ):
+                values, momentum, copy_, first, *others = piece
+                grad = first.float()  # in float32 this is part 0's own gradient, which the next update drops
+                for other in others:
+                    grad += other
+                how = {"lr": rate, "momentum": self.recipe.momentum, "weight_decay": decay, "fused": fused}
+                sgd([values], [grad], [momentum], **how, dampening=0, nesterov=False, maximize=False)
+                copy_.copy_(values)
+        clipped = [layer for layer in self.recipe.clipped(self.net.spec) if f"{layer}.weight" in share]
+        self.net.renormalise(tuple(clipped))
+        for layer in clipped:
+            self.computing.get_parameter(f"{layer}.weight").copy_(share[f"{layer}.weight"])
 
     def tensors(self) -> dict[str, Tensor]:
         """Return weights and momenta as a checkpoint keeps them."""
-        tensors = {}
-        for optimiser in self.optimisers:
-            for name, weight in ((group["name"], group["params"][0]) for group in optimiser.param_groups):
-                tensors[name] = weight.detach()
-                tensors[f"{name}.momentum"] = optimiser.state[weight]["momentum_buffer"]
-        return tensors
+        weights = {name: weight.detach() for name, weight in self.net.named_parameters()}
+        return weights | {f"{name}.momentum": momentum for name, momentum in self.momenta.items()}
 
     @torch.no_grad()
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Go back to what `tensors` returned."""
-        for optimiser in self.optimisers:
-            for name, weight in ((group["name"], group["params"][0]) for group in optimiser.param_groups):
-                weight.copy_(tensors[name])
-                self.computing.get_parameter(name).copy_(weight)
-                momentum = optimiser.state[weight]["momentum_buffer"] = torch.empty_like(weight)
-                momentum.copy_(tensors[f"{name}.momentum"])
+        for name, weight in self.net.named_parameters():
+            weight.copy_(tensors[name])
+            self.computing.get_parameter(name).copy_(weight)
+            self.momenta[name].copy_(tensors[f"{name}.momentum"])
 
 
 def fitting_parts(batch: int, device: torch.device) -> int:
@@ -439,9 +440,9 @@ def train(
     snapshots_in = folder / "snapshots" if snapshots and folder is not None and rank == 0 else None
 
     with threads(state.parts) as pool:
-        sgd = SGD(net, recipe, state.parts, pool, seed, compiled)
+        descent = SGD(net, recipe, state.parts, pool, seed, compiled)
         if tensors:
-            sgd.restore(tensors)
+            descent.restore(tensors)
         yield from list(state.epochs)
         for epoch in range(len(state.epochs) + 1, recipe.epochs + 1):
             seen = [each.top1 for each in state.epochs if each.plateau_left is not None]
@@ -449,12 +450,12 @@ def train(
             clock = written = perf_counter()
             for batch in batches.epoch(epoch, state.update - (epoch - 1) * steps):
                 number, parts = state.update + 1, batch.split(state.parts)
-                losses = pool.map(sgd.gradients, range(state.parts), parts, repeat(number))
+                losses = pool.map(descent.gradients, range(state.parts), parts, repeat(number))
                 loss = _summed(torch.tensor(sum(losses), dtype=torch.float64), net.device).item() / world
                 if not math.isfinite(loss):
                     at = f"at update {number} with learning rate {rate:g}"
                     raise checkpoints.stopped(f"the loss became {loss} {at}")
-                sgd.step(rate)
+                descent.step(rate)
 
                 trained = perf_counter()
                 state.count(loss, trained - clock, net.spec.classes)
@@ -464,14 +465,14 @@ def train(
                     record = {"recipe": recipe.to_dict(), "update": number, "updates": updates}
                     save_network(net, f"{snapshots_in}/epoch-{shown:02d}-of-{FIGURE_4_OF}", record)
                 if perf_counter() - written >= every:
-                    checkpoints.save(state, sgd)
+                    checkpoints.save(state, descent)
                     written = perf_counter()
                 clock = perf_counter()
                 state.seconds_beside += clock - trained
 
             top1 = top5 = None
             if validation is not None:  # every process evaluates its own part of the pictures
-                tally = tallies(sgd.computing, validation, rows=range(rank, len(validation), world))
+                tally = tallies(descent.computing, validation, rows=range(rank, len(validation), world))
                 errors = summary(_summed(torch.from_numpy(tally), net.device).numpy())
                 top1, top5 = errors.top1, errors.top5
             state.seconds_beside += perf_counter() - clock
@@ -490,7 +491,7 @@ def train(
             )
             state.epochs.append(result)
             state.loss = state.seconds_training = state.seconds_beside = 0.0
-            checkpoints.save(state, sgd)
+            checkpoints.save(state, descent)
             yield result
 
 

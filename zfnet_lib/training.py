@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from itertools import repeat
 from pathlib import Path
 from time import perf_counter
@@ -209,8 +208,18 @@ class SGD:
                 grad = first.float()  # in float32 this is part 0's own gradient, which the next update drops
                 for other in others:
                     grad += other
-                how = {"lr": rate, "momentum": self.recipe.momentum, "weight_decay": decay, "fused": fused}
-                sgd([values], [grad], [momentum], **how, dampening=0, nesterov=False, maximize=False)
+                sgd(
+                    [values],
+                    [grad],
+                    [momentum],
+                    fused=fused,
+                    weight_decay=decay,
+                    momentum=self.recipe.momentum,
+                    lr=rate,
+                    dampening=0,
+                    nesterov=False,
+                    maximize=False,
+                )
                 copy_.copy_(values)
         clipped = [layer for layer in self.recipe.clipped(self.net.spec) if f"{layer}.weight" in share]
         self.net.renormalise(tuple(clipped))

@@ -18,7 +18,7 @@ rng = np.random.default_rng(0)
 def a_block(map_: int, count: int = 9, side: int = 11, patches: bool = True):
     projections = [rng.normal(size=(3, side, side)) for _ in range(count)]
     seen = [rng.integers(0, 256, (side, side, 3), dtype=np.uint8) for _ in range(count if patches else 0)]
-    return SimpleNamespace(map=map_, projections=projections, patches=seen)
+    return SimpleNamespace(map=map_, projections=projections, patches=seen, chosen="")
 
 
 def test_the_strongest_units_of_drawn_maps_are_projected():
@@ -26,7 +26,7 @@ def test_the_strongest_units_of_drawn_maps_are_projected():
     result = fig2.measure(at, strongest(at.net, at.dataset, 4, ["conv1", "conv3"], variety=True), maps=2)
     assert list(result.layers) == ["conv1", "conv3"]
     for blocks, side in zip(result.layers.values(), (7, 64), strict=True):
-        assert len(blocks) == 2
+        assert [block.chosen for block in blocks] == ["most alike", "drawn"]
         for block in blocks:
             assert block.scores == sorted(block.scores, reverse=True)
             assert len(block.names) == len(set(block.names)) == 4

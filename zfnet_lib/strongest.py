@@ -323,6 +323,7 @@ class Block(NamedTuple):
     boxes: list[Box]  # where the windows lie in the prepared pictures
     units: list[Unit]  # `image` counts in the data set
     names: list[str]  # of the pictures
+    chosen: str = ""  # why this map is shown
 
 
 class Squares:

@@ -262,9 +262,9 @@ def downwards(picture: np.ndarray, levels: Mapping[str, np.ndarray], title: str)
             for each in (values, values.sum(axis=0, keepdims=True))
         )
         strongest = np.argsort(-values.sum(axis=(1, 2)), kind="stable")[: min(SHOWN, active)]
-        for place, map_ in enumerate(strongest):  # all on one scale, their sum on one of its own
+        for place, map_ in enumerate(strongest):  # each, and their sum, on a scale of its own
             x = labels + place * 0.66
-            sheet.picture(own[map_], x, y, side, side, top=values.max())
+            sheet.picture(own[map_], x, y, side, side, top=own[map_].max())
             sheet.text(x + side / 2, y + side + 0.09, f"{map_}")
         sheet.picture(whole[0], total, y, side, side, top=whole.max())
         y += step

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from zlib import crc32
 
 import numpy as np
-import torch
 
 from ..architecture import Box, Unit
-from ..datasets import Dataset, MissingDataError, dataset_entry
+from ..datasets import MissingDataError
 from ..deconv import deconv_units
 from ..files import ZfnetError, results_root
 from ..images import projection_image, read_picture, require_picture
@@ -19,10 +17,10 @@ from ..network import Network
 from ..strongest import Block, Squares, blocks, fitted, load_blocks, patch, rows_first, save_blocks, strongest
 from ..weights import CheckpointError, open_network
 from .fig1 import unit_of
+from .grouping import alike_maps, drawn_maps, smallest_square, whole_data
 from .plots import DIVIDE, GAP, WIDTH, Figure, Sheet, not_run, panels, tile
 from .records import Provenance, Sentence, Stopwatch
 from .setting import Setting, Source, class_names, dense_side, network_of, opened, pictures_of, searches
-from .trainings import training_data
 
 
 @dataclass(frozen=True)
@@ -38,21 +36,15 @@ class Mosaics:
         return self.layers.get(layer, [])
 
 
-def measure(at: Setting, found: Mapping, maps: int = 6, seed: int = 0) -> Mosaics:
-    """Project the strongest units of some maps of each layer, and cut out the patches that caused them."""
-    squares = Squares(at.net, at.dataset)
-    layers = {name: list(blocks(at.net, squares, top, drawn_maps(top, maps, seed))) for name, top in found.items()}
+def measure(at: Setting, found: Mapping, maps: int = 4, seed: int = 0) -> Mosaics:
+    """Project the strongest units of some maps of each layer: half drawn, before them the most alike of others."""
+    squares, layers = Squares(at.net, at.dataset), {}
+    for name, top in found.items():
+        drawn = drawn_maps(top, maps - maps // 2, seed)
+        alike = alike_maps(at.net, squares, top, maps // 2, drawn, seed)
+        shown = blocks(at.net, squares, top, [*alike, *drawn])
+        layers[name] = [one._replace(chosen="drawn" if one.map in drawn else "most alike") for one in shown]
     return Mosaics(layers, at.source(seed))
-
-
-def drawn_maps(top, maps: int, seed: int) -> list[int]:
-    """Draw maps of a layer, with a draw of its own, among those that are active on k pictures."""
-    if maps < 1:
-        raise ZfnetError(f"{maps} maps of a layer cannot be drawn; choose at least 1")
-    active = (top.score > 0).all(1).nonzero().flatten()
-    generator = torch.Generator().manual_seed(crc32(f"{seed} {top.layer}".encode()))
-    order = torch.randperm(len(active), generator=generator)
-    return sorted(active[order[:maps]].tolist())
 
 
 def whole(network: str, pictures: str, live: bool = False) -> Mosaics:
@@ -75,7 +67,7 @@ def whole(network: str, pictures: str, live: bool = False) -> Mosaics:
     return Mosaics(layers, Source(**notes | {"provenance": Provenance(**notes["provenance"])}))
 
 
-def beside(network: str, profile: str, maps: int = 6, seed: int = 0) -> Mosaics:
+def beside(network: str, profile: str, maps: int = 4, seed: int = 0) -> Mosaics:
     """Return the strongest units of the last layers of VGG's blocks 4 and 5 in the photographs of `tiny`."""
     if profile != "tiny":
         return Mosaics({}, Sentence("Shown in the profile `tiny`."))
@@ -87,22 +79,33 @@ def beside(network: str, profile: str, maps: int = 6, seed: int = 0) -> Mosaics:
     return measure(at, strongest(at.net, at.dataset, **how), maps, seed)
 
 
-def whole_data(name: str) -> Dataset:
-    """Return all pictures of a data set, or those for validation where others were trained on."""
-    return training_data(name, "all" if "all" in dataset_entry(name).splits else "val")
-
-
 def draw(blocks: Sequence[Block], title: str, columns: int = 2) -> Figure:
-    """Draw one layer of Fig. 2: of each block the strongest projections, beside their patches if all have them."""
+    """Draw one layer of Fig. 2: of each block the strongest projections, beside their patches if all have them.
+
+    Each is cropped to a square around nine tenths of the projection's energy, a third wider than that.
+    """
     if not blocks:
         return not_run(title)
     grids = 2 if blocks[0].patches else 1
 
     def mosaic(block: Block, width: int) -> np.ndarray:
         size = ((width - (grids - 1) * DIVIDE) // grids - 2 * GAP) // 3
-        return tile(block.projections, block.patches or None, size)
+        windows = [close_window(pixels) for pixels in block.projections]
+        projections = [pixels[:, *at] for pixels, at in zip(block.projections, windows, strict=True)]
+        patches = [seen[at] for seen, at in zip(block.patches, windows, strict=True)] if block.patches else None
+        return tile(projections, patches, size)
 
-    return panels({f"map {block.map}": block for block in blocks}, title, mosaic, columns)
+    names = {", ".join(filter(None, (f"map {block.map}", block.chosen))): block for block in blocks}
+    return panels(names, title, mosaic, columns)
+
+
+def close_window(projection: np.ndarray) -> tuple[slice, slice]:
+    """Return rows and columns of a square around nine tenths of a projection's energy [3, s, s]."""
+    whole = projection.shape[-1]
+    side, *corner = smallest_square(np.square(projection, dtype=float).sum(0))
+    wide = min(whole, max(side + side // 3, whole // 4))
+    starts = (min(max(0, start - (wide - side) // 2), whole - wide) for start in corner)
+    return tuple(slice(start, start + wide) for start in starts)
 
 
 def project_picture(net: Network, picture: Path, layer: str, map: int = -1) -> tuple[Figure, Unit, float]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from math import comb, log2
 from typing import NamedTuple
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -15,16 +16,19 @@ from skimage.transform import resize
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..architecture import Box
+from ..datasets import Dataset, dataset_entry
 from ..deconv import cut
-from ..files import results_root
+from ..files import ZfnetError, results_root
 from ..images import GREY, projection_image
-from ..network import ConvNet
-from ..strongest import Block, Squares, blocks, strongest
-from .fig2 import drawn_maps, whole_data
+from ..network import ConvNet, Network
+from ..strongest import Block, Squares, blocks, patch, strongest
 from .records import Record, Stopwatch, Table, is_fresh, read, store
 from .setting import DATA, describe_pictures, network_of, profile_of, source_of
+from .trainings import training_data
 
 SIDE, CELLS = 48, 4  # pixels to which pictures are resized to be compared, and side of the grid of their summary
+CANDIDATES = 48  # maps of a layer among which the most alike are looked for
 MAPS = {"smoke": 8, "tiny": 64, "paper": 64}  # of each layer that are compared
 
 LIKE, MORE_THAN_RANDOM = "patches of a map, {}: mean cosine", "maps whose patches are more alike than random, {}"
@@ -95,8 +99,8 @@ def edges(pictures: Tensor) -> Tensor:
 def finds(block: Block, others: Tensor) -> list[bool]:
     """Tell of each projection whether its edges follow its own patch more than the same place of any other."""
     found = []
-    for projection, patch, box in zip(block.projections, block.patches, block.boxes, strict=True):
-        own = torch.from_numpy(patch).permute(2, 0, 1)[None].float() - GREY
+    for projection, seen, box in zip(block.projections, block.patches, block.boxes, strict=True):
+        own = torch.from_numpy(seen).permute(2, 0, 1)[None].float() - GREY
         candidates = edges(torch.cat([own, cut(others.float() - GREY, box)]))
         scores = candidates @ edges(torch.from_numpy(projection)[None])[0]
         found.append(bool(scores[1:].max() <= scores[0] + 1e-6))  # its own picture may be among the others
@@ -117,6 +121,37 @@ def smallest_square(energy: NDArray, share: float = 0.9) -> tuple[int, int, int]
         if held.max() >= needed:
             return side, *divmod(int(held.argmax()), held.shape[1])
     return size, 0, 0
+
+
+def drawn_maps(top, maps: int, seed: int) -> list[int]:
+    """Draw maps of a layer, with a draw of its own, among those that are active on k pictures."""
+    if maps < 1:
+        raise ZfnetError(f"{maps} maps of a layer cannot be drawn; choose at least 1")
+    active = (top.score > 0).all(1).nonzero().flatten()
+    generator = torch.Generator().manual_seed(crc32(f"{seed} {top.layer}".encode()))
+    order = torch.randperm(len(active), generator=generator)
+    return sorted(active[order[:maps]].tolist())
+
+
+def alike_maps(net: Network, squares: Squares, top, maps: int, but: Collection[int], seed: int) -> list[int]:
+    """Return, of 48 drawn maps, those whose patches are most alike in shape: the closest first."""
+    others = [map_ for map_ in drawn_maps(top, CANDIDATES, seed) if map_ not in but]
+    if not maps or not others:
+        return []
+    described = []
+    for map_ in others:
+        units = top.units(map_)
+        x = squares[[unit.image for unit in units]]
+        fields = net.fields(top.layer, *x.shape[-2:])
+        pairs = zip(net.preparation.visible(x), units, strict=True)
+        described.append([shape(patch(seen, Box.seen(fields, unit.row, unit.column))) for seen, unit in pairs])
+    order = np.argsort(-likeness(np.array(described)).within, kind="stable")
+    return [others[place] for place in order[:maps]]
+
+
+def whole_data(name: str) -> Dataset:
+    """Return all pictures of a data set, or those for validation where others were trained on."""
+    return training_data(name, "all" if "all" in dataset_entry(name).splits else "val")
 
 
 DESCRIPTORS = {"shape": shape, "colour": colour}

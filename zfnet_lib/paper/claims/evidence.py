@@ -25,7 +25,7 @@ from ...images import centre_square
 from ...network import ConvNet
 from ...strongest import Ranking, strongest
 from .. import records
-from ..fig2 import drawn_maps
+from ..grouping import drawn_maps
 from ..numbers import cell, claims, hyperparameter
 from ..records import Record
 from ..setting import DATA, network_of, profile_of, training_of

@@ -21,7 +21,7 @@ from ...network import ConvNet
 from ...strongest import patch, strongest
 from ...training import FIGURE_4_OF
 from .. import fig4, grouping
-from ..fig2 import drawn_maps
+from ..grouping import drawn_maps
 from ..invariance import EXACT, TRANSFORMATIONS, Transformation, invariance, transformed
 from ..sanity import rank_correlation
 from ..setting import at_hand, training_of

@@ -101,9 +101,8 @@ def test_the_way_down_shows_the_strongest_maps_the_sum_and_the_projection():
     assert [(shown == LEVELS["conv1"][n]).all() for shown, n in zip(maps, (3, 7, 12), strict=True)] == [True] * 3
     assert (all_maps == LEVELS["conv1"].sum(axis=0)).all()
     assert (projection == projection_image(LEVELS["pixels"])).all() and (picture == PICTURE).all()
-    assert [image.get_clim()[1] for image in figure.axes[0].images][2:5] == [
-        LEVELS["conv1"][n].max() for n in (3, 7, 12)
-    ]
+    tops = [image.get_clim()[1] for image in figure.axes[0].images][2:5]
+    assert tops == [LEVELS["conv1"][n].max() for n in (3, 7, 12)]
     large = np.zeros((1, 224, 224))
     large[0, 223, 101] = 4.0
     shown = pictures(fig1.downwards(PICTURE, {"conv1_1": large, "pixels": LEVELS["pixels"]}, "unit"))[0]

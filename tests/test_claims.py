@@ -135,6 +135,11 @@ def test_errors_and_epochs_are_those_of_all_seeds(results):
         at.errors("krizhevsky")
 
 
+def test_whatever_holds_names_its_control():
+    holding = [claim for claim, found in claims.ledger("tiny").rows if found.verdict == HOLDS]
+    assert len(holding) > 9 and not [claim.id for claim in holding if not claim.control]
+
+
 ENTRY = {
     "section": "4.1",
     "page": "fig1",

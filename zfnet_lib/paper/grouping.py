@@ -134,7 +134,7 @@ def drawn_maps(top, maps: int, seed: int) -> list[int]:
 
 
 def alike_maps(net: Network, squares: Squares, top, maps: int, but: Collection[int], seed: int) -> list[int]:
-    """Return, of 48 drawn maps, those whose patches are most alike in shape: the closest first."""
+    """Return, of up to 48 drawn maps but some, those whose patches are most alike in shape, the closest first."""
     others = [map_ for map_ in drawn_maps(top, CANDIDATES, seed) if map_ not in but]
     if not maps or not others:
         return []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import re
 import shutil
 import sys
 import threading
@@ -27,6 +28,8 @@ BROKEN_IMAGES = """async () => {
   await Promise.all(images.map(image => image.decode().catch(() => null)));
   return images.filter(image => !image.naturalWidth).map(image => image.currentSrc || image.src);
 }"""
+PAGE, SITE = 4e6, 30e6
+"""Bytes that a page with its pictures, and the whole book, may have."""
 PHONE = {"width": 360, "height": 740}
 SIDEWAYS = "document.documentElement.scrollWidth > innerWidth"
 STILL = "*, *::before, *::after { transition: none !important; animation: none !important; }"
@@ -107,6 +110,12 @@ def look(folder: Path, name: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def weight(page: Path) -> int:
+    """Return the bytes of a page and of the pictures that it shows."""
+    shown = {*re.findall(r'src="([^":]*_images/[^"]+)"', page.read_text(encoding="utf-8"))}
+    return page.stat().st_size + sum((page.parent / each).stat().st_size for each in shown)
+
+
 def main(folder: Path) -> int:
     """Look at every page, two at a time; return how many something is wrong with."""
     if not CHROMIUM:
@@ -116,8 +125,14 @@ def main(folder: Path) -> int:
     wrong = 0
     with ThreadPoolExecutor(2) as pool:
         for name, found in zip(names, pool.map(functools.partial(look, folder), names), strict=True):
+            size = weight(folder / name)
+            found += [f"it weighs more than {PAGE / 1e6:g} MB"] * (size > PAGE)
             wrong += bool(found)
-            print("\n".join([f"{name}: {'ok' if not found else ''}", *(f"  {each}" for each in found)]), flush=True)
+            said = f"{name}: {'ok, ' if not found else ''}{size / 1e6:.2f} MB"
+            print("\n".join([said, *(f"  {each}" for each in found)]), flush=True)
+    whole = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    wrong += whole > SITE
+    print(f"the book: {whole / 1e6:.1f} MB" + f", more than {SITE / 1e6:g}" * (whole > SITE))
     axe = "" if AXE.exists() else "; axe-core is not here (make vendor)"
     print(f"{len(names)} pages, {wrong} with problems{axe}")
     return wrong

@@ -27,6 +27,7 @@ from docutils import nodes
 from jupyter_cache import get_cache
 from jupyter_cache.executors.utils import create_cache_bundle, single_nb_execution
 from myst_nb.sphinx_ import NbMetadataCollector
+from PIL import Image
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
@@ -146,6 +147,38 @@ def leave_out_source_maps(app: Sphinx, exception: Exception | None) -> None:
         path.unlink()
 
 
+def lighten(app: Sphinx, exception: Exception | None) -> None:
+    """Write pictures as WebP where that is smaller; all but a page's first wait until they come into view."""
+    if exception or app.builder.format != "html":
+        return
+    with ThreadPoolExecutor(cores()) as pool:
+        pictures = list(Path(app.outdir, "_images").glob("*.png"))
+        lighter = {path.name: webp for path, webp in zip(pictures, pool.map(_webp, pictures), strict=True) if webp}
+    for page in Path(app.outdir).rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        shown = re.sub(r"(?<=_images/)[^\"/]+\.png", lambda found: lighter.get(found[0], found[0]), text)
+        first, *others = re.split(r'(?=<img (?![^>]*loading=)[^>]*src="[^"]*_images/)', shown)
+        lazy = ['<img loading="lazy"' + other.removeprefix("<img") for other in others[1:]]
+        shown = "".join([first, *others[:1], *lazy])
+        if shown != text:
+            page.write_text(shown, encoding="utf-8")
+
+
+def _webp(path: Path) -> str:
+    """Replace a picture by a smaller WebP and return its name; nothing where the PNG is smaller."""
+    with Image.open(path) as picture:
+        if max(picture.size) > 16_383:  # more than the format holds
+            return ""
+        drawn = (
+            picture.convert("RGB").getcolors(2**16) is not None
+        )  # not photographed: lossless is small, and sharp
+        picture.save(path.with_suffix(".webp"), lossless=drawn, quality=80)
+    webp = path.with_suffix(".webp")
+    smaller = webp.stat().st_size < path.stat().st_size
+    (path if smaller else webp).unlink()
+    return webp.name if smaller else ""
+
+
 class Errata(SphinxDirective):
     """`{errata}`: the paper's errors as a list, from `zfnet_lib.paper`."""
 
@@ -245,5 +278,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("env-before-read-docs", run_side_by_side)
     app.connect("doctree-read", say_the_run_time)
     app.connect("build-finished", leave_out_source_maps)
+    app.connect("build-finished", lighten)
     app.connect("autodoc-process-docstring", docstrings_as_rst, priority=400)  # before napoleon reads sections
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -392,6 +392,7 @@ def test_what_decides_is_the_number_that_makes_the_verdict(results):
     for shares, verdict, decided in (
         ((60, 70), HOLDS, "conv1 60 % (59 to 61); bar > 50"),
         ((60, 50), "undecided", "conv2 50 % (49 to 51); bar > 50"),
+        ((60, 40), "undecided", "conv2 40 % (39 to 41); bar > 50"),
         ((60, 20), "does not hold", "conv2 20 % (19 to 21); bar < 30"),
     ):
         planted = [

@@ -354,7 +354,8 @@ def compared(rows: Sequence[Mapping[str, Any]], stored: Stored, **thresholds: fl
     # The first number that is true, open or false as the verdict is; beyond the bar for failing, it is true.
     wanted = {HOLDS: True, FAILS: False}.get(found)
     decided = [text for truth, text in answers["fails"] + answers["unless"] if truth and found == FAILS]
-    decided += [text for truth, text in answers["holds"] if truth is wanted]
+    for truth in (wanted, False):  # undecided may be what is neither held nor failed, too
+        decided += [text for one, text in answers["holds"] if one is truth]
     return Finding(found, numbers, decided=next(iter(decided), ""))
 
 

@@ -23,6 +23,7 @@ from textwrap import dedent
 from types import SimpleNamespace
 from typing import Any
 
+import nbformat
 from docutils import nodes
 from jupyter_cache import get_cache
 from jupyter_cache.executors.utils import create_cache_bundle, single_nb_execution
@@ -148,7 +149,7 @@ def leave_out_source_maps(app: Sphinx, exception: Exception | None) -> None:
 
 
 def lighten(app: Sphinx, exception: Exception | None) -> None:
-    """Write pictures as WebP where that is smaller; all but a page's first wait until they come into view."""
+    """Write pictures as WebP where that is smaller, load all but a page's first in view, and strip what is fetched."""
     if exception or app.builder.format != "html":
         return
     with ThreadPoolExecutor(cores()) as pool:
@@ -162,6 +163,11 @@ def lighten(app: Sphinx, exception: Exception | None) -> None:
         shown = "".join([first, *others[:1], *lazy])
         if shown != text:
             page.write_text(shown, encoding="utf-8")
+    for source in Path(app.outdir, "_sources").rglob("*.ipynb"):  # of a published run with all its pictures
+        notebook = nbformat.read(source, 4)
+        for cell in notebook.cells:
+            cell.update({"outputs": [], "execution_count": None} if cell.cell_type == "code" else {})
+        nbformat.write(notebook, source)
 
 
 def _webp(path: Path) -> str:

@@ -149,7 +149,7 @@ def leave_out_source_maps(app: Sphinx, exception: Exception | None) -> None:
 
 
 def lighten(app: Sphinx, exception: Exception | None) -> None:
-    """Write pictures as WebP where that is smaller, load all but a page's first in view, and strip what is fetched."""
+    """Make pages light: WebP where it is smaller, loaded when it comes into view, and downloads without outputs."""
     if exception or app.builder.format != "html":
         return
     with ThreadPoolExecutor(cores()) as pool:

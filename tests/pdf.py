@@ -33,6 +33,8 @@ def main(folder: Path, out: Path) -> None:
     """Print every page that was built, and join them."""
     if not CHROMIUM:
         sys.exit("A PDF is printed by Chromium, which is not here; install Debian's package `chromium`.")
+    if not (folder / "index.html").exists():
+        sys.exit(f"There is no book in {folder}; build it first: make book")
     whole = PdfWriter()
     with served(folder) as address, chromium() as browser:
         page = browser.new_context(color_scheme="light").new_page()

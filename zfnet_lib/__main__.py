@@ -203,11 +203,7 @@ def overlap(a: str, b: str) -> None:
 @click.option("--clip", default="all", help="filters scaled back: all, none (Fig. 5a), first, but-first")
 @click.option("--precision", help="bfloat16 or float32; the recipe's by default")
 @click.option("--epochs", type=int, help="the recipe's by default")
-@click.option(
-    "--rate",
-    type=click.Choice(["constant"]),
-    help="constant: the learning rate never falls",
-)
+@click.option("--rate", type=click.Choice(["constant"]), help="constant: the learning rate never falls")
 @click.option("--batch", type=int, help="pictures an update, a multiple of the processes; the recipe's")
 @click.option("--views", help="of each picture: random (crops and flips), ten (of section 3) or centre")
 @click.option("--each", type=int, default=0, help="so many pictures a class, of the fold --seed (section 5.2)")

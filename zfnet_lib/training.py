@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.sgd import sgd
+from torch.optim.sgd import sgd as sgd_step
 
 from .architecture import ArchSpec
 from .batches import Batch, Batches, labels_of
@@ -145,7 +145,7 @@ def recipe_named(name: str) -> Recipe:
 
 
 class SGD:
-    """Stochastic gradient descent of section 3: momentum, decay, dropout, filters scaled back to their radius.
+    """Stochastic gradient sgd of section 3: momentum, decay, dropout, filters scaled back to their radius.
 
     Weights are float32; a copy of the network, made anew after every update, computes in the recipe's precision.
     Threads work through parts of a batch. Their gradients are added in order, whichever thread was faster.
@@ -208,7 +208,7 @@ class SGD:
                 grad = first.float()  # in float32 this is part 0's own gradient, which the next update drops
                 for other in others:
                     grad += other
-                sgd(
+                sgd_step(
                     [values],
                     [grad],
                     [momentum],
@@ -449,9 +449,9 @@ def train(
     snapshots_in = folder / "snapshots" if snapshots and folder is not None and rank == 0 else None
 
     with threads(state.parts) as pool:
-        descent = SGD(net, recipe, state.parts, pool, seed, compiled)
+        sgd = SGD(net, recipe, state.parts, pool, seed, compiled)
         if tensors:
-            descent.restore(tensors)
+            sgd.restore(tensors)
         yield from list(state.epochs)
         for epoch in range(len(state.epochs) + 1, recipe.epochs + 1):
             seen = [each.top1 for each in state.epochs if each.plateau_left is not None]
@@ -459,12 +459,12 @@ def train(
             clock = written = perf_counter()
             for batch in batches.epoch(epoch, state.update - (epoch - 1) * steps):
                 number, parts = state.update + 1, batch.split(state.parts)
-                losses = pool.map(descent.gradients, range(state.parts), parts, repeat(number))
+                losses = pool.map(sgd.gradients, range(state.parts), parts, repeat(number))
                 loss = _summed(torch.tensor(sum(losses), dtype=torch.float64), net.device).item() / world
                 if not math.isfinite(loss):
                     at = f"at update {number} with learning rate {rate:g}"
                     raise checkpoints.stopped(f"the loss became {loss} {at}")
-                descent.step(rate)
+                sgd.step(rate)
 
                 trained = perf_counter()
                 state.count(loss, trained - clock, net.spec.classes)
@@ -474,14 +474,14 @@ def train(
                     record = {"recipe": recipe.to_dict(), "update": number, "updates": updates}
                     save_network(net, f"{snapshots_in}/epoch-{shown:02d}-of-{FIGURE_4_OF}", record)
                 if perf_counter() - written >= every:
-                    checkpoints.save(state, descent)
+                    checkpoints.save(state, sgd)
                     written = perf_counter()
                 clock = perf_counter()
                 state.seconds_beside += clock - trained
 
             top1 = top5 = None
             if validation is not None:  # every process evaluates its own part of the pictures
-                tally = tallies(descent.computing, validation, rows=range(rank, len(validation), world))
+                tally = tallies(sgd.computing, validation, rows=range(rank, len(validation), world))
                 errors = summary(_summed(torch.from_numpy(tally), net.device).numpy())
                 top1, top5 = errors.top1, errors.top5
             state.seconds_beside += perf_counter() - clock
@@ -500,7 +500,7 @@ def train(
             )
             state.epochs.append(result)
             state.loss = state.seconds_training = state.seconds_beside = 0.0
-            checkpoints.save(state, descent)
+            checkpoints.save(state, sgd)
             yield result
 
 

@@ -175,9 +175,8 @@ def _webp(path: Path) -> str:
     with Image.open(path) as picture:
         if max(picture.size) > 16_383:  # more than the format holds
             return ""
-        drawn = (
-            picture.convert("RGB").getcolors(2**16) is not None
-        )  # not photographed: lossless is small, and sharp
+        # Of what is drawn, and not photographed, lossless is small and sharp.
+        drawn = picture.convert("RGB").getcolors(2**16) is not None
         picture.save(path.with_suffix(".webp"), lossless=drawn, quality=80)
     webp = path.with_suffix(".webp")
     smaller = webp.stat().st_size < path.stat().st_size

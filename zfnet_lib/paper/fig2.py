@@ -36,7 +36,7 @@ class Mosaics:
         return self.layers.get(layer, [])
 
 
-def measure(at: Setting, found: Mapping, maps: int = 4, seed: int = 0) -> Mosaics:
+def measure(at: Setting, found: Mapping, maps: int = 6, seed: int = 0) -> Mosaics:
     """Project the strongest units of some maps of each layer: half drawn, before them the most alike of others."""
     squares, layers = Squares(at.net, at.dataset), {}
     for name, top in found.items():
@@ -67,7 +67,7 @@ def whole(network: str, pictures: str, live: bool = False) -> Mosaics:
     return Mosaics(layers, Source(**notes | {"provenance": Provenance(**notes["provenance"])}))
 
 
-def beside(network: str, profile: str, maps: int = 4, seed: int = 0) -> Mosaics:
+def beside(network: str, profile: str, maps: int = 6, seed: int = 0) -> Mosaics:
     """Return the strongest units of the last layers of VGG's blocks 4 and 5 in the photographs of `tiny`."""
     if profile != "tiny":
         return Mosaics({}, Sentence("Shown in the profile `tiny`."))

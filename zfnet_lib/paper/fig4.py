@@ -29,7 +29,7 @@ from ..strongest import fitted, strongest
 from ..training import FIGURE_4_EPOCHS, FIGURE_4_OF, SMOKE, snapshot_updates, train
 from ..weights import open_network
 from . import plots, records
-from .fig2 import drawn_maps
+from .grouping import drawn_maps
 from .plots import GREY, MARGIN, VERMILION, WIDTH, Figure, Sheet
 from .records import Provenance, Record, Sentence, Table
 from .setting import DATA, Source, profile_of, training_of

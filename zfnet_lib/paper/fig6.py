@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from difflib import get_close_matches
 from itertools import repeat
@@ -24,7 +23,7 @@ from ..images import FigureError, centre_square, projection_image, read_picture
 from ..network import ConvNet, Network
 from ..occlusion import STRIDE, Occlusion, largest_drop, occlude
 from ..strongest import fitted, rows_first, strongest
-from ..weights import CheckpointError, known_classes, open_network
+from ..weights import CheckpointError, known_classes
 from .plots import GREY, MARGIN, NORMAL, PALE, PALETTE, SMALL, WIDTH, Figure, Sheet
 from .records import Record, Sentence, Stopwatch, Table, read, store
 from .setting import (
@@ -33,6 +32,7 @@ from .setting import (
     Source,
     class_names,
     describe_pictures,
+    knowing,
     network_of,
     opened,
     profile_of,
@@ -75,9 +75,7 @@ def measure(profile, pictures="", network="", candidates=32, size=0, stride=0, s
 
     Without a name the network is the one that knows the `OBJECTS`, where it is at hand, else the profile's.
     """
-    if profile_of(profile).name == "tiny" and not pictures + network:
-        with suppress(CheckpointError):
-            network = open_network(KNOWING) and KNOWING
+    network = network or knowing(profile, pictures)
     at = opened(profile, pictures, network, whole=True)
     net, dataset, names = at.net, at.dataset, class_names(profile, network)
     right = [rightly(dataset, image, names) for image in range(len(dataset))]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +14,7 @@ from tqdm import tqdm
 from ..architecture import MINI
 from ..datasets import DENSE, Dataset, open_dataset, open_to_look
 from ..datasets.overlap import known_overlaps
-from ..files import ZfnetError, data_root, is_there, library_hash, results_root
+from ..files import ZfnetError, data_root, is_there, library_hash, results_root, stored_weights
 from ..network import ConvNet
 from ..training import recipe_named
 from ..weights import WEIGHTS, CheckpointError, known_classes, open_network, read_meta
@@ -171,12 +170,9 @@ KNOWING, KNOWN = "alexnet-caltech-101", "motorcycle"
 
 
 def knowing(profile: str, pictures: str = "") -> str:
-    """Return `KNOWING` for the photographs of `tiny`, where its weights are at hand; else nothing."""
-    with suppress(CheckpointError):
-        if profile == "tiny" and pictures in ("", "photos"):
-            network_of(profile, KNOWING)
-            return KNOWING
-    return ""
+    """Return `KNOWING` for the photographs of `tiny`, where its convolutions were fetched; else nothing."""
+    asked = profile == "tiny" and pictures in ("", "photos")
+    return KNOWING if asked and RETRAINED[KNOWING].base in stored_weights() else ""
 
 
 def progress(steps: Iterable, what: str) -> Iterable:

@@ -255,8 +255,11 @@ def _pretraining(profile: str, number: int, each: Sequence[int], live: bool) -> 
         if ours and (values := from_scratch[n]):
             gap = ours.value - mean(values)
             doubt = (ours.spread or 0) + (stdev(values) if len(values) > 1 else 0)
-            word = "more" if abs(gap) > doubt else "no more"
-            said.append(f"{n} a class: pre-training less from scratch {gap:+.1f} points, {word} than both spreads.")
+            side, word = "above" if gap > 0 else "below", "more" if abs(gap) > doubt else "no more"
+            said.append(
+                f"With {n} pictures a class pre-training lies {abs(gap):.1f} points {side} training from "
+                f"scratch, {word} than their spreads together."
+            )
     if missing := [str(n) for n in each if not from_scratch[n]]:
         said.append(f"From scratch with {', '.join(missing)} a class: not run.")
     files = [run.errors_file for n in each for run in scratch_trainings(profile, data, n)]

@@ -74,13 +74,13 @@ class Finding:
     verdict: str
     numbers: Mapping[str, Number]
     note: str = ""  # what was simplified, is missing, or has to be run
-    decided: str = ""  # the number that decided, against its bar; by default the first one
+    decided: str = ""  # the number that decided, against its bar
     basis: str = ""  # what the numbers rest on, and the record where they lie: the ledger fills them in
     record: str = ""
 
     @property
     def deciding(self) -> str:
-        """The one number that decided, against its bar."""
+        """The one number that decided, against its bar; where a judge weighs several, the first of them."""
         return self.decided or next((f"{name} {number}" for name, number in self.numbers.items()), "")
 
     @property

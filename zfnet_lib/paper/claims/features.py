@@ -108,7 +108,7 @@ def evolving_at_constant_rate(at: Subject) -> Iterator[Number]:
 
 
 def develop_late(stored: Stored, level: float, late: float) -> Finding:
-    again = f"`zfnet run fig4 --profile {stored.profile} --live`; 2.3 h"
+    again = f"`zfnet run fig4 --profile {stored.profile} --live`; some two hours"
     numbers = _crossings(stored.read(EVOLUTION, again), level, "%", 100)
     _, upper, first = _lower_first(numbers)
     holds, fails, note = [first, min(upper) > late], not first or max(upper) <= late, f"From {EVOLUTION}."

@@ -51,7 +51,8 @@ def plant_training(
     run.epochs_file.parent.mkdir(parents=True, exist_ok=True)
     epoch = {"rms": rms, "seconds": seconds, "images_per_second": line.get("rate", 80.0)}
     provenance = {"device": line.get("device", "two cores")}
-    run.epochs_file.write_text(json.dumps({"epoch": epoch, "provenance": provenance}) + "\n")
+    line = {"network": name, "epoch": epoch, "provenance": provenance}
+    run.epochs_file.write_text(json.dumps(line) + "\n")
     errors = {"train top-1 error": train, "val top-1 error": val1, "val top-5 error": val5}
     found = [record(name, error, "%", parameters={"views": 1}) for name, error in errors.items()]
     found += [record(name, 1.0, "%", parameters={"views": 10}) for name in errors]  # which nobody asks for

@@ -40,9 +40,14 @@ def test_table_2_shows_mean_spread_and_n_of_what_was_run(results):
     rows = {row["network"].split("`")[1]: row for row in found.table.rows}
     assert list(rows) == list(TABLE_2)
     zfnet = rows["zfnet"]
-    assert (zfnet["paper_val1"], zfnet["paper_val5"], zfnet["paper_train"]) == (38.4, 16.5, 33.1)
-    assert (zfnet["ours_val1"], zfnet["ours_val5"], zfnet["n"]) == ("71.0 ± 1.4 (+32.6)", "40.5 ± 0.7 (+24.0)", 2)
-    assert (rows["krizhevsky"]["ours_val1"], rows["krizhevsky"]["n"]) == ("not run", 0)
+    assert (zfnet["paper_val1"], zfnet["paper_val5"], zfnet["paper_train"]) == ("38.4", "16.5", "33.1")
+    # the spread of two seeds, 1.414 and 0.707, times Student's t at 1 degree of freedom over the root of n
+    assert (zfnet["ours_val1"], zfnet["ours_val5"], zfnet["n"]) == ("71.0 ± 12.7", "40.5 ± 6.4", 2)
+    narrow = rows["zfnet-fc-2048"]
+    assert (narrow["paper_val5"], narrow["ours_val5"]) == ("17.6 (+1.1)", "3.0 ± 9.0 (-37.5)")
+    assert (narrow["ten_val5"], narrow["n"]) == ("1.0 (-37.5)", 1)
+    assert (rows["krizhevsky"]["ours_val1"], rows["krizhevsky"]["n"]) == ("not run", None)
+    assert "val top-5: Spread between seeds 0.71 points, pooled over `zfnet` 0.71 (n = 2)." in found.table.note
     assert {point["name"]: point["ours"] for point in found.points}["zfnet"] == 71.0
 
 
@@ -52,8 +57,8 @@ def test_a_row_is_added_to_table_2_by_one_entry(results, monkeypatch):
     train("zfnet-without-5", 0, train=60.0, val1=70.0, val5=40.0)
     found = table1_2.table2("tiny")
     row, *others = found.table.rows
-    assert (row["network"], row["ours_val1"]) == ("`zfnet-without-5`: added here", "70.0")
-    assert row["paper_val1"] is None and others == printed
+    assert (row["network"], row["paper_val1"], row["ours_val1"]) == ("`zfnet-without-5`: added here", "", "70.0")
+    assert [{key: line[key] for key in before} for line, before in zip(others, printed, strict=True)] == printed
     assert all(each["paper_val1"] for each in printed)
     depth, width = table1_2.depth_and_width(found.points).axes
     assert [len(line.get_xdata()) for line in width.lines] == [len(TABLE_2), 1]
@@ -65,16 +70,25 @@ def test_table_1_takes_single_networks_and_recorded_ensembles(results):
     five = sorted(training_of("tiny", "zfnet", seed).name for seed in range(5))
     store(ensembles_file("tiny"), networks=five, val1=65.0, val5=38.0)
     rows = table1_2.table1("tiny").table.rows
-    own = ["not run", "70.0 (+31.6)", "65.0 (+28.3)", "not run", "not run"]
-    assert [row["ours_val1"] for row in rows] == own
-    assert [row["paper_val5"] for row in rows] == [18.1, 16.5, 15.3, 16.0, 14.7]
+    ours = {row["network"]: row["ours_val1"] for row in rows if row["ours_val1"]}
+    assert list(ours.values()) == ["not run", "70.0", "65.0", "not run", "not run", "not run"]
+    assert [row["network"] for row in rows if row["test_top5"]][:2] == ["Gunji et al. [12]", "DeCAF [7]"]
+    train("krizhevsky", 0, val1=74.0, val5=45.0)
+    rows = {row["network"][:9]: row for row in table1_2.table1("tiny").table.rows}
+    assert rows["5 convnet"]["paper_val5"] == "15.3 (-2.8)" and rows["5 convnet"]["ours_val5"] == "38.0 (-7.0)"
+    assert (rows["5 convnet"]["ten_val5"], rows["5 convnet"]["n"]) == ("36.0 (-7.0)", 1)
+    assert (rows["2 convnet"]["paper_val5"], rows["2 convnet"]["ours_val5"]) == ("", "not run")
 
 
 def test_what_was_not_run_comes_with_its_command(results):
     train("zfnet", 0, val1=70.0)
-    missing = {row["network"]: row["command"] for row in table1_2.missing_table("tiny").rows}
-    assert missing.keys() == (TABLE_2 | STEMS).keys() - {"zfnet"}
-    assert missing["krizhevsky-7x7"] == ("`zfnet train krizhevsky-7x7 --data tiny-imagenet --recipe tiny --resume`")
+    train("krizhevsky", 1, val1=70.0)
+    found = table1_2.missing_table("tiny")
+    missing = {(row["network"], row["seed"]): row["command"] for row in found.rows if "clip" not in row["command"]}
+    others = {(name, 0) for name in (TABLE_2 | STEMS).keys() - {"zfnet"}}
+    assert missing.keys() == others | {("zfnet", seed) for seed in (1, 2, 3, 4)} | {("krizhevsky", 2)}
+    assert missing["zfnet", 1] == "`zfnet train zfnet --data tiny-imagenet --recipe tiny --seed 1 --resume`"
+    assert "`zfnet train --table 2 --data tiny-imagenet --recipe tiny`; no training here" in found.note
     assert table1_2.missing_table("smoke").rows == []
 
 
@@ -114,10 +128,10 @@ def test_the_contest_is_decided_only_with_a_known_spread(results):
     assert table1_2.contest("tiny").startswith("Not run")
     train("zfnet", 0, val1=62.0)
     train("krizhevsky", 0, val1=64.0)
-    assert "`zfnet` is 2.0 points better. With one training" in table1_2.contest("tiny")
+    assert "`zfnet` is 2.0 points better. No network was trained with a second seed" in table1_2.contest("tiny")
     for seed, (ours, theirs) in enumerate([(62.2, 64.2), (61.8, 63.8)], 1):
         train("zfnet", seed, val1=ours)
         train("krizhevsky", seed, val1=theirs)
-    assert "That is more than twice the spread of such a difference, 0.3 points" in table1_2.contest("tiny")
+    assert "Of two such networks the difference is clear beyond 0.5 points (95 %)." in table1_2.contest("tiny")
     train("krizhevsky", 3, val1=50.0)
-    assert "That is no more than twice" in table1_2.contest("tiny")
+    assert "is clear beyond 10.7 points" in table1_2.contest("tiny")

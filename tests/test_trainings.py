@@ -54,18 +54,20 @@ def stripes(tmp_path):
     return f"folder:{tmp_path / 'stripes'}"
 
 
-def test_the_order_is_base_runs_cheapest_rows_stems_then_seeds():
+def test_the_order_is_base_runs_their_second_seeds_smaller_rows_third_seeds_wider_rows_and_stems():
     queued = trainings.queue("tiny-imagenet", TINY)
     names = [(t.network, t.recipe.clip, t.seed) for t in queued]
     assert names[:3] == [("zfnet", "all", 0), ("krizhevsky", "all", 0), ("zfnet", "none", 0)]
-    costs = [sum(TABLE_2[name].macs().values()) for name, *_ in names[3:13]]
-    assert costs == sorted(costs) and len(costs) == 10
-    assert [name for name, *_ in names[13:15]] == list(STEMS)
-    assert names[15:21] == [("zfnet", "all", s) for s in (1, 2, 3, 4)] + [("krizhevsky", "all", s) for s in (1, 2)]
-    assert {(name, seed) for name, _, seed in names[21:]} == {(name, 1) for name, *_ in names[3:15]}
-    assert len({t.name for t in queued}) == len(queued) == 33
+    assert names[3:5] == [("zfnet", "all", 1), ("krizhevsky", "all", 1)]
+    assert names[11:13] == [("zfnet", "all", 2), ("krizhevsky", "all", 2)]
+    rows = [name for name, *_ in names[5:11] + names[13:17]]
+    sizes = [sum(TABLE_2[name].parameters().values()) for name in ("zfnet", *rows)]
+    assert sizes[1:] == sorted(sizes[1:]) and sizes[6] < sizes[0] < sizes[7] and len(rows) == 10
+    assert [name for name, *_ in names[17:19]] == list(STEMS)
+    assert names[19:] == [("zfnet", "all", 3), ("zfnet", "all", 4)]
+    assert len({t.name for t in queued}) == len(queued) == 21
     assert {member for row in trainings.TABLE_1.values() for member in row} <= {(t.network, t.seed) for t in queued}
-    assert [len(row) for row in trainings.TABLE_1.values()] == [1, 1, 5, 1, 6]
+    assert [len(row) for row in trainings.TABLE_1.values()] == [1, 1, 2, 5, 1, 6]
 
 
 def leave_error(training):
@@ -174,7 +176,7 @@ def test_a_queue_killed_twice_goes_on_and_ends_with_all_records(results, stripes
     running = start()
     said = running.communicate(timeout=120)[0]
     assert running.returncode == 0
-    assert "ensemble of 2: top-1 error" in said
+    assert "ensemble of 2, 1 view: top-1 error" in said and "ensemble of 2, 10 views: top-1 error" in said
     for training in both:
         assert f"%  {training.name}" in said and state(training) == "ran"
         numbers = [line["epoch"]["epoch"] for line in read_epochs(training.epochs_file)]

@@ -8,11 +8,11 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from math import floor, log10
+from math import floor, log10, sqrt
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean, stdev, variance
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -176,6 +176,29 @@ def _cells(values: Sequence[object]) -> list[str]:
             case _:
                 cells.append("" if value is None else str(value))
     return cells
+
+
+class Spread(NamedTuple):
+    """The standard deviation of a value between seeds, and the degrees of freedom that it rests on; 0: unknown."""
+
+    deviation: float
+    freedom: int
+
+    def margin(self, *terms: tuple[float, int]) -> float | None:
+        """Return half the 95 % interval (Student's t) of a sum of means, each of a weight and of n seeds."""
+        from scipy.stats import t  # whose import takes a second
+
+        if not self.freedom:
+            return None
+        return float(t.ppf(0.975, self.freedom)) * self.deviation * sqrt(sum(w * w / n for w, n in terms))
+
+
+def pooled(groups: Iterable[Sequence[float]]) -> Spread:
+    """Pool the spread within groups, each of the values of one network's seeds; it is taken to be that of all."""
+    repeated = [group for group in groups if len(group) > 1]
+    freedom = sum(len(group) - 1 for group in repeated)
+    squares = sum(variance(group) * (len(group) - 1) for group in repeated)
+    return Spread(sqrt(squares / freedom) if freedom else 0.0, freedom)
 
 
 def mean_and_spread(values: Sequence[float]) -> str:

@@ -14,12 +14,12 @@ from tqdm import tqdm
 from ..architecture import MINI
 from ..datasets import DENSE, Dataset, open_dataset, open_to_look
 from ..datasets.overlap import known_overlaps
-from ..files import ZfnetError, data_root, is_there, library_hash, results_root, stored_weights
+from ..files import ZfnetError, data_root, library_hash, results_root, stored_weights
 from ..network import ConvNet
 from ..training import recipe_named
 from ..weights import WEIGHTS, CheckpointError, known_classes, open_network, read_meta
 from .records import Provenance, Record, Stopwatch, Table, read
-from .trainings import RETRAINED, SHIPPED, Training, has_splits, performed, read_epochs, trained
+from .trainings import RETRAINED, SHIPPED, Training, has_splits, performed, read_epochs, trained, weights_of
 
 
 class Profile(NamedTuple):
@@ -76,13 +76,6 @@ def at_hand(run: Training) -> ConvNet | None:
         return trained(run)
     folder = weights_of(run)
     return open_network(str(folder)) if folder else None
-
-
-def weights_of(run: Training) -> Path | None:
-    """Return where the weights of a training lie: where it left them, or as they ship; None where they do not."""
-    root = results_root(run.recipe.name) / "weights"
-    shipped = [root / name for name, each in SHIPPED.items() if each.training == run]
-    return next((folder for folder in (performed(run, "weights").weights, *shipped) if is_there(folder)), None)
 
 
 def pictures_of(profile: str, pictures: str = "", dense: bool = False) -> Dataset:

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from statistics import mean, stdev
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
+from statistics import mean
 from typing import NamedTuple
 
 from matplotlib.ticker import MaxNLocator
 
-from ..architecture import STEMS, TABLE_2
+from ..architecture import TABLE_2
 from ..evaluation import errors
 from ..files import results_root
 from ..training import SMOKE
 from . import numbers, trainings
 from .plots import BLUE, SMALL, VERMILION, Figure, plain
-from .records import Sentence, Table, mean_and_spread
+from .records import Sentence, Table
 from .setting import DATA, profile_of, training_of
 
 ERRORS = {"train": "train top-1", "val1": "val top-1", "val5": "val top-5"}
 """The columns' titles; `paper.json` says `train_top1`."""
 
-ADDED = {"label": "added here", "values": {}}  # rows that a reader adds have no printed numbers
-
 Errors = Sequence[Mapping[str, float]]
 """Of each training in percent, by column."""
+
+
+class Row(NamedTuple):
+    """A network, or several averaged, with its errors in print and here."""
+
+    title: str
+    base: str  # title of the row that differences are to
+    paper: Mapping[str, float | None]  # as `paper.json` names them; empty where we added the row
+    ours: Errors = ()
+    ten: Errors = ()  # from ten views
 
 
 class Comparison(NamedTuple):
@@ -36,32 +45,38 @@ class Comparison(NamedTuple):
 
 def table1(profile: str) -> Comparison:
     """Compare single networks and averages of several with Table 1; `smoke` trains them on the spot."""
-    rows, printed = [], numbers.own_rows("table_1", by="label")
-    for label, members in trainings.TABLE_1.items():
-        runs = [training_of(profile, *member) for member in members]
-        if profile == "smoke":
+    printed = {row["label"]: row["values"] for row in numbers.contents()["tables"]["table_1"]["rows"]}
+    base, rows = next(iter(trainings.TABLE_1)), []
+    for label in printed | trainings.TABLE_1:
+        runs = [training_of(profile, *member) for member in trainings.TABLE_1.get(label, ())]
+        if not runs:
+            ours = ten = ()  # of other groups
+        elif profile == "smoke":
             found = errors([trainings.trained(run) for run in runs], trainings.training_data("shapes", "val"))
-            ours = [{"val1": found.top1, "val5": found.top5}]
+            ours, ten = [{"val1": found.top1, "val5": found.top5}], ()
         elif len(runs) == 1:
-            ours = trainings.errors_over_seeds(runs[0])
+            ours, ten = (trainings.errors_over_seeds(runs[0], views=views) for views in (1, 10))
         else:
-            names = [run.name for run in runs]
-            stored = trainings.recorded_errors(trainings.ensembles_file(profile), networks=names)
-            ours = [stored] if stored else []
-        rows.append((label, printed.get(label, ADDED)["values"], ours))
-    return Comparison(_table(rows, ("val1", "val5")), basis(profile))
+            file, names = trainings.ensembles_file(profile), [run.name for run in runs]
+            stored = (trainings.recorded_errors(file, views, names) for views in (1, 10))
+            ours, ten = ([found] if found else [] for found in stored)
+        title = label if label in printed else f"{label} (added here)"
+        rows.append(Row(title, base if runs else "", printed.get(label, {}), ours, ten))
+    return Comparison(_table(profile, rows, ("val1", "val5"), test="test_top5"), basis(profile))
 
 
 def table2(profile: str, seeds: int = 1) -> Comparison:
     """Compare every row of Table 2 with ours: `seeds` trainings on the spot in `smoke`, else all that were run."""
     rows, points, printed = [], [], numbers.own_rows("table_2", by="network")
+    titles = {name: f"`{name}`: {printed.get(name, {'label': 'added here'})['label']}" for name in TABLE_2}
     for name, spec in TABLE_2.items():
-        row, ours = printed.get(name, ADDED), errors_of(profile, name, seeds)
-        rows.append((f"`{name}`: {row['label']}", row["values"], ours))
+        values, ours = printed.get(name, {"values": {}})["values"], errors_of(profile, name, seeds)
+        ten = trainings.errors_over_seeds(training_of(profile, name), seeds if profile == "smoke" else 0, views=10)
+        rows.append(Row(titles[name], titles[name.partition("-")[0]], values, ours, ten))
         error = mean(one["val1"] for one in ours) if ours else None
         point = {"name": name, "layers": len(spec.layers), "parameters": sum(spec.parameters().values())}
-        points.append(point | {"paper": row["values"].get("val_top1"), "ours": error})
-    return Comparison(_table(rows, ERRORS), basis(profile), points)
+        points.append(point | {"paper": values.get("val_top1"), "ours": error})
+    return Comparison(_table(profile, rows, tuple(ERRORS)), basis(profile), points)
 
 
 def errors_of(profile: str, name: str, seeds: int = 1) -> Errors:
@@ -74,31 +89,35 @@ def errors_of(profile: str, name: str, seeds: int = 1) -> Errors:
 
 
 def contest(profile: str) -> Sentence:
-    """Say whether Fig. 3's network beats Krizhevsky's here, and whether the spread over seeds allows to say so."""
+    """Say how far Fig. 3's network is from Krizhevsky's here, and what the spread between seeds allows."""
     ours, theirs = ([one["val1"] for one in errors_of(profile, name)] for name in ("zfnet", "krizhevsky"))
     if not ours or not theirs:
         return Sentence("Not run: the comparison needs a finished training of each.")
     lead = mean(theirs) - mean(ours)
-    zfnet, krizhevsky = (f"{mean_and_spread(values)} % (n = {len(values)})" for values in (ours, theirs))
+    zfnet, krizhevsky = (f"{mean(values):.1f} % (n = {len(values)})" for values in (ours, theirs))
     both = (
         f"Validation top-1 error: `zfnet` {zfnet}, `krizhevsky` {krizhevsky}; `zfnet` is {abs(lead):.1f} points "
         f"{'better' if lead > 0 else 'worse'}."
     )
-    if min(len(ours), len(theirs)) < 2:
-        return Sentence(f"{both} With one training of a network its spread is unknown: this decides nothing.")
-    doubt = (stdev(ours) ** 2 + stdev(theirs) ** 2) ** 0.5
-    clear = "more" if abs(lead) > 2 * doubt else "no more"
-    return Sentence(f"{both} That is {clear} than twice the spread of such a difference, {doubt:.1f} points.")
+    spread, told = trainings.between_seeds(training_of(profile, "zfnet"), itemgetter("val1"))
+    margin = spread.margin((1, len(ours)), (-1, len(theirs)))
+    if margin is None:
+        return Sentence(f"{both} {told} One training of each decides nothing.")
+    return Sentence(
+        f"{both} {told} Of two such networks the difference is clear beyond {margin:.1f} points (95 %)."
+    )
 
 
 def missing_table(profile: str) -> Table:
-    """Return the networks of Table 2 and the crossed stems that were not trained yet, each with its command."""
+    """Return the trainings that Tables 1 and 2 lack, those that more rests on first, with what performs each."""
     if profile_of(profile).name == "smoke":
         return Table({"network": "Nothing is missing: all are trained on the spot"}, [])
-    runs = [training_of(profile, name) for name in TABLE_2 | STEMS]
-    missing = [run for run in runs if not run.errors_file.exists()]
-    rows = [{"network": run.network, "command": f"`{run.command} --resume`"} for run in missing]
-    return Table({"network": "Not run", "command": "Command"}, rows)
+    like = training_of(profile, "zfnet")
+    runs = [run for run in trainings.queue(like.data, like.recipe) if not run.errors_file.exists()]
+    rows = [{"network": run.network, "seed": run.seed, "command": f"`{run.command} --resume`"} for run in runs]
+    columns = {"network": "Not run", "seed": "Seed", "command": "Command"}
+    whole = f"zfnet train --table 2 --data {like.data} --recipe {like.recipe.name}"
+    return Table(columns, rows, f"All: `{whole}`; {trainings.cost(runs)}." if runs else "")
 
 
 def basis(profile: str) -> Sentence:
@@ -142,15 +161,42 @@ def depth_and_width(points: Sequence[Mapping]) -> Figure:
     return figure
 
 
-def _table(rows: Sequence[tuple[str, Mapping, Errors]], keys: Iterable[str]) -> Table:
-    """Return names with the paper's errors, ours with the difference, and how many trainings these rest on."""
-    columns, shown = {"network": "Network"}, [{"network": name, "n": len(ours)} for name, _, ours in rows]
+def _table(profile: str, rows: Sequence[Row], keys: Sequence[str], test: str = "") -> Table:
+    """Return each row's errors in print and here, how far from its base's, and on how many trainings ours rest."""
+    like, known = training_of(profile, "zfnet"), {row.title: row for row in rows}
+    spreads = {key: trainings.between_seeds(like, itemgetter(key)) for key in keys}
+    columns, shown = {"network": "Network"}, [{"network": row.title} for row in rows]
+
+    def cell(row: Row, key: str, which: str) -> str:
+        own, base = _value(row, key, which), _value(known.get(row.base, row), key, which)
+        if own is None:
+            return "not run" if which == "ours" and row.base else ""
+        found = getattr(row, which)
+        margin = spreads[key][0].margin((1, len(found))) if which == "ours" else None
+        doubt = "" if margin is None else f" ± {margin:.1f}"
+        return f"{own:.1f}{doubt}" + (
+            "" if row.base in ("", row.title) or base is None else f" ({own - base:+.1f})"
+        )
+
     for key in keys:
-        columns |= {f"paper_{key}": f"Paper, {ERRORS[key]}", f"ours_{key}": f"Ours, {ERRORS[key]} (difference)"}
-        for (_, printed, ours), row in zip(rows, shown, strict=True):
-            paper = printed.get(ERRORS[key].replace(" ", "_").replace("-", ""))
-            own, values = "not run", [one[key] for one in ours if key in one]
-            if ours:
-                own = mean_and_spread(values) + ("" if paper is None else f" ({mean(values) - paper:+.1f})")
-            row |= {f"paper_{key}": paper, f"ours_{key}": own}
-    return Table(columns | {"n": "n"}, shown)
+        titles = {"paper": f"Paper, {ERRORS[key]}", "ours": f"Ours, {ERRORS[key]}", "ten": "Ours, ten views"}
+        for which, title in titles.items():
+            found = [cell(row, key, which) for row in rows]
+            if any(found):
+                columns[f"{which}_{key}"] = title
+                for line, text in zip(shown, found, strict=True):
+                    line[f"{which}_{key}"] = text
+    if test:
+        columns[test] = f"Paper, {test.replace('_top', ' top-')}"
+    for row, line in zip(rows, shown, strict=True):
+        line |= {"n": len(row.ours) or None} | ({test: row.paper.get(test)} if test else {})
+    told = {f"{ERRORS[key]}: {words}" if spread.freedom else words: key for key, (spread, words) in spreads.items()}
+    return Table(columns | {"n": "n"}, shown, " ".join(told))
+
+
+def _value(row: Row, key: str, which: str) -> float | None:
+    """Return a row's error in print (`paper`) or its mean over seeds here (`ours`, `ten`), where it has one."""
+    if which == "paper":
+        return row.paper.get(ERRORS[key].replace(" ", "_").replace("-", ""))
+    values = [one[key] for one in getattr(row, which) if key in one]
+    return mean(values) if values else None

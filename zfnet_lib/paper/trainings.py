@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
+from operator import itemgetter
 from pathlib import Path
-from statistics import median
+from statistics import median, stdev
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
@@ -309,11 +310,56 @@ def recorded_over_seeds(training: Training) -> list[Training]:
     return [replace(training, seed=seed) for seed in sorted(int(seed) for seed in seeds if seed.isdecimal())]
 
 
-def errors_over_seeds(training: Training, seeds: int = 0) -> list[dict[str, float]]:
-    """Return the recorded errors over the first seeds, or over all, from one view: by `train`, `val1`, `val5`."""
+def errors_over_seeds(training: Training, seeds: int = 0, views: int = 1) -> list[dict[str, float]]:
+    """Return the recorded errors over the first seeds, or over all: by `train`, `val1`, `val5`."""
     runs = [run for run in recorded_over_seeds(training) if not seeds or run.seed < seeds]
-    found = [recorded_errors(run.errors_file) for run in runs]
+    found = [recorded_errors(run.errors_file, views) for run in runs]
     return [{key: errors[key] for key in COLUMNS.values() if key in errors} for errors in found if errors]
+
+
+def between_seeds(like: Training, of: Callable[[Mapping[str, float]], float]) -> tuple[records.Spread, str]:
+    """Return the spread of an error between seeds, and a sentence on what it rests on.
+
+    It is taken to be the same for all networks trained on that data by that recipe, altered or not, and is pooled
+    over those that were trained more than once.
+    """
+    groups: dict[str, list[float]] = {}
+    ending = f"-{like.data}-{like.recipe.name}-seed"
+    for path in sorted(like.errors_file.parent.glob(f"*{ending}*.jsonl")):
+        groups.setdefault(path.name.rpartition(ending)[0], []).append(of(recorded_errors(path)))
+    several = {name: found for name, found in groups.items() if len(found) > 1}
+    spread = records.pooled(several.values())
+    if not several:
+        return spread, "No network was trained with a second seed: the spread between seeds is unknown."
+    own = ", ".join(f"`{name}` {stdev(found):.2f} (n = {len(found)})" for name, found in several.items())
+    return spread, f"Spread between seeds {spread.deviation:.2f} points, pooled over {own}."
+
+
+def cost(runs: Sequence[Training]) -> str:
+    """Say how long trainings take together on each machine that has trained by their recipe, undisturbed."""
+    rates: dict[str, list[float]] = {}  # multiply-adds a second
+    for path in (runs[0].epochs_file.parent).glob("*.jsonl"):
+        for line in read_epochs(path):
+            work = _macs(line["network"]) * line["epoch"]["images_per_second"]
+            rates.setdefault(line["provenance"]["device"], []).append(work)
+    whole = sum(_macs(run.network) * run.recipe.epochs * _learnt_from(run) for run in runs)
+    # Others may have shared a machine: its fastest quarter of epochs.
+    hours = {device: whole / float(np.quantile(found, 0.75)) / 3600 for device, found in rates.items()}
+    told = [f"{length:.1f} h on {device}" for device, length in sorted(hours.items(), key=itemgetter(1))]
+    return f"about {' or '.join(told)}" if told else "no training here to reckon the hours from"
+
+
+def _macs(network: str) -> int:
+    """Return the multiply-adds of a network on one picture of 112 pixels."""
+    return sum(replace(architecture(network), image_size=112, classes=200).macs().values())
+
+
+def _learnt_from(run: Training) -> int:
+    """Return how many pictures an epoch of a training has."""
+    entry = DATASETS[run.data]
+    if run.each:
+        return run.each * entry.classes
+    return entry.images["train"] if "train" in entry.images else entry.images["all"] * 9 // 10
 
 
 def require_same_classes(weights: str, net: Network, data: Dataset) -> None:
@@ -353,6 +399,7 @@ VARIANT = (("zfnet-maps-512-1024-512", 0),)
 TABLE_1 = {
     "Our replication of Krizhevsky et al. , 1 convnet": (("krizhevsky", 0),),
     "1 convnet as per Fig. 3": (("zfnet", 0),),
+    "2 convnets as per Fig. 3": FIVE[:2],  # which the paper does not print
     "5 convnets as per Fig. 3 – (a)": FIVE,
     "1 convnet as per Fig. 3 but with layers 3,4,5: 512,1024,512 maps – (b)": VARIANT,
     "6 convnets, (a) & (b) combined": FIVE + VARIANT,
@@ -362,11 +409,12 @@ TABLE_1 = {
 
 def queue(data: str, recipe: Recipe) -> list[Training]:
     """Return all trainings of one data set for Tables 1 and 2 and Fig. 5, those that more rests on first."""
-    # the three base runs; the other rows of Table 2, cheapest first, and the crossed stems; further seeds
-    rows = TABLE_2.keys() - {"zfnet", "krizhevsky"}
-    others = [*sorted(rows, key=lambda row: (sum(TABLE_2[row].macs().values()), row)), *STEMS]
-    wanted = [("zfnet", 0), ("krizhevsky", 0), *((name, 0) for name in others)]
-    wanted += [*FIVE[1:], ("krizhevsky", 1), ("krizhevsky", 2), *((name, 1) for name in others)]
+    # The base networks come first, and once more for the spread over seeds; then rows with fewer parameters.
+    size = {name: sum(spec.parameters().values()) for name, spec in TABLE_2.items()}
+    base, rows = ("zfnet", "krizhevsky"), sorted(TABLE_2, key=size.get)
+    narrow, wide = (rows[: rows.index("krizhevsky")], rows[rows.index("zfnet") + 1 :])
+    wanted = [(name, seed) for seed in (0, 1) for name in base] + [(name, 0) for name in narrow]
+    wanted += [(name, 2) for name in base] + [(name, 0) for name in (*wide, *STEMS)] + [*FIVE[3:]]
     trainings = [Training(name, data, recipe, seed) for name, seed in wanted]
     return [*trainings[:2], Training("zfnet", data, replace(recipe, clip="none")), *trainings[2:]]
 
@@ -392,22 +440,25 @@ def report(trainings: Sequence[Training]) -> Iterator[str]:
 def lacks(training: Training, data: str, recipe: Recipe) -> bool:
     """Tell whether Tables 1 and 2 lack what a training leaves: errors, or weights for an ensemble of Table 1."""
     if state(training) == "stored":
-        return any(training in members for members in _unmeasured(data, recipe))
+        return not weights_of(training) and any(training in members for members in _unmeasured(data, recipe))
     return state(training) in ("begun", "to come")
 
 
 def measure_ensembles(data: str, recipe: Recipe) -> Iterator[str]:
     """Measure the ensembles of Table 1 that are at hand and have no record yet; yield a sentence about each."""
     for members in _unmeasured(data, recipe):
-        if not all(is_there(training.weights) for training in members):
+        weights = list(map(weights_of, members))
+        if not all(weights):
             continue
         settings = {"networks": sorted(training.name for training in members), "recipe": recipe.name}
         watch, pictures = records.Stopwatch(), training_data(data, "val")
-        nets = [load_network(training.weights).to(own_device()) for training in members]
-        found = errors(nets, pictures)
-        made = watch.provenance(0, nets[0].device)
-        records.append(ensembles_file(recipe.name), error_records(found, pictures, made, settings))
-        yield f"ensemble of {len(members)}: top-1 error {found.top1:.2f} %, top-5 error {found.top5:.2f} %"
+        nets = [load_network(folder).to(own_device()) for folder in weights]
+        for views in (1, 10):
+            found = errors(nets, pictures, views)
+            made = watch.provenance(0, nets[0].device)
+            records.append(ensembles_file(recipe.name), error_records(found, pictures, made, settings))
+            told = f"top-1 error {found.top1:.2f} %, top-5 error {found.top5:.2f} %"
+            yield f"ensemble of {len(members)}, {views} view{'s'[: views > 1]}: {told}"
 
 
 def ensembles_file(recipe: str) -> Path:
@@ -464,6 +515,13 @@ SHIPPED = {
 
 RETRAINED = {"alexnet-caltech-101": Retrained("alexnet-imagenet", "caltech-101", FEATURES)}
 """All softmaxes that ship, by name."""
+
+
+def weights_of(run: Training) -> Path | None:
+    """Return where the weights of a training lie: where it left them, or as they ship; None where they do not."""
+    root = results_root(run.recipe.name) / "weights"
+    shipped = [root / name for name, each in SHIPPED.items() if each.training == run]
+    return next((folder for folder in (performed(run, "weights").weights, *shipped) if is_there(folder)), None)
 
 
 def ship(name: str) -> Iterator[str]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import pairwise, product
 from math import prod, sqrt
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import mean
 from typing import Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
@@ -27,9 +27,18 @@ from ...strongest import Ranking, strongest
 from .. import records
 from ..grouping import drawn_maps
 from ..numbers import cell, claims, hyperparameter
-from ..records import Record
+from ..records import Record, Spread, pooled
 from ..setting import DATA, network_of, profile_of, training_of
-from ..trainings import Training, errors_over_seeds, read_epochs, recorded_over_seeds, training_data
+from ..trainings import (
+    Training,
+    between_seeds,
+    cost,
+    errors_over_seeds,
+    queue,
+    read_epochs,
+    recorded_over_seeds,
+    training_data,
+)
 
 VERDICTS = ("holds", "does not hold", "undecided", "not testable here", "not run")
 HOLDS, FAILS, UNDECIDED, UNTESTABLE, NOT_RUN = VERDICTS
@@ -169,26 +178,17 @@ def measured(
 
 
 def over_seeds(values: Sequence[float], unit: str = "", least: int = SEEDS) -> Number:
-    """Return the mean over trainings with its interval; of fewer than `least` the spread is unknown."""
+    """Return the mean over trainings or folds with its interval; of fewer than `least` the spread is unknown."""
     value, n = mean(values), len(values)
-    if n < least:
-        return Number(value, n=n, unit=unit)
-    margin = CLEAR * stdev(values) / sqrt(n)
-    return Number(value, value - margin, value + margin, n, unit)
+    margin = pooled([values]).margin((1, n)) if n >= least else None
+    return Number(value, *((None, None) if margin is None else (value - margin, value + margin)), n, unit)
 
 
 def difference(some: Sequence[float], others: Sequence[float], unit: str = "") -> Number:
     """Return mean(some) - mean(others) of trainings with its interval, unknown below `SEEDS`."""
     lead, n = mean(some) - mean(others), min(len(some), len(others))
-    if n < SEEDS:
-        return Number(lead, None, None, n, unit)
-    margin = CLEAR * sqrt(stdev(some) ** 2 / len(some) + stdev(others) ** 2 / len(others))
-    return Number(lead, lead - margin, lead + margin, n, unit)
-
-
-def too_few(n: int, wanted: int = SEEDS) -> str:
-    """Say on how many trainings a verdict rests, where they are too few."""
-    return f"{n} of {wanted} seeds" if n < wanted else ""
+    margin = pooled([some, others]).margin((1, len(some)), (-1, len(others))) if n >= SEEDS else None
+    return Number(lead, *((None, None) if margin is None else (lead - margin, lead + margin)), n, unit)
 
 
 class Numbers:
@@ -265,40 +265,31 @@ class Stored:
     def errors(self, name: str, clip: str = "all", views: str = "random") -> list[dict[str, float]]:
         """Return a network's errors in percent with one view, a mapping a seed: `train`, `val1`, `val5`."""
         run = training_of(self.profile, name, clip=clip, views=views)
-        return errors_over_seeds(run) or self.untrained(name, run)
+        return errors_over_seeds(run) or self.untrained(run)
 
     def runs(self, name: str, clip: str = "all") -> list[list[dict[str, Any]]]:
         """Return the records of all finished trainings of a network, one a seed: a line an epoch."""
         run = training_of(self.profile, name, clip=clip)
-        return [read_epochs(each.epochs_file) for each in recorded_over_seeds(run)] or self.untrained(name, run)
+        return [read_epochs(each.epochs_file) for each in recorded_over_seeds(run)] or self.untrained(run)
 
     def epochs(self, name: str, clip: str = "all", needed: bool = True) -> list[dict[str, Any]]:
         """Return the record of the first training of a network: a line an epoch. It may be `needed`."""
         run = training_of(self.profile, name, clip=clip)
         lines = read_epochs(run.epochs_file)
-        return lines or self.untrained(name, run) if needed else lines
+        return lines or self.untrained(run) if needed else lines
 
-    def untrained(self, name: str, run: Training) -> NoReturn:
+    def untrained(self, run: Training) -> NoReturn:
         """Say what trains a network, and how long that takes."""
-        raise NotRun(f"`{run.command}`; {self.taking(self.hours(name))}")
+        raise NotRun(f"`{run.command}`; {cost([run])}")
 
-    def hours(self, name: str) -> float:
-        """Reckon how long a training takes from that of Fig. 3's network and the work of both; 0 if unknown."""
-        seconds = sum(line["epoch"]["seconds"] for line in self.epochs("zfnet", needed=False))
-        own, work = (sum(training_of(self.profile, each).spec(200).macs().values()) for each in (name, "zfnet"))
-        return seconds / 3600 * own / work
-
-    def learning(self, pictures: int) -> str:
-        """Say how long Fig. 3's network takes to learn from so many pictures, reckoned from its own training."""
-        rates = [line["epoch"]["images_per_second"] for line in self.epochs("zfnet", needed=False)]
-        return self.taking(pictures / median(rates) / 3600 if rates else 0)
-
-    def taking(self, hours: float) -> str:
-        """Say a duration on the machine that trained Fig. 3's network; 0 where it cannot be reckoned."""
-        if not hours:
-            return "no training here to reckon the hours from"
-        length = f"about {hours:.1f} h" if hours >= 0.1 else "minutes"
-        return f"{length} on {self.epochs('zfnet')[-1]['provenance']['device']}"
+    def spread(self, of: Callable[[Mapping[str, float]], float]) -> tuple[Spread, str]:
+        """Return the spread of an error between seeds; say what it rests on, and what training would tell more."""
+        like = training_of(self.profile, "zfnet")
+        spread, told = between_seeds(like, of)
+        unrun = [run for run in queue(like.data, like.recipe) if not run.errors_file.exists()]
+        if self.profile != "smoke" and unrun:
+            told += f" To be trained next: `{unrun[0].command}`; {cost(unrun[:1])}."
+        return spread, told
 
 
 PRINTED = {">=": "≥", "<=": "≤"}

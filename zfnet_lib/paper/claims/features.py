@@ -26,7 +26,7 @@ from ..grouping import drawn_maps
 from ..invariance import EXACT, TRANSFORMATIONS, Transformation, invariance, transformed
 from ..sanity import rank_correlation
 from ..setting import at_hand, training_of
-from ..trainings import Training
+from ..trainings import Training, cost
 from .deconvnet import traces
 from .evidence import (
     CLEAR,
@@ -118,8 +118,8 @@ def develop_late(stored: Stored, level: float, late: float) -> Finding:
         holds, fails = [*holds, first, min(upper) > late], fails or not first or max(upper) <= late
         numbers |= {f"{name}, constant rate": number for name, number in control.items()}
     except NotRun:
-        cost = stored.taking(stored.hours("zfnet"))
-        note += f" The control was not run: `{constant_rate(stored.profile).command}`, {cost}; then {stored.again}."
+        run = constant_rate(stored.profile)
+        note += f" The control was not run: `{run.command}`, {cost([run])}; then {stored.again}."
         holds.append(None)
     return Finding(verdict(every(holds), fails), numbers, note)
 

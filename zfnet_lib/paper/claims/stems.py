@@ -21,8 +21,8 @@ from ...strongest import strongest
 from ...weights import CheckpointError, load_network
 from .. import fig4, fig5
 from ..sanity import rank_correlation
-from ..setting import at_hand, describe_pictures, training_of, weights_of
-from ..trainings import NATIVE, Training, read_epochs, recorded_errors, training_data
+from ..setting import at_hand, describe_pictures, training_of
+from ..trainings import NATIVE, Training, cost, recorded_errors, training_data, weights_of
 from .evidence import (
     SEEDS,
     UNTESTABLE,
@@ -40,7 +40,6 @@ from .evidence import (
     on_processor,
     over_seeds,
     some,
-    too_few,
     verdict,
 )
 from .features import MADE, answers, grating
@@ -120,25 +119,19 @@ def first_layer(net: ConvNet, pictures: Dataset, rows: list[int]) -> tuple[np.nd
 def lacking(stored: Stored, n: int, names: Sequence[str] = STEMS, native: bool = False) -> str:
     """Say on how many seeds a verdict rests, and what trains those that it lacks, where they are too few."""
     if n >= SEEDS or stored.profile == "smoke":
-        return too_few(n)
+        return ""
     runs = [run_of(stored.profile, name, seed, native) for name in names for seed in range(SEEDS)]
-    return f"{too_few(n)}. Missing: {training_commands([run for run in runs if not weights_of(run)])}"
+    lacks = training_commands([run for run in runs if not weights_of(run)])
+    return f"{n} of {SEEDS} seeds. Missing: {lacks}"
 
 
 def training_commands(runs: Sequence[Training]) -> str:
-    """Name the commands of trainings, and how long they take together, reckoned from that of Fig. 3's network."""
-    seeds, hours, devices = {}, 0.0, []
+    """Name the commands of trainings, and how long they take together."""
+    seeds: dict[str, list[str]] = {}
     for run in runs:
         seeds.setdefault(replace(run, seed=0).command, []).append(str(run.seed))
-        known = replace(run, network=OURS, seed=0)
-        if lines := read_epochs(known.epochs_file):
-            own, work = (sum(each.spec(200).macs().values()) for each in (run, known))
-            # The fastest epoch: others may have shared the machine.
-            hours += len(lines) * min(line["epoch"]["seconds"] for line in lines) / 3600 * own / work
-            devices.append(lines[-1]["provenance"]["device"])
     said = ", ".join(f"`{command}` with --seed {', '.join(each)}" for command, each in seeds.items())
-    length = f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} minutes"
-    return f"{said}; about {length} on {devices[0]}" if devices else said
+    return f"{said}; {cost(runs)}"
 
 
 class Found:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from math import hypot, log
+from math import log
+from operator import itemgetter
 from statistics import mean, median
 
 import numpy as np
@@ -14,6 +15,7 @@ from ...network import RADIUS
 from ..numbers import cell, hyperparameter
 from ..records import read
 from ..setting import training_of
+from ..trainings import cost
 from .evidence import (
     SEEDS,
     UNTESTABLE,
@@ -26,12 +28,9 @@ from .evidence import (
     at_least,
     below,
     counted,
-    difference,
     every,
     exact,
     measured,
-    over_seeds,
-    too_few,
     verdict,
 )
 
@@ -39,20 +38,36 @@ BASE, WIDE = "krizhevsky", "zfnet-maps-512-1024-512"
 CONVS, DENSE, BOTH = (f"{BASE}-without-{layers}" for layers in ("3-4", "6-7", "3-4-6-7"))
 
 
-def errors(stored: Stored, name: str, key: str = "val5", **trained: str) -> list[float]:
-    """Return an error of a network over seeds, or its `gap` between validation and training, in percent."""
-    found = stored.errors(name, **trained)
-    return [one["val1"] - one["train"] if key == "gap" else one[key] for one in found]
+Errors = Mapping[str, float]  # of one training in percent: `train`, `val1`, `val5`
+TOP5, TOP1 = map(itemgetter, ("val5", "val1"))
 
 
-def lead(stored: Stored, name: str, other: str, key: str = "val5", **trained: str) -> Number:
+def gap(one: Errors) -> float:
+    return one["val1"] - one["train"]
+
+
+def log_odds(one: Errors) -> float:
+    return log(one["val5"] / (100 - one["val5"]))
+
+
+def contrast(
+    stored: Stored, *terms: tuple[float, list[Errors]], of: Callable = TOP5, unit: str = "points"
+) -> Number:
+    """Return a weighted sum of networks' mean errors, each over its seeds; its interval is of the pooled spread."""
+    value = sum(weight * mean(map(of, found)) for weight, found in terms)
+    margin = stored.spread(of)[0].margin(*((weight, len(found)) for weight, found in terms))
+    edges = (None, None) if margin is None else (value - margin, value + margin)
+    return Number(value, *edges, min(len(found) for _, found in terms), unit)
+
+
+def lead(stored: Stored, name: str, other: str, of: Callable = TOP5, **trained: str) -> Number:
     """Return by how many points a network's error exceeds that of another one, which may be `trained` otherwise."""
-    return difference(errors(stored, name, key), errors(stored, other, key, **trained), "points")
+    return contrast(stored, (1, stored.errors(name)), (-1, stored.errors(other, **trained)), of=of)
 
 
 def relative(stored: Stored, name: str, base: str) -> Number:
     """Return a rise of the top-5 error in percent of it."""
-    error, rise = mean(errors(stored, base)), lead(stored, name, base)
+    error, rise = mean(map(TOP5, stored.errors(base))), lead(stored, name, base)
     shares = [None if edge is None else 100 * edge / error for edge in rise[:3]]
     return Number(*shares, rise.n, "% of the error")
 
@@ -64,7 +79,7 @@ def few_filters_dominate(stored: Stored, ratio: float, times: float) -> Finding:
         ratios[name] = [largest / middle for middle, largest in last]
     dominated = [free >= ratio and free >= times * bound for free, bound in zip(*ratios.values(), strict=False)]
     numbers, n = {name: Number(median(found), n=len(found)) for name, found in ratios.items()}, len(dominated)
-    return Finding(verdict(2 * sum(dominated) > n if n >= SEEDS else None), numbers, too_few(n))
+    return Finding(verdict(2 * sum(dominated) > n if n >= SEEDS else None), numbers, f"{n} of {SEEDS} seeds.")
 
 
 def clipping_is_crucial(stored: Stored, recovered: float) -> Finding:
@@ -76,10 +91,10 @@ def clipping_is_crucial(stored: Stored, recovered: float) -> Finding:
         note = f"No filter reaches the radius {RADIUS}; the largest RMS, {largest[name]:.2f}, is that of {name}."
         return Finding(UNTESTABLE, {}, note)
     notes = [f"Filters of {', '.join(reached)} reach the radius {RADIUS}; of other layers none does."]
-    whole, rises = errors(stored, "zfnet", "val1"), {}
+    whole, rises = (-1, stored.errors("zfnet")), {}
     for clip in ("none", "first", "but-first"):
         try:
-            rises[clip] = difference(errors(stored, "zfnet", "val1", clip=clip), whole, "points")
+            rises[clip] = contrast(stored, (1, stored.errors("zfnet", clip=clip)), whole, of=TOP1)
         except NotRun as unrun:
             if clip == "none":
                 raise
@@ -88,7 +103,7 @@ def clipping_is_crucial(stored: Stored, recovered: float) -> Finding:
     regained = below(rises["first"], (1 - recovered / 100) * rises["none"].value) if "first" in rises else None
     numbers = {f"top-1 error, {clip}, less all": rise for clip, rise in rises.items()}
     holds = every([costs, regained, reached == ["conv1"] or None])
-    return Finding(verdict(holds, costs is False), numbers, " ".join(notes))
+    return Finding(verdict(holds, costs is False), numbers, " ".join([*notes, stored.spread(TOP1)[1]]))
 
 
 def pixel_values(at: Subject) -> Iterator[Number]:
@@ -100,9 +115,10 @@ def pixel_values(at: Subject) -> Iterator[Number]:
 
 
 def crops_and_flips(stored: Stored) -> Finding:
-    error, gap = (lead(stored, "zfnet", "zfnet", key, views="centre") for key in ("val1", "gap"))
-    numbers = {"top-1 error, crops and flips less centre": error, "gap between validation and training": gap}
-    return Finding(verdict(every([below(error, 0), below(gap, 0)]), at_least(error, 0)), numbers, too_few(error.n))
+    error, over_fits = (lead(stored, "zfnet", "zfnet", of, views="centre") for of in (TOP1, gap))
+    numbers = {"top-1 error, crops and flips less centre": error, "gap between validation and training": over_fits}
+    found = verdict(every([below(error, 0), below(over_fits, 0)]), at_least(error, 0))
+    return Finding(found, numbers, stored.spread(TOP1)[1])
 
 
 def seventy_epochs(stored: Stored) -> Finding:
@@ -116,10 +132,10 @@ def seventy_epochs(stored: Stored) -> Finding:
     return Finding(UNTESTABLE, numbers)
 
 
-def lower(stored: Stored, name: str, other: str, seeds: int = SEEDS) -> Finding:
-    five, one = (lead(stored, name, other, key) for key in ("val5", "val1"))
+def lower(stored: Stored, name: str, other: str) -> Finding:
+    five, one = (lead(stored, name, other, of) for of in (TOP5, TOP1))
     found = verdict(every([below(five, 0), below(one, 0)]), at_least(five, 0))
-    return Finding(found, {"top-5": five, "top-1": one}, too_few(five.n, seeds))
+    return Finding(found, {"top-5": five, "top-1": one}, stored.spread(TOP5)[1])
 
 
 def within_one_tenth(stored: Stored, **_: float) -> Finding:
@@ -128,33 +144,31 @@ def within_one_tenth(stored: Stored, **_: float) -> Finding:
     return Finding(UNTESTABLE, {"top-5": exact(top5, "points"), "top-1": exact(top1, "points")})
 
 
-def single_model(stored: Stored, seeds: int) -> Finding:
+def single_model(stored: Stored) -> Finding:
     five = lead(stored, "zfnet", BASE)
-    share = Number(-100 * five.value / mean(errors(stored, BASE)), n=five.n, unit="% of the error")
-    return Finding(verdict(below(five, 0)), {"top-5": five, "reduction": share}, too_few(five.n, seeds))
+    share = Number(-100 * five.value / mean(map(TOP5, stored.errors(BASE))), n=five.n, unit="% of the error")
+    return Finding(verdict(below(five, 0)), {"top-5": five, "reduction": share}, stored.spread(TOP5)[1])
 
 
 def ensemble(stored: Stored) -> Finding:
-    single = errors(stored, "zfnet")
-    averaged = {
-        len(record.parameters["networks"]): record.value
-        for record in read(stored.file)
-        if record.quantity == "val top-5 error" and record.parameters["views"] == 1
-    }
-    if not averaged.keys() >= {5, 6}:
-        data, hours = training_of(stored.profile, "zfnet").data, 5 * stored.hours("zfnet") + stored.hours(WIDE)
-        command = f"zfnet train --table 1 --data {data} --recipe {stored.profile}"
-        raise NotRun(f"`{command}`; about {hours:.0f} h on what Fig. 3's network was trained on")
-    five = difference([averaged[5]] * len(single), single, "points")
-    numbers = {"five less the single ones, top-5": five}
-    numbers["with the wider one less five"] = exact(averaged[6] - averaged[5], "points")
-    note = f"Six networks of one kind, the control, were not trained; {len(single)} single ones."
-    return Finding(verdict(None, at_least(five, 0)), numbers, note)
+    single, numbers = stored.errors("zfnet"), {}
+    for record in read(stored.file):
+        if record.quantity == "val top-5 error" and record.parameters["views"] == 1:
+            # What is averaged varies less than what it is made of: the interval is wide enough.
+            averaged, n = [{"val5": record.value}], len(record.parameters["networks"])
+            numbers[f"{n} averaged less single ones, top-5"] = contrast(stored, (1, averaged), (-1, single))
+    if not numbers:
+        members = [training_of(stored.profile, "zfnet", seed) for seed in range(2)]
+        run = training_of(stored.profile, "zfnet")
+        command = f"zfnet train --table 1 --data {run.data} --recipe {stored.profile}"
+        raise NotRun(f"`{command}`; {cost([each for each in members if not each.errors_file.exists()])}")
+    gains = [below(number, 0) for number in numbers.values()]
+    return Finding(verdict(every(gains)), numbers, stored.spread(TOP5)[1])
 
 
 def without_6_7(stored: Stored, slight: float) -> Finding:
     rise = relative(stored, DENSE, BASE)
-    return Finding(verdict(below(rise, slight)), {"top-5 rises by": rise}, too_few(rise.n))
+    return Finding(verdict(below(rise, slight)), {"top-5 rises by": rise}, stored.spread(TOP5)[1])
 
 
 def share_of_dense(stored: Stored, share: float) -> Finding:
@@ -168,38 +182,37 @@ def share_of_dense(stored: Stored, share: float) -> Finding:
 
 def without_3_4(stored: Stored, times: float) -> Finding:
     small, large = (lead(stored, name, BASE) for name in (CONVS, BOTH))
-    excess = Number(small.value - large.value / times)
-    if None not in (small.high, large.high):  # both errors are taken to be independent of one another
-        width = hypot(small.high - small.value, (large.high - large.value) / times)
-        excess = Number(excess.value, excess.value - width, excess.value + width)
-    ratio = Number(small.value / large.value, n=min(small.n, large.n))
-    numbers = {"without 3, 4": small, "without 3, 4, 6, 7": large, "ratio": ratio}
-    return Finding(verdict(below(excess, 0)), numbers, too_few(small.n))
+    base, convs, both = map(stored.errors, (BASE, CONVS, BOTH))
+    excess = contrast(stored, (1, convs), (-1 / times, both), (1 / times - 1, base))
+    numbers = {"without 3, 4": small, "without 3, 4, 6, 7": large}
+    numbers[f"above 1/{times} of that"] = excess
+    return Finding(verdict(below(excess, 0)), numbers, stored.spread(TOP5)[1])
 
 
 def without_both(stored: Stored) -> Finding:
-    names = (BOTH, BASE, CONVS, DENSE)
-    points = list(zip(*(errors(stored, name) for name in names), strict=False))
-    odds = [[log(error / (100 - error)) for error in seed] for seed in points]
-    scales = {"interaction, top-5": (points, "points"), "in log odds": (odds, "")}
+    base, convs, dense, both = map(stored.errors, (BASE, CONVS, DENSE, BOTH))
+    terms = ((1, both), (1, base), (-1, convs), (-1, dense))
     numbers = {
-        name: over_seeds([both + base - convs - dense for both, base, convs, dense in scaled], unit)
-        for name, (scaled, unit) in scales.items()
+        "interaction, top-5": contrast(stored, *terms),
+        "in log odds": contrast(stored, *terms, of=log_odds, unit=""),
     }
-    both, *others = (mean(errors(stored, name, "train")) for name in names)
-    worst = both >= max(others) if len(points) >= SEEDS else None
-    positive = [above(number, 0) for number in numbers.values()]
-    return Finding(verdict(every([*positive, worst])), numbers, too_few(len(points)))
+    worse = [contrast(stored, (1, both), (-1, other), of=itemgetter("train")) for other in (base, convs, dense)]
+    positive = [above(number, 0) for number in (*numbers.values(), *worse)]
+    numbers["training error above the next"] = min(worse)
+    return Finding(verdict(every(positive)), numbers, stored.spread(TOP5)[1])
 
 
 def depth(stored: Stored) -> Finding:
-    convs, dense, seven, four = (mean(errors(stored, name)) for name in (CONVS, DENSE, f"{BASE}-without-7", BOTH))
-    steps = {
-        "two networks of six layers differ by": abs(convs - dense),
-        "seven to six layers": min(convs, dense) - seven,
-        "six to four layers": four - max(convs, dense),
+    convs, dense, four = map(stored.errors, (CONVS, DENSE, BOTH))
+    less, more = sorted((convs, dense), key=lambda found: mean(map(TOP5, found)))
+    numbers = {
+        "two networks of six layers differ by": contrast(stored, (1, more), (-1, less)),
+        "six to four layers": contrast(stored, (1, four), (-1, more)),
     }
-    return Finding(verdict(None), {name: Number(step, unit="points") for name, step in steps.items()})
+    # The step less the difference, also with the sign of the difference turned round.
+    steps = [contrast(stored, (1, four), (-2, more), (1, less)), contrast(stored, (1, four), (-1, less))]
+    numbers["step above that difference"] = steps[0]
+    return Finding(verdict(every(above(step, 0) for step in steps)), numbers, stored.spread(TOP5)[1])
 
 
 def width_of_dense(stored: Stored, change: float) -> Finding:
@@ -209,14 +222,13 @@ def width_of_dense(stored: Stored, change: float) -> Finding:
         for units in (2048, 8192)
     }
     inside = [truth for found in numbers.values() for truth in (below(found, change), above(found, -change))]
-    return Finding(verdict(every(inside)), numbers, too_few(min(found.n for found in numbers.values())))
+    return Finding(verdict(every(inside)), numbers, stored.spread(TOP5)[1])
 
 
 def both_enlarged(stored: Stored) -> Finding:
     names = ("zfnet", "zfnet-fc-8192", WIDE, WIDE.replace("zfnet", "zfnet-fc-8192"))
-    gaps = {name: errors(stored, name, "gap") for name in names}
-    rise, *others, widest = lead(stored, names[-1], WIDE), *gaps.values()
-    numbers = {f"gap, {name}": Number(mean(found), n=len(found), unit="points") for name, found in gaps.items()}
-    numbers["top-5 over larger middle layers"] = rise
-    larger = [above(difference(widest, other), 0) for other in others]
-    return Finding(verdict(every([*larger, above(rise, 0)])), numbers, too_few(rise.n))
+    found = [stored.errors(name) for name in names]
+    numbers = {f"gap, {name}": contrast(stored, (1, each), of=gap) for name, each in zip(names, found, strict=True)}
+    larger = [above(contrast(stored, (1, found[-1]), (-1, each), of=gap), 0) for each in found[:-1]]
+    rise = numbers["top-5 over larger middle layers"] = lead(stored, names[-1], WIDE)
+    return Finding(verdict(every([*larger, above(rise, 0)])), numbers, stored.spread(TOP5)[1])

@@ -23,6 +23,7 @@ from ..sanity import rank_correlation
 from ..setting import profile_of, training_of
 from ..table3_4_6 import ACCURACY, FOLDS, LAYERS, PLACE, SOURCES, Source, scratch_accuracies, scratch_trainings
 from ..table5 import BY_FEATURES, BY_LOSS, GAIN, ONE, SEVERAL, several_file
+from ..trainings import cost
 from .evidence import (
     UNTESTABLE,
     Finding,
@@ -73,9 +74,8 @@ class Place:
         """Return the accuracies of the trainings from scratch."""
         values = scratch_accuracies(self.stored.profile, self.data, each)
         if not values:
-            first, *_, last = scratch_trainings(self.stored.profile, self.data, each)
-            pictures = FOLDS * first.recipe.epochs * each * DATASETS[self.data].classes
-            raise NotRun(f"`{first.command}`, and so on to `--seed {last.seed}`; {self.stored.learning(pictures)}")
+            first, *_, last = runs = scratch_trainings(self.stored.profile, self.data, each)
+            raise NotRun(f"`{first.command}`, and so on to `--seed {last.seed}`; {cost(runs)}")
         return np.array(values)
 
 

@@ -30,8 +30,18 @@ BROKEN_IMAGES = """async () => {
 }"""
 PAGE, SITE = 4e6, 30e6
 """Bytes that a page with its pictures, and the whole book, may have."""
-PHONE = {"width": 360, "height": 740}
+WIDTHS = (1920, 1280, 390, 360)
 SIDEWAYS = "document.documentElement.scrollWidth > innerWidth"
+CUT_CODE = """() => [...document.querySelectorAll(".cell_input pre, .highlight pre")]
+  .filter(block => block.clientWidth && block.scrollWidth > block.clientWidth + 1)
+  .map(block => block.textContent.trim().split("\\n")[0].slice(0, 60))"""
+FIGURES = '[...document.querySelectorAll(".bd-article .cell_output img:not(.jupyter-widgets *)")]'
+SHRUNK = f"{FIGURES}.filter(i => i.clientWidth && i.clientWidth < 0.45 * i.naturalWidth).length"
+OPENS = f"""() => {{
+  const figure = {FIGURES}[0];
+  figure?.click();
+  return !figure || document.querySelectorAll("dialog.enlarged[open] img").length === 1;
+}}"""
 STILL = "*, *::before, *::after { transition: none !important; animation: none !important; }"
 FINDINGS = """async () => (await axe.run(document, { resultTypes: ["violations"] })).violations
   .filter(found => ["serious", "critical"].includes(found.impact))
@@ -104,9 +114,14 @@ def look(folder: Path, name: str) -> list[str]:
         for theme in ("light", "dark") if AXE.exists() else ():
             page.evaluate("theme => { document.documentElement.dataset.theme = theme; }", theme)
             found += [f"{theme}: {finding}" for finding in findings(page)]
-        page.set_viewport_size(PHONE)
-        if page.evaluate(SIDEWAYS):
-            found.append(f"moves sideways at {PHONE['width']} pixels")
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 900})
+            found += [f"moves sideways at {width} pixels"] * page.evaluate(SIDEWAYS)
+            cut = page.evaluate(CUT_CODE) if width == 1280 else []
+            found += [f"code runs over the edge: {line}" for line in cut]
+        # Figures are drawn at twice the pixels at which their letters are ten or more high.
+        found += ["letters of figures are too small on a phone"] * (page.evaluate(SHRUNK) > 0)
+        found += [] if page.evaluate(OPENS) else ["a figure does not open"]
     return list(dict.fromkeys(found))
 
 

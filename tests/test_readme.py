@@ -48,7 +48,7 @@ def test_every_code_block_about_ones_own_network_runs_as_pasted(pictures, capsys
     for kind, block in blocks:
         if kind == "python":
             exec(compile(block, "own.md", "exec"), names)
-        for line in block.splitlines() if kind == "sh" else ():
+        for line in block.replace("\\\n", "").splitlines() if kind == "sh" else ():
             command, *arguments = shlex.split(line)
             assert (command, main(arguments)) == ("zfnet", 0), capsys.readouterr().err
     written = {str(path.relative_to(pictures)) for path in pictures.rglob("*")}

@@ -6,3 +6,36 @@ const nameSliders = () => {
   }
 };
 new MutationObserver(nameSliders).observe(document.documentElement, { childList: true, subtree: true });
+
+// A figure opens at its full size; a click, a tap or Escape closes it.
+const FIGURES = ".bd-article :is(.cell_output, figure) img:not(.jupyter-widgets *)";
+
+const enlarge = (image) => {
+  const dialog = document.createElement("dialog");
+  const whole = new Image();
+  [whole.src, whole.alt] = [image.currentSrc, image.alt];
+  dialog.className = "enlarged";
+  dialog.setAttribute("aria-label", image.alt || "figure");
+  dialog.append(whole);
+  dialog.addEventListener("click", () => dialog.close());
+  dialog.addEventListener("close", () => dialog.remove());
+  document.body.append(dialog);
+  dialog.showModal();
+};
+
+document.addEventListener("click", (event) => {
+  const image = event.target.closest?.(FIGURES);
+  if (!image) return;
+  event.preventDefault(); // of the link that some figures stand in
+  enlarge(image);
+});
+
+document.addEventListener("DOMContentLoaded", () => {
+  for (const image of document.querySelectorAll(FIGURES)) {
+    if (image.closest("a")) continue; // which the keyboard reaches
+    Object.assign(image, { tabIndex: 0, role: "button", title: "enlarge" });
+    image.addEventListener("keydown", (event) => {
+      if (event.key === "Enter") enlarge(image);
+    });
+  }
+});

@@ -30,7 +30,8 @@ BROKEN_IMAGES = """async () => {
 }"""
 PAGE, SITE = 4e6, 30e6
 """Bytes that a page with its pictures, and the whole book, may have."""
-WIDTHS = (1920, 1280, 390, 360)
+PHONE = {"width": 360, "height": 740}
+WIDTHS = (1920, 1280, 390, PHONE["width"])
 SIDEWAYS = "document.documentElement.scrollWidth > innerWidth"
 CUT_CODE = """() => [...document.querySelectorAll(".cell_input pre, .highlight pre")]
   .filter(block => block.clientWidth && block.scrollWidth > block.clientWidth + 1)

@@ -15,7 +15,7 @@ from pkgutil import resolve_name
 import layouts
 import pytest
 import yaml
-from pages import AXE, PHONE, SIDEWAYS, findings, problems
+from pages import AXE, OPENS, PHONE, SHRUNK, SIDEWAYS, findings, problems
 
 import zfnet_lib
 from zfnet_lib.files import PROJECT, ZfnetError
@@ -36,6 +36,8 @@ runs.write_text(runs.read_text() + "x" if runs.exists() else "x")
 glue("number", float((results / "number").read_text()), display=False)
 print("shown in", profile, "run", len(runs.read_text()))
 print("bar " * 2, file=__import__("sys").stderr)
+from zfnet_lib.paper.plots import Figure
+Figure(2)
 """
 WIDGETS = """
 import ipywidgets as w
@@ -202,6 +204,20 @@ def test_linked_widgets_move_without_a_kernel_or_a_network(page, html: Path, add
     assert page.locator(".page:visible").all_inner_texts() == ["page 1"]
     page.get_by_text("conv2", exact=True).click()
     assert page.get_by_text("other layer", exact=True).is_visible()
+
+
+def test_a_figure_is_legible_on_a_phone_and_opens_by_tap_and_key(page, html: Path, address) -> None:
+    page.goto(address(html / "notebooks/count.html"), wait_until="networkidle")
+    figure, opened = page.locator(".cell_output img").first, page.locator("dialog.enlarged")
+    assert page.evaluate(SHRUNK) == 0 and not page.evaluate(SIDEWAYS)
+    assert page.evaluate(OPENS)
+    opened.click()
+    opened.wait_for(state="detached")
+    figure.press("Enter")
+    width = opened.locator("img").evaluate("image => image.clientWidth")
+    assert width == figure.evaluate("image => image.naturalWidth") > 2 * PHONE["width"]
+    page.keyboard.press("Escape")
+    opened.wait_for(state="detached")
 
 
 @pytest.mark.parametrize("name", ["book/intro", "notebooks/count", "notebooks/widgets", "book/code", "genindex"])

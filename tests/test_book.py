@@ -213,7 +213,7 @@ def test_a_figure_is_legible_on_a_phone_and_opens_by_tap_and_key(page, html: Pat
     assert page.evaluate(OPENS)
     opened.click()
     opened.wait_for(state="detached")
-    figure.press("Enter")
+    page.locator(".cell_output a:has(img)").press("Enter")
     width = opened.locator("img").evaluate("image => image.clientWidth")
     assert width == figure.evaluate("image => image.naturalWidth") > 2 * PHONE["width"]
     page.keyboard.press("Escape")

@@ -24,15 +24,16 @@ const enlarge = (image) => {
 };
 
 document.addEventListener("click", (event) => {
-  const image = event.target.closest?.(FIGURES);
+  // Some figures stand in a link to themselves, which the keyboard reaches.
+  const image = event.target.closest?.(FIGURES) ?? event.target.closest?.("a")?.querySelector(FIGURES);
   if (!image) return;
-  event.preventDefault(); // of the link that some figures stand in
+  event.preventDefault();
   enlarge(image);
 });
 
 document.addEventListener("DOMContentLoaded", () => {
   for (const image of document.querySelectorAll(FIGURES)) {
-    if (image.closest("a")) continue; // which the keyboard reaches
+    if (image.closest("a")) continue;
     Object.assign(image, { tabIndex: 0, role: "button", title: "enlarge" });
     image.addEventListener("keydown", (event) => {
       if (event.key === "Enter") enlarge(image);

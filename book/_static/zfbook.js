@@ -18,6 +18,7 @@ const enlarge = (image) => {
   dialog.setAttribute("aria-label", image.alt || "figure");
   dialog.append(whole);
   dialog.addEventListener("click", () => dialog.close());
+  dialog.addEventListener("keydown", ({ key }) => key === "Escape" && dialog.close()); // which the theme may keep
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);
   dialog.showModal();

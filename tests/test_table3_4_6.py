@@ -43,7 +43,7 @@ def test_pretraining_is_compared_with_both_spreads(results, accuracy, word):
     rows = {row["label"]: row for row in found.table.rows}
     assert rows["From scratch"] == {"label": "From scratch", "15": "not run", "30": "40.0 ± 0.2 (n = 5)"}
     assert rows[f"`{OWN}`, softmax (7)"]["30"] == f"{accuracy:.1f} ± 0.2"
-    assert rows["ImageNet-pretrained convnet (paper)"]["30"] == "86.5 ± 0.5"
+    assert rows["ImageNet-pretrained convnet (paper, Caltech-101)"]["30"] == "86.5 ± 0.5"
 
 
 def test_fig_7_finds_how_few_pictures_are_enough(results):
@@ -52,7 +52,8 @@ def test_fig_7_finds_how_few_pictures_are_enough(results):
     assert list(found.curves) == [f"`{OWN}`", f"`{OWN}, untrained`", "`hog`", "`pixels`", "from scratch"]
     assert found.verdict == f"With 15 a class, `{OWN}` beats the best of the others, 30.0 % with up to 60 a class."
     ours, theirs = fig7.few_shot(found.curves, found.printed, found.data).axes
-    assert len(ours.containers) == 5 and len(theirs.lines) == len(found.printed) == 4
+    assert len(ours.containers) == 5 and len(theirs.lines) == 1 + len(found.printed) == 5
+    assert [axes.lines[-1].get_ydata()[0] for axes in (ours, theirs)] == [30.0, 55.2]  # what is to be passed
 
 
 def test_layers_rise_or_do_not(results):
@@ -66,7 +67,10 @@ def test_layers_rise_or_do_not(results):
 
 def test_what_ships_fills_table_5():
     found = table5.table5("tiny")
-    *classes, means, won = found.table.rows
+    *every, means, won = found.table.rows
+    assert len(every) == 20 and (means["ours"], won["ref_27"]) == (79.0, 11)  # as printed
+    classes = [row for row in every if row.get("positives")]
+    assert len(classes) == 8
     assert means["zfnet-tiny softmax"] == pytest.approx(
         sum(row["zfnet-tiny softmax"] for row in classes) / len(classes), abs=0.1
     )

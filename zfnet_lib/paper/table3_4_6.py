@@ -39,6 +39,9 @@ PLACE = {
 }
 """What stands for Caltech-101 and for Caltech-256."""
 
+PAPERS = {3: "Caltech-101", 4: "Caltech-256"}
+"""The paper's own data set of a table."""
+
 FROM_SCRATCH = {"smoke": (MINI.name, 40), "tiny": ("zfnet", 160), "paper": ("zfnet", 160)}
 """Which network is trained from scratch, for how many epochs."""
 
@@ -229,7 +232,7 @@ def _pretraining(profile: str, number: int, each: Sequence[int], live: bool) -> 
     for row in numbers.contents()["tables"][f"table_{number}"]["rows"]:
         spreads = row.get("plus_minus") or {}
         cells = {str(n): _printed(row["values"].get(f"train_{n}"), spreads.get(f"train_{n}")) for n in each}
-        rows.append({"label": f"{row['label']} (paper)"} | cells)
+        rows.append({"label": f"{row['label']} (paper, {PAPERS[number]})"} | cells)
     from_scratch = {n: scratch(profile, data, n) for n in each}
     whole = {n: scratch("paper", data, n) for n in each} if profile == "tiny" else {}
     for label, values in {"From scratch": from_scratch, "From scratch, 224 pixels": whole}.items():
@@ -244,8 +247,9 @@ def _pretraining(profile: str, number: int, each: Sequence[int], live: bool) -> 
             rows.append({"label": source.title, str(each[0]): f"not run: {command}"})
             continue
         for layer, classifier in dict.fromkeys((trial.layer, trial.classifier) for trial in source.trials):
-            tried = {str(n): _shown(accuracy(records, layer, classifier, n)) for n in each}
-            if layer in ("fc7", "conv5", "hog", "pixels") and all(tried.values()):
+            tried = {str(n): _shown(accuracy(records, layer, classifier, n)) or "not run" for n in each}
+            compared = layer in ("fc7", "conv5", "hog", "pixels") and "not run" not in tried.values()
+            if compared or (source.pretrained and classifier == "svm" and layer in ("conv3", "conv5")):
                 name = layer[-1] if layer[-1].isdigit() else layer
                 rows.append({"label": f"{source.title}, {classifier} ({name})"} | tried)
     said = []
@@ -266,7 +270,7 @@ def _pretraining(profile: str, number: int, each: Sequence[int], live: bool) -> 
     made = {(one.provenance.device, one.provenance.commit[:10]) for file in files for one in read(file)}
     machines = ", ".join(f"on {device}, commit {commit}" for device, commit in sorted(made))
     basis = f"{notes(found)} From scratch: {machines}." if made else notes(found)
-    columns = {"label": DATASETS[data].title} | {str(n): f"{n} a class, %" for n in each}
+    columns = {"label": f"Ours: {DATASETS[data].title}"} | {str(n): f"{n} a class, %" for n in each}
     return Compared(Table(columns, rows), Sentence(" ".join(said)), Sentence(basis))
 
 

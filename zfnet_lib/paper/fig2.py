@@ -20,7 +20,7 @@ from .fig1 import unit_of
 from .grouping import alike_maps, drawn_maps, smallest_square, whole_data
 from .plots import DIVIDE, GAP, WIDTH, Figure, Sheet, not_run, panels, tile
 from .records import Provenance, Sentence, Stopwatch
-from .setting import Setting, Source, class_names, dense_side, network_of, opened, pictures_of, searches
+from .setting import Setting, Source, class_names, dense_side, network_of, pictures_of, searches
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,12 @@ def measure(at: Setting, found: Mapping, maps: int = 6, seed: int = 0) -> Mosaic
     return Mosaics(layers, at.source(seed))
 
 
-def whole(network: str, pictures: str, live: bool = False) -> Mosaics:
-    """Return stored projections of the strongest units over a whole data set, from the second layer on."""
-    path, layers = results_root("tiny") / "mosaics" / f"{network}--{pictures}.npz", {}
+def whole(network: str, pictures: str, layers: Sequence[str], live: bool = False) -> Mosaics:
+    """Return stored projections of the strongest units over a whole data set."""
+    path, shown = results_root("tiny") / "mosaics" / f"{network}--{pictures}.npz", {}
     if live:
         at = Setting(network, open_network(network).features(), whole_data(pictures), Stopwatch())
-        found = measure(at, strongest(at.net, at.dataset, layers=[conv.name for conv in at.net.spec.convs[1:]]))
+        found = measure(at, strongest(at.net, at.dataset, layers=layers, progress=True))
         save_blocks(path, [block for layer in found.layers.values() for block in layer], asdict(found.source))
     if not path.exists():
         command = f"`zfnet run fig2 --profile tiny --live`, with {network} and {pictures} at hand"
@@ -63,20 +63,8 @@ def whole(network: str, pictures: str, live: bool = False) -> Mosaics:
         squares = None
     stored, notes = load_blocks(path, squares)
     for block in stored:
-        layers.setdefault(block.layer, []).append(block)
-    return Mosaics(layers, Source(**notes | {"provenance": Provenance(**notes["provenance"])}))
-
-
-def beside(network: str, profile: str, maps: int = 6, seed: int = 0) -> Mosaics:
-    """Return the strongest units of the last layers of VGG's blocks 4 and 5 in the photographs of `tiny`."""
-    if profile != "tiny":
-        return Mosaics({}, Sentence("Shown in the profile `tiny`."))
-    try:
-        at = opened(profile, "photos", network)
-    except CheckpointError:
-        return Mosaics({}, Sentence(f"Not here: `zfnet fetch {network}` brings its weights."))
-    how = {"layers": ("conv4_3", "conv5_3"), "variety": True, "folder": searches()}
-    return measure(at, strongest(at.net, at.dataset, **how), maps, seed)
+        shown.setdefault(block.layer, []).append(block)
+    return Mosaics(shown, Source(**notes | {"provenance": Provenance(**notes["provenance"])}))
 
 
 def draw(blocks: Sequence[Block], title: str, columns: int = 2) -> Figure:

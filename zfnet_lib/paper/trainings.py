@@ -337,8 +337,10 @@ def between_seeds(like: Training, of: Callable[[Mapping[str, float]], float]) ->
 
 def cost(runs: Sequence[Training]) -> str:
     """Say how long trainings take together on each machine that has trained by their recipe, undisturbed."""
+    if not runs:
+        return "minutes"
     rates: dict[str, list[float]] = {}  # multiply-adds a second
-    for path in (runs[0].epochs_file.parent).glob("*.jsonl"):
+    for path in runs[0].epochs_file.parent.glob("*.jsonl"):
         for line in read_epochs(path):
             work = _macs(line["network"]) * line["epoch"]["images_per_second"]
             rates.setdefault(line["provenance"]["device"], []).append(work)

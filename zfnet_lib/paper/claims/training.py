@@ -31,6 +31,7 @@ from .evidence import (
     every,
     exact,
     measured,
+    no,
     verdict,
 )
 
@@ -167,8 +168,9 @@ def ensemble(stored: Stored) -> Finding:
 
 
 def without_6_7(stored: Stored, slight: float) -> Finding:
-    rise = relative(stored, DENSE, BASE)
-    return Finding(verdict(below(rise, slight)), {"top-5 rises by": rise}, stored.spread(TOP5)[1])
+    rise, control = (relative(stored, name, BASE) for name in (DENSE, BOTH))
+    found = verdict(every([below(rise, slight), above(control, slight)]), at_least(rise, slight))
+    return Finding(found, {"top-5 rises by": rise, "without 3, 4, 6, 7 by": control}, stored.spread(TOP5)[1])
 
 
 def share_of_dense(stored: Stored, share: float) -> Finding:
@@ -221,8 +223,9 @@ def width_of_dense(stored: Stored, change: float) -> Finding:
         for base in ("zfnet", BASE)
         for units in (2048, 8192)
     }
-    inside = [truth for found in numbers.values() for truth in (below(found, change), above(found, -change))]
-    return Finding(verdict(every(inside)), numbers, stored.spread(TOP5)[1])
+    inside = every(truth for found in numbers.values() for truth in (below(found, change), above(found, -change)))
+    control = numbers[f"{BASE}, without 3, 4, 6, 7"] = relative(stored, BOTH, BASE)
+    return Finding(verdict(every([inside, above(control, change)]), no(inside)), numbers, stored.spread(TOP5)[1])
 
 
 def both_enlarged(stored: Stored) -> Finding:

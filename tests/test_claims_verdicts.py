@@ -316,6 +316,7 @@ def test_notes_name_what_is_missing_and_numbers_what_was_counted():
     assert single.numbers["reduction"].value == pytest.approx(100 * 5 / 26)
     assert single.note.startswith("Spread between seeds 0.") and "`krizhevsky` 1.00 (n = 3)" in single.note
     removals(23, 27, 29)
+    plant_training("zfnet", 1, val5=0.0)  # has odds, too
     steps = judged("depth-not-any-single-section").numbers.values()
     assert [round(each.value, 1) for each in steps] == [4.0, 2.0, -2.0]
     assert judged("removing-both-is-dramatic").numbers["interaction, top-5"].value == pytest.approx(-1)

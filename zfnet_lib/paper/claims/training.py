@@ -48,7 +48,8 @@ def gap(one: Errors) -> float:
 
 
 def log_odds(one: Errors) -> float:
-    return log(one["val5"] / (100 - one["val5"]))
+    error = min(max(one["val5"], 0.01), 99.99)  # of `smoke` it may be 0
+    return log(error / (100 - error))
 
 
 def contrast(

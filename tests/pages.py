@@ -31,6 +31,9 @@ BROKEN_IMAGES = """async () => {
 PAGE, SITE = 4e6, 30e6
 """Bytes that a page with its pictures, and the whole book, may have."""
 PHONE = {"width": 360, "height": 740}
+WORDS = 6000
+"""Words that a page may show before anything is unfolded."""
+READ = r'(document.querySelector("article")?.innerText ?? "").split(/\s+/).length'
 WIDTHS = (1920, 1280, 390, PHONE["width"])
 SIDEWAYS = "document.documentElement.scrollWidth > innerWidth"
 CUT_CODE = """() => [...document.querySelectorAll(".cell_input pre, .highlight pre")]
@@ -104,8 +107,8 @@ def findings(page) -> list[str]:
     return page.evaluate(FINDINGS)
 
 
-def look(folder: Path, name: str) -> list[str]:
-    """Look at a page of a built book as a file and over http, light and dark; return what is wrong with it."""
+def look(folder: Path, name: str) -> tuple[list[str], int]:
+    """Look at a page of a book as a file and over http, light and dark; return what is wrong, and its words."""
     with served(folder) as address, chromium() as browser:
         page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
         page.set_default_timeout(120_000)
@@ -115,6 +118,8 @@ def look(folder: Path, name: str) -> list[str]:
         for theme in ("light", "dark") if AXE.exists() else ():
             page.evaluate("theme => { document.documentElement.dataset.theme = theme; }", theme)
             found += [f"{theme}: {finding}" for finding in findings(page)]
+        words = page.evaluate(READ)
+        found += [f"more than {WORDS:,} words to read"] * (words > WORDS)
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 900})
             found += [f"moves sideways at {width} pixels"] * page.evaluate(SIDEWAYS)
@@ -123,7 +128,7 @@ def look(folder: Path, name: str) -> list[str]:
         # Figures are drawn at twice the pixels at which their letters are ten or more high.
         found += ["letters of figures are too small on a phone"] * (page.evaluate(SHRUNK) > 0)
         found += [] if page.evaluate(OPENS) else ["a figure does not open"]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(found)), words
 
 
 def weight(page: Path) -> int:
@@ -140,11 +145,11 @@ def main(folder: Path) -> int:
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.html") if "_static" not in path.parts)
     wrong = 0
     with ThreadPoolExecutor(2) as pool:
-        for name, found in zip(names, pool.map(functools.partial(look, folder), names), strict=True):
+        for name, (found, words) in zip(names, pool.map(functools.partial(look, folder), names), strict=True):
             size = weight(folder / name)
             found += [f"it weighs more than {PAGE / 1e6:g} MB"] * (size > PAGE)
             wrong += bool(found)
-            said = f"{name}: {'ok, ' if not found else ''}{size / 1e6:.2f} MB"
+            said = f"{name}: {'ok, ' if not found else ''}{size / 1e6:.2f} MB, {words:,} words"
             print("\n".join([said, *(f"  {each}" for each in found)]), flush=True)
     whole = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     wrong += whole > SITE

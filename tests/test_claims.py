@@ -133,7 +133,7 @@ def test_errors_and_epochs_are_those_of_all_seeds(results):
     with pytest.raises(NotRun, match=r"`zfnet train krizhevsky .*`; about 2\.2 h on A processor, 2 threads$"):
         at.errors("krizhevsky")  # 12 epochs of 100,000 pictures, 65 % of the work, at 100 pictures a second
     plant_training("krizhevsky", rate=1000.0, device="a GPU")
-    with pytest.raises(NotRun, match=r"; about 0\.5 h on a GPU or 3\.3 h on A processor, 2 threads$"):
+    with pytest.raises(NotRun, match=r"; about 30 minutes on a GPU or 3\.3 h on A processor, 2 threads$"):
         at.errors("zfnet", clip="none")
 
 

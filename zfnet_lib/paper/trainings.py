@@ -347,7 +347,10 @@ def cost(runs: Sequence[Training]) -> str:
     whole = sum(_macs(run.network) * run.recipe.epochs * _learnt_from(run) for run in runs)
     # Others may have shared a machine: its fastest quarter of epochs.
     hours = {device: whole / float(np.quantile(found, 0.75)) / 3600 for device, found in rates.items()}
-    told = [f"{length:.1f} h on {device}" for device, length in sorted(hours.items(), key=itemgetter(1))]
+    told = [
+        f"{f'{length:.1f} h' if length >= 1 else f'{60 * length:.0f} minutes'} on {device}"
+        for device, length in sorted(hours.items(), key=itemgetter(1))
+    ]
     return f"about {' or '.join(told)}" if told else "no training here to reckon the hours from"
 
 

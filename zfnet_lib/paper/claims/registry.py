@@ -88,6 +88,7 @@ def claim_of(name: str, entry: Mapping[str, Any]) -> Claim:
     """Return a claim of an entry of the registry, whose functions are named as `module.function`."""
     words = {key: " ".join(value.split()) if isinstance(value, str) else value for key, value in entry.items()}
     claim = Claim(id=name, first=entry["section"].partition(",")[0], **DEFAULTS | words)
+    claim.printed = claim.printed or "evidence.reckoned" * bool(claim.rows)
     for role in ("judge", "measure", "printed"):
         if named := getattr(claim, role):
             module, function = named.split(".")

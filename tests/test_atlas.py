@@ -66,6 +66,18 @@ def test_an_atlas_of_a_residual_network_shows_its_outermost_layers_and_projectio
     assert abs(tile - np.asarray(expected)).mean() < 12
 
 
+def test_of_other_maps_an_atlas_keeps_fewer_units(tmp_path):
+    layer = read_manifest(write_atlas(NET, SHAPES, tmp_path / "some", maps=3))["layers"][1]
+    drawn = {entry["map"]: entry for entry in layer["entries"]}
+    layer = read_manifest(write_atlas(NET, SHAPES, tmp_path / "all", maps=3, others=1))["layers"][1]
+    assert len(layer["entries"]) == layer["active"] > len(drawn) == 3
+    for entry in layer["entries"]:
+        expected, units = drawn.get(entry["map"]), [len(entry[key]) for key in ("scores", "boxes", "names")]
+        assert entry == expected if expected else units == [1] * 3
+    sheets = [Image.open(tmp_path / "all" / name) for name in layer["sheets"]]
+    assert sum(sheet.height for sheet in sheets) == TILE * layer["active"]
+
+
 def test_a_network_in_training_mode_answers_without_dropout_or_not_at_all(tmp_path):
     layouts.class_folders(tmp_path / "pictures", ["cat"], 9)
     pictures, net = open_dataset(f"folder:{tmp_path / 'pictures'}", "all"), ConvNet(MINI, seed=1).train()

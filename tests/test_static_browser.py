@@ -192,7 +192,7 @@ def test_layers_maps_and_units_follow_clicks(page, served, manifest) -> None:
     expect(page.locator(".map h2")).to_contain_text(f"map {number}")
     painted(page)
     page.locator(".patches .small").nth(4).click()
-    expect(page.locator(".unit h2")).to_have_text("Unit 5 of the nine")
+    expect(page.locator(".unit h2")).to_have_text("Unit 5 of 9")
     assert fragment(page) == f"#one/conv1/{number}/5"
     page.go_back()
     page.wait_for_function("document.querySelector('.map h2').textContent.startsWith('conv5')")
@@ -239,7 +239,7 @@ def test_a_link_opens_what_it_names_or_says_what_is_not_there(page, served, mani
     maps = [entry["map"] for entry in layer["entries"]]
     opened(page, served, f"#one/conv5/{maps[-1]}/2")
     assert title(page) == f"conv5, map {maps[-1]}"
-    assert page.locator(".unit h2").inner_text() == "Unit 2 of the nine"
+    assert page.locator(".unit h2").inner_text() == "Unit 2 of 9"
     absent = next(n for n in range(layer["maps"]) if n not in maps)
     for asked, said in (
         (f"one/conv5/{absent}/4", f"Map {absent} of conv5 is not in this atlas; this is map "),
@@ -389,6 +389,21 @@ def test_layers_of_any_module_stand_in_a_row_of_boxes_whatever_their_names(page,
         expect(page.locator(".maps h2")).to_have_text(f"Maps of {names[n]}")
         box = links.nth(n).bounding_box()
         assert 0 <= box["x"] <= box["x"] + box["width"] <= 390
+    painted(page)
+
+
+def test_it_begins_with_a_map_of_nine_units_where_others_have_fewer(page, address, tmp_path) -> None:
+    net, shapes = ConvNet(MINI, seed=3).eval(), open_dataset("shapes", n=24)
+    folder = write_atlas(net, shapes, tmp_path / "atlas", name="net", maps=2, others=1)
+    layer = next(layer for layer in read_manifest(folder)["layers"] if layer["layer"] == "conv3")
+    nine = [entry for entry in layer["entries"] if len(entry["scores"]) == 9]
+    whole = max(nine, key=lambda entry: entry["scores"])
+    other = next(entry["map"] for entry in layer["entries"] if len(entry["scores"]) == 1)
+    opened(page, address(write_browser(folder, [folder], REPAIR)), "#net/conv3")
+    assert title(page) == f"conv3, map {whole['map']}"
+    expect(page.locator(".maps p").first).to_contain_text("9 units of 2 of them, fewer of the others.")
+    page.goto(page.url.rpartition("#")[0] + f"#net/conv3/{other}")
+    expect(page.locator(".unit h2")).to_have_text("Unit 1 of 1")
     painted(page)
 
 

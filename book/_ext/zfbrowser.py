@@ -31,7 +31,7 @@ def put_browser(app: Sphinx, error: Exception | None) -> None:
     site, atlases, missing = Path(app.outdir) / "browser", [], {}
     for network in app.config.zfbrowser["networks"]:
         try:
-            kept = kept_atlas(network, app.config.zfbrowser["pictures"], app.config.zfbrowser["maps"])
+            kept = kept_atlas(network, **{key: app.config.zfbrowser[key] for key in ("pictures", "maps", "others")})
         except CheckpointError as reason:
             missing[network] = f"{str(reason)[0].upper()}{str(reason)[1:]}."
             logger.info("zfbrowser: %s", reason)
@@ -44,11 +44,11 @@ def put_browser(app: Sphinx, error: Exception | None) -> None:
     logger.info("zfbrowser: %s", ", ".join(atlas.name for atlas in atlases))
 
 
-def kept_atlas(network: str, pictures: str, maps: int) -> Path:
+def kept_atlas(network: str, pictures: str, maps: int, others: int) -> Path:
     """Return the folder of an atlas in the data folder; computed, where it is not there or of other weights."""
-    folder = data_root() / ".atlases" / f"{network}-{pictures}-{maps}"
+    folder = data_root() / ".atlases" / f"{network}-{pictures}-{maps}-{others}"
     logger.info("zfbrowser: %s over %s; the first time takes a minute", network, pictures)
-    return network_atlas(network, pictures, folder, maps=maps, progress=True)
+    return network_atlas(network, pictures, folder, maps=maps, others=others, progress=True)
 
 
 def _same(one: Path, other: Path) -> bool:
@@ -57,6 +57,6 @@ def _same(one: Path, other: Path) -> bool:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect it to Sphinx."""
-    app.add_config_value("zfbrowser", {"networks": [], "pictures": "photos", "maps": 0}, "")
+    app.add_config_value("zfbrowser", {"networks": [], "pictures": "photos", "maps": 0, "others": 0}, "")
     app.connect("build-finished", put_browser)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ def write_atlas(
     name: str = "",  # of the weights; the architecture's by default
     side: int = 0,  # of the input at which the layers look at the pictures; the network's own by default
     maps: int = 0,  # of each layer but those of which filters are shown, drawn by a fixed seed; 0 takes all
+    others: int = 0,  # units of each other map; 0 leaves these out
     layers: Sequence[str] | None = None,  # instead of those of the outline
     classes: Sequence[str] = (),  # of the network: its answers stand in for labels of photographs, or for none
     searches: Path | None = None,  # where `strongest` keeps its search, or finds it done
@@ -58,7 +60,8 @@ def write_atlas(
     answering = bool(classes and net.classes and (photographs or len(dataset.classes) < 2))
     part = net.features(side=side)
     shown_layers = tuple(map(part.require, layers or part.outline))
-    made_as = [FORMAT, TILE, SHOWN, COVER, SIDE, WEBP["quality"], name, maps, list(classes), dataset.fingerprint]
+    made_as = [FORMAT, TILE, SHOWN, COVER, SIDE, WEBP["quality"], name, maps, others]
+    made_as += [list(classes), dataset.fingerprint]
     key = fingerprint(net if answering else net.features(), [made_as, shown_layers, fingerprint(part)])
     if folder.is_dir() and any(folder.iterdir()) and not is_atlas(folder):
         raise ZfnetError(f"{folder} holds something that is no atlas; choose another folder for it")
@@ -71,7 +74,8 @@ def write_atlas(
             options = {"variety": photographs, "folder": searches, "progress": progress}
             found = strongest(part, dataset, min(SHOWN, len(dataset)), shown_layers, **options)
             squares = Squares(part, dataset)
-            written = [_write_layer(squares, top, maps, temporary, progress) for top in found.values()]
+            drawn = (maps, others)
+            written = [_write_layer(squares, top, *drawn, temporary, progress) for top in found.values()]
             shown = sorted({image for layer in written for entry in layer["entries"] for image in entry["images"]})
             manifest = {
                 "format": FORMAT,
@@ -97,14 +101,22 @@ def write_atlas(
     return folder
 
 
-def _write_layer(squares: Squares, top: TopUnits, maps: int, folder: Path, progress: bool) -> dict[str, Any]:
+def _write_layer(
+    squares: Squares, top: TopUnits, maps: int, others: int, folder: Path, progress: bool
+) -> dict[str, Any]:
     """Write a layer's sheets and its cover, and return what the manifest says of it."""
     net, labels, layer = squares.net, squares.dataset.labels, top.layer
     first = isinstance(net, ConvNet) and layer == net.layers[0]  # it is shown by its filters
     field, _ = net.fields(layer, net.preparation.crop, net.preparation.crop)
     active = (top.score > 0).any(1).nonzero().flatten()
     order = torch.randperm(len(active), generator=torch.Generator().manual_seed(0))
-    chosen = active[order[: None if first else maps or None]].sort().values.tolist()  # filters are always all shown
+    drawn = active[order[: None if first else maps or None]]  # filters are always all shown
+    if others:  # of the other maps fewer units are kept
+        image = top.image.clone()
+        image[:, others:] = -1
+        image[drawn] = top.image[drawn]
+        top, drawn = replace(top, image=image), active
+    chosen = drawn.sort().values.tolist()
     blank = np.full((TILE, TILE, 3), 255, np.uint8)
     sheets, entries, tiles, cover = [], [], [], []
     made = blocks(net, squares, top, chosen, ROWS)

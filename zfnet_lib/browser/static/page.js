@@ -39,12 +39,15 @@
     return { place: { network: network.name, layer: layer.layer, map, unit }, table, entries, notice: notice || said };
   };
 
-  /* Return the map asked for, or the nearest one that is here; without a wish the one with the largest activation. */
+  /* Return the map asked for, or the nearest one that is here; without a wish one with most units, and of these the
+     one with the largest activation. */
   const settled = (wish, layer, entries) => {
     const maps = entries.map((entry) => entry.map);
     if (!maps.length) return { map: null, said: `No map of ${layer.layer} is active on any of the pictures.` };
     if (wish === null || wish === undefined) {
-      const best = entries.reduce((one, other) => (other.scores[0] > one.scores[0] ? other : one));
+      const most = Math.max(...entries.map((entry) => entry.scores.length));
+      const whole = entries.filter((entry) => entry.scores.length === most);
+      const best = whole.reduce((one, other) => (other.scores[0] > one.scores[0] ? other : one));
       return { map: best.map, said: "" };
     }
     if (maps.includes(wish)) return { map: wish, said: "" };

@@ -102,6 +102,9 @@
       const { layer, entries } = this;
       const silent = layer.maps - layer.active;
       const said = [entries.length === layer.maps ? `All ${layer.maps}.` : `${entries.length} of ${layer.maps}${entries.length < layer.active ? ", drawn at random" : ""}.`];
+      const most = Math.max(...entries.map((entry) => entry.scores.length));
+      const brief = entries.filter((entry) => entry.scores.length < most).length;
+      if (brief) said.push(`${most} units of ${entries.length - brief} of them, fewer of the others.`);
       if (silent) said.push(`${silent} ${silent === 1 ? "is" : "are"} active on no picture.`);
       return said.join(" ");
     }
@@ -248,7 +251,7 @@
       found.hidden = false;
       found.querySelector("h2").textContent = total ? `“${query}”: ${total} maps` : `No picture here goes by “${query}”`;
       found.querySelector("p").textContent = total
-        ? `${zfnet.explain(this.table, matches)} Maps by how many of their nine strongest units lie in such pictures.`
+        ? `${zfnet.explain(this.table, matches)} Maps by how many of their strongest units, up to nine, lie in such pictures.`
         : this.vocabulary();
       found.querySelector(".hits").replaceChildren(...layers.filter(({ hits }) => hits.length).map((layer) => this.hitsOf(layer)));
       return total;
@@ -266,7 +269,7 @@
         const href = zfnet.write([{ network: this.place.network, layer: layer.layer, map }]);
         const picture = zfnet.make("span", "picture");
         zfnet.picture(this.network, layer.cover.sheet).then((url) => zfnet.paintCover(picture, url, layer, total, n), zfnet.complain);
-        return zfnet.make("li", "", {}, zfnet.make("a", "hit", { href, "aria-label": `${layer.layer}, map ${map}: ${count} of nine` }, picture, `${count}`));
+        return zfnet.make("li", "", {}, zfnet.make("a", "hit", { href, "aria-label": `${layer.layer}, map ${map}: ${count} units` }, picture, `${count}`));
       });
       const rest = hits.length > MOST ? `, the first ${MOST} of ${hits.length}` : "";
       return zfnet.make("div", "", {}, zfnet.make("h3", "", {}, `${layer.layer}${rest}`), zfnet.make("ul", "", {}, ...links));

@@ -19,7 +19,7 @@
     const image = entry.images[n];
     const seen = table.seen[image];
     const source = table.sources[seen.source];
-    panel.querySelector("h2").textContent = `Unit ${n + 1} of the nine`;
+    panel.querySelector("h2").textContent = `Unit ${n + 1} of ${entry.scores.length}`;
     const whole = panel.querySelector(".whole");
     whole.style.aspectRatio = `${source.size[0]} / ${source.size[1]}`;
     whole.style.maxWidth = `${Math.round((23 * source.size[0]) / Math.max(...source.size))}rem`;

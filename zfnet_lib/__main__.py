@@ -225,6 +225,10 @@ def train(name, table, data, recipe, seed, each, resume, compiled, workers, rate
         bar.set_postfix(loss=f"{progress.loss:.3f}", rate=f"{progress.rate:g}", refresh=False)
         bar.update(progress.update - bar.n)
 
+    def measure_ensembles() -> None:
+        for sentence in trainings.measure_ensembles(data, recipe) if table else ():
+            print(sentence)
+
     tune_allocator()
     with process_group():
         recipe, stopped = recipe_named(recipe), []
@@ -235,6 +239,7 @@ def train(name, table, data, recipe, seed, each, resume, compiled, workers, rate
             asked = [trainings.Training(architecture(name).name, data, own, seed, each)]
         else:
             asked = trainings.queue(data, recipe)
+            measure_ensembles()  # of what is at hand already
         for training in asked:
             if table and not trainings.lacks(training, data, recipe):
                 continue
@@ -251,8 +256,7 @@ def train(name, table, data, recipe, seed, each, resume, compiled, workers, rate
                     raise
                 print(f"{training.name}: {error}", file=sys.stderr)
                 stopped.append(training.name)
-            for sentence in trainings.measure_ensembles(data, recipe) if table else ():
-                print(sentence)
+            measure_ensembles()
         if name:
             print(f"weights: {training.weights}\nrecord: {training.epochs_file}\nerrors: {training.errors_file}")
         else:

@@ -90,10 +90,14 @@ def over(key, quantity, values, half=0.0, **place):
     return [number(quantity, value, half, **place, **{key: each}) for each, value in values.items()]
 
 
-@cases("background-feature-grass", [(3, 1)], [(3,), (3, 0)], [(0,), (0, 0)])
-def background(*counts):
+@cases("background-feature-grass", [(0, 3, 1)], [(0, 3), (0, 3, 0), (20, 3, 1)], [(0, 0), (0, 0, 0)])
+def background(control, *counts):
     found = over("seed", features.BACKGROUND, dict(enumerate(counts)))
-    return [*found, number(f"{features.BACKGROUND}, random weights", 0), number(features.BEYOND, 30, map=7, seed=0)]
+    return [
+        *found,
+        number(f"{features.BACKGROUND}, random weights", control),
+        number(features.BEYOND, 30, map=7, seed=0),
+    ]
 
 
 @cases(

@@ -207,11 +207,12 @@ def background_feature(stored: Stored, maps: int) -> Finding:
     found = stored.numbers
     counts = found.by("seed", BACKGROUND)
     numbers = {f"{BACKGROUND}, seed {seed}": number for seed, number in counts.items()}
-    numbers |= {"with random weights": found.one(f"{BACKGROUND}, random weights")}
+    control = numbers["with random weights"] = found.one(f"{BACKGROUND}, random weights")
     numbers |= {f"map {map_}: {BEYOND}": number for map_, number in found.by("map", BEYOND, seed=0).items()}
     enough = [number.value >= maps for number in counts.values()]
     note = "One training: whether another has such maps was not asked." if len(counts) == 1 else ""
-    return Finding(verdict(every([*enough, len(counts) > 1 or None]), not any(enough)), numbers, note)
+    more = all(100 * number.value / number.n > control.value for number in counts.values())
+    return Finding(verdict(every([*enough, more or None, len(counts) > 1 or None]), not any(enough)), numbers, note)
 
 
 # The hierarchy of features.

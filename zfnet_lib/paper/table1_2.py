@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from operator import itemgetter
 from statistics import mean
 from typing import NamedTuple
@@ -46,8 +47,11 @@ class Comparison(NamedTuple):
 def table1(profile: str) -> Comparison:
     """Compare single networks and averages of several with Table 1; `smoke` trains them on the spot."""
     printed = {row["label"]: row["values"] for row in numbers.contents()["tables"]["table_1"]["rows"]}
-    base, rows = next(iter(trainings.TABLE_1)), []
-    for label in printed | trainings.TABLE_1:
+    base, rows, labels = next(iter(trainings.TABLE_1)), [], list(printed)
+    for added, following in pairwise(trainings.TABLE_1):
+        if added not in printed:
+            labels.insert(labels.index(following), added)
+    for label in labels:
         runs = [training_of(profile, *member) for member in trainings.TABLE_1.get(label, ())]
         if not runs:
             ours = ten = ()  # of other groups

@@ -16,13 +16,25 @@ SOLUTION = re.compile(
     r"^( *)### BEGIN SOLUTION\n(.*?)^ *### END SOLUTION\n?",
     re.DOTALL | re.MULTILINE,
 )
+DROPDOWN = re.compile(
+    r"^( *)```\{dropdown\} Answer\n(.*?)\n *```", re.DOTALL | re.M
+)
+ROLE = re.compile(r"\{\w+\}`(?:([^`<]+) <)?/?(?:\w+/)*([^`>]+)>?`")
 GAP = r'\1raise NotImplementedError("write this")\n'
+
+
+def plain(text):
+    """Turn the book's marks into what JupyterLab shows: titles and folds."""
+    folded = r"\1<details><summary>Answer</summary>\n\n\2\n\n\1</details>"
+    return ROLE.sub(lambda role: role[1] or role[2], DROPDOWN.sub(folded, text))
 
 
 def unanswered(notebook):
     """Take the answers out of a notebook."""
     for cell in notebook.cells:
-        open_ = SOLUTION.sub(GAP, ANSWER.sub("", cell.source))
+        if cell.cell_type == "markdown":
+            cell.source = plain(ANSWER.sub("", cell.source))
+        open_ = SOLUTION.sub(GAP, cell.source)
         cell.source = open_.rstrip("\n")
         if "exercise" in cell.metadata.get("tags", []):
             cell.metadata.tags.remove("hide-input")
@@ -39,6 +51,8 @@ def answers(notebook):
         exercises = cells[0].source.partition("## Exercises")[2]
         cells[0].source = title + "\n" + exercises
     for cell in cells:
+        if cell.cell_type == "markdown":
+            cell.source = plain(cell.source)
         cell.source = SOLUTION.sub(r"\2", cell.source).rstrip("\n")
     return cells
 
@@ -48,6 +62,7 @@ def main(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     solutions = nbformat.v4.new_notebook()
     for path in sorted(HERE.glob("*.ipynb")):
+        solutions.metadata = nbformat.read(path, 4).metadata  # its kernel
         solutions.cells += answers(nbformat.read(path, 4))
         nbformat.write(unanswered(nbformat.read(path, 4)), out / path.name)
     for number, cell in enumerate(solutions.cells):

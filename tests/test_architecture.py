@@ -49,8 +49,12 @@ def test_named_architectures_have_the_counts_of_their_published_tables():
         "krizhevsky": 60_965_224,
     }
     assert {name: sum(TABLE_2[name].parameters().values()) for name in totals} == totals
-    assert list(ARCHITECTURES) == list(golden.LAYERS) and list(TABLE_2) == list(golden.LAYERS)[:12]
-    for name, spec in ARCHITECTURES.items():
+    assert [name for name in ARCHITECTURES if name in golden.LAYERS] == list(
+        golden.LAYERS
+    )  # and rows of a reader's
+    assert [name for name in TABLE_2 if name in golden.LAYERS] == list(golden.LAYERS)[:12]
+    for name in golden.LAYERS:
+        spec = ARCHITECTURES[name]
         found = {"shapes": spec.shapes(), "parameters": spec.parameters(), "macs": spec.macs()}
         assert (spec.name, found) == (name, golden.count(name))
 

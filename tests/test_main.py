@@ -87,7 +87,7 @@ REFUSALS = [
     ("train zfnet.features() --data shapes", "there is no architecture 'zfnet.features()'; known are krizhevsky"),
     ("train zfnet.without(conv4) --data shapes", "and what without, resized, scaled make of them, such as"),
     ("train zfnet.without('conv9') --data shapes", "zfnet has no layer 'conv9'; its layers are conv1"),
-    (f"{OCCLUDE} --label dog", "mini has no class 'dog'; give its number"),
+    (f"{OCCLUDE} --label dog", "small has no class 'dog'; give its number"),
     (f"{OCCLUDE} --label 99", "mini has no class 99; choose one from 0 to 15"),
     (f"{OCCLUDE} --square 65", "a square of 65 pixels does not fit a picture of 64x64"),
     (f"{OCCLUDE} --layers conv2,conv9", "mini has no layer 'conv9'; its layers are conv1"),

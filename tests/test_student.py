@@ -1,6 +1,7 @@
 """Notebooks for students: their exercises fail their checks, the solutions pass."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -29,7 +30,11 @@ def test_students_get_every_exercise_and_no_answer_and_fail_every_check(made):
     assert len(chapters) >= 17
     for path in originals:
         shown = (made / path.name).read_text()
-        assert "SOLUTION" not in shown and "{dropdown} Answer" not in shown
+        assert "SOLUTION" not in shown and "Answer<" not in shown and "{dropdown}" not in shown
+        words = "".join(
+            "".join(cell["source"]) for cell in json.loads(shown)["cells"] if cell["cell_type"] == "markdown"
+        )
+        assert not re.search(r"\{\w+\}`", words)
         cells = ["".join(source) for source in tagged(made / path.name)]
         assert len(cells) == 2 * (path.name in chapters)
         if cells:
@@ -49,4 +54,4 @@ def test_the_solutions_run_and_pass(made):
     ]
     assert len(said) >= 17 and all(each.strip("'\"").startswith("Right") for each in said)
     answers = "\n".join(cell.source for cell in notebook.cells)
-    assert answers.count("{dropdown} Answer") >= 2 * len(said) and "SOLUTION" not in answers
+    assert answers.count("<details><summary>Answer</summary>") >= 2 * len(said) and "SOLUTION" not in answers

@@ -52,17 +52,17 @@ def test_table_2_shows_mean_spread_and_n_of_what_was_run(results):
 
 
 def test_a_row_is_added_to_table_2_by_one_entry(results, monkeypatch):
-    added, printed = TABLE_2["zfnet"].without("conv5"), table1_2.table2("tiny").table.rows
+    added, printed = TABLE_2["zfnet"].without("conv3", "conv5"), table1_2.table2("tiny").table.rows
     monkeypatch.setattr(table1_2, "TABLE_2", {added.name: added} | TABLE_2)
-    train("zfnet-without-5", 0, train=60.0, val1=70.0, val5=40.0)
+    train("zfnet-without-3-5", 0, train=60.0, val1=70.0, val5=40.0)
     found = table1_2.table2("tiny")
     row, *others = found.table.rows
-    assert (row["network"], row["paper_val1"], row["ours_val1"]) == ("`zfnet-without-5`: added here", "", "70.0")
+    assert (row["network"], row["paper_val1"], row["ours_val1"]) == ("`zfnet-without-3-5`: added here", "", "70.0")
     assert [{key: line[key] for key in before} for line, before in zip(others, printed, strict=True)] == printed
     assert all(each["paper_val1"] for each in printed)
     depth, width = table1_2.depth_and_width(found.points).axes
     assert [len(line.get_xdata()) for line in width.lines] == [len(TABLE_2), 1]
-    assert (depth.lines[1].get_xdata(), depth.lines[1].get_ydata()) == ([7], [70.0])
+    assert (depth.lines[1].get_xdata(), depth.lines[1].get_ydata()) == ([6], [70.0])
 
 
 def test_table_1_takes_single_networks_and_recorded_ensembles(results):

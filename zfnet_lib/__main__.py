@@ -283,7 +283,7 @@ def evaluate(networks: tuple[str, ...], data: str, split: str, views: int, targe
     for name, net in zip(networks, nets, strict=True):
         trainings.require_same_classes(name, net, pictures)
     found = errors(nets, pictures, views, progress=True)
-    rest = f"({found.n:,} pictures, {found.views} views)"
+    rest = f"({found.n:,} pictures, {found.views} view{'s'[: found.views > 1]})"
     print(f"top-1 error {found.top1:.2f} %, top-5 error {found.top5:.2f} % {rest}")
     for title, classes in zip(("easiest", "hardest"), found.extremes(3), strict=True):
         print(f"{title}: " + ", ".join(f"{pictures.classes[i]} {found.per_class[i]:.0f} %" for i in classes))
@@ -323,9 +323,14 @@ def show(picture: Path, network: str, layer: str | None, layers, map_: int, out:
     exact = getattr(net, "exact", ())
     passing = f"; the exact gradient passes {', '.join(exact)}" if exact else ""
     for name in layers or net.outline:
-        figure, unit, activation = project_picture(net, picture, name, map_)
+        figure, unit, activation = project_picture(net, picture, name, map_, _called(network, how))
         path = _written(figure, out / f"{picture.stem}-{name}-map{unit.map}.png")
         print(f"{path}: {name}, map {unit.map}, activation {activation:.4g}{passing}")
+
+
+def _called(network: str, how: dict) -> str:
+    """Return what a picture's title calls a network."""
+    return network + ", random weights" * how["random"]
 
 
 def _written(figure, first: Path) -> Path:
@@ -359,7 +364,8 @@ def occlude(picture: Path, network: str, label: str, square, stride, layer, laye
     net = open_network(network, layers=[layer] if layer else layers, **how)
     known = net.classes and not (how["weights"] or how["random"])
     square = {"size": square, "stride": stride, "layer": layer, "map_": map_, "progress": True}
-    figure, seen, lost = occlude_picture(net, picture, label, known_classes(network) if known else (), **square)
+    square |= {"name": _called(network, how), "classes": known_classes(network) if known else ()}
+    figure, seen, lost = occlude_picture(net, picture, label, **square)
     path = _written(figure, out / f"{picture.stem}-occluded-{layer or net.outline[-1]}-map{seen.map}.png")
     print(f"{path}: {lost}")
 

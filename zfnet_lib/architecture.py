@@ -181,7 +181,10 @@ class ArchSpec:
         return layer
 
     def without(self, *names: str, name: str | None = None) -> ArchSpec:
-        """Return the network without some layers; their neighbours are joined (Table 2, "Removed")."""
+        """Return the network without some layers, and without the pools that follow these (Table 2, "Removed").
+
+        Their neighbours are joined: without conv5 and its pool, fc6 reads four times as many values.
+        """
         if "fc8" in [self[removed].name for removed in names]:
             raise SpecError("the softmax layer fc8 stays; `features()` gives a network without a classifier")
         numbers = [removed.removeprefix("conv").removeprefix("fc") for removed in names]
@@ -360,7 +363,8 @@ METHODS = ("without", "resized", "scaled")
 def architecture(name: str) -> ArchSpec:
     """Return a named architecture, or what methods make of one: `zfnet.without('conv4').scaled(0.5)`.
 
-    The result is called `zfnet-without-conv4-scaled-0.5`, a name that stands for the same expression.
+    The result is called `zfnet-without-conv4-scaled-0.5`, a name that stands for the same expression; what equals a
+    named network has its name.
     """
     if name in ARCHITECTURES:
         return ARCHITECTURES[name]
@@ -384,7 +388,7 @@ def architecture(name: str) -> ArchSpec:
             spec.fan_in()
         except (TypeError, OverflowError) as error:
             raise SpecError(f"{name} is no architecture ({error}); see `ArchSpec.{method}`") from None
-    return spec
+    return next((known for known in ARCHITECTURES.values() if known == replace(spec, name=known.name)), spec)
 
 
 def _calls(node: ast.expr) -> list[tuple[str, list, dict[str, Any]]]:

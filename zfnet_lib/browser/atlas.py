@@ -69,6 +69,10 @@ def write_atlas(
     with suppress(ZfnetError):
         manifest = read_manifest(folder)
     if manifest.get("key") != key:
+        if manifest and progress:
+            tqdm.write(
+                f"{folder} held an atlas of {manifest['name']} over {manifest['dataset']}, which is replaced"
+            )
         with storing(folder) as temporary:
             temporary.mkdir()
             options = {"variety": photographs, "folder": searches, "progress": progress}
@@ -111,11 +115,13 @@ def _write_layer(
     active = (top.score > 0).any(1).nonzero().flatten()
     order = torch.randperm(len(active), generator=torch.Generator().manual_seed(0))
     drawn = active[order[: None if first else maps or None]]  # filters are always all shown
+    image = top.image.masked_fill(top.score <= 0, -1)  # of few pictures some may not excite a map
     if others:  # of the other maps fewer units are kept
-        image = top.image.clone()
-        image[:, others:] = -1
-        image[drawn] = top.image[drawn]
-        top, drawn = replace(top, image=image), active
+        rest = torch.ones(len(image), dtype=torch.bool)
+        rest[drawn] = False
+        image[rest, others:] = -1
+        drawn = active
+    top = replace(top, image=image)
     chosen = drawn.sort().values.tolist()
     blank = np.full((TILE, TILE, 3), 255, np.uint8)
     sheets, entries, tiles, cover = [], [], [], []

@@ -96,7 +96,9 @@ def close_window(projection: np.ndarray) -> tuple[slice, slice]:
     return tuple(slice(start, start + wide) for start in starts)
 
 
-def project_picture(net: Network, picture: Path, layer: str, map: int = -1) -> tuple[Figure, Unit, float]:
+def project_picture(
+    net: Network, picture: Path, layer: str, map: int = -1, name: str = ""
+) -> tuple[Figure, Unit, float]:
     """Project a map's strongest unit for a picture in a file; -1 is the map with the largest activation."""
     x = net.prepare([read_picture(picture)])
     trace = net.trace(x, upto=net.require(layer))
@@ -104,7 +106,7 @@ def project_picture(net: Network, picture: Path, layer: str, map: int = -1) -> t
     activation = float(trace[layer].maps[0][unit.place])
     shown, seen = deconv_units(net, x, [unit]), net.preparation.visible(x)[0]
     projection, box = fitted(shown.projections[0].cpu(), shown.boxes[0], x.shape[-1])
-    title = f"{net.name}, {layer}, map {unit.map}: activation {activation:.3g}"
+    title = f"{name or net.name}, {layer}, map {unit.map}: activation {activation:.3g}"
     return draw_unit(rows_first(seen), box, patch(seen, box), projection.numpy(), title), unit, activation
 
 

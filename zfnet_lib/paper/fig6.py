@@ -218,17 +218,20 @@ def covered(net: Network, x: Tensor, seen: Occlusion) -> np.ndarray:
 
 
 def occlude_picture(
-    net: Network, picture: Path, label: str = "", classes: Sequence[str] = (), **how
+    net: Network, picture: Path, label: str = "", classes: Sequence[str] = (), name: str = "", **how
 ) -> tuple[Figure, Occlusion, str]:
     """Occlude a picture in a file and draw what the network sees; say in a sentence where most is lost.
 
     The label is a class by number or name, of `classes` if these are known; the rest is as `occlude` takes it.
     """
-    classes = classes or tuple(f"class {n}" for n in range(net.classes))
+    name, classes = name or net.name, classes or tuple(f"class {n}" for n in range(net.classes))
+    if label and not net.classes:
+        raise ZfnetError(f"{name} has no classifier here, so no class {label!r}; leave the label out")
     if label and not label.isdecimal() and label not in classes:
         near = get_close_matches(label, classes, 2)
+        near += [each for each in classes if label.lower() in each.lower() and each not in near][:5]
         ask = f"did you mean {' or '.join(near)}?" if near else "give its number"
-        raise ZfnetError(f"{net.name} has no class {label!r}; {ask}")
+        raise ZfnetError(f"{name} has no class {label!r}; {ask}")
     target = int(label) if label.isdecimal() else classes.index(label) if label else None
     x, layer = net.prepare([read_picture(picture)]), how.pop("layer", None) or net.outline[-1]
     seen = occlude(net, x, target, layer=layer, **how)
@@ -239,7 +242,7 @@ def occlude_picture(
     row = Row("", x[0], covered(net, x, seen), seen, (), None, classes)
     columns = COLUMNS[:2] + COLUMNS[3:] * (seen.target is not None)
     side, below = min(_side(len(columns)), 2.4), 0.62 if seen.label is not None else 0.2  # inches
-    sheet = Sheet(Sheet.HEAD + 0.22 + side + below, f"{net.name} on {picture.name}; {layer}, map {seen.map}")
+    sheet = Sheet(Sheet.HEAD + 0.22 + side + below, f"{name} on {picture.name}; {layer}, map {seen.map}")
     _draw_row(sheet, _heads(sheet, columns, side), Sheet.HEAD + 0.22, row, side)
     return sheet.figure, seen, words
 
@@ -351,22 +354,23 @@ def _draw_row(sheet: Sheet, places: Sequence[float], y: float, row: Row, side: f
             sheet.text(x + side / 2, y + side / 2, "no classifier")
         return
     fourth, fifth = rest
-    panel(fourth, seen.probability.double().numpy(), f"of {row.classes[seen.target]}, 0 to 1", 1.0)
+    sure = float(seen.probability.max())
+    panel(fourth, seen.probability.double().numpy(), f"of {row.classes[seen.target]}, 0 to {sure:.2g}", sure or 1.0)
 
     if len(seen.label.unique()) == 1:  # no map of one colour
         sheet.box(fifth, y, side, side, fill=PALE, edge="none")
         for down, words in ((-0.08, "everywhere"), (0.08, row.classes[int(seen.label[0, 0])])):
             sheet.text(fifth + side / 2, y + side / 2 + down, words[:22])
         return
-    # Each place in the colour of its most probable class; the most frequent classes are named.
+    # Each place in the colour of its most probable class: the four most frequent ones, and one for all others.
     numbers, counts = np.unique(seen.label, return_counts=True)
-    colours = dict(zip(numbers[np.argsort(-counts, kind="stable")].tolist(), PALETTE, strict=False))
+    named = numbers[np.argsort(-counts, kind="stable")][:4].tolist()
     image = np.full((*seen.label.shape, 3), getrgb(PALE), np.uint8)
-    for line, (number, colour) in enumerate(colours.items()):
+    legend = [(row.classes[number], colour) for number, colour in zip(named, PALETTE, strict=False)]
+    for number, (_, colour) in zip(named, legend, strict=True):
         image[seen.label == number] = getrgb(colour)
-        name, down = row.classes[number], y + side + 0.1 + 0.13 * line
-        if line < 4:
-            sheet.box(fifth, down - 0.045, 0.09, 0.09, fill=colour, edge="none")
-            name = name if len(name) <= 20 else name[:19] + "…"
-            sheet.text(fifth + 0.14, down, name, SMALL, across="left")
+    for line, (words, colour) in enumerate(legend + [("others", PALE)] * (len(numbers) > len(named))):
+        down = y + side + 0.1 + 0.13 * line
+        sheet.box(fifth, down - 0.045, 0.09, 0.09, fill=colour, edge="none")
+        sheet.text(fifth + 0.14, down, words if len(words) <= 20 else words[:19] + "…", SMALL, across="left")
     sheet.picture(np.kron(image, np.ones((8, 8, 1), np.uint8)), fifth, y, side, side)

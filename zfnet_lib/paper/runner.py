@@ -93,6 +93,8 @@ def _values(names: list[str], given: Mapping, fixed: dict) -> dict[str, dict]:
     for name, parameter in product(names, [*given, *fixed]):
         if parameter in declared[name]:
             kind, value = declared[name][parameter]["inferred_type_name"], (given | fixed)[parameter]
+            if str(value).startswith("folder:"):  # notebooks run in a folder of their own
+                value = f"folder:{Path(value.removeprefix('folder:')).expanduser().resolve()}"
             with suppress(ValueError, KeyError):
                 values[name][parameter] = READ[kind](value) if isinstance(value, str) else value
             typed = values[name].get(parameter)

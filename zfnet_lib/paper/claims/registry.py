@@ -7,6 +7,7 @@ import re
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
 from math import isfinite
@@ -201,7 +202,9 @@ def _chosen(names: Sequence[str]) -> list[Claim]:
     """Return claims by name, in the paper's order; all by default."""
     for name in names:
         if name not in CLAIMS:
-            raise ZfnetError(f"there is no claim {name!r}; `zfnet claims --profile tiny` lists them")
+            near = get_close_matches(name, CLAIMS, 3)
+            known = f"did you mean {' or '.join(near)}?" if near else "`zfnet claims --profile tiny` lists them"
+            raise ZfnetError(f"there is no claim {name!r}; {known}")
     return [claim for claim in CLAIMS.values() if not names or claim.id in names]
 
 

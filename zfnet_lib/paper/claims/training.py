@@ -171,7 +171,7 @@ def ensemble(stored: Stored) -> Finding:
 def without_6_7(stored: Stored, slight: float) -> Finding:
     rise, control = (relative(stored, name, BASE) for name in (DENSE, BOTH))
     found = verdict(every([below(rise, slight), above(control, slight)]), at_least(rise, slight))
-    return Finding(found, {"top-5 rises by": rise, "without 3, 4, 6, 7 by": control}, stored.spread(TOP5)[1])
+    return Finding(found, {"change of top-5": rise, "without 3, 4, 6, 7": control}, stored.spread(TOP5)[1])
 
 
 def share_of_dense(stored: Stored, share: float) -> Finding:

@@ -136,6 +136,14 @@ def test_the_command_reports_each_notebook_fails_with_one_and_goes_on_where_it_w
     assert capsys.readouterr().err == "two: kept\none: kept\naside: done\n"
 
 
+def test_a_folder_is_taken_from_where_the_command_runs(project, monkeypatch):
+    write_notebook(project / "notebooks/one.ipynb", "print(e)", parameters="e: str = ''")
+    (project / "mine").mkdir()
+    monkeypatch.chdir(project)
+    (done,) = run_notebooks(["one"], "smoke", {"e": "folder:mine/pictures"})
+    assert printed(done.path) == f"folder:{project / 'mine/pictures'}\n"
+
+
 def test_notebooks_run_side_by_side_each_on_its_share_of_the_cores(project, monkeypatch):
     monkeypatch.setattr(runner, "cores", lambda: 6)
     for mine, other in (("one", "aside"), ("aside", "one")):

@@ -241,7 +241,7 @@ def occlude_picture(
     words = "{}, with the square's corner at row {}, column {}".format(fall, *lowest(seen))
     row = Row("", x[0], covered(net, x, seen), seen, (), None, classes)
     columns = COLUMNS[:2] + COLUMNS[3:] * (seen.target is not None)
-    side, below = min(_side(len(columns)), 2.4), 0.62 if seen.label is not None else 0.2  # inches
+    side, below = min(_side(len(columns)), 2.4), 0.75 if seen.label is not None else 0.2  # inches
     sheet = Sheet(Sheet.HEAD + 0.22 + side + below, f"{name} on {picture.name}; {layer}, map {seen.map}")
     _draw_row(sheet, _heads(sheet, columns, side), Sheet.HEAD + 0.22, row, side)
     return sheet.figure, seen, words
@@ -307,7 +307,7 @@ def draw(rows: Sequence[Row], title: str) -> Figure:
     if not rows:
         raise FigureError("Fig. 6 shows at least one picture; given none")
     side = _side(len(COLUMNS))
-    begin, step = Sheet.HEAD + 0.22, 0.24 + side + 0.62  # inches; the last ones for names and ranges below a row
+    begin, step = Sheet.HEAD + 0.22, 0.24 + side + 0.75  # inches; the last ones for names and ranges below a row
     sheet = Sheet(begin + len(rows) * step, title)
     places = _heads(sheet, COLUMNS, side)
     for number, row in enumerate(rows):

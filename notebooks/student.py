@@ -60,9 +60,10 @@ def answers(notebook):
 def main(out: Path) -> None:
     """Write the notebooks, and `solutions.ipynb` beside them."""
     out.mkdir(parents=True, exist_ok=True)
-    solutions = nbformat.v4.new_notebook()
-    for path in sorted(HERE.glob("*.ipynb")):
-        solutions.metadata = nbformat.read(path, 4).metadata  # its kernel
+    first, *_ = paths = sorted(HERE.glob("*.ipynb"))
+    kernel = nbformat.read(first, 4).metadata
+    solutions = nbformat.v4.new_notebook(metadata=kernel)
+    for path in paths:
         solutions.cells += answers(nbformat.read(path, 4))
         nbformat.write(unanswered(nbformat.read(path, 4)), out / path.name)
     for number, cell in enumerate(solutions.cells):

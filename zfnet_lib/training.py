@@ -328,7 +328,7 @@ class _Checkpoints:
             return None
         sweep(folder)
         if (found := saved_states(folder)) and not resume:
-            go_on = "continue it with resume (--resume), train another --seed, or remove the folder"
+            go_on = "continue it with resume (--resume), or choose another folder or --seed"
             raise ZfnetError(f"{folder} holds a training; {go_on}")
         damaged: list[str] = []
         for path in found:

@@ -311,7 +311,7 @@ def recorded_over_seeds(training: Training) -> list[Training]:
 
 
 def errors_over_seeds(training: Training, seeds: int = 0, views: int = 1) -> list[dict[str, float]]:
-    """Return the recorded errors over the first seeds, or over all: by `train`, `val1`, `val5`."""
+    """Return the errors of the first seeds, or of all, from one view or ten: by `train`, `val1`, `val5`."""
     runs = [run for run in recorded_over_seeds(training) if not seeds or run.seed < seeds]
     found = [recorded_errors(run.errors_file, views) for run in runs]
     return [{key: errors[key] for key in COLUMNS.values() if key in errors} for errors in found if errors]
@@ -416,8 +416,9 @@ def queue(data: str, recipe: Recipe) -> list[Training]:
     """Return all trainings of one data set for Tables 1 and 2 and Fig. 5, those that more rests on first."""
     # The base networks come first, and once more for the spread over seeds; then rows with fewer parameters.
     size = {name: sum(spec.parameters().values()) for name, spec in TABLE_2.items()}
-    base, rows = ("zfnet", "krizhevsky"), sorted(TABLE_2, key=size.get)
-    narrow, wide = (rows[: rows.index("krizhevsky")], rows[rows.index("zfnet") + 1 :])
+    base = ("zfnet", "krizhevsky")
+    rows = sorted(TABLE_2.keys() - base, key=lambda row: (size[row], row))
+    narrow, wide = ([row for row in rows if (size[row] > size["zfnet"]) is over] for over in (False, True))
     wanted = [(name, seed) for seed in (0, 1) for name in base] + [(name, 0) for name in narrow]
     wanted += [(name, 2) for name in base] + [(name, 0) for name in (*wide, *STEMS)] + [*FIVE[3:]]
     trainings = [Training(name, data, recipe, seed) for name, seed in wanted]

@@ -142,10 +142,11 @@ def say_the_run_time(app: Sphinx, doctree: nodes.document) -> None:
             words += nodes.Text(f" For this page it ran {seconds:.0f} s.")
 
 
-def leave_out_source_maps(app: Sphinx, exception: Exception | None) -> None:
-    """Remove the theme's maps from its scripts to their sources: megabytes that debuggers alone would read."""
-    for path in Path(app.outdir).glob("_static/**/*.map"):
-        path.unlink()
+def leave_out_what_no_page_loads(app: Sphinx, exception: Exception | None) -> None:
+    """Remove the theme's source maps, which debuggers alone read, and the fonts that it brings as WOFF2, too."""
+    for path in list(Path(app.outdir, "_static").rglob("*")):
+        if path.suffix == ".map" or (path.suffix == ".ttf" and path.with_suffix(".woff2").exists()):
+            path.unlink()
 
 
 def lighten(app: Sphinx, exception: Exception | None) -> None:
@@ -165,6 +166,7 @@ def lighten(app: Sphinx, exception: Exception | None) -> None:
             page.write_text(shown, encoding="utf-8")
     for source in Path(app.outdir, "_sources").rglob("*.ipynb"):  # of a published run with all its pictures
         notebook = nbformat.read(source, 4)
+        notebook.metadata.pop("widgets", None)
         for cell in notebook.cells:
             cell.update({"outputs": [], "execution_count": None} if cell.cell_type == "code" else {})
         nbformat.write(notebook, source)
@@ -282,7 +284,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("env-get-outdated", reread_prose)
     app.connect("env-before-read-docs", run_side_by_side)
     app.connect("doctree-read", say_the_run_time)
-    app.connect("build-finished", leave_out_source_maps)
+    app.connect("build-finished", leave_out_what_no_page_loads)
     app.connect("build-finished", lighten)
     app.connect("autodoc-process-docstring", docstrings_as_rst, priority=400)  # before napoleon reads sections
     return {"parallel_read_safe": True, "parallel_write_safe": True}

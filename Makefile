@@ -100,5 +100,5 @@ $(AXE):
 	@cd $(@D) && rm -r package *.tgz && touch axe.min.js
 
 clean:  ## remove the built book, runs and caches (not .venv, not data)
-	rm -rf _build runs .snakemake $(VENDOR) .pytest_cache .ruff_cache .hypothesis
+	rm -rf _build runs .snakemake $(VENDOR) .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find zfnet_lib tests book -name __pycache__ -prune -exec rm -rf {} +

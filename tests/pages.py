@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from zfnet_lib.files import PROJECT
@@ -55,6 +55,10 @@ FINDINGS = """async () => (await axe.run(document, { resultTypes: ["violations"]
 class Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *arguments: object) -> None:
         pass
+
+    def handle(self) -> None:
+        with suppress(ConnectionError):  # the browser has closed it, having seen enough
+            super().handle()
 
 
 @contextmanager

@@ -135,7 +135,7 @@ def lively(*layers: nn.Module) -> nn.Sequential:
     """Return a sequence in float64 whose BatchNorms have seen something."""
     module = deepcopy(nn.Sequential(*layers)).double().eval()
     for part in module.modules():
-        if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
+        if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d) and part.affine:
             for value in (part.running_mean, part.bias.data):
                 value.normal_()
             for value in (part.running_var, part.weight.data):
@@ -180,6 +180,7 @@ PROBED = {
     "convolution above": [CONV, RELU, FLAT, nn.Linear(196, 16), nn.Unflatten(1, (1, 4, 4)), nn.Conv2d(1, 4, 3)],
     "three hidden": [CONV, RELU, FLAT, *[layer for n in (196, 3, 3, 3) for layer in (nn.Linear(n, 3), RELU)]],
     "softmax": [CONV, RELU, FLAT, nn.Linear(196, 3), nn.Softmax(1)],
+    "plain norm": [CONV, RELU, FLAT, nn.Linear(196, 3), nn.BatchNorm1d(3, affine=False), RELU, nn.Linear(3, 2)],
 }
 
 
@@ -204,6 +205,24 @@ def test_a_sequence_that_computes_something_else_is_probed():
     net, x = adapt(module, image_size=9), random_picture(9)
     assert isinstance(net, ProbedNet) and module.training
     assert torch.equal(net.trace(x)["1"].maps, RELU(CONV(x)))
+
+
+class Named(nn.Module):
+    """Has the parts of a sequence, and a forward pass of its own."""
+
+    def __init__(self, forward):
+        super().__init__()
+        self.features, self.avgpool = nn.Sequential(CONV, RELU), nn.AdaptiveAvgPool2d(1)
+        self.classifier, self.last = nn.Sequential(FLAT, nn.Linear(4, 2)), forward
+
+    def forward(self, x):
+        return self.last(self.classifier(self.avgpool(self.features(x))))
+
+
+def test_a_forward_pass_that_returns_something_else_is_probed_and_one_that_fails_is_named():
+    assert isinstance(adapt(Named(lambda x: (x, x)), image_size=9), ProbedNet)
+    with pytest.raises(ZfnetError, match=r"^named fails on pictures"):
+        adapt(Named(lambda x: {}["no data"]), image_size=9)
 
 
 HOW = [{"rectify": how} for how in ("relu", "none", "mask", "both")]

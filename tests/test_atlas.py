@@ -39,7 +39,8 @@ def test_rows_of_the_sheets_are_the_maps_of_the_manifest_and_show_pieces_of_the_
     assert entry["images"] == [unit.image for unit in units]
     assert entry["places"] == [[unit.row, unit.column] for unit in units]
     assert entry["scores"] == pytest.approx(top.score[5].tolist(), rel=1e-3)
-    assert [manifest["classes"][i] for i in entry["labels"]] == [SHAPES.classes[SHAPES[u.image][1]] for u in units]
+    labels = [manifest["seen"][str(unit.image)]["labels"] for unit in units]
+    assert labels == [[SHAPES[unit.image][1]] for unit in units]
 
     layer = manifest["layers"][1]
     sheet = np.asarray(Image.open(folder / layer["sheets"][0])).astype(float)
@@ -72,7 +73,7 @@ def test_of_other_maps_an_atlas_keeps_fewer_units(tmp_path):
     layer = read_manifest(write_atlas(NET, SHAPES, tmp_path / "all", maps=3, others=1))["layers"][1]
     assert len(layer["entries"]) == layer["active"] > len(drawn) == 3
     for entry in layer["entries"]:
-        expected, units = drawn.get(entry["map"]), [len(entry[key]) for key in ("scores", "boxes", "names")]
+        expected, units = drawn.get(entry["map"]), [len(entry[key]) for key in ("scores", "boxes", "images")]
         assert entry == expected if expected else units == [1] * 3
     sheets = [Image.open(tmp_path / "all" / name) for name in layer["sheets"]]
     assert sum(sheet.height for sheet in sheets) == TILE * layer["active"]

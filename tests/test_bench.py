@@ -63,6 +63,8 @@ def test_records_say_what_was_compared_with_what():
     assert (share.unit, hours.paper) == ("% of the measured matrix rate", 288) and 0 < share.value < 100
     parts = [f"64 pixels, {part}, float32" for part in ("loader", "step", "both")]
     assert [record.quantity for record in trained[-6::2]] == parts
+    timed = (*projections, *ratios, ratio, speed, *trained)
+    assert all(record.provenance.seconds > 0.001 for record in timed)
 
 
 def other_activity(found):

@@ -74,12 +74,14 @@ def test_a_data_set_is_added_by_one_entry(data, monkeypatch):
     [
         ("imagnet", "val", {}, "no data set 'imagnet'; known are imagenet, tiny-imagenet, .*, and folder:PATH"),
         ("photos", "train", {}, "photos has no split 'train'; its splits are val"),
-        ("photos", "val", {"density": 0}, "density of crops is positive; given 0"),
+        ("photos", "val", {"density": 0}, "density of crops is positive and finite; given 0"),
+        ("photos", "val", {"density": float("inf")}, "density of crops is positive and finite; given inf"),
         ("folder:/no/such", "val", {}, "there is no folder /no/such; give folder:PATH"),
         ("folder:", "val", {}, "there is no data set 'folder:'"),
         ("shapes", "test", {}, "shapes has no split 'test'; its splits are train, val"),
-        ("shapes", "val", {"size": 8}, "needs size >= 16 and n >= 1; given size 8"),
-        ("shapes", "val", {"n": 0}, "needs size >= 16 and n >= 1; given size 64 and n 0"),
+        ("shapes", "val", {"size": 8}, "needs size >= 16, n >= 1 and seed >= 0; given size 8"),
+        ("shapes", "val", {"n": 0}, "given size 64, n 0 and seed 0"),
+        ("shapes", "val", {"seed": -1}, "given size 64, n 1024 and seed -1"),
         ("shapes", "val", {"colour": 3}, "shapes has no option 'colour'; its options: size, n, seed"),
     ],
 )

@@ -345,7 +345,7 @@ def test_pictures_signals_and_ways_that_do_not_exist_get_one_sentence():
             deconv_units(net, x, [Unit(0, "conv1", 0, 0, 0)], batch=batch)
     with pytest.raises(SpecError, match=r"a signal on conv2 has shape \[1, 32, 6, 6\], given \[1, 32, 6, 7\]"):
         project(trace, "conv2", torch.zeros(1, 32, 6, 7))
-    with pytest.raises(SpecError, match=r"^this trace stops before conv3; .* without `upto`$"):
+    with pytest.raises(SpecError, match=r"^this trace holds no conv3; .* without `upto` and `keep`$"):
         deconv(trace, "conv3", (0, 0, 0))
     for typo in ({"rectify": "rely"}, {"switches": "recored"}, {"sharing": "ad"}):
         with pytest.raises(SpecError, match="^{}='{}': choose one of ".format(*next(iter(typo.items())))):

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from pictures import TINY_SPEC, Squares, network, texture_classes
 
 from zfnet_lib.batches import BatchError
+from zfnet_lib.datasets import open_dataset
 from zfnet_lib.evaluation import Errors, errors, ranks, summary, tallies
 from zfnet_lib.files import ZfnetError
 from zfnet_lib.network import ConvNet
 
 DATA = texture_classes(70, classes=8)
+DRAWN = open_dataset("shapes", n=16)  # not packed
 SPEC = replace(TINY_SPEC, classes=8)
 
 
@@ -112,6 +114,10 @@ def test_what_cannot_be_evaluated_gets_one_sentence():
         errors([], DATA)
     with pytest.raises(ZfnetError, match="there are no pictures"):
         errors(net, DATA, rows=[])
+    with pytest.raises(ZfnetError, match="there are no pictures"):
+        errors(network(DRAWN, replace(SPEC, classes=16)), DRAWN, rows=[])
+    with pytest.raises(ZfnetError, match=r"^small has no classifier here; evaluate a network that has one$"):
+        errors(net.features(), DATA)
     with pytest.raises(BatchError, match="labels from 0 to 9, but the network has 8 classes"):
         errors(net, Squares(DATA.pictures, np.arange(70) % 10))
     with torch.no_grad():

@@ -101,6 +101,14 @@ def test_an_archive_at_hand(data, tiny):
     assert [entry.name for entry in data.iterdir()] == ["tiny-imagenet"]
 
 
+def test_a_folder_of_another_layout_is_not_taken_for_the_data_set(data, tiny):
+    (data / "tiny-imagenet/train").mkdir(parents=True)
+    with pytest.raises(
+        DataError, match=r"is not laid out as tiny-imagenet-200/.*; move it away and run: zfnet fetch"
+    ):
+        fetch_dataset("tiny-imagenet", tiny[0])
+
+
 def test_archives_of_something_else_leave_nothing(data, tmp_path, tiny, monkeypatch):
     path, expect = tiny
     class_folders(tmp_path / "birds", ["owl"], 1)

@@ -23,6 +23,7 @@ from zfnet_lib.images import (
     PictureError,
     Preparation,
     as_picture,
+    centre_square,
     middle,
     read_picture,
     resize_short_side,
@@ -87,6 +88,11 @@ def test_a_mean_is_subtracted_where_it_belongs(mean):
     expected = (picture[:, 1:3, 2:4].float() - mean.expand(3, 4, 4)[:, 1:3, 1:3]) / 4
     assert torch.equal(preparation(picture), expected[None])
     assert torch.equal(preparation.visible(expected[None]), picture[None, :, 1:3, 2:4])
+
+
+def test_a_view_larger_than_its_square_is_refused():
+    with pytest.raises(PictureError, match=r"^a view of 256 pixels does not fit into 224x298; resize .*"):
+        centre_square(torch.zeros(3, 224, 298), 256)
 
 
 def test_lists_batches_and_single_pictures_are_prepared_alike():

@@ -203,6 +203,18 @@ def test_the_square_is_dragged_and_taken_away(browser):
     assert pane.activity.place[:2] == [0, 2]
 
 
+def test_places_of_a_picture_that_was_left_meanwhile_are_not_shown(browser, monkeypatch):
+    pane, sweep = browser.occluder, occluder.occlude
+
+    def slow(*arguments, **how):
+        browser.choose(5)
+        return sweep(*arguments, **how)
+
+    monkeypatch.setattr(occluder, "occlude", slow)
+    pane.cover_everywhere()
+    assert pane.fig6.children == () and pane.everywhere.disabled is False
+
+
 # ---- strongest units ----------------------------------------------------------------------------------------
 
 
@@ -261,6 +273,20 @@ def test_a_strongest_unit_is_shown_in_its_picture(browser):
     assert "nothing is known of these pictures yet" in browser.notice.value
 
 
+def test_a_search_shows_the_pictures_that_it_looked_through(browser, monkeypatch):
+    pane, search = browser.nine, strongest.search
+
+    def slow(*arguments):
+        pane.pictures.value = "shapes"
+        pane.read_atlas()
+        return search(*arguments)
+
+    monkeypatch.setattr(strongest, "search", slow)
+    pane.pictures.value, pane.most.value = "shapes-scenes", 20
+    pane.look()
+    assert pane.squares.dataset.name == "shapes-scenes" and len(pane.block.units) > 0
+
+
 # ---- trainings ----------------------------------------------------------------------------------------------
 
 
@@ -299,6 +325,28 @@ def test_a_training_here_stops_at_its_next_update(squares):
     here._moved = lambda progress: (progress.update == 3 and here.stop(), report(progress))
     here.run()
     assert here.look().says.startswith("stopped: 0 of 2 epochs, update 3 of 8")
+
+
+def test_one_training_runs_here_and_stops_while_another_is_looked_at(browser, squares, monkeypatch):
+    pane, begun = browser.training, []
+
+    class Watched(TrainingHere):
+        def _moved(self, progress):
+            assert (pane.start.description, pane.start.disabled, pane.training) == ("stop", False, self)
+            pane.choice.value = pane.choice.options[1][1]
+            pane.start.click()
+            assert (self.state, pane.start.disabled) == ("stops", False)
+            super()._moved(progress)
+
+    monkeypatch.setattr("zfnet_lib.browser.live.training.TrainingHere", lambda: Watched(BRIEF, squares, squares))
+    monkeypatch.setattr(pane.notice, "beside", begun.append)
+    pane.start.click()
+    assert begun == [pane.train] and pane.start.disabled  # so that a second click begins no second one
+    pane.train()
+    assert (pane.here.state, pane.start.description, pane.start.disabled) == ("stopped", "train", True)
+    pane.choice.value = None
+    assert pane.training is pane.here and "stopped: 0 of 2 epochs" in pane.says.value
+    begun[-1]()  # what looks again and again looks once more
 
 
 def test_a_recorded_training_is_read_from_what_it_leaves(squares, data, tmp_path, monkeypatch):
@@ -371,6 +419,8 @@ def test_what_is_wrong_is_said_in_one_sentence_and_changes_nothing(browser, monk
 
 def test_the_browser_says_where_it_computes_and_takes_uploads(browser, net, monkeypatch):
     assert "this kernel has no GPU" in browser.about.value
+    shown, show = [], browser.show
+    monkeypatch.setattr(browser, "show", lambda *picture: (shown.append(picture[1]), show(*picture)))
     monkeypatch.setattr("zfnet_lib.browser.live.own_device", lambda: "mps")
     for name, picture in {
         "panorama.png": Image.new("RGB", (4000, 40), (9, 200, 30)),
@@ -379,6 +429,8 @@ def test_the_browser_says_where_it_computes_and_takes_uploads(browser, net, monk
         browser.take_upload(name, 1000, encoded(picture))
         assert browser.about.value.startswith(f"<b>{name}</b>. mini answers: ")
         assert browser.picture.value == dict(browser.picture.options)[name] >= len(SHAPES)
+        assert shown[-1] == name and not any(each.startswith("shapes/val/0") for each in shown)
+        shown.clear()
         browser.picture.value = 0
         browser.picture.value = len(SHAPES) + len(browser.uploads) - 1
         assert browser.about.value.startswith(f"<b>{name}</b>")

@@ -246,6 +246,27 @@ def test_a_residual_networks_layers_shapes_and_fields(net):
     assert net.fields("top", 8, 32) == (Field(8, 0, 0), Field(13, 4, -4))  # larger than the picture's rows
 
 
+class Strided(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x):
+        x = F.relu(self.a(x))
+        return F.relu(x + self.b(x))
+
+
+@pytest.mark.parametrize("size", [(12, 36), (36, 12), (20, 36)])
+def test_oblong_pictures_and_sizes_that_a_part_has_seen_before(size):
+    torch.manual_seed(0)
+    net, x = load_network(Strided().double(), image_size=32), picture(*size, n=1).double() / 60
+    assert list(net.features("a").shapes(*size)) == ["a"]
+    maps = net.trace(x)["b"].maps[0]
+    units = [Unit(0, "b", *strongest_unit(maps, map_)) for map_ in range(4)]
+    for unit, projection, box in zip(units, *deconv_units(net, x, units), strict=True):
+        assert close(projection, cut(deconv(net.trace(x), "b", unit.place)[0], box), 1e-12)
+
+
 def test_the_outline_is_the_outermost_layers_or_those_that_were_named(net):
     assert net.outline == ("stem", "pool", "block", "top")
     assert net.features("pool").outline == ("stem.0", "stem.1", "stem.2", "pool")  # stem and pool alone are too few

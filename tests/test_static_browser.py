@@ -116,7 +116,7 @@ def test_a_map_shows_its_nine_with_scores_and_alternative_texts(page, served, ma
     opened(page, served, f"#one/conv3/{entry['map']}/3")
     radios = page.locator(".projections [role=radio]")
     assert radios.count() == page.locator(".patches [role=img]").count() == SHOWN
-    names = [manifest["classes"][label] for label in entry["labels"]]
+    names = [manifest["classes"][manifest["seen"][str(image)]["labels"][0]] for image in entry["images"]]
     for n, (score, name) in enumerate(zip(entry["scores"], names, strict=True), start=1):
         label = radios.nth(n - 1).get_attribute("aria-label")
         assert label.startswith(f"Projection {n}: activation ") and label.endswith(f", {name}")
@@ -267,11 +267,12 @@ def test_search_finds_the_maps_whose_units_lie_in_such_pictures(page, served, ma
     opened(page, served)
     ask(page, "MOTOR")
     wanted = manifest["classes"].index("motorcycle")
+    named = {int(image) for image, seen in manifest["seen"].items() if wanted in seen["labels"]}
     counts = {
-        (layer["layer"], entry["map"]): entry["labels"].count(wanted)
+        (layer["layer"], entry["map"]): sum(image in named for image in entry["images"])
         for layer in manifest["layers"]
         for entry in layer["entries"]
-        if wanted in entry["labels"]
+        if named.intersection(entry["images"])
     }
     page.wait_for_selector(".found h2:focus")
     assert page.locator(".found h2").inner_text() == f"“MOTOR”: {len(counts)} maps"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import tomllib
 import warnings
@@ -45,6 +46,11 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:  # of a path that nobody looked at more closely
         where = f"cannot use {error.filename}: " if error.filename else ""
         print(f"zfnet: {where}{error.strerror or error}; choose another path, or mend this one", file=sys.stderr)
+        return 1
+    except (MemoryError, RuntimeError) as error:  # torch's own is a RuntimeError, on a processor without a class
+        if not (isinstance(error, MemoryError) or re.search("out of memory|can't allocate memory", str(error))):
+            raise
+        print("zfnet: the memory is too small for this; choose a smaller batch or size", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("zfnet: stopped; the same command continues where that is possible", file=sys.stderr)
@@ -119,9 +125,13 @@ def list_all() -> None:
     data = tomllib.loads((PACKAGE / "datasets" / "datasets.toml").read_text(encoding="utf-8"))["datasets"]
     notebooks: list[tuple[str, ...]]
     try:
-        pages = {name: PROJECT / "notebooks" / f"{name}.ipynb" for name in notebook_names()}
-        titles = {name: "".join(json.loads(path.read_text())["cells"][0]["source"]) for name, path in pages.items()}
-        notebooks = [(name, text.partition("\n")[0].lstrip("# ")) for name, text in titles.items()]
+        notebooks = []
+        for name in notebook_names():
+            text = ""
+            with suppress(ValueError, KeyError, IndexError):  # one of the user's own may be empty as yet
+                first = json.loads((PROJECT / "notebooks" / f"{name}.ipynb").read_text())["cells"][0]
+                text = "".join(first["source"])
+            notebooks.append((name, text.partition("\n")[0].lstrip("# ")))
     except ZfnetError as error:
         notebooks = [(str(error), "")]
     sections: dict[str, list[tuple[str, ...]]] = {
@@ -204,8 +214,11 @@ def overlap(a: str, b: str) -> None:
 @click.option("--precision", help="bfloat16 or float32; the recipe's by default")
 @click.option("--epochs", type=int, help="the recipe's by default")
 @click.option("--rate", type=click.Choice(["constant"]), help="constant: the learning rate never falls")
-@click.option("--batch", type=int, help="pictures an update, a multiple of the processes; the recipe's")
-@click.option("--views", help="of each picture: random (crops and flips), ten (of section 3) or centre")
+@click.option("--batch", type=int, help="pictures an update, a multiple of the processes; the recipe's by default")
+@click.option(
+    "--views",
+    help="of each picture: random, ten (section 3) or centre; the recipe's by default",
+)
 @click.option("--each", type=int, default=0, help="so many pictures a class, of the fold --seed (section 5.2)")
 @click.option("--resume", is_flag=True, help="continue an unfinished training")
 @click.option("--compile", "compiled", is_flag=True, help="through torch.compile; for GPUs")
@@ -214,6 +227,9 @@ def train(name, table, data, recipe, seed, each, resume, compiled, workers, rate
     """Train a network by a recipe, or all that the tables compare."""
     if bool(name) == bool(table):
         raise click.UsageError("name an architecture of `zfnet list`, or a table by --table")
+    own = {"seed": seed, "each": each, "rate": rate} | changes | {"clip": changes["clip"] != "all"}
+    if table and (given := [f"--{option}" for option, value in own.items() if value]):
+        raise click.UsageError(f"--table trains by the recipe as it is; leave out {', '.join(given)}")
     from .machine import process_group, tune_allocator
     from .paper import trainings
     from .training import Drops, recipe_named
@@ -297,7 +313,7 @@ def evaluate(networks: tuple[str, ...], data: str, split: str, views: int, targe
 @COMPUTING
 @click.argument("name")
 def ship(name: str) -> None:
-    """Store a finished training's weights as the project ships them. NAME is such as zfnet-tiny."""
+    """Store a finished training's weights as the project ships them. NAME is, for example, zfnet-tiny."""
     from .paper import trainings
 
     for sentence in trainings.ship(name):
@@ -459,7 +475,8 @@ def claims(names: tuple[str, ...], profile: str, live: bool, target: Path | None
 def bench(names: tuple[str, ...], tuned: bool, target: Path | None) -> None:
     """Time ours against its peers.
 
-    BENCH is deconv, mining, norm, occlusion or train; all by default.
+    BENCH is deconv, mining, norm, occlusion or train; all by default. train computes on --device, the others on
+    the processor.
     """
     from .bench import BENCHES
     from .machine import tune_allocator

@@ -187,7 +187,7 @@ class Batches:
             self.on_gpu = torch.cat([squares_of(data, rows, preparation).to(device) for rows in chunks])
 
     def __len__(self) -> int:
-        """Return the batches of an epoch; the pictures that do not fill one are another time's."""
+        """Return the batches of an epoch; pictures that do not fill one wait for another epoch."""
         return len(self.rows) // self.size
 
     def plan(self, epoch: int) -> Views:

@@ -248,7 +248,7 @@ def deconv_units(net: Network, x: Tensor, units: Sequence[Unit], batch: int | No
         net: The network.
         x: Prepared pictures [n, 3, H, W].
         units: Units in any order.
-        batch: Units projected together; by default as many as stay near the processor.
+        batch: Units projected together; by default as many as stay in the processor's cache.
 
     Returns:
         `Projections`, in the order of `units`.
@@ -260,10 +260,11 @@ def deconv_units(net: Network, x: Tensor, units: Sequence[Unit], batch: int | No
     if batch is not None and batch < 1:
         raise ZfnetError(f"{batch} units cannot be projected together; give batch=1 or more, or leave it out")
     sides = x.shape[-2:]
+    shapes = net.shapes(*sides)
     for unit in units:
         if not 0 <= unit.image < len(x):
             raise SpecError(f"there is no picture {unit.image}; the batch holds {len(x)}")
-        _place(unit.layer, net.shapes(*sides)[net.require(unit.layer)], unit.place)
+        _place(unit.layer, shapes[net.require(unit.layer)], unit.place)
     boxes = [Box.seen(net.fields(unit.layer, *sides), unit.row, unit.column) for unit in units]
     x = x.to(net.device)
     if isinstance(net, ConvNet):

@@ -46,7 +46,8 @@ def errors(
     """Return the errors of a network, or of several whose probabilities are averaged (section 3; Table 1).
 
     Networks compute in the precision of their weights and are left in evaluation mode: dropout is off. Views are 1
-    (the centre) or 10 (the corners, the centre and their mirrors); `rows` are all pictures by default.
+    (the centre) or 10 (the corners, the centre and their mirrors); `rows` are all pictures by default. `data` has
+    `len`, `[i] -> (uint8 picture, label)`, `labels` and `name`.
     """
     return summary(tallies(nets, data, views, rows=rows, progress=progress), views)
 
@@ -57,6 +58,8 @@ def tallies(nets, data, views: int = 1, *, rows: Sequence[int] | None = None, pr
     if views not in (1, 10):
         raise ZfnetError(f"views = {views}; the paper's are 1 (the centre) or 10 (corners, centre, mirrors)")
     classes, *others = sorted({net.classes for net in nets}) or [0]
+    if nets and not (others or classes):
+        raise ZfnetError(f"{nets[0].name} has no classifier here; evaluate a network that has one")
     if others or not classes:
         counts = ", ".join(map(str, [classes, *others])) if nets else "no"
         raise ZfnetError(f"networks of {counts} classes cannot be evaluated together; choose those of one kind")
@@ -70,7 +73,7 @@ def tallies(nets, data, views: int = 1, *, rows: Sequence[int] | None = None, pr
             raise ZfnetError(f"the probabilities of {nets[0].name} are not finite; train it again")
         return ranks(total / len(nets), labels[part])
 
-    tally, parts = np.zeros((classes, 3), np.int64), chosen.split(BATCH)
+    tally, parts = np.zeros((classes, 3), np.int64), chosen.split(BATCH) if len(chosen) else ()
     with threads(min(torch.get_num_threads(), 16 if device.type == "cpu" else 4)) as pool:
         found = tqdm(pool.map(ranked, parts), total=len(parts), unit=" batches", disable=not progress)
         for part, rank in zip(parts, found, strict=True):

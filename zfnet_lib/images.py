@@ -72,7 +72,7 @@ def read_picture(file: str | Path | bytes, name: str = "") -> Tensor:
         with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS) as image:
             if image.width * image.height > MOST:
                 raise Image.DecompressionBombError
-            with suppress(Exception):  # damaged notes of the camera say nothing of the pixels, which are read next
+            with suppress(Exception):  # damaged EXIF data say nothing of the pixels, which are read next
                 ImageOps.exif_transpose(image, in_place=True)
             return as_picture(image)
     except FileNotFoundError:
@@ -106,7 +106,10 @@ def resize_short_side(picture: Tensor, side: int) -> Tensor:
 
 def centre_square(picture: Tensor, side: int) -> Tensor:
     """Cut the centre square of `side` pixels (section 3) out of [..., h, w]."""
-    top, left = ((n - side) // 2 for n in picture.shape[-2:])
+    h, w = picture.shape[-2:]
+    if side > min(h, w):
+        raise PictureError(f"a view of {side} pixels does not fit into {h}x{w}; resize the picture first")
+    top, left = (h - side) // 2, (w - side) // 2
     return picture[..., top : top + side, left : left + side]
 
 
@@ -172,7 +175,7 @@ class FigureError(ZfnetError, ValueError):
 
 
 def robust_maximum(pixels: np.ndarray) -> float:
-    """Return the 99th percentile of the absolute values that are not 0, as all beyond a field are; 1 of none."""
+    """Return the 99th percentile of the absolute values but for zeros, as beyond a field; 1 if all are 0."""
     return float(np.percentile(np.abs(pixels[pixels != 0]), 99)) if np.any(pixels) else 1.0
 
 

@@ -37,7 +37,7 @@ def threads(n: int, each: int | None = None) -> Iterator[ThreadPoolExecutor]:
 
 
 def ahead(pool: Executor, job: Callable, parts: Iterable, depth: int) -> Iterator[Any]:
-    """Yield job(part) of each part in order; only `depth` are begun beforehand, so that a stop is soon."""
+    """Yield job(part) of each part in order; only `depth` are begun beforehand, so that it stops soon."""
     coming: deque = deque()
     for part in parts:
         coming.append(pool.submit(job, part))

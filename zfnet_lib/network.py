@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -108,7 +108,7 @@ class Trace:
     def __getitem__(self, layer: str) -> Stage:
         if layer not in self.stages:
             self.net.layers_upto(layer)
-            raise SpecError(f"this trace stops before {layer}; trace the picture again without `upto`")
+            raise SpecError(f"this trace holds no {layer}; trace the picture again without `upto` and `keep`")
         return self.stages[layer]
 
     def __repr__(self) -> str:
@@ -121,14 +121,11 @@ class Trace:
 class Network(nn.Module):
     """What a `ConvNet` and a `ProbedNet` have in common."""
 
+    name: str  # the architecture's or module's; of loaded weights theirs
     preparation: Preparation
     channels: int  # of the input
 
     if TYPE_CHECKING:  # what each kind says of itself, see `ConvNet`
-
-        @property
-        def name(self) -> str:
-            """What it is called."""
 
         @property
         def classes(self) -> int:
@@ -155,7 +152,7 @@ class Network(nn.Module):
             """Return the layers up to one."""
 
         def check(self, x: Tensor, anywhere: bool = False) -> None:
-            """Refuse what are no prepared pictures."""
+            """Refuse whatever is not prepared pictures."""
 
         def trace(self, x: Tensor, upto: str | None = None, keep: Container[str] | None = None) -> Trace:
             """Run the network once and keep its layers' maps."""
@@ -194,7 +191,7 @@ class ConvNet(Network):
 
     def __init__(self, spec: ArchSpec, preparation: Preparation | None = None, seed: int = 0):
         super().__init__()
-        self.spec = spec
+        self.spec, self.name = spec, spec.name
         self.preparation = preparation or Preparation.grey(spec.image_size)
         for name, fan_in in spec.fan_in().items():
             layer = spec[name]
@@ -220,11 +217,6 @@ class ConvNet(Network):
     channels = 3
 
     @property
-    def name(self) -> str:
-        """The architecture's name."""
-        return self.spec.name
-
-    @property
     def classes(self) -> int:
         """How many logits there are; 0 without a classifier."""
         return self.spec.classes
@@ -241,7 +233,7 @@ class ConvNet(Network):
 
     def require(self, layer: str) -> str:
         """Return a layer's name, if it has maps; else it is an error that names those that have."""
-        return self.spec.conv(layer).name
+        return layer if layer in self.layers else replace(self.spec, name=self.name).conv(layer).name
 
     def shapes(self, height: int | None = None, width: int | None = None) -> dict[str, Shape]:
         """Return (maps, rows, columns) of every layer with maps, for pictures of a size."""
@@ -261,7 +253,7 @@ class ConvNet(Network):
         """Return the logits [n, classes] of prepared pictures; the generator draws what dropout drops."""
         if not self.spec.classes:
             give = "use `net.trace(x)` for its maps, or load a network that has one"
-            raise ZfnetError(f"{self.spec.name} has no classifier here; {give}")
+            raise ZfnetError(f"{self.name} has no classifier here; {give}")
         self.check(x)
         x = self.convolved(x).flatten(1)
         for dense in self.spec.dense:
@@ -327,7 +319,7 @@ class ConvNet(Network):
         """
         part = ConvNet.__new__(ConvNet)
         nn.Module.__init__(part)
-        part.spec = self.spec.features(upto)
+        part.spec, part.name = self.spec.features(upto), self.name
         part.preparation = self.preparation.resized(side) if side else self.preparation
         for conv in part.spec.convs:
             part.add_module(conv.name, self.get_submodule(conv.name))
@@ -344,14 +336,14 @@ class ConvNet(Network):
     def layers_upto(self, upto: str | None = None) -> tuple[Conv | Dense, ...]:
         """Return the layers from the picture up to one with rectified outputs, `conv1` to `fc7`."""
         layers = self.spec.convs + self.spec.dense
-        last = self.spec[upto] if upto else layers[-1]
+        last = replace(self.spec, name=self.name)[upto] if upto else layers[-1]
         if last not in layers:
             raise SpecError(f"{upto} gives the logits: trace without `upto` and read `trace.logits`")
         return layers[: layers.index(last) + 1]
 
     def check(self, x: Tensor, anywhere: bool = False) -> None:
         """Refuse another form or type; unless `anywhere`, also another size than the classifier takes."""
-        name, size = self.spec.name, self.spec.image_size
+        name, size = self.name, self.spec.image_size
         own, given = (str(dtype).removeprefix("torch.") for dtype in (self.dtype, x.dtype))
         if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point():
             given = f"given {given} {list(x.shape)}; `net.prepare` makes them from uint8 pictures"

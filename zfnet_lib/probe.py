@@ -33,6 +33,7 @@ EXACT = {
     *("sigmoid", "hardsigmoid", "logsigmoid", "tanh", "softmax", "log_softmax", "hardshrink", "softshrink"),
     *("maximum", "minimum", "where", "abs", "pow", "square", "sqrt", "rsqrt", "exp", "log", "sin", "cos", "erf"),
     *("layer_norm", "group_norm", "instance_norm", "rms_norm", "normalize", "product"),
+    *("hardtanh", "threshold", "tanhshrink", "max", "min", "amax", "amin"),
     *("scaled_dot_product_attention", "multi_head_attention_forward"),
 }  # neither rectifiers nor linear: the exact gradient passes
 COPIES = 4  # of a picture's maps that a pass keeps at once, about: maps, what the modules handed on, signals
@@ -237,7 +238,7 @@ class ProbedNet(Network):
     On the way down a signal is rectified wherever the module rectifies, however it does so; what is linear
     (convolutions, BatchNorm, average pools, sums of branches, concatenations) gives its adjoint, max pools add at
     their switches, local response normalisation is skipped. What is neither rectifier nor linear, such as GELU,
-    SiLU, layer normalisation or attention, passes the exact gradient: `exact` names it.
+    SiLU, layer normalisation or attention, passes the exact gradient: `exact` names the known kinds.
 
     Args:
         module: The module, which takes pictures [n, channels, h, w]; `load_network` hands a copy of the user's.
@@ -305,7 +306,7 @@ class ProbedNet(Network):
             return seen, None
         except ZfnetError:
             raise
-        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError) as error:
+        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
             first = " ".join(str(error).split())[:200] or type(error).__name__
             give = f"give an `image_size` that it takes, and a module of pictures [n, {self.channels}, h, w]"
             raise ZfnetError(f"{self.name} fails on pictures {list(x.shape)} ({first}); {give}") from error
@@ -467,6 +468,8 @@ class ProbedNet(Network):
         """Return the layers alone, up to one, sharing these weights, for pictures of `side` pixels if given."""
         part = copy(self)
         part.classes, part.layers = 0, self.layers_upto(upto or None)
+        known = self._shapes.items()  # a part has fewer layers, and so what it knows of them is its own
+        part._shapes = {size: {layer: shapes[layer] for layer in part.layers} for size, shapes in known}
         if side:
             part.preparation, part.image_size = self.preparation.resized(side), side
         return part
@@ -483,10 +486,10 @@ class ProbedNet(Network):
 
 def _even(ends: Sequence[tuple[int, int, int]], side: int) -> Field:
     """Return the field that moves evenly and gives these (position, first, end) in a picture; or all of it."""
-    inside = [(position, first) for position, first, _ in ends if first > 0]
+    inside = sorted({(position, first) for position, first, _ in ends if first > 0})  # oblong maps repeat positions
     last = max((end for *_, end in ends), default=0)  # a filter's stride may leave the picture's last pixels unread
     whole = [(position, end) for position, _, end in ends if end < last]
-    if len(inside) > 1 and whole:
+    if whole and inside and inside[0][0] < inside[-1][0]:
         (p, first), *_, (q, later) = inside
         stride = (later - first) // (q - p)
         offset = first - stride * p

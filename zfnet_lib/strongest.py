@@ -106,7 +106,7 @@ def strongest(
         folder: Keep the search here, and continue an earlier one of the same weights, pictures, arguments and
             number of processes, or return what it found.
         batch: Pictures in one forward pass.
-        every: Seconds between writings of the search.
+        every: Seconds between two writings of the search to `folder`.
         progress: Show a bar.
         report: Called after every batch with the number of pictures looked at; what it raises stops the search.
 

@@ -145,7 +145,7 @@ def recipe_named(name: str) -> Recipe:
 
 
 class SGD:
-    """Stochastic gradient sgd of section 3: momentum, decay, dropout, filters scaled back to their radius.
+    """Stochastic gradient descent of section 3: momentum, decay, dropout, filters scaled back to their radius.
 
     Weights are float32; a copy of the network, made anew after every update, computes in the recipe's precision.
     Threads work through parts of a batch. Their gradients are added in order, whichever thread was faster.
@@ -384,7 +384,7 @@ def train(
     recipe: Recipe,
     *,
     validation=None,
-    folder: Path | None = None,
+    folder: str | Path | None = None,
     resume: bool = False,
     seed: int = 0,
     exclude: Iterable[int] = (),
@@ -403,7 +403,7 @@ def train(
 
     Args:
         net: The network, with its preparation (`batches.training_preparation`) and initial weights.
-        data: Training pictures: a pack, or any data set of uint8 pictures and labels.
+        data: A pack, or a data set with `len`, `[i] -> (uint8 picture, label)`, `labels` and `name`.
         recipe: How to train.
         validation: Pictures whose errors each epoch reports, in percent.
         folder: For checkpoints and snapshots; nothing is written without one.
@@ -424,6 +424,7 @@ def train(
         ZfnetError: The loss is not finite; validation pictures are missing; a batch or labels are impossible;
             checkpoints are damaged, of another training, or there without `resume`.
     """
+    folder = None if folder is None else Path(folder)
     if validation is not None:
         labels_of(validation, net.spec.classes)  # refused now rather than after an epoch
     elif isinstance(recipe.anneal, OnPlateau):

@@ -23,7 +23,18 @@ from torch.nn.parameter import is_lazy
 
 from .adapt import adapt
 from .architecture import ArchSpec
-from .files import FETCHED, META, ZfnetError, check, is_there, sha256, stored_weights, storing, weights_folders
+from .files import (
+    FETCHED,
+    META,
+    ZfnetError,
+    check,
+    expanded,
+    is_there,
+    sha256,
+    stored_weights,
+    storing,
+    weights_folders,
+)
 from .images import Preparation
 from .machine import own_device
 from .network import ConvNet, Network
@@ -59,6 +70,8 @@ def save_network(
     if isinstance(net, ProbedNet):
         raise ZfnetError(f"{net.name} is made by its own code; keep that, and the `state_dict()` of its module")
     folder, preparation = Path(folder), net.preparation
+    if not folder.name:
+        raise CheckpointError(f"{folder} would be replaced as a whole; name a new folder in it")
     lower = net.features().state_dict() if base else {}
     tensors = {"preparation.mean": preparation.mean, "preparation.scale": preparation.scale}
     for name, value in net.state_dict().items():
@@ -135,6 +148,7 @@ def load_network(
         if not value.isfinite().all():
             raise CheckpointError(f"{folder} holds NaN or infinite values in {name}; fetch the weights again")
     net.load_state_dict(tensors, assign=True)
+    net.name = folder.resolve().name  # messages call it what the user does
     return net.eval()
 
 
@@ -177,6 +191,8 @@ def open_network(
         if text.startswith(TORCHVISION):
             module, preparation = _from_torchvision(function, own=not (weights or random))
         elif (file or text).endswith(".py"):
+            if random:
+                raise ZfnetError(f"{text} makes its own weights; let a function draw them, and leave out --random")
             module = _called(Path(file or text), function if file else "")
         else:
             module = load_network(text)
@@ -321,16 +337,17 @@ def fingerprint(net: Network, facts: Any = None) -> str:
 
 def _folder(source: str | Path) -> Path:
     """Return the folder of weights given by name or path."""
-    if "/" in str(source) or Path(source).is_dir():
+    source = str(expanded(source))
+    if "/" in source or Path(source).is_dir():
         return Path(source)
     for folder in weights_folders():
-        if is_there(folder / str(source)):
-            return folder / str(source)
+        if is_there(folder / source):
+            return folder / source
     if source in FETCHED:
         raise CheckpointError(f"the weights '{source}' are not here; `zfnet fetch {source}` brings them")
     from torchvision import models
 
-    here, text = stored_weights(), str(source).lower()
+    here, text = stored_weights(), source.lower()
     near = get_close_matches(text, [*here, *FETCHED], 1, 0.5)
     near += [TORCHVISION + name for name in get_close_matches(text, models.list_models(module=models), 1, 0.7)]
     brought = f"`zfnet fetch` brings {' and '.join(FETCHED)}"

@@ -79,7 +79,7 @@ def link_the_repository(app: Sphinx, config: Config) -> None:
 def name_the_roles(
     app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
-    """Make the entries of the reference list items of a list, and arguments one a line no list of definitions."""
+    """Mark references as items of a list, and do not announce arguments, one a line, as a list of definitions."""
     if "body" in context:
         body = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
         context["body"] = re.sub(r'<dl>(?=\s*<dd><em class="sig-param">)', '<dl role="presentation">', body)
@@ -143,7 +143,7 @@ def say_the_run_time(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def leave_out_what_no_page_loads(app: Sphinx, exception: Exception | None) -> None:
-    """Remove the theme's source maps, which debuggers alone read, and the fonts that it brings as WOFF2, too."""
+    """Remove the theme's source maps, which only debuggers read, and each TTF font that it brings as WOFF2 too."""
     for path in list(Path(app.outdir, "_static").rglob("*")):
         if path.suffix == ".map" or (path.suffix == ".ttf" and path.with_suffix(".woff2").exists()):
             path.unlink()

@@ -84,7 +84,7 @@ def _any_module(record: partial) -> Record:
     module = resnet18().eval()
     for part in module.modules():
         if isinstance(part, nn.ReLU):
-            part.inplace = False  # which captum cannot do with
+            part.inplace = False  # captum cannot work in place
     blocks = dict(module.named_children())
     names = list(blocks)[: list(blocks).index("layer4") + 1]
     net = load_network(module, MODULE["side"], layers=names[-4:])

@@ -60,8 +60,8 @@ def bench_occlusion() -> list[Record]:
     places, coarse = (len(range(0, SPEC.image_size - SIZE + 1, step)) ** 2 for step in (STRIDE, COARSE))
     settings = {"size": SIZE, "stride": STRIDE, "places": places, "peers' places": coarse}
     settings |= {"threads": torch.get_num_threads(), "dtype": "float32", "rounds": ROUNDS}
-    record = partial(Record, "bench-occlusion", "activity, probability and label", spec=SPEC.name, data="photos")
-    record = partial(record, provenance=watch.provenance())
+    what = "activity, probability and label"
+    record = peers.recorded(watch, "bench-occlusion", what, spec=SPEC.name, data="photos")
     ways = {
         "captum's Occlusion, a run for each output": partial(by_captum, (0, 1)),
         "captum's Occlusion, one run for both outputs": partial(by_captum, (slice(None),)),

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from ..files import ZfnetError
 from ..network import ConvNet
-from ..paper.records import Record
+from ..paper.records import Record, Stopwatch
 
 
 def compare(
-    record: partial[Record],
+    record: Callable[..., Record],
     name: str,
     peer: Callable[[], object],
     ours: Callable[[], object],
@@ -29,6 +29,17 @@ def compare(
     ratios = [more * seconds(peer) / seconds(ours) for _ in range(rounds)]
     spread = max(ratios) - min(ratios)
     return record(value=median(ratios), unit=f"times as fast as {name}", n=rounds, spread=spread)
+
+
+def recorded(
+    watch: Stopwatch, experiment: str, quantity: str, device: str = "cpu", **told
+) -> Callable[..., Record]:
+    """Return what makes a benchmark's records of value, unit and more; their seconds count until each is made."""
+
+    def record(value: float, unit: str, **more) -> Record:
+        return Record(experiment, quantity, value, unit, watch.provenance(device=device), **(told | more))
+
+    return record
 
 
 def fastest(run: Callable[[Any], object], choices: Iterable) -> Any:

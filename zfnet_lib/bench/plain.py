@@ -15,7 +15,7 @@ from ..datasets import open_dataset, pack_in_memory
 from ..network import ConvNet, contrast_normalise
 from ..paper.records import Record, Stopwatch
 from ..strongest import strongest
-from .peers import compare, plain_layers, require_close, seconds
+from .peers import compare, plain_layers, recorded, require_close, seconds
 
 NORM_SHAPES = {"layer 1 at 224 pixels": (32, 96, 55, 55), "layer 2 at 224 pixels": (32, 256, 13, 13)}
 NORM_ROUNDS = 7
@@ -38,9 +38,9 @@ def bench_norm() -> Iterator[Record]:
         forward = torch.no_grad()(lambda norm, maps=maps: norm(maps))
         for direction, run in {"forward": forward, "forward and backward": both}.items():
             facts = {"shape": list(shape), "rounds": NORM_ROUNDS, "dtype": "float32"}
-            record = partial(Record, "bench-norm", f"{place}, {direction}", provenance=watch.provenance())
+            record = recorded(watch, "bench-norm", f"{place}, {direction}", parameters=facts)
             sides = partial(run, torchs), partial(run, contrast_normalise)
-            yield compare(partial(record, parameters=facts), name, *sides, NORM_ROUNDS)
+            yield compare(record, name, *sides, NORM_ROUNDS)
 
 
 def bench_mining() -> list[Record]:
@@ -52,8 +52,8 @@ def bench_mining() -> list[Record]:
     for layer, scores in plain().items():
         require_close(scores, found[layer].score, 1e-4, layer)
     facts = {"pictures": PICTURES, "batch": BATCH, "k": K, "dtype": "float32", "rounds": ROUNDS}
-    record = partial(Record, "bench-mining", f"strongest units of all layers, {SIDE} pixels", spec="zfnet")
-    record = partial(record, parameters=facts, provenance=watch.provenance())
+    what = f"strongest units of all layers, {SIDE} pixels"
+    record = recorded(watch, "bench-mining", what, spec="zfnet", parameters=facts)
     ratio = compare(record, "a plain pass that keeps whole maps", plain, ours, ROUNDS)
     return [ratio, record(PICTURES / seconds(ours), "images/s, ours")]
 

@@ -25,7 +25,7 @@ from ..machine import has_bf16, own_device, threads
 from ..network import ConvNet
 from ..paper.records import Record, Stopwatch
 from ..training import PAPER, SGD, TINY, Recipe, fitting_parts
-from .peers import compare, fastest, plain_head, plain_layers, seconds
+from .peers import compare, fastest, plain_head, plain_layers, recorded, seconds
 
 BATCHES = {112: 128, 224: 32}  # input side in pixels, and pictures a batch
 STEPS, ROUNDS, CLASSES = 3, 3, 200
@@ -50,9 +50,8 @@ def bench_train() -> Iterator[Record]:
                     ours = _ours(spec, pack, replace(TINY, batch=batch, precision=precision), parts, pool)
                     for part in ("loader", "step", "both"):
                         what = f"{side} pixels, {part}, {precision}"
-                        made = Stopwatch().provenance(device=own_device())
-                        record = partial(Record, "bench-train", what, provenance=made, parameters=settings)
-                        record = partial(record, spec="zfnet")
+                        facts = {"parameters": settings, "spec": "zfnet"}
+                        record = recorded(Stopwatch(), "bench-train", what, own_device(), **facts)
                         yield compare(record, "the plain one", peer[part], ours[part], ROUNDS)
                         speed = STEPS * batch / seconds(ours[part])
                         yield record(speed, "images/s, ours")

@@ -85,7 +85,7 @@ def write_atlas(
                 "format": FORMAT,
                 "key": key,
                 "name": name or net.name,
-                "network": net.name,
+                "network": net.spec.name if isinstance(net, ConvNet) else net.name,
                 "side": part.preparation.crop,
                 "pictures": f"{dataset.name} {dataset.split} ({dataset.fingerprint})",
                 "dataset": dataset.name,
@@ -109,7 +109,7 @@ def _write_layer(
     squares: Squares, top: TopUnits, maps: int, others: int, folder: Path, progress: bool
 ) -> dict[str, Any]:
     """Write a layer's sheets and its cover, and return what the manifest says of it."""
-    net, labels, layer = squares.net, squares.dataset.labels, top.layer
+    net, layer = squares.net, top.layer
     first = isinstance(net, ConvNet) and layer == net.layers[0]  # it is shown by its filters
     field, _ = net.fields(layer, net.preparation.crop, net.preparation.crop)
     active = (top.score > 0).any(1).nonzero().flatten()
@@ -136,10 +136,8 @@ def _write_layer(
                 "map": block.map,
                 "scores": [float(f"{score:.4g}") for score in block.scores],
                 "images": [unit.image for unit in block.units],
-                "names": block.names,
                 "places": [[unit.row, unit.column] for unit in block.units],
                 "boxes": [list(box) for box in block.boxes],
-                "labels": [int(labels[unit.image]) for unit in block.units] if labels.ndim == 1 else [],
             }
         )
         if len(entries) % ROWS == 0 or len(entries) == len(chosen):

@@ -22,7 +22,6 @@ from .atlas import FORMAT, is_atlas, read_manifest
 QUALITY = 88  # of the embedded pictures, in percent; higher is larger without a visible difference
 STATIC = Path(__file__).parent / "static"  # the page's own sources
 PAGE, NETWORKS = "index.html", "networks.js"
-OF_ENTRIES = ("map", "scores", "images", "places", "boxes")  # what the page reads of a map
 
 
 def picture_url(picture: np.ndarray, lossless: bool = False) -> str:
@@ -78,9 +77,8 @@ def write_browser(
         place, key = atlas.relative_to(folder).as_posix(), manifest["key"]
         networks.append({"name": manifest["name"], "place": place, "key": key})
         for layer in manifest["layers"]:
-            entries = [{name: entry[name] for name in OF_ENTRIES} for entry in layer.pop("entries")]
             table = f"maps-{layer['layer']}"  # a layer may have the name of any other file
-            hand(atlas / f"{table}.js", "take", key, table, {"entries": entries})
+            hand(atlas / f"{table}.js", "take", key, table, {"entries": layer.pop("entries")})
         hand(atlas / "network.js", "take", key, "network", manifest)
     known = {"format": FORMAT, "networks": networks, "missing": dict(missing or {}), "repair": repair}
     hand(folder / NETWORKS, "begin", known)

@@ -27,13 +27,15 @@ TIMEOUT = 60  # seconds without a byte after which a download counts as interrup
 
 
 def fetch_dataset(name: str, source: Path | None = None) -> Path:
-    """Bring a data set into the data folder and return its own there; nothing happens where it is there already.
+    """Bring a data set into the data folder and return the folder it lies in; one that is there is left alone.
 
     It is unpacked from an archive at hand (`source`; of `imagenet` the folder with its three official archives), or
     else from the official one, which is downloaded. What goes wrong is a `DataError`.
     """
     entry, target = dataset_entry(name), data_root() / name
     if is_there(target):
+        if not dataset_folder(name).is_dir():
+            raise DataError(f"{target} is not laid out as {entry.layout}; move it away and run: zfnet fetch {name}")
         return dataset_folder(name)
     with alone(target):
         if not is_there(target):  # nor has a process that was waited for brought it

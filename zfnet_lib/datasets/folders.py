@@ -241,8 +241,8 @@ class Photos(Dataset):
     """
 
     def __init__(self, name: str = "photos", split: str = "val", *, density: float = 1.0):
-        if density <= 0:
-            raise DataError(f"the density of crops is positive; given {density}")
+        if not 0 < density < float("inf"):
+            raise DataError(f"the density of crops is positive and finite; given {density}")
         self.name, self.split, self.classes = name, split, tuple(PHOTOGRAPHS)
         self.windows = []  # photograph, and top, left and side of the crop in its pixels
         for label, photograph in enumerate(self.photographs):

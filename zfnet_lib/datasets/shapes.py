@@ -17,9 +17,10 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from .folders import FACTS
 from .samples import DataError, Dataset, Sample, mask_box, pixel_hash
 
-SPLITS = {"train": 4096, "val": 1024}
+SPLITS = FACTS["datasets"]["shapes"]["images"]
 OVERSAMPLING = 4  # outlines are drawn this much larger and averaged down, so that their edges are smooth
 
 # Brightness over a part, at most 1; u and v run from -1 to 1 across the outline.
@@ -116,7 +117,7 @@ class Canvas(NamedTuple):
     owner: np.ndarray
 
     def paint(self, outline: np.ndarray, texture: str, matrix: np.ndarray, colour, number=0, opacity=1.0) -> None:
-        """Paint an outline over what is there, placed by a matrix [2, 3]; its pixels get the number, 0 of none."""
+        """Paint an outline over what is there, placed by a matrix [2, 3]; its pixels get the number."""
         hue, saturation, value = colour
         rgb = colorsys.hsv_to_rgb(hue % 1, min(max(saturation, 0), 1), min(max(value, 0), 1))
         corners = outline @ matrix[:, :2].T + matrix[:, 2]
@@ -189,8 +190,9 @@ class Shapes(Dataset):
         self, name: str = "shapes", split: str = "train", *, size: int = 64, n: int | None = None, seed: int = 0
     ):
         n = SPLITS[split] if n is None else n
-        if size < 16 or n < 1:
-            raise DataError(f"{name} needs size >= 16 and n >= 1; given size {size} and n {n}")
+        if size < 16 or n < 1 or seed < 0:
+            given = f"given size {size}, n {n} and seed {seed}"
+            raise DataError(f"{name} needs size >= 16, n >= 1 and seed >= 0; {given}")
         self.name, self.split, self.size, self.seed = name, split, size, seed
         self.kinds = FAMILIES[name]
         self.classes = tuple(kind.name for kind in self.kinds)

@@ -41,7 +41,7 @@ class Record:
     unit: str
     provenance: Provenance
     n: int = 1  # runs, folds or pictures that it rests on
-    spread: float | None = None  # their standard deviation
+    spread: float | None = None  # their standard deviation; of benchmarks the range
     paper: float | None = None  # the paper's value, where it has one
     parameters: dict[str, Any] = field(default_factory=dict)
     spec: str = ""  # the architecture or weights

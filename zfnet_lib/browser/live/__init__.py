@@ -40,7 +40,7 @@ class LiveBrowser(VBox):
             names = [(f"{i}: {name}" if name else str(i), i) for i, name in enumerate(dataset.names)]
             self.picture = labelled(Dropdown, 320, options=names, description="picture")
         self.picture.value = next((i for i, name in enumerate(dataset.names) if name.startswith(first)), 0)
-        self.picture.observe(lambda change: self.choose(change["new"]), "value")
+        self.picture.observe(self._chosen, "value")
         self.upload = Upload(self.take_upload)
         panes = {"Units": self.units, "Occluder": self.occluder, "Strongest": self.nine, "Training": self.training}
         self.tabs = Tab([pane.widget for pane in panes.values()], titles=list(panes))
@@ -67,11 +67,16 @@ class LiveBrowser(VBox):
         with self.notice.errors():
             self.uploads.append((read_upload(name, size, content), name))
             number = len(self.dataset) + len(self.uploads) - 1
-            if isinstance(self.picture, Dropdown):
+            if isinstance(self.picture, Dropdown):  # new options choose the first, which nobody asked to see
+                self.picture.unobserve(self._chosen, "value")
                 self.picture.options = (*self.picture.options, (name, number))
+                self.picture.observe(self._chosen, "value")
             else:
                 self.picture.max = number
             self.picture.value = number
+
+    def _chosen(self, change) -> None:
+        self.choose(change["new"])
 
     def visit(self, squares: Squares, unit: Unit) -> None:
         """Show one of a data set's strongest units in its picture."""

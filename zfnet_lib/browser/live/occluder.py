@@ -118,16 +118,20 @@ class OccluderPane:
         before = self.everywhere.description
         self.everywhere.disabled, self.everywhere.description = True, "looking …"
         try:
-            size, stride, side = self.size.value, None, self.x.shape[-1]
+            x, size, stride = self.x, self.size.value, None
+            side = x.shape[-1]
             if isinstance(self.net, ProbedNet):
                 start = perf_counter()
                 self.look(0, 0, size)
                 most = max(int(sqrt(SECONDS / (perf_counter() - start))), 1)  # places along a side
                 stride = max(round(STRIDE * side), (side - size) // most + 1)
             how = {"layer": self.last, "map_": self.map}
-            self.found = found = occlude(self.net, self.x, self.target, size, stride, **how)
+            found = occlude(self.net, x, self.target, size, stride, **how)
         finally:
             self.everywhere.disabled, self.everywhere.description = False, before
+        if self.x is not x:  # another picture was chosen meanwhile
+            return
+        self.found = found
         grid, name = tuple(found.activity.shape), f"activity of map {self.map}"
         self.activity.says = f"{grid[0]} × {grid[1]} places at a stride of {found.stride}."
         self.activity.show(heat(found.activity.numpy()), f"{name} for each place of the square", grid)

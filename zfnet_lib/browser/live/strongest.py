@@ -55,7 +55,7 @@ def pictures_named(name: str) -> Dataset:
 def read_atlas(net: Network, dataset: Dataset, place: Path) -> Found:
     """Take the strongest units from the network's atlas over these pictures, below a folder."""
     pictures = f"{dataset.name} {dataset.split} ({dataset.fingerprint})"
-    wanted = {"network": net.name, "pictures": pictures, "side": (side := net.preparation.crop)}
+    wanted = {"pictures": pictures, "side": (side := net.preparation.crop)}
     problem = f"{net.name} at {side} pixels has no atlas over {dataset.name}"
     maps = {layer: net.shapes(side, side)[layer][0] for layer in net.outline}
     for folder in sorted(path.parent for path in place.rglob(MANIFEST)):
@@ -162,7 +162,9 @@ class StrongestPane:
         self.bar.value = 0
         try:
             self._open()
-            self.found = search(self.squares.net, self.squares.dataset, self.most.value, report)
+            squares = self.squares
+            found = search(squares.net, squares.dataset, self.most.value, report)
+            self.squares, self.found = squares, found  # others may have been opened meanwhile
             self.show()
         except StoppedError:
             self.notice.say("Stopped; nothing of this search was kept.")

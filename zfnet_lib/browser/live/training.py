@@ -153,6 +153,7 @@ class TrainingPane:
 
     def __init__(self, notice: Message):
         self.notice = notice
+        self.here: TrainingHere | None = None
         self.training: TrainingHere | RecordedTraining | None = None
         options = [(TrainingHere.name, None), *((each.name, each) for each in recorded_trainings())]
         self.choice = labelled(widgets.Dropdown, 440, options=options, description="training")
@@ -170,6 +171,8 @@ class TrainingPane:
 
     def look(self) -> None:
         """Look at the training again, and draw what is new."""
+        if self.training is None:
+            return
         with self.notice.errors():
             says, epochs, classes, moments = self.training.look()
             if len(epochs) != self.drawn:
@@ -188,27 +191,31 @@ class TrainingPane:
 
     def train(self) -> None:
         """Train `MINI` here, to the end or until one stops it; `look` follows in another thread."""
-        self.training, self.drawn, self.start.description = TrainingHere(), 0, "stop"
-        self._keep_looking(OFTEN)
         try:
-            self.training.run()
+            self.here = TrainingHere()
+            if self.choice.value is None:  # else another training has been chosen meanwhile
+                self.training, self.drawn = self.here, 0
+            self.start.description, self.start.disabled = "stop", False
+            self._keep_looking(OFTEN)
+            self.here.run()
         finally:
-            self.start.description = "train"
+            self.start.description, self.start.disabled = "train", self.choice.value is not None
 
     def _choose(self, training: RecordedTraining | None) -> None:
         self.follow.value = False
-        self.training, self.drawn = training, 0
-        self.follow.disabled, self.start.disabled = training is None, training is not None
+        self.training, self.drawn = training or self.here, 0
+        self.follow.disabled = training is None
+        self.start.disabled = training is not None and not self._runs_here()
         self.curves.value = self.filters.value = ""
         self.moment.options = ()
         self.says.value = "<p>Press <b>train</b>: a narrow network learns drawn shapes, in some seconds.</p>"
-        if training:
-            self.look()
+        self.look()
 
     def _pressed(self) -> None:
         if self._runs_here():
-            self.training.stop()
+            self.here.stop()
         else:
+            self.start.disabled = True  # until there is something to stop
             self.notice.beside(self.train)
 
     def _runs_here(self) -> bool:

@@ -34,11 +34,12 @@
     }
 
     /* Show a place that exists; only what differs from the one before is drawn anew. */
-    async show(place, table, entries) {
+    show(place, table, entries) {
       const before = this.place;
       const layer = table.layers.find((each) => each.layer === place.layer);
       const n = entries.findIndex((entry) => entry.map === place.map);
       Object.assign(this, { place, table, entries, layer, n });
+      this.select.value = table.name; // also where one was asked for that is not here
       if (before.network !== place.network) this.showNetwork();
       if (before.network !== place.network || before.layer !== place.layer) this.showLayer();
       if (n >= 0) this.showMap();
@@ -51,7 +52,6 @@
 
     showNetwork() {
       const { table } = this;
-      this.select.value = table.name;
       this.root.setAttribute("aria-label", table.name);
       const kind = table.name === table.network ? "" : `${table.network}, `;
       this.find(".facts").textContent = `${kind}${table.side} × ${table.side} pixels, strongest units over ${table.dataset}`;

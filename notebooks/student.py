@@ -73,4 +73,4 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    sys.exit(__doc__) if len(sys.argv) != 2 else main(Path(sys.argv[1]))

@@ -1,8 +1,7 @@
 """Run the tests as other processors would round: other instruction sets, other numbers of threads.
 
 `python tests/machines.py [--first] [PYTEST ARGUMENTS]` runs pytest in every setting, or only in the first one that
-rounds unlike this machine, and prints a table; it exits with 1 where a test failed. Tests keep one core busy, so
-as many settings run at a time as there are cores.
+rounds unlike this machine, and prints a table; it exits with 1 where a test failed.
 """
 
 from __future__ import annotations
@@ -13,9 +12,6 @@ import re
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
-
-from zfnet_lib.machine import cores
 
 SETTINGS = {
     "ONEDNN_MAX_CPU_ISA": ("AVX2", "AVX512_CORE", ""),
@@ -25,30 +21,23 @@ SETTINGS = {
 """Of oneDNN's convolutions, of torch's own loops, and of both; empty leaves the machine's own."""
 
 
-def run(values: tuple[str, ...], arguments: list[str]) -> tuple[str, bool]:
-    """Run pytest in a setting; return the table's line and whether a test failed."""
-    chosen = {name: value for name, value in zip(SETTINGS, values, strict=True) if value}
-    others = {name: value for name, value in os.environ.items() if name not in SETTINGS}
-    start = time.perf_counter()
-    command = [sys.executable, "-m", "pytest", *arguments]
-    ran = subprocess.run(command, env=others | chosen, capture_output=True, text=True, check=False)
-    found = re.findall(r"^(?:FAILED|ERROR) .*", ran.stdout, re.MULTILINE)
-    state = "green" if ran.returncode == 0 else "; ".join(found) or f"pytest ended with {ran.returncode}"
-    setting = " ".join(f"{value or 'own':12}" for value in values)
-    return f"{setting} {time.perf_counter() - start:6.0f} s  {state}", ran.returncode != 0
-
-
 def main(arguments: list[str]) -> int:
     """Run pytest in the settings and print a line for each."""
     settings = list(itertools.product(*SETTINGS.values()))
     if arguments[:1] == ["--first"]:
         arguments, settings = arguments[1:], settings[:1]
-    failed = False
-    with ThreadPoolExecutor(cores()) as pool:
-        for line, red in pool.map(lambda values: run(values, arguments), settings):
-            print(line, flush=True)
-            failed |= red
-    return int(failed)
+    failed = 0
+    for values in settings:
+        chosen = {name: value for name, value in zip(SETTINGS, values, strict=True) if value}
+        others = {name: value for name, value in os.environ.items() if name not in SETTINGS}
+        start = time.perf_counter()
+        command = [sys.executable, "-m", "pytest", *arguments]
+        ran = subprocess.run(command, env=others | chosen, capture_output=True, text=True, check=False)
+        seconds, failed = time.perf_counter() - start, failed + (ran.returncode != 0)
+        found = re.findall(r"^(?:FAILED|ERROR) .*", ran.stdout, re.MULTILINE)
+        state = "green" if ran.returncode == 0 else "; ".join(found) or f"pytest ended with {ran.returncode}"
+        print(" ".join(f"{value or 'own':12}" for value in values), f"{seconds:6.0f} s  {state}", flush=True)
+    return min(failed, 1)
 
 
 if __name__ == "__main__":

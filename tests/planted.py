@@ -50,6 +50,7 @@ def plant_training(
     run = training_of("tiny", name, seed, clip, views)
     run.epochs_file.parent.mkdir(parents=True, exist_ok=True)
     epoch = {"rms": rms, "seconds": seconds, "images_per_second": line.get("rate", 80.0)}
+    epoch |= {"plateau_left": None, "updates": 70}
     provenance = {"device": line.get("device", "two cores")}
     line = {"network": name, "epoch": epoch, "provenance": provenance}
     run.epochs_file.write_text(json.dumps(line) + "\n")

@@ -179,7 +179,7 @@ ENTRY = {
     "holds": "above {least} by {tiny}",
     "fails": "at most {least}",
     "control": "what chance gives, {least}",
-    "changed": [{"date": "2014-09-06", "was": "above 41.", "why": "The paper says 40."}],
+    "changed": [{"date": "2014-09-06", "gave": "undecided", "was": "above 41.", "why": "The paper says 40."}],
     "numbers": [{"of": "answer", "where": {"layer": "conv1"}, "holds": "> least"}],
     "measure": "training.answering",
 }
@@ -212,7 +212,7 @@ def test_one_entry_adds_a_claim(added, capsys):
         assert f"the-answer: {state}" in said and "the-answer: holds" in said
         assert "“the answer is 42”" in said and "answer 42 (41 to 43) (n = 9)" in said
         assert "holds if  above 40 by 1e-5" in said and "control   what chance gives, 40" in said
-        assert "changed   2014-09-06: The paper says 40. Before: above 41." in said
+        assert "changed   2014-09-06: The paper says 40. Before: above 41. That gave: undecided." in said
     assert added == ["the-answer"]
     whole = claims.ledger("tiny")
     assert whole.rows[-1][0].id == "the-answer" and "the-answer" in whole.of("4.1").markdown()

@@ -120,9 +120,9 @@ def test_patches_are_what_units_see_and_coherence_is_measured_for_maps_and_both_
     unit = at.units("conv1")[0]
     box = receptive_field(at.net.spec, "conv1").box(unit.row, unit.column)
     picture = at.net.preparation.visible(at.x([unit.image]))[0].permute(1, 2, 0)
-    (patch,) = features.seen_by(at, "conv1", [unit])
+    (patch,) = features.what_they_see(at, "conv1", [unit])
     assert (patch == picture[box.top : box.bottom, box.left : box.right].numpy()).all()
-    (whole,) = features.seen_by(at, "conv5", [Unit(unit.image, "conv5", 0, 0, 0)])
+    (whole,) = features.what_they_see(at, "conv5", [Unit(unit.image, "conv5", 0, 0, 0)])
     assert (whole == picture.numpy()).all()
     found = shown(features.coherent(at))
     kinds = ("trained", "untrained", features.COMBINED)

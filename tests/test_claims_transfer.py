@@ -84,7 +84,7 @@ def test_few_pictures_must_beat_five_times_as_many(results, passed, ratio, expec
     curve(results, lambda n: 40.0 if n >= passed else 30.05 if n + 0.05 == passed else 20.0)
     found = judged("six-images-beat-sixty")
     assert found.verdict == expected
-    assert found.numbers["hog (30.0 % with 60 a class), passed with"] == Number(*ratio, 5, "times")
+    assert found.numbers["hog (30.0 % with 60 a class), passed with"] == Number(*ratio, 5, "times fewer")
     assert found.numbers["pixels (10.0 % with 60 a class), passed with"].value == 60
     for path in (results / "errors").iterdir():
         path.unlink()
@@ -230,7 +230,7 @@ def test_several_objects_must_make_features_gain_less_and_another_loss_help(resu
         assert list(judgement.numbers) == [shown for _, shown, _, _ in gains]
     else:
         assert judgement.numbers["below [27]"].value == 3.2
-        less = judgement.numbers.get("less on several objects by")
+        less = judgement.numbers.get("gain on one object less that on several")
         lost = gains[0][2] - gains[1][2] if gains else 0
         assert less == (Number(lost, lost - 5, lost + 5, 100) if gains else None)
 

@@ -95,7 +95,7 @@ def test_steps_likeness_nearness_and_features_are_those_of_literal_searches_and_
     each = found[layer].features
     assert len(each) == min(3, nets[0].spec.conv(layer).maps)
     for feature in each:
-        assert len(feature.pictures) == len(feature.contrasts) == len(feature.scores) == 3
+        assert len(feature.pictures) == len(feature.scores) == 3
         place = places[1][feature.map]
         assert (feature.names[1], *feature.places[1]) == (f"texture {place[0]}", *place[1:])
         expected = projection_image(window(nets[1], layer, feature.map, place).detach().numpy())
@@ -226,7 +226,7 @@ def test_a_stored_development_is_read_back_and_only_for_its_parameters(developme
     for layer, features in development.features.items():
         for one, other in zip(features, found.features[layer], strict=True):
             assert (one.pictures == other.pictures).all()
-            assert (one.names, one.scores, one.contrasts) == (other.names, other.scores, other.contrasts)
+            assert (one.names, one.scores) == (other.names, other.scores)
     assert "-p maps=3 -p seed=0" in fig4.measure("tiny", maps=3).source
 
 

@@ -422,8 +422,12 @@ def save_blocks(path: Path, found: Sequence[Block], notes: dict[str, Any]) -> No
 
 
 def load_blocks(path: Path, squares: Squares | None = None) -> tuple[list[Block], dict[str, Any]]:
-    """Read blocks, with projections from -1 to 1, and their notes; patches come with the pictures, where given."""
+    """Read blocks, with projections from -1 to 1, and their notes; patches come with the pictures, where given.
+
+    Pictures are known by their names: another archive of a data set may have them in other rows.
+    """
     found = []
+    rows = {name: row for row, name in enumerate(squares.dataset.names)} if squares else {}
     try:
         check(path)
         with np.load(path) as file:
@@ -432,8 +436,8 @@ def load_blocks(path: Path, squares: Squares | None = None) -> tuple[list[Block]
                 units, boxes = [Unit(*unit) for unit in facts["units"]], [Box(*box) for box in facts["boxes"]]
                 shown = file[f"{facts['layer']}.{facts['map']}"].astype(np.float32).transpose(0, 3, 1, 2)
                 patches = []
-                if squares:
-                    seen = squares.net.preparation.visible(squares[[unit.image for unit in units]])
+                if squares and rows.keys() >= set(facts["names"]):
+                    seen = squares.net.preparation.visible(squares[[rows[name] for name in facts["names"]]])
                     patches = [patch(*pair) for pair in zip(seen, boxes, strict=True)]
                 values = {"units": units, "boxes": boxes, "patches": patches}
                 found.append(Block(projections=list((shown - GREY) / (255 - GREY)), **facts | values))

@@ -14,7 +14,7 @@ from ..datasets import DATASETS
 from .plots import BLUE, GREEN, GREY, NORMAL, ORANGE, PURPLE, SMALL, VERMILION, Figure, legend, plain
 from .records import Table
 from .setting import DATA, at_hand, training_of
-from .trainings import Training, read_epochs, trained
+from .trainings import Training, performed, read_epochs, trained
 
 SHOWN = {
     "zfnet": ("zfnet", "all"),
@@ -35,7 +35,7 @@ class Curves(NamedTuple):
 
 def training(profile: str) -> Curves:
     """Return the learning curves of Fig. 3's network, of Krizhevsky's, and without renormalisation (Fig. 5a)."""
-    runs = {title: training_of(profile, name, clip=clip) for title, (name, clip) in SHOWN.items()}
+    runs = {title: performed(training_of(profile, name, clip=clip)) for title, (name, clip) in SHOWN.items()}
     epochs, nets = ({title: what(run) for title, run in runs.items()} for what in (epochs_of, at_hand))
     filters = {title: net.conv1.weight.detach().cpu().numpy() for title, net in nets.items() if net}
     left = {title: lines[-1]["plateau_left"] if lines else "not run" for title, lines in epochs.items()}

@@ -78,9 +78,9 @@ def draw(blocks: Sequence[Block], title: str, columns: int = 2) -> Figure:
 
     def mosaic(block: Block, width: int) -> np.ndarray:
         size = ((width - (grids - 1) * DIVIDE) // grids - 2 * GAP) // 3
-        windows = [close_window(pixels) for pixels in block.projections]
-        projections = [pixels[:, *at] for pixels, at in zip(block.projections, windows, strict=True)]
-        patches = [seen[at] for seen, at in zip(block.patches, windows, strict=True)] if block.patches else None
+        windows = [close_window(pixels) for pixels in block.projections[:9]]
+        projections = [pixels[:, *at] for pixels, at in zip(block.projections, windows, strict=False)]
+        patches = [seen[at] for seen, at in zip(block.patches, windows, strict=False)] if block.patches else None
         return tile(projections, patches, size)
 
     names = {", ".join(filter(None, (f"map {block.map}", block.chosen))): block for block in blocks}

@@ -21,8 +21,8 @@ from torch.nn import functional as F
 from ..architecture import MINI, Unit
 from ..batches import squares_of, training_preparation
 from ..deconv import deconv_units
-from ..files import ZfnetError, check, is_there, results_root, sha256, storing
-from ..images import projection_image, robust_maximum
+from ..files import ZfnetError, check, is_there, results_root, storing
+from ..images import projection_image
 from ..machine import own_device, threads
 from ..network import ConvNet
 from ..strongest import fitted, strongest
@@ -53,7 +53,6 @@ class Feature(NamedTuple):
 
     map: int
     pictures: np.ndarray  # uint8 [moments, s, s, 3]: its strongest unit's projection, each at its own contrast
-    contrasts: list[float]  # the value that reaches full contrast
     scores: list[float]  # the unit's activation
     names: list[str]  # the training picture that it comes from
     places: list[tuple[int, int]]  # its row and column
@@ -153,8 +152,6 @@ class Development:
             index = json.loads((folder / INDEX).read_text()) if (folder / INDEX).exists() else {}
             if index.get("parameters") != parameters:
                 return None
-            if "sha256" in index and sha256(folder / PROJECTIONS) != index["sha256"]:
-                raise ValueError(f"the SHA-256 of {PROJECTIONS} differs")
             arrays, features = load_file(folder / PROJECTIONS), {}
             for layer, found in index["features"].items():
                 features[layer] = [Feature(pictures=arrays[f"{layer}.{one['map']}"], **one) for one in found]
@@ -178,8 +175,8 @@ def measure(profile: str, maps: int = 6, seed: int = 0, live: bool = False) -> D
         found = follow(profile, nets, f"{MINI.name}, trained on the spot", **parameters)
         records.store(folder / NUMBERS, found.numbers)
         return found.dated(asdict(last))
-    training = training_of(profile, "zfnet")
-    lines = read_epochs(performed(training).epochs_file)
+    training = performed(training_of(profile, "zfnet"))
+    lines = read_epochs(training.epochs_file)
     if not live:
         computing = f"`zfnet run fig4 --profile {profile} --live -p maps={maps} -p seed={seed}`"
         missing = f"Not run. `{training.command}` leaves the snapshots, {computing} looks at them."
@@ -256,11 +253,11 @@ def evolve(
         features = []
         for map_ in drawn_maps(last, maps, seed):
             pixels = [one[map_].numpy() for one in shown]
-            pictures, contrasts = np.stack(list(map(projection_image, pixels))), list(map(robust_maximum, pixels))
+            pictures = np.stack(list(map(projection_image, pixels)))
             scores = [float(top[layer].score[map_, 0]) for top in found]
             names = [dataset.names[image] for image in places[:, map_, 0]]
             at = [tuple(place) for place in places[:, map_, 1:].tolist()]
-            features.append(Feature(map_, pictures, contrasts, scores, names, at))
+            features.append(Feature(map_, pictures, scores, names, at))
         layers[layer] = LayerEvolution(features, steps, likeness, nearness)
     return layers
 
@@ -346,8 +343,8 @@ def probe(features: np.ndarray, labels: np.ndarray, held_out: np.ndarray, expect
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    # Ridge regression: quick, with one solution, and the same for all layers. The penalty is 0.3 of the pictures:
-    # weights shrink as if so large a share had a feature of its own.
+    # Ridge regression: quick, with one solution, and the same for all layers. The penalty is 0.3 times the number
+    # of pictures: a standardised feature alone would keep 1 / 1.3 of its weight.
     classifier = make_pipeline(StandardScaler(), RidgeClassifier(alpha=0.3 * len(labels)))
     return 100 * float(classifier.fit(features, labels).score(held_out, expected))
 

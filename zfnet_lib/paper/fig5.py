@@ -161,7 +161,7 @@ class Grid(NamedTuple):
     """What projections show of a sampling grid."""
 
     above: float  # percent of their energy above half the sampling frequency, which the grid cannot hold
-    near: float  # percent of it within a quarter of the sampling frequency of that frequency
+    near: float  # percent of it within a quarter of the sampling frequency around that and its multiples
     excess: float  # how far the frequency of the grid itself stands out from its neighbours; 1 is no excess
 
 
@@ -267,7 +267,9 @@ def grids(profile: str) -> Sentence:
             excess[place["network"]].append(record.value)
     ours, theirs = excess.values()
     if not ours or not theirs:
-        return Sentence("Not run: `zfnet claims --live stride-4-causes-layer-2-aliasing` looks for the grids.")
+        return Sentence(
+            f"Not run: `zfnet claims --profile {profile} --live stride-4-causes-layer-2-aliasing` finds the grids."
+        )
     less = max(theirs) < min(ours)
     word = "more at stride 2: the reverse of what the paper sees" if less else "more at stride 4, as the paper sees"
     if not less and min(theirs) <= max(ours):
@@ -307,7 +309,7 @@ def describe(net: ConvNet, dataset: Dataset, seed: int = 0) -> tuple[int, np.nda
     _, beginning = largest_and_shown(ConvNet(net.spec.features(second.name), net.preparation, seed), dataset)
     filters = net.get_submodule(first.name).weight.detach().cpu().numpy()
     own, untrained = (grid(each, first.stride) for each in (shown, beginning))
-    artefacts = {ABOVE: round(own.above, 1), "Energy near it, %": round(own.near, 1)}
+    artefacts = {ABOVE: round(own.above, 1), "Energy near the sampling frequency, %": round(own.near, 1)}
     artefacts |= {"Excess at the grid of layer 1": round(own.excess, 2), "untrained": round(untrained.excess, 2)}
     own, untrained = (grid(each, first.stride * first.pool.stride) for each in (shown, beginning))
     artefacts |= {"Excess at the grid of its pool": round(own.excess, 2), "untrained ": round(untrained.excess, 2)}

@@ -144,7 +144,8 @@ def surest_crop(net: ConvNet, dataset, photograph: str, wanted: Sequence[int]) -
 def _occluded(at: Setting, title: str, chosen: Sequence[tuple], names, size, stride, seed) -> Occlusions:
     """Occlude pictures (story, image, class), and project the watched map's strongest unit here and elsewhere."""
     net, rows, layer = at.net, [], at.net.spec.convs[-1].name
-    top = strongest(net, at.dataset, 4, [layer], variety=hasattr(at.dataset, "windows"), progress=True)[layer]
+    how = {"variety": hasattr(at.dataset, "windows"), "progress": True}
+    top = strongest(net, at.dataset, min(4, len(at.dataset)), [layer], **how)[layer]
     for story, image, target in progress(chosen, "occlusions"):
         x = net.prepare([at.dataset[image].picture])
         seen = occlude(net, x, target, size=size or None, stride=stride or None)

@@ -53,7 +53,7 @@ def likeness(features: NDArray, seed: int = 0) -> Likeness:
 
     def mean_cosine(units: NDArray) -> NDArray:
         k = units.shape[1]  # of few groups, random ones have fewer members
-        return ((units.sum(1) ** 2).sum(1) - (units**2).sum((1, 2))) / (k * (k - 1))
+        return ((units.sum(1) ** 2).sum(1) - (units**2).sum((1, 2))) / max(k * (k - 1), 1)
 
     rng = np.random.default_rng(seed)
     drawn = np.array([rng.permutation(groups)[:k] for _ in range(1000)])

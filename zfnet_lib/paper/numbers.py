@@ -32,11 +32,6 @@ def ambiguities() -> list[SimpleNamespace]:
     return [SimpleNamespace(**entry) for entry in contents()["ambiguities"]]
 
 
-def own_rows(table: str, by: str) -> dict[str, dict[str, Any]]:
-    """Return the rows of `table_1`, by `label`, or `table_2`, by `network`, about the paper's own networks."""
-    return {row[by]: row for row in contents()["tables"][table]["rows"] if row.get("ours", True)}
-
-
 def cell(table: int, row: str, column: str, base: str = "") -> float:
     """Return a number of Table 1 to 6, by how its row's label begins; `base`: the network changed in Table 2."""
     for each in contents()["tables"][f"table_{table}"]["rows"]:

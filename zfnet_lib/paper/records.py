@@ -136,7 +136,8 @@ def read(path: Path) -> list[Record]:
 def is_fresh(path: Path) -> bool:
     """Tell whether this very code made the records of a file, for a notebook before this one."""
     now, found = Stopwatch().provenance(), read(path)
-    return bool(found) and not now.dirty and found[0].provenance.commit == now.commit != ""
+    made = [record.provenance for record in found[:1]]
+    return any(not (now.dirty or old.dirty) and old.commit == now.commit != "" for old in made)
 
 
 @dataclass(frozen=True)

@@ -81,10 +81,10 @@ def measure(profile, pictures="", network="", layer="", count=5, units=2, seed=0
     rows = spread(dataset, min(max(count, min(20, len(dataset.classes))), len(dataset)))
     x = net.prepare([dataset[row].picture for row in rows])
     found = strongest_units(net, x, layer, units)
-    if not 1 <= count <= len(found) // units:
+    if not 2 <= count <= len(found) // units:
         raise ZfnetError(
             f"of {len(x)} pictures {len(found) // units} excite {units} maps of {layer}; "
-            f"choose a count from 1 to that, not {count}, or fewer units"
+            f"choose a count from 2 to that, not {count}, or fewer units"
         )
     found = [unit for rank in range(units) for unit in found[rank : count * units : units]]
     patches = [rows_first(seen(net, net.preparation.visible(x[unit.image]), unit)) for unit in found]

@@ -55,7 +55,11 @@ def network_of(profile: str, network: str = "") -> ConvNet:
     own = training_of(profile, "zfnet")
     if name == own.name and not own.weights.is_dir():
         raise ZfnetError(f"{own.name} is not trained here; run: {own.command}; or choose another network")
-    return open_network(name)
+    net = open_network(name)
+    if not isinstance(net, ConvNet):
+        other = "`zfnet show`, `zfnet occlude` and `zfnet atlas` take it"
+        raise ZfnetError(f"{name} is no plain sequence of layers, which this page needs; {other}")
+    return net
 
 
 def class_names(profile: str, network: str = "") -> tuple[str, ...]:
@@ -174,7 +178,7 @@ def progress(steps: Iterable, what: str) -> Iterable:
 
 
 def check_parameters(notebook: Mapping[str, Any]) -> None:
-    """Refuse a parameter that papermill injected and a notebook, by its names, does not declare or type so."""
+    """Refuse a parameter that papermill injected and a notebook does not declare, or declares of another type."""
     cell = next((cell for cell in notebook.get("In", ()) if cell.startswith("# Parameters\n")), "")
     declared = notebook.get("__annotations__", {})
     for name in (target.id for node in ast.parse(cell).body for target in node.targets):
@@ -216,7 +220,7 @@ def weight_card(name: str) -> Table:
         how = {"Recipe": f"{said}; filters renormalised: {recipe.clip}"}
     time = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
     facts = {"Network": network, "Trained on": data} | how
-    facts["Time"] = f"{time} on {made['device']}, with other work beside it; commit {made['commit'][:10]}"
+    facts["Time"] = f"{time} on {made['device']}; commit {made['commit'][:10]}"
     facts["Good for"] = entry.good_for
     stored = shipped.stored if shipped else "float16"
     facts["Stored"] = f"{stored}, {(folder / WEIGHTS).stat().st_size / 1e6:.1f} MB"

@@ -34,6 +34,7 @@ class Row(NamedTuple):
     paper: Mapping[str, float | None]  # as `paper.json` names them; empty where we added the row
     ours: Errors = ()
     ten: Errors = ()  # from ten views
+    single: bool = True  # not an average of several, whose spread between seeds is unknown
 
 
 class Comparison(NamedTuple):
@@ -65,13 +66,13 @@ def table1(profile: str) -> Comparison:
             stored = (trainings.recorded_errors(file, views, names) for views in (1, 10))
             ours, ten = ([found] if found else [] for found in stored)
         title = label if label in printed else f"{label} (added here)"
-        rows.append(Row(title, base if runs else "", printed.get(label, {}), ours, ten))
+        rows.append(Row(title, base if runs else "", printed.get(label, {}), ours, ten, len(runs) < 2))
     return Comparison(_table(profile, rows, ("val1", "val5"), test="test_top5"), basis(profile))
 
 
 def table2(profile: str, seeds: int = 1) -> Comparison:
     """Compare every row of Table 2 with ours: `seeds` trainings on the spot in `smoke`, else all that were run."""
-    rows, points, printed = [], [], numbers.own_rows("table_2", by="network")
+    rows, points, printed = [], [], {row["network"]: row for row in numbers.contents()["tables"]["table_2"]["rows"]}
     titles = {name: f"`{name}`: {printed.get(name, {'label': 'added here'})['label']}" for name in TABLE_2}
     for name, spec in TABLE_2.items():
         values, ours = printed.get(name, {"values": {}})["values"], errors_of(profile, name, seeds)
@@ -138,12 +139,12 @@ def basis(profile: str) -> Sentence:
         return Sentence(f"No training of the profile `{profile}` has been recorded.")
     data = ", ".join(sorted({line["data"] for line in lines}))
     made = [line["provenance"] for line in lines]
-    devices = ", ".join(sorted({each["device"] for each in made}))
+    devices = " and ".join(sorted({each["device"] for each in made}))
     commits = ", ".join(commit[:10] for commit in sorted({each["commit"] for each in made}))
     hours = sum(line["epoch"]["seconds"] for line in lines) / 3600
     return Sentence(
         f"Trainings: {len({line['training'] for line in lines})}, on {data}; {hours:.1f} hours in all on "
-        f"{devices}; commits {commits}. One centre view, dropout off."
+        f"{devices}; commits {commits}. One centre view where ten are not named, dropout off."
     )
 
 
@@ -176,7 +177,7 @@ def _table(profile: str, rows: Sequence[Row], keys: Sequence[str], test: str = "
         if own is None:
             return "not run" if which == "ours" and row.base else ""
         found = getattr(row, which)
-        margin = spreads[key][0].margin((1, len(found))) if which == "ours" else None
+        margin = spreads[key][0].margin((1, len(found))) if which == "ours" and row.single else None
         doubt = "" if margin is None else f" ± {margin:.1f}"
         return f"{own:.1f}{doubt}" + (
             "" if row.base in ("", row.title) or base is None else f" ({own - base:+.1f})"

@@ -248,7 +248,9 @@ def choose_decay(
     x: Tensor, targets: Tensor, score: Callable[[Tensor, np.ndarray], float], several: bool = False
 ) -> float:
     """Return the weight decay that every fifth training picture likes best; of equals the larger."""
-    chooses = np.arange(len(x)) % 5 == 4  # they come class by class, so every class has its share
+    # Those of folds come class by class, so that every class with five or more has its share. Of one picture a
+    # class none is left to learn from: all decays score 0, and the largest is taken.
+    chooses = np.arange(len(x)) % 5 == 4
     learn, judge = np.flatnonzero(~chooses), np.flatnonzero(chooses)
     if not len(judge):
         return DECAYS[0]

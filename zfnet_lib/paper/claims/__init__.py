@@ -1,4 +1,4 @@
-"""The claims of the paper, each with a statistic, a threshold stated beforehand and the verdict that follows."""
+"""The claims of the paper, each with a statistic, a threshold and the verdict that follows."""
 
 from .registry import CLAIMS, about, basis, figure, ledger, measurable, measure, report
 

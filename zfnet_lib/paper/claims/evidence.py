@@ -46,7 +46,7 @@ HOLDS, FAILS, UNDECIDED, UNTESTABLE, NOT_RUN = VERDICTS
 SEEDS = 3
 """Trainings of a network from which on their spread can decide anything."""
 CLEAR = claims()["clear"]
-"""Standard errors on either side of a mean over trainings that make its interval."""
+"""Standard errors on either side of a difference of counted shares; trainings use Student's t."""
 
 
 class NotRun(ZfnetError):  # noqa: N818 (the verdict's own words)
@@ -343,9 +343,8 @@ def compared(rows: Sequence[Mapping[str, Any]], stored: Stored, **thresholds: fl
     prevented = True in (failed, *truths["unless"])
     found = verdict(every([*truths["holds"], not prevented]), failed)
     # The first number that is true, open or false as the verdict is; beyond the bar for failing, it is true.
-    wanted = {HOLDS: True, FAILS: False}.get(found)
     decided = [text for truth, text in answers["fails"] + answers["unless"] if truth and found == FAILS]
-    for truth in (wanted, False):  # undecided may be what is neither held nor failed, too
+    for truth in {HOLDS: [True], FAILS: [False]}.get(found, [False, None]):  # what does not hold may not fail, too
         decided += [text for one, text in answers["holds"] if one is truth]
     return Finding(found, numbers, decided=next(iter(decided), ""))
 

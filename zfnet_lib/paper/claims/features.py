@@ -20,13 +20,13 @@ from ...deconv import cut, descend
 from ...files import ZfnetError
 from ...network import ConvNet
 from ...strongest import patch, strongest
-from ...training import FIGURE_4_OF, Drops
+from ...training import FIGURE_4_OF, Drops, snapshot_updates
 from .. import fig4, grouping
 from ..grouping import drawn_maps
 from ..invariance import EXACT, TRANSFORMATIONS, Transformation, invariance, transformed
 from ..sanity import rank_correlation
 from ..setting import at_hand, training_of
-from ..trainings import Training, cost
+from ..trainings import Training, cost, read_epochs
 from .deconvnet import traces
 from .evidence import (
     CLEAR,
@@ -38,15 +38,18 @@ from .evidence import (
     Numbers,
     Stored,
     Subject,
+    Truth,
     above,
     apart,
     counted,
     every,
     exact,
     measured,
+    no,
     on_processor,
     over_seeds,
     rising,
+    some,
     verdict,
 )
 from .occlusion import energies, maps_of
@@ -58,36 +61,46 @@ EVOLUTION = "evolution/numbers.jsonl"
 LOWER, UPPER = ("conv1", "conv2"), ("conv4", "conv5")
 
 
-def _crossings(found: Numbers, level: float, unit: str, of: float) -> dict[str, Number]:
-    """Return by layer and what is compared when it passes a level for good, straight between moments."""
-    crossings = {}
+def _crossings(found: Numbers, lines: Sequence[Mapping], level: float, unit: str, of: float) -> dict[str, Number]:
+    """Return by layer and what is compared when it passes a level for good, in a training with these epochs.
+
+    The interval is from the last moment below to the first above, the value straight between.
+    """
+    last = lines[-1]["epoch"] if lines else {"plateau_left": 0, "updates": FIGURE_4_OF}  # `smoke` keeps none
+    updates, crossings = snapshot_updates(last["plateau_left"] or 0, last["updates"]), {}
     for layer in (*LOWER, "conv3", *UPPER):
         for what, quantity in {"answers": fig4.ALIGNMENT, "projections": fig4.NEARNESS}.items():
             curve = found.by("epoch", quantity, layer=layer)
-            epochs, values = [*curve], [number.value for number in curve.values()]
-            last = max((at for at, value in enumerate(values) if not value >= level), default=-1)
-            between = slice(max(last, 0), last + 2)
-            epoch = np.interp(level, values[between], epochs[between])
-            crossings[f"{layer}, {what}"] = exact(float(of * epoch / FIGURE_4_OF), unit)
+            moments = [of * updates[epoch] / last["updates"] for epoch in curve]
+            values = [number.value for number in curve.values()]
+            below = max((at for at, value in enumerate(values) if not value >= level), default=-1)
+            between = slice(max(below, 0), below + 2)
+            value = float(np.interp(level, values[between], moments[between]))
+            low = moments[below] if below >= 0 else 0.0
+            crossings[f"{layer}, {what}"] = Number(value, low, moments[below + 1], unit=unit)
     return crossings
 
 
-def _lower_first(found: Mapping[str, Number]) -> tuple[list[float], list[float], bool]:
-    """Return when layers 1 and 2, and layers 4 and 5, settle, and whether the latest of those precede these."""
-    lower, upper = (
-        [number.value for name, number in found.items() if name.startswith(layers)] for layers in (LOWER, UPPER)
-    )
-    pairs = (zip(lower[what::2], upper[what::2], strict=True) for what in range(2))  # as answers, as projections
-    return lower, upper, all(max(own) < min(others) for own, others in (zip(*each, strict=True) for each in pairs))
+def _lower_first(found: Mapping[str, Number]) -> tuple[list[Number], list[Number], Truth]:
+    """Return when layers 1 and 2, and layers 4 and 5, settle, and whether all of those precede all of these."""
+    lower, upper = ([number for name, number in found.items() if name.startswith(each)] for each in (LOWER, UPPER))
+    pairs = (pair for what in range(2) for pair in product(lower[what::2], upper[what::2]))  # answers, projections
+
+    def before(one: Number, other: Number) -> Truth:  # each settles after `low`, at `high` at the latest
+        return True if one.high <= other.low else False if one.low >= other.high else None
+
+    return lower, upper, every(before(*pair) for pair in pairs)
 
 
 def converge_early(stored: Stored, level: float, few: float, many: float) -> Finding:
-    epochs = training_of(stored.profile, "zfnet").recipe.epochs
-    numbers = _crossings(stored.numbers, level, f"of {epochs} epochs", epochs)
+    epochs, lines = training_of(stored.profile, "zfnet").recipe.epochs, stored.epochs("zfnet", needed=False)
+    numbers = _crossings(stored.numbers, lines, level, f"of {epochs} epochs", epochs)
     lower, _, first = _lower_first(numbers)
-    note = f"In the paper's epochs, of {FIGURE_4_OF}: {min(lower) * FIGURE_4_OF / epochs:.0f} to "
-    note += f"{max(lower) * FIGURE_4_OF / epochs:.0f} for layers 1 and 2."
-    return Finding(verdict(first and max(lower) <= few, not first or max(lower) > many), numbers, note)
+    shares = [FIGURE_4_OF * number.value / epochs for number in lower]
+    note = f"As shares of {FIGURE_4_OF} epochs: {min(shares):.0f} to {max(shares):.0f} for layers 1 and 2."
+    early = every(no(above(number, few)) for number in lower)
+    late = some(above(number, many) for number in lower)
+    return Finding(verdict(every([first, early]), some([no(first), late])), numbers, note)
 
 
 def constant_rate(profile: str) -> Training:
@@ -109,19 +122,25 @@ def evolving_at_constant_rate(at: Subject) -> Iterator[Number]:
 
 def develop_late(stored: Stored, level: float, late: float) -> Finding:
     again = f"`zfnet run fig4 --profile {stored.profile} --live`; some two hours"
-    numbers = _crossings(stored.read(EVOLUTION, again), level, "%", 100)
-    _, upper, first = _lower_first(numbers)
-    holds, fails, note = [first, min(upper) > late], not first or max(upper) <= late, f"From {EVOLUTION}."
+    lines, holds, fails, note = stored.epochs("zfnet", needed=False), [], [], f"From {EVOLUTION}."
+    numbers = _crossings(stored.read(EVOLUTION, again), lines, level, "%", 100)
+
+    def weigh(found: Mapping[str, Number]) -> None:
+        _, upper, first = _lower_first(found)
+        after = [above(number, late) for number in upper]
+        holds.extend([first, *after])
+        fails.extend([no(first), no(some(after))])
+
+    weigh(numbers)
+    run = constant_rate(stored.profile)
     try:
-        control = _crossings(stored.numbers, level, "%", 100)
-        _, upper, first = _lower_first(control)
-        holds, fails = [*holds, first, min(upper) > late], fails or not first or max(upper) <= late
+        control = _crossings(stored.numbers, read_epochs(run.epochs_file), level, "%", 100)
+        weigh(control)
         numbers |= {f"{name}, constant rate": number for name, number in control.items()}
     except NotRun:
-        run = constant_rate(stored.profile)
         note += f" The control was not run: `{run.command}`, {cost([run])}; then {stored.again}."
         holds.append(None)
-    return Finding(verdict(every(holds), fails), numbers, note)
+    return Finding(verdict(every(holds), some(fails)), numbers, note)
 
 
 def lead_of_share(share: Number, other: Number) -> Number:
@@ -149,7 +168,7 @@ def jumps(stored: Stored) -> Finding:
 
 def until_converged(stored: Stored, middle: int, begin: int) -> Finding:
     gains = {}
-    for layer in (*LOWER, "conv5", "fc6", "fc7"):
+    for layer in ("conv5", "fc6", "fc7", *LOWER):
         curve = stored.numbers.by("epoch", fig4.PROBE, layer=layer)
         for words, first, last in (("rate unchanged", middle, begin), ("to the end", begin, max(curve))):
             gains[f"{layer}, {words}"] = lead_of_share(curve[last], curve[first])
@@ -206,13 +225,14 @@ def outside_shares(at: Subject, maps: Sequence[int]) -> dict[int, float]:
 def background_feature(stored: Stored, maps: int) -> Finding:
     found = stored.numbers
     counts = found.by("seed", BACKGROUND)
-    numbers = {f"{BACKGROUND}, seed {seed}": number for seed, number in counts.items()}
+    numbers = {f"seed {seed}": number._replace(unit=BACKGROUND) for seed, number in counts.items()}
     control = numbers["with random weights"] = found.one(f"{BACKGROUND}, random weights")
     numbers |= {f"map {map_}: {BEYOND}": number for map_, number in found.by("map", BEYOND, seed=0).items()}
     enough = [number.value >= maps for number in counts.values()]
     note = "One training: whether another has such maps was not asked." if len(counts) == 1 else ""
-    more = all(100 * number.value / number.n > control.value for number in counts.values())
-    return Finding(verdict(every([*enough, more or None, len(counts) > 1 or None]), not any(enough)), numbers, note)
+    shares = (exact(100 * number.value / number.n, n=number.n) for number in counts.values())
+    more = every(above(lead_of_share(share, control), 0) or None for share in shares)
+    return Finding(verdict(every([*enough, more, len(counts) > 1 or None]), not any(enough)), numbers, note)
 
 
 # The hierarchy of features.
@@ -511,6 +531,9 @@ def invariance_grows(stored: Stored, level: float, least: int) -> Finding:
     for way in ranks:
         first, *_, last = found.by("layer", INDEX, way=way).items()
         numbers |= {f"{way}: {layer}": number for layer, number in (first, last)}
+    for way in ranks:
+        kept = found.by("layer", "maximum kept", way=way)
+        numbers |= {f"{way}, {layer}: maximum kept": number for layer, number in kept.items()}
     grows = [every([above(ranks[way], level), above(more[way], 0)]) for way in ranks]
     holds = True if grows.count(True) >= least else None if len(grows) - grows.count(False) >= least else False
     fails = sum(above(number, 0) is False for number in ranks.values()) >= least
@@ -524,15 +547,16 @@ ALIKE, LABELS, COMBINED = "patches of a map, {}: mean cosine", "entropy of the l
 
 def coherent(at: Subject) -> Iterator[Number]:
     for layer in at.layers[2:]:
-        mixed = combined(at.net, layer, at.scale.maps, at.seed)
+        count = 5 * at.scale.maps  # of 50 the intervals overlap
+        mixed = combined(at.net, layer, count, at.seed)
         ranked = {
             "trained": at.hits[layer],
             "untrained": at.untrained.hits[layer],
             COMBINED: strongest(mixed, at.dataset, 9, [COMBINED], rows=at.rows)[COMBINED],
         }
         for kind, hits in ranked.items():
-            units = [hits.units(map_) for map_ in drawn_maps(hits, at.scale.maps, at.seed)]
-            patches = [seen_by(at, layer, group) for group in units]
+            units = [hits.units(map_) for map_ in drawn_maps(hits, count, at.seed)]
+            patches = [what_they_see(at, layer, group) for group in units]
             for name, describe in grouping.DESCRIPTORS.items():
                 described = np.array([[describe(one / 255) for one in group] for group in patches])
                 alike = grouping.likeness(described, at.seed).within
@@ -541,7 +565,7 @@ def coherent(at: Subject) -> Iterator[Number]:
             yield measured(LABELS, grouping.entropy(labels), "bits", layer=layer, of=kind)
 
 
-def seen_by(at: Subject, layer: str, units: Sequence[Unit]) -> list[np.ndarray]:
+def what_they_see(at: Subject, layer: str, units: Sequence[Unit]) -> list[np.ndarray]:
     """Return what units see, uint8 [s, s, 3]; the whole picture where their field is larger."""
     side, field = at.net.preparation.crop, receptive_field(at.net.spec, layer)
     seen, whole = at.net.preparation.visible(at.x([unit.image for unit in units])), Box(0, 0, side, side)
@@ -572,7 +596,9 @@ def far_from_random(stored: Stored) -> Finding:
             truths += [apart(alike["trained"], alike[of]), apart(labels[of], labels["trained"])]
         numbers |= {f"{layer}, {maps[of]}: alike in shape": number for of, number in alike.items()}
         numbers |= {f"{layer}, {maps[of]}: entropy of labels": number for of, number in labels.items()}
+        colour = stored.numbers.by("of", ALIKE.format("colour"), layer=layer)  # decides nothing
+        numbers |= {f"{layer}, {maps[of]}: alike in colour": number for of, number in colour.items()}
     special = every(leads[COMBINED])
-    note = "Somewhere random combinations are not clearly less coherent: maps are no special axes there."
+    note = "Somewhere random combinations are not clearly less coherent: maps may be no special axes there."
     answer = verdict(every([*leads["untrained"], special]), False in leads["untrained"])
     return Finding(answer, numbers, "" if special else note)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import pairwise, product
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -34,11 +34,11 @@ class Covered(NamedTuple):
     energy: Tensor  # [H, W], of the projection of the strongest unit of the strongest top map
 
 
-@lru_cache(1)
-def covered(at: Subject) -> list[Covered]:
-    """Cover the pictures that the network classifies correctly, as many as the scale says."""
+@lru_cache(2)
+def covered(at: Subject, every: bool = False) -> list[Covered]:
+    """Cover pictures that the network classifies correctly: all of them, or as many as the scale says."""
     layer, found = at.layers[-1], []
-    for row in at.right[: at.scale.few]:
+    for row in at.right if every else at.right[: at.scale.few]:
         x = at.x([row])
         seen = occlude(at.net, x[0], int(at.dataset.labels[row]), *square_of(x))
         maps = maps_of(at.net, layer, x)[0]
@@ -64,7 +64,8 @@ def contributions(at: Subject, layer: str) -> dict[str, np.ndarray]:
     size, stride = square_of(x)
     corners = np.array([*product(range(0, x.shape[-1] - size + 1, stride), repeat=2)])
     shown, names = energies(at, x, units), ("projection", "edges", "exchanged", "moved", "hit", "moved hit")
-    found, moved = {name: [] for name in names}, moved_into_windows(at, shown, units)
+    others, moved = others_moved(at, shown, units)
+    found = {name: [] for name in names}
     for i, unit in enumerate(units):
         field = input_window(at.net.spec, layer, unit.row, unit.column, *x.shape[2:])
         reached = (corners > (field.top - size, field.left - size)) & (corners < (field.bottom, field.right))
@@ -73,7 +74,7 @@ def contributions(at: Subject, layer: str) -> dict[str, np.ndarray]:
         values = activations(at, views, [unit] * len(views))
         losses = (values[0] - values[1:]).numpy()
         edges = torch.from_numpy(sobel(x[i].mean(0).numpy()) ** 2)
-        compared = {"projection": shown[i], "edges": edges, "exchanged": shown[i - 1], "moved": moved[i]}
+        compared = {"projection": shown[i], "edges": edges, "exchanged": others[i], "moved": moved[i]}
         for name, energy in compared.items():
             under = F.avg_pool2d(energy[None].double(), size, stride).flatten().numpy()[places]
             found[name].append(rank_correlation(losses, under * size**2))
@@ -83,16 +84,17 @@ def contributions(at: Subject, layer: str) -> dict[str, np.ndarray]:
     return {name: np.array(values) for name, values in found.items()}
 
 
-def moved_into_windows(at: Subject, shown: Tensor, units: Sequence[Unit]) -> Tensor:
-    """Return for each unit the energy of the one before [units, H, W], moved as the windows lie apart."""
+def others_moved(at: Subject, shown: Tensor, units: Sequence[Unit]) -> tuple[Tensor, Tensor]:
+    """Return for each unit the energy of another map's [units, H, W], as it lies, and moved into its window."""
+    # Units stand map by map, so that half of them away stands another map's.
+    far, side = len(units) // 2, shown.shape[-1]
+    paired = [*units[len(units) - far :], *units[: len(units) - far]]
     stride = receptive_field(at.net.spec, units[0].layer).stride
-    steps = ((one.row - before.row, one.column - before.column) for before, one in pairwise([units[-1], *units]))
-    return torch.stack(
-        [
-            energy.roll((stride * down, stride * across), (0, 1))
-            for energy, (down, across) in zip(shown.roll(1, 0), steps, strict=True)
-        ]
-    )
+    others, moved = shown.roll(far, 0), []
+    for energy, one, other in zip(others, units, paired, strict=True):
+        down, across = stride * (one.row - other.row), stride * (one.column - other.column)
+        moved.append(cut(energy, Box(-down, -across, side - down, side - across)))
+    return others, torch.stack(moved)
 
 
 def evidence_ratios(at: Subject, layer: str) -> np.ndarray:
@@ -172,7 +174,7 @@ def matched_ratio(values: np.ndarray, inside: np.ndarray, edges: np.ndarray) -> 
 def object_covered(at: Subject) -> Iterator[Number]:
     from sklearn.metrics import roc_auc_score
 
-    found = covered(at)
+    found = covered(at, every=True)
     inside = [at.objects([one.row])[0][tuple(one.centres)].numpy() for one in found]
 
     def against(inside: np.ndarray, drops: np.ndarray) -> tuple[float, float]:
@@ -297,7 +299,6 @@ def activity_where_shown(at: Subject) -> Iterator[Number]:
     yield measured("drop of the activity, elsewhere", off, "%", np.median)
     yield measured("drop of the activity, on another picture's region", control, "%", np.median)
     yield measured("on the region less elsewhere", on - off, "points", np.median)
-    yield measured("on the region less three times elsewhere", on - 3 * off, "points", np.median)
     yield measured("on the region less another picture's", on - control, "points", np.median)
     yield measured("pictures whose lowest activity lies in the region", lowest, "%")
     yield measured("lowest in the region, less the region's share of the places", lowest - area, "points")
@@ -315,25 +316,22 @@ def corresponding(at: Subject) -> Iterator[Number]:
         for name in ("moved", "edges"):
             more = found["projection"] - found[name]
             yield measured("rank correlation above the control", more, "rho", np.median, layer=layer, control=name)
-        own, random, moved = kept(at, layer)
+        own, moved = kept(at, layer)
         yield measured("kept by the region alone", 100 * own, "%", np.median, layer=layer)
-        yield measured("region above random regions", 100 * (own - random), "points", np.median, layer=layer)
         yield measured("region above the control", 100 * (own - moved), "points", np.median, layer=layer)
 
 
-def kept(at: Subject, layer: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return what units keep where only their projection's region is seen, a random one, or another unit's.
+def kept(at: Subject, layer: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return what units keep where only their projection's region is seen, or another unit's.
 
     That of another unit is moved into this unit's window, and as large as the unit's own.
     """
     units, x = at.pictures_of(evenly(at.units(layer), at.scale.few // 2))
-    rng, shown = np.random.default_rng(at.seed), energies(at, x, units)
-    own = [region(each) for each in shown]
-    random = [np.roll(mask, rng.integers(1, x.shape[-1], 2), (0, 1)) for mask in own]
-    others = zip(moved_into_windows(at, shown, units), own, strict=True)
-    moved = [region(energy, int(mask.sum())) for energy, mask in others]
+    shown = energies(at, x, units)
+    own, (_, others) = [region(each) for each in shown], others_moved(at, shown, units)
+    moved = [region(energy, int(mask.sum())) for energy, mask in zip(others, own, strict=True)]
     full = activations(at, x, units).double().numpy()
-    seen = (x * torch.from_numpy(np.stack(masks))[:, None] for masks in (own, random, moved))
+    seen = (x * torch.from_numpy(np.stack(masks))[:, None] for masks in (own, moved))
     return tuple(activations(at, view, units).double().numpy() / full for view in seen)
 
 

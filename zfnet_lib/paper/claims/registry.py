@@ -50,7 +50,7 @@ class Claim(SimpleNamespace):
     @property
     def caveats(self) -> dict[str, str]:
         """What a sceptic asks of the test: its control, and what was changed after its number was seen."""
-        marked = [f"{each['date']}: {each['why']} Before: {each['was']}" for each in self.changed]
+        marked = ("{date}: {why} Before: {was} That gave: {gave}.".format(**each) for each in self.changed)
         said = {"control": self.stated(self.control), "changed": " ".join(marked)}
         return {title: text for title, text in said.items() if text}
 

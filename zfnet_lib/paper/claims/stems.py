@@ -230,17 +230,19 @@ def stride_aliases(stored: Stored, peak: float) -> Finding:
     theirs, ours, *crossed = (found.of(name, weights="trained", **place) for name in (THEIRS, OURS, *CROSSED))
     numbers = {
         "excess, stride 4": over_seeds(theirs, "times"),
-        "over random weights": difference(theirs, found.of(THEIRS, weights="untrained", **place), "times"),
-        "over stride 2": difference(theirs, ours, "times"),
+        "excess less that of random weights": difference(
+            theirs, found.of(THEIRS, weights="untrained", **place), "times"
+        ),
+        "excess less that at stride 2": difference(theirs, ours, "times"),
     }
     strong, learnt, more = map(above, numbers.values(), (peak, 0, 0))
-    note, follows = lacking(stored, numbers["over stride 2"].n, STEMS + CROSSED, native=True), None
+    note, follows = lacking(stored, numbers["excess less that at stride 2"].n, STEMS + CROSSED, native=True), None
     if all(crossed):
         control = numbers["7x7 with stride 4 over 11x11 with stride 2"] = difference(*crossed, "times")
         follows = above(control, 0)
     else:
         note = f"The crossed stems, {', '.join(CROSSED)}, were not trained. {note}".strip()
-    found_so = verdict(every([strong, learnt, more, follows]), False in (learnt, follows))
+    found_so = verdict(every([strong, learnt, more, follows]), False in (learnt, more, follows))
     return Finding(found_so, numbers | found.shown(ALIASES), note)
 
 

@@ -167,7 +167,7 @@ def fewer(curve: dict[int, Number], rival: np.ndarray, most: int) -> Number:
         return most / next(enough, inf)
 
     interval = (times("low", "high"), times("high", "low")) if n >= FOLDS else (None, None)
-    return Number(times("value", "value"), *interval, n, "times")
+    return Number(times("value", "value"), *interval, n, "times fewer")
 
 
 def trains_quickly(stored: Stored, faster: float, slow: float, close: float) -> Finding:
@@ -183,8 +183,8 @@ def trains_quickly(stored: Stored, faster: float, slow: float, close: float) -> 
     many = sum(training.spec(DATASETS[training.data].classes).parameters().values())
     lead = over_folds(at.tried(*OURS) - at.tried("fc7", "svm"))
     numbers = {
-        "seconds": exact(seconds, "s", record.n),
         "faster than the whole training": exact(whole / seconds, "times", record.n),
+        "seconds": exact(seconds, "s", record.n),
         "fewer parameters": exact(many / few, "times"),
         "above a linear SVM": lead,
     }
@@ -231,19 +231,19 @@ def overlap(stored: Stored, share: float) -> Finding:
 
 def pascal_less_well(stored: Stored, margin: float, classes: int) -> Finding:
     leading, concurrent, beaten = table_5()
-    numbers = {"below [27]": exact(leading, "points"), "below [21]": exact(concurrent, "points")}
-    numbers["classes better than [27]"] = exact(len(beaten))
-    note, smaller = "", None
+    printed = {"below [27]": exact(leading, "points"), "below [21]": exact(concurrent, "points")}
+    printed["classes better than [27]"] = exact(len(beaten))
+    numbers, note, smaller = {}, "", None
     try:
         found = several(stored)
         one, many = (found.one(GAIN, by=BY_FEATURES, shown=shown) for shown in (ONE, SEVERAL))
-        numbers |= {f"features above hog, {ONE}": one, f"features above hog, {SEVERAL}": many}
         value, half = one.value - many.value, hypot(one.high - one.low, many.high - many.low) / 2
         lost = Number(value, value - half, value + half, min(one.n, many.n), one.unit)
-        numbers["less on several objects by"], smaller = lost, above(lost, 0)
+        numbers, smaller = {"gain on one object less that on several": lost}, above(lost, 0)
+        numbers |= {f"features above hog, {ONE}": one, f"features above hog, {SEVERAL}": many}
     except NotRun as unrun:
         note = f"Not run, the gain on several objects: {unrun}."
-    return Finding(verdict(every([leading == margin, len(beaten) == classes, smaller])), numbers, note)
+    return Finding(verdict(every([leading == margin, len(beaten) == classes, smaller])), numbers | printed, note)
 
 
 def printed_pascal(margin: float, classes: int) -> tuple[bool, str]:

@@ -151,6 +151,19 @@ def test_blocks_name_units_and_boxes_and_come_back_without_pictures_and_with_the
         assert all(np.array_equal(a, b) for a, b in zip(ours.patches, theirs.patches, strict=True))
         for a, b in zip(ours.projections, theirs.projections, strict=True):
             assert abs(projection_image(a).astype(int) - projection_image(b, 1.0)).max() <= 1
+
+    class Turned:
+        """The same pictures in other rows, as another archive may have them."""
+
+        names, __len__ = SHAPES.names[::-1], SHAPES.__len__
+
+        def __getitem__(self, row):
+            return SHAPES[len(SHAPES) - 1 - row]
+
+    turned, _ = load_blocks(tmp_path / "blocks.npz", Squares(NET, Turned()))
+    assert all(map(np.array_equal, turned[0].patches, before[0].patches))
+    Turned.names = ["elsewhere"] * len(SHAPES)
+    assert load_blocks(tmp_path / "blocks.npz", Squares(NET, Turned()))[0][0].patches == []
     (tmp_path / "blocks.npz").write_bytes(b"PK nothing")
     with pytest.raises(ZfnetError, match=r"holds no projections .*; restore it, or compute them again"):
         load_blocks(tmp_path / "blocks.npz")

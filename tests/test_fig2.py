@@ -65,5 +65,7 @@ def test_a_mosaic_shows_every_map_with_its_number_and_its_patches_if_it_has_any(
         assert (shown == tile(block.projections, block.patches, (len(shown) - 4) // 3)).all()
         assert shown.shape[1] <= 7.5 * 200 / 2
     assert_legible(fig2.draw([a_block(n) for n in range(5)], "Layer 1"))
+    (shown,) = pictures(fig2.draw([a_block(3, 12, side=30)], "Layer 2"))  # of twelve, nine
+    assert shown.shape[1] > shown.shape[0]
     alone = fig2.draw([a_block(n, side=7, patches=False) for n in range(4)], "Layer 1", columns=4)
     assert [shown.shape[0] == shown.shape[1] for shown in pictures(alone)] == [True] * 4

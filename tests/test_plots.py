@@ -106,6 +106,7 @@ def test_tiles_filters_and_maps_are_grids_whose_small_pictures_keep_their_pixels
         (lambda: tile(projections(10, 5), None, 20), "given 10, 20"),
         (lambda: tile([np.zeros((3, 5, 6))], None, 20), "square pictures; given 5x6"),
         (lambda: grid([np.zeros((5, 5, 3))], size=20), "a picture is a uint8 array"),
+        (lambda: grid([], width=100), "at least one picture; given none"),
         (lambda: heat(np.array([[np.nan]])), "NaN or infinite ones; compute them again"),
         (
             lambda: plots.grid_of_filters(np.zeros((4, 2, 5, 5)), 40),

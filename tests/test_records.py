@@ -40,12 +40,17 @@ def test_a_damaged_line_is_named(tmp_path, line):
         records.read(path)
 
 
-def test_provenance_says_where_a_number_comes_from(tmp_path):
+def test_provenance_says_where_a_number_comes_from(tmp_path, monkeypatch):
     made = records.Stopwatch().provenance(seed=3)
     assert made.versions.keys() == {"python", "torch"} and "thread" in made.device
     assert made.seed == 3 and made.seconds >= 0 and json.dumps(made.versions)
     records.store(tmp_path / "own.jsonl", [replace(RECORD, provenance=made)])
     assert records.is_fresh(tmp_path / "own.jsonl") == bool(made.commit and not made.dirty)
+    clean = replace(made, commit="c0ffee", dirty=False)
+    monkeypatch.setattr(records.Stopwatch, "provenance", lambda *given: clean)
+    for dirty in (False, True):  # what was undone since has left its numbers
+        records.store(tmp_path / "own.jsonl", [replace(RECORD, provenance=replace(clean, dirty=dirty))])
+        assert records.is_fresh(tmp_path / "own.jsonl") == (not dirty)
     records.store(tmp_path / "other.jsonl", [RECORD])
     assert not records.is_fresh(tmp_path / "other.jsonl") and not records.is_fresh(tmp_path / "none.jsonl")
 

@@ -159,7 +159,7 @@ def test_similarity_knows_equal_opposite_unrelated_and_nothing_and_copies_the_pi
         (lambda net, x, units: strongest_units(net, x, "conv9", 1), "has no layer 'conv9'"),
         (lambda net, x, units: randomised(net, ["conv9"]), "has no layer 'conv9'"),
         (lambda *_: sanity.measure("smoke", layer="fc6"), "mini has no layer 'fc6'; its layers are conv1"),
-        (lambda *_: sanity.measure("smoke", count=0), "choose a count from 1 to that, not 0"),
+        (lambda *_: sanity.measure("smoke", count=1), "choose a count from 2 to that, not 1"),
     ],
 )
 def test_bad_requests_get_one_sentence(net, x, units, ask, sentence):

@@ -45,3 +45,9 @@ def test_the_seconds_of_records_add_up_over_the_parts_of_the_work():
     source = setting.source_of([record(seconds) for seconds in (1.0, 2.5, 4.0, 0.5, 3.0)])
     assert source.provenance.seconds == 7.0
     assert (source.network, source.pictures) == ("mini", "shapes")
+
+
+def test_a_page_that_needs_layers_in_a_row_says_so_of_another_network(tmp_path):
+    (tmp_path / "own.py").write_text("from torchvision.models import resnet18 as make\n")
+    with pytest.raises(ZfnetError, match=r"own.py:make is no plain sequence of layers, .*`zfnet show`.* take it"):
+        setting.network_of("tiny", f"{tmp_path}/own.py:make")

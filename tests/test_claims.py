@@ -416,10 +416,12 @@ def test_what_decides_is_the_number_that_makes_the_verdict(results):
             "name": "{layer}",
             "holds": "> bar",
             "fails": "< low",
-        }
+        },
+        {"of": "share", "where": {"layer": "conv2"}, "name": "{layer}", "unless": "> high"},
     ]
     for shares, verdict, decided in (
         ((60, 70), HOLDS, "conv1 60 % (59 to 61); bar > 50"),
+        ((60, 95), "undecided", "conv2 95 % (94 to 96); bar > 90"),
         ((60, 50), "undecided", "conv2 50 % (49 to 51); bar > 50"),
         ((60, 40), "undecided", "conv2 40 % (39 to 41); bar > 50"),
         ((60, 20), "does not hold", "conv2 20 % (19 to 21); bar < 30"),
@@ -430,7 +432,7 @@ def test_what_decides_is_the_number_that_makes_the_verdict(results):
             for place in [{"layer": layer, "low": value - 1, "high": value + 1}]
         ]
         stored = SimpleNamespace(numbers=evidence.Numbers(planted, ""))
-        found = evidence.compared(entry, stored, bar=50, low=30)
+        found = evidence.compared(entry, stored, bar=50, low=30, high=90)
         assert (found.verdict, found.deciding) == (verdict, decided)
 
 

@@ -341,6 +341,8 @@ def test_one_training_runs_here_and_stops_while_another_is_looked_at(browser, sq
     monkeypatch.setattr("zfnet_lib.browser.live.training.TrainingHere", lambda: Watched(BRIEF, squares, squares))
     monkeypatch.setattr(pane.notice, "beside", begun.append)
     pane.start.click()
+    pane.choice.value = pane.choice.options[1][1]
+    pane.choice.value = None
     assert begun == [pane.train] and pane.start.disabled  # so that a second click begins no second one
     pane.train()
     assert (pane.here.state, pane.start.description, pane.start.disabled) == ("stopped", "train", True)

@@ -91,7 +91,11 @@ def test_a_source_is_measured_on_every_fold(data, monkeypatch):
 
 def test_several_objects_are_scored_class_by_class(data, monkeypatch):
     monkeypatch.setattr(table5, "training_data", lambda name, split: open_dataset(name, split, n=180))
+    seen, plain = [], transfer.coordinates
+    monkeypatch.setattr(transfer, "coordinates", lambda kernel, *rows: (seen.append(rows), plain(kernel, *rows))[1])
     found = list(table5.several_records("shapes-scenes", (("hog", "hog"), ("pixels", "pixels"))))
+    assert all(not {*train} & {*test} for train, test in seen)
+    assert sorted(row for _, test in seen[:2] for row in test) == list(range(180))
     scored = [record for record in found if record.quantity == table5.PRECISION]
     assert {(record.spec, record.parameters["loss"]) for record in scored} == {
         (source, loss) for source in ("hog", "pixels") for loss in table5.LOSSES

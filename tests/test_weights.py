@@ -302,5 +302,6 @@ def test_unknown_names_and_folders_without_weights_are_refused(data, tmp_path, s
     for place in (tmp_path / "absent", str(tmp_path / "empty"), saved / "weights.safetensors"):
         refused(place, rf"{place} holds no weights \(meta.json is missing\); give a folder .*")
     refused(Path("vgg16-imagenet"), "the weights .* are not here; `zfnet fetch vgg16-imagenet` brings them")
-    with pytest.raises(ZfnetError, match=r"^\. would be replaced as a whole; name a new folder in it$"):
-        save_network(ConvNet(MINI), ".", {})
+    for place in (".", ".."):
+        with pytest.raises(ZfnetError, match=rf"^{place} would be replaced as a whole; name a new folder in it$"):
+            save_network(ConvNet(MINI), place, {})

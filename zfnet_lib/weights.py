@@ -70,7 +70,7 @@ def save_network(
     if isinstance(net, ProbedNet):
         raise ZfnetError(f"{net.name} is made by its own code; keep that, and the `state_dict()` of its module")
     folder, preparation = Path(folder), net.preparation
-    if not folder.name:
+    if folder.name in ("", ".."):
         raise CheckpointError(f"{folder} would be replaced as a whole; name a new folder in it")
     lower = net.features().state_dict() if base else {}
     tensors = {"preparation.mean": preparation.mean, "preparation.scale": preparation.scale}

@@ -90,7 +90,7 @@ def table5(profile: str, live: bool = False) -> Compared:
         animals = " Most of these pictures show animals: no mean over them compares with the paper's."
     notes = Sentence(
         f"Ours: {len(classes)} classes with at least {ENOUGH} pictures.{animals} {found[0].data}, each part of "
-        f"{len(found[0].parameters['decays'])} scored by what learnt from the others; "
+        f"{found[0].parameters['parts']} scored by what learnt from the others; "
         f"computed in {made.seconds:.0f} s on {made.device}, commit {made.commit[:10]}."
     )
     return Compared(Table({"class": "Class", "positives": "Pictures"} | printed | ways, rows), verdict, notes)
@@ -118,7 +118,7 @@ def several_records(data: str, sources: Sequence[tuple[str, str]]) -> Iterator[R
 
     for name, layer in sources:
         kernel = transfer.extract(extractor_of(name, (layer,)), pictures)[layer].kernel()
-        decays = {loss: [] for loss in LOSSES}
+        decay: dict[str, float] = {}
         scores |= {(name, loss): np.zeros(labels.shape, np.float32) for loss in LOSSES}
         for part in tqdm(range(parts), f"{name}, parts", delay=5):
             train, test = np.flatnonzero(learnt & (part_of != part)), np.flatnonzero(part_of == part)
@@ -126,12 +126,14 @@ def several_records(data: str, sources: Sequence[tuple[str, str]]) -> Iterator[R
             present = torch.from_numpy(labels[train] == 1).float()
             for loss, several in LOSSES.items():
                 targets = present if several else present / present.sum(1, keepdim=True)
-                decays[loss].append(transfer.choose_decay(x, targets, score, several))
-                found = transfer.fit_softmax(x, targets, decays[loss][-1], several)
+                if not part:  # one decay for all parts, whose scores are ranked together
+                    decay[loss] = transfer.choose_decay(x, targets, score, several)
+                found = transfer.fit_softmax(x, targets, decay[loss], several)
                 scores[name, loss][test] = F.linear(x_test, *found).numpy()
         for loss, label in product(LOSSES, _common(labels)):
             value = transfer.average_precision(labels[:, label], scores[name, loss][:, label])
-            facts = {"class": pictures.classes[label], "loss": loss, "layer": layer, "decays": decays[loss]}
+            facts = {"class": pictures.classes[label], "loss": loss, "layer": layer}
+            facts |= {"decay": decay[loss], "parts": parts}
             n = int((labels[:, label] == 1).sum())
             yield record(PRECISION, value, "%", watch.provenance(), n, parameters=facts, spec=name)
     (network, layer), (control, _) = sources  # the features, then what they must beat

@@ -154,6 +154,7 @@ class TrainingPane:
     def __init__(self, notice: Message):
         self.notice = notice
         self.here: TrainingHere | None = None
+        self.begun = False  # pressed, and not there yet
         self.training: TrainingHere | RecordedTraining | None = None
         options = [(TrainingHere.name, None), *((each.name, each) for each in recorded_trainings())]
         self.choice = labelled(widgets.Dropdown, 440, options=options, description="training")
@@ -195,17 +196,18 @@ class TrainingPane:
             self.here = TrainingHere()
             if self.choice.value is None:  # else another training has been chosen meanwhile
                 self.training, self.drawn = self.here, 0
-            self.start.description, self.start.disabled = "stop", False
+            self.start.description, self.start.disabled, self.begun = "stop", False, False
             self._keep_looking(OFTEN)
             self.here.run()
         finally:
+            self.begun = False
             self.start.description, self.start.disabled = "train", self.choice.value is not None
 
     def _choose(self, training: RecordedTraining | None) -> None:
         self.follow.value = False
         self.training, self.drawn = training or self.here, 0
         self.follow.disabled = training is None
-        self.start.disabled = training is not None and not self._runs_here()
+        self.start.disabled = self.begun or (training is not None and not self._runs_here())
         self.curves.value = self.filters.value = ""
         self.moment.options = ()
         self.says.value = "<p>Press <b>train</b>: a narrow network learns drawn shapes, in some seconds.</p>"
@@ -215,7 +217,7 @@ class TrainingPane:
         if self._runs_here():
             self.here.stop()
         else:
-            self.start.disabled = True  # until there is something to stop
+            self.start.disabled = self.begun = True  # until there is something to stop
             self.notice.beside(self.train)
 
     def _runs_here(self) -> bool:

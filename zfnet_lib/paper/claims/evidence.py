@@ -343,7 +343,8 @@ def compared(rows: Sequence[Mapping[str, Any]], stored: Stored, **thresholds: fl
     prevented = True in (failed, *truths["unless"])
     found = verdict(every([*truths["holds"], not prevented]), failed)
     # The first number that is true, open or false as the verdict is; beyond the bar for failing, it is true.
-    decided = [text for truth, text in answers["fails"] + answers["unless"] if truth and found == FAILS]
+    decided = [text for truth, text in answers["fails"] if truth and found == FAILS]
+    decided += [text for truth, text in answers["unless"] if truth]
     for truth in {HOLDS: [True], FAILS: [False]}.get(found, [False, None]):  # what does not hold may not fail, too
         decided += [text for one, text in answers["holds"] if one is truth]
     return Finding(found, numbers, decided=next(iter(decided), ""))

@@ -66,7 +66,7 @@ def _crossings(found: Numbers, lines: Sequence[Mapping], level: float, unit: str
 
     The interval is from the last moment below to the first above, the value straight between.
     """
-    last = lines[-1]["epoch"] if lines else {"plateau_left": 0, "updates": FIGURE_4_OF}  # `smoke` keeps none
+    last = lines[-1]["epoch"] if lines else {"plateau_left": 0, "updates": FIGURE_4_OF}
     updates, crossings = snapshot_updates(last["plateau_left"] or 0, last["updates"]), {}
     for layer in (*LOWER, "conv3", *UPPER):
         for what, quantity in {"answers": fig4.ALIGNMENT, "projections": fig4.NEARNESS}.items():
@@ -77,7 +77,8 @@ def _crossings(found: Numbers, lines: Sequence[Mapping], level: float, unit: str
             between = slice(max(below, 0), below + 2)
             value = float(np.interp(level, values[between], moments[between]))
             low = moments[below] if below >= 0 else 0.0
-            crossings[f"{layer}, {what}"] = Number(value, low, moments[below + 1], unit=unit)
+            high = moments[min(below + 1, len(moments) - 1)]
+            crossings[f"{layer}, {what}"] = Number(value, low, high, unit=unit)
     return crossings
 
 
@@ -92,15 +93,22 @@ def _lower_first(found: Mapping[str, Number]) -> tuple[list[Number], list[Number
     return lower, upper, every(before(*pair) for pair in pairs)
 
 
+def _followed(stored: Stored) -> list[dict]:
+    """Return the epochs of the training that Fig. 4 follows; of that of `smoke` they are not kept."""
+    return [] if stored.profile == "smoke" else stored.epochs("zfnet", needed=False)
+
+
 def converge_early(stored: Stored, level: float, few: float, many: float) -> Finding:
-    epochs, lines = training_of(stored.profile, "zfnet").recipe.epochs, stored.epochs("zfnet", needed=False)
-    numbers = _crossings(stored.numbers, lines, level, f"of {epochs} epochs", epochs)
+    epochs = training_of(stored.profile, "zfnet").recipe.epochs
+    numbers = _crossings(stored.numbers, _followed(stored), level, f"of {epochs} epochs", epochs)
     lower, _, first = _lower_first(numbers)
     shares = [FIGURE_4_OF * number.value / epochs for number in lower]
     note = f"As shares of {FIGURE_4_OF} epochs: {min(shares):.0f} to {max(shares):.0f} for layers 1 and 2."
     early = every(no(above(number, few)) for number in lower)
     late = some(above(number, many) for number in lower)
-    return Finding(verdict(every([first, early]), some([no(first), late])), numbers, note)
+    name = max((name for name in numbers if name.startswith(LOWER)), key=lambda name: numbers[name].high)
+    decided = f"{name} {numbers[name]}; bar ≤ {few:g}" if first else ""
+    return Finding(verdict(every([first, early]), some([no(first), late])), numbers, note, decided)
 
 
 def constant_rate(profile: str) -> Training:
@@ -122,8 +130,8 @@ def evolving_at_constant_rate(at: Subject) -> Iterator[Number]:
 
 def develop_late(stored: Stored, level: float, late: float) -> Finding:
     again = f"`zfnet run fig4 --profile {stored.profile} --live`; some two hours"
-    lines, holds, fails, note = stored.epochs("zfnet", needed=False), [], [], f"From {EVOLUTION}."
-    numbers = _crossings(stored.read(EVOLUTION, again), lines, level, "%", 100)
+    holds, fails, note = [], [], f"From {EVOLUTION}."
+    numbers = _crossings(stored.read(EVOLUTION, again), _followed(stored), level, "%", 100)
 
     def weigh(found: Mapping[str, Number]) -> None:
         _, upper, first = _lower_first(found)

@@ -24,6 +24,9 @@ from .trainings import training_data
 PARTS = 8
 """Parts of the pictures, each scored by classifiers that learnt from the others."""
 
+DECAYS = (1e-1, 1e-2, *transfer.DECAYS)
+"""Weight decays to choose from; targets that several classes share take larger ones than those of folds."""
+
 ENOUGH = 16
 """Pictures that must show a class before its average precision is worth reporting."""
 
@@ -127,7 +130,7 @@ def several_records(data: str, sources: Sequence[tuple[str, str]]) -> Iterator[R
             for loss, several in LOSSES.items():
                 targets = present if several else present / present.sum(1, keepdim=True)
                 if not part:  # one decay for all parts, whose scores are ranked together
-                    decay[loss] = transfer.choose_decay(x, targets, score, several)
+                    decay[loss] = transfer.choose_decay(x, targets, score, several, DECAYS)
                 found = transfer.fit_softmax(x, targets, decay[loss], several)
                 scores[name, loss][test] = F.linear(x_test, *found).numpy()
         for loss, label in product(LOSSES, _common(labels)):

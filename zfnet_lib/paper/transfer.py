@@ -245,20 +245,24 @@ def fit_softmax(
 
 
 def choose_decay(
-    x: Tensor, targets: Tensor, score: Callable[[Tensor, np.ndarray], float], several: bool = False
+    x: Tensor,
+    targets: Tensor,
+    score: Callable[[Tensor, np.ndarray], float],
+    several: bool = False,
+    decays: Sequence[float] = DECAYS,
 ) -> float:
-    """Return the weight decay that every fifth training picture likes best; of equals the larger."""
+    """Return the weight decay that every fifth training picture likes best; of equals the one named first."""
     # Those of folds come class by class, so that every class with five or more has its share. Of one picture a
     # class none is left to learn from: all decays score 0, and the largest is taken.
     chooses = np.arange(len(x)) % 5 == 4
     learn, judge = np.flatnonzero(~chooses), np.flatnonzero(chooses)
     if not len(judge):
-        return DECAYS[0]
+        return decays[0]
     scores, found = [], None
-    for decay in DECAYS:
+    for decay in decays:
         found = fit_softmax(x[learn], targets[learn], decay, several, found)
         scores.append(score(F.linear(x[judge], *found), judge))
-    return DECAYS[int(np.argmax(scores))]
+    return decays[int(np.argmax(scores))]
 
 
 def fit_labels(x: Tensor, labels: np.ndarray, classes: int) -> tuple[Tensor, Tensor, float]:

@@ -263,7 +263,7 @@ def table_5() -> tuple[float, float, list[str]]:
 def several(stored: Stored) -> Numbers:
     """Return what Table 5 stored of pictures of one and of several objects."""
     path = several_file(stored.profile).relative_to(results_root(stored.profile))
-    return stored.read(str(path), f"`zfnet run table5 --profile {stored.profile} --live`; a minute")
+    return stored.read(str(path), f"`zfnet run table5 --profile {stored.profile} --live`; some ten minutes")
 
 
 def several_losses(stored: Stored) -> Finding:

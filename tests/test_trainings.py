@@ -293,7 +293,7 @@ def test_the_next_notebook_takes_up_what_this_one_trained(performed_here):
 
 
 def test_other_code_and_what_is_damaged_or_lacks_its_records_is_trained_anew(performed_here, monkeypatch):
-    folder = trained_root() / MINI_SMOKE.name / "weights"
+    folder = trained_root() / MINI_SMOKE.name / MINI_SMOKE.network
     next_notebook()
     for damage in (
         lambda: (folder / "meta.json").write_text("{"),

@@ -125,7 +125,7 @@ def resized(picture: np.ndarray, size: int) -> np.ndarray:
 
 def grid(pictures: Sequence[np.ndarray], columns=0, *, size=0, width=0, rows=0, gap=GAP) -> np.ndarray:
     """Set square pictures, uint8 [s, s, 3], row by row on white: each of a size, or as large as a width allows."""
-    if not len(pictures):
+    if not (columns or len(pictures)):
         raise FigureError("a grid takes at least one picture; given none")
     columns = columns or ceil(len(pictures) ** 0.5)
     rows = max(rows, ceil(len(pictures) / columns))

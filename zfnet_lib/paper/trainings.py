@@ -380,7 +380,8 @@ def require_same_classes(weights: str, net: Network, data: Dataset) -> None:
 @cache
 def trained(training: Training) -> ConvNet:
     """Return a network of `smoke`, which is trained on the spot and leaves its records."""
-    code, weights = f"{library_hash()}, torch {torch.__version__}", files.trained_root() / training.name / "weights"
+    code = f"{library_hash()}, torch {torch.__version__}"
+    weights = files.trained_root() / training.name / training.network
     with files.alone(weights.parent):
         try:
             net = load_network(weights)  # damaged ones are trained again

@@ -365,3 +365,30 @@ def test_a_reader_that_has_seen_enough_is_no_error(capsys, monkeypatch):
         monkeypatch.setattr(sys, "stdout", pipe)
         assert main(["list"]) == 141
     assert capsys.readouterr().err == ""
+
+
+def test_a_table_takes_no_options_of_one_training(home, capsys):
+    command = f"{TRAIN} --table 2 --seed 5 --rate constant".replace("train zfnet", "train")
+    assert main(command.split()) == 2
+    assert "--table trains by the recipe as it is; leave out --seed, --rate" in capsys.readouterr().err
+
+
+def test_lack_of_memory_is_one_sentence_and_other_errors_stay_as_they_are(home, capsys, monkeypatch):
+    def failing(*given, **how):
+        raise RuntimeError(said)
+
+    monkeypatch.setattr("zfnet_lib.weights.open_network", failing)
+    said = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes."
+    assert refusal(capsys, SHOW) == "zfnet: the memory is too small for this; choose a smaller batch or size\n"
+    said = "something else"
+    with pytest.raises(RuntimeError, match="something else"):
+        main(SHOW.split())
+
+
+def test_a_notebook_of_ones_own_that_is_empty_is_listed(home, capsys, monkeypatch):
+    (home / "notebooks").mkdir()
+    (home / "notebooks" / "own.ipynb").touch()
+    monkeypatch.setattr("zfnet_lib.__main__.PROJECT", home)
+    monkeypatch.setattr("zfnet_lib.__main__.notebook_names", lambda: ["own"])
+    done("list")
+    assert "own" in capsys.readouterr().out

@@ -222,7 +222,7 @@ def test_the_split_into_parts_is_continued_on_other_machines(tmp_path, monkeypat
     recipe = replace(BRIEF, batch=64, epochs=3)
     monkeypatch.setattr(training, "fitting_parts", lambda batch, device: 2)
     whole = trained(recipe)
-    iterator = train(network(DATA), DATA, recipe, folder=tmp_path)
+    iterator = train(network(DATA), DATA, recipe, folder=str(tmp_path))
     next(iterator), iterator.close()
     monkeypatch.setattr(training, "fitting_parts", lambda batch, device: 1)
     assert trained(recipe, folder=tmp_path, resume=True) == whole

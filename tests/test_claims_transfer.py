@@ -208,7 +208,8 @@ def test_layer_7_must_be_best_on_both_sets_with_both_classifiers(results, leads,
 @pytest.mark.parametrize(
     ("claim", "gains", "expected"),
     [
-        ("multi-label-loss-would-help", [(BY_LOSS, SEVERAL, 3, 2)], HOLDS),
+        ("multi-label-loss-would-help", [(BY_LOSS, SEVERAL, 3, 2)], UNDECIDED),  # without its control
+        ("multi-label-loss-would-help", [(BY_LOSS, SEVERAL, 3, 2), (BY_LOSS, ONE, 9, 1)], UNDECIDED),
         ("multi-label-loss-would-help", [(BY_LOSS, SEVERAL, 3, 2), (BY_LOSS, ONE, -50, 1)], HOLDS),
         ("multi-label-loss-would-help", [(BY_LOSS, SEVERAL, 2, 3)], UNDECIDED),
         ("multi-label-loss-would-help", [(BY_LOSS, SEVERAL, -3, 2)], FAILS),

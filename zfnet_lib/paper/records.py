@@ -136,8 +136,9 @@ def read(path: Path) -> list[Record]:
 def is_fresh(path: Path) -> bool:
     """Tell whether this very code made the records of a file, for a notebook before this one."""
     now, found = Stopwatch().provenance(), read(path)
-    made = [record.provenance for record in found[:1]]
-    return any(not (now.dirty or old.dirty) and old.commit == now.commit != "" for old in made)
+    if not found or now.dirty or found[0].provenance.dirty:
+        return False
+    return found[0].provenance.commit == now.commit != ""
 
 
 @dataclass(frozen=True)

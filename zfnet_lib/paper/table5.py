@@ -25,7 +25,7 @@ PARTS = 8
 """Parts of the pictures, each scored by classifiers that learnt from the others."""
 
 DECAYS = (1e-1, 1e-2, *transfer.DECAYS)
-"""Weight decays to choose from; targets that several classes share take larger ones than those of folds."""
+"""Weight decays to choose from, so many that neither end is chosen."""
 
 ENOUGH = 16
 """Pictures that must show a class before its average precision is worth reporting."""

@@ -56,16 +56,15 @@ def contributions(at: Subject, layer: str) -> dict[str, np.ndarray]:
     """Cover pictures place by place and follow strong units of a layer, each in its own picture.
 
     By unit: the rank correlations, over places, of its losses with the energy under the square of its `projection`,
-    of the picture's `edges` and of another unit's projection, as it lies (`exchanged`) and moved into this unit's
-    window (`moved`); and whether the square of the largest loss, grown by half a side, is a `hit`: covers the place
-    with most energy, of the unit's own projection or of the one that was moved (`moved hit`).
+    of the picture's `edges` and of another map's projection, moved into this unit's window (`moved`); and whether
+    the square of the largest loss, grown by half a side, is a `hit`: covers the place with most energy, of the
+    unit's own projection or of the one that was moved (`moved hit`).
     """
     units, x = at.pictures_of(evenly(at.units(layer), at.scale.few))
     size, stride = square_of(x)
     corners = np.array([*product(range(0, x.shape[-1] - size + 1, stride), repeat=2)])
-    shown, names = energies(at, x, units), ("projection", "edges", "exchanged", "moved", "hit", "moved hit")
-    others, moved = others_moved(at, shown, units)
-    found = {name: [] for name in names}
+    shown, names = energies(at, x, units), ("projection", "edges", "moved", "hit", "moved hit")
+    found, moved = {name: [] for name in names}, another_maps(at, shown, units)
     for i, unit in enumerate(units):
         field = input_window(at.net.spec, layer, unit.row, unit.column, *x.shape[2:])
         reached = (corners > (field.top - size, field.left - size)) & (corners < (field.bottom, field.right))
@@ -74,7 +73,7 @@ def contributions(at: Subject, layer: str) -> dict[str, np.ndarray]:
         values = activations(at, views, [unit] * len(views))
         losses = (values[0] - values[1:]).numpy()
         edges = torch.from_numpy(sobel(x[i].mean(0).numpy()) ** 2)
-        compared = {"projection": shown[i], "edges": edges, "exchanged": others[i], "moved": moved[i]}
+        compared = {"projection": shown[i], "edges": edges, "moved": moved[i]}
         for name, energy in compared.items():
             under = F.avg_pool2d(energy[None].double(), size, stride).flatten().numpy()[places]
             found[name].append(rank_correlation(losses, under * size**2))
@@ -84,17 +83,16 @@ def contributions(at: Subject, layer: str) -> dict[str, np.ndarray]:
     return {name: np.array(values) for name, values in found.items()}
 
 
-def others_moved(at: Subject, shown: Tensor, units: Sequence[Unit]) -> tuple[Tensor, Tensor]:
-    """Return for each unit the energy of another map's [units, H, W], as it lies, and moved into its window."""
+def another_maps(at: Subject, shown: Tensor, units: Sequence[Unit]) -> Tensor:
+    """Return for each unit the energy of another map's [units, H, W], moved into its window."""
     # Units stand map by map, so that half of them away stands another map's.
-    far, side = len(units) // 2, shown.shape[-1]
-    paired = [*units[len(units) - far :], *units[: len(units) - far]]
+    far, side, moved = len(units) // 2, shown.shape[-1], []
+    others = [*units[len(units) - far :], *units[: len(units) - far]]
     stride = receptive_field(at.net.spec, units[0].layer).stride
-    others, moved = shown.roll(far, 0), []
-    for energy, one, other in zip(others, units, paired, strict=True):
+    for energy, one, other in zip(shown.roll(far, 0), units, others, strict=True):
         down, across = stride * (one.row - other.row), stride * (one.column - other.column)
         moved.append(cut(energy, Box(-down, -across, side - down, side - across)))
-    return others, torch.stack(moved)
+    return torch.stack(moved)
 
 
 def evidence_ratios(at: Subject, layer: str) -> np.ndarray:
@@ -311,7 +309,7 @@ def corresponding(at: Subject) -> Iterator[Number]:
         yield measured(
             "hits above the control", 100.0 * found["hit"] - 100.0 * found["moved hit"], "points", layer=layer
         )
-        for name in ("projection", "exchanged", "moved", "edges"):
+        for name in ("projection", "moved", "edges"):
             yield measured("rank correlation", found[name], "rho", np.median, layer=layer, projection=name)
         for name in ("moved", "edges"):
             more = found["projection"] - found[name]
@@ -328,8 +326,9 @@ def kept(at: Subject, layer: str) -> tuple[np.ndarray, np.ndarray]:
     """
     units, x = at.pictures_of(evenly(at.units(layer), at.scale.few // 2))
     shown = energies(at, x, units)
-    own, (_, others) = [region(each) for each in shown], others_moved(at, shown, units)
-    moved = [region(energy, int(mask.sum())) for energy, mask in zip(others, own, strict=True)]
+    own = [region(each) for each in shown]
+    others = zip(another_maps(at, shown, units), own, strict=True)
+    moved = [region(energy, int(mask.sum())) for energy, mask in others]
     full = activations(at, x, units).double().numpy()
     seen = (x * torch.from_numpy(np.stack(masks))[:, None] for masks in (own, moved))
     return tuple(activations(at, view, units).double().numpy() / full for view in seen)

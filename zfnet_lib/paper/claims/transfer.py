@@ -32,6 +32,7 @@ from .evidence import (
     Numbers,
     Stored,
     above,
+    apart,
     at_least,
     below,
     every,
@@ -273,7 +274,9 @@ def several_losses(stored: Stored) -> Finding:
         with suppress(NotRun):  # scenes of `shapes` always show several
             numbers[shown] = found.one(GAIN, by=BY_LOSS, shown=shown)
     note = f"Mean over {', '.join(classes)}: classes that enough pictures of several objects show."
-    return Finding(verdict(above(numbers[SEVERAL], 0)), numbers, note)
+    gain, control = numbers[SEVERAL], numbers.get(ONE)
+    more = apart(gain, control) if control else None
+    return Finding(verdict(every([above(gain, 0), more]), above(gain, 0) is False), numbers, note)
 
 
 def more_with_layer(stored: Stored) -> Finding:

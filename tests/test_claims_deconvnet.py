@@ -179,8 +179,6 @@ def test_the_control_is_another_maps_unit_moved_into_the_window():
     at, energy = coloured(), torch.rand(4, SIDE, SIDE)
     units = [Unit(image, "conv1", map_, row, 1) for image, (map_, row) in enumerate(product((0, 1), (1, 2)))]
     assert torch.equal(occlusion.another_maps(at, energy, units), energy[[2, 3, 0, 1]])  # in the same windows
-        moved, others
-    )  # their windows are the same ones
     units[0] = units[0]._replace(row=2)
     step = receptive_field(at.net.spec, "conv1").stride
     moved = occlusion.another_maps(at, energy, units)[0]

@@ -195,35 +195,32 @@ def pretend(failing="", interrupted=""):
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "sentence"),
+    ("options", "sentence"),
     [
-        ("fig99", {}, "there is no notebook 'fig99'; the notebooks are two, one, aside"),
-        (
-            "one",
-            {"parameters": {"typo": "1"}},
-            "no parameter 'typo' in one; the parameters are count, n, on, size",
-        ),
-        ("one", {"parameters": {"size": "wide"}}, "the parameter size of one takes float, not 'wide'"),
-        ("one", {"parameters": {"size": True}}, "the parameter size of one takes float, not True"),
-        ("one", {"parameters": {"count": "3.5"}}, "the parameter count of one takes int, not '3.5'"),
-        ("one", {"parameters": {"count": True}}, "the parameter count of one takes int, not True"),
-        ("one", {"parameters": {"on": "2"}}, "the parameter on of one takes bool, not '2'"),
-        ("one", {"parameters": {"n": "[1]"}}, "the parameter n of one takes list, not '[1]'"),
-        ("one", {"parameters": {"live": "yes"}}, "set live by --live, not as a parameter"),
-        ("one", {"jobs": 0}, "0 notebooks at a time are impossible; give --jobs 1 or more"),
-        ("one", {"jobs": -1}, "-1 notebooks at a time are impossible; give --jobs 1 or more"),
-        ("one", {"out": "file/runs"}, "cannot write to {out}: Not a directory; choose another folder with --out"),
+        ({"names": ["fig99"]}, "there is no notebook 'fig99'; the notebooks are two, one, aside"),
+        ({"parameters": {"typo": "1"}}, "no parameter 'typo' in one; the parameters are count, n, on, size"),
+        ({"parameters": {"size": "wide"}}, "the parameter size of one takes float, not 'wide'"),
+        ({"parameters": {"size": True}}, "the parameter size of one takes float, not True"),
+        ({"parameters": {"count": "3.5"}}, "the parameter count of one takes int, not '3.5'"),
+        ({"parameters": {"count": True}}, "the parameter count of one takes int, not True"),
+        ({"parameters": {"on": "2"}}, "the parameter on of one takes bool, not '2'"),
+        ({"parameters": {"n": "[1]"}}, "the parameter n of one takes list, not '[1]'"),
+        ({"parameters": {"live": "yes"}}, "set live by --live, not as a parameter"),
+        ({"jobs": 0}, "0 notebooks at a time are impossible; give --jobs 1 or more"),
+        ({"jobs": -1}, "-1 notebooks at a time are impossible; give --jobs 1 or more"),
+        ({"out": "file/runs"}, "cannot write to {out}: Not a directory; choose another folder with --out"),
     ],
 )
-def test_a_wrong_request_is_one_sentence_and_runs_nothing(project, name, options, sentence):
+def test_a_wrong_request_is_one_sentence_and_runs_nothing(project, options, sentence):
     (project / "file").touch()
     more = "count: int = 1\non: bool = True\nn: list = []"
     write_notebook(project / "notebooks/one.ipynb", parameters=PARAMETERS + more)
+    asked = {"names": ["one"], "profile": "smoke"} | options
     if "out" in options:
-        options = {"out": project / options["out"]}
+        asked["out"] = project / options["out"]
     with pytest.raises(ZfnetError) as raised:
-        run_notebooks([name], "smoke", **options)
-    assert str(raised.value) == sentence.format(**options)
+        run_notebooks(**asked)
+    assert str(raised.value) == sentence.format(**asked)
     assert not (project / "runs").exists()
 
 

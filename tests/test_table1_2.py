@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from planted import record
 
 from zfnet_lib.architecture import STEMS, TABLE_2
 from zfnet_lib.paper import curves, records, table1_2
@@ -11,21 +12,13 @@ from zfnet_lib.paper.setting import training_of
 from zfnet_lib.paper.trainings import COLUMNS, ensembles_file
 
 
-@pytest.fixture
-def results(tmp_path, monkeypatch):
-    """An empty folder of results."""
-    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path))
-    return tmp_path / "tiny"
-
-
 def store(path, networks=(), **errors):
     """Write the errors that a training or an ensemble leaves, by their columns."""
-    quantities, made = {column: name for name, column in COLUMNS.items()}, records.Stopwatch().provenance()
+    quantities = {column: name for name, column in COLUMNS.items()}
     for column, value in errors.items():
         for views, error in ((1, value), (10, value - 2)):
             facts = {"views": views, "networks": networks}
-            record = records.Record("training", quantities[column], error, "%", made, parameters=facts)
-            records.append(path, [record])
+            records.append(path, [record(quantities[column], error, "%", parameters=facts)])
 
 
 def train(network, seed=0, **errors):

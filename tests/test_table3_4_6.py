@@ -11,13 +11,6 @@ from zfnet_lib.paper import fig7, table3_4_6, table5, trainings, transfer
 from zfnet_lib.paper.table3_4_6 import Source, Trial
 
 
-@pytest.fixture
-def results(tmp_path, monkeypatch):
-    """An empty folder of results of `tiny`."""
-    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path))
-    return tmp_path / "tiny"
-
-
 def test_without_records_every_table_says_what_brings_them(results):
     for number, table in ((3, table3_4_6.table3), (4, table3_4_6.table4), (5, table5.table5)):
         shown = table("tiny").table.markdown()

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from planted import record
 from safetensors.torch import load_file
 
 from zfnet_lib import weights
@@ -73,11 +74,6 @@ def test_the_order_is_base_runs_their_second_seeds_smaller_rows_third_seeds_wide
     assert [len(row) for row in trainings.TABLE_1.values()] == [1, 1, 2, 5, 1, 6]
 
 
-def leave_error(training):
-    made = records.Stopwatch().provenance()
-    records.append(training.errors_file, [records.Record("training", "val top-1 error", 62.5, "%", made)])
-
-
 def test_states_say_what_is_left_and_what_the_tables_lack(results):
     def lacks() -> bool:
         return trainings.lacks(member, "tiny-imagenet", TINY)
@@ -86,9 +82,11 @@ def test_states_say_what_is_left_and_what_the_tables_lack(results):
     assert (state(member), lacks()) == ("to come", True)
     with alone(member.folder):
         assert (state(member), lacks()) == ("runs", False)
-    leave_error(member), leave_error(replace(RUN, network="krizhevsky"))
+    other = replace(RUN, network="krizhevsky")
+    for training in (member, other):
+        records.store(training.errors_file, [record("val top-1 error", 62.5, "%")])
     assert (state(member), lacks()) == ("stored", True)  # an ensemble of Table 1 needs its weights
-    assert not trainings.lacks(replace(RUN, network="krizhevsky"), "tiny-imagenet", TINY)
+    assert not trainings.lacks(other, "tiny-imagenet", TINY)
     (member.folder / "update-000000007").mkdir(parents=True)
     assert (state(member), lacks()) == ("begun", True)
     member.weights.mkdir(parents=True)
@@ -208,9 +206,8 @@ def test_shipped_weights_have_the_errors_and_nearly_the_projections_of_the_train
     file = results / "smoke/errors/zfnet-tiny.jsonl"
     for views in (1, 10):
         stored, expected = (recorded_errors(path, views) for path in (file, trained.errors_file))
-        assert [stored[key] for key in ("val1", "val5")] == pytest.approx(
-            [expected[key] for key in ("val1", "val5")], abs=0.1
-        )
+        for key in ("val1", "val5"):
+            assert stored[key] == pytest.approx(expected[key], abs=0.1)
     same = [r.value for r in records.read(file) if r.quantity.endswith("the same switches")]
     assert len(same) == 5 and 0 < max(same) < 2
     card = {row["fact"]: row["value"] for row in setting.weight_card("zfnet-tiny").rows}

@@ -41,13 +41,12 @@ class Run(NamedTuple):
 def state_hash() -> str:
     """Return a hash of what notebooks show beside their own code: library, stored results, data at hand."""
     results, data = files.results_root("tiny").parent, files.data_root()
+    temporary = files.results_root("smoke")  # where one notebook leaves things for the next
     digest = hashlib.sha256(files.library_hash().encode())
     digest.update(str(sorted(path.name for path in data.glob("[!.]*"))).encode())
     for folder, pattern in ((results, "**/*"), (data / "weights", "*/meta.json")):
         for path in sorted(filter(Path.is_file, folder.glob(pattern))):
-            if not path.is_relative_to(
-                files.results_root("smoke")
-            ):  # where one notebook leaves things for the next
+            if not path.is_relative_to(temporary):
                 digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -201,8 +200,7 @@ def own_kernel() -> Iterator[None]:
     before = os.environ.get("JUPYTER_PATH")
     with tempfile.TemporaryDirectory(prefix="zfnet-kernel-") as folder:
         write_kernel_spec(Path(folder, "kernels/python3"))
-        # Jupyter looks here first.
-        os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, (folder, before)))
+        os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, (folder, before)))  # Jupyter looks here first
         try:
             yield
         finally:

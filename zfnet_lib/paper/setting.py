@@ -205,24 +205,25 @@ def weight_card(name: str) -> Table:
         first = f"`{shipped.training.command}`, then " if shipped else ""
         return Table(columns, [{"fact": "Not run", "value": f"{first}`zfnet ship {name}`"}])
     record, made = meta["record"], meta["record"]["provenance"]
-    seconds, data, how = made["seconds"], record["data"], {}
-    if not shipped:
-        network = f"the convolutions of `{entry.base}`, which are fetched, and a new softmax"
-    else:
-        training = performed(shipped.training)
+    if shipped:
+        training, stored = performed(shipped.training), shipped.stored
         recipe, epochs = training.recipe, [line["epoch"] for line in read_epochs(training.epochs_file)]
         seconds = sum(epoch["seconds"] for epoch in epochs)
         size, upto = meta["spec"]["image_size"], shipped.upto or "fc8"
-        network = f"`{training.network}` at {size} pixels, layers up to {upto}"
         why = "left out (section 5.2)" if has_splits(training.data) else "kept for testing"
-        data += f", {record['excluded']} pictures {why}"
         said = f"`{recipe.name}`, {len(epochs)} epochs, {recipe.precision}, seed {training.seed}"
-        how = {"Recipe": f"{said}; filters renormalised: {recipe.clip}"}
+        facts = {
+            "Network": f"`{training.network}` at {size} pixels, layers up to {upto}",
+            "Trained on": f"{record['data']}, {record['excluded']} pictures {why}",
+            "Recipe": f"{said}; filters renormalised: {recipe.clip}",
+        }
+    else:
+        seconds, stored = made["seconds"], "float16"
+        network = f"the convolutions of `{entry.base}`, which are fetched, and a new softmax"
+        facts = {"Network": network, "Trained on": record["data"]}
     time = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
-    facts = {"Network": network, "Trained on": data} | how
     facts["Time"] = f"{time} on {made['device']}; commit {made['commit'][:10]}"
     facts["Good for"] = entry.good_for
-    stored = shipped.stored if shipped else "float16"
     facts["Stored"] = f"{stored}, {(folder / WEIGHTS).stat().st_size / 1e6:.1f} MB"
     for error in read(root / "errors" / f"{name}.jsonl"):
         views = error.parameters.get("views")

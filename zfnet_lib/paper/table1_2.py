@@ -75,8 +75,8 @@ def table2(profile: str, seeds: int = 1) -> Comparison:
     rows, points, printed = [], [], {row["network"]: row for row in numbers.contents()["tables"]["table_2"]["rows"]}
     titles = {name: f"`{name}`: {printed.get(name, {'label': 'added here'})['label']}" for name in TABLE_2}
     for name, spec in TABLE_2.items():
-        values, ours = printed.get(name, {"values": {}})["values"], errors_of(profile, name, seeds)
-        ten = trainings.errors_over_seeds(training_of(profile, name), seeds if profile == "smoke" else 0, views=10)
+        values = printed.get(name, {"values": {}})["values"]
+        ours, ten = (errors_of(profile, name, seeds, views) for views in (1, 10))
         rows.append(Row(titles[name], titles[name.partition("-")[0]], values, ours, ten))
         error = mean(one["val1"] for one in ours) if ours else None
         point = {"name": name, "layers": len(spec.layers), "parameters": sum(spec.parameters().values())}
@@ -84,13 +84,12 @@ def table2(profile: str, seeds: int = 1) -> Comparison:
     return Comparison(_table(profile, rows, tuple(ERRORS)), basis(profile), points)
 
 
-def errors_of(profile: str, name: str, seeds: int = 1) -> Errors:
-    """Return a network's errors with one view, of one training a seed; in `smoke` it is trained on the spot."""
-    if profile_of(profile).name != "smoke":
-        return trainings.errors_over_seeds(training_of(profile, name))
+def errors_of(profile: str, name: str, seeds: int = 1, views: int = 1) -> Errors:
+    """Return a network's errors, of one training a seed: of all, or in `smoke` of `seeds` trained on the spot."""
+    seeds = seeds if profile_of(profile).name == "smoke" else 0
     for seed in range(seeds):
         trainings.trained(training_of(profile, name, seed))
-    return trainings.errors_over_seeds(training_of(profile, name), seeds)
+    return trainings.errors_over_seeds(training_of(profile, name), seeds, views)
 
 
 def contest(profile: str) -> Sentence:

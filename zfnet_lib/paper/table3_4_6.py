@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise, product, starmap
 from statistics import mean, stdev
 from time import perf_counter
@@ -149,24 +150,22 @@ def transfer_records(source: Source) -> Iterator[Record]:
             answers = F.linear(x_test, weight, bias).argmax(1).numpy()
         return transfer.per_class_accuracy(labels[fold.test], answers), seconds, decay
 
-    bar = tqdm(total=len(source.trials), desc=f"{source.name} on {source.data}", unit="classifier", delay=1)
-    for layer in layers:
-        kernel = found[layer].kernel()
-        for trial in (trial for trial in source.trials if trial.layer == layer):
-            if trial.classifier == "softmax":  # its products use all cores
-                answers = [judged(fold) for fold in folds]
-            else:
-                with threads(torch.get_num_threads(), each=1) as pool:
-                    answers = list(pool.map(judged, folds))
-            accuracies, seconds, decays = (list(values) for values in zip(*answers, strict=True))
-            facts = trial._asdict() | {"folds": accuracies, "classes": classes}
-            facts |= {"dimensions": next(found[layer].parts()).shape[1], "fit_seconds": round(mean(seconds), 2)}
-            facts |= {"decays": decays} if trial.classifier == "softmax" else {}
-            told = {"n": len(accuracies), "spread": stdev(accuracies), "parameters": facts}
-            told |= {"spec": source.name, "data": describe_pictures(data)}
-            yield Record("transfer", ACCURACY, mean(accuracies), "%", watch.provenance(), **told)
-            bar.update()
-    bar.close()
+    kernel_of = lru_cache(maxsize=1)(lambda layer: found[layer].kernel())  # so large that one is kept at a time
+    trials = sorted(source.trials, key=lambda trial: layers.index(trial.layer))
+    for trial in tqdm(trials, f"{source.name} on {source.data}", unit="classifier", delay=1):
+        kernel = kernel_of(trial.layer)
+        if trial.classifier == "softmax":  # its products use all cores
+            answers = [judged(fold) for fold in folds]
+        else:
+            with threads(torch.get_num_threads(), each=1) as pool:
+                answers = list(pool.map(judged, folds))
+        accuracies, seconds, decays = (list(values) for values in zip(*answers, strict=True))
+        facts = trial._asdict() | {"folds": accuracies, "classes": classes}
+        facts |= {"dimensions": next(found[trial.layer].parts()).shape[1], "fit_seconds": round(mean(seconds), 2)}
+        facts |= {"decays": decays} if trial.classifier == "softmax" else {}
+        told = {"n": len(accuracies), "spread": stdev(accuracies), "parameters": facts}
+        told |= {"spec": source.name, "data": describe_pictures(data)}
+        yield Record("transfer", ACCURACY, mean(accuracies), "%", watch.provenance(), **told)
 
 
 def extractor_of(name: str, layers: Sequence[str]):

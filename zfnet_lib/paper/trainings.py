@@ -21,7 +21,7 @@ from .. import datasets, files
 from ..architecture import MINI, NARROW, STEMS, TABLE_2, ArchSpec, architecture
 from ..batches import squares_of, training_preparation, unreadable
 from ..datasets import DATASETS, Dataset, open_dataset
-from ..datasets.folders import PictureFiles
+from ..datasets.folders import Index, PictureFiles
 from ..datasets.overlap import known_overlaps
 from ..deconv import alone, project, strongest_unit
 from ..evaluation import Errors, errors
@@ -121,10 +121,6 @@ class Pictures(NamedTuple):
     validation: Dataset
     rows: np.ndarray | None  # those for errors; None: all, after every epoch too
 
-    def options(self) -> dict[str, Any]:
-        """Return what `train` is told of them."""
-        return {"exclude": self.exclude, "validation": self.validation if self.rows is None else None}
-
 
 def training_pictures(training: Training, readable: Callable[[Dataset], Dataset] = lambda data: data) -> Pictures:
     """Return a training's pictures: the splits of its data, or a fold of data that have none (section 5.2)."""
@@ -196,25 +192,24 @@ def epochs(
             return data
         named = ", ".join(data.names[row] for row in lost[:5]) + (" …" if len(lost) > 5 else "")
         notice(f"pictures of {data.name} {data.split} that cannot be read are left out: {len(lost)}, {named}")
-        kept, whole = np.setdiff1d(np.arange(len(data)), lost), data.index
-        names, boxes = (values and tuple(values[row] for row in kept) for values in (whole.files, whole.boxes))
-        index = whole._replace(files=names, labels=whole.labels[kept], boxes=boxes)
+        kept, found = np.setdiff1d(np.arange(len(data)), lost), data.index
+        index = Index(found.classes, tuple(found.files[row] for row in kept), found.labels[kept])
         return PictureFiles(data.name, data.split, data.root, index, data.origin)
 
     pictures = training_pictures(training, readable)
     if pictures.rows is None and (left_out := len(pictures.exclude)):
-        found = "`zfnet overlap` found them in others too"
-        notice(f"{left_out:,} pictures of {pictures.data.name} are left out: {found}")
+        of = pictures.data.name
+        notice(f"{left_out:,} pictures of {of} are left out: `zfnet overlap` found them in others too")
     if training.recipe.precision == "bfloat16" and not has_bf16():
         notice("this machine emulates bfloat16; --precision float32 may be many times faster")
-    net, first = _untrained(training, pictures, workers).to(own_device()), is_first()
+    how |= {"folder": training.folder, "snapshots": True, "workers": workers, "notice": notice}
+    net, finished = _begun(training, pictures, **how)
+    watch, first = records.Stopwatch(), is_first()
     if first and files.is_busy(training.folder):
         raise ZfnetError(f"another process trains {training.name}; wait for it, or choose another seed")
-    watch, kept = records.Stopwatch(), {"folder": training.folder, "snapshots": True}
-    how |= kept | {"seed": training.seed, "workers": workers, "notice": notice}
     with files.alone(training.folder) if first else nullcontext():  # under `torchrun` every process comes here
         recorded = read_epochs(training.epochs_file)  # shipped ones too; they are not recorded again
-        for epoch in train(net, pictures.data, training.recipe, **pictures.options(), **how):
+        for epoch in finished:
             line = _line(training, epoch, pictures, watch.provenance(training.seed, net.device))
             if first and all(epoch.epoch != before["epoch"]["epoch"] for before in recorded):
                 recorded.append(line)
@@ -227,10 +222,14 @@ def epochs(
                 records.append(training.errors_file, measured_errors(training, net, pictures, (1, 10)))
 
 
-def _untrained(training: Training, pictures: Pictures, workers: int = 0) -> ConvNet:
-    spec = training.spec(len(pictures.data.classes))
-    preparation = training_preparation(pictures.data, spec.image_size, pictures.exclude, workers)
-    return ConvNet(spec, preparation, seed=training.seed)
+def _begun(run: Training, pictures: Pictures, workers=0, **how) -> tuple[ConvNet, Iterator[EpochResult]]:
+    """Return a network with its first weights, and the epochs that train it as they are asked for."""
+    data, exclude, validation, rows = pictures
+    spec = run.spec(len(data.classes))
+    preparation = training_preparation(data, spec.image_size, exclude, workers)
+    net = ConvNet(spec, preparation, seed=run.seed).to(own_device())
+    how |= {"validation": validation if rows is None else None, "exclude": exclude, "workers": workers}
+    return net, train(net, data, run.recipe, seed=run.seed, **how)
 
 
 def _line(training: Training, epoch: EpochResult, pictures: Pictures, made: records.Provenance) -> dict[str, Any]:
@@ -311,10 +310,9 @@ def recorded_over_seeds(training: Training) -> list[Training]:
 
 
 def errors_over_seeds(training: Training, seeds: int = 0, views: int = 1) -> list[dict[str, float]]:
-    """Return the errors of the first seeds, or of all, from one view or ten: by `train`, `val1`, `val5`."""
+    """Return the errors of the first seeds, or of all, from one view or ten, as `recorded_errors` does."""
     runs = [run for run in recorded_over_seeds(training) if not seeds or run.seed < seeds]
-    found = [recorded_errors(run.errors_file, views) for run in runs]
-    return [{key: errors[key] for key in COLUMNS.values() if key in errors} for errors in found if errors]
+    return [found for run in runs if (found := recorded_errors(run.errors_file, views))]
 
 
 def between_seeds(like: Training, of: Callable[[Mapping[str, float]], float]) -> tuple[records.Spread, str]:
@@ -391,8 +389,7 @@ def trained(training: Training) -> ConvNet:
         except CheckpointError:
             pass
         pictures, watch = training_pictures(training), records.Stopwatch()
-        net = _untrained(training, pictures).to(own_device())
-        finished = train(net, pictures.data, training.recipe, seed=training.seed, **pictures.options())
+        net, finished = _begun(training, pictures)
         finished = tqdm(finished, training.name, training.recipe.epochs, delay=5, unit="epoch")
         made = partial(watch.provenance, training.seed, net.device)
         _record(training, [_line(training, epoch, pictures, made()) for epoch in finished])
@@ -477,11 +474,10 @@ def ensembles_file(recipe: str) -> Path:
 
 def _unmeasured(data: str, recipe: Recipe) -> Iterator[list[Training]]:
     """Yield the ensembles of Table 1 that lack a record, which ends with ten views."""
-    for members in (members for members in TABLE_1.values() if len(members) > 1):
-        trainings = [Training(name, data, recipe, seed) for name, seed in members]
-        names = [training.name for training in trainings]
-        if not recorded_errors(ensembles_file(recipe.name), 10, names):
-            yield trainings
+    for members in TABLE_1.values():
+        runs = [Training(name, data, recipe, seed) for name, seed in members]
+        if len(runs) > 1 and not recorded_errors(ensembles_file(recipe.name), 10, [run.name for run in runs]):
+            yield runs
 
 
 TOLERANCE = 0.1

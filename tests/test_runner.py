@@ -122,10 +122,8 @@ def test_the_command_reports_each_notebook_fails_with_one_and_goes_on_where_it_w
     monkeypatch.setattr(runner, "_execute", pretend(failing="two"))
     assert main(["run", "two", "one", "--profile", "smoke", "--jobs", "1"]) == 1
     said = capsys.readouterr()
-    assert said.out.splitlines()[1:] == [
-        "two       failed      0.0  cell 1: Error: planted",
-        "one       done        0.0",
-    ]
+    rows = ["two       failed      0.0  cell 1: Error: planted", "one       done        0.0"]
+    assert said.out.splitlines()[1:] == rows
     assert said.err == "two: failed\none: done\nzfnet: 1 of 2 notebooks failed: two\n"
     monkeypatch.setattr(runner, "_execute", pretend(interrupted="aside"))
     assert main(["run", "--profile", "smoke", "--jobs", "1"]) == 130

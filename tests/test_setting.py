@@ -6,7 +6,7 @@ import papermill
 import pytest
 
 from zfnet_lib.files import PROJECT, ZfnetError
-from zfnet_lib.paper import setting
+from zfnet_lib.paper import setting, table1_2
 from zfnet_lib.paper.records import Provenance, Record
 
 
@@ -45,6 +45,12 @@ def test_the_seconds_of_records_add_up_over_the_parts_of_the_work():
     source = setting.source_of([record(seconds) for seconds in (1.0, 2.5, 4.0, 0.5, 3.0)])
     assert source.provenance.seconds == 7.0
     assert (source.network, source.pictures) == ("mini", "shapes")
+
+
+@pytest.mark.parametrize("what", [setting.profile_of, setting.network_of, table1_2.table1, table1_2.table2])
+def test_a_profile_that_does_not_exist_is_named(what):
+    with pytest.raises(ZfnetError, match="there is no profile 'huge'; choose one of smoke, tiny, paper"):
+        what("huge")
 
 
 def test_a_page_that_needs_layers_in_a_row_says_so_of_another_network(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import mean
+
 import pytest
 from ledgers import CALTECH, JITTER, NOVEL, OWN, curve, scratch, tried
 
@@ -64,9 +66,8 @@ def test_what_ships_fills_table_5():
     assert len(every) == 20 and (means["ours"], won["ref_27"]) == (79.0, 11)  # as printed
     classes = [row for row in every if row.get("positives")]
     assert len(classes) == 14
-    assert means["zfnet-tiny softmax"] == pytest.approx(
-        sum(row["zfnet-tiny softmax"] for row in classes) / len(classes), abs=0.1
-    )
+    expected = mean(row["zfnet-tiny softmax"] for row in classes)
+    assert means["zfnet-tiny softmax"] == pytest.approx(expected, abs=0.1)
     ours = ("zfnet-tiny softmax", "zfnet-tiny logistic", "hog softmax")
     assert sum(won[way] for way in ours) >= len(classes)
     assert f"over {len(classes)} classes" in found.verdict

@@ -70,8 +70,8 @@ def class_names(profile: str, network: str = "") -> tuple[str, ...]:
 
 def training_of(profile: str, name: str, seed: int = 0, clip: str = "all", views: str = "random") -> Training:
     """Return a profile's training of a named architecture: `zfnet train` performs it."""
-    recipe = replace(recipe_named(profile), clip=clip, views=views)
-    return Training(name, DATA[profile_of(profile).name], recipe, seed)
+    data, recipe = DATA[profile_of(profile).name], replace(recipe_named(profile), clip=clip, views=views)
+    return Training(name, data, recipe, seed)
 
 
 def at_hand(run: Training) -> ConvNet | None:
@@ -146,9 +146,8 @@ class Setting:
         """Say what was computed from what, in the time until now."""
         kind = "mini, trained on the spot on shapes" if self.name == MINI.name else self.name
         whole = "" if self.net.spec.classes else ", convolutions only"
-        size = f", at {self.net.preparation.crop} pixels"
-        made = self.watch.provenance(seed, self.net.device)
-        return Source(kind + whole + size, describe_pictures(self.dataset), made)
+        network = f"{kind}{whole}, at {self.net.preparation.crop} pixels"
+        return Source(network, describe_pictures(self.dataset), self.watch.provenance(seed, self.net.device))
 
 
 def opened(

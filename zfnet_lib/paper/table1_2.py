@@ -175,12 +175,10 @@ def _table(profile: str, rows: Sequence[Row], keys: Sequence[str], test: str = "
         own, base = _value(row, key, which), _value(known.get(row.base, row), key, which)
         if own is None:
             return "not run" if which == "ours" and row.base else ""
-        found = getattr(row, which)
-        margin = spreads[key][0].margin((1, len(found))) if which == "ours" and row.single else None
+        margin = spreads[key][0].margin((1, len(row.ours))) if which == "ours" and row.single else None
         doubt = "" if margin is None else f" ± {margin:.1f}"
-        return f"{own:.1f}{doubt}" + (
-            "" if row.base in ("", row.title) or base is None else f" ({own - base:+.1f})"
-        )
+        change = "" if base is None or row.base in ("", row.title) else f" ({own - base:+.1f})"
+        return f"{own:.1f}{doubt}{change}"
 
     for key in keys:
         titles = {"paper": f"Paper, {ERRORS[key]}", "ours": f"Ours, {ERRORS[key]}", "ten": "Ours, ten views"}

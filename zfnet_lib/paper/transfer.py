@@ -38,7 +38,6 @@ MOST = {"caltech-101": 30, "caltech-256": 60, "mini-imagenet-novel": 60, "shapes
 DECAYS = (1e-3, 1e-4, 1e-5, 1e-6)
 """Weight decays of the softmax; a fifth of the training pictures chooses."""
 
-
 HOG = {"orientations": 9, "pixels_per_cell": (8, 8), "cells_per_block": (2, 2), "block_norm": "L2-Hys"}
 
 # An extractor has a name, a key of all that its features depend on, and layers; called with uint8 pictures
@@ -245,11 +244,7 @@ def fit_softmax(
 
 
 def choose_decay(
-    x: Tensor,
-    targets: Tensor,
-    score: Callable[[Tensor, np.ndarray], float],
-    several: bool = False,
-    decays: Sequence[float] = DECAYS,
+    x: Tensor, targets: Tensor, score: Callable[[Tensor, np.ndarray], float], several=False, decays=DECAYS
 ) -> float:
     """Return the weight decay that every fifth training picture likes best; of equals the one named first."""
     # Those of folds come class by class, so that every class with five or more has its share. Of one picture a

@@ -82,12 +82,9 @@ def lower_layers(profile: str, names: Iterable[str] = STEMS, native: bool = Fals
     """Yield layers 1 and 2 of trained stems, each with its name and seed; beside native ones ImageNet's AlexNet."""
     if commands := missing(profile, native):
         raise NotRun(", ".join(commands))
-    smoke = profile == "smoke"  # which trains one seed of each
-    nets = {
-        key: on_processor(at_hand(run_of(profile, *key, native)))
-        for key in product(names, range(1 if smoke else SEEDS))
-    }
-    if native and not smoke:
+    seeds = range(1 if profile == "smoke" else SEEDS)
+    nets = {key: on_processor(at_hand(run_of(profile, *key, native))) for key in product(names, seeds)}
+    if native and profile != "smoke":
         with suppress(CheckpointError):
             nets[ALEXNET, 0] = load_network(ALEXNET)
     for (name, seed), net in nets.items():
@@ -140,13 +137,12 @@ class Found:
     def __init__(self, stored: Stored, native: bool = False):
         if not stored.file.exists() and (commands := missing(stored.profile, native)):
             raise NotRun(", ".join([*commands, f"then {stored.again}"]))
-        self.numbers = stored.numbers
+        self.stored = stored
 
     def of(self, name: str, quantity: str, **place: str) -> list[float]:
         """Return a quantity of one architecture; nothing of one that was not at hand."""
-        with suppress(NotRun):
-            return [each.value for each in self.numbers.by("seed", quantity, network=name, **place).values()]
-        return []
+        where, found = {"network": name} | place, (one for one in self.stored.contents if one.quantity == quantity)
+        return [one.value for one in found if where.items() <= one.parameters.items()]
 
     def lead(self, quantity: str, unit: str = "", **place: str) -> Number:
         """Return how far a quantity of the smaller stem exceeds that of the larger one."""
@@ -157,7 +153,7 @@ class Found:
         return {
             f"{name}: {quantity}": over_seeds(self.of(name, quantity), number.unit)
             for quantity in quantities
-            for name, number in self.numbers.by("network", quantity).items()
+            for name, number in self.stored.by("network", quantity).items()
         }
 
 
@@ -228,11 +224,10 @@ def answers_to_aliases(net: ConvNet) -> np.ndarray:
 def stride_aliases(stored: Stored, peak: float) -> Finding:
     found, place = Found(stored, native=True), {"quantity": EXCESS, "grid": "layer 1"}
     theirs, ours, *crossed = (found.of(name, weights="trained", **place) for name in (THEIRS, OURS, *CROSSED))
+    begun = found.of(THEIRS, weights="untrained", **place)
     numbers = {
         "excess, stride 4": over_seeds(theirs, "times"),
-        "excess less that of random weights": difference(
-            theirs, found.of(THEIRS, weights="untrained", **place), "times"
-        ),
+        "excess less that of random weights": difference(theirs, begun, "times"),
         "excess less that at stride 2": difference(theirs, ours, "times"),
     }
     strong, learnt, more = map(above, numbers.values(), (peak, 0, 0))
@@ -278,8 +273,7 @@ def decoded(
     def parts(x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield what is read around each inner cell and the pixels beneath it: [n, values, rows, columns]."""
         for part in x.split(16):
-            with torch.inference_mode():
-                maps = net.features(layer).trace(part)[layer].maps
+            maps = net.trace(part, upto=layer)[layer].maps
             rows, columns = (size // each for size in maps.shape[2:])
             maps = maps[..., : rows * each, : columns * each]
             cells = F.avg_pool2d(maps, each) if pooled else F.pixel_unshuffle(maps, each)
@@ -409,7 +403,7 @@ def diagnosis(stored: Stored, correlation: float, partial: float) -> Finding:
     numbers, related = {}, []
     for quantity, (claim, sign) in DIAGNOSTICS.items():
         again = f"`zfnet claims --profile {stored.profile} --live {claim}`; minutes"
-        measured = stored.read(f"claims/{claim}.jsonl", again)
+        measured = Stored(stored.profile, f"claims/{claim}.jsonl", again)
         ranks, given = [], []
         for seed in range(SEEDS):
             seen = [sign * measured.one(quantity, network=name, seed=seed).value for name in stems]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import combinations, product
@@ -78,23 +78,19 @@ def missing(profile: str, native: bool) -> list[str]:
     return [f"`{each[0].command}`" for each in runs if profile != "smoke" and not any(map(weights_of, each))]
 
 
-def lower_layers(profile: str, names: Iterable[str] = STEMS, native: bool = False) -> Iterator[Stem]:
-    """Yield layers 1 and 2 of trained stems, each with its name and seed; beside native ones ImageNet's AlexNet."""
+def lower_layers(profile: str, native: bool = False) -> Iterator[Stem]:
+    """Yield layers 1 and 2 of trained stems, each with its name and seed; native ones are more than the two."""
     if commands := missing(profile, native):
         raise NotRun(", ".join(commands))
-    seeds = range(1 if profile == "smoke" else SEEDS)
+    smoke = profile == "smoke"  # which trains one seed of each of the two
+    names, seeds = STEMS + CROSSED if native and not smoke else STEMS, range(1 if smoke else SEEDS)
     nets = {key: on_processor(at_hand(run_of(profile, *key, native))) for key in product(names, seeds)}
-    if native and profile != "smoke":
+    if native and not smoke:
         with suppress(CheckpointError):
             nets[ALEXNET, 0] = load_network(ALEXNET)
     for (name, seed), net in nets.items():
         if net:
             yield {"network": name, "seed": seed}, net.features(net.spec.convs[1].name)
-
-
-def stems_in(profile: str) -> tuple[str, ...]:
-    """Return the stems that a profile looks at; `smoke` trains no crossed ones for this."""
-    return STEMS if profile == "smoke" else STEMS + CROSSED
 
 
 def native_pictures(at: Subject) -> Dataset:
@@ -161,7 +157,7 @@ def preferred(at: Subject) -> Iterator[Number]:
     """Find the frequency that each live filter of layer 1 prefers."""
     pictures, (low, high) = native_pictures(at), np.log(RANGE)
     rows = np.unique(np.linspace(0, len(pictures) - 1, min(fig5.MOST, len(pictures))).round().astype(int)).tolist()
-    for place, net in lower_layers(at.profile, stems_in(at.profile), native=True):
+    for place, net in lower_layers(at.profile, native=True):
         filters, faults = first_layer(net, pictures, rows)
         peaks = fig5.peak_frequencies(filters[~faults.any(0)])
         if not peaks.size:
@@ -191,7 +187,7 @@ def few_mid_frequencies(stored: Stored) -> Finding:
 def sampled(at: Subject) -> Iterator[Number]:
     """Look for the sampling grids in projections of layer 2, and for aliases among what its maps answer to."""
     pictures = native_pictures(at)
-    for place, net in lower_layers(at.profile, stems_in(at.profile), native=True):
+    for place, net in lower_layers(at.profile, native=True):
         first, begun = net.spec.convs[0], ConvNet(net.spec, net.preparation, place["seed"]).eval()
         for weights, each in (("trained", net), ("untrained", begun)):
             _, shown = fig5.largest_and_shown(each, pictures)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -31,12 +33,16 @@ def number(quantity: str, value: float, half: float = 0.0, unit: str = "", n: in
     return Number(value, value - half, value + half, n, unit, None, quantity, place)
 
 
+def plant(file: Path, found: Iterable[Number]) -> None:
+    """Store numbers as those of a claim are."""
+    made = records.Stopwatch().provenance()
+    records.store(file, [record_of(each, "planted", "net", "data", made) for each in found])
+
+
 def judged(claim: str, *found: Number, profile: str = "tiny") -> Finding:
     """Store numbers as the record of a claim, and judge it."""
     if found:
-        made = records.Stopwatch().provenance()
-        file = CLAIMS[claim].stored(profile).file
-        records.store(file, [record_of(each, claim, "net", "data", made) for each in found])
+        plant(CLAIMS[claim].stored(profile).file, found)
     return CLAIMS[claim].finding(profile)
 
 

@@ -182,6 +182,5 @@ def test_the_control_is_another_maps_unit_moved_into_the_window():
     units[0] = units[0]._replace(row=2)
     step = receptive_field(at.net.spec, "conv1").stride
     moved = occlusion.another_maps(at, energy, units)[0]
-    assert (
-        torch.equal(moved[step:], energy[2, :-step]) and not moved[:step].any()
-    )  # nothing enters from beyond the edge
+    assert torch.equal(moved[step:], energy[2, :-step])
+    assert not moved[:step].any()  # nothing enters from beyond the edge

@@ -13,7 +13,7 @@ from zfnet_lib.architecture import MINI, Unit, receptive_field
 from zfnet_lib.datasets import open_dataset
 from zfnet_lib.deconv import cut
 from zfnet_lib.network import ConvNet
-from zfnet_lib.paper import invariance
+from zfnet_lib.paper import grouping, invariance
 from zfnet_lib.paper.claims import features
 from zfnet_lib.paper.claims.evidence import NotRun
 from zfnet_lib.strongest import strongest
@@ -127,7 +127,7 @@ def test_patches_are_what_units_see_and_coherence_is_measured_for_maps_and_both_
     found = shown(features.coherent(at))
     kinds = ("trained", "untrained", features.COMBINED)
     assert {key[1:] for key in found} == {*product(("conv3", "conv4", "conv5"), kinds)}
-    assert all(0 <= number.value <= np.log2(9) for key, number in found.items() if key[0] == features.LABELS)
+    assert all(0 <= number.value <= np.log2(9) for key, number in found.items() if key[0] == grouping.ENTROPY)
 
 
 @pytest.mark.parametrize(("make", "n"), [("gratings", 256), ("corners", 128), ("colour_edges", 128)])

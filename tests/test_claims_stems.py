@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from planted import judged, number, record, small
+from planted import judged, number, plant, record, small
 
 from zfnet_lib.architecture import KRIZHEVSKY, MINI, ZFNET, Conv
 from zfnet_lib.datasets import open_dataset
@@ -16,7 +16,6 @@ from zfnet_lib.network import ConvNet
 from zfnet_lib.paper import claims, records
 from zfnet_lib.paper.claims import stems
 from zfnet_lib.paper.claims.evidence import FAILS, HOLDS, NOT_RUN, UNDECIDED, UNTESTABLE, NotRun
-from zfnet_lib.paper.claims.registry import record_of
 from zfnet_lib.weights import save_network
 
 SPECS = {
@@ -26,6 +25,7 @@ SPECS = {
 FEW, ALIASES = "krizhevsky-layer-1-few-mid-frequencies", "stride-4-causes-layer-2-aliasing"
 RETAINS, DEAD = "smaller-stem-retains-information", "smaller-stem-fewer-dead-features"
 DISTINCT = "smaller-stem-more-distinctive-features"
+FOUR = ("zfnet", "zfnet-11x11", "krizhevsky-7x7", "krizhevsky")
 
 
 @pytest.fixture(autouse=True)
@@ -186,18 +186,15 @@ def test_verdicts_turn_at_their_thresholds_over_seeds(claim, found, expected):
 
 
 def diagnosed(errors, aliases=(10, 15, 40, 50), middles=(5, 5, 5, 5), jitter=0.1):
-    """Plant errors and diagnostics of zfnet, zfnet-11x11, krizhevsky-7x7 and krizhevsky; return the finding."""
-    names = ("zfnet", "zfnet-11x11", "krizhevsky-7x7", "krizhevsky")
-    for seed, (name, error) in product(range(3), zip(names, errors, strict=True)):
+    """Plant errors and diagnostics of all four stems; return the finding."""
+    for seed, (name, error) in product(range(3), zip(FOUR, errors, strict=True)):
         run = stems.run_of("tiny", name, seed, native=True)
         found = record("test top-1 error", float(error + jitter * seed), "%", parameters={"views": 1})
         records.store(run.errors_file, [found])
-    made = records.Stopwatch().provenance()
     for quantity, values in ((stems.ALIASES, aliases), (stems.MIDDLE, middles)):
         claim, _ = stems.DIAGNOSTICS[quantity]
-        planted = seeds(quantity, {name: [float(value)] * 3 for name, value in zip(names, values, strict=True)})
-        file = claims.CLAIMS[claim].stored("tiny").file
-        records.store(file, [record_of(each, claim, "net", "data", made) for each in planted])
+        by_name = {name: [float(value)] * 3 for name, value in zip(FOUR, values, strict=True)}
+        plant(claims.CLAIMS[claim].stored("tiny").file, seeds(quantity, by_name))
     return judged("visual-diagnosis-predicts-accuracy")
 
 
@@ -209,16 +206,12 @@ def test_a_diagnosis_has_to_rank_stems_as_their_errors_do_and_better_than_their_
     assert diagnosed((50, 52, 55, 57), (50, 50, 50, 50), (40, 30, 20, 10)).verdict == HOLDS  # more is better there
     assert diagnosed((57, 55, 52, 50)).verdict == FAILS  # the other way round
     # errors follow the multiply-adds, the diagnostic too: whoever counts those needs no visualization
-    order = np.argsort(np.argsort([-macs for macs in costs()]))
+    macs = [sum(stems.run_of("tiny", name).spec(200).macs().values()) for name in FOUR]
+    order = np.argsort(np.argsort(np.negative(macs)))
     by_cost = diagnosed(50 + order, 10 * order)
     assert by_cost.verdict == FAILS
     found = {name: round(number.value, 2) for name, number in by_cost.numbers.items() if stems.ALIASES in name}
     assert [*found.values()] == [1, 0]
-
-
-def costs():
-    names = ("zfnet", "zfnet-11x11", "krizhevsky-7x7", "krizhevsky")
-    return [sum(stems.run_of("tiny", name).spec(200).macs().values()) for name in names]
 
 
 def test_filters_of_one_frequency_are_counted_by_network(at, at_hand, monkeypatch):

@@ -7,11 +7,11 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from planted import judged, number, plant_seeds, plant_training, record
+from planted import judged, number, plant, plant_seeds, plant_training, record
 
 from zfnet_lib.files import results_root
-from zfnet_lib.paper import fig4, records
-from zfnet_lib.paper.claims import CLAIMS, features, registry
+from zfnet_lib.paper import fig4, grouping, records
+from zfnet_lib.paper.claims import CLAIMS, features
 from zfnet_lib.paper.claims.evidence import FAILS, HOLDS, NOT_RUN, UNDECIDED, UNTESTABLE
 from zfnet_lib.paper.numbers import cell
 from zfnet_lib.paper.setting import training_of
@@ -92,12 +92,8 @@ def over(key, quantity, values, half=0.0, **place):
 
 @cases("background-feature-grass", [(0, 9, 8)], [(0, 3), (0, 3, 0), (0, 3, 1)], [(0, 0), (0, 0, 0)])
 def background(control, *counts):
-    found = over("seed", features.BACKGROUND, dict(enumerate(counts)))
-    return [
-        *found,
-        number(f"{features.BACKGROUND}, random weights", control),
-        number(features.BEYOND, 30, map=7, seed=0),
-    ]
+    found = [number(f"{features.BACKGROUND}, random weights", control), number(features.BEYOND, 30, map=7, seed=0)]
+    return found + over("seed", features.BACKGROUND, dict(enumerate(counts)))
 
 
 @cases(
@@ -116,6 +112,12 @@ def objects(coverage, top, window=0.6):
 MOMENTS = (1, 2, 5, 10, 20, 30, 40, 64)
 
 
+@cases(
+    "lower-layers-converge-early",
+    [((10, 20, 40, 40, 64),)],
+    [((20, 30, 40, 40, 64),), ((10, 20, 40, 20, 64),)],  # 3.4 to 5.1 of 12 epochs; in one span
+    [((20, 30, 40, 20, 64),), ((20, 40, 40, 30, 64),)],  # upper ones before them
+)
 def settling(epochs):
     """Curves that reach 0.95 at an epoch, layer by layer, and stay there."""
     return [
@@ -127,19 +129,6 @@ def settling(epochs):
 
 
 @cases(
-    "lower-layers-converge-early",
-    [((10, 20, 40, 40, 64),)],
-    [
-        ((20, 30, 40, 40, 64),),
-        ((10, 20, 40, 20, 64),),
-    ],  # 3.4 to 5.1 of 12 epochs; in one span
-    [((20, 30, 40, 20, 64),), ((20, 40, 40, 30, 64),)],  # upper ones before them
-)
-def settled(epochs):
-    return settling(epochs)
-
-
-@cases(
     "upper-layers-develop-late",
     [((5, 10, 20, 64, 64),) * 2],
     # no control; it settles partly late; between 43 and 57 %
@@ -147,9 +136,7 @@ def settled(epochs):
     [((5, 10, 20, 5, 64),) * 2, ((5, 10, 20, 64, 64), (5, 10, 20, 20, 30)), ((5, 10, 20, 20, 30),)],
 )
 def late(epochs, constant=()):
-    made = records.Stopwatch().provenance()
-    found = [registry.record_of(each, "fig4", "net", "data", made) for each in settling(epochs)]
-    records.store(results_root("tiny") / features.EVOLUTION, found)
+    plant(results_root("tiny") / features.EVOLUTION, settling(epochs))
     return settling(constant) if constant else []
 
 
@@ -211,10 +198,8 @@ def invariant(*values):
 )
 def coherent(*values):
     found, kinds = [], ("trained", "untrained", features.COMBINED)
-    shape, colour = map(features.ALIKE.format, ("shape", "colour"))
-    for quantity, half, of in zip(
-        (shape, features.LABELS, colour), (0.02, 0.1, 0.1), (*values, (0.5,) * 3), strict=True
-    ):
+    quantities = grouping.LIKE.format("shape"), grouping.ENTROPY, grouping.LIKE.format("colour")
+    for quantity, half, of in zip(quantities, (0.02, 0.1, 0.1), (*values, (0.5,) * 3), strict=True):
         for layer in LAYERS[2:]:
             found += over("of", quantity, dict(zip(kinds, of, strict=True)), half, layer=layer)
     return found
@@ -343,7 +328,7 @@ def test_notes_name_what_is_missing_and_numbers_what_was_counted():
     assert [TINY.rate_in(epoch, []) < TINY.rate for epoch in (7, 8)] == [False, True]
     at = snapshot_updates(455, 9360)  # of the training that ships; the rate is unchanged from epoch 20 to 30 of 70
     assert at[30] <= 7 * 780 < at[40]
-    early = judged("lower-layers-converge-early", *settled((10, 20, 40, 40, 64))).note
+    early = judged("lower-layers-converge-early", *settling((10, 20, 40, 40, 64))).note
     assert "As shares of 70 epochs: 9 to 19 for layers 1 and 2." in early
     only_random = coherent((0.8, 0.7, 0.82), (2.5, 3.0, 2.5))
     assert "no special axes" in judged("features-far-from-random", *only_random).note

@@ -163,67 +163,32 @@ def counted(quantity: str, value: float, n: int, unit: str = "", **place: Any) -
     return exact(float(value), unit, n)._replace(quantity=quantity, place=place)
 
 
-def measured(
-    quantity: str, values: Sequence[float], unit: str = "", middle=np.mean, seed: int = 0, **place: Any
-) -> Number:
+def measured(quantity: str, values: Sequence[float], unit: str = "", middle=np.mean, **place: Any) -> Number:
     """Return the mean, or the median, of values with its bootstrap interval; NaN is left out."""
     kept = np.asarray(values, float)
     kept = kept[np.isfinite(kept)]
     if not kept.size:
         return counted(quantity, float("nan"), 0, unit, **place)
-    drawn = np.random.default_rng(seed).integers(0, kept.size, (1000, kept.size))
+    drawn = np.random.default_rng(0).integers(0, kept.size, (1000, kept.size))
     low, high = map(float, np.quantile(middle(kept[drawn], axis=1), (0.025, 0.975)))
     spread = float(kept.std(ddof=1)) if kept.size > 1 else None
     return Number(float(middle(kept)), low, high, kept.size, unit, spread, quantity, place)
 
 
-def over_seeds(values: Sequence[float], unit: str = "", least: int = SEEDS) -> Number:
-    """Return the mean over trainings or folds with its interval; of fewer than `least` the spread is unknown."""
-    value, n = mean(values), len(values)
-    margin = pooled([values]).margin((1, n)) if n >= least else None
+def weighted(*terms: tuple[float, Sequence[float]], unit: str, least: int, spread: Spread | None = None) -> Number:
+    """Return a weighted sum of means over trainings or folds; below `least` of one the spread is unknown."""
+    value, n = sum(weight * mean(values) for weight, values in terms), min(len(values) for _, values in terms)
+    spread = spread or pooled(values for _, values in terms)
+    margin = spread.margin(*((weight, len(values)) for weight, values in terms)) if n >= least else None
     return Number(value, *((None, None) if margin is None else (value - margin, value + margin)), n, unit)
 
 
+def over_seeds(values: Sequence[float], unit: str = "", least: int = SEEDS) -> Number:
+    return weighted((1, values), unit=unit, least=least)
+
+
 def difference(some: Sequence[float], others: Sequence[float], unit: str = "") -> Number:
-    """Return mean(some) - mean(others) of trainings with its interval, unknown below `SEEDS`."""
-    lead, n = mean(some) - mean(others), min(len(some), len(others))
-    margin = pooled([some, others]).margin((1, len(some)), (-1, len(others))) if n >= SEEDS else None
-    return Number(lead, *((None, None) if margin is None else (lead - margin, lead + margin)), n, unit)
-
-
-class Numbers:
-    """The records of one file, to be asked for by quantity and place; `again` says what measures them again."""
-
-    def __init__(self, found: Sequence[Record], again: str):
-        self.records, self.again = list(found), again
-
-    def each(self, quantity: str, /, *keys: str, **place: Any) -> list[Record]:
-        """Return the records of a quantity that have these keys; a list in a place stands for one after another."""
-        found = []
-        for chosen in product(*(value if isinstance(value, list) else [value] for value in place.values())):
-            where, before = dict(zip(place, chosen, strict=True)), len(found)
-            for record in self.records:
-                parameters = record.parameters
-                if record.quantity == quantity and where.items() <= parameters.items() and {*keys} <= {*parameters}:
-                    found.append(record)
-            if len(found) == before:
-                missing = ", ".join(
-                    [*(f"{key} {value}" for key, value in where.items()), *map("by {}".format, keys)]
-                )
-                raise NotRun(f"{self.again}; the record at hand holds no {quantity!r} ({missing})")
-        return found
-
-    def record(self, quantity: str, /, **place: Any) -> Record:
-        """Return the record of one place; raise NotRun where it is not in the file."""
-        return self.each(quantity, **place)[0]
-
-    def one(self, quantity: str, /, **place: Any) -> Number:
-        """Return the number of one place; raise NotRun where it is not in the file."""
-        return number_of(self.record(quantity, **place))
-
-    def by(self, key: str, quantity: str, /, **place: Any) -> dict[Any, Number]:
-        """Return the numbers of one quantity by a parameter, such as the layer; raise NotRun without any."""
-        return {record.parameters[key]: number_of(record) for record in self.each(quantity, key, **place)}
+    return weighted((1, some), (-1, others), unit=unit, least=SEEDS)
 
 
 def number_of(record: Record) -> Number:
@@ -239,28 +204,47 @@ def number_of(record: Record) -> Number:
 
 @dataclass(frozen=True)
 class Stored:
-    """What is stored for a profile, as judges read it."""
+    """What is stored for a profile, as judges read it: trainings, and a record, by quantity and place."""
 
     profile: str
-    path: str = ""  # the record of the claim at hand, below the profile's results
+    path: str = ""  # the record, of the claim at hand or of another experiment, below the profile's results
     again: str = ""  # what writes it, and how long that takes
 
     @property
     def file(self) -> Path:
-        """Where the claim's record lies."""
+        """Where the record lies."""
         return results_root(self.profile) / self.path
 
-    @property
-    def numbers(self) -> Numbers:
-        """The numbers of the claim's record; raises NotRun where it is not there."""
-        return self.read(self.path, self.again)
+    @cached_property
+    def contents(self) -> list[Record]:
+        """All of the record; raises NotRun where it is not there."""
+        if found := records.read(self.file):
+            return found
+        raise NotRun(self.again)
 
-    def read(self, path: str, again: str) -> Numbers:
-        """Return the numbers of any record below the profile's results; raise NotRun where it is not there."""
-        found = records.read(results_root(self.profile) / path)
-        if not found:
-            raise NotRun(again)
-        return Numbers(found, again)
+    def each(self, quantity: str, /, *keys: str, **place: Any) -> list[Record]:
+        """Return the records of a quantity that have these keys; a list in a place stands for one after another."""
+        found, of = [], [record for record in self.contents if record.quantity == quantity]
+        for chosen in product(*(value if isinstance(value, list) else [value] for value in place.values())):
+            where = dict(zip(place, chosen, strict=True))
+            here = [one for one in of if where.items() <= one.parameters.items() and {*keys} <= {*one.parameters}]
+            if not here:
+                missing = [*(f"{key} {value}" for key, value in where.items()), *(f"by {key}" for key in keys)]
+                raise NotRun(f"{self.again}; the record at hand holds no {quantity!r} ({', '.join(missing)})")
+            found += here
+        return found
+
+    def record(self, quantity: str, /, **place: Any) -> Record:
+        """Return the record of one place; raise NotRun where it is not in the file."""
+        return self.each(quantity, **place)[0]
+
+    def one(self, quantity: str, /, **place: Any) -> Number:
+        """Return the number of one place; raise NotRun where it is not in the file."""
+        return number_of(self.record(quantity, **place))
+
+    def by(self, key: str, quantity: str, /, **place: Any) -> dict[Any, Number]:
+        """Return the numbers of one quantity by a parameter, such as the layer; raise NotRun without any."""
+        return {record.parameters[key]: number_of(record) for record in self.each(quantity, key, **place)}
 
     def errors(self, name: str, clip: str = "all", views: str = "random") -> list[dict[str, float]]:
         """Return a network's errors in percent with one view, a mapping a seed: `train`, `val1`, `val5`."""
@@ -272,9 +256,9 @@ class Stored:
         run = training_of(self.profile, name, clip=clip)
         return [read_epochs(each.epochs_file) for each in recorded_over_seeds(run)] or self.untrained(run)
 
-    def epochs(self, name: str, clip: str = "all", needed: bool = True) -> list[dict[str, Any]]:
+    def epochs(self, name: str, needed: bool = True) -> list[dict[str, Any]]:
         """Return the record of the first training of a network: a line an epoch. It may be `needed`."""
-        run = training_of(self.profile, name, clip=clip)
+        run = training_of(self.profile, name)
         lines = read_epochs(run.epochs_file)
         return lines or self.untrained(run) if needed else lines
 
@@ -327,7 +311,7 @@ def compared(rows: Sequence[Mapping[str, Any]], stored: Stored, **thresholds: fl
         return other if words == "interval" else exact(sum(values))
 
     def at(name: str, of: str, **where: Any) -> Named:
-        found = stored.numbers.each(of, **where)
+        found = stored.each(of, **where)
         return [(name.format(**record.parameters | {"of": of}), number_of(record)) for record in found]
 
     for row in rows:

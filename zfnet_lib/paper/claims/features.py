@@ -35,7 +35,6 @@ from .evidence import (
     Finding,
     NotRun,
     Number,
-    Numbers,
     Stored,
     Subject,
     Truth,
@@ -52,7 +51,7 @@ from .evidence import (
     some,
     verdict,
 )
-from .occlusion import energies, maps_of
+from .occlusion import energies
 
 # How features develop: the records of Fig. 4.
 
@@ -61,7 +60,7 @@ EVOLUTION = "evolution/numbers.jsonl"
 LOWER, UPPER = ("conv1", "conv2"), ("conv4", "conv5")
 
 
-def _crossings(found: Numbers, lines: Sequence[Mapping], level: float, unit: str, of: float) -> dict[str, Number]:
+def _crossings(found: Stored, lines: Sequence[Mapping], level: float, unit: str, of: float) -> dict[str, Number]:
     """Return by layer and what is compared when it passes a level for good, in a training with these epochs.
 
     The interval is from the last moment below to the first above, the value straight between.
@@ -100,7 +99,7 @@ def _followed(stored: Stored) -> list[dict]:
 
 def converge_early(stored: Stored, level: float, few: float, many: float) -> Finding:
     epochs = training_of(stored.profile, "zfnet").recipe.epochs
-    numbers = _crossings(stored.numbers, _followed(stored), level, f"of {epochs} epochs", epochs)
+    numbers = _crossings(stored, _followed(stored), level, f"of {epochs} epochs", epochs)
     lower, _, first = _lower_first(numbers)
     shares = [FIGURE_4_OF * number.value / epochs for number in lower]
     note = f"As shares of {FIGURE_4_OF} epochs: {min(shares):.0f} to {max(shares):.0f} for layers 1 and 2."
@@ -131,7 +130,7 @@ def evolving_at_constant_rate(at: Subject) -> Iterator[Number]:
 def develop_late(stored: Stored, level: float, late: float) -> Finding:
     again = f"`zfnet run fig4 --profile {stored.profile} --live`; some two hours"
     holds, fails, note = [], [], f"From {EVOLUTION}."
-    numbers = _crossings(stored.read(EVOLUTION, again), _followed(stored), level, "%", 100)
+    numbers = _crossings(Stored(stored.profile, EVOLUTION, again), _followed(stored), level, "%", 100)
 
     def weigh(found: Mapping[str, Number]) -> None:
         _, upper, first = _lower_first(found)
@@ -142,7 +141,7 @@ def develop_late(stored: Stored, level: float, late: float) -> Finding:
     weigh(numbers)
     run = constant_rate(stored.profile)
     try:
-        control = _crossings(stored.numbers, read_epochs(run.epochs_file), level, "%", 100)
+        control = _crossings(stored, read_epochs(run.epochs_file), level, "%", 100)
         weigh(control)
         numbers |= {f"{name}, constant rate": number for name, number in control.items()}
     except NotRun:
@@ -161,10 +160,10 @@ def lead_of_share(share: Number, other: Number) -> Number:
 
 
 def jumps(stored: Stored) -> Finding:
-    largest = stored.numbers.by("layer", fig4.LARGEST)
-    base = stored.numbers.by("layer", "share of steps", kind="other picture")
+    largest = stored.by("layer", fig4.LARGEST)
+    base = stored.by("layer", "share of steps", kind="other picture")
     kinds = ("same unit", "other picture")
-    same, other = (stored.numbers.by("layer", "median cosine", kind=kind) for kind in kinds)
+    same, other = (stored.by("layer", "median cosine", kind=kind) for kind in kinds)
     numbers, truths = {}, []
     for layer, share in largest.items():
         tenth = share._replace(n=share.n // 10)
@@ -177,7 +176,7 @@ def jumps(stored: Stored) -> Finding:
 def until_converged(stored: Stored, middle: int, begin: int) -> Finding:
     gains = {}
     for layer in ("conv5", "fc6", "fc7", *LOWER):
-        curve = stored.numbers.by("epoch", fig4.PROBE, layer=layer)
+        curve = stored.by("epoch", fig4.PROBE, layer=layer)
         for words, first, last in (("rate unchanged", middle, begin), ("to the end", begin, max(curve))):
             gains[f"{layer}, {words}"] = lead_of_share(curve[last], curve[first])
     clear = {name: above(gain, 0) for name, gain in gains.items()}
@@ -231,11 +230,10 @@ def outside_shares(at: Subject, maps: Sequence[int]) -> dict[int, float]:
 
 
 def background_feature(stored: Stored, maps: int) -> Finding:
-    found = stored.numbers
-    counts = found.by("seed", BACKGROUND)
+    counts = stored.by("seed", BACKGROUND)
     numbers = {f"seed {seed}": number._replace(unit=BACKGROUND) for seed, number in counts.items()}
-    control = numbers["with random weights"] = found.one(f"{BACKGROUND}, random weights")
-    numbers |= {f"map {map_}: {BEYOND}": number for map_, number in found.by("map", BEYOND, seed=0).items()}
+    control = numbers["with random weights"] = stored.one(f"{BACKGROUND}, random weights")
+    numbers |= {f"map {map_}: {BEYOND}": number for map_, number in stored.by("map", BEYOND, seed=0).items()}
     enough = [number.value >= maps for number in counts.values()]
     note = "One training: whether another has such maps was not asked." if len(counts) == 1 else ""
     shares = (exact(100 * number.value / number.n, n=number.n) for number in counts.values())
@@ -332,10 +330,9 @@ def variation(values: np.ndarray, maps: np.ndarray) -> np.ndarray:
 
 
 def objects_with_pose(stored: Stored, covered: float) -> Finding:
-    found = stored.numbers
-    coverage, by_layer = found.one(COVERED), found.by("layer", VARIATION)
+    coverage, by_layer = stored.one(COVERED), stored.by("layer", VARIATION)
     numbers = {COVERED: coverage} | {f"{layer}: {VARIATION}": number for layer, number in by_layer.items()}
-    if found.one(WINDOW).value >= 1:
+    if stored.one(WINDOW).value >= 1:
         return Finding(UNTESTABLE, numbers, "Layer 5's window covers the picture.")
     return Finding(verdict(every([above(coverage, covered), rising(by_layer.values())])), numbers)
 
@@ -376,7 +373,7 @@ def probed(at: Subject) -> Iterator[Number]:
 
 def answers(net: ConvNet, layer: str, x: Tensor) -> Tensor:
     """Return the largest activation of each map of a layer in each prepared picture [n, maps]."""
-    return torch.cat([maps_of(net, layer, part).amax((2, 3)) for part in x.split(32)])
+    return torch.cat([net.trace(part, upto=layer)[layer].maps.amax((2, 3)) for part in x.split(32)])
 
 
 def grating(side: int, frequency: float, angle: float, phase: float) -> Tensor:
@@ -423,10 +420,10 @@ def _of_one_contrast(stimuli: Tensor) -> Tensor:
     return (CONTRAST * stimuli / stimuli.square().mean((1, 2, 3), keepdim=True).sqrt()).float()
 
 
-def scrambled(pictures: Tensor, corner: tuple[int, int], side: int, rounds: int = 6, seed: int = 0) -> Tensor:
+def scrambled(pictures: Tensor, corner: tuple[int, int], side: int, seed: int = 0) -> Tensor:
     """Return textures like a square of each picture, in another layout (Heeger & Bergen, 1995)."""
     # From noise on, the values of the pixels, and the answers of oriented filters of several octaves, are given the
-    # histograms that they have in the square, over and over. Colours are told apart along the square's own axes.
+    # histograms that they have in the square, six times over. Colours are told apart along the square's own axes.
     top, left = corner
     square = (..., slice(top, top + side), slice(left, left + side))
     middle = pictures[square].mean((2, 3), keepdim=True)
@@ -442,7 +439,7 @@ def scrambled(pictures: Tensor, corner: tuple[int, int], side: int, rounds: int 
         return torch.empty_like(histogram).scatter_(2, order, histogram).view_as(values)
 
     texture = matched(noise, pixels)
-    for _ in range(rounds):
+    for _ in range(6):
         texture = matched(together([*map(matched, bands(texture), wanted)]), pixels)
     return torch.einsum("nac,nahw->nchw", axes, texture) + middle
 
@@ -507,9 +504,8 @@ def moved(at: Subject) -> Iterator[Number]:
         views = {"": squares}
         for way, step in MOVES.items():
             views[way] = torch.stack([transformed(each, at.net.preparation, **{way: step}) for each in squares])
-        before, *after = (
-            answers(at.net, layer, at.net.prepare(each))[range(len(maps)), maps] for each in views.values()
-        )
+        found = (answers(at.net, layer, at.net.prepare(each)) for each in views.values())
+        before, *after = (maxima[range(len(maps)), maps] for maxima in found)
         for way, maxima in zip(MOVES, after, strict=True):
             yield measured("maximum kept", 100 * (maxima / before).numpy(), "%", np.median, layer=layer, way=way)
 
@@ -532,15 +528,14 @@ def correlation(index: np.ndarray, seed: int, way: str) -> Number:
 
 
 def invariance_grows(stored: Stored, level: float, least: int) -> Finding:
-    found = stored.numbers
-    ranks, more = (found.by("way", quantity) for quantity in (RANKS, MORE))
+    ranks, more = (stored.by("way", quantity) for quantity in (RANKS, MORE))
     numbers = {f"{way}: rank correlation with the layer": number for way, number in ranks.items()}
     numbers |= {f"{way}: {MORE}": number for way, number in more.items()}
     for way in ranks:
-        first, *_, last = found.by("layer", INDEX, way=way).items()
+        first, *_, last = stored.by("layer", INDEX, way=way).items()
         numbers |= {f"{way}: {layer}": number for layer, number in (first, last)}
     for way in ranks:
-        kept = found.by("layer", "maximum kept", way=way)
+        kept = stored.by("layer", "maximum kept", way=way)
         numbers |= {f"{way}, {layer}: maximum kept": number for layer, number in kept.items()}
     grows = [every([above(ranks[way], level), above(more[way], 0)]) for way in ranks]
     holds = True if grows.count(True) >= least else None if len(grows) - grows.count(False) >= least else False
@@ -550,7 +545,7 @@ def invariance_grows(stored: Stored, level: float, least: int) -> Finding:
 
 # Section 6: maps beside random directions.
 
-ALIKE, LABELS, COMBINED = "patches of a map, {}: mean cosine", "entropy of the labels of the nine", "combined"
+COMBINED = "combined"
 
 
 def coherent(at: Subject) -> Iterator[Number]:
@@ -568,9 +563,9 @@ def coherent(at: Subject) -> Iterator[Number]:
             for name, describe in grouping.DESCRIPTORS.items():
                 described = np.array([[describe(one / 255) for one in group] for group in patches])
                 alike = grouping.likeness(described, at.seed).within
-                yield measured(ALIKE.format(name), alike, "cosine", layer=layer, of=kind)
+                yield measured(grouping.LIKE.format(name), alike, "cosine", layer=layer, of=kind)
             labels = at.dataset.labels[[[unit.image for unit in group] for group in units]]
-            yield measured(LABELS, grouping.entropy(labels), "bits", layer=layer, of=kind)
+            yield measured(grouping.ENTROPY, grouping.entropy(labels), "bits", layer=layer, of=kind)
 
 
 def what_they_see(at: Subject, layer: str, units: Sequence[Unit]) -> list[np.ndarray]:
@@ -599,12 +594,13 @@ def far_from_random(stored: Stored) -> Finding:
     maps = {"trained": "maps", "untrained": "maps with random weights", COMBINED: "random combinations of maps"}
     numbers, leads = {}, {"untrained": [], COMBINED: []}
     for layer in ("conv3", "conv4", "conv5"):
-        alike, labels = (stored.numbers.by("of", what, layer=layer) for what in (ALIKE.format("shape"), LABELS))
+        alike = stored.by("of", grouping.LIKE.format("shape"), layer=layer)
+        labels = stored.by("of", grouping.ENTROPY, layer=layer)
         for of, truths in leads.items():
             truths += [apart(alike["trained"], alike[of]), apart(labels[of], labels["trained"])]
         numbers |= {f"{layer}, {maps[of]}: alike in shape": number for of, number in alike.items()}
         numbers |= {f"{layer}, {maps[of]}: entropy of labels": number for of, number in labels.items()}
-        colour = stored.numbers.by("of", ALIKE.format("colour"), layer=layer)  # decides nothing
+        colour = stored.by("of", grouping.LIKE.format("colour"), layer=layer)  # decides nothing
         numbers |= {f"{layer}, {maps[of]}: alike in colour": number for of, number in colour.items()}
     special = every(leads[COMBINED])
     note = "Somewhere random combinations are not clearly less coherent: maps may be no special axes there."

@@ -15,7 +15,6 @@ from torch.nn import functional as F
 
 from ...architecture import Box, Unit, input_window, receptive_field
 from ...deconv import cut, deconv_units, strongest_unit
-from ...network import ConvNet
 from ...occlusion import Occlusion, occlude
 from ..sanity import rank_correlation
 from .evidence import Number, Subject, evenly, measured
@@ -41,7 +40,7 @@ def covered(at: Subject, every: bool = False) -> list[Covered]:
     for row in at.right if every else at.right[: at.scale.few]:
         x = at.x([row])
         seen = occlude(at.net, x[0], int(at.dataset.labels[row]), *square_of(x))
-        maps = maps_of(at.net, layer, x)[0]
+        maps = at.net.trace(x, upto=layer)[layer].maps[0]
         activity = 1 - seen.activity.flatten() / float(maps[seen.map].sum())
         log = seen.probability.flatten().clamp(min=1e-9).log()
         energy = energies(at, x, [Unit(0, layer, *strongest_unit(maps, seen.map))])[0]
@@ -100,7 +99,7 @@ def evidence_ratios(at: Subject, layer: str) -> np.ndarray:
     ratios = []
     for one in covered(at):
         x = at.x([one.row])
-        maps = maps_of(at.net, layer, x)[0]
+        maps = at.net.trace(x, upto=layer)[layer].maps[0]
         chosen = maps.flatten(1).amax(1).argsort(descending=True)[:4].tolist()
         energy = smoothed(energies(at, x, [Unit(0, layer, *strongest_unit(maps, map_)) for map_ in chosen]).mean(0))
         losses = torch.from_numpy(one.probability).view(1, 1, *one.seen.activity.shape).float()
@@ -111,16 +110,11 @@ def evidence_ratios(at: Subject, layer: str) -> np.ndarray:
     return np.array(ratios)
 
 
-def maps_of(net: ConvNet, layer: str, x: Tensor) -> Tensor:
-    """Return a layer's rectified maps of prepared pictures [n, maps, rows, columns]."""
-    return net.features(layer).trace(x)[layer].maps
-
-
 def activations(at: Subject, x: Tensor, units: Sequence[Unit]) -> Tensor:
     """Return the activation of unit i, all of one layer, in picture i."""
-    places = torch.tensor([unit.place for unit in units]).split(BATCH)
-    parts = zip(places, x.split(BATCH), strict=True)
-    return torch.cat([maps_of(at.net, units[0].layer, x)[torch.arange(len(x)), *places.T] for places, x in parts])
+    layer, places = units[0].layer, torch.tensor([unit.place for unit in units]).split(BATCH)
+    parts = zip((at.net.trace(part, upto=layer)[layer].maps for part in x.split(BATCH)), places, strict=True)
+    return torch.cat([maps[torch.arange(len(maps)), *place.T] for maps, place in parts])
 
 
 def square_of(x: Tensor) -> tuple[int, int]:
@@ -208,10 +202,9 @@ def object_alone(at: Subject) -> Iterator[Number]:
                 right[shown] += (_answers(at, view) == labels[part]).tolist()
         for shown, answers in right.items():
             yield measured("accuracy", 100 * np.array(answers), "%", shown=shown, fill=fill)
-        lost = np.array(right["other place hidden"], float) - np.array(right["background"], float)
-        yield measured(
-            "accuracy lost to hiding the object rather than another place", 100 * lost, "points", fill=fill
-        )
+        control, background = (np.array(right[shown], float) for shown in ("other place hidden", "background"))
+        lost = "accuracy lost to hiding the object rather than another place"
+        yield measured(lost, 100 * (control - background), "points", fill=fill)
     flips = [(one.seen.label != one.seen.target).flatten().numpy() for one in covered(at)]
     shares = np.array([each.mean() for each in flips])
     yield measured("pictures flipped by some square", 100 * (shares > 0), "%")
@@ -305,10 +298,9 @@ def activity_where_shown(at: Subject) -> Iterator[Number]:
 def corresponding(at: Subject) -> Iterator[Number]:
     for layer in at.layers[1:]:
         found = contributions(at, layer)
-        yield measured("hits", 100 * found["hit"], "%", layer=layer)
-        yield measured(
-            "hits above the control", 100.0 * found["hit"] - 100.0 * found["moved hit"], "points", layer=layer
-        )
+        hits, by_chance = (100.0 * found[name] for name in ("hit", "moved hit"))
+        yield measured("hits", hits, "%", layer=layer)
+        yield measured("hits above the control", hits - by_chance, "points", layer=layer)
         for name in ("projection", "moved", "edges"):
             yield measured("rank correlation", found[name], "rho", np.median, layer=layer, projection=name)
         for name in ("moved", "edges"):

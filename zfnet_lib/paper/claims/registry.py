@@ -137,10 +137,8 @@ class Ledger:
         """Return the ledger as plain values that JSON can hold, which knows no NaN."""
         rows = []
         for claim, finding in self.rows:
-            numbers = {
-                name: dict(zip(Number._fields[:5], number, strict=False))
-                for name, number in finding.numbers.items()
-            }
+            found = finding.numbers.items()
+            numbers = {name: dict(zip(Number._fields[:5], number, strict=False)) for name, number in found}
             for number in numbers.values():
                 number |= {key: None for key in ("value", "low", "high") if not isfinite(number[key] or 0)}
             agrees, arithmetic = claim.agreement
@@ -244,13 +242,9 @@ def measure(profile: str, names: Sequence[str] = ()) -> Iterator[tuple[str, floa
 def record_of(number: Number, claim: str, spec: str, data: str, made: records.Provenance, **more: Any) -> Record:
     """Return a measured number as a record, whose parameters hold the interval too."""
     place = number.place | {"low": number.low, "high": number.high} | more
-    facts = {
-        "n": number.n,
-        "spread": number.spread,
-        "spec": place.get("network", spec),
-        "data": number.data or data,
-    }
-    return Record(f"claim {claim}", number.quantity, number.value, number.unit, made, parameters=place, **facts)
+    facts = number.quantity, number.value, number.unit, made, number.n, number.spread
+    told = {"spec": place.get("network", spec), "data": number.data or data}
+    return Record(f"claim {claim}", *facts, parameters=place, **told)
 
 
 def _basis(at: Subject) -> str:
@@ -310,9 +304,9 @@ def _folded(claim: Claim, finding: Finding) -> dict[str, str]:
     return {title: literal(text) for title, text in shown.items()} | record
 
 
-def literal(text: str, marks: str = "*_<>|$[]") -> str:
+def literal(text: str) -> str:
     """Keep what Markdown would read as marks."""
-    return re.sub(f"([{re.escape(marks)}])", r"\\\1", text)
+    return re.sub(r"([*_<>|$\[\]])", r"\\\1", text)
 
 
 def figure(found: Ledger) -> plots.Figure:

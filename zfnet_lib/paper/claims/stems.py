@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import combinations, product
@@ -78,26 +78,19 @@ def missing(profile: str, native: bool) -> list[str]:
     return [f"`{each[0].command}`" for each in runs if profile != "smoke" and not any(map(weights_of, each))]
 
 
-def lower_layers(profile: str, names: Iterable[str] = STEMS, native: bool = False) -> Iterator[Stem]:
-    """Yield layers 1 and 2 of trained stems, each with its name and seed; beside native ones ImageNet's AlexNet."""
+def lower_layers(profile: str, native: bool = False) -> Iterator[Stem]:
+    """Yield layers 1 and 2 of trained stems, each with its name and seed; native ones are more than the two."""
     if commands := missing(profile, native):
         raise NotRun(", ".join(commands))
-    smoke = profile == "smoke"  # which trains one seed of each
-    nets = {
-        key: on_processor(at_hand(run_of(profile, *key, native)))
-        for key in product(names, range(1 if smoke else SEEDS))
-    }
+    smoke = profile == "smoke"  # which trains one seed of each of the two
+    names, seeds = STEMS + CROSSED if native and not smoke else STEMS, range(1 if smoke else SEEDS)
+    nets = {key: on_processor(at_hand(run_of(profile, *key, native))) for key in product(names, seeds)}
     if native and not smoke:
         with suppress(CheckpointError):
             nets[ALEXNET, 0] = load_network(ALEXNET)
     for (name, seed), net in nets.items():
         if net:
             yield {"network": name, "seed": seed}, net.features(net.spec.convs[1].name)
-
-
-def stems_in(profile: str) -> tuple[str, ...]:
-    """Return the stems that a profile looks at; `smoke` trains no crossed ones for this."""
-    return STEMS if profile == "smoke" else STEMS + CROSSED
 
 
 def native_pictures(at: Subject) -> Dataset:
@@ -140,13 +133,12 @@ class Found:
     def __init__(self, stored: Stored, native: bool = False):
         if not stored.file.exists() and (commands := missing(stored.profile, native)):
             raise NotRun(", ".join([*commands, f"then {stored.again}"]))
-        self.numbers = stored.numbers
+        self.stored = stored
 
     def of(self, name: str, quantity: str, **place: str) -> list[float]:
         """Return a quantity of one architecture; nothing of one that was not at hand."""
-        with suppress(NotRun):
-            return [each.value for each in self.numbers.by("seed", quantity, network=name, **place).values()]
-        return []
+        where, found = {"network": name} | place, (one for one in self.stored.contents if one.quantity == quantity)
+        return [one.value for one in found if where.items() <= one.parameters.items()]
 
     def lead(self, quantity: str, unit: str = "", **place: str) -> Number:
         """Return how far a quantity of the smaller stem exceeds that of the larger one."""
@@ -157,7 +149,7 @@ class Found:
         return {
             f"{name}: {quantity}": over_seeds(self.of(name, quantity), number.unit)
             for quantity in quantities
-            for name, number in self.numbers.by("network", quantity).items()
+            for name, number in self.stored.by("network", quantity).items()
         }
 
 
@@ -165,7 +157,7 @@ def preferred(at: Subject) -> Iterator[Number]:
     """Find the frequency that each live filter of layer 1 prefers."""
     pictures, (low, high) = native_pictures(at), np.log(RANGE)
     rows = np.unique(np.linspace(0, len(pictures) - 1, min(fig5.MOST, len(pictures))).round().astype(int)).tolist()
-    for place, net in lower_layers(at.profile, stems_in(at.profile), native=True):
+    for place, net in lower_layers(at.profile, native=True):
         filters, faults = first_layer(net, pictures, rows)
         peaks = fig5.peak_frequencies(filters[~faults.any(0)])
         if not peaks.size:
@@ -195,7 +187,7 @@ def few_mid_frequencies(stored: Stored) -> Finding:
 def sampled(at: Subject) -> Iterator[Number]:
     """Look for the sampling grids in projections of layer 2, and for aliases among what its maps answer to."""
     pictures = native_pictures(at)
-    for place, net in lower_layers(at.profile, stems_in(at.profile), native=True):
+    for place, net in lower_layers(at.profile, native=True):
         first, begun = net.spec.convs[0], ConvNet(net.spec, net.preparation, place["seed"]).eval()
         for weights, each in (("trained", net), ("untrained", begun)):
             _, shown = fig5.largest_and_shown(each, pictures)
@@ -228,11 +220,10 @@ def answers_to_aliases(net: ConvNet) -> np.ndarray:
 def stride_aliases(stored: Stored, peak: float) -> Finding:
     found, place = Found(stored, native=True), {"quantity": EXCESS, "grid": "layer 1"}
     theirs, ours, *crossed = (found.of(name, weights="trained", **place) for name in (THEIRS, OURS, *CROSSED))
+    begun = found.of(THEIRS, weights="untrained", **place)
     numbers = {
         "excess, stride 4": over_seeds(theirs, "times"),
-        "excess less that of random weights": difference(
-            theirs, found.of(THEIRS, weights="untrained", **place), "times"
-        ),
+        "excess less that of random weights": difference(theirs, begun, "times"),
         "excess less that at stride 2": difference(theirs, ours, "times"),
     }
     strong, learnt, more = map(above, numbers.values(), (peak, 0, 0))
@@ -278,8 +269,7 @@ def decoded(
     def parts(x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield what is read around each inner cell and the pixels beneath it: [n, values, rows, columns]."""
         for part in x.split(16):
-            with torch.inference_mode():
-                maps = net.features(layer).trace(part)[layer].maps
+            maps = net.trace(part, upto=layer)[layer].maps
             rows, columns = (size // each for size in maps.shape[2:])
             maps = maps[..., : rows * each, : columns * each]
             cells = F.avg_pool2d(maps, each) if pooled else F.pixel_unshuffle(maps, each)
@@ -409,7 +399,7 @@ def diagnosis(stored: Stored, correlation: float, partial: float) -> Finding:
     numbers, related = {}, []
     for quantity, (claim, sign) in DIAGNOSTICS.items():
         again = f"`zfnet claims --profile {stored.profile} --live {claim}`; minutes"
-        measured = stored.read(f"claims/{claim}.jsonl", again)
+        measured = Stored(stored.profile, f"claims/{claim}.jsonl", again)
         ranks, given = [], []
         for seed in range(SEEDS):
             seen = [sign * measured.one(quantity, network=name, seed=seed).value for name in stems]

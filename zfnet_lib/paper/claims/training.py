@@ -34,6 +34,7 @@ from .evidence import (
     measured,
     no,
     verdict,
+    weighted,
 )
 
 BASE, WIDE = "krizhevsky", "zfnet-maps-512-1024-512"
@@ -57,10 +58,8 @@ def contrast(
     stored: Stored, *terms: tuple[float, list[Errors]], of: Callable = TOP5, unit: str = "points"
 ) -> Number:
     """Return a weighted sum of networks' mean errors, each over its seeds; its interval is of the pooled spread."""
-    value = sum(weight * mean(map(of, found)) for weight, found in terms)
-    margin = stored.spread(of)[0].margin(*((weight, len(found)) for weight, found in terms))
-    edges = (None, None) if margin is None else (value - margin, value + margin)
-    return Number(value, *edges, min(len(found) for _, found in terms), unit)
+    errors = ((weight, [*map(of, found)]) for weight, found in terms)
+    return weighted(*errors, unit=unit, least=1, spread=stored.spread(of)[0])
 
 
 def lead(stored: Stored, name: str, other: str, of: Callable = TOP5, **trained: str) -> Number:
@@ -170,8 +169,7 @@ def ensemble(stored: Stored) -> Finding:
             numbers[f"{n} averaged less single ones, top-5"] = contrast(stored, (1, averaged), (-1, single))
     if not numbers:
         members = [training_of(stored.profile, "zfnet", seed) for seed in range(2)]
-        run = training_of(stored.profile, "zfnet")
-        command = f"zfnet train --table 1 --data {run.data} --recipe {stored.profile}"
+        command = f"zfnet train --table 1 --data {members[0].data} --recipe {stored.profile}"
         raise NotRun(f"`{command}`; {cost([each for each in members if not each.errors_file.exists()])}")
     gains = [below(number, 0) for number in numbers.values()]
     return Finding(verdict(every(gains)), numbers, stored.spread(TOP5)[1])

@@ -29,7 +29,6 @@ from .evidence import (
     Finding,
     NotRun,
     Number,
-    Numbers,
     Stored,
     above,
     apart,
@@ -51,10 +50,10 @@ over_folds = partial(over_seeds, unit="points", least=FOLDS)
 class Place:
     """One data set to which a profile transfers features, and the accuracies there, one a fold."""
 
-    def __init__(self, stored: Stored, data: str):
-        self.stored, self.data, self.network = stored, data, profile_of(stored.profile).network
+    def __init__(self, profile: str, data: str):
+        self.profile, self.data, self.network = profile, data, profile_of(profile).network
         self.untrained = f"{self.network}, untrained"
-        trials = {each.name: each.trials for each in SOURCES[stored.profile] if each.data == data}
+        trials = {each.name: each.trials for each in SOURCES[profile] if each.data == data}
         # Training pictures a class: of the tables, of Fig. 7, and the most.
         self.sizes, self.curve = (sorted({each.each for each in trials[name]}) for name in ("hog", self.network))
         self.most = self.sizes[-1]
@@ -62,9 +61,9 @@ class Place:
     def record(self, layer: str, classifier: str, each: int = 0, source: str = "") -> Record:
         """Return the record of a trial: by default of the profile's network, with the most pictures a class."""
         source = layer if layer in ("hog", "pixels") else source or self.network
-        table = 3 + PLACE[self.stored.profile].index(self.data)
-        again = f"`zfnet run table{table} --profile {self.stored.profile} --live`; about an hour on two cores"
-        found = self.stored.read(f"transfer/{Source(source, self.data, ()).record}", again)
+        table = 3 + PLACE[self.profile].index(self.data)
+        again = f"`zfnet run table{table} --profile {self.profile} --live`; about an hour on two cores"
+        found = Stored(self.profile, f"transfer/{Source(source, self.data, ()).record}", again)
         return found.record(ACCURACY, layer=layer, classifier=classifier, each=each or self.most)
 
     def tried(self, *trial: str, each: int = 0, source: str = "") -> np.ndarray:
@@ -73,16 +72,16 @@ class Place:
 
     def scratch(self, each: int) -> np.ndarray:
         """Return the accuracies of the trainings from scratch."""
-        values = scratch_accuracies(self.stored.profile, self.data, each)
+        values = scratch_accuracies(self.profile, self.data, each)
         if not values:
-            first, *_, last = runs = scratch_trainings(self.stored.profile, self.data, each)
+            first, *_, last = runs = scratch_trainings(self.profile, self.data, each)
             raise NotRun(f"`{first.command}`, and so on to `--seed {last.seed}`; {cost(runs)}")
         return np.array(values)
 
 
 def places(stored: Stored) -> list[Place]:
     """Return what stands for Caltech-101 and Caltech-256; one where both are the same."""
-    return [Place(stored, data) for data in dict.fromkeys(PLACE[stored.profile])]
+    return [Place(stored.profile, data) for data in dict.fromkeys(PLACE[stored.profile])]
 
 
 def best_caltech_101(stored: Stored, **_: float) -> Finding:
@@ -98,19 +97,17 @@ def best_caltech_101(stored: Stored, **_: float) -> Finding:
 
 
 def best_caltech_256(stored: Stored) -> Finding:
-    at = places(stored)[-1]
-    numbers, leads, note = {}, [], f"On {at.data} for Caltech-256."
+    at, numbers, missing = places(stored)[-1], {}, ""
     for each in at.sizes:
         own = at.tried(*OURS, each=each)
         numbers[f"{each} a class, above hog"] = over_folds(own - at.tried("hog", "svm", each=each))
-        leads.append(above(numbers[f"{each} a class, above hog"], 0))
         try:
             untrained = at.tried(*OURS, each=each, source=at.untrained)
             numbers[f"{each} a class, above untrained"] = over_folds(own - untrained)
-            leads.append(above(numbers[f"{each} a class, above untrained"], 0))
         except NotRun as unrun:
-            leads, note = [*leads, None], f"On {at.data} for Caltech-256. Not run, the untrained network: {unrun}."
-    return Finding(verdict(every(leads)), numbers, note)
+            missing = f" Not run, the untrained network: {unrun}."
+    holds = every([*(above(number, 0) for number in numbers.values()), None if missing else True])
+    return Finding(verdict(holds), numbers, f"On {at.data} for Caltech-256.{missing}")
 
 
 def beats_scratch(stored: Stored, wide: float) -> Finding:
@@ -261,10 +258,11 @@ def table_5() -> tuple[float, float, list[str]]:
     return *(round(printed[other] - printed["ours"], 1) for other in ("ref_27", "ref_21")), beaten
 
 
-def several(stored: Stored) -> Numbers:
+def several(stored: Stored) -> Stored:
     """Return what Table 5 stored of pictures of one and of several objects."""
     path = several_file(stored.profile).relative_to(results_root(stored.profile))
-    return stored.read(str(path), f"`zfnet run table5 --profile {stored.profile} --live`; some ten minutes")
+    again = f"`zfnet run table5 --profile {stored.profile} --live`; some ten minutes"
+    return Stored(stored.profile, str(path), again)
 
 
 def several_losses(stored: Stored) -> Finding:

@@ -18,16 +18,7 @@ from zfnet_lib.paper import correspondence as parts
 from zfnet_lib.paper.correspondence import GROUP, RANDOM, SAME, SIDE, correspondence, faces, squares
 
 SIZE = 64
-
-
-@pytest.fixture(scope="module")
-def net():
-    return lively(TINY_SPEC, seed=1)
-
-
-@pytest.fixture(scope="module")
-def x():
-    return picture(SIZE, SIZE, n=6)
+NET, X = lively(TINY_SPEC, seed=1), picture(SIZE, SIZE, n=6)
 
 
 def hidden(*places: tuple[int, int], side: int = 12) -> torch.Tensor:
@@ -57,24 +48,24 @@ def by_loops(net, x, mask, layer) -> tuple[float, float, float]:
     return np.mean(distances), np.mean(by_chance), np.mean([sign != 0 for one in signs for sign in one])
 
 
-def test_delta_equals_a_literal_double_loop(net, x):
-    found = correspondence(net, x, {"part": SOMEWHERE}, ("conv2", "conv5", "fc7"), group=3)
+def test_delta_equals_a_literal_double_loop():
+    found = correspondence(NET, X, {"part": SOMEWHERE}, ("conv2", "conv5", "fc7"), group=3)
     assert found.delta.shape == (3, 1, 2) and ((found.delta > 0) & (found.delta < 1)).all()
     for level, layer in enumerate(found.layers):
         for number, rows in enumerate((slice(0, 3), slice(3, 6))):
             measured = [array[level, 0, number] for array in (found.delta, found.chance, found.changed)]
-            assert measured == pytest.approx(by_loops(net, x[rows], SOMEWHERE[rows], layer), abs=1e-12)
+            assert measured == pytest.approx(by_loops(NET, X[rows], SOMEWHERE[rows], layer), abs=1e-12)
 
 
-def test_the_same_change_is_fully_consistent_and_none_changes_nothing(net, x):
-    same = x[:1].repeat(3, 1, 1, 1)
+def test_the_same_change_is_fully_consistent_and_none_changes_nothing():
+    same = X[:1].repeat(3, 1, 1, 1)
     masks = {"one place": hidden(*[(20, 20)] * 3), "three places": hidden((3, 3), (25, 25), (48, 48))}
     masks["nothing"] = torch.zeros(3, SIZE, SIZE, dtype=torch.bool)
-    found = correspondence(net, same, masks, group=3)
+    found = correspondence(NET, same, masks, group=3)
     assert (found.delta[:, 0] == 0).all() and (found.delta[:, 1] > 0.05).all()
     assert not found.delta[:, 2].any() and not found.changed[:, 2].any() and (found.relative[:, 2] == 1).all()
     assert found.layers == ("conv5", "fc7")
-    assert correspondence(net.features(), same, masks, group=3).layers == ("conv5",)
+    assert correspondence(NET.features(), same, masks, group=3).layers == ("conv5",)
 
 
 @pytest.mark.parametrize(
@@ -91,12 +82,12 @@ def test_the_same_change_is_fully_consistent_and_none_changes_nothing(net, x):
         ({"profile": "huge"}, "there is no profile 'huge'"),
     ],
 )
-def test_bad_requests_get_one_sentence(net, x, changes, sentence):
+def test_bad_requests_get_one_sentence(changes, sentence):
     with pytest.raises(ZfnetError, match=sentence):
         if "profile" in changes:
             parts.measure(**changes)
         else:
-            correspondence(**{"net": net, "x": x, "masks": {"part": SOMEWHERE}, "group": 3} | changes)
+            correspondence(**{"net": NET, "x": X, "masks": {"part": SOMEWHERE}, "group": 3} | changes)
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.sampled_from([(64, 73), (112, 128), (224, 256), (224, 224)]))

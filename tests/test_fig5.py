@@ -77,31 +77,24 @@ def test_filters_that_differ_in_scale_are_the_same_and_grids_are_compared_over_t
     filters = np.random.default_rng(0).normal(size=(96, 3, 7, 7))
     scales = np.ones((96, 1, 1, 1))
     scales[3] = 5
-    both = [Compared(name, ("", None), "", 2, each, None, {"features": {}}) for name, each in
-            ((fig5.FREE, scales * filters), ("zfnet", filters))]  # fmt: skip
-    said = Stems(both, None, None, 0).renormalised
-    assert (
-        "median cosine of 1.000: they are the same ones" in said
-        and "Not run" in Stems(both[:1], None, None, 0).renormalised
-    )
+    given = {fig5.FREE: scales * filters, "zfnet": filters}
+    both = [Compared(name, ("", None), "", 2, each, None, {"features": {}}) for name, each in given.items()]
+    assert "median cosine of 1.000: they are the same ones" in Stems(both, None, None, 0).renormalised
+    assert "Not run" in Stems(both[:1], None, None, 0).renormalised
     both[1] = both[1]._replace(filters=filters[::-1])
     assert "they are others" in Stems(both, None, None, 0).renormalised
 
     monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path))
     assert "Not run" in fig5.grids("tiny")
     path = tmp_path / "tiny/claims/stride-4-causes-layer-2-aliasing.jsonl"
+    made, place = Stopwatch().provenance(), {"grid": "layer 1", "weights": "trained"}  # what the claim keeps
     for theirs, word in (((3, 4), "the reverse of"), ((13, 14), "do not agree"), ((15, 16), "stride 4, as the")):
-        excess = {"zfnet": (12, 13.5), "krizhevsky": theirs}
-        store(path, [grid(name, *each) for name, values in excess.items() for each in enumerate(values)])
+        found = []
+        for network, value in zip(["zfnet"] * 2 + ["krizhevsky"] * 2, (12, 13.5, *theirs), strict=True):
+            facts = {"parameters": place | {"network": network}, "data": "caltech-101 all ("}
+            found.append(Record("claim", "excess", value, "times", made, **facts))
+        store(path, found)
         assert word in fig5.grids("tiny") and "(2 and 2 trainings)" in fig5.grids("tiny")
-
-
-def grid(network: str, seed: int, value: float) -> Record:
-    """What the claim about the grid of layer 1 keeps of a training."""
-    place = {"grid": "layer 1", "weights": "trained", "network": network, "seed": seed}
-    return Record(
-        "claim", "excess", value, "times", Stopwatch().provenance(), parameters=place, data="caltech-101 all ("
-    )
 
 
 def test_letters_are_legible_and_every_filter_is_a_dot_at_its_frequency():

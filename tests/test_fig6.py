@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from drawings import pictures, words
 
 from zfnet_lib.architecture import MINI
 from zfnet_lib.datasets import open_dataset
@@ -41,10 +42,9 @@ def test_rows_show_what_the_network_saw_with_and_without_a_classifier():
         assert f": {name}, named {name};" in each.title
 
     silent = row._replace(seen=replace(row.seen, probability=None, label=None, target=None))
-    axes = fig6.draw([row, silent], "two rows").axes[0]
-    words = [text.get_text() for text in axes.texts]
-    assert words.count("no classifier") == 2 and "two rows" in words
-    images = [np.asarray(image.get_array()) for image in axes.images]
+    figure = fig6.draw([row, silent], "two rows")
+    images = pictures(figure)
+    assert words(figure).count("no classifier") == 2 and "two rows" in words(figure)
     top, left = (8 * n for n in np.unravel_index(int(row.seen.probability.argmin()), (7, 7)))
     grey, uncovered = (result.net.preparation.visible(x[None])[0] for x in (0 * row.x, row.x))
     square = slice(top, top + 16), slice(left, left + 16)
@@ -54,8 +54,8 @@ def test_rows_show_what_the_network_saw_with_and_without_a_classifier():
     assert np.allclose(images[1], row.seen.activity) and np.allclose(images[6], row.seen.probability)
     assert len(images) == 8 + 6  # four projections each
     always = row._replace(seen=replace(row.seen, label=torch.zeros_like(row.seen.label)))
-    axes = fig6.draw([always], "one label").axes[0]
-    assert len(axes.images) == 7 and "everywhere" in [text.get_text() for text in axes.texts]
+    figure = fig6.draw([always], "one label")
+    assert len(pictures(figure)) == 7 and "everywhere" in words(figure)
     with pytest.raises(FigureError, match="at least one picture"):
         fig6.draw([], "nothing")
 

@@ -19,6 +19,7 @@ from zfnet_lib.paper import invariance as robustness
 from zfnet_lib.paper import setting
 from zfnet_lib.paper.invariance import TRANSFORMATIONS, Transformation, invariance, transformed
 
+NET = ConvNet(TINY_SPEC, seed=3).eval()
 GREY = Preparation(20, 16, torch.full((3, 1, 1), 128.0), torch.ones(3, 1, 1))
 SOME = (
     Transformation("vertical translation", "share of the side", "shift", (-0.2, 0.0, 0.2)),
@@ -29,11 +30,6 @@ SOME = (
 def noise(n: int, height: int = 73, width: int = 73, seed: int = 0) -> list[torch.Tensor]:
     rng = np.random.default_rng(seed)
     return [torch.from_numpy(rng.integers(0, 256, (3, height, width), dtype=np.uint8)) for _ in range(n)]
-
-
-@pytest.fixture(scope="module")
-def net() -> ConvNet:
-    return ConvNet(TINY_SPEC, seed=3).eval()
 
 
 @given(st.integers(20, 90), st.integers(20, 90), st.integers(0, 9))
@@ -74,17 +70,17 @@ def test_every_pixel_comes_from_where_geometry_says(shift, scale, turn):
     assert compared > 10
 
 
-def test_distances_equal_literal_loops(net):
+def test_distances_equal_literal_loops():
     shown = noise(3)
-    found = invariance(net, shown, transformations=SOME)
-    traces = [net.trace(net.prepare([one])) for one in shown]
+    found = invariance(NET, shown, transformations=SOME)
+    traces = [NET.trace(NET.prepare([one])) for one in shown]
     features = {k: [trace[k].maps.detach().double().flatten() for trace in traces] for k in found.layers}
     assert found.layers == ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7")
     for sweep in found.sweeps:
         for i, picture in enumerate(shown):
             for s, step in enumerate(sweep.transformation.steps):
-                square = transformed(picture, net.preparation, **{sweep.transformation.way: step})
-                trace = net.trace(net.prepare([square]))
+                square = transformed(picture, NET.preparation, **{sweep.transformation.way: step})
+                trace = NET.trace(NET.prepare([square]))
                 for layer, own in features.items():
                     others = [float((own[i] - other).norm()) for j, other in enumerate(own) if j != i]
                     moved = float((trace[layer].maps.detach().double().flatten() - own[i]).norm())
@@ -94,23 +90,23 @@ def test_distances_equal_literal_loops(net):
                 assert sweep.probabilities[i, s] == pytest.approx(expected, abs=1e-6)
 
 
-def test_the_share_beyond_the_edge_is_counted(net):
-    crop, side = net.preparation.crop, net.preparation.short_side
-    up, still, down = invariance(net, noise(2, side, side), transformations=SOME).sweeps[0].filled[0]
+def test_the_share_beyond_the_edge_is_counted():
+    crop, side = NET.preparation.crop, NET.preparation.short_side
+    up, still, down = invariance(NET, noise(2, side, side), transformations=SOME).sweeps[0].filled[0]
     margin = (side - crop) // 2
     assert still == 0
     assert down == pytest.approx(int(0.2 * crop - margin + 0.5) / crop, abs=1.1 / crop)
     assert up == pytest.approx(down, abs=1.1 / crop)
-    tall = invariance(net, noise(2, 2 * side, side), transformations=SOME).sweeps[0].filled
+    tall = invariance(NET, noise(2, 2 * side, side), transformations=SOME).sweeps[0].filled
     assert (tall == 0).all()
 
 
-def test_labels_are_the_given_ones_or_the_network_s_answers(net):
+def test_labels_are_the_given_ones_or_the_network_s_answers():
     shown = noise(2)
-    found, given_ = invariance(net, shown, transformations=SOME), invariance(net, shown, [3, 1], SOME)
-    assert found.answered and list(found.labels) == net(net.prepare(shown)).argmax(1).tolist()
+    found, given_ = invariance(NET, shown, transformations=SOME), invariance(NET, shown, [3, 1], SOME)
+    assert found.answered and list(found.labels) == NET(NET.prepare(shown)).argmax(1).tolist()
     assert not given_.answered and given_.labels == (3, 1)
-    expected = net(net.prepare(shown)).softmax(1)[[0, 1], [3, 1]].detach().numpy()
+    expected = NET(NET.prepare(shown)).softmax(1)[[0, 1], [3, 1]].detach().numpy()
     assert np.allclose(given_.sweeps[0].probabilities[:, 1], expected)
 
 
@@ -123,9 +119,9 @@ def test_labels_are_the_given_ones_or_the_network_s_answers(net):
         (noise(1) * 2, None, "the pictures have the same features in conv1; give pictures that differ"),
     ],
 )
-def test_bad_input_gets_one_sentence(net, pictures, labels, sentence):
+def test_bad_input_gets_one_sentence(pictures, labels, sentence):
     with pytest.raises(ZfnetError, match=sentence):
-        invariance(net, pictures, labels, SOME)
+        invariance(NET, pictures, labels, SOME)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from drawings import pictures, words
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -85,7 +86,6 @@ def test_tiles_filters_and_maps_are_grids_whose_small_pictures_keep_their_pixels
     assert (alone[:20, :20] == projection_image(shown[0]).repeat(4, axis=0).repeat(4, axis=1)).all()
     assert (both[:, 72:] == grid(seen, 3, size=20)).all()
 
-    assert heat(np.array([[0.0, 2.0]])).tolist() == [[[68, 1, 84], [253, 231, 36]]]
     assert heat(np.array([[9.0]]), top=3.0).tolist() == [[[253, 231, 36]]]
     maps = rng.random((5, 4, 4))
     assert (plots.grid_of_maps(maps, 40) == grid(heat(maps, robust_maximum(maps)), width=40)).all()
@@ -95,8 +95,7 @@ def test_tiles_filters_and_maps_are_grids_whose_small_pictures_keep_their_pixels
     found = plots.grid_of_filters(weights, 42)
     assert [set(found[a : a + 20, b : b + 20].flat) for a, b in ((0, 0), (0, 22), (22, 0))] == [{255}, {129}, {128}]
     figure = filters({"one": weights, "two": weights[:2]}, "Filters")
-    assert len(figure.axes[0].images) == 2
-    assert "5x5, largest RMS 1.000" in [text.get_text() for text in figure.axes[0].texts]
+    assert len(pictures(figure)) == 2 and "5x5, largest RMS 1.000" in words(figure)
 
 
 @pytest.mark.parametrize(
@@ -114,10 +113,7 @@ def test_tiles_filters_and_maps_are_grids_whose_small_pictures_keep_their_pixels
         ),
         (lambda: picture_grid([[PICTURE]], ["a"], ["x", "y"], ""), r"given \['a'\], \['x', 'y'\] for \[1\]"),
         (lambda: picture_grid([], [], [], "Pictures"), r"for \[\]"),
-        (
-            lambda: projection_image(np.zeros((4, 4, 3))),
-            r"a projection is an array .*; given \[4, 4, 3\]",
-        ),
+        (lambda: projection_image(np.zeros((4, 4, 3))), r"a projection is an array .*; given \[4, 4, 3\]"),
         (lambda: projection_image(np.full((3, 2, 2), np.nan)), "NaN or infinite values; project the unit again"),
         (lambda: projection_image(np.zeros((3, 2, 2)), 0), "a positive number; given 0"),
     ],

@@ -15,7 +15,6 @@ from scipy.stats import spearmanr
 from zfnet_lib.architecture import ArchSpec, Conv, Norm, Pool, Unit
 from zfnet_lib.files import ZfnetError
 from zfnet_lib.images import projection_image
-from zfnet_lib.network import ConvNet
 from zfnet_lib.paper import sanity
 from zfnet_lib.paper.sanity import GRADIENT, WAYS, projections, randomised, seen, similarity, strongest_units
 
@@ -31,35 +30,22 @@ def bare(norm: Norm | None = None) -> ArchSpec:
 
 
 NORMALISED = bare(Norm(alpha=1e-2))
+NET, X = lively(bare()), picture(48, 48, n=3)
+UNITS = strongest_units(NET, X, "conv3", 2)
 
 
-@pytest.fixture(scope="module")
-def net() -> ConvNet:
-    return lively(bare())
-
-
-@pytest.fixture(scope="module")
-def x() -> torch.Tensor:
-    return picture(48, 48, n=3)
-
-
-@pytest.fixture(scope="module")
-def units(net, x) -> list[Unit]:
-    return strongest_units(net, x, "conv3", 2)
-
-
-def test_the_strongest_units_are_the_maxima_of_their_maps_where_enough_are_excited(net, x, units):
-    maps = net.trace(x)["conv3"].maps.detach()
+def test_the_strongest_units_are_the_maxima_of_their_maps_where_enough_are_excited():
+    maps = NET.trace(X)["conv3"].maps.detach()
     expected = []
     for image in range(3):
         for map_ in sorted(range(8), key=lambda m: -maps[image, m].max().item())[:2]:
             place = max(np.ndindex(*maps.shape[2:]), key=lambda rc: maps[image, map_, rc[0], rc[1]].item())
             expected.append(Unit(image, "conv3", map_, *place))
-    assert units == expected
-    dark = deepcopy(net)
+    assert expected == UNITS
+    dark = deepcopy(NET)
     with torch.no_grad():
         dark.conv3.bias.sub_(maps[0].amax())
-    found = strongest_units(dark, x * torch.tensor([0.5, 1.5, 2.0]).view(3, 1, 1, 1), "conv3", 1)
+    found = strongest_units(dark, X * torch.tensor([0.5, 1.5, 2.0]).view(3, 1, 1, 1), "conv3", 1)
     assert {unit.image for unit in found} == {1, 2}
 
 
@@ -73,56 +59,56 @@ RULES = {
 
 
 @pytest.mark.parametrize("way", RULES)
-def test_ways_equal_autograd_with_their_rule(net, x, units, way):
-    for unit, found in zip(units, projections(net, x, units, way), strict=True):
+def test_ways_equal_autograd_with_their_rule(way):
+    for unit, found in zip(UNITS, projections(NET, X, UNITS, way), strict=True):
         image, layer, *place = unit
-        back, activation = deconv_by_autograd(net, x[image][None], layer, tuple(place), relu=RULES[way])
-        assert close(torch.from_numpy(found), seen(net, back[0], unit) / activation)
+        back, activation = deconv_by_autograd(NET, X[image][None], layer, tuple(place), relu=RULES[way])
+        assert close(torch.from_numpy(found), seen(NET, back[0], unit) / activation)
 
 
 @pytest.mark.parametrize(("spec", "same"), [(bare(), True), (NORMALISED, False)])
-def test_the_exact_gradient_is_the_forward_mask_unless_maps_are_normalised(x, spec, same):
+def test_the_exact_gradient_is_the_forward_mask_unless_maps_are_normalised(spec, same):
     net = lively(spec)
-    units = strongest_units(net, x, "conv3", 1)
-    for mask, exact in zip(*(projections(net, x, units, way) for way in ("forward mask", GRADIENT)), strict=True):
+    units = strongest_units(net, X, "conv3", 1)
+    for mask, exact in zip(*(projections(net, X, units, way) for way in ("forward mask", GRADIENT)), strict=True):
         assert close(torch.from_numpy(mask), torch.from_numpy(exact), 1e-10 if same else 1e-2) == same
 
 
-def test_the_exact_gradient_predicts_a_small_step(x):
+def test_the_exact_gradient_predicts_a_small_step():
     net = lively(NORMALISED)
-    (unit,) = strongest_units(net, x[:1], "conv3", 1)
-    (gradient,) = projections(net, x, [unit], GRADIENT)
-    step = 1e-6 * torch.randn(x[:1].shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    before, after = (net.trace(image)["conv3"].maps[0][unit.place].item() for image in (x[:1], x[:1] + step))
+    (unit,) = strongest_units(net, X[:1], "conv3", 1)
+    (gradient,) = projections(net, X, [unit], GRADIENT)
+    step = 1e-6 * torch.randn(X[:1].shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    before, after = (net.trace(image)["conv3"].maps[0][unit.place].item() for image in (X[:1], X[:1] + step))
     expected = (torch.from_numpy(gradient) * seen(net, step[0], unit)).sum().item()
     assert after - before == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("way", [*WAYS, GRADIENT])
-def test_silent_units_have_a_projection_too(net, x, way):
-    maps = net.trace(x)["conv3"].maps
+def test_silent_units_have_a_projection_too(way):
+    maps = NET.trace(X)["conv3"].maps
     image, map_, row, column = (maps == 0).nonzero()[7].tolist()
-    (found,) = projections(net, x, [Unit(image, "conv3", map_, row, column)], way)
+    (found,) = projections(NET, X, [Unit(image, "conv3", map_, row, column)], way)
     assert np.abs(found).max() > 0
 
 
-def test_more_units_than_fit_a_batch_come_in_their_order(net, x):
+def test_more_units_than_fit_a_batch_come_in_their_order():
     many = [Unit(n % 3, "conv2", n % 8, 2 + n % 4, 5 - n % 4) for n in range(11)]
-    for unit, found in zip(many, projections(net, x, many), strict=True):
-        assert close(torch.from_numpy(found), torch.from_numpy(projections(net, x, [unit])[0]))
+    for unit, found in zip(many, projections(NET, X, many), strict=True):
+        assert close(torch.from_numpy(found), torch.from_numpy(projections(NET, X, [unit])[0]))
 
 
-def test_only_the_named_layers_become_random_each_by_seed_and_name_alone(net):
-    before = {name: value.clone() for name, value in net.state_dict().items()}
-    changed = randomised(net, ["conv3", "conv1"], seed=5)
-    assert all(torch.equal(net.state_dict()[name], value) for name, value in before.items())
-    assert torch.equal(changed.conv2.weight, net.conv2.weight)
+def test_only_the_named_layers_become_random_each_by_seed_and_name_alone():
+    before = {name: value.clone() for name, value in NET.state_dict().items()}
+    changed = randomised(NET, ["conv3", "conv1"], seed=5)
+    assert all(torch.equal(NET.state_dict()[name], value) for name, value in before.items())
+    assert torch.equal(changed.conv2.weight, NET.conv2.weight)
     for layer in ("conv1", "conv3"):
-        new, old = changed.get_submodule(layer), net.get_submodule(layer)
+        new, old = changed.get_submodule(layer), NET.get_submodule(layer)
         assert not new.bias.any()
         assert new.weight.std().item() == pytest.approx(old.weight.std().item(), rel=0.15)
         assert abs(np.corrcoef(new.weight.detach().flatten(), old.weight.detach().flatten())[0, 1]) < 0.2
-    alone, other = (randomised(net, ["conv3"], seed) for seed in (5, 6))
+    alone, other = (randomised(NET, ["conv3"], seed) for seed in (5, 6))
     assert torch.equal(alone.conv3.weight, changed.conv3.weight)
     assert not torch.equal(alone.conv3.weight, other.conv3.weight)
 
@@ -151,20 +137,20 @@ def test_similarity_knows_equal_opposite_unrelated_and_nothing_and_copies_the_pi
 @pytest.mark.parametrize(
     ("ask", "sentence"),
     [
-        (lambda net, x, units: projections(net, x, units, "sideways"), "there is no way 'sideways'; choose one of"),
-        (lambda net, x, units: projections(net, x, []), "units are of one layer; given none"),
-        (lambda net, x, units: projections(net, x, [*units, Unit(0, "conv1", 0, 0, 0)]), "given conv1, conv3"),
-        (lambda net, x, units: strongest_units(net, x, "conv3", 9), "excites 9 maps of conv3; choose"),
-        (lambda net, x, units: strongest_units(net, x, "conv3", 0), "choose a number from 1 to"),
-        (lambda net, x, units: strongest_units(net, x, "conv9", 1), "has no layer 'conv9'"),
-        (lambda net, x, units: randomised(net, ["conv9"]), "has no layer 'conv9'"),
-        (lambda *_: sanity.measure("smoke", layer="fc6"), "mini has no layer 'fc6'; its layers are conv1"),
-        (lambda *_: sanity.measure("smoke", count=1), "choose a count from 2 to that, not 1"),
+        (lambda: projections(NET, X, UNITS, "sideways"), "there is no way 'sideways'; choose one of"),
+        (lambda: projections(NET, X, []), "units are of one layer; given none"),
+        (lambda: projections(NET, X, [*UNITS, Unit(0, "conv1", 0, 0, 0)]), "given conv1, conv3"),
+        (lambda: strongest_units(NET, X, "conv3", 9), "excites 9 maps of conv3; choose"),
+        (lambda: strongest_units(NET, X, "conv3", 0), "choose a number from 1 to"),
+        (lambda: strongest_units(NET, X, "conv9", 1), "has no layer 'conv9'"),
+        (lambda: randomised(NET, ["conv9"]), "has no layer 'conv9'"),
+        (lambda: sanity.measure("smoke", layer="fc6"), "mini has no layer 'fc6'; its layers are conv1"),
+        (lambda: sanity.measure("smoke", count=1), "choose a count from 2 to that, not 1"),
     ],
 )
-def test_bad_requests_get_one_sentence(net, x, units, ask, sentence):
+def test_bad_requests_get_one_sentence(ask, sentence):
     with pytest.raises(ZfnetError) as raised:
-        ask(net, x, units)
+        ask()
     assert sentence in str(raised.value) and "\n" not in str(raised.value)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..architecture import Pool, Unit
+from ..architecture import Box, Pool, Unit
 from ..deconv import project, strongest_unit, unpool
 from ..files import ZfnetError
 from ..images import FigureError, projection_image, require_picture, robust_maximum
@@ -236,10 +236,8 @@ def unpooling(maps, pooled, switches, unpooled, title: str = "") -> Figure:
 
 def downwards(picture: np.ndarray, levels: Mapping[str, np.ndarray], title: str) -> Figure:
     """Show rectified signals [maps, h, w] downwards to the `pixels` [3, H, W], and the picture uint8 [H, W, 3]."""
-    picture, levels = (
-        require_picture(picture),
-        {name: torch.as_tensor(values).cpu().numpy() for name, values in levels.items()},
-    )
+    picture = require_picture(picture)
+    levels = {name: torch.as_tensor(values).cpu().numpy() for name, values in levels.items()}
     size, shapes = picture.shape[:2], {name: values.shape for name, values in levels.items()}
     if [*shapes.items()][-1] != ("pixels", (3, *size)) or any(len(shape) != 3 for shape in shapes.values()):
         given = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
@@ -279,6 +277,6 @@ def downwards(picture: np.ndarray, levels: Mapping[str, np.ndarray], title: str)
         sheet.text(x + wide / 2, y + 0.09, words)
         sheet.picture(array, x, y + 0.2, wide, high)
         if rows.size:  # a frame around what the signal reached
-            corner = x + columns.min() * pixel, y + 0.2 + rows.min() * pixel
-            sheet.frame(*corner, (np.ptp(columns) + 1) * pixel, (np.ptp(rows) + 1) * pixel)
+            reached = Box(rows.min(), columns.min(), rows.max() + 1, columns.max() + 1)
+            sheet.frame(x, y + 0.2, pixel, reached)
     return sheet.figure

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..architecture import Box, Unit
+from ..architecture import Unit
 from ..datasets import MissingDataError
 from ..deconv import deconv_units
 from ..files import ZfnetError, results_root
-from ..images import projection_image, read_picture, require_picture
+from ..images import projection_image, read_picture
 from ..network import Network
 from ..strongest import Block, Squares, blocks, fitted, load_blocks, patch, rows_first, save_blocks, strongest
 from ..weights import CheckpointError, open_network
@@ -99,31 +99,28 @@ def close_window(projection: np.ndarray) -> tuple[slice, slice]:
 def project_picture(
     net: Network, picture: Path, layer: str, map: int = -1, name: str = ""
 ) -> tuple[Figure, Unit, float]:
-    """Project a map's strongest unit for a picture in a file; -1 is the map with the largest activation."""
+    """Project a map's strongest unit for a picture in a file; -1 is the map with the largest activation.
+
+    The figure shows the picture with the unit's field outlined, what lies in that field, and the projection.
+    """
     x = net.prepare([read_picture(picture)])
     trace = net.trace(x, upto=net.require(layer))
     unit = unit_of(trace, layer, map)
     activation = float(trace[layer].maps[0][unit.place])
     shown, seen = deconv_units(net, x, [unit]), net.preparation.visible(x)[0]
     projection, box = fitted(shown.projections[0].cpu(), shown.boxes[0], x.shape[-1])
-    title = f"{name or net.name}, {layer}, map {unit.map}: activation {activation:.3g}"
-    return draw_unit(rows_first(seen), box, patch(seen, box), projection.numpy(), title), unit, activation
-
-
-def draw_unit(picture: np.ndarray, box: Box, patch: np.ndarray, projection: np.ndarray, title: str) -> Figure:
-    """Draw a square picture with a unit's field outlined, the patch in that field, and the projection [3, s, s]."""
     gap = 0.15
     side = (WIDTH - 4 * gap) / 3
+    title = f"{name or net.name}, {layer}, map {unit.map}: activation {activation:.3g}"
     sheet = Sheet(Sheet.HEAD + side + 0.35, title)
-    shown = {"the picture": require_picture(picture), "what the unit sees": require_picture(patch)}
-    shown["its projection"] = projection_image(projection)
-    for place, (words, array) in enumerate(shown.items()):
+    arrays = {"the picture": rows_first(seen), "what the unit sees": patch(seen, box)}
+    arrays["its projection"] = projection_image(projection.numpy())
+    for place, (words, array) in enumerate(arrays.items()):
         x = gap + place * (side + gap)
         sheet.picture(array, x, Sheet.HEAD, side, side)
         sheet.text(x + side / 2, Sheet.HEAD + side + 0.15, words)
-    top, left, bottom, right = (n * side / len(picture) for n in box.clipped(*picture.shape[:2]))
-    sheet.frame(gap + left, Sheet.HEAD + top, right - left, bottom - top)
-    return sheet.figure
+    sheet.frame(gap, Sheet.HEAD, side / seen.shape[-1], box.clipped(*seen.shape[-2:]))
+    return sheet.figure, unit, activation
 
 
 def microscope(networks: Sequence[str], pictures: str, folder: Path, **how) -> Path:

@@ -177,15 +177,14 @@ def measure(profile: str, maps: int = 6, seed: int = 0, live: bool = False) -> D
         return found.dated(asdict(last))
     training = performed(training_of(profile, "zfnet"))
     lines = read_epochs(training.epochs_file)
-    if not live:
-        computing = f"`zfnet run fig4 --profile {profile} --live -p maps={maps} -p seed={seed}`"
-        missing = f"Not run. `{training.command}` leaves the snapshots, {computing} looks at them."
-        found = Development.load(folder, parameters) if lines else None
-        return found.dated(lines[-1]["epoch"]) if found else Development((), {}, [], Sentence(missing))
-    nets, searches = snapshots(training.folder), training.folder / "searches"
-    found = follow(profile, nets, training.name, **parameters, searches=searches)
-    found.save(folder, parameters)
-    return found.dated(lines[-1]["epoch"])
+    if live:
+        nets, searches = snapshots(training.folder), training.folder / "searches"
+        follow(profile, nets, training.name, **parameters, searches=searches).save(folder, parameters)
+    if lines and (found := Development.load(folder, parameters)):
+        return found.dated(lines[-1]["epoch"])
+    computing = f"`zfnet run fig4 --profile {profile} --live -p maps={maps} -p seed={seed}`"
+    missing = f"Not run. `{training.command}` leaves the snapshots, {computing} looks at them."
+    return Development((), {}, [], Sentence(missing))
 
 
 def snapshots(folder: Path) -> dict[int, ConvNet]:

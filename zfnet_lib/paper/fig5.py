@@ -80,9 +80,7 @@ def stem(weights: np.ndarray, stride: int, largest: np.ndarray) -> dict[str, dic
     spectra |= {f"Filters, {name}, %": (low <= peaks) & (peaks < high) for name, (low, high) in BANDS.items()}
 
     def percent(cells: dict[str, np.ndarray]) -> dict[str, float]:
-        return {
-            key: round(float(100 * each.mean()), 1) if each.size else float("nan") for key, each in cells.items()
-        }
+        return {key: round(float(100 * each.mean()), 1) if each.size else np.nan for key, each in cells.items()}
 
     features = {"Filters": f"{len(weights)} of {'x'.join(map(str, weights.shape[2:]))}, stride {stride}"}
     features["RMS, largest / median"] = round(float(size.max() / np.median(size)), 1)
@@ -107,7 +105,7 @@ def energies(pictures: np.ndarray, side: int) -> np.ndarray:
 
 def radii(side: int) -> np.ndarray:
     """Return the radial frequency of each place of a spectrum [side, side]."""
-    return np.hypot(*np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side), indexing="ij"))
+    return np.hypot(*np.ix_(np.fft.fftfreq(side), np.fft.fftfreq(side)))
 
 
 def energy_between(weights: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -227,13 +225,13 @@ class Stems(NamedTuple):
 
     def table(self, name: str) -> Table:
         """Return a row a network; of one that is not at hand, the command that brings it."""
-        columns = next((one.tables[name] for one in self.networks if one.tables), {"Not run": None})
+        shown = [one.tables[name] for one in self.networks if one.tables]
+        columns = shown[0] if shown else {"Not run": None}
         first = next(iter(columns))
         rows = [
             {"Network": one.title} | (one.tables[name] if one.tables else {first: f"not run: `{one.command}`"})
             for one in self.networks
         ]
-        shown = [one.tables[name] for one in self.networks if one.tables]
         zeros = [title for title in columns if shown and all(cells[title] == 0 for cells in shown)]
         note = f"0 in every network: {', '.join(zeros).lower()}." if zeros else ""
         kept = (title for title in ("Network", *columns) if title not in zeros)
@@ -248,9 +246,8 @@ class Stems(NamedTuple):
         free, held = (filters[title].reshape(len(filters[title]), -1) for title in (FREE, "zfnet"))
         cosine = np.median((free * held).sum(1) / (np.linalg.norm(free, axis=1) * np.linalg.norm(held, axis=1)))
         same = "they are the same ones at other scales" if cosine >= 0.9 else "they are others"
-        most = " and ".join(
-            f"{(size := rms(filters[title])).max() / np.median(size):.1f}" for title in (FREE, "zfnet")
-        )
+        sizes = [rms(filters[title]) for title in (FREE, "zfnet")]
+        most = " and ".join(f"{size.max() / np.median(size):.1f}" for size in sizes)
         return Sentence(
             f"Filter by filter, those of (a) and of (c), which start alike, have a median cosine of {cosine:.3f}: "
             f"{same}. The largest filter has {most} times the median RMS."
@@ -270,10 +267,11 @@ def grids(profile: str) -> Sentence:
         return Sentence(
             f"Not run: `zfnet claims --profile {profile} --live stride-4-causes-layer-2-aliasing` finds the grids."
         )
-    less = max(theirs) < min(ours)
-    word = "more at stride 2: the reverse of what the paper sees" if less else "more at stride 4, as the paper sees"
-    if not less and min(theirs) <= max(ours):
-        word = "so that the trainings do not agree on where it is more"
+    word = "so that the trainings do not agree on where it is more"
+    if max(theirs) < min(ours):
+        word = "more at stride 2: the reverse of what the paper sees"
+    elif min(theirs) > max(ours):
+        word = "more at stride 4, as the paper sees"
     n = f"{len(ours)} and {len(theirs)} trainings"
     alone = "; one of each says nothing of the spread over seeds" if min(len(ours), len(theirs)) == 1 else ""
     data = found[0].data.split(" (")[0]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
-from itertools import repeat
 from pathlib import Path
 from statistics import mean
 from typing import NamedTuple
@@ -24,21 +23,10 @@ from ..network import ConvNet, Network
 from ..occlusion import STRIDE, Occlusion, largest_drop, occlude
 from ..strongest import fitted, rows_first, strongest
 from ..weights import CheckpointError, known_classes
+from . import setting
 from .plots import GREY, MARGIN, NORMAL, PALE, PALETTE, SMALL, WIDTH, Figure, Sheet
 from .records import Record, Sentence, Stopwatch, Table, read, store
-from .setting import (
-    KNOWING,
-    Setting,
-    Source,
-    class_names,
-    describe_pictures,
-    knowing,
-    network_of,
-    opened,
-    profile_of,
-    progress,
-    source_of,
-)
+from .setting import KNOWING, Setting, Source, opened, profile_of, progress
 
 OBJECTS = {
     "coffee": ("cup", "espresso"),
@@ -75,18 +63,18 @@ def measure(profile, pictures="", network="", candidates=32, size=0, stride=0, s
 
     Without a name the network is the one that knows the `OBJECTS`, where it is at hand, else the profile's.
     """
-    network = network or knowing(profile, pictures)
+    network = network or setting.knowing(profile, pictures)
     at = opened(profile, pictures, network, whole=True)
-    net, dataset, names = at.net, at.dataset, class_names(profile, network)
-    right = [rightly(dataset, image, names) for image in range(len(dataset))]
+    net, dataset, names = at.net, at.dataset, setting.class_names(profile, network)
     step = stride or max(1, round(STRIDE * net.preparation.crop))
     seen: dict[int, Occlusion] = {}
     for image in np.random.default_rng(seed).permutation(len(dataset)).tolist():
-        x = net.prepare([dataset[image].picture]) if len(seen) < candidates and right[image] != () else None
-        if x is None or (right[image] and int(net(x).argmax()) not in right[image]):
-            continue
-        # Candidates are judged at a ninth of the places.
-        seen[image] = occlude(net, x, size=size or None, stride=3 * step)
+        if len(seen) >= candidates:
+            break
+        x, right = net.prepare([dataset[image].picture]), rightly(dataset, image, names)
+        if right is None or (right and int(net(x).argmax()) in right):
+            # Candidates are judged at a ninth of the places.
+            seen[image] = occlude(net, x, size=size or None, stride=3 * step)
     if not seen:
         raise FigureError(f"{at.name} names no picture of {dataset.name} rightly; choose other pictures")
     chosen = [(story, image, None) for story, image in stories(seen).items()]
@@ -121,13 +109,10 @@ def measure_objects(profile, size=0, stride=0, seed=0) -> Occlusions | Sentence:
     except CheckpointError as error:
         return Sentence(f"Not run: {error}")
     names = known_classes(KNOWING)
-    chosen = [
-        (
-            "The surest crop",
-            *surest_crop(at.net, at.dataset, photograph, [names.index(name) for name in wanted if name in names]),
-        )
-        for photograph, wanted in OBJECTS.items()
-    ]
+    chosen = []
+    for photograph, wanted in OBJECTS.items():
+        labels = [names.index(name) for name in wanted if name in names]
+        chosen.append(("The surest crop", *surest_crop(at.net, at.dataset, photograph, labels)))
     return _occluded(at, f"{at.name} on photographs", chosen, names, size, stride, seed)
 
 
@@ -155,13 +140,12 @@ def _occluded(at: Setting, title: str, chosen: Sequence[tuple], names, size, str
             maps = net.features().trace(x[:1])[layer].maps[0]
         units = [Unit(0, layer, *strongest_unit(maps, seen.map))]
         units += [unit._replace(image=place) for place, unit in enumerate(others, 1)]
-        shown = deconv_units(net, x, units)
-        projections, boxes = zip(*map(fitted, shown.projections, shown.boxes, repeat(x.shape[-1])), strict=True)
+        pairs = zip(*deconv_units(net, x, units), strict=True)
+        shown = [fitted(pixels.cpu(), box, x.shape[-1]) for pixels, box in pairs]
+        projections, box = [pixels.numpy() for pixels, _ in shown], shown[0][1]
         name = in_words(at.dataset, image) + ("" if seen.target is None else f", named {names[seen.target]}")
         words, picture = f"{story}: {name}; {layer}, map {seen.map}", covered(net, x[:1], seen)
-        rows.append(
-            Row(words, x[0], picture, seen, [pixels.cpu().numpy() for pixels in projections], boxes[0], names)
-        )
+        rows.append(Row(words, x[0], picture, seen, projections, box, names))
     return Occlusions(rows, title, net, at.source(seed))
 
 
@@ -207,8 +191,8 @@ def _losses(values: Tensor) -> np.ndarray:
 def lowest(seen: Occlusion) -> tuple[int, int]:
     """Return the pixel of the square's corner where probability, else activity, falls most."""
     lost = _losses(seen.activity if seen.probability is None else seen.probability)
-    row, column = np.unravel_index(lost.argmax(), lost.shape)
-    return int(row) * seen.stride, int(column) * seen.stride
+    row, column = divmod(int(lost.argmax()), lost.shape[1])
+    return row * seen.stride, column * seen.stride
 
 
 def covered(net: Network, x: Tensor, seen: Occlusion) -> np.ndarray:
@@ -264,11 +248,11 @@ def looking(profile: str, live: bool = False, pictures: int = 100, seed: int = 0
         kind = record.parameters["pictures"]
         rows.setdefault(kind, {"kind": kind, "n": record.n})[record.quantity] = record.value
     columns = {"kind": "Pictures", "n": "Right answers", INSIDE: "Largest drop on the object, %"}
-    return Table(columns | {CHANCE: "Places on the object, %"}, list(rows.values()), str(source_of(found)))
+    return Table(columns | {CHANCE: "Places on the object, %"}, list(rows.values()), str(setting.source_of(found)))
 
 
 def _looking(pictures: int, seed: int) -> Iterator[Record]:
-    watch, net, share = Stopwatch(), network_of("smoke"), 1 / 7  # of the side, the square's
+    watch, net, share = Stopwatch(), setting.network_of("smoke"), 1 / 7  # of the side, the square's
     crop = net.preparation.crop
     for name, title in (("shapes", "one object"), ("shapes-scenes", "several objects")):
         dataset, drops = open_dataset(name, "val"), []
@@ -281,7 +265,7 @@ def _looking(pictures: int, seed: int) -> Iterator[Record]:
                 mask = replace(dataset[image], mask=masks[answer]).squared(net.preparation.short_side).mask
                 drops.append(largest_drop(seen.probability, centre_square(mask, crop), seen.size, seen.stride))
         facts = {"n": len(drops), "parameters": {"pictures": title, "square": share}, "spec": MINI.name}
-        facts["data"] = describe_pictures(dataset)
+        facts["data"] = setting.describe_pictures(dataset)
         for quantity, counted in ((INSIDE, "inside"), (CHANCE, "share")):
             value = 100 * mean(getattr(drop, counted) for drop in drops)
             yield Record("looking", quantity, value, "%", watch.provenance(seed), **facts)
@@ -327,11 +311,9 @@ def _draw_row(sheet: Sheet, places: Sequence[float], y: float, row: Row, side: f
         sheet.text(x + side / 2, y + side + 0.1, words)
 
     panel(first, row.picture, f"square of {seen.size} pixels")
-    field = row.box and row.box.clipped(*row.picture.shape[:2])  # of the strongest unit, within the picture
-    if field:
-        scale = side / len(row.picture)
-        top, left, bottom, right = (n * scale for n in field)
-        sheet.frame(first + left, y + top, right - left, bottom - top)
+    if row.box:  # the field of the strongest unit, within the picture
+        field = row.box.clipped(*row.picture.shape[:2])
+        sheet.frame(first, y, side / len(row.picture), field)
 
     most = float(seen.activity.max())
     panel(second, seen.activity.double().numpy(), f"0 to {most:.3g}", max(most, 1e-12))
@@ -341,12 +323,11 @@ def _draw_row(sheet: Sheet, places: Sequence[float], y: float, row: Row, side: f
         small = (side - 0.04) / 2
         for number, values in enumerate(row.projections[:4]):
             down, across = divmod(number, 2)
-            place = third + across * (small + 0.04), y + down * (small + 0.04), small, small
-            sheet.picture(projection_image(values), *place)
+            x, top = third + across * (small + 0.04), y + down * (small + 0.04)
+            sheet.picture(projection_image(values), x, top, small, small)
             if not number:
-                scale, (top, left, *_) = small / values.shape[-1], row.box
-                size = (field.right - field.left) * scale, (field.bottom - field.top) * scale
-                sheet.frame(place[0] + (field.left - left) * scale, place[1] + (field.top - top) * scale, *size)
+                scale = small / values.shape[-1]
+                sheet.frame(x - row.box.left * scale, top - row.box.top * scale, scale, field)
         sheet.text(third + side / 2, y + side + 0.1, "here (framed), elsewhere")
 
     if seen.probability is None:

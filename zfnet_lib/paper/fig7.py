@@ -73,13 +73,11 @@ def few_shot(curves: Mapping[str, Sequence], printed: Mapping[str, Mapping], dat
         theirs.plot(*zip(*known.items(), strict=True), color=GREY, marker=marker, markersize=4, label=name)
     plain(ours, fill(f"Ours: {data}", 40), "training pictures a class", "accuracy, mean over classes, %")
     plain(theirs, fill("The paper, Caltech-256 (Table 4)", 40), "training pictures a class", "")
-    bars = [[value for _, value, *_ in points] for points in list(curves.values())[1:]]
-    methods = [
-        [value for value in row.values() if value] for name, row in printed.items() if "ImageNet" not in name
-    ]
+    bars = [value for points in list(curves.values())[1:] for _, value, *_ in points]
+    methods = [value for name, row in printed.items() if "ImageNet" not in name for value in row.values() if value]
     for axes, rivals in ((ours, bars), (theirs, methods)):
         if rivals:  # the level that is to be passed with few pictures
-            axes.axhline(max(map(max, rivals)), color=INK, linewidth=0.8, linestyle=":", label="best of the others")
+            axes.axhline(max(rivals), color=INK, linewidth=0.8, linestyle=":", label="best of the others")
         axes.set_xlim(0, 63)
         axes.legend(fontsize=SMALL, framealpha=1, edgecolor="none")
     ours.set_ylim(0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import cos, radians, sin
 from typing import NamedTuple
 
@@ -26,8 +25,7 @@ EXACT = "donot_use_mm_for_euclid_dist"
 """How `torch.cdist` works without cancellation."""
 
 
-@dataclass(frozen=True)
-class Transformation:
+class Transformation(NamedTuple):
     """One way to move a picture, in steps."""
 
     name: str

@@ -13,6 +13,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import FancyBboxPatch, Rectangle
 from PIL import Image
 
+from ..architecture import Box
 from ..images import FigureError, projection_image, require_picture, robust_maximum
 
 WIDTH, MARGIN = 7.5, 0.05  # inches of a figure, and around what a sheet shows
@@ -74,10 +75,12 @@ class Sheet:
         """Draw a straight line."""
         self.axes.plot([x0, x1], [y0, y1], color=colour, linewidth=width, zorder=level, solid_capstyle="butt")
 
-    def frame(self, x, y, width, height):
-        """Frame a part of a picture in white and colour, to be seen on any picture."""
+    def frame(self, x, y, scale, part: Box):
+        """Frame a part of a picture at a point, `scale` inches a pixel, so that it is seen on any picture."""
+        place = x + part.left * scale, y + part.top * scale
+        size = (part.right - part.left) * scale, (part.bottom - part.top) * scale
         for edge, line, level in (("white", 2.4, 3), (VERMILION, 1.2, 4)):
-            self.box(x, y, width, height, edge=edge, line=line, level=level)
+            self.box(*place, *size, edge=edge, line=line, level=level)
 
     def arrow(self, x0, y0, x1, y1, colour=INK, width=1.2):
         """Draw an arrow from the first point to the second."""
@@ -115,12 +118,11 @@ def not_run(title: str) -> Figure:
     return sheet.figure
 
 
-def resized(picture: np.ndarray, size: int) -> np.ndarray:
-    """Return a square uint8 picture at another size; one that becomes at least four times as large stays crisp."""
-    if picture.shape[0] != picture.shape[1]:
-        raise FigureError(f"a grid takes square pictures; given {picture.shape[0]}x{picture.shape[1]}")
-    how = Image.Resampling.NEAREST if size >= 4 * len(picture) else Image.Resampling.BICUBIC
-    return np.asarray(Image.fromarray(picture).resize((size, size), how))
+def resized(picture: np.ndarray, width: int) -> np.ndarray:
+    """Return a uint8 picture at another width; one that becomes at least four times as large stays crisp."""
+    height, own = require_picture(picture).shape[:2]
+    how = Image.Resampling.NEAREST if width >= 4 * own else Image.Resampling.BICUBIC
+    return np.asarray(Image.fromarray(picture).resize((width, round(width * height / own)), how))
 
 
 def grid(pictures: Sequence[np.ndarray], columns=0, *, size=0, width=0, rows=0, gap=GAP) -> np.ndarray:
@@ -133,8 +135,11 @@ def grid(pictures: Sequence[np.ndarray], columns=0, *, size=0, width=0, rows=0, 
     size = step - gap
     whole = np.full((rows * step - gap, columns * step - gap, 3), 255, np.uint8)
     for place, picture in enumerate(pictures):
+        height, own = require_picture(picture).shape[:2]
+        if height != own:
+            raise FigureError(f"a grid takes square pictures; given {height}x{own}")
         top, left = (n * step for n in divmod(place, columns))
-        whole[top : top + size, left : left + size] = resized(require_picture(picture), size)
+        whole[top : top + size, left : left + size] = resized(picture, size)
     return whole
 
 
@@ -240,13 +245,7 @@ def side_by_side(pictures: Mapping[str, np.ndarray], title: str = "", columns: i
         >>> side_by_side({"map 3": projection_image(noise)}, "Projections")
         <Figure size 1350x440.3 with 1 Axes>
     """
-
-    def enlarged(picture: np.ndarray, width: int) -> np.ndarray:
-        height, own = require_picture(picture).shape[:2]
-        how = Image.Resampling.NEAREST if width >= 4 * own else Image.Resampling.BICUBIC
-        return np.asarray(Image.fromarray(picture).resize((width, round(width * height / own)), how))
-
-    return panels(pictures, title, enlarged, columns)
+    return panels(pictures, title, resized, columns)
 
 
 def filters(layers: Mapping[str, np.ndarray], title: str) -> Figure:

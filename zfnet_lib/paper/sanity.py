@@ -140,10 +140,8 @@ def projections(net: ConvNet, x: Tensor, units: Sequence[Unit], way: str = "deco
         pictures = x[[unit.image for unit in part]].detach().requires_grad_(way == GRADIENT)
         with torch.set_grad_enabled(way == GRADIENT):
             trace = active.trace(pictures)
-        maps, places = (
-            trace[layer].maps,
-            tuple(zip(*((i, *unit.place) for i, unit in enumerate(part)), strict=True)),
-        )
+        maps = trace[layer].maps
+        places = tuple(zip(*((i, *unit.place) for i, unit in enumerate(part)), strict=True))
         if way == GRADIENT:
             (images,) = torch.autograd.grad(maps[places].sum(), pictures)
         else:

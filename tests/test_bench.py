@@ -50,11 +50,8 @@ def test_records_say_what_was_compared_with_what():
         "our own whole pass",
     ]
     assert all(record.value > 0 and record.n == 1 for record in ratios)
-    assert (speed.unit, speed.parameters["places"], speed.parameters["peers' places"]) == (
-        "places/s, ours",
-        121,
-        36,
-    )
+    assert speed.unit == "places/s, ours"
+    assert (speed.parameters["places"], speed.parameters["peers' places"]) == (121, 36)
 
     ratio, speed = plain.bench_mining()
     assert (ratio.value > 0, ratio.n, speed.unit) == (True, 1, "images/s, ours")

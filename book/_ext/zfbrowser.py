@@ -29,30 +29,23 @@ def put_browser(app: Sphinx, error: Exception | None) -> None:
     if error or app.builder.format != "html" or PAGE not in app.env.found_docs:
         return
     site, atlases, missing = Path(app.outdir) / "browser", [], {}
+    pictures, maps, others = (app.config.zfbrowser[key] for key in ("pictures", "maps", "others"))
     for network in app.config.zfbrowser["networks"]:
+        folder = data_root() / ".atlases" / f"{network}-{pictures}-{maps}-{others}"
+        logger.info("zfbrowser: %s over %s; the first time takes a minute", network, pictures)
         try:
-            kept = kept_atlas(network, **{key: app.config.zfbrowser[key] for key in ("pictures", "maps", "others")})
+            kept = network_atlas(network, pictures, folder, maps=maps, others=others, progress=True)
         except CheckpointError as reason:
             missing[network] = f"{str(reason)[0].upper()}{str(reason)[1:]}."
             logger.info("zfbrowser: %s", reason)
             continue
         atlases.append(site / network)
-        if not _same(kept / MANIFEST, atlases[-1] / MANIFEST):
+        old, new = atlases[-1] / MANIFEST, kept / MANIFEST
+        if not old.is_file() or old.read_bytes() != new.read_bytes():
             shutil.rmtree(atlases[-1], ignore_errors=True)
             shutil.copytree(kept, atlases[-1])
     write_browser(site, atlases, "make book", missing)
     logger.info("zfbrowser: %s", ", ".join(atlas.name for atlas in atlases))
-
-
-def kept_atlas(network: str, pictures: str, maps: int, others: int) -> Path:
-    """Return the folder of an atlas in the data folder; computed, where it is not there or of other weights."""
-    folder = data_root() / ".atlases" / f"{network}-{pictures}-{maps}-{others}"
-    logger.info("zfbrowser: %s over %s; the first time takes a minute", network, pictures)
-    return network_atlas(network, pictures, folder, maps=maps, others=others, progress=True)
-
-
-def _same(one: Path, other: Path) -> bool:
-    return other.is_file() and one.read_bytes() == other.read_bytes()
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import groupby, product
@@ -20,7 +20,7 @@ from ..files import ZfnetError
 from ..network import ConvNet
 from ..paper.records import Record, Stopwatch
 from ..weights import load_network
-from .peers import captum_method, compare, fastest, plain_layers, require_close, seconds, with_random_weights
+from . import peers
 
 SPEC = ZFNET.features()
 SHARE = 48  # of nine units of every map one in so many is projected, each of a picture of its own
@@ -40,7 +40,7 @@ def bench_deconv() -> list[Record]:
     watch = Stopwatch()
     # captum knows no normalisation
     bare_spec = replace(SPEC, convs=tuple(replace(conv, norm=None) for conv in SPEC.convs))
-    net, bare = (with_random_weights(ConvNet(spec)) for spec in (SPEC, bare_spec))
+    net, bare = (peers.with_random_weights(ConvNet(spec)) for spec in (SPEC, bare_spec))
     counts, photographs = {conv.name: 9 * conv.maps // SHARE for conv in SPEC.convs}, open_dataset("photos")
     x = net.prepare([photographs[i % len(photographs)].picture for i in range(sum(counts.values()))])
     rng, units = np.random.default_rng(0), []
@@ -57,26 +57,23 @@ def bench_deconv() -> list[Record]:
     loads += [("all layers, normalised", _literally, net, units)]
     settings = {"units": len(units), "threads": torch.get_num_threads(), "dtype": "float32", "rounds": ROUNDS}
     names = {_by_captum: "captum's Deconvolution", _literally: "our literal method in batches"}
-
-    def record(quantity: str, value: float, unit: str, **told) -> Record:
-        told = {"parameters": settings, "spec": SPEC.name, "data": "photos"} | told
-        return Record("bench-deconv", quantity, value, unit, watch.provenance(), **told)
-
+    record = partial(peers.recorded, watch, "bench-deconv", parameters=settings, spec=SPEC.name, data="photos")
     best = {}
     for (layer, same), (way, network) in product(layers.items(), ((_by_captum, bare), (_literally, net))):
         choices = [{layer: batch} for batch in BATCHES]
-        best[way] = best.get(way, {}) | fastest(partial(way, network, x, same[:TRIED]), choices)
+        best[way] = best.get(way, {}) | peers.fastest(partial(way, network, x, same[:TRIED]), choices)
     records, speeds = [], []
     for load, way, network, chosen in loads:
         theirs, ours = partial(way, network, x, chosen, best[way]), partial(deconv_units, network, x, chosen)
-        records.append(compare(partial(record, load), names[way], theirs, ours, ROUNDS))
+        records.append(peers.compare(record(load), names[way], theirs, ours, ROUNDS))
         if chosen is units:
-            speeds.append(record(load, len(units) / seconds(ours), "projections/s, ours"))
-    swaps = record("switches swapped by rounding", 100 * swapped / active, "% of active units", n=active)
-    return [*records, *speeds, swaps, _any_module(partial(record, spec="resnet18", parameters=settings | MODULE))]
+            speeds.append(record(load)(len(units) / peers.seconds(ours), "projections/s, ours"))
+    swaps = record("switches swapped by rounding")(100 * swapped / active, "% of active units", n=active)
+    probed = _any_module(record("any module", spec="resnet18", parameters=settings | MODULE))
+    return [*records, *speeds, swaps, probed]
 
 
-def _any_module(record: partial) -> Record:
+def _any_module(record: Callable[..., Record]) -> Record:
     """Time units of one picture in a residual network, whose forward pass they share."""
     from torchvision.models import resnet18  # takes a second to load
 
@@ -96,27 +93,14 @@ def _any_module(record: partial) -> Record:
         units += [Unit(0, layer, *strongest_unit(maps, int(map_))) for map_ in strongest]
 
     def captum(batch: int) -> list[Tensor]:
-        found = []
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            for layer, part in _parts(units, dict.fromkeys(net.layers, batch)):
-                upto = nn.Sequential(*[blocks[name] for name in names[: names.index(layer) + 1]])
-                method, pictures = captum_method("Deconvolution")(upto), x.repeat(len(part), 1, 1, 1)
-                found.extend(method.attribute(pictures.requires_grad_(), target=[unit[2:] for unit in part]))
-        return found
+        return _through_captum(blocks, x, units, dict.fromkeys(net.layers, batch))
 
     shown = deconv_units(net, x, units)
     for unit, theirs, ours, box in zip(units, captum(1), *shown, strict=True):
         activation = trace[unit.layer].maps[0][unit[2:]]
-        require_close(cut(activation * theirs, box), ours, 1e-4, f"the projection of {tuple(unit)}")
-    batch = fastest(captum, MODULE["batches"])
-    return compare(
-        partial(record, "any module"),
-        "captum's Deconvolution",
-        partial(captum, batch),
-        partial(deconv_units, net, x, units),
-        ROUNDS,
-    )
+        peers.require_close(cut(activation * theirs, box), ours, 1e-4, f"the projection of {tuple(unit)}")
+    theirs = partial(captum, peers.fastest(captum, MODULE["batches"]))
+    return peers.compare(record, "captum's Deconvolution", theirs, partial(deconv_units, net, x, units), ROUNDS)
 
 
 def _parts(units: list[Unit], batches: dict[str, int]) -> Iterator[tuple[str, list[Unit]]]:
@@ -128,14 +112,21 @@ def _parts(units: list[Unit], batches: dict[str, int]) -> Iterator[tuple[str, li
 
 
 def _by_captum(net: ConvNet, x: Tensor, units: list[Unit], batches: dict[str, int]) -> list[Tensor]:
-    """Project units as captum does: it starts from 1 instead of the unit's activation."""
-    layers, found = plain_layers(net, x.shape[-1]), []
+    """Project units as captum does, in torch's own modules."""
+    return _through_captum(peers.plain_layers(net, x.shape[-1]), x, units, batches)
+
+
+def _through_captum(
+    layers: dict[str, nn.Module], x: Tensor, units: list[Unit], batches: dict[str, int]
+) -> list[Tensor]:
+    """Project units of modules that follow one another; captum starts from 1 instead of the unit's activation."""
+    found = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it says that it sets hooks
         for layer, part in _parts(units, batches):
             upto = list(layers.values())[: list(layers).index(layer) + 1]
             pictures = x[[unit.image for unit in part]].requires_grad_()
-            method = captum_method("Deconvolution")(nn.Sequential(*upto))
+            method = peers.captum_method("Deconvolution")(nn.Sequential(*upto))
             found.extend(method.attribute(pictures, target=[unit[2:] for unit in part]))
     return found
 

@@ -78,8 +78,7 @@ def write_atlas(
             options = {"variety": photographs, "folder": searches, "progress": progress}
             found = strongest(part, dataset, min(SHOWN, len(dataset)), shown_layers, **options)
             squares = Squares(part, dataset)
-            drawn = (maps, others)
-            written = [_write_layer(squares, top, *drawn, temporary, progress) for top in found.values()]
+            written = [_write_layer(squares, top, maps, others, temporary, progress) for top in found.values()]
             shown = sorted({image for layer in written for entry in layer["entries"] for image in entry["images"]})
             manifest = {
                 "format": FORMAT,

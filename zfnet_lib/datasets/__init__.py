@@ -13,5 +13,4 @@ from .table import (
     dataset_folder,
     open_dataset,
     open_to_look,
-    splits_of,
 )

@@ -51,13 +51,12 @@ class DatasetEntry:
         return ("train", "val", *self.images) if "all" in self.images else tuple(self.images)
 
 
-def _entry(name: str, archives=(), **facts) -> DatasetEntry:
-    return DatasetEntry(name, archives=tuple(Archive(**archive) for archive in archives), **facts)
-
-
 MADE = {"Photos": folders.Photos, "Shapes": Shapes}
 # Every data set by name, as `datasets.toml` describes it; the opener takes `folder:PATH` besides.
-DATASETS = {name: _entry(name, **facts) for name, facts in folders.FACTS["datasets"].items()}
+DATASETS = {
+    name: DatasetEntry(name, **facts | {"archives": tuple(Archive(**one) for one in facts.get("archives", ()))})
+    for name, facts in folders.FACTS["datasets"].items()
+}
 
 
 def dataset_entry(name: str) -> DatasetEntry:
@@ -77,11 +76,6 @@ def dataset_entry(name: str) -> DatasetEntry:
 def dataset_folder(name: str) -> Path:
     """Return where a data set lies: a fetched one in `<data root>/<name>/…`."""
     return data_root() / name / dataset_entry(name).folder
-
-
-def splits_of(name: str) -> tuple[str, ...]:
-    """Return the splits that a data set, or `folder:PATH`, can be opened by."""
-    return dataset_entry(name).splits
 
 
 def file_name(name: str) -> str:
@@ -137,7 +131,7 @@ def open_dataset(name: str, split: str = "val", **options) -> Dataset:
 
 def open_to_look(name: str, **options) -> Dataset:
     """Open the pictures that figures and browsers look at: those for validation, of an undivided folder all."""
-    whole = name.startswith("folder:") and "all" in splits_of(name)
+    whole = name.startswith("folder:") and "all" in dataset_entry(name).splits
     return open_dataset(name, "all" if whole else "val", **options)
 
 

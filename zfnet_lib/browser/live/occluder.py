@@ -125,8 +125,7 @@ class OccluderPane:
                 self.look(0, 0, size)
                 most = max(int(sqrt(SECONDS / (perf_counter() - start))), 1)  # places along a side
                 stride = max(round(STRIDE * side), (side - size) // most + 1)
-            how = {"layer": self.last, "map_": self.map}
-            found = occlude(self.net, x, self.target, size, stride, **how)
+            found = occlude(self.net, x, self.target, size, stride, layer=self.last, map_=self.map)
         finally:
             self.everywhere.disabled, self.everywhere.description = False, before
         if self.x is not x:  # another picture was chosen meanwhile

@@ -84,10 +84,7 @@ def read_atlas(net: Network, dataset: Dataset, place: Path) -> Found:
 
 
 def search(
-    net: Network,
-    dataset: Dataset,
-    most: int = 0,
-    report: Callable[[int, int], None] = lambda done, of: None,
+    net: Network, dataset: Dataset, most: int = 0, report: Callable[[int, int], None] = lambda done, of: None
 ) -> Found:
     """Look through the pictures, or through so many of them, evenly spread."""
     n = len(dataset)
@@ -104,11 +101,7 @@ class StrongestPane:
     """The strongest units of a network over a data set, once an atlas was read or a search has run."""
 
     def __init__(
-        self,
-        net: Callable[[], Network],
-        pictures: str,
-        visit: Callable[[Squares, Unit], None],
-        notice: Message,
+        self, net: Callable[[], Network], pictures: str, visit: Callable[[Squares, Unit], None], notice: Message
     ):
         self.net, self.notice, self.squares, self.found, self.stopping = net, notice, None, None, False
         layers = net().outline

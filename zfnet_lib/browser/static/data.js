@@ -26,7 +26,6 @@ const zfnet = { networks: [], missing: {}, trouble: "" };
 
   const mend = () => (repair ? ` Write them again: ${repair}` : "");
   const address = (network, file) => `${network.place.split("/").map(encodeURIComponent).join("/")}/${file}?${network.key}`;
-  zfnet.address = address;
 
   const once = (name, make) => {
     if (!coming.has(name)) coming.set(name, make());

@@ -221,24 +221,17 @@
     }
 
     moveInCover(event) {
-      if (event.altKey || event.ctrlKey || event.metaKey) return;
       const style = getComputedStyle(this.cover);
       const columns = style.gridTemplateColumns.split(" ").length;
-      const next = zfnet.step(event.key, this.n, this.entries.length, columns);
+      const next = zfnet.step(event, this.n, this.entries.length, columns);
       if (next === null) return;
-      event.preventDefault();
-      event.stopPropagation();
       this.go({ map: this.entries[next].map, unit: 1 }, { quietly: true });
       this.cover.querySelectorAll("a")[next].focus({ preventScroll: true });
     }
 
     moveInNine(event) {
-      if (event.altKey || event.ctrlKey || event.metaKey) return;
-      const count = this.entries[this.n].scores.length;
-      const next = zfnet.step(event.key, this.place.unit - 1, count, 3);
+      const next = zfnet.step(event, this.place.unit - 1, this.entries[this.n].scores.length, 3);
       if (next === null) return;
-      event.preventDefault();
-      event.stopPropagation();
       this.choose(next + 1);
       this.projections.querySelectorAll("[role=radio]")[next].focus();
     }

@@ -43,12 +43,15 @@
 
   const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
-  /* Return the place that a key leads to in a grid of so many items, or null where the key does not move. */
-  zfnet.step = (key, n, count, columns) => {
-    if (key === "Home") return 0;
-    if (key === "End") return count - 1;
-    if (!(key in STEPS)) return null;
-    const [across, down] = STEPS[key];
+  /* Let a key move in a grid of so many items: return the place that it leads to, or null where it does not move. */
+  zfnet.step = (event, n, count, columns) => {
+    const ends = { Home: 0, End: count - 1 };
+    const moves = event.key in STEPS || event.key in ends;
+    if (!moves || event.altKey || event.ctrlKey || event.metaKey) return null;
+    event.preventDefault();
+    event.stopPropagation();
+    if (event.key in ends) return ends[event.key];
+    const [across, down] = STEPS[event.key];
     const next = n + across + down * columns;
     return next >= 0 && next < count ? next : n;
   };

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -135,33 +135,19 @@ class Network(nn.Module):
         def layers(self) -> tuple[str, ...]:
             """The layers with maps, from the picture upwards."""
 
-        @property
-        def outline(self) -> tuple[str, ...]:
-            """The layers that are shown unless others are named."""
+        require: Callable[[str], str]
+        shapes: Callable[..., dict[str, Shape]]
+        fields: Callable[..., Fields]
+        layers_upto: Callable[..., tuple[Any, ...]]
+        check: Callable[..., None]
+        trace: Callable[..., Trace]
+        features: Callable[..., Self]
+        identity: Callable[[], Any]
 
-        def require(self, layer: str) -> str:
-            """Return a layer's name, if it has maps."""
-
-        def shapes(self, height: int | None = None, width: int | None = None) -> dict[str, Shape]:
-            """Return (maps, rows, columns) of every layer with maps."""
-
-        def fields(self, layer: str, height: int | None = None, width: int | None = None) -> Fields:
-            """Return the receptive field of a layer's units."""
-
-        def layers_upto(self, upto: str | None = None) -> tuple[Any, ...]:
-            """Return the layers up to one."""
-
-        def check(self, x: Tensor, anywhere: bool = False) -> None:
-            """Refuse whatever is not prepared pictures."""
-
-        def trace(self, x: Tensor, upto: str | None = None, keep: Container[str] | None = None) -> Trace:
-            """Run the network once and keep its layers' maps."""
-
-        def features(self, upto: str = "", side: int = 0) -> Self:
-            """Return the layers alone, up to one, for pictures of `side` pixels."""
-
-        def identity(self) -> Any:
-            """Return what, beside the weights, says which network this is."""
+    @property
+    def outline(self) -> tuple[str, ...]:
+        """The layers that are shown unless others are named: all."""
+        return self.layers
 
     @property
     def device(self) -> torch.device:
@@ -226,11 +212,6 @@ class ConvNet(Network):
         """The layers with maps, from the picture upwards."""
         return tuple(conv.name for conv in self.spec.convs)
 
-    @property
-    def outline(self) -> tuple[str, ...]:
-        """The layers that are shown unless others are named: all."""
-        return self.layers
-
     def require(self, layer: str) -> str:
         """Return a layer's name, if it has maps; else it is an error that names those that have."""
         return layer if layer in self.layers else replace(self.spec, name=self.name).conv(layer).name
@@ -268,9 +249,9 @@ class ConvNet(Network):
         for conv in self.spec.convs:
             x = self.filtered(conv, x)
             if conv.norm and conv.norm.before_pool:
-                x = _pooled(conv, _normalised(conv.norm, F.relu(x)))
+                x = pooled(conv, F.relu(x))[0]
             else:  # the maxima are rectified instead of the maps: a quarter of the work
-                x = output(conv, F.relu(_pooled(conv, x)))
+                x = output(conv, F.relu(pooled(conv, x)[0]))
         return x
 
     def trace(self, x: Tensor, upto: str | None = None, keep: Container[str] | None = None) -> Trace:
@@ -375,11 +356,6 @@ def pooled(conv: Conv, maps: Tensor) -> tuple[Tensor, Tensor | None]:
 def output(conv: Conv, values: Tensor) -> Tensor:
     """Turn pooled maps into what the next layer sees."""
     return _normalised(conv.norm, values) if conv.norm and not conv.norm.before_pool else values
-
-
-def _pooled(conv: Conv, x: Tensor) -> Tensor:
-    pool = conv.pool
-    return F.max_pool2d(x, pool.size, pool.stride, 0, 1, pool.ceil) if pool else x
 
 
 def _normalised(norm: Norm, x: Tensor) -> Tensor:

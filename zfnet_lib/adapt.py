@@ -148,8 +148,11 @@ def _read(leaves: list[nn.Module], name: str, image_size: int) -> tuple[ArchSpec
             case nn.ReLU():
                 _expect(not rectified)
             case nn.MaxPool2d():
-                _expect(rectified and bool(convs) and not (dense or average or convs[-1].pool))
-                convs[-1] = replace(convs[-1], pool=_pool(layer))
+                numbers = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+                sizes, strides, *margins = (set(n) if isinstance(n, tuple) else {n} for n in numbers)
+                plain = len(sizes) == len(strides) == 1 and margins == [{0}, {1}] and not layer.return_indices
+                _expect(rectified and bool(convs) and plain and not (dense or average or convs[-1].pool))
+                convs[-1] = replace(convs[-1], pool=Pool(sizes.pop(), strides.pop(), layer.ceil_mode))
             case nn.LocalResponseNorm():
                 _expect(rectified and bool(convs) and not (dense or average or convs[-1].norm))
                 norm = Norm(layer.size, layer.alpha, layer.beta, layer.k, before_pool=not convs[-1].pool)
@@ -206,15 +209,6 @@ def _over_all(linear: nn.Linear, average: nn.Module, top: Sequence[int]) -> nn.L
     spread = linear.weight.view(-1, maps, each.shape[1]) @ each.T.to(linear.weight)
     made.weight, made.bias = nn.Parameter(spread.flatten(1), requires_grad=False), linear.bias
     return made
-
-
-def _pool(module: nn.MaxPool2d) -> Pool:
-    size, stride, padding, dilation = (
-        set(value) if isinstance(value, tuple) else {value}
-        for value in (module.kernel_size, module.stride, module.padding, module.dilation)
-    )
-    _expect(len(size) == len(stride) == 1 and padding == {0} and dilation == {1} and not module.return_indices)
-    return Pool(size.pop(), stride.pop(), module.ceil_mode)
 
 
 def _named(convs: list[Conv]) -> tuple[Conv, ...]:

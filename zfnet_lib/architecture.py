@@ -323,21 +323,23 @@ MINI = replace(ZFNET, classes=16).scaled(NARROW, image_size=64, name="mini")
 """`ZFNET`, narrow, at 64 pixels: for tests and the smoke profile."""
 
 _wide = {"conv3": 512, "conv4": 1024, "conv5": 512}
-_rows = (
-    KRIZHEVSKY,
-    KRIZHEVSKY.without("conv3", "conv4"),
-    KRIZHEVSKY.without("fc7"),
-    KRIZHEVSKY.without("fc6", "fc7"),
-    KRIZHEVSKY.without("conv3", "conv4", "fc6", "fc7"),
-    KRIZHEVSKY.resized("krizhevsky-fc-2048", fc6=2048, fc7=2048),
-    KRIZHEVSKY.resized("krizhevsky-fc-8192", fc6=8192, fc7=8192),
-    ZFNET,
-    ZFNET.resized("zfnet-fc-2048", fc6=2048, fc7=2048),
-    ZFNET.resized("zfnet-fc-8192", fc6=8192, fc7=8192),
-    ZFNET.resized("zfnet-maps-512-1024-512", **_wide),
-    ZFNET.resized("zfnet-fc-8192-maps-512-1024-512", fc6=8192, fc7=8192, **_wide),
-)
-TABLE_2 = {spec.name: spec for spec in _rows}
+TABLE_2 = {
+    spec.name: spec
+    for spec in (
+        KRIZHEVSKY,
+        KRIZHEVSKY.without("conv3", "conv4"),
+        KRIZHEVSKY.without("fc7"),
+        KRIZHEVSKY.without("fc6", "fc7"),
+        KRIZHEVSKY.without("conv3", "conv4", "fc6", "fc7"),
+        KRIZHEVSKY.resized("krizhevsky-fc-2048", fc6=2048, fc7=2048),
+        KRIZHEVSKY.resized("krizhevsky-fc-8192", fc6=8192, fc7=8192),
+        ZFNET,
+        ZFNET.resized("zfnet-fc-2048", fc6=2048, fc7=2048),
+        ZFNET.resized("zfnet-fc-8192", fc6=8192, fc7=8192),
+        ZFNET.resized("zfnet-maps-512-1024-512", **_wide),
+        ZFNET.resized("zfnet-fc-8192-maps-512-1024-512", fc6=8192, fc7=8192, **_wide),
+    )
+}
 """Every row of Table 2, in its order, under the names that `zfnet train` takes."""
 
 STEMS = {
@@ -429,11 +431,9 @@ class Box(NamedTuple):
     @classmethod
     def seen(cls, fields: tuple[Field, Field], row: int, column: int) -> Box:
         """Return what a unit sees, by the receptive fields of its layer along rows and along columns."""
-        (top, bottom), (left, right) = (
-            (first := field.offset + field.stride * place, first + field.size)
-            for field, place in zip(fields, (row, column), strict=True)
-        )
-        return cls(top, left, bottom, right)
+        down, across = fields
+        top, left = down.offset + down.stride * row, across.offset + across.stride * column
+        return cls(top, left, top + down.size, left + across.size)
 
     def clipped(self, height: int, width: int) -> Box:
         """Return the part that lies inside a picture of this size."""

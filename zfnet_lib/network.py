@@ -124,17 +124,10 @@ class Network(nn.Module):
     name: str  # the architecture's or module's; of loaded weights theirs
     preparation: Preparation
     channels: int  # of the input
+    classes: int  # how many logits there are; 0 without a classifier
+    layers: tuple[str, ...]  # those with maps, from the picture upwards
 
     if TYPE_CHECKING:  # what each kind says of itself, see `ConvNet`
-
-        @property
-        def classes(self) -> int:
-            """How many logits there are; 0 without a classifier."""
-
-        @property
-        def layers(self) -> tuple[str, ...]:
-            """The layers with maps, from the picture upwards."""
-
         require: Callable[[str], str]
         shapes: Callable[..., dict[str, Shape]]
         fields: Callable[..., Fields]
@@ -178,6 +171,7 @@ class ConvNet(Network):
     def __init__(self, spec: ArchSpec, preparation: Preparation | None = None, seed: int = 0):
         super().__init__()
         self.spec, self.name = spec, spec.name
+        self.classes, self.layers = spec.classes, tuple(conv.name for conv in spec.convs)
         self.preparation = preparation or Preparation.grey(spec.image_size)
         for name, fan_in in spec.fan_in().items():
             layer = spec[name]
@@ -201,16 +195,6 @@ class ConvNet(Network):
     # What a network of either kind, this one or a `ProbedNet`, says of itself.
 
     channels = 3
-
-    @property
-    def classes(self) -> int:
-        """How many logits there are; 0 without a classifier."""
-        return self.spec.classes
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """The layers with maps, from the picture upwards."""
-        return tuple(conv.name for conv in self.spec.convs)
 
     def require(self, layer: str) -> str:
         """Return a layer's name, if it has maps; else it is an error that names those that have."""
@@ -300,7 +284,8 @@ class ConvNet(Network):
         """
         part = ConvNet.__new__(ConvNet)
         nn.Module.__init__(part)
-        part.spec, part.name = self.spec.features(upto), self.name
+        part.spec, part.name, part.classes = self.spec.features(upto), self.name, 0
+        part.layers = tuple(conv.name for conv in part.spec.convs)
         part.preparation = self.preparation.resized(side) if side else self.preparation
         for conv in part.spec.convs:
             part.add_module(conv.name, self.get_submodule(conv.name))

@@ -76,12 +76,7 @@ class _Pass(TorchFunctionMode):
     """
 
     def __init__(
-        self,
-        net: ProbedNet,
-        wanted: Sequence[str],
-        rule: Rule | None = None,
-        upto: str | None = None,
-        reach: bool = False,
+        self, net: ProbedNet, wanted: Sequence[str], rule: Rule | None, upto: str | None = None, reach: bool = False
     ):
         super().__init__()
         self.net, self.wanted, self.rule, self.upto, self.reach = net, set(wanted), rule, upto, reach
@@ -247,9 +242,6 @@ class ProbedNet(Network):
         channels: Of its input.
     """
 
-    name: str
-    classes: int
-    layers: tuple[str, ...]
     runs: Counter[str]
     rectified: frozenset[str]
 
@@ -340,9 +332,8 @@ class ProbedNet(Network):
     def require(self, layer: str) -> str:
         """Return a layer's name; one that does not exist is an error that names those that do."""
         if layer not in self.layers:
-            raise SpecError(
-                f"{self.name} has no layer {layer!r} with maps; its layers are {', '.join(self.layers)}"
-            )
+            known = ", ".join(self.layers)
+            raise SpecError(f"{self.name} has no layer {layer!r} with maps; its layers are {known}")
         return layer
 
     @property

@@ -414,14 +414,8 @@ def train(
         give = "give validation pictures, or a recipe with a fixed schedule"
         raise ZfnetError(f"recipe {recipe.name} lowers the rate when the validation error stops falling; {give}")
     rank, world = (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
-    drawn: dict[str, Any] = {
-        "views": recipe.views,
-        "seed": seed,
-        "exclude": exclude,
-        "workers": workers,
-        "device": net.device,
-    }
-    drawn |= {"size": recipe.batch, "classes": net.spec.classes, "rank": rank, "world": world}
+    drawn: dict[str, Any] = {"views": recipe.views, "seed": seed, "exclude": exclude, "workers": workers}
+    drawn |= {"size": recipe.batch, "classes": net.spec.classes, "rank": rank, "world": world, "device": net.device}
     batches = Batches(data, net.preparation, **drawn)
     updates, steps = recipe.epochs * len(batches), len(batches)
     drawn_from = hashlib.sha256(batches.rows.numpy().tobytes()).hexdigest()[:12]

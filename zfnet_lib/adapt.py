@@ -148,11 +148,15 @@ def _read(leaves: list[nn.Module], name: str, image_size: int) -> tuple[ArchSpec
             case nn.ReLU():
                 _expect(not rectified)
             case nn.MaxPool2d():
-                _expect(rectified and bool(convs) and not (dense or average or convs[-1].pool))
-                convs[-1] = replace(convs[-1], pool=_pool(layer))
+                numbers = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+                sizes, strides, *margins = (set(n) if isinstance(n, tuple) else {n} for n in numbers)
+                plain = len(sizes) == len(strides) == 1 and margins == [{0}, {1}] and not layer.return_indices
+                _expect(rectified and bool(convs) and plain and not (dense or average or convs[-1].pool))
+                convs[-1] = replace(convs[-1], pool=Pool(sizes.pop(), strides.pop(), layer.ceil_mode))
             case nn.LocalResponseNorm():
                 _expect(rectified and bool(convs) and not (dense or average or convs[-1].norm))
-                convs[-1] = replace(convs[-1], norm=_norm(layer, before_pool=not convs[-1].pool))
+                norm = Norm(layer.size, layer.alpha, layer.beta, layer.k, before_pool=not convs[-1].pool)
+                convs[-1] = replace(convs[-1], norm=norm)
             case nn.AdaptiveAvgPool2d() | nn.AvgPool2d():
                 _expect(rectified and bool(convs) and not (dense or average))
                 average = layer
@@ -177,7 +181,7 @@ def _leaves(module: nn.Module) -> Iterator[nn.Module]:
             if headed and name == "avgpool":
                 yield nn.Flatten()
     else:
-        _expect(not any(True for _ in module.children()))
+        _expect(not list(module.children()))
         yield module
 
 
@@ -205,21 +209,6 @@ def _over_all(linear: nn.Linear, average: nn.Module, top: Sequence[int]) -> nn.L
     spread = linear.weight.view(-1, maps, each.shape[1]) @ each.T.to(linear.weight)
     made.weight, made.bias = nn.Parameter(spread.flatten(1), requires_grad=False), linear.bias
     return made
-
-
-def _pool(module: nn.MaxPool2d) -> Pool:
-    size, stride, padding, dilation = (
-        set(value) if isinstance(value, tuple) else {value}
-        for value in (module.kernel_size, module.stride, module.padding, module.dilation)
-    )
-    plain = padding == {0} and dilation == {1} and not module.return_indices
-    _expect(len(size) == len(stride) == 1 and plain and max(stride) <= max(size))
-    return Pool(size.pop(), stride.pop(), module.ceil_mode)
-
-
-def _norm(module: nn.LocalResponseNorm, before_pool: bool) -> Norm:
-    _expect(module.size % 2 == 1)
-    return Norm(module.size, module.alpha, module.beta, module.k, before_pool)
 
 
 def _named(convs: list[Conv]) -> tuple[Conv, ...]:

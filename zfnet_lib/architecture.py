@@ -6,10 +6,10 @@ import ast
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import islice, pairwise
+from itertools import chain, islice, pairwise
 from math import prod, sqrt
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from .files import ZfnetError
 
@@ -21,17 +21,10 @@ class SpecError(ZfnetError, ValueError):
 class Sliding:
     """What filters and pools have in common: `kernel` positions at every `stride`, along one axis."""
 
-    if TYPE_CHECKING:
-        stride: int
-        ceil: bool
-
-        @property
-        def kernel(self) -> int:
-            """How many positions one output reads."""
-
-        @property
-        def padding(self) -> int:
-            """How many zeros stand before the first position."""
+    kernel: Any  # int
+    stride: int
+    padding: int  # zeros before the first position
+    ceil: bool
 
     def side(self, side: int) -> int:
         """Return how many outputs stand over `side` positions; with `ceil` the last one may reach over the end."""
@@ -330,21 +323,23 @@ MINI = replace(ZFNET, classes=16).scaled(NARROW, image_size=64, name="mini")
 """`ZFNET`, narrow, at 64 pixels: for tests and the smoke profile."""
 
 _wide = {"conv3": 512, "conv4": 1024, "conv5": 512}
-_rows = (
-    KRIZHEVSKY,
-    KRIZHEVSKY.without("conv3", "conv4"),
-    KRIZHEVSKY.without("fc7"),
-    KRIZHEVSKY.without("fc6", "fc7"),
-    KRIZHEVSKY.without("conv3", "conv4", "fc6", "fc7"),
-    KRIZHEVSKY.resized("krizhevsky-fc-2048", fc6=2048, fc7=2048),
-    KRIZHEVSKY.resized("krizhevsky-fc-8192", fc6=8192, fc7=8192),
-    ZFNET,
-    ZFNET.resized("zfnet-fc-2048", fc6=2048, fc7=2048),
-    ZFNET.resized("zfnet-fc-8192", fc6=8192, fc7=8192),
-    ZFNET.resized("zfnet-maps-512-1024-512", **_wide),
-    ZFNET.resized("zfnet-fc-8192-maps-512-1024-512", fc6=8192, fc7=8192, **_wide),
-)
-TABLE_2 = {spec.name: spec for spec in _rows}
+TABLE_2 = {
+    spec.name: spec
+    for spec in (
+        KRIZHEVSKY,
+        KRIZHEVSKY.without("conv3", "conv4"),
+        KRIZHEVSKY.without("fc7"),
+        KRIZHEVSKY.without("fc6", "fc7"),
+        KRIZHEVSKY.without("conv3", "conv4", "fc6", "fc7"),
+        KRIZHEVSKY.resized("krizhevsky-fc-2048", fc6=2048, fc7=2048),
+        KRIZHEVSKY.resized("krizhevsky-fc-8192", fc6=8192, fc7=8192),
+        ZFNET,
+        ZFNET.resized("zfnet-fc-2048", fc6=2048, fc7=2048),
+        ZFNET.resized("zfnet-fc-8192", fc6=8192, fc7=8192),
+        ZFNET.resized("zfnet-maps-512-1024-512", **_wide),
+        ZFNET.resized("zfnet-fc-8192-maps-512-1024-512", fc6=8192, fc7=8192, **_wide),
+    )
+}
 """Every row of Table 2, in its order, under the names that `zfnet train` takes."""
 
 STEMS = {
@@ -371,50 +366,43 @@ def architecture(name: str) -> ArchSpec:
     based = (known for known in ARCHITECTURES if name.startswith((f"{known}.", f"{known}-")))
     base = max(based, key=len, default=name)
     try:
-        text, spec = name.removeprefix(base), ARCHITECTURES[base]
-        text = _expression(text) if text.startswith("-") else text
-        calls = _calls(ast.parse(f"base{text}", mode="eval").body)
-        for method, args, named in calls:
-            words = [method, *args, *(word for pair in named.items() for word in pair)]
-            if method not in METHODS or "name" in named or len(words) == 1 or "-" in "".join(map(str, words)):
-                raise ValueError(method)
+        spec, calls = ARCHITECTURES[base], _calls(name.removeprefix(base))
     except (KeyError, ValueError, SyntaxError, MemoryError, RecursionError):
         known = f"{', '.join(ARCHITECTURES)}, and what {', '.join(METHODS)} make of them, such as"
         raise SpecError(f"there is no architecture {name!r}; known are {known} zfnet.without('conv4')") from None
-    for method, args, named in calls:
-        words = [spec.name, method, *args, *(word for pair in named.items() for word in pair)]
+    for method, args, named, suffix in calls:
         try:
-            spec = getattr(spec, method)(*args, **named, name="-".join(map(str, words)))
+            spec = getattr(spec, method)(*args, **named, name=f"{spec.name}-{suffix}")
             spec.fan_in()
         except (TypeError, OverflowError) as error:
             raise SpecError(f"{name} is no architecture ({error}); see `ArchSpec.{method}`") from None
     return next((known for known in ARCHITECTURES.values() if known == replace(spec, name=known.name)), spec)
 
 
-def _calls(node: ast.expr) -> list[tuple[str, list, dict[str, Any]]]:
-    """Return the methods that an expression calls, in order, with arguments that are texts and numbers."""
-    match node:
-        case ast.Name():
-            return []
-        case ast.Call(func=ast.Attribute(value=before, attr=method), args=args, keywords=keywords):
-            given = [*args, *(each.value for each in keywords)]
-            values = [each.value for each in given if isinstance(each, ast.Constant)]
-            if len(values) == len(given) and all(type(value) in (str, int, float) for value in values):
-                named = {str(each.arg): value for each, value in zip(keywords, values[len(args) :], strict=True)}
-                return [*_calls(before), (method, values[: len(args)], named)]
-    raise ValueError(ast.dump(node))
+def _calls(text: str) -> list[tuple[str, list, dict[str, Any], str]]:
+    """Return the `METHODS` that a text calls on a network, their arguments, and the words of the result's name.
 
-
-def _expression(text: str) -> str:
-    """Return the methods that a name stands for, `-resized-fc6-2048`, as they are called: `.resized(fc6=2048)`."""
-    first, *parts = re.split(rf"-({'|'.join(METHODS)})-", text)
-    if first or not parts:
-        raise ValueError(text)
-    called = ""
-    for method, words in zip(parts[::2], parts[1::2], strict=True):
-        args = re.sub(r"([a-z]\w*)-(?=\d)", r"\1=", words).split("-")
-        called += f".{method}({', '.join(map(repr, args) if method == 'without' else args)})"
-    return called
+    Arguments are texts and numbers. `-resized-fc6-2048`, a result's name, stands for the call `.resized(fc6=2048)`.
+    """
+    if text.startswith("-"):
+        first, *parts = re.split(rf"-({'|'.join(METHODS)})-", text)
+        text = first
+        for method, joined in zip(parts[::2], parts[1::2], strict=True):
+            args = re.sub(r"([a-z]\w*)-(?=\d)", r"\1=", joined).split("-")
+            text += f".{method}({', '.join(map(repr, args) if method == 'without' else args)})"
+    node, calls = ast.parse(f"base{text}", mode="eval").body, []
+    while not isinstance(node, ast.Name):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in METHODS):
+            raise ValueError(text)
+        values = [getattr(each, "value", None) for each in node.args]
+        named: dict[Any, Any] = {each.arg: getattr(each.value, "value", None) for each in node.keywords}
+        words = [*values, *chain(*named.items())]
+        plain = all(type(word) in (str, int, float) and "-" not in str(word) for word in words)
+        if not words or not plain or "name" in named:
+            raise ValueError(text)
+        calls.append((node.func.attr, values, named, "-".join([node.func.attr, *map(str, words)])))
+        node = node.func.value
+    return calls[::-1]
 
 
 class Unit(NamedTuple):
@@ -443,11 +431,9 @@ class Box(NamedTuple):
     @classmethod
     def seen(cls, fields: tuple[Field, Field], row: int, column: int) -> Box:
         """Return what a unit sees, by the receptive fields of its layer along rows and along columns."""
-        (top, bottom), (left, right) = (
-            (first := field.offset + field.stride * place, first + field.size)
-            for field, place in zip(fields, (row, column), strict=True)
-        )
-        return cls(top, left, bottom, right)
+        down, across = fields
+        top, left = down.offset + down.stride * row, across.offset + across.stride * column
+        return cls(top, left, top + down.size, left + across.size)
 
     def clipped(self, height: int, width: int) -> Box:
         """Return the part that lies inside a picture of this size."""

@@ -200,8 +200,8 @@ class Batches:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield this process's part of the batches of an epoch, from batch `start` on, made beside the step."""
         plan, side = self.plan(epoch), self.preparation.crop
-        begins = (b * self.size + self.first for b in range(start, len(self)))
-        parts = [plan.part(a, a + self.share) for a in begins]
+        begins = range(start * self.size + self.first, len(self) * self.size, self.size)
+        parts = [plan.part(begin, begin + self.share) for begin in begins]
         job = partial(_crops, self.data, self.preparation)
         with threads(1, each=1) as thread:
             crops: Iterable[Tensor]

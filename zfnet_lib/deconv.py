@@ -70,20 +70,17 @@ def chosen_switches(stage: Stage, pool: Sliding, switches: Switches, generator: 
     if switches == "recorded":
         return stage.switches
     shape = stage.switches.shape
-    corners: list[Tensor] = []
-    sides: list[Tensor] = []
+    places = []
     for axis in (2, 3):
         first = torch.arange(shape[axis]) * pool.stride - pool.padding
+        first = first[:, None] if axis == 2 else first
         end = (first + pool.kernel).clamp(max=stage.maps.shape[axis])  # the outermost regions may be truncated
-        corners.append(first.clamp(min=0))
-        sides.append(end - corners[-1])
-    (top, left), (height, width) = corners, sides
-    if switches == "random":
-        down = (torch.rand(shape, generator=generator) * height[:, None]).long()
-        across = (torch.rand(shape, generator=generator) * width).long()
-    else:
-        down, across = (height[:, None] - 1) // 2, (width - 1) // 2
-    rows, columns = top[:, None] + down, left + across
+        first = first.clamp(min=0)
+        if switches == "random":
+            places.append(first + (torch.rand(shape, generator=generator) * (end - first)).long())
+        else:
+            places.append((first + end - 1) // 2)
+    rows, columns = places
     return (rows * stage.maps.shape[3] + columns).expand(shape).to(stage.maps.device)
 
 

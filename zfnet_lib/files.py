@@ -89,10 +89,8 @@ def chapters(project: Path = PROJECT) -> list[str]:
     """Return the names of the book's notebooks, in its order."""
     contents = project / "_toc.yml"
     if not contents.exists():
-        raise ZfnetError(
-            f"there are no notebooks in {project}: they and the book are part of a checkout of the repository; "
-            f"run this command in one"
-        )
+        home = "they and the book are part of a checkout of the repository; run this command in one"
+        raise ZfnetError(f"there are no notebooks in {project}: {home}")
     return re.findall(r"file: notebooks/(\S+)", contents.read_text())
 
 

@@ -115,11 +115,9 @@ def centre_square(picture: Tensor, side: int) -> Tensor:
 
 def ten_views(x: Tensor, crop: int) -> Tensor:
     """Cut the corners and the centre of [n, c, h, w] and mirror each (section 3): [10, n, c, crop, crop]."""
-    h, w = x.shape[-2:]
-    if crop > min(h, w):
-        raise PictureError(f"a view of {crop} pixels does not fit into {h}x{w}; resize the picture first")
-    corners = [(0, 0), (0, w - crop), (h - crop, 0), (h - crop, w - crop), ((h - crop) // 2, (w - crop) // 2)]
-    views = torch.stack([x[..., top : top + crop, left : left + crop] for top, left in corners])
+    centre, (bottom, right) = centre_square(x, crop), (n - crop for n in x.shape[-2:])
+    corners = [(0, 0), (0, right), (bottom, 0), (bottom, right)]
+    views = torch.stack([*(x[..., top : top + crop, left : left + crop] for top, left in corners), centre])
     return torch.cat([views, views.flip(-1)])
 
 

@@ -145,10 +145,8 @@ def checked_device(name: str) -> str:
     if kind not in here or not number.isdecimal():
         raise ZfnetError(f"there is no device {name!r}; choose cpu, cuda or mps, or of several GPUs one, as cuda:1")
     if int(number) >= here[kind]:
-        found = ", ".join(
-            f"{kind}:{n}" if kind == "cuda" else kind for kind, most in here.items() for n in range(most)
-        )
-        raise ZfnetError(f"the device {name!r} is not here; choose one of {found}, or leave it out")
+        found = (f"{kind}:{n}" if kind == "cuda" else kind for kind, most in here.items() for n in range(most))
+        raise ZfnetError(f"the device {name!r} is not here; choose one of {', '.join(found)}, or leave it out")
     return name if kind == "cuda" else kind
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -124,44 +124,23 @@ class Network(nn.Module):
     name: str  # the architecture's or module's; of loaded weights theirs
     preparation: Preparation
     channels: int  # of the input
+    classes: int  # how many logits there are; 0 without a classifier
+    layers: tuple[str, ...]  # those with maps, from the picture upwards
 
     if TYPE_CHECKING:  # what each kind says of itself, see `ConvNet`
+        require: Callable[[str], str]
+        shapes: Callable[..., dict[str, Shape]]
+        fields: Callable[..., Fields]
+        layers_upto: Callable[..., tuple[Any, ...]]
+        check: Callable[..., None]
+        trace: Callable[..., Trace]
+        features: Callable[..., Self]
+        identity: Callable[[], Any]
 
-        @property
-        def classes(self) -> int:
-            """How many logits there are; 0 without a classifier."""
-
-        @property
-        def layers(self) -> tuple[str, ...]:
-            """The layers with maps, from the picture upwards."""
-
-        @property
-        def outline(self) -> tuple[str, ...]:
-            """The layers that are shown unless others are named."""
-
-        def require(self, layer: str) -> str:
-            """Return a layer's name, if it has maps."""
-
-        def shapes(self, height: int | None = None, width: int | None = None) -> dict[str, Shape]:
-            """Return (maps, rows, columns) of every layer with maps."""
-
-        def fields(self, layer: str, height: int | None = None, width: int | None = None) -> Fields:
-            """Return the receptive field of a layer's units."""
-
-        def layers_upto(self, upto: str | None = None) -> tuple[Any, ...]:
-            """Return the layers up to one."""
-
-        def check(self, x: Tensor, anywhere: bool = False) -> None:
-            """Refuse whatever is not prepared pictures."""
-
-        def trace(self, x: Tensor, upto: str | None = None, keep: Container[str] | None = None) -> Trace:
-            """Run the network once and keep its layers' maps."""
-
-        def features(self, upto: str = "", side: int = 0) -> Self:
-            """Return the layers alone, up to one, for pictures of `side` pixels."""
-
-        def identity(self) -> Any:
-            """Return what, beside the weights, says which network this is."""
+    @property
+    def outline(self) -> tuple[str, ...]:
+        """The layers that are shown unless others are named: all."""
+        return self.layers
 
     @property
     def device(self) -> torch.device:
@@ -192,6 +171,7 @@ class ConvNet(Network):
     def __init__(self, spec: ArchSpec, preparation: Preparation | None = None, seed: int = 0):
         super().__init__()
         self.spec, self.name = spec, spec.name
+        self.classes, self.layers = spec.classes, tuple(conv.name for conv in spec.convs)
         self.preparation = preparation or Preparation.grey(spec.image_size)
         for name, fan_in in spec.fan_in().items():
             layer = spec[name]
@@ -215,21 +195,6 @@ class ConvNet(Network):
     # What a network of either kind, this one or a `ProbedNet`, says of itself.
 
     channels = 3
-
-    @property
-    def classes(self) -> int:
-        """How many logits there are; 0 without a classifier."""
-        return self.spec.classes
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """The layers with maps, from the picture upwards."""
-        return tuple(conv.name for conv in self.spec.convs)
-
-    @property
-    def outline(self) -> tuple[str, ...]:
-        """The layers that are shown unless others are named: all."""
-        return self.layers
 
     def require(self, layer: str) -> str:
         """Return a layer's name, if it has maps; else it is an error that names those that have."""
@@ -268,9 +233,9 @@ class ConvNet(Network):
         for conv in self.spec.convs:
             x = self.filtered(conv, x)
             if conv.norm and conv.norm.before_pool:
-                x = _pooled(conv, _normalised(conv.norm, F.relu(x)))
+                x = pooled(conv, F.relu(x))[0]
             else:  # the maxima are rectified instead of the maps: a quarter of the work
-                x = output(conv, F.relu(_pooled(conv, x)))
+                x = output(conv, F.relu(pooled(conv, x)[0]))
         return x
 
     def trace(self, x: Tensor, upto: str | None = None, keep: Container[str] | None = None) -> Trace:
@@ -319,7 +284,8 @@ class ConvNet(Network):
         """
         part = ConvNet.__new__(ConvNet)
         nn.Module.__init__(part)
-        part.spec, part.name = self.spec.features(upto), self.name
+        part.spec, part.name, part.classes = self.spec.features(upto), self.name, 0
+        part.layers = tuple(conv.name for conv in part.spec.convs)
         part.preparation = self.preparation.resized(side) if side else self.preparation
         for conv in part.spec.convs:
             part.add_module(conv.name, self.get_submodule(conv.name))
@@ -375,11 +341,6 @@ def pooled(conv: Conv, maps: Tensor) -> tuple[Tensor, Tensor | None]:
 def output(conv: Conv, values: Tensor) -> Tensor:
     """Turn pooled maps into what the next layer sees."""
     return _normalised(conv.norm, values) if conv.norm and not conv.norm.before_pool else values
-
-
-def _pooled(conv: Conv, x: Tensor) -> Tensor:
-    pool = conv.pool
-    return F.max_pool2d(x, pool.size, pool.stride, 0, 1, pool.ceil) if pool else x
 
 
 def _normalised(norm: Norm, x: Tensor) -> Tensor:

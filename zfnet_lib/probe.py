@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Container, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -61,14 +62,11 @@ class _ReachedError(Exception):
 _NOW = threading.local()
 
 
-def _hook(layer: str):
-    def keep(module: nn.Module, _, output):
-        seen = getattr(_NOW, "seen", None)
-        if seen and layer in seen.wanted and isinstance(output, Tensor):
-            return seen.keep_output(layer, output)
-        return None
-
-    return keep
+def _keep(layer: str, _module: nn.Module, _given, output):
+    seen = getattr(_NOW, "seen", None)
+    if seen and layer in seen.wanted and isinstance(output, Tensor):
+        return seen.keep_output(layer, output)
+    return None
 
 
 class _Pass(TorchFunctionMode):
@@ -78,12 +76,7 @@ class _Pass(TorchFunctionMode):
     """
 
     def __init__(
-        self,
-        net: ProbedNet,
-        wanted: Sequence[str],
-        rule: Rule | None = None,
-        upto: str | None = None,
-        reach: bool = False,
+        self, net: ProbedNet, wanted: Sequence[str], rule: Rule | None, upto: str | None = None, reach: bool = False
     ):
         super().__init__()
         self.net, self.wanted, self.rule, self.upto, self.reach = net, set(wanted), rule, upto, reach
@@ -249,9 +242,6 @@ class ProbedNet(Network):
         channels: Of its input.
     """
 
-    name: str
-    classes: int
-    layers: tuple[str, ...]
     runs: Counter[str]
     rectified: frozenset[str]
 
@@ -272,7 +262,7 @@ class ProbedNet(Network):
         self.eval()
         names = [path for path, _ in module.named_modules() if path]
         for path in names:
-            module.get_submodule(path).register_forward_hook(_hook(path))
+            module.get_submodule(path).register_forward_hook(partial(_keep, path))
         if missing := [layer for layer in layers or () if layer not in names]:
             raise SpecError(f"{name} has no module {missing[0]!r}; its modules are {', '.join(names)}")
         x = torch.randn(2, channels, image_size, image_size, generator=torch.Generator().manual_seed(0))
@@ -342,9 +332,8 @@ class ProbedNet(Network):
     def require(self, layer: str) -> str:
         """Return a layer's name; one that does not exist is an error that names those that do."""
         if layer not in self.layers:
-            raise SpecError(
-                f"{self.name} has no layer {layer!r} with maps; its layers are {', '.join(self.layers)}"
-            )
+            known = ", ".join(self.layers)
+            raise SpecError(f"{self.name} has no layer {layer!r} with maps; its layers are {known}")
         return layer
 
     @property
@@ -386,7 +375,16 @@ class ProbedNet(Network):
             most = max(map(len, positions))
             down, across = positions
             pairs = [(down[i % len(down)], across[i % len(across)]) for i in range(most)]
-            reached, fields = self._reach(layer, sides, pairs), []
+            x = torch.rand(1, self.channels, *sides, generator=torch.Generator().manual_seed(0))
+            x = x.to(self.device, self.dtype).expand(most, -1, -1, -1)
+            x, maps = self._ruled(x, layer, reach=True)
+            # Not-a-number survives whatever it is multiplied by or added to, 0 included; so as a signal it marks
+            # all that the way leads to, whatever the weights.
+            signal = torch.zeros_like(maps)
+            for i, (row, column) in enumerate(pairs):
+                signal[i, :, row, column] = torch.nan
+            pixels, fields = torch.autograd.grad(maps, x, signal, materialize_grads=True)[0], []
+            reached = pixels.isnan().any(1)
             for axis, side in enumerate(sides):
                 seen = [along.nonzero().flatten().tolist() for along in reached.any(2 - axis)]
                 ends = [(pair[axis], all_[0], all_[-1] + 1) for pair, all_ in zip(pairs, seen, strict=True) if all_]
@@ -395,34 +393,9 @@ class ProbedNet(Network):
             self._fields[layer, sides] = rows, columns
         return self._fields[layer, sides]
 
-    def _reach(self, layer: str, sides: tuple[int, int], pairs: Sequence[tuple[int, int]]) -> Tensor:
-        """Return bool [n, h, w]: the pixels that the units at n positions (row, column) reach on their way down.
-
-        Their signal is not-a-number, which survives whatever it is multiplied by or added to, 0 included; so it
-        marks all that the way leads to, whatever the weights.
-        """
-        x = torch.rand(1, self.channels, *sides, generator=torch.Generator().manual_seed(0))
-        x = x.to(self.device, self.dtype).expand(len(pairs), -1, -1, -1)
-
-        def mark(maps: Tensor) -> Tensor:
-            signal = torch.zeros_like(maps)
-            for i, (row, column) in enumerate(pairs):
-                signal[i, :, row, column] = torch.nan
-            return signal
-
-        return self.project(x, layer, mark, reach=True).isnan().any(1)
-
-    def project(
-        self,
-        x: Tensor,
-        layer: str,
-        signal: Tensor | Callable[[Tensor], Tensor],
-        rule: Rule = PAPERS_RULE,
-        reach: bool = False,
-    ) -> Tensor:
-        """Send a signal on a layer's maps, or what a function makes of them, down to the pixels."""
-        x, maps = self._ruled(x, layer, rule, reach)
-        signal = signal if isinstance(signal, Tensor) else signal(maps.detach())
+    def project(self, x: Tensor, layer: str, signal: Tensor, rule: Rule = PAPERS_RULE) -> Tensor:
+        """Send a signal on a layer's maps down to the pixels."""
+        x, maps = self._ruled(x, layer, rule)
         return torch.autograd.grad(maps, x, signal, materialize_grads=True)[0]
 
     def _ruled(self, x: Tensor, layer: str, rule: Rule = PAPERS_RULE, reach: bool = False) -> tuple[Tensor, Tensor]:

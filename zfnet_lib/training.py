@@ -193,7 +193,9 @@ class SGD:
     @torch.no_grad()
     def _step(self, share: dict[str, nn.Parameter], rate: float) -> None:
         """Update a thread's weights, of dense layers by rows that stay in the cache from gradients to copy."""
-        fused = self.net.device.type != "mps"  # which older versions of torch lack there
+        how: dict[str, Any] = {"momentum": self.recipe.momentum, "lr": rate, "dampening": 0}
+        how |= {"nesterov": False, "maximize": False}
+        how["fused"] = self.net.device.type != "mps"  # which older versions of torch lack there
         for name, weight in share.items():
             left = (replica.get_parameter(name).grad for replica in self.replicas)
             grads = [grad for grad in left if grad is not None]
@@ -201,25 +203,12 @@ class SGD:
             by_rows = weight.ndim == 2 and weight.device.type == "cpu"
             rows = max(1, IN_CACHE // weight.shape[1]) if by_rows else len(weight)
             copied = self.computing.get_parameter(name)
-            for piece in zip(
-                *(each.split(rows) for each in (weight, self.momenta[name], copied, *grads)), strict=True
-            ):
-                values, momentum, copy_, first, *others = piece
+            pieces = (each.split(rows) for each in (weight, self.momenta[name], copied, *grads))
+            for values, momentum, copy_, first, *others in zip(*pieces, strict=True):
                 grad = first.float()  # in float32 this is part 0's own gradient, which the next update drops
                 for other in others:
                     grad += other
-                sgd_step(
-                    [values],
-                    [grad],
-                    [momentum],
-                    fused=fused,
-                    weight_decay=decay,
-                    momentum=self.recipe.momentum,
-                    lr=rate,
-                    dampening=0,
-                    nesterov=False,
-                    maximize=False,
-                )
+                sgd_step([values], [grad], [momentum], weight_decay=decay, **how)
                 copy_.copy_(values)
         clipped = [layer for layer in self.recipe.clipped(self.net.spec) if f"{layer}.weight" in share]
         self.net.renormalise(tuple(clipped))
@@ -300,12 +289,6 @@ class _State:
 def snapshot_updates(left: int, updates: int) -> dict[int, int]:
     """Return, by epoch of Fig. 4, the update that is the same share of those that follow the plateau."""
     return {epoch: math.ceil(left + (updates - left) * epoch / FIGURE_4_OF) for epoch in FIGURE_4_EPOCHS}
-
-
-def _shown_at(update: int, left: int | None, updates: int) -> list[int]:
-    """Return the epochs of Fig. 4 that an update stands for."""
-    at = {} if left is None else snapshot_updates(left, updates)
-    return [epoch for epoch in at if at[epoch] == update]
 
 
 TENSORS, VALUES = "state.safetensors", "state.json"  # the files of a checkpoint
@@ -431,22 +414,15 @@ def train(
         give = "give validation pictures, or a recipe with a fixed schedule"
         raise ZfnetError(f"recipe {recipe.name} lowers the rate when the validation error stops falling; {give}")
     rank, world = (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
-    drawn: dict[str, Any] = {
-        "views": recipe.views,
-        "seed": seed,
-        "exclude": exclude,
-        "workers": workers,
-        "device": net.device,
-    }
-    drawn |= {"size": recipe.batch, "classes": net.spec.classes, "rank": rank, "world": world}
+    drawn: dict[str, Any] = {"views": recipe.views, "seed": seed, "exclude": exclude, "workers": workers}
+    drawn |= {"size": recipe.batch, "classes": net.spec.classes, "rank": rank, "world": world, "device": net.device}
     batches = Batches(data, net.preparation, **drawn)
     updates, steps = recipe.epochs * len(batches), len(batches)
     drawn_from = hashlib.sha256(batches.rows.numpy().tobytes()).hexdigest()[:12]
     identity = {"network": net.spec.to_dict(), "recipe": recipe.to_dict(), "seed": seed}
     identity |= {"data": getattr(data, "fingerprint", ""), "pictures": drawn_from}
     checkpoints = _Checkpoints(folder, identity, writes=rank == 0)  # one process writes for all
-    fresh: tuple[_State, dict[str, Tensor]] = _State(fitting_parts(recipe.batch, net.device)), {}
-    state, tensors = checkpoints.resumed(resume, notice) or fresh
+    state, tensors = checkpoints.resumed(resume, notice) or (_State(fitting_parts(recipe.batch, net.device)), {})
     snapshots_in = folder / "snapshots" if snapshots and folder is not None and rank == 0 else None
 
     with threads(state.parts) as pool:
@@ -471,9 +447,11 @@ def train(
                 state.count(loss, trained - clock, net.spec.classes)
                 if report:
                     report(Progress(number, updates, loss, rate))
-                for shown in _shown_at(number, state.plateau_left, updates) if snapshots_in else ():
-                    record = {"recipe": recipe.to_dict(), "update": number, "updates": updates}
-                    save_network(net, f"{snapshots_in}/epoch-{shown:02d}-of-{FIGURE_4_OF}", record)
+                if snapshots_in and state.plateau_left is not None:
+                    for shown, due in snapshot_updates(state.plateau_left, updates).items():
+                        if due == number:
+                            record = {"recipe": recipe.to_dict(), "update": number, "updates": updates}
+                            save_network(net, snapshots_in / f"epoch-{shown:02d}-of-{FIGURE_4_OF}", record)
                 if perf_counter() - written >= every:
                     checkpoints.save(state, sgd)
                     written = perf_counter()

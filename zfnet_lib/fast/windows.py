@@ -155,11 +155,11 @@ class Group:
         self.now = torch.empty(0)  # [units, maps, h, w]: maps upwards, signals downwards
         self.switches: dict[str, tuple[Tensor, torch.Size]] = {}  # and the size of the layer's maps
 
-    def padded(self, conv: Conv, sign: int = 1) -> Tensor:
-        """Add the zeros that a layer's filters read, or take them away again."""
+    def padded(self, maps: Tensor, conv: Conv, sign: int = 1) -> Tensor:
+        """Add the zeros that a layer's filters read, or take them away again: positions that do not exist."""
         row, column = (axis[conv.name] for axis in self.windows[0])
         margins = [sign * n for n in (column.before, column.after, row.before, row.after)]
-        return F.pad(self.now, margins) if any(margins) else self.now
+        return F.pad(maps, margins) if any(margins) else maps
 
     def cut(self, x: Tensor) -> None:
         """Begin with what the lowest filters read for each unit in pictures [n, 3, H, W]."""
@@ -198,11 +198,6 @@ class Group:
             flat = values.new_zeros(len(values), size.numel(), conv.maps).scatter_add_(1, places, values)
             self.now = flat.unflatten(1, size).permute(0, 3, 1, 2)
         return self.now.relu_()
-
-    def down(self, conv: Conv, filtered: Tensor) -> None:
-        """Keep what a layer's transposed filters give at the positions that exist."""
-        self.now = filtered
-        self.now = self.padded(conv, sign=-1)
 
 
 @torch.no_grad()
@@ -258,10 +253,10 @@ def _project(
         else:
             group.cut(seen)
             for conv in windows.lower:
-                group.up(conv, filters[conv.name].forwards(group.padded(conv)))
+                group.up(conv, filters[conv.name].forwards(group.padded(group.now, conv)))
     if not isinstance(seen, Trace):
         for conv in windows.upper:
-            filtered = filters[conv.name].forwards_together([group.padded(conv) for group in groups])
+            filtered = filters[conv.name].forwards_together([group.padded(group.now, conv) for group in groups])
             for group, maps in zip(groups, filtered, strict=True):
                 group.up(conv, maps)
     for group in groups:  # all activations but the units' own are set to 0 (section 2.1)
@@ -271,9 +266,10 @@ def _project(
     for conv in reversed(windows.upper):
         signals = filters[conv.name].transposed_together([group.unpooled_and_rectified(conv) for group in groups])
         for group, signal in zip(groups, signals, strict=True):
-            group.down(conv, signal)
+            group.now = group.padded(signal, conv, sign=-1)
     for group in groups:
         for conv in reversed(windows.lower):
-            group.down(conv, filters[conv.name].transposed(group.unpooled_and_rectified(conv)))
+            signal = filters[conv.name].transposed(group.unpooled_and_rectified(conv))
+            group.now = group.padded(signal, conv, sign=-1)
     pixels = (each for group in groups for each in windows.framed(group.now, group.units[0]))
     return dict(zip((i for part in parts for i in part), pixels, strict=True))

@@ -22,6 +22,13 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty `ZFNET_RESULTS`."""
+    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path / "results"))
+    return tmp_path / "results"
+
+
 @pytest.fixture(scope="session")
 def chromium():
     """The Chromium of all tests, which reaches this machine only."""

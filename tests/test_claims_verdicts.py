@@ -21,10 +21,7 @@ LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 VERDICTS = (HOLDS, UNDECIDED, FAILS, UNTESTABLE, NOT_RUN)
 
 
-@pytest.fixture(autouse=True)
-def results(tmp_path, monkeypatch):
-    """Empty folders of results."""
-    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path / "results"))
+pytestmark = pytest.mark.usefixtures("results")
 
 
 def asked_for(claim, values, half):
@@ -73,9 +70,8 @@ def cases(claim, holds=(), undecided=(), fails=(), untestable=(), not_run=()):
 
     def marked(plant):
         for verdict, given in zip(VERDICTS, (holds, undecided, fails, untestable, not_run), strict=True):
-            TABLE.extend(
-                pytest.param(claim, plant, case, verdict, id=f"{claim}-{verdict}-{case}") for case in given
-            )
+            for case in given:
+                TABLE.append(pytest.param(claim, plant, case, verdict, id=f"{claim}-{verdict}-{case}"))
         return plant
 
     return marked
@@ -92,9 +88,8 @@ def over(key, quantity, values, half=0.0, **place):
 
 @cases("background-feature-grass", [(0, 9, 8)], [(0, 3), (0, 3, 0), (0, 3, 1)], [(0, 0), (0, 0, 0)])
 def background(control, *counts):
-    found = over("seed", features.BACKGROUND, dict(enumerate(counts)))
     return [
-        *found,
+        *over("seed", features.BACKGROUND, dict(enumerate(counts))),
         number(f"{features.BACKGROUND}, random weights", control),
         number(features.BEYOND, 30, map=7, seed=0),
     ]
@@ -116,27 +111,19 @@ def objects(coverage, top, window=0.6):
 MOMENTS = (1, 2, 5, 10, 20, 30, 40, 64)
 
 
-def settling(epochs):
-    """Curves that reach 0.95 at an epoch, layer by layer, and stay there."""
-    return [
-        number(quantity, 0.95 if epoch >= at else 0.5, layer=layer, epoch=epoch)
-        for quantity, (layer, at), epoch in product(
-            (fig4.ALIGNMENT, fig4.NEARNESS), zip(LAYERS, epochs, strict=True), MOMENTS
-        )
-    ]
-
-
 @cases(
     "lower-layers-converge-early",
     [((10, 20, 40, 40, 64),)],
-    [
-        ((20, 30, 40, 40, 64),),
-        ((10, 20, 40, 20, 64),),
-    ],  # 3.4 to 5.1 of 12 epochs; in one span
+    [((20, 30, 40, 40, 64),), ((10, 20, 40, 20, 64),)],  # 3.4 to 5.1 of 12 epochs; in one span
     [((20, 30, 40, 20, 64),), ((20, 40, 40, 30, 64),)],  # upper ones before them
 )
-def settled(epochs):
-    return settling(epochs)
+def settling(epochs):
+    """Curves that reach 0.95 at an epoch, layer by layer, and stay there."""
+    curves = product((fig4.ALIGNMENT, fig4.NEARNESS), zip(LAYERS, epochs, strict=True), MOMENTS)
+    return [
+        number(quantity, 0.95 if epoch >= at else 0.5, layer=layer, epoch=epoch)
+        for quantity, (layer, at), epoch in curves
+    ]
 
 
 @cases(
@@ -212,11 +199,9 @@ def invariant(*values):
 def coherent(*values):
     found, kinds = [], ("trained", "untrained", features.COMBINED)
     shape, colour = map(features.ALIKE.format, ("shape", "colour"))
-    for quantity, half, of in zip(
-        (shape, features.LABELS, colour), (0.02, 0.1, 0.1), (*values, (0.5,) * 3), strict=True
-    ):
-        for layer in LAYERS[2:]:
-            found += over("of", quantity, dict(zip(kinds, of, strict=True)), half, layer=layer)
+    asked = zip((shape, features.LABELS, colour), (0.02, 0.1, 0.1), (*values, (0.5,) * 3), strict=True)
+    for (quantity, half, of), layer in product(asked, LAYERS[2:]):
+        found += over("of", quantity, dict(zip(kinds, of, strict=True)), half, layer=layer)
     return found
 
 
@@ -290,10 +275,11 @@ def enlarged(middle, both=19.0, gap=29.0):
 @cases("ensemble-gain", [(22.0,)], [(24.3,), (22.0, 1)], [(28.0,)])
 def ensembles(five, seeds=3):
     plant_seeds("zfnet", three(25.0)[:seeds])
-    found = {5: five, 6: 22.0}.items()
-    places = {n: {"parameters": {"views": 1, "networks": ["x"] * n}} for n, _ in found}
-    file = results_root("tiny") / "errors" / "ensembles.jsonl"
-    records.store(file, [record("val top-5 error", value, "%", **places[n]) for n, value in found])
+    found = [
+        record("val top-5 error", value, "%", parameters={"views": 1, "networks": ["x"] * n})
+        for n, value in ((5, five), (6, 22.0))
+    ]
+    records.store(results_root("tiny") / "errors" / "ensembles.jsonl", found)
 
 
 @cases("seventy-epochs-twelve-days", untestable=[()])
@@ -343,7 +329,7 @@ def test_notes_name_what_is_missing_and_numbers_what_was_counted():
     assert [TINY.rate_in(epoch, []) < TINY.rate for epoch in (7, 8)] == [False, True]
     at = snapshot_updates(455, 9360)  # of the training that ships; the rate is unchanged from epoch 20 to 30 of 70
     assert at[30] <= 7 * 780 < at[40]
-    early = judged("lower-layers-converge-early", *settled((10, 20, 40, 40, 64))).note
+    early = judged("lower-layers-converge-early", *settling((10, 20, 40, 40, 64))).note
     assert "As shares of 70 epochs: 9 to 19 for layers 1 and 2." in early
     only_random = coherent((0.8, 0.7, 0.82), (2.5, 3.0, 2.5))
     assert "no special axes" in judged("features-far-from-random", *only_random).note
@@ -358,11 +344,9 @@ def test_cells_are_found_by_row_and_network():
 
 def test_printed_numbers_agree_or_not_as_the_tables_say():
     found = {name: claim.agreement for name, claim in CLAIMS.items() if claim.printed}
-    assert len(found) == 20 and {name for name, (agrees, _) in found.items() if agrees == "inconsistent"} == {
-        "fc-removal-gives-slight-increase",
-        "pretrained-beats-best-caltech-101",
-        "all-layers-give-best-results",
-    }
+    wrong = "fc-removal-gives-slight-increase pretrained-beats-best-caltech-101 all-layers-give-best-results"
+    assert len(found) == 20
+    assert {name for name, (agrees, _) in found.items() if agrees == "inconsistent"} == {*wrong.split()}
     for name, arithmetic in {
         "fc-removal-gives-slight-increase": "+4.3 points, 23.8 % of the error",
         "seventy-epochs-twelve-days": "87.8 images/s, 710,938 updates",

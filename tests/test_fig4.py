@@ -16,7 +16,7 @@ from zfnet_lib.architecture import receptive_field
 from zfnet_lib.batches import training_preparation
 from zfnet_lib.datasets import open_dataset, pack_in_memory
 from zfnet_lib.deconv import deconv
-from zfnet_lib.files import ZfnetError, results_root
+from zfnet_lib.files import ZfnetError
 from zfnet_lib.images import projection_image
 from zfnet_lib.network import ConvNet, Trace
 from zfnet_lib.paper import fig4, records
@@ -171,12 +171,6 @@ def test_snapshots_are_read_in_order_and_missing_ones_named(tmp_path):
     assert torch.equal(found[20].conv1.weight, ConvNet(spec, seed=20).conv1.weight)
 
 
-@pytest.fixture
-def results(tmp_path, monkeypatch, data):
-    """Empty folders of results and of data."""
-    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path / "results"))
-
-
 @pytest.fixture(scope="module")
 def development():
     """Fig. 4 of a network at three moments, on few pictures."""
@@ -196,8 +190,7 @@ def test_a_development_has_every_layer_at_every_moment_in_curves_and_tables(deve
     for layer, features in development.features.items():
         assert all(len(feature.pictures) == 3 for feature in features)
         assert all(name.startswith("shapes/train/") for feature in features for name in feature.names)
-        assert development.curves(ALIGNMENT)[layer][-1] == pytest.approx(1)
-        assert development.curves(NEARNESS)[layer][-1] == pytest.approx(1)
+        assert [development.curves(each)[layer][-1] for each in (ALIGNMENT, NEARNESS)] == pytest.approx([1, 1])
     probes = development.curves(PROBE)
     assert list(probes) == [*layers, "fc6", "fc7"]
     assert all(0 <= value <= 100 for values in probes.values() for value in values)
@@ -215,8 +208,8 @@ def test_a_development_has_every_layer_at_every_moment_in_curves_and_tables(deve
         assert list(axes.lines[0].get_xdata()) == OWN
 
 
-def test_a_stored_development_is_read_back_and_only_for_its_parameters(development, results):
-    folder, parameters = results_root("tiny") / "evolution", {"maps": 2, "seed": 0}
+def test_a_stored_development_is_read_back_and_only_for_its_parameters(development, results, data):
+    folder, parameters = results / "tiny/evolution", {"maps": 2, "seed": 0}
     assert Development.load(folder, parameters) is None
     development.save(folder, parameters)
     assert not fig4.measure("tiny", maps=2).features  # when its moments were, the training's record says
@@ -230,7 +223,7 @@ def test_a_stored_development_is_read_back_and_only_for_its_parameters(developme
     assert "-p maps=3 -p seed=0" in fig4.measure("tiny", maps=3).source
 
 
-def test_what_was_not_run_names_its_commands_and_draws(results):
+def test_what_was_not_run_names_its_commands_and_draws(results, data):
     found = fig4.measure("tiny")
     assert "`zfnet train zfnet --data tiny-imagenet --recipe tiny`" in found.source
     assert "`zfnet run fig4 --profile tiny --live -p maps=6 -p seed=0`" in found.source

@@ -16,6 +16,7 @@ from zfnet_lib.network import ConvNet
 from zfnet_lib.paper import claims, records
 from zfnet_lib.paper.claims import stems
 from zfnet_lib.paper.claims.evidence import FAILS, HOLDS, NOT_RUN, UNDECIDED, UNTESTABLE, NotRun
+from zfnet_lib.paper.claims.registry import record_of
 from zfnet_lib.weights import save_network
 
 SPECS = {
@@ -180,9 +181,12 @@ def diagnosed(errors, aliases=(10, 15, 40, 50), middles=(5, 5, 5, 5)):
         run = stems.run_of("tiny", name, seed, native=True)
         found = record("test top-1 error", float(error + 0.1 * seed), "%", parameters={"views": 1})
         records.store(run.errors_file, [found])
+    made = records.Stopwatch().provenance()
     for quantity, values in ((stems.ALIASES, aliases), (stems.MIDDLE, middles)):
-        planted = {name: [float(value)] * 3 for name, value in zip(FOUR, values, strict=True)}
-        judged(stems.DIAGNOSTICS[quantity][0], *seeds(quantity, planted))
+        claim, _ = stems.DIAGNOSTICS[quantity]
+        planted = seeds(quantity, {name: [float(value)] * 3 for name, value in zip(FOUR, values, strict=True)})
+        file = claims.CLAIMS[claim].stored("tiny").file
+        records.store(file, [record_of(each, claim, "net", "data", made) for each in planted])
     return judged("visual-diagnosis-predicts-accuracy")
 
 

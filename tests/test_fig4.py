@@ -44,12 +44,6 @@ def moments(spec=FEW, data=DATA, epochs=range(3), by: float = 0.6) -> list[ConvN
     return nets
 
 
-@pytest.fixture(scope="module")
-def followed():
-    nets = moments()
-    return nets, fig4.evolve(nets, DATA, maps=3)
-
-
 @cache
 def traced(net: ConvNet) -> Trace:
     """One pass of all pictures; networks are compared by identity."""
@@ -77,29 +71,30 @@ def angle(a: torch.Tensor, b: torch.Tensor) -> float:
     return float(a @ b / (a.norm() * b.norm()))
 
 
-@pytest.mark.parametrize("layer", ["conv1", "conv2", "conv3"])
-def test_steps_likeness_nearness_and_features_are_those_of_literal_searches_and_projections(followed, layer):
-    nets, found = followed
-    places = [literal(net, layer) for net in nets]
-    for (before, after), steps in zip(pairwise(places), found[layer].steps, strict=True):
-        for one, other, step in zip(before, after, steps, strict=True):
-            assert step == (KEPT if (one == other).all() else MOVED if one[0] == other[0] else JUMPED)
-    assert JUMPED in np.concatenate([each.steps.ravel() for each in found.values()])
-    for map_ in range(2):
-        shown = [window(net, layer, map_, place[map_]) for net, place in zip(nets, places, strict=True)]
-        likeness = [angle(one, other) for one, other in pairwise(shown)]
-        assert found[layer].likeness[:, map_] == pytest.approx(likeness, abs=1e-4, nan_ok=True)
-        lasting = [window(net, layer, map_, places[-1][map_]) for net in nets]
-        nearness = np.nan_to_num([angle(each, shown[-1]) for each in lasting])
-        assert found[layer].nearness[:, map_] == pytest.approx(nearness, abs=1e-4)
-    each = found[layer].features
-    assert len(each) == min(3, nets[0].spec.conv(layer).maps)
-    for feature in each:
-        assert len(feature.pictures) == len(feature.scores) == 3
-        place = places[1][feature.map]
-        assert (feature.names[1], *feature.places[1]) == (f"texture {place[0]}", *place[1:])
-        expected = projection_image(window(nets[1], layer, feature.map, place).detach().numpy())
-        assert np.abs(feature.pictures[1].astype(int) - expected).max() <= 1
+def test_steps_likeness_nearness_and_features_are_those_of_literal_searches_and_projections():
+    nets = moments()
+    evolved = fig4.evolve(nets, DATA, maps=3)
+    assert JUMPED in np.concatenate([found.steps.ravel() for found in evolved.values()])
+    for layer, found in evolved.items():
+        places = [literal(net, layer) for net in nets]
+        for (before, after), steps in zip(pairwise(places), found.steps, strict=True):
+            for one, other, step in zip(before, after, steps, strict=True):
+                assert step == (KEPT if (one == other).all() else MOVED if one[0] == other[0] else JUMPED)
+        for map_ in range(2):
+            shown = [window(net, layer, map_, place[map_]) for net, place in zip(nets, places, strict=True)]
+            likeness = [angle(one, other) for one, other in pairwise(shown)]
+            assert found.likeness[:, map_] == pytest.approx(likeness, abs=1e-4, nan_ok=True)
+            lasting = [window(net, layer, map_, places[-1][map_]) for net in nets]
+            nearness = np.nan_to_num([angle(each, shown[-1]) for each in lasting])
+            assert found.nearness[:, map_] == pytest.approx(nearness, abs=1e-4)
+        assert len(found.features) == min(3, nets[0].spec.conv(layer).maps)
+        for feature in found.features:
+            assert len(feature.pictures) == len(feature.scores) == 3
+            place = places[1][feature.map]
+            assert (feature.names[1], *feature.places[1]) == (f"texture {place[0]}", *place[1:])
+            expected = projection_image(window(nets[1], layer, feature.map, place).detach().numpy())
+            assert np.abs(feature.pictures[1].astype(int) - expected).max() <= 1
+    assert list(evolved) == ["conv1", "conv2", "conv3"]
 
 
 def test_maps_that_were_not_active_yet_are_far_and_those_that_never_are_do_not_count():

@@ -1,5 +1,7 @@
 """Figure 5: patterns of known frequencies, first and second layers of small networks, what is at hand, drawings."""
 
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from zfnet_lib.network import ConvNet
 from zfnet_lib.paper import fig5
 from zfnet_lib.paper.fig5 import BANDS, Compared, SpectrumError, Stems, grid
 from zfnet_lib.paper.records import store
+from zfnet_lib.weights import CheckpointError
 
 FEATURES, SPECTRA, ARTEFACTS = "features", "spectra", "artefacts"
 
@@ -154,7 +157,8 @@ def test_the_first_two_layers_are_measured(measured):
     assert untrained != at_layer
 
 
-def test_what_is_at_hand_is_shown_and_what_brings_the_rest_is_named(measured, results, data):
+def test_what_is_at_hand_is_shown_and_what_brings_the_rest_is_named(measured, results, data, monkeypatch):
+    monkeypatch.setattr(fig5, "open_network", Mock(side_effect=CheckpointError("no weights")))
     found = fig5.measure("tiny")
     beside = ["AlexNet, ImageNet", "krizhevsky, Caltech-101", "zfnet, Caltech-101"]
     assert found.panels(1) == dict.fromkeys(["(a) zfnet, not renormalised", "(b) krizhevsky", "(c) zfnet", *beside])

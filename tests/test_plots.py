@@ -114,10 +114,7 @@ def test_tiles_filters_and_maps_are_grids_whose_small_pictures_keep_their_pixels
         ),
         (lambda: picture_grid([[PICTURE]], ["a"], ["x", "y"], ""), r"given \['a'\], \['x', 'y'\] for \[1\]"),
         (lambda: picture_grid([], [], [], "Pictures"), r"for \[\]"),
-        (
-            lambda: projection_image(np.zeros((4, 4, 3))),
-            r"a projection is an array .*; given \[4, 4, 3\]",
-        ),
+        (lambda: projection_image(np.zeros((4, 4, 3))), r"a projection is an array .*; given \[4, 4, 3\]"),
         (lambda: projection_image(np.full((3, 2, 2), np.nan)), "NaN or infinite values; project the unit again"),
         (lambda: projection_image(np.zeros((3, 2, 2)), 0), "a positive number; given 0"),
     ],

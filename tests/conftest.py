@@ -24,9 +24,9 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty `ZFNET_RESULTS`; the folder of the profile `tiny` in it."""
-    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path))
-    return tmp_path / "tiny"
+    """An empty `ZFNET_RESULTS`."""
+    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path / "results"))
+    return tmp_path / "results"
 
 
 @pytest.fixture(scope="session")

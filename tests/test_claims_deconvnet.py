@@ -16,11 +16,7 @@ from zfnet_lib.network import ConvNet, Stage, Trace
 from zfnet_lib.paper.claims import deconvnet, occlusion, training
 from zfnet_lib.paper.claims.evidence import FAILS, HOLDS
 
-
-@pytest.fixture(autouse=True)
-def results(tmp_path, monkeypatch):
-    """Empty folders of results."""
-    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path / "results"))
+pytestmark = pytest.mark.usefixtures("results")
 
 
 @pytest.fixture(scope="module")
@@ -68,27 +64,21 @@ def test_the_error_of_unpooling_divides_by_the_windows_that_share_a_place():
     assert centre == pytest.approx([3**0.5])  # 9 at both centres, none at its place
 
 
-@pytest.mark.parametrize(
-    ("measure", "gain", "ways"),
-    [
-        (deconvnet.unpooling, "recorded switches gain", deconvnet.SWITCHES),
-        (deconvnet.rectifying, "rectification gains", deconvnet.RECTIFIED),
-    ],
-)
-def test_the_paper_s_way_and_its_rivals_are_measured_map_by_map(measure, gain, ways, at):
-    found = shown(measure(at))
-    for layer in at.layers[1:]:
-        ours, *others = (found["correlation of edges", layer, way] for way in ways)
-        for way, other in zip(list(ways)[1:], others, strict=True):
-            assert found[gain, layer, way].value == pytest.approx(ours.value - other.value)
-            assert found[gain, layer, way].n == at.scale.maps
-    if ways is deconvnet.SWITCHES:
-        errors = [found["error of unpooling", "conv1", way].value for way in ways]
-        assert errors[0] < min(errors[1:])
-    else:  # energy below 0 is what arrives from one unit
-        below = [arriving(at, unit) for unit in at.units("conv2", 1)]
-        expected = np.mean([100 * float((one.clamp(max=0) ** 2).sum() / (one**2).sum()) for one in below])
-        assert found["energy below 0", "conv2", "conv1"].value == pytest.approx(expected, rel=1e-4)
+def test_the_paper_s_way_and_its_rivals_are_measured_map_by_map(at):
+    switched, rectified = shown(deconvnet.unpooling(at)), shown(deconvnet.rectifying(at))
+    for found, gain, (own, *rivals) in (
+        (switched, "recorded switches gain", deconvnet.SWITCHES),
+        (rectified, "rectification gains", deconvnet.RECTIFIED),
+    ):
+        for layer, rival in product(at.layers[1:], rivals):
+            ours, other = (found["correlation of edges", layer, way].value for way in (own, rival))
+            assert found[gain, layer, rival].value == pytest.approx(ours - other)
+            assert found[gain, layer, rival].n == at.scale.maps
+    recorded, *others = (switched["error of unpooling", "conv1", way].value for way in deconvnet.SWITCHES)
+    assert recorded < min(others)
+    below = [arriving(at, unit) for unit in at.units("conv2", 1)]  # energy below 0 is what arrives from one unit
+    expected = np.mean([100 * float((one.clamp(max=0) ** 2).sum() / (one**2).sum()) for one in below])
+    assert rectified["energy below 0", "conv2", "conv1"].value == pytest.approx(expected, rel=1e-4)
 
 
 def test_pixel_values_are_counted_of_pictures_less_their_mean(at):
@@ -182,5 +172,4 @@ def test_the_control_is_another_maps_unit_moved_into_the_window():
     units[0] = units[0]._replace(row=2)
     step = receptive_field(at.net.spec, "conv1").stride
     moved = occlusion.another_maps(at, energy, units)[0]
-    assert torch.equal(moved[step:], energy[2, :-step])
-    assert not moved[:step].any()  # nothing enters from beyond the edge
+    assert torch.equal(moved[step:], energy[2, :-step]) and not moved[:step].any()  # nothing from beyond the edge

@@ -39,8 +39,7 @@ def test_a_map_that_sees_beside_the_object_is_found_and_named(at):
     assert found[features.BACKGROUND, 0].value == sum(share > 0.2 for share in shares.values())
 
 
-def test_a_training_whose_rate_never_falls_is_followed_as_that_of_figure_4(at, tmp_path, monkeypatch):
-    monkeypatch.setenv("ZFNET_DATA", str(tmp_path))
+def test_a_training_whose_rate_never_falls_is_followed_as_that_of_figure_4(at, data, monkeypatch):
     with pytest.raises(NotRun, match=r"^`zfnet train zfnet --data shapes --recipe smoke --rate constant`$"):
         list(features.evolving_at_constant_rate(at))
     folder = features.constant_rate("smoke").folder / "snapshots"

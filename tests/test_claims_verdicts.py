@@ -21,10 +21,7 @@ LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 VERDICTS = (HOLDS, UNDECIDED, FAILS, UNTESTABLE, NOT_RUN)
 
 
-@pytest.fixture(autouse=True)
-def results(tmp_path, monkeypatch):
-    """Empty folders of results."""
-    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path / "results"))
+pytestmark = pytest.mark.usefixtures("results")
 
 
 def asked_for(claim, values, half):
@@ -73,9 +70,8 @@ def cases(claim, holds=(), undecided=(), fails=(), untestable=(), not_run=()):
 
     def marked(plant):
         for verdict, given in zip(VERDICTS, (holds, undecided, fails, untestable, not_run), strict=True):
-            TABLE.extend(
-                pytest.param(claim, plant, case, verdict, id=f"{claim}-{verdict}-{case}") for case in given
-            )
+            for case in given:
+                TABLE.append(pytest.param(claim, plant, case, verdict, id=f"{claim}-{verdict}-{case}"))
         return plant
 
     return marked
@@ -92,8 +88,11 @@ def over(key, quantity, values, half=0.0, **place):
 
 @cases("background-feature-grass", [(0, 9, 8)], [(0, 3), (0, 3, 0), (0, 3, 1)], [(0, 0), (0, 0, 0)])
 def background(control, *counts):
-    found = [number(f"{features.BACKGROUND}, random weights", control), number(features.BEYOND, 30, map=7, seed=0)]
-    return found + over("seed", features.BACKGROUND, dict(enumerate(counts)))
+    return [
+        *over("seed", features.BACKGROUND, dict(enumerate(counts))),
+        number(f"{features.BACKGROUND}, random weights", control),
+        number(features.BEYOND, 30, map=7, seed=0),
+    ]
 
 
 @cases(
@@ -120,11 +119,10 @@ MOMENTS = (1, 2, 5, 10, 20, 30, 40, 64)
 )
 def settling(epochs):
     """Curves that reach 0.95 at an epoch, layer by layer, and stay there."""
+    curves = product((fig4.ALIGNMENT, fig4.NEARNESS), zip(LAYERS, epochs, strict=True), MOMENTS)
     return [
         number(quantity, 0.95 if epoch >= at else 0.5, layer=layer, epoch=epoch)
-        for quantity, (layer, at), epoch in product(
-            (fig4.ALIGNMENT, fig4.NEARNESS), zip(LAYERS, epochs, strict=True), MOMENTS
-        )
+        for quantity, (layer, at), epoch in curves
     ]
 
 
@@ -198,10 +196,10 @@ def invariant(*values):
 )
 def coherent(*values):
     found, kinds = [], ("trained", "untrained", features.COMBINED)
-    quantities = grouping.LIKE.format("shape"), grouping.ENTROPY, grouping.LIKE.format("colour")
-    for quantity, half, of in zip(quantities, (0.02, 0.1, 0.1), (*values, (0.5,) * 3), strict=True):
-        for layer in LAYERS[2:]:
-            found += over("of", quantity, dict(zip(kinds, of, strict=True)), half, layer=layer)
+    shape, colour = map(features.ALIKE.format, ("shape", "colour"))
+    asked = zip((shape, features.LABELS, colour), (0.02, 0.1, 0.1), (*values, (0.5,) * 3), strict=True)
+    for (quantity, half, of), layer in product(asked, LAYERS[2:]):
+        found += over("of", quantity, dict(zip(kinds, of, strict=True)), half, layer=layer)
     return found
 
 
@@ -275,10 +273,11 @@ def enlarged(middle, both=19.0, gap=29.0):
 @cases("ensemble-gain", [(22.0,)], [(24.3,), (22.0, 1)], [(28.0,)])
 def ensembles(five, seeds=3):
     plant_seeds("zfnet", three(25.0)[:seeds])
-    found = {5: five, 6: 22.0}.items()
-    places = {n: {"parameters": {"views": 1, "networks": ["x"] * n}} for n, _ in found}
-    file = results_root("tiny") / "errors" / "ensembles.jsonl"
-    records.store(file, [record("val top-5 error", value, "%", **places[n]) for n, value in found])
+    found = [
+        record("val top-5 error", value, "%", parameters={"views": 1, "networks": ["x"] * n})
+        for n, value in ((5, five), (6, 22.0))
+    ]
+    records.store(results_root("tiny") / "errors" / "ensembles.jsonl", found)
 
 
 @cases("seventy-epochs-twelve-days", untestable=[()])
@@ -343,11 +342,9 @@ def test_cells_are_found_by_row_and_network():
 
 def test_printed_numbers_agree_or_not_as_the_tables_say():
     found = {name: claim.agreement for name, claim in CLAIMS.items() if claim.printed}
-    assert len(found) == 20 and {name for name, (agrees, _) in found.items() if agrees == "inconsistent"} == {
-        "fc-removal-gives-slight-increase",
-        "pretrained-beats-best-caltech-101",
-        "all-layers-give-best-results",
-    }
+    wrong = "fc-removal-gives-slight-increase pretrained-beats-best-caltech-101 all-layers-give-best-results"
+    assert len(found) == 20
+    assert {name for name, (agrees, _) in found.items() if agrees == "inconsistent"} == {*wrong.split()}
     for name, arithmetic in {
         "fc-removal-gives-slight-increase": "+4.3 points, 23.8 % of the error",
         "seventy-epochs-twelve-days": "87.8 images/s, 710,938 updates",

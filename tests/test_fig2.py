@@ -36,8 +36,7 @@ def test_the_strongest_units_of_drawn_maps_are_projected():
         result["conv2"]
 
 
-def test_a_whole_data_set_says_how_it_is_computed(tmp_path, monkeypatch):
-    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path))
+def test_a_whole_data_set_says_how_it_is_computed(results):
     whole = fig2.whole("alexnet-imagenet", "caltech-101", ("conv2",))
     assert "Not run: `zfnet run fig2 --profile tiny --live`" in whole.source
     assert words(fig2.draw(whole["conv2"], "Layer 2")) == ["Layer 2", "not run"]

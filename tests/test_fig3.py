@@ -7,16 +7,12 @@ from drawings import assert_legible, words
 from zfnet_lib.architecture import ARCHITECTURES, KRIZHEVSKY, ZFNET, ArchSpec, Conv, Dense, Pool
 from zfnet_lib.paper import fig3
 
-BLOCKS = enumerate([(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)], start=1)
-VGG = ArchSpec(
-    "vgg16",
-    tuple(
-        Conv(f"conv{block}_{n}", maps, 3, padding=1, ceil=False, pool=Pool(2, 2, False) if n == last else None)
-        for block, (maps, last) in BLOCKS
-        for n in range(1, last + 1)
-    ),
-    (Dense("fc6", 4096), Dense("fc7", 4096)),
+VGG_CONVS = tuple(
+    Conv(f"conv{block}_{n}", maps, 3, padding=1, ceil=False, pool=Pool(2, 2, False) if n == last else None)
+    for block, (maps, last) in enumerate([(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)], start=1)
+    for n in range(1, last + 1)
 )
+VGG = ArchSpec("vgg16", VGG_CONVS, (Dense("fc6", 4096), Dense("fc7", 4096)))
 
 
 def test_every_size_agrees_with_the_paper():

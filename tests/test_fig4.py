@@ -16,7 +16,7 @@ from zfnet_lib.architecture import receptive_field
 from zfnet_lib.batches import training_preparation
 from zfnet_lib.datasets import open_dataset, pack_in_memory
 from zfnet_lib.deconv import deconv
-from zfnet_lib.files import ZfnetError, results_root
+from zfnet_lib.files import ZfnetError
 from zfnet_lib.images import projection_image
 from zfnet_lib.network import ConvNet, Trace
 from zfnet_lib.paper import fig4, records
@@ -42,12 +42,6 @@ def moments(spec=FEW, data=DATA, epochs=range(3), by: float = 0.6) -> list[ConvN
                 weight = net.get_submodule(conv.name).weight
                 weight += by * epoch * conv.std * torch.randn(weight.shape, generator=generator)
     return nets
-
-
-@pytest.fixture(scope="module")
-def followed():
-    nets = moments()
-    return nets, fig4.evolve(nets, DATA, maps=3)
 
 
 @cache
@@ -77,29 +71,30 @@ def angle(a: torch.Tensor, b: torch.Tensor) -> float:
     return float(a @ b / (a.norm() * b.norm()))
 
 
-@pytest.mark.parametrize("layer", ["conv1", "conv2", "conv3"])
-def test_steps_likeness_nearness_and_features_are_those_of_literal_searches_and_projections(followed, layer):
-    nets, found = followed
-    places = [literal(net, layer) for net in nets]
-    for (before, after), steps in zip(pairwise(places), found[layer].steps, strict=True):
-        for one, other, step in zip(before, after, steps, strict=True):
-            assert step == (KEPT if (one == other).all() else MOVED if one[0] == other[0] else JUMPED)
-    assert JUMPED in np.concatenate([each.steps.ravel() for each in found.values()])
-    for map_ in range(2):
-        shown = [window(net, layer, map_, place[map_]) for net, place in zip(nets, places, strict=True)]
-        likeness = [angle(one, other) for one, other in pairwise(shown)]
-        assert found[layer].likeness[:, map_] == pytest.approx(likeness, abs=1e-4, nan_ok=True)
-        lasting = [window(net, layer, map_, places[-1][map_]) for net in nets]
-        nearness = np.nan_to_num([angle(each, shown[-1]) for each in lasting])
-        assert found[layer].nearness[:, map_] == pytest.approx(nearness, abs=1e-4)
-    each = found[layer].features
-    assert len(each) == min(3, nets[0].spec.conv(layer).maps)
-    for feature in each:
-        assert len(feature.pictures) == len(feature.scores) == 3
-        place = places[1][feature.map]
-        assert (feature.names[1], *feature.places[1]) == (f"texture {place[0]}", *place[1:])
-        expected = projection_image(window(nets[1], layer, feature.map, place).detach().numpy())
-        assert np.abs(feature.pictures[1].astype(int) - expected).max() <= 1
+def test_steps_likeness_nearness_and_features_are_those_of_literal_searches_and_projections():
+    nets = moments()
+    evolved = fig4.evolve(nets, DATA, maps=3)
+    assert JUMPED in np.concatenate([found.steps.ravel() for found in evolved.values()])
+    for layer, found in evolved.items():
+        places = [literal(net, layer) for net in nets]
+        for (before, after), steps in zip(pairwise(places), found.steps, strict=True):
+            for one, other, step in zip(before, after, steps, strict=True):
+                assert step == (KEPT if (one == other).all() else MOVED if one[0] == other[0] else JUMPED)
+        for map_ in range(2):
+            shown = [window(net, layer, map_, place[map_]) for net, place in zip(nets, places, strict=True)]
+            likeness = [angle(one, other) for one, other in pairwise(shown)]
+            assert found.likeness[:, map_] == pytest.approx(likeness, abs=1e-4, nan_ok=True)
+            lasting = [window(net, layer, map_, places[-1][map_]) for net in nets]
+            nearness = np.nan_to_num([angle(each, shown[-1]) for each in lasting])
+            assert found.nearness[:, map_] == pytest.approx(nearness, abs=1e-4)
+        assert len(found.features) == min(3, nets[0].spec.conv(layer).maps)
+        for feature in found.features:
+            assert len(feature.pictures) == len(feature.scores) == 3
+            place = places[1][feature.map]
+            assert (feature.names[1], *feature.places[1]) == (f"texture {place[0]}", *place[1:])
+            expected = projection_image(window(nets[1], layer, feature.map, place).detach().numpy())
+            assert np.abs(feature.pictures[1].astype(int) - expected).max() <= 1
+    assert list(evolved) == ["conv1", "conv2", "conv3"]
 
 
 def test_maps_that_were_not_active_yet_are_far_and_those_that_never_are_do_not_count():
@@ -171,12 +166,6 @@ def test_snapshots_are_read_in_order_and_missing_ones_named(tmp_path):
     assert torch.equal(found[20].conv1.weight, ConvNet(spec, seed=20).conv1.weight)
 
 
-@pytest.fixture
-def results(tmp_path, monkeypatch, data):
-    """Empty folders of results and of data."""
-    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path / "results"))
-
-
 @pytest.fixture(scope="module")
 def development():
     """Fig. 4 of a network at three moments, on few pictures."""
@@ -196,8 +185,7 @@ def test_a_development_has_every_layer_at_every_moment_in_curves_and_tables(deve
     for layer, features in development.features.items():
         assert all(len(feature.pictures) == 3 for feature in features)
         assert all(name.startswith("shapes/train/") for feature in features for name in feature.names)
-        assert development.curves(ALIGNMENT)[layer][-1] == pytest.approx(1)
-        assert development.curves(NEARNESS)[layer][-1] == pytest.approx(1)
+        assert [development.curves(each)[layer][-1] for each in (ALIGNMENT, NEARNESS)] == pytest.approx([1, 1])
     probes = development.curves(PROBE)
     assert list(probes) == [*layers, "fc6", "fc7"]
     assert all(0 <= value <= 100 for values in probes.values() for value in values)
@@ -215,8 +203,8 @@ def test_a_development_has_every_layer_at_every_moment_in_curves_and_tables(deve
         assert list(axes.lines[0].get_xdata()) == OWN
 
 
-def test_a_stored_development_is_read_back_and_only_for_its_parameters(development, results):
-    folder, parameters = results_root("tiny") / "evolution", {"maps": 2, "seed": 0}
+def test_a_stored_development_is_read_back_and_only_for_its_parameters(development, results, data):
+    folder, parameters = results / "tiny/evolution", {"maps": 2, "seed": 0}
     assert Development.load(folder, parameters) is None
     development.save(folder, parameters)
     assert not fig4.measure("tiny", maps=2).features  # when its moments were, the training's record says
@@ -230,7 +218,7 @@ def test_a_stored_development_is_read_back_and_only_for_its_parameters(developme
     assert "-p maps=3 -p seed=0" in fig4.measure("tiny", maps=3).source
 
 
-def test_what_was_not_run_names_its_commands_and_draws(results):
+def test_what_was_not_run_names_its_commands_and_draws(results, data):
     found = fig4.measure("tiny")
     assert "`zfnet train zfnet --data tiny-imagenet --recipe tiny`" in found.source
     assert "`zfnet run fig4 --profile tiny --live -p maps=6 -p seed=0`" in found.source

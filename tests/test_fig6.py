@@ -87,8 +87,7 @@ def test_the_class_is_lost_where_the_object_is():
     assert several["n"] >= 12 and several[fig6.INSIDE] >= several[fig6.CHANCE] + 10
 
 
-def test_what_is_not_at_hand_names_what_brings_it(data, tmp_path, monkeypatch):
-    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path))
+def test_what_is_not_at_hand_names_what_brings_it(data, results):
     assert fig6.looking("tiny").rows == [{"command": "`zfnet run fig6 --profile tiny --live`"}]
     assert "zfnet fetch alexnet" in fig6.measure_objects("tiny")
     assert "see the profile `tiny`" in fig6.measure_objects("smoke")

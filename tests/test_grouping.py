@@ -1,7 +1,7 @@
 """What the strongest units of a map have in common: hand-computed cases, and a second, literal way."""
 
 import math
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -71,24 +71,21 @@ def test_a_projection_finds_the_patch_whose_edges_it_has():
     assert grouping.finds(block, pictures) == [True, False]
 
 
-def test_every_layer_is_measured_with_trained_and_with_random_weights_and_shown(tmp_path, monkeypatch):
+def test_every_layer_is_measured_with_trained_and_with_random_weights_and_shown(results, monkeypatch):
     net = ConvNet(MINI, seed=3)
     measured = list(group_records(net, "mine", "shapes", maps=3))
     found = {(*r.parameters.values(), r.quantity): r for r in measured}
-    for layer in ("conv1", "conv5"):
-        for weights in ("trained", "untrained"):
-            by_name = {quantity: r for (*place, quantity), r in found.items() if place == [layer, weights]}
-            assert by_name[LIKE.format("shape")].n == 3 and by_name[RANDOM.format("shape")].n == 1
-            assert 0 < by_name[ENTROPY].value <= math.log2(9) and by_name[FOUND].n == 27
-    assert found["conv1", "trained", EXTENT].value <= 7
-    assert found["conv1", "trained", EXTENT].value < found["conv3", "trained", EXTENT].value
+    for place in product(("conv1", "conv5"), ("trained", "untrained")):
+        assert [found[*place, each.format("shape")].n for each in (LIKE, RANDOM)] == [3, 1]
+        assert 0 < found[*place, ENTROPY].value <= math.log2(9) and found[*place, FOUND].n == 27
+    first, third = (found[layer, "trained", EXTENT].value for layer in ("conv1", "conv3"))
+    assert first <= 7 and first < third
 
-    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path))
     monkeypatch.setattr(grouping, "network_of", lambda profile: net)
     monkeypatch.setattr(grouping, "group_records", lambda *given: measured)
     assert "zfnet run fig2 --profile tiny --live" in grouping.groups("tiny").markdown()
     table = grouping.groups("smoke")
     assert [row["layer"] for row in table.rows[:2]] == ["conv1", "conv2"] and len(table.rows) == 10
     assert all(table.columns.keys() <= row.keys() for row in table.rows)
-    assert (tmp_path / "smoke" / "groups" / "mini--shapes.jsonl").exists()
+    assert (results / "smoke/groups/mini--shapes.jsonl").exists()
     assert grouping.groups("tiny", live=True).rows == grouping.groups("tiny").rows == table.rows

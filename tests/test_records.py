@@ -85,10 +85,10 @@ def test_a_sentence_reaches_the_prose_as_myst_nb_hands_it_on(monkeypatch):
 def test_the_last_measurement_of_each_allocator_is_shown_with_its_range_and_machine(results):
     first, again = (replace(RECORD, value=value, parameters={"allocator": "default"}) for value in (3.0, 4.25))
     tuned = replace(RECORD, value=2.0, parameters={"allocator": "tuned"}, provenance=replace(MADE, dirty=True))
-    records.append(results / "bench" / "norm.jsonl", [first, tuned, again])
+    records.append(results / "tiny/bench/norm.jsonl", [first, tuned, again])
     row, machine = benchmark("norm").rows
-    assert row["part"] == "after pool1"
-    assert row["default"] == "4.2 (range 0.5, n = 7)" and row["tuned"] == "2.0 (range 0.5, n = 7)"
+    shown = {"default": "4.2 (range 0.5, n = 7)", "tuned": "2.0 (range 0.5, n = 7)"}
+    assert row == {"part": "after pool1", "unit": RECORD.unit} | shown
     assert machine["default"] == "a processor, torch 2.9, 0123456789"
     assert machine["tuned"] == "a processor, torch 2.9, 0123456789 and changes"
     (row,) = benchmark("train").rows

@@ -1,13 +1,14 @@
 """What notebooks start from: profiles, pictures, parameters, and what is said of them."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import papermill
 import pytest
+from planted import record
 
 from zfnet_lib.files import PROJECT, ZfnetError
-from zfnet_lib.paper import setting, table1_2
-from zfnet_lib.paper.records import Provenance, Record
+from zfnet_lib.paper import setting
 
 
 @pytest.mark.parametrize(
@@ -38,11 +39,9 @@ def test_papermill_alone_ends_at_a_misspelt_parameter(tmp_path):
 
 
 def test_the_seconds_of_records_add_up_over_the_parts_of_the_work():
-    def record(seconds: float) -> Record:
-        made = Provenance("", False, {"torch": "2"}, "two cores", 0, seconds)
-        return Record("some", "share", 1.0, "%", made, spec="mini", data="shapes")
-
-    source = setting.source_of([record(seconds) for seconds in (1.0, 2.5, 4.0, 0.5, 3.0)])
+    found = record("share", 1.0, "%", spec="mini", data="shapes")
+    made = [replace(found.provenance, seconds=seconds) for seconds in (1.0, 2.5, 4.0, 0.5, 3.0)]
+    source = setting.source_of([replace(found, provenance=each) for each in made])
     assert source.provenance.seconds == 7.0
     assert (source.network, source.pictures) == ("mini", "shapes")
 

@@ -11,6 +11,8 @@ from zfnet_lib.paper import curves, records, table1_2
 from zfnet_lib.paper.setting import training_of
 from zfnet_lib.paper.trainings import COLUMNS, ensembles_file
 
+pytestmark = pytest.mark.usefixtures("results")
+
 
 def store(path, networks=(), **errors):
     """Write the errors that a training or an ensemble leaves, by their columns."""
@@ -25,7 +27,7 @@ def train(network, seed=0, **errors):
     store(training_of("tiny", network, seed).errors_file, **errors)
 
 
-def test_table_2_shows_mean_spread_and_n_of_what_was_run(results):
+def test_table_2_shows_mean_spread_and_n_of_what_was_run():
     train("zfnet", 0, train=60.0, val1=70.0, val5=40.0)
     train("zfnet", 12, train=62.0, val1=72.0, val5=41.0)
     train("zfnet-fc-2048", 0, train=1.0, val1=2.0, val5=3.0)
@@ -44,7 +46,7 @@ def test_table_2_shows_mean_spread_and_n_of_what_was_run(results):
     assert {point["name"]: point["ours"] for point in found.points}["zfnet"] == 71.0
 
 
-def test_a_row_is_added_to_table_2_by_one_entry(results, monkeypatch):
+def test_a_row_is_added_to_table_2_by_one_entry(monkeypatch):
     added, printed = TABLE_2["zfnet"].without("conv3", "conv5"), table1_2.table2("tiny").table.rows
     monkeypatch.setattr(table1_2, "TABLE_2", {added.name: added} | TABLE_2)
     train("zfnet-without-3-5", 0, train=60.0, val1=70.0, val5=40.0)
@@ -58,7 +60,7 @@ def test_a_row_is_added_to_table_2_by_one_entry(results, monkeypatch):
     assert (depth.lines[1].get_xdata(), depth.lines[1].get_ydata()) == ([6], [70.0])
 
 
-def test_table_1_takes_single_networks_and_recorded_ensembles(results):
+def test_table_1_takes_single_networks_and_recorded_ensembles():
     train("zfnet", 0, val1=70.0, val5=40.0)
     five = sorted(training_of("tiny", "zfnet", seed).name for seed in range(5))
     store(ensembles_file("tiny"), networks=five, val1=65.0, val5=38.0)
@@ -73,7 +75,7 @@ def test_table_1_takes_single_networks_and_recorded_ensembles(results):
     assert (rows["2 convnet"]["paper_val5"], rows["2 convnet"]["ours_val5"]) == ("", "not run")
 
 
-def test_what_was_not_run_comes_with_its_command(results):
+def test_what_was_not_run_comes_with_its_command():
     train("zfnet", 0, val1=70.0)
     train("krizhevsky", 1, val1=70.0)
     found = table1_2.missing_table("tiny")
@@ -96,7 +98,7 @@ def learn(*losses, **changes):
     return epochs
 
 
-def test_curves_come_from_the_records_of_epochs(results):
+def test_curves_come_from_the_records_of_epochs():
     epochs = learn(5.1, clip="none")
     found = curves.training("tiny")
     assert (found.epochs["zfnet, not renormalised"], found.epochs["zfnet"]) == (epochs, [])
@@ -109,7 +111,7 @@ def test_curves_come_from_the_records_of_epochs(results):
     assert "not run" in [text.get_text() for text in curves.curves({"zfnet": []}, 200).axes[0].texts]
 
 
-def test_precisions_are_compared_as_far_as_both_went(results):
+def test_precisions_are_compared_as_far_as_both_went():
     assert "--precision float32" in curves.precisions("tiny").rows[0]["command"]
     learn(5.1, 4.7, precision="bfloat16")
     learn(5.2, precision="float32")
@@ -117,7 +119,7 @@ def test_precisions_are_compared_as_far_as_both_went(results):
     assert (row["epoch"], row["bfloat16 loss"], row["float32 loss"]) == (1, 5.1, 5.2)
 
 
-def test_the_contest_is_decided_only_with_a_known_spread(results):
+def test_the_contest_is_decided_only_with_a_known_spread():
     assert table1_2.contest("tiny").startswith("Not run")
     train("zfnet", 0, val1=62.0)
     train("krizhevsky", 0, val1=64.0)

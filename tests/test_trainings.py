@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -31,13 +32,7 @@ from zfnet_lib.weights import load_network, save_network
 
 RUN = Training("zfnet", "tiny-imagenet", TINY)
 MINI_SMOKE = Training("mini", "shapes", SMOKE)
-
-
-@pytest.fixture
-def results(data, tmp_path, monkeypatch):
-    """An empty folder of results."""
-    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path / "results"))
-    return tmp_path / "results"
+pytestmark = pytest.mark.usefixtures("results", "data")
 
 
 @pytest.fixture
@@ -63,9 +58,8 @@ def test_the_order_is_base_runs_their_second_seeds_smaller_rows_third_seeds_wide
     thirds = names.index(("zfnet", "all", 2))
     assert names[thirds + 1] == ("krizhevsky", "all", 2)
     rows = [name for name, *_ in names[5:thirds] + names[thirds + 2 : -4]]
-    sizes = [sum(TABLE_2[name].parameters().values()) for name in ("zfnet", *rows)]
-    narrow = thirds - 5
-    assert sizes[1:] == sorted(sizes[1:]) and sizes[narrow] < sizes[0] < sizes[narrow + 1]
+    own, *sizes = (sum(TABLE_2[name].parameters().values()) for name in ("zfnet", *rows))
+    assert sizes == sorted(sizes) and sizes[thirds - 6] < own < sizes[thirds - 5]
     assert {*rows} == TABLE_2.keys() - {"zfnet", "krizhevsky"}
     assert [name for name, *_ in names[-4:-2]] == list(STEMS)
     assert names[-2:] == [("zfnet", "all", 3), ("zfnet", "all", 4)]
@@ -74,29 +68,26 @@ def test_the_order_is_base_runs_their_second_seeds_smaller_rows_third_seeds_wide
     assert [len(row) for row in trainings.TABLE_1.values()] == [1, 1, 2, 5, 1, 6]
 
 
-def test_states_say_what_is_left_and_what_the_tables_lack(results):
-    def lacks() -> bool:
-        return trainings.lacks(member, "tiny-imagenet", TINY)
+def test_states_say_what_is_left_and_what_the_tables_lack():
+    def told(training) -> tuple[str, bool]:
+        return state(training), trainings.lacks(training, "tiny-imagenet", TINY)
 
-    member = replace(RUN, seed=3)
-    assert (state(member), lacks()) == ("to come", True)
+    member, single = replace(RUN, seed=3), replace(RUN, network="krizhevsky")
+    assert told(member) == ("to come", True)
     with alone(member.folder):
-        assert (state(member), lacks()) == ("runs", False)
-    other = replace(RUN, network="krizhevsky")
-    for training in (member, other):
+        assert told(member) == ("runs", False)
+    for training in (member, single):
         records.store(training.errors_file, [record("val top-1 error", 62.5, "%")])
-    assert (state(member), lacks()) == ("stored", True)  # an ensemble of Table 1 needs its weights
-    assert not trainings.lacks(other, "tiny-imagenet", TINY)
+    assert told(member) == ("stored", True)  # an ensemble of Table 1 needs its weights
+    assert told(single) == ("stored", False)
     (member.folder / "update-000000007").mkdir(parents=True)
-    assert (state(member), lacks()) == ("begun", True)
+    assert told(member) == ("begun", True)
     member.weights.mkdir(parents=True)
-    assert (state(member), lacks()) == ("ran", False)
+    assert told(member) == ("ran", False)
     assert list(trainings.report([member])) == [f"ran       62.5 %  {member.name}"]
 
 
-def test_weights_are_saved_wherever_they_are_missing_and_errors_measured_where_they_have_no_record(
-    results, stripes, tmp_path, monkeypatch
-):
+def test_missing_weights_are_saved_and_errors_without_a_record_measured(stripes, tmp_path, monkeypatch):
     training = Training("zfnet", stripes, replace(SMOKE, epochs=1))
     list(epochs(training))
     recorded = [path.read_bytes() for path in (training.epochs_file, training.errors_file)]
@@ -112,7 +103,7 @@ def test_weights_are_saved_wherever_they_are_missing_and_errors_measured_where_t
     assert len(records.read(training.errors_file)) == 6
 
 
-def test_a_changed_pixel_of_a_pack_is_noticed_before_a_training_begins(results, stripes, data, monkeypatch):
+def test_a_changed_pixel_of_a_pack_is_noticed_before_a_training_begins(stripes, data, monkeypatch):
     for split in ("train", "val"):
         pack_dataset(stripes, split, workers=0, progress=False)
     (pixels,) = (data / "packs").glob("*-train-*/pictures.bin")
@@ -127,7 +118,7 @@ def test_a_changed_pixel_of_a_pack_is_noticed_before_a_training_begins(results, 
     assert pixels.read_bytes() == content
 
 
-def test_which_precision_was_performed_is_told_by_what_is_wanted_of_it(results):
+def test_which_precision_was_performed_is_told_by_what_is_wanted_of_it():
     slow = replace(RUN, recipe=replace(TINY, precision="float32"))
     assert performed(RUN) == performed(RUN, "weights") == RUN
     records.store(RUN.errors_file, [])
@@ -135,9 +126,7 @@ def test_which_precision_was_performed_is_told_by_what_is_wanted_of_it(results):
     assert (performed(RUN), performed(RUN, "weights")) == (RUN, slow)
 
 
-def test_pictures_that_are_not_packed_and_cannot_be_read_are_left_out_and_named_once(
-    results, stripes, tmp_path, monkeypatch
-):
+def test_pictures_that_cannot_be_read_are_left_out_and_named_once(stripes, tmp_path, monkeypatch):
     monkeypatch.setattr(trainings, "training_data", open_dataset)  # as of a fetched data set
     for place in ("train/rows/3.png", "val/columns/1.png"):
         (tmp_path / "stripes" / place).write_bytes(b"no picture")
@@ -149,13 +138,13 @@ def test_pictures_that_are_not_packed_and_cannot_be_read_are_left_out_and_named_
     assert {(record.quantity[:5], record.n) for record in found} == {("val t", 5), ("train", 67)}
 
 
-def test_what_another_process_trains_is_left_to_it(results, stripes, capsys):
+def test_what_another_process_trains_is_left_to_it(stripes, capsys):
     with alone(Training("zfnet", stripes, SMOKE).folder):
         assert main(["train", "zfnet", "--data", stripes, "--recipe", "smoke"]) == 1
     assert "another process trains zfnet-folder" in capsys.readouterr().err
 
 
-def test_a_queue_killed_twice_goes_on_and_ends_with_all_records(results, stripes, monkeypatch):
+def test_a_queue_killed_twice_goes_on_and_ends_with_all_records(stripes, monkeypatch):
     program = (
         "import sys; from zfnet_lib.paper import trainings as q; from zfnet_lib.__main__ import main\n"
         "q.queue = lambda data, recipe: [q.Training('zfnet', data, recipe, seed) for seed in (0, 1)]\n"
@@ -186,7 +175,7 @@ def test_a_queue_killed_twice_goes_on_and_ends_with_all_records(results, stripes
 
 
 @pytest.fixture
-def trained(results, stripes, monkeypatch):
+def trained(stripes, monkeypatch):
     """A finished training of seconds, in the place of the one that ships."""
     training = Training("zfnet", stripes, replace(SMOKE, epochs=2))
     list(epochs(training))
@@ -204,10 +193,9 @@ def test_shipped_weights_have_the_errors_and_nearly_the_projections_of_the_train
     assert not torch.equal(net.fc7.weight, before.fc7.weight)
     assert weights.known_classes(folder) == trainings.training_data(trained.data, "val").classes
     file = results / "smoke/errors/zfnet-tiny.jsonl"
-    for views in (1, 10):
-        stored, expected = (recorded_errors(path, views) for path in (file, trained.errors_file))
-        for key in ("val1", "val5"):
-            assert stored[key] == pytest.approx(expected[key], abs=0.1)
+    for views, key in product((1, 10), ("val1", "val5")):
+        stored, expected = (recorded_errors(path, views)[key] for path in (file, trained.errors_file))
+        assert stored == pytest.approx(expected, abs=0.1)
     same = [r.value for r in records.read(file) if r.quantity.endswith("the same switches")]
     assert len(same) == 5 and 0 < max(same) < 2
     card = {row["fact"]: row["value"] for row in setting.weight_card("zfnet-tiny").rows}
@@ -225,7 +213,7 @@ def test_lower_layers_ship_alone_and_weights_that_lost_too_much_do_not(trained, 
     assert [conv.name for conv in net.spec.convs] == ["conv1", "conv2"] and not net.spec.classes
 
 
-def test_what_has_not_ended_or_has_no_name_is_refused(results):
+def test_what_has_not_ended_or_has_no_name_is_refused():
     with pytest.raises(ZfnetError, match=r"^'x' is not shipped; shipped are zfnet-tiny, krizhevsky-tiny"):
         list(trainings.ship("x"))
     with pytest.raises(ZfnetError, match=r"^zfnet-tiny-imagenet-tiny-seed0 has not ended; run: "):
@@ -257,7 +245,7 @@ def test_a_new_softmax_ships_without_the_convolutions_that_it_stands_on(results,
 
 
 @pytest.fixture
-def performed_here(results, monkeypatch):
+def performed_here(monkeypatch):
     """The seeds of the trainings that were performed on the spot, with next to no work."""
     performed = []
 
@@ -309,8 +297,7 @@ def test_other_code_and_what_is_damaged_or_lacks_its_records_is_trained_anew(per
 @pytest.mark.parametrize(
     ("name", "seed", "most"), [*(("mini", seed, 35) for seed in range(5)), *((name, 0, 70) for name in TABLE_2)]
 )
-def test_every_network_learns_the_drawn_objects_as_the_recipe_promises(name, seed, most, tmp_path, monkeypatch):
-    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path))
+def test_every_network_learns_the_drawn_objects_as_the_recipe_promises(name, seed, most):
     training = Training(name, "shapes", SMOKE, seed)
     trainings.trained(training)
     assert recorded_errors(training.errors_file)["val1"] < most

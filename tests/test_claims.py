@@ -101,7 +101,7 @@ def test_numbers_come_by_quantity_and_place_with_their_interval(results):
         registry.record_of(shares, "x", "net", "data", made, basis="b"),
     ]
     records.store(results / "tiny/x.jsonl", found)
-    by_layer = at.numbers.by("layer", "drop", way="a")
+    by_layer = at.by("layer", "drop", way="a")
     assert by_layer == {"conv1": Number(5, 5 - 1.96, 5 + 1.96, 4, "%"), "conv2": Number(7, 6, 9, 9, "%")}
     assert at.one("drop", layer="conv3") == Number(8, 8, 8)
     assert at.one("share", layer="conv2") == Number(*shares[:5])
@@ -387,10 +387,8 @@ def test_verdicts_stand_in_the_ledger_alone():
 
 def test_what_decides_is_the_number_that_makes_the_verdict(results):
     share = {"of": "share", "name": "{layer}"}
-    entry = [
-        share | {"where": {"layer": ["conv1", "conv2"]}, "holds": "> bar", "fails": "< low"},
-        share | {"where": {"layer": "conv2"}, "unless": "> high"},
-    ]
+    entry = [share | {"where": {"layer": ["conv1", "conv2"]}, "holds": "> bar", "fails": "< low"}]
+    entry.append(share | {"where": {"layer": "conv2"}, "unless": "> high"})
     for second, verdict, decided in (
         (70, HOLDS, "conv1 60 % (59 to 61); bar > 50"),
         (95, UNDECIDED, "conv2 95 % (94 to 96); bar > 90"),
@@ -398,12 +396,9 @@ def test_what_decides_is_the_number_that_makes_the_verdict(results):
         (40, UNDECIDED, "conv2 40 % (39 to 41); bar > 50"),
         (20, FAILS, "conv2 20 % (19 to 21); bar < 30"),
     ):
-        planted = [
-            record("share", value, "%", n=9, parameters={"layer": layer, "low": value - 1, "high": value + 1})
-            for layer, value in (("conv1", 60), ("conv2", second))
-        ]
-        stored = SimpleNamespace(numbers=evidence.Numbers(planted, ""))
-        found = evidence.compared(entry, stored, bar=50, low=30, high=90)
+        layers = (("conv1", 60), ("conv2", second))
+        plant(results / "tiny/x.jsonl", [number("share", value, 1, "%", layer=layer) for layer, value in layers])
+        found = evidence.compared(entry, Stored("tiny", "x.jsonl"), bar=50, low=30, high=90)
         assert (found.verdict, found.deciding) == (verdict, decided)
 
 

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from planted import judged, number, record, shown, small
+from planted import judged, number, plant, record, shown, small
 
 from zfnet_lib.architecture import KRIZHEVSKY, MINI, ZFNET, Conv
 from zfnet_lib.datasets import open_dataset
@@ -183,8 +183,7 @@ def diagnosed(errors, aliases=(10, 15, 40, 50), middles=(5, 5, 5, 5)):
     for quantity, values in ((stems.ALIASES, aliases), (stems.MIDDLE, middles)):
         claim, _ = stems.DIAGNOSTICS[quantity]
         planted = seeds(quantity, {name: [float(value)] * 3 for name, value in zip(FOUR, values, strict=True)})
-        file = claims.CLAIMS[claim].stored("tiny").file
-        records.store(file, [record_of(each, claim, "net", "data", made) for each in planted])
+        plant(claims.CLAIMS[claim].stored("tiny").file, planted)
     return judged("visual-diagnosis-predicts-accuracy")
 
 

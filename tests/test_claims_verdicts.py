@@ -196,8 +196,8 @@ def invariant(*values):
 )
 def coherent(*values):
     found, kinds = [], ("trained", "untrained", features.COMBINED)
-    shape, colour = map(features.ALIKE.format, ("shape", "colour"))
-    asked = zip((shape, features.LABELS, colour), (0.02, 0.1, 0.1), (*values, (0.5,) * 3), strict=True)
+    shape, colour = map(grouping.LIKE.format, ("shape", "colour"))
+    asked = zip((shape, grouping.ENTROPY, colour), (0.02, 0.1, 0.1), (*values, (0.5,) * 3), strict=True)
     for (quantity, half, of), layer in product(asked, LAYERS[2:]):
         found += over("of", quantity, dict(zip(kinds, of, strict=True)), half, layer=layer)
     return found

@@ -34,33 +34,18 @@ NET, X = lively(bare()), picture(48, 48, n=3)
 UNITS = strongest_units(NET, X, "conv3", 2)
 
 
-@pytest.fixture(scope="module")
-def net() -> ConvNet:
-    return lively(bare())
-
-
-@pytest.fixture(scope="module")
-def x() -> torch.Tensor:
-    return picture(48, 48, n=3)
-
-
-@pytest.fixture(scope="module")
-def units(net, x) -> list[Unit]:
-    return strongest_units(net, x, "conv3", 2)
-
-
-def test_the_strongest_units_are_the_maxima_of_their_maps_where_enough_are_excited(net, x, units):
-    maps = net.trace(x)["conv3"].maps.detach().numpy()
+def test_the_strongest_units_are_the_maxima_of_their_maps_where_enough_are_excited():
+    maps = NET.trace(X)["conv3"].maps.detach()
     expected = []
     for image in range(3):
-        for map_ in sorted(range(8), key=lambda m: -maps[image, m].max())[:2]:
-            place = max(np.ndindex(*maps.shape[2:]), key=maps[image, map_].__getitem__)
+        for map_ in sorted(range(8), key=lambda m: -maps[image, m].max().item())[:2]:
+            place = max(np.ndindex(*maps.shape[2:]), key=lambda rc: maps[image, map_, rc[0], rc[1]].item())
             expected.append(Unit(image, "conv3", map_, *place))
     assert expected == UNITS
     dark = deepcopy(NET)
     with torch.no_grad():
-        dark.conv3.bias.sub_(maps[0].max())
-    found = strongest_units(dark, x * torch.tensor([0.5, 1.5, 2.0]).view(3, 1, 1, 1), "conv3", 1)
+        dark.conv3.bias.sub_(maps[0].amax())
+    found = strongest_units(dark, X * torch.tensor([0.5, 1.5, 2.0]).view(3, 1, 1, 1), "conv3", 1)
     assert {unit.image for unit in found} == {1, 2}
 
 
@@ -74,10 +59,11 @@ RULES = {
 
 
 @pytest.mark.parametrize("way", RULES)
-def test_ways_equal_autograd_with_their_rule(net, x, units, way):
-    for unit, found in zip(units, projections(net, x, units, way), strict=True):
-        back, activation = deconv_by_autograd(net, x[unit.image][None], unit.layer, unit.place, relu=RULES[way])
-        assert close(torch.from_numpy(found), seen(net, back[0], unit) / activation)
+def test_ways_equal_autograd_with_their_rule(way):
+    for unit, found in zip(UNITS, projections(NET, X, UNITS, way), strict=True):
+        image, layer, *place = unit
+        back, activation = deconv_by_autograd(NET, X[image][None], layer, tuple(place), relu=RULES[way])
+        assert close(torch.from_numpy(found), seen(NET, back[0], unit) / activation)
 
 
 @pytest.mark.parametrize(("spec", "same"), [(bare(), True), (NORMALISED, False)])
@@ -162,9 +148,10 @@ def test_similarity_knows_equal_opposite_unrelated_and_nothing_and_copies_the_pi
         (lambda: sanity.measure("smoke", count=1), "choose a count from 2 to that, not 1"),
     ],
 )
-def test_bad_requests_get_one_sentence(net, x, units, ask, sentence):
-    with pytest.raises(ZfnetError, match=rf"\A[^\n]*{sentence}[^\n]*\Z"):
-        ask(net, x, units)
+def test_bad_requests_get_one_sentence(ask, sentence):
+    with pytest.raises(ZfnetError) as raised:
+        ask()
+    assert sentence in str(raised.value) and "\n" not in str(raised.value)
 
 
 @pytest.fixture(scope="module")
@@ -183,9 +170,9 @@ def test_the_experiment_follows_units_through_both_randomisations(result):
         assert down.shape == (5, 6, 3)
         assert np.array_equal(down[0], alone[0]) and not np.array_equal(down[1], alone[1])
     for one in (result.downwards, result.alone):
-        for images, found in zip(list(one.projections.values())[1:], one.similarities["deconvnet"], strict=True):
+        for step, images in enumerate(list(one.projections.values())[1:]):
             measured = [similarity(*pair) for pair in zip(result.shown["deconvnet"], images, strict=True)]
-            assert np.array_equal(found, measured)
+            assert np.array_equal(one.similarities["deconvnet"][step], measured)
     for way, shown in result.shown.items():
         for one, other in zip(projections(result.net, result.x, result.units, way), shown, strict=True):
             assert np.array_equal(one, other)
@@ -198,11 +185,10 @@ def test_the_table_tells_the_unit_from_a_rival_and_from_another_picture(result):
     assert rows["deconvnet"]["picture"] < 0.5
     assert f"{rows['deconvnet']['map']:.2f}" in result.verdict and "conv5" in result.verdict
     assert "mini" in str(result.source) and "seed 0" in str(result.source)
-    maps, cosines = result.net.trace(result.x)["conv5"].maps.detach(), []
+    maps, cosines = result.net.trace(result.x)["conv5"].maps, []
     for unit, own in zip(result.units, result.shown["deconvnet"], strict=True):
-        values = maps[unit.image, :, unit.row, unit.column].clone()
-        values[unit.map] = -1
-        rival = int(values.argmax())
+        values = maps[unit.image, :, unit.row, unit.column].tolist()
+        rival = max((map_ for map_ in range(len(values)) if map_ != unit.map), key=values.__getitem__)
         (other,) = projections(result.net, result.x, [unit._replace(map=rival)])
         cosines.append(similarity(own, other).cosine)
     assert rows["deconvnet"]["map"] == pytest.approx(np.mean(cosines), abs=1e-3)

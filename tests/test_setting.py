@@ -8,7 +8,7 @@ import pytest
 from planted import record
 
 from zfnet_lib.files import PROJECT, ZfnetError
-from zfnet_lib.paper import setting
+from zfnet_lib.paper import setting, table1_2
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """What all tests share: reproducible generated cases, a data folder of their own, one Chromium and one server."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +18,13 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("ZFNET_DATA", str(folder))
     return folder
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty `ZFNET_RESULTS`."""
+    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path / "results"))
+    return tmp_path / "results"
 
 
 @pytest.fixture(scope="session")

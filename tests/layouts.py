@@ -1,7 +1,6 @@
 """Small data sets in the layouts of the real ones, made of random pictures; notebooks and kernels."""
 
-from __future__ import annotations
-
+import io
 import json
 from pathlib import Path
 
@@ -10,10 +9,21 @@ import numpy as np
 from PIL import Image
 
 
+def names(folder: Path) -> list[str]:
+    """Return the paths of everything below a folder."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
 def write_picture(path: Path, seed: int, height: int = 24, width: int = 30) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (height // 6, width // 6, 3), np.uint8)
     Image.fromarray(pixels).resize((width, height), Image.BICUBIC).save(path, quality=95)
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
 
 
 def class_folders(root: Path, folders: list[str], n: int, pattern: str = "image_{:04d}.jpg") -> None:

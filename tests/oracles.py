@@ -1,7 +1,5 @@
 """Second implementations, literal and slow, that the library is compared with; all in float64."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Iterator
 from itertools import product
@@ -30,9 +28,7 @@ def filter_by_loops(x: Tensor, conv: Conv, weight: Tensor, bias: Tensor) -> Tens
     """Filter [n, maps, h, w] position by position; beyond the edges everything is 0."""
     rows, columns = (starts(n, conv.kernel, conv.stride, conv.padding, conv.ceil) for n in x.shape[-2:])
     result = bias.view(1, -1, 1, 1).repeat(len(x), 1, len(rows), len(columns))
-    wide = x.new_zeros(*x.shape[:2], x.shape[2] + 40, x.shape[3] + 40)
-    wide[..., 20:-20, 20:-20] = x
-    seen, made = x.shape[1] // conv.groups, conv.maps // conv.groups
+    wide, seen, made = F.pad(x, [20] * 4), x.shape[1] // conv.groups, conv.maps // conv.groups
     for (i, top), (j, left) in product(enumerate(rows), enumerate(columns)):
         patch = wide[..., 20 + top : 20 + top + conv.kernel, 20 + left : 20 + left + conv.kernel]
         for m in range(conv.maps):
@@ -48,10 +44,8 @@ def pool_by_loops(maps: Tensor, size: int, stride: int, ceil: bool = True) -> tu
     pooled = maps.new_zeros(*maps.shape[:2], len(rows), len(columns))
     switches = torch.zeros(pooled.shape, dtype=torch.int64)
     for n, m, i, j in product(*map(range, pooled.shape)):
-        region = product(
-            range(rows[i], min(rows[i] + size, height)), range(columns[j], min(columns[j] + size, width))
-        )
-        row, column = max(region, key=lambda place: maps[n, m, *place])
+        down, across = range(rows[i], min(rows[i] + size, height)), range(columns[j], min(columns[j] + size, width))
+        row, column = max(product(down, across), key=lambda place: maps[n, m, *place])
         pooled[n, m, i, j], switches[n, m, i, j] = maps[n, m, row, column], row * width + column
     return pooled, switches
 
@@ -80,27 +74,20 @@ def contrast_by_loops(x: Tensor, size: int, alpha: float, beta: float, k: float)
 
 
 class RectifiedBackwards(torch.autograd.Function):
-    """A ReLU that rectifies what comes back instead of masking it: the deconvnet's rule."""
+    """A ReLU, or a rectifier of other bounds, that rectifies what comes back: the deconvnet's rule."""
 
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        return x.clamp(min=0)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
-        return grad.clamp(min=0)
-
-
-class PassedThrough(torch.autograd.Function):
-    """Contrast normalisation that lets everything pass on the way back."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, norm: Norm) -> Tensor:
-        return F.local_response_norm(x, norm.size, norm.alpha, norm.beta, norm.k)
+    def forward(ctx, x: Tensor, low: float = 0, high: float = torch.inf) -> Tensor:
+        return x.clamp(low, high)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        return grad, None
+        return grad.clamp(min=0), None, None
+
+
+def normalised(x: Tensor, norm: Norm) -> Tensor:
+    """Normalise the contrast, and let everything pass on the way back."""
+    return x + (F.local_response_norm(x, norm.size, norm.alpha, norm.beta, norm.k) - x).detach()
 
 
 def layers_by_autograd(
@@ -113,12 +100,12 @@ def layers_by_autograd(
         x = relu(F.conv2d(x, module.weight, module.bias, conv.stride, groups=conv.groups))
         yield conv.name, x
         if conv.norm and conv.norm.before_pool:
-            x = PassedThrough.apply(x, conv.norm)
+            x = normalised(x, conv.norm)
         if conv.pool:
             x = F.max_pool2d(x, conv.pool.size, conv.pool.stride, ceil_mode=conv.pool.ceil)
             yield conv.pool_name, x
         if conv.norm and not conv.norm.before_pool:
-            x = PassedThrough.apply(x, conv.norm)
+            x = normalised(x, conv.norm)
 
 
 def margins(side: int, conv: Conv) -> tuple[int, int]:
@@ -185,9 +172,7 @@ def captum(method: type, twin: nn.Module, x: Tensor, unit: tuple) -> Tensor:
 
 def cut_from_wide(image: Tensor, box: Box) -> Tensor:
     """Cut a box out of the picture in the middle of a much larger field of zeros."""
-    reach = 400
-    wide = image.new_zeros(3, image.shape[1] + 2 * reach, image.shape[2] + 2 * reach)
-    wide[:, reach:-reach, reach:-reach] = image
+    wide, reach = F.pad(image, [400] * 4), 400
     return wide[:, reach + box.top : reach + box.bottom, reach + box.left : reach + box.right]
 
 

@@ -1,8 +1,6 @@
 """Small pictures that can be learnt in seconds, held in memory as a pack would give them."""
 
-from __future__ import annotations
-
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +9,8 @@ from torch import Tensor
 
 from zfnet_lib.architecture import ZFNET, ArchSpec
 from zfnet_lib.batches import training_preparation
-from zfnet_lib.images import resize_short_side
+from zfnet_lib.datasets import Dataset, Sample
+from zfnet_lib.images import PictureError, Preparation, resize_short_side
 from zfnet_lib.network import ConvNet
 
 TINY_SPEC = replace(ZFNET, classes=4).scaled(1 / 16, image_size=64, name="small")
@@ -36,6 +35,34 @@ class Squares:
 
     def mean(self, side: int, rows) -> Tensor:
         return self.batch(rows, side).double().mean(0).float()
+
+
+def plain(short_side: int, crop: int, mean: float = 0.0, scale: float = 1.0) -> Preparation:
+    """Return a preparation that only cuts, if no mean and scale are given."""
+    return Preparation(short_side, crop, torch.full((3, 1, 1), mean), torch.full((3, 1, 1), scale))
+
+
+class Pictures(Dataset):
+    """Pictures in memory without classes, some of which cannot be read, and one at which everything stops.
+
+    Attributes:
+        read: The pictures that were asked for, in their order.
+    """
+
+    def __init__(self, pictures: Sequence[Tensor], broken: tuple[int, ...] = (), stop: int | None = None):
+        self.name, self.split, self.classes = "squares", "val", ("all",)
+        self.origin = f"{sum(each.sum() for each in pictures)} {broken}"
+        self.pictures, self.broken, self.stop = pictures, broken, stop
+        self.labels, self.names = np.zeros(len(pictures), int), [f"{i}.png" for i in range(len(pictures))]
+        self.read: list[int] = []
+
+    def sample(self, i: int) -> Sample:
+        if i == self.stop:
+            raise InterruptedError
+        if i in self.broken:
+            raise PictureError(f"{self.names[i]} cannot be read")
+        self.read.append(i)
+        return Sample(self.pictures[i], 0, name=self.names[i])
 
 
 def texture_classes(n: int, classes: int, seed: int = 0) -> Squares:

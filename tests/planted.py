@@ -1,7 +1,5 @@
 """What the tests of the claims plant: records whose verdict is known, and pictures whose object alone matters."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from dataclasses import replace

@@ -1,7 +1,11 @@
 """A small network that is no sequence of layers."""
 
+import torch
 from torch import nn
 from torch.nn import functional as F
+
+from zfnet_lib.probe import ProbedNet
+from zfnet_lib.weights import load_network
 
 
 class Small(nn.Module):
@@ -17,3 +21,9 @@ class Small(nn.Module):
         x = self.pool(self.stem(x))
         x = F.relu(x + self.block(x))
         return self.head(F.relu(self.top(x)).mean((2, 3)))
+
+
+def residual(side: int = 32, layers: list[str] | None = None, channels: int = 3) -> ProbedNet:
+    """Return the network as it is probed, always with the same weights."""
+    torch.manual_seed(0)
+    return load_network(Small(channels), image_size=side, layers=layers)

@@ -1,7 +1,5 @@
 """Generated architectures, pictures and units."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch
@@ -13,10 +11,7 @@ from torch import Tensor
 from zfnet_lib.architecture import ArchSpec, Conv, Norm, Pool
 from zfnet_lib.network import ConvNet
 
-pools = st.one_of(
-    st.none(),
-    st.builds(Pool, size=st.integers(2, 3), stride=st.integers(1, 2), ceil=st.booleans()),
-)
+pools = st.one_of(st.none(), st.builds(Pool, size=st.integers(2, 3), stride=st.integers(1, 2), ceil=st.booleans()))
 norms = st.one_of(
     st.none(),
     st.builds(Norm, size=st.sampled_from([3, 5]), alpha=st.sampled_from([1e-4, 1e-2]), before_pool=st.booleans()),

@@ -1,7 +1,5 @@
 """Other people's sequences: the same numbers, the paper's names; rebuilt and probed they agree."""
 
-from __future__ import annotations
-
 from copy import deepcopy
 from functools import partial
 
@@ -12,23 +10,11 @@ from torch import nn
 from torchvision.models import VGG, alexnet
 from torchvision.models.vgg import cfgs, make_layers
 
+from zfnet_lib import MINI, ConvNet, Unit, ZfnetError, deconv, deconv_units, project
 from zfnet_lib.adapt import adapt, torchvision_preparation
-from zfnet_lib.architecture import MINI, Norm, Pool, Unit
-from zfnet_lib.deconv import alone, deconv, deconv_units, project, strongest_unit
-from zfnet_lib.files import ZfnetError
-from zfnet_lib.network import ConvNet
+from zfnet_lib.architecture import Norm, Pool
+from zfnet_lib.deconv import alone, strongest_unit
 from zfnet_lib.probe import ProbedNet
-
-
-def filled(value: float) -> nn.Conv2d:
-    conv = nn.Conv2d(3, 4, 3)
-    conv.weight.data[1, 2, 0, 0] = value
-    return conv
-
-
-def unsound(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
-    norm.running_var[0] = torch.nan
-    return norm
 
 
 def narrow_vgg(letter: str) -> VGG:
@@ -48,9 +34,6 @@ def _seeded():
 
 def random_picture(side: int = 224) -> torch.Tensor:
     return picture(side, side, n=2).float() / 60
-
-
-# ---- the same network ---------------------------------------------------------------------------------------
 
 
 def test_alexnets_logits_and_layers():
@@ -79,9 +62,7 @@ def test_vggs_logits_and_layers(letter, blocks):
     assert [conv.name for conv in net.spec.convs if conv.pool] == [f"conv{b}_{n}" for b, n in enumerate(blocks, 1)]
     assert net.spec.shapes()["pool5"][1:] == (7, 7)
     trace = net.trace(x)
-    top = trace[names[-1]].maps
-    unit = tuple(int(n) for n in torch.unravel_index(top[0].argmax(), top.shape[1:]))
-    assert deconv(trace, names[-1], unit).any()
+    assert deconv(trace, names[-1], strongest_unit(trace[names[-1]].maps[0])).any()
 
 
 def test_a_sequence_with_normalisations_and_odd_pools_computes_the_same():
@@ -145,14 +126,7 @@ def lively(*layers: nn.Module) -> nn.Sequential:
 
 CONV, RELU, POOL, FLAT, BN = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.BatchNorm2d(4)
 REBUILT = {
-    "batch norm": [
-        nn.Conv2d(3, 4, 3, bias=False),
-        nn.BatchNorm2d(4),
-        RELU,
-        nn.Conv2d(4, 5, 3),
-        nn.BatchNorm2d(5),
-        RELU,
-    ],
+    "batch norm": [nn.Conv2d(3, 4, 3, bias=False), BN, RELU, nn.Conv2d(4, 5, 3), nn.BatchNorm2d(5), RELU],
     "batch norm above": [CONV, RELU, FLAT, nn.Linear(196, 3), nn.BatchNorm1d(3), RELU, nn.Linear(3, 2)],
     "global average": [CONV, RELU, nn.AdaptiveAvgPool2d(1), FLAT, nn.Linear(4, 2)],
     "uneven average": [CONV, RELU, nn.AdaptiveAvgPool2d((3, 2)), FLAT, nn.Linear(24, 2)],
@@ -168,7 +142,7 @@ PROBED = {
     "bare": [CONV, nn.Conv2d(4, 4, 1)],
     "pool before relu": [CONV, POOL, RELU],
     "average between": [CONV, RELU, nn.AvgPool2d(2), nn.Conv2d(4, 2, 1), RELU],
-    "batch norm after relu": [CONV, RELU, nn.BatchNorm2d(4)],
+    "batch norm after relu": [CONV, RELU, BN],
     "padded pool": [CONV, RELU, nn.MaxPool2d(3, 2, 1)],
     "gaps": [CONV, RELU, nn.MaxPool2d(2, 3)],
     "two pools": [CONV, RELU, POOL, nn.MaxPool2d(2, 1)],
@@ -229,13 +203,6 @@ HOW = [{"rectify": how} for how in ("relu", "none", "mask", "both")]
 HOW += [{"switches": "centre"}, {"sharing": "overwrite"}]
 
 
-def both_ways(module: nn.Module, layers: list[str], side: int):
-    """Yield the rebuilt and the probed network's layers in pairs, and the two networks."""
-    rebuilt, probed = adapt(module, image_size=side), adapt(module, image_size=side, layers=layers)
-    assert isinstance(rebuilt, ConvNet) and isinstance(probed, ProbedNet)
-    return rebuilt, probed, list(zip(rebuilt.layers, probed.layers, strict=True))
-
-
 @pytest.mark.parametrize("kind", ["alexnet", "vgg-bn", "zfnet"])
 def test_rebuilt_and_probed_agree(kind):
     if kind == "alexnet":
@@ -248,17 +215,15 @@ def test_rebuilt_and_probed_agree(kind):
     else:  # without normalisation, at a side where no filter reaches over the end
         net, side, layers = ConvNet(MINI.features()).double(), 89, []
         for conv in net.spec.convs:
-            layers += [
-                net.get_submodule(conv.name),
-                nn.ReLU(),
-                *[nn.MaxPool2d(3, 2, ceil_mode=True)] * bool(conv.pool),
-            ]
+            layers += [net.get_submodule(conv.name), nn.ReLU()]
+            layers += [nn.MaxPool2d(3, 2, ceil_mode=True)] * bool(conv.pool)
         module = nn.Sequential(*layers)
     names = [place for place, part in module.named_modules() if isinstance(part, nn.ReLU)]
-    rebuilt, probed, pairs = both_ways(module, names, side)
-    x = picture(side, side, n=2).double() / 60
+    rebuilt, probed = adapt(module, image_size=side), adapt(module, image_size=side, layers=names)
+    assert isinstance(rebuilt, ConvNet) and isinstance(probed, ProbedNet)
+    x = picture(side, side, n=2) / 60
     one, other = rebuilt.trace(x), probed.trace(x)
-    for own, theirs in pairs:
+    for own, theirs in zip(rebuilt.layers, probed.layers, strict=True):
         assert close(one[own].maps, other[theirs].maps, 1e-12)
         units = [Unit(image, own, *strongest_unit(one[own].maps[image])) for image in (1, 0)]
         for _, _, *unit in units:
@@ -273,16 +238,18 @@ def test_rebuilt_and_probed_agree(kind):
             assert all(map(partial(close, tolerance=1e-10), found.projections, expected.projections))
 
 
+def unsound(part: nn.Module, name: str, value: float) -> nn.Module:
+    getattr(part, name).data.view(-1)[-1] = value
+    return part
+
+
 @pytest.mark.parametrize(
     ("weights", "sentence"),
     [
-        ([filled(torch.nan), RELU], r"0\.weight holds NaN or infinite values; load sound weights"),
-        ([filled(torch.inf), RELU], r"0\.weight holds NaN or infinite values; load sound weights"),
+        ([unsound(nn.Conv2d(3, 4, 3), "weight", torch.nan), RELU], r"0\.weight holds NaN or infinite values; .*"),
+        ([unsound(nn.Conv2d(3, 4, 3), "weight", torch.inf), RELU], r"0\.weight .*; load sound weights"),
+        ([CONV, unsound(nn.BatchNorm2d(4), "running_var", torch.nan), RELU], r"1\.running_var holds NaN or .*"),
         ([nn.LazyConv2d(4, 3), RELU], r"0\.weight has no shape yet; run the network once on a picture, .*"),
-        (
-            [CONV, unsound(nn.BatchNorm2d(4)), RELU],
-            r"1\.running_var holds NaN or infinite values; load sound weights",
-        ),
         ([CONV, RELU, nn.Conv2d(4, 4, 3, device="meta")], r"2\.weight has no values .*; load the weights first"),
     ],
 )
@@ -293,9 +260,8 @@ def test_weights_that_are_not_there_or_not_finite_are_named(weights, sentence):
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_modules_that_hide_their_rectifiers_or_cannot_be_copied_are_refused_and_compiled_ones_opened():
-    with pytest.raises(
-        ZfnetError, match=r"^1 is compiled by torch.jit, which hides its rectifiers; give the module"
-    ):
+    said = r"^1 is compiled by torch.jit, which hides its rectifiers; give the module"
+    with pytest.raises(ZfnetError, match=said):
         adapt(nn.Sequential(CONV, torch.jit.trace(nn.ReLU(), torch.zeros(1))), image_size=9)
     with pytest.raises(ZfnetError, match=r"^sequential cannot be copied \(.*\); .*weight_norm"):
         adapt(nn.Sequential(nn.utils.weight_norm(nn.Conv2d(3, 4, 3)), RELU), image_size=9)

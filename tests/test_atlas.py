@@ -7,17 +7,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from residual import Small
+from residual import residual
 
+from zfnet_lib import MINI, ConvNet, ZfnetError, open_dataset, save_network, strongest
 from zfnet_lib.__main__ import main
-from zfnet_lib.architecture import MINI, Box
+from zfnet_lib.architecture import Box
 from zfnet_lib.browser.atlas import MANIFEST, SHOWN, TILE, read_manifest, write_atlas
-from zfnet_lib.datasets import open_dataset
-from zfnet_lib.files import ZfnetError, seal
+from zfnet_lib.files import seal
 from zfnet_lib.images import projection_image
-from zfnet_lib.network import ConvNet
-from zfnet_lib.strongest import Squares, blocks, fitted, load_blocks, patch, save_blocks, strongest
-from zfnet_lib.weights import load_network, save_network
+from zfnet_lib.strongest import Squares, blocks, fitted, load_blocks, patch, save_blocks
 
 SHAPES = open_dataset("shapes", n=12)
 NET = ConvNet(MINI, seed=1).eval()
@@ -51,8 +49,7 @@ def test_rows_of_the_sheets_are_the_maps_of_the_manifest_and_show_pieces_of_the_
 
 
 def test_an_atlas_of_a_residual_network_shows_its_outermost_layers_and_projections_in_place_of_filters(tmp_path):
-    torch.manual_seed(0)
-    net = load_network(Small(), image_size=32)
+    net = residual()
     folder = write_atlas(net, SHAPES, tmp_path / "atlas", maps=3)
     manifest = read_manifest(folder)
     found = [tuple(layer.values()) for layer in manifest["architecture"]]
@@ -90,7 +87,7 @@ def test_a_network_in_training_mode_answers_without_dropout_or_not_at_all(tmp_pa
         logits = net.trace(net.prepare([pictures[int(image)].picture])).logits
         assert answer == SHAPES.classes[logits.argmax()]
     with pytest.raises(ZfnetError, match=r"small is in training mode, .*; call `net.eval\(\)` first"):
-        write_atlas(load_network(Small(), image_size=32).train(), pictures, tmp_path / "never")
+        write_atlas(residual().train(), pictures, tmp_path / "never")
 
 
 def test_an_atlas_is_written_once_and_anew_for_other_weights_or_maps_and_speaks_of_its_own_files(tmp_path):

@@ -1,7 +1,5 @@
 """Batches: what is drawn, how it is cut, and that nothing depends on threads or on where one begins."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

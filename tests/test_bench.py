@@ -50,8 +50,8 @@ def test_records_say_what_was_compared_with_what():
         "our own whole pass",
     ]
     assert all(record.value > 0 and record.n == 1 for record in ratios)
-    assert speed.unit == "places/s, ours"
-    assert (speed.parameters["places"], speed.parameters["peers' places"]) == (121, 36)
+    places = [speed.parameters[kind] for kind in ("places", "peers' places")]
+    assert (speed.unit, *places) == ("places/s, ours", 121, 36)
 
     ratio, speed = plain.bench_mining()
     assert (ratio.value > 0, ratio.n, speed.unit) == (True, 1, "images/s, ours")
@@ -64,24 +64,19 @@ def test_records_say_what_was_compared_with_what():
     assert all(record.provenance.seconds > 0.001 for record in timed)
 
 
-def other_activity(found):
-    return replace(found, activity=1.1 * found.activity)
-
-
-def other_scores(found):
-    return {name: replace(top, score=2 * top.score) for name, top in found.items()}
-
-
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize(
     ("run", "module", "name", "wrong", "sentence"),
     [
         (deconv.bench_deconv, deconv, "project", lambda it: 1.001 * it, r"\d+ of \d+ projections differ"),
-        (occlusion.bench_occlusion, occlusion, "occlude", other_activity, "activity: the results differ by 1.0e"),
-        (plain.bench_mining, plain, "strongest", other_scores, "conv1: the results differ"),
+        (occlusion.bench_occlusion, occlusion, "occlude", lambda it: replace(it, activity=1.1 * it.activity),
+         "activity: the results differ by 1.0e"),
+        (plain.bench_mining, plain, "strongest",
+         lambda it: {name: replace(top, score=2 * top.score) for name, top in it.items()},
+         "conv1: the results differ"),
         (plain.bench_norm, plain, "contrast_normalise", lambda it: 2 * it, r"a small map: .* differ by 1.0e\+00"),
     ],
-)
+)  # fmt: skip
 def test_nothing_is_timed_that_differs(monkeypatch, run, module, name, wrong, sentence):
     right = getattr(module, name)
     monkeypatch.setattr(module, name, lambda *given, **options: wrong(right(*given, **options)))

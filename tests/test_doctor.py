@@ -2,12 +2,9 @@
 
 from layouts import class_folders, foreign_kernel
 
-from zfnet_lib import doctor
-from zfnet_lib.architecture import MINI
+from zfnet_lib import MINI, ConvNet, doctor, save_network
 from zfnet_lib.datasets import dataset_entry, pack_dataset
-from zfnet_lib.network import ConvNet
 from zfnet_lib.paper.records import write_lines
-from zfnet_lib.weights import save_network
 
 
 def test_packages_that_are_missing_or_old_name_what_installs_them(monkeypatch):
@@ -83,17 +80,16 @@ def test_a_damaged_atlas_is_told(tmp_path, monkeypatch):
     assert "holds no atlas" in dict(doctor.atlases())["mine"]
 
 
-def test_what_is_damaged_and_what_was_left_is_named(data, tmp_path, monkeypatch):
-    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path / "results"))
+def test_what_is_damaged_and_what_was_left_is_named(data, results, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     class_folders(data / "caltech-101" / dataset_entry("caltech-101").folder, ["cat", "dog"], 10)
     pack_dataset("caltech-101", "val", progress=False)
     weights = save_network(ConvNet(MINI), data / "weights/mine", {})
-    write_lines(tmp_path / "results/tiny/errors/a.jsonl", ["{}"])
+    write_lines(results / "tiny/errors/a.jsonl", ["{}"])
     assert dict(doctor.integrity()) == {"everything stored": "is as it was written"}
 
     (pixels,) = (data / "packs").glob("*/pictures.bin")
-    for path in (weights / "meta.json", tmp_path / "results/tiny/errors/a.jsonl", pixels):
+    for path in (weights / "meta.json", results / "tiny/errors/a.jsonl", pixels):
         content = path.read_bytes()
         path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     archive = next(one for one in dataset_entry("caltech-101").archives if one.url)
@@ -110,9 +106,8 @@ def test_what_is_damaged_and_what_was_left_is_named(data, tmp_path, monkeypatch)
     assert len(said) == 5
 
 
-def test_stored_results_are_counted(tmp_path, monkeypatch):
-    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path))
-    errors = tmp_path / "tiny/errors/zfnet-tiny-imagenet-tiny-seed0.jsonl"
+def test_stored_results_are_counted(results):
+    errors = results / "tiny/errors/zfnet-tiny-imagenet-tiny-seed0.jsonl"
     errors.parent.mkdir(parents=True)
     errors.write_text(" " * 250_000)
     said = dict(doctor.stored())
@@ -129,9 +124,6 @@ def test_profiles_name_what_they_lack(data):
     assert said["smoke"] == ["ready"]
     assert said["tiny"][:2] == ["ready", "to compute anew what is stored (--live), also:"]
     assert {"zfnet fetch tiny-imagenet", "zfnet fetch alexnet-imagenet"} <= set(said["tiny"])
-    assert said["paper"][:3] == [
-        "lacks:",
-        "zfnet fetch imagenet --from ARCHIVE",
-        "zfnet train zfnet --data imagenet --recipe paper",
-    ]
+    train = "zfnet train zfnet --data imagenet --recipe paper"
+    assert said["paper"][:3] == ["lacks:", "zfnet fetch imagenet --from ARCHIVE", train]
     assert "zfnet fetch caltech-256" in said["paper"]

@@ -1,7 +1,5 @@
 """Errors against sorting and averaging by hand in float64."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np
@@ -11,14 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pictures import TINY_SPEC, Squares, network, texture_classes
 
-from zfnet_lib.batches import BatchError
-from zfnet_lib.datasets import open_dataset
+from zfnet_lib import ConvNet, ZfnetError, open_dataset
 from zfnet_lib.evaluation import Errors, errors, ranks, summary, tallies
-from zfnet_lib.files import ZfnetError
-from zfnet_lib.network import ConvNet
 
 DATA = texture_classes(70, classes=8)
-DRAWN = open_dataset("shapes", n=16)  # not packed
 SPEC = replace(TINY_SPEC, classes=8)
 
 
@@ -105,25 +99,20 @@ def test_classes_without_pictures_have_no_error():
 
 
 def test_what_cannot_be_evaluated_gets_one_sentence():
-    net = spread(0)
-    with pytest.raises(ZfnetError, match=r"^views = 5; the paper's are 1"):
-        errors(net, DATA, views=5)
-    with pytest.raises(ZfnetError, match="networks of 4, 8 classes cannot be evaluated together"):
-        errors([net, network(DATA)], DATA)
-    with pytest.raises(ZfnetError, match="networks of no classes"):
-        errors([], DATA)
-    with pytest.raises(ZfnetError, match="there are no pictures"):
-        errors(net, DATA, rows=[])
-    with pytest.raises(ZfnetError, match="there are no pictures"):
-        errors(network(DRAWN, replace(SPEC, classes=16)), DRAWN, rows=[])
-    with pytest.raises(ZfnetError, match=r"^small has no classifier here; evaluate a network that has one$"):
-        errors(net.features(), DATA)
-    with pytest.raises(BatchError, match="labels from 0 to 9, but the network has 8 classes"):
-        errors(net, Squares(DATA.pictures, np.arange(70) % 10))
-    with torch.no_grad():
-        net.fc8.bias.fill_(torch.nan)
-    with pytest.raises(ZfnetError, match="the probabilities of small are not finite"):
-        errors(net, DATA)
+    net, unsound, drawn = spread(0), spread(0), open_dataset("shapes", n=16)  # which is not packed
+    unsound.fc8.bias.data.fill_(torch.nan)
+    for nets, data, options, sentence in (
+        (net, DATA, {"views": 5}, "^views = 5; the paper's are 1"),
+        ([net, network(DATA)], DATA, {}, "networks of 4, 8 classes cannot be evaluated together"),
+        ([], DATA, {}, "networks of no classes"),
+        (net, DATA, {"rows": []}, "there are no pictures"),
+        (network(drawn, replace(SPEC, classes=16)), drawn, {"rows": []}, "there are no pictures"),
+        (net.features(), DATA, {}, "^small has no classifier here; evaluate a network that has one$"),
+        (net, Squares(DATA.pictures, np.arange(70) % 10), {}, "labels from 0 to 9, but the network has 8 classes"),
+        (unsound, DATA, {}, "the probabilities of small are not finite"),
+    ):
+        with pytest.raises(ZfnetError, match=sentence):
+            errors(nets, data, **options)
 
 
 def test_the_easiest_and_the_hardest_classes():

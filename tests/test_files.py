@@ -1,7 +1,5 @@
 """Where things live; nothing half-written survives; damage is noticed; what is kept is computed again in time."""
 
-from __future__ import annotations
-
 import errno
 import itertools
 import os
@@ -15,28 +13,25 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-import nbformat
 import numpy as np
 import pytest
 import torch
-from layouts import class_folders, write_picture
+from layouts import class_folders, write_notebook, write_picture
 from safetensors import SafetensorError
 
-from zfnet_lib import files
-from zfnet_lib.architecture import MINI, Box
+from zfnet_lib import MINI, ConvNet, ZfnetError, files, load_network, open_dataset, save_network, strongest, train
+from zfnet_lib.architecture import Box
 from zfnet_lib.batches import training_preparation
 from zfnet_lib.browser.atlas import read_manifest, write_atlas
-from zfnet_lib.datasets import dataset_folder, open_dataset, pack_dataset
+from zfnet_lib.datasets import dataset_folder, pack_dataset
 from zfnet_lib.datasets.overlap import Overlap, Pair
-from zfnet_lib.files import UnwritableError, ZfnetError, alone, check, is_busy, is_there, replacing, storing
-from zfnet_lib.network import ConvNet
+from zfnet_lib.files import UnwritableError, alone, check, is_busy, is_there, replacing, storing
 from zfnet_lib.paper import claims, records, runner
 from zfnet_lib.paper.claims import evidence, registry
 from zfnet_lib.paper.trainings import read_epochs, training_data
 from zfnet_lib.paper.transfer import extract
-from zfnet_lib.strongest import Block, load_blocks, save_blocks, strongest
-from zfnet_lib.training import SMOKE, train
-from zfnet_lib.weights import load_network, save_network
+from zfnet_lib.strongest import Block, load_blocks, save_blocks
+from zfnet_lib.training import SMOKE
 
 
 def names(folder: Path) -> list[str]:
@@ -51,9 +46,7 @@ def names(folder: Path) -> list[str]:
         ("ZFNET_RESULTS", lambda: files.results_root("smoke"), "runs/results/smoke"),
     ],
 )
-def test_data_and_results_live_where_the_environment_says_and_otherwise_in_the_checkout(
-    monkeypatch, variable, root, usual
-):
+def test_data_and_results_live_where_the_environment_says_or_in_the_checkout(monkeypatch, variable, root, usual):
     below = usual.rpartition("results")[2].strip("/") if variable == "ZFNET_RESULTS" else ""
     for given, place in (("/there", Path("/there")), ("~/here", Path.home() / "here")):
         monkeypatch.setenv(variable, given)
@@ -61,9 +54,7 @@ def test_data_and_results_live_where_the_environment_says_and_otherwise_in_the_c
     monkeypatch.setenv(variable, "")
     assert root() == files.PROJECT / usual
     monkeypatch.setenv(variable, "~no-such-user/place")
-    with pytest.raises(
-        ZfnetError, match=r"^~no-such-user/place: there is no such user here; write the folder out$"
-    ):
+    with pytest.raises(ZfnetError, match=r"^~no-such-user/place: there is no such user .*; write the folder out$"):
         root()
 
 
@@ -303,20 +294,15 @@ EPOCHS = ['{"epoch": 1}', '{"epoch": 2}']
 PAIR = Overlap("a train", "b val", (10, 10), 0.9, (Pair("x", "y", 0.95, False),))
 
 
-def at(path: Path, write: Callable[[Path], object]) -> Path:
-    write(path)
-    return path
-
-
-RESULTS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object]]] = {
-    "weights": (lambda d: save_network(ConvNet(MINI).features("conv1"), d / "weights", {}), load_network),
-    "mosaic": (lambda d: at(d / "blocks.npz", lambda path: save_blocks(path, [BLOCK], {})), load_blocks),
-    "records": (lambda d: at(d / "a.jsonl", lambda path: records.append(path, [RECORD] * 3)), records.read),
-    "epochs": (lambda d: at(d / "epochs.jsonl", lambda path: records.write_lines(path, EPOCHS)), read_epochs),
-    "overlap": (lambda d: at(d / "a--b.json", PAIR.save), Overlap.load),
-    "atlas": (lambda d: write_atlas(NET, open_dataset("shapes", n=4), d / "atlas", maps=1), read_manifest),
+RESULTS: dict[str, tuple[Callable[[Path], object], Callable[[Path], object]]] = {
+    "weights": (lambda path: save_network(ConvNet(MINI).features("conv1"), path, {}), load_network),
+    "blocks.npz": (lambda path: save_blocks(path, [BLOCK], {}), load_blocks),
+    "records.jsonl": (lambda path: records.append(path, [RECORD] * 3), records.read),
+    "epochs.jsonl": (lambda path: records.write_lines(path, EPOCHS), read_epochs),
+    "a--b.json": (PAIR.save, Overlap.load),
+    "atlas": (lambda path: write_atlas(NET, open_dataset("shapes", n=4), path, maps=1), read_manifest),
 }
-"""By kind of result: what stores a small one in a folder, and what reads it."""
+"""By name of a result: what stores a small one there, and what reads it."""
 
 
 def damages(path: Path):
@@ -332,12 +318,13 @@ def damages(path: Path):
         file.write_bytes(whole)
 
 
-@pytest.mark.parametrize("kind", RESULTS)
-def test_a_changed_byte_of_a_result_is_noticed_and_named(kind, data, tmp_path):
-    write, read = RESULTS[kind]
-    path = write(tmp_path)
+@pytest.mark.parametrize("name", RESULTS)
+def test_a_changed_byte_of_a_result_is_noticed_and_named(name, data, tmp_path):
+    write, read = RESULTS[name]
+    path = tmp_path / name
+    write(path)
     for file in damages(path):
-        with pytest.raises(ZfnetError, match=path.name):
+        with pytest.raises(ZfnetError, match=name):
             pytest.fail(f"{file} was read as {read(path)}")
     assert read(path) is not None
 
@@ -440,11 +427,8 @@ def test_a_training_does_not_go_on_with_other_pictures(pictures, tmp_path, from_
 
 
 def test_a_notebook_runs_again(pictures, tmp_path, monkeypatch):
-    cell = nbformat.v4.new_code_cell('pictures: str = ""\nnetwork: str = ""', metadata={"tags": ["parameters"]})
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     (tmp_path / "notebooks").mkdir()
-    page = nbformat.v4.new_notebook(metadata={"kernelspec": kernel}, cells=[cell])
-    nbformat.write(page, tmp_path / "notebooks" / "page.ipynb")
+    write_notebook(tmp_path / "notebooks/page.ipynb", parameters='pictures: str = ""\nnetwork: str = ""')
     (tmp_path / "_toc.yml").touch()
     monkeypatch.setattr(runner, "PROJECT", tmp_path)
     monkeypatch.setattr(runner, "state_hash", lambda: "unchanged")
@@ -463,10 +447,9 @@ def test_a_notebook_runs_again(pictures, tmp_path, monkeypatch):
     assert [state(), state()] == ["done", "kept"]
 
 
-def test_a_claim_is_measured_again(pictures, data, monkeypatch):
+def test_a_claim_is_measured_again(pictures, data, results, monkeypatch):
     made = records.Provenance("c0ffee", False, {}, "a processor", 0, 1.0)
     answer = [evidence.counted("answer", 42, 7)]
-    monkeypatch.setenv("ZFNET_RESULTS", str(data / "results"))
     monkeypatch.setattr(records.Stopwatch, "provenance", lambda *given: made)
     name = "input-range-128"
     monkeypatch.setattr(claims.CLAIMS[name], "measure", lambda at: answer)

@@ -1,9 +1,7 @@
 """Pictures in, prepared tensors out, by hand-sized cases."""
 
-from __future__ import annotations
-
-import io
 import zlib
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +9,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from layouts import encoded
+from pictures import plain
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
@@ -32,10 +32,6 @@ from zfnet_lib.images import (
 
 RED = (250, 10, 20)
 GREY = (128, 128, 128)
-
-
-def plain(mean: float = 0.0, scale: float = 1.0, short_side: int = 4, crop: int = 2) -> Preparation:
-    return Preparation(short_side, crop, torch.full((3, 1, 1), mean), torch.full((3, 1, 1), scale))
 
 
 def numbered(height: int, width: int) -> Tensor:
@@ -76,9 +72,9 @@ def test_every_kind_of_picture_becomes_red_green_and_blue(image, colour):
 )
 def test_what_is_no_picture_gets_one_sentence(wrong):
     with pytest.raises(PictureError, match=r"^a picture (tensor|array)? ?(is|has) [^\n]*; given .*$"):
-        plain()([wrong])
+        plain(4, 2)([wrong])
     with pytest.raises(PictureError, match=r"^there are no pictures to prepare; give at least one$"):
-        plain()([])
+        plain(4, 2)([])
 
 
 @pytest.mark.parametrize("mean", [torch.full((3, 1, 1), 10.0), torch.arange(48.0).view(3, 4, 4)])
@@ -90,19 +86,14 @@ def test_a_mean_is_subtracted_where_it_belongs(mean):
     assert torch.equal(preparation.visible(expected[None]), picture[None, :, 1:3, 2:4])
 
 
-def test_a_view_larger_than_its_square_is_refused():
-    with pytest.raises(PictureError, match=r"^a view of 256 pixels does not fit into 224x298; resize .*"):
-        centre_square(torch.zeros(3, 224, 298), 256)
-
-
 def test_lists_batches_and_single_pictures_are_prepared_alike():
-    pictures = torch.stack([numbered(9, 7), numbered(9, 7).flip(1)])
-    whole = plain()(pictures)
+    pictures, prepare = torch.stack([numbered(9, 7), numbered(9, 7).flip(1)]), plain(4, 2)
+    whole = prepare(pictures)
     arrays = [each.permute(1, 2, 0).numpy() for each in pictures]
-    assert torch.equal(plain()(list(pictures)), whole)
-    assert torch.equal(plain()([Image.fromarray(each) for each in arrays]), whole)
-    assert torch.equal(torch.cat([plain()(each) for each in arrays]), whole)
-    assert torch.equal(torch.cat([plain()(each) for each in pictures]), whole)
+    assert torch.equal(prepare(list(pictures)), whole)
+    assert torch.equal(prepare([Image.fromarray(each) for each in arrays]), whole)
+    for each in (arrays, pictures):
+        assert torch.equal(torch.cat([*map(prepare, each)]), whole)
 
 
 def test_zero_is_the_mean():
@@ -116,7 +107,7 @@ def test_another_size_keeps_the_proportion_and_interpolates_the_mean():
     half = Preparation(256, 224, ramp, torch.ones(3, 1, 1)).resized(112)
     assert (half.short_side, half.crop, half.mean.shape) == (128, 112, (3, 128, 128))
     assert torch.allclose(half.mean[1, 5], torch.arange(0.5, 256, 2))
-    assert plain(7).resized(20).mean.shape == (3, 1, 1)
+    assert plain(4, 2).resized(20).mean.shape == (3, 1, 1)
 
 
 @given(st.integers(9, 70), st.integers(9, 70), st.integers(4, 40), st.sampled_from([(), (2,)]), st.integers(0))
@@ -132,21 +123,12 @@ def test_the_ten_views_are_corners_centre_and_mirrors():
     x = torch.arange(2 * 3 * 5 * 6).view(2, 3, 5, 6)
     views = ten_views(x, 3)
     for n, (top, left) in enumerate([(0, 0), (0, 3), (2, 0), (2, 3), (1, 1)]):
-        for row in range(3):
-            for column in range(3):
-                assert torch.equal(views[n, ..., row, column], x[..., top + row, left + column])
-                assert torch.equal(views[n + 5, ..., row, 2 - column], x[..., top + row, left + column])
-    with pytest.raises(PictureError, match=r"^a view of 6 pixels does not fit into 5x9; resize the picture first$"):
-        ten_views(torch.zeros(1, 3, 5, 9), 6)
-
-
-# ---- the table of picture files: what each becomes, however it comes in ------------------------------
-
-
-def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
+        for row, column in product(range(3), range(3)):
+            assert torch.equal(views[n, ..., row, column], x[..., top + row, left + column])
+            assert torch.equal(views[n + 5, ..., row, 2 - column], x[..., top + row, left + column])
+    for cut_out in (ten_views, centre_square):
+        with pytest.raises(PictureError, match=r"^a view of 6 pixels does not fit into 5x9; resize .* first$"):
+            cut_out(torch.zeros(1, 3, 5, 9), 6)
 
 
 def filled(value: float, kind: type | str) -> Image.Image:
@@ -264,7 +246,7 @@ def test_a_file_of_any_kind_becomes_three_colours_of_8_bits_however_it_comes_in(
         assert (picture.dtype, picture.ndim) == (torch.uint8, 3)
         assert picture[:, 0, 0].tolist() == list(colour)
         assert not size or tuple(picture.shape[1:]) == size[0]
-        assert plain(short_side=64, crop=64)(picture).shape == (1, 3, 64, 64)
+        assert plain(64, 64)(picture).shape == (1, 3, 64, 64)
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -277,9 +259,8 @@ def test_a_file_that_is_no_picture_gets_one_sentence_however_it_comes_in(folder,
 
 
 def test_a_missing_file_and_a_folder_get_one_sentence(tmp_path):
-    with pytest.raises(
-        PictureError, match=r"^there is no picture .*absent.png; give the path of a JPEG or PNG file$"
-    ):
+    said = r"^there is no picture .*absent.png; give the path of a JPEG or PNG file$"
+    with pytest.raises(PictureError, match=said):
         read_picture(tmp_path / "absent.png")
     with pytest.raises(PictureError, match=r"cannot be read as a picture"):
         read_picture(tmp_path)

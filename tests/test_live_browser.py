@@ -1,25 +1,22 @@
 """The live browser: its panes against literal counterparts, without a page and in JupyterLab."""
 
-from __future__ import annotations
-
-import io
 import json
 import shutil
 from dataclasses import asdict
 from html import unescape
 
-import layouts
 import nbformat
 import numpy as np
 import pytest
-import torch
 from ipywidgets.widgets.widget import _instances
 from lab import PATIENCE, lab, run_all, wait_until_done
+from layouts import class_folders, encoded
 from PIL import Image
-from residual import Small
+from residual import Small, residual
 from torch import nn
 
-from zfnet_lib.architecture import MINI
+from zfnet_lib import MINI, ConvNet, ZfnetError, deconv, load_network, occlude, open_dataset, save_network, train
+from zfnet_lib import strongest as find_strongest
 from zfnet_lib.batches import training_preparation
 from zfnet_lib.browser import live_browser
 from zfnet_lib.browser.atlas import write_atlas
@@ -28,14 +25,10 @@ from zfnet_lib.browser.live.occluder import OccluderPane
 from zfnet_lib.browser.live.training import RecordedTraining, TrainingHere, recorded_trainings
 from zfnet_lib.browser.live.units import UnitPane
 from zfnet_lib.browser.live.widgets import Message
-from zfnet_lib.datasets import open_dataset, pack_in_memory
-from zfnet_lib.deconv import cut, deconv
-from zfnet_lib.files import PROJECT, ZfnetError, alone
-from zfnet_lib.network import ConvNet
-from zfnet_lib.occlusion import occlude
-from zfnet_lib.strongest import strongest as find_strongest
-from zfnet_lib.training import Drops, Recipe, train
-from zfnet_lib.weights import load_network, save_network
+from zfnet_lib.datasets import pack_in_memory
+from zfnet_lib.deconv import cut
+from zfnet_lib.files import PROJECT, alone
+from zfnet_lib.training import Drops, Recipe
 
 SHAPES = open_dataset("shapes", n=12)
 BRIEF = Recipe("smoke", 2, Drops(()), batch=16)
@@ -47,11 +40,6 @@ def net():
     net = ConvNet(MINI, seed=1).eval()
     net.fc8.weight.data *= 200
     return net
-
-
-def residual(side: int = 64):
-    torch.manual_seed(0)
-    return load_network(Small(), image_size=side)
 
 
 @pytest.fixture
@@ -73,12 +61,12 @@ def point(pad, row: int, column: int) -> None:
 # ---- units --------------------------------------------------------------------------------------------------
 
 
-UNITS = [("conv1", (0, 29)), ("conv2", (3, 4)), ("conv5", (1, 0)), ("stem", (30, 4)), ("top", (2, 14))]
-
-
-@pytest.mark.parametrize(("layer", "place"), UNITS)
+@pytest.mark.parametrize(
+    ("layer", "place"),
+    [("conv1", (0, 29)), ("conv2", (3, 4)), ("conv5", (1, 0)), ("stem", (30, 4)), ("top", (2, 14))],
+)
 def test_a_unit_is_projected_as_by_the_literal_method(net, layer, place):
-    net = net if layer in net.layers else residual()
+    net = net if layer in net.layers else residual(64)
     trace = net.trace(net.prepare([SHAPES[3].picture]))
     maps = trace[layer].maps[0]
     map_ = int(maps.flatten(1).amax(1).argmax())
@@ -96,13 +84,8 @@ def test_a_unit_is_projected_as_by_the_literal_method(net, layer, place):
 
 def test_a_pixel_belongs_to_the_unit_that_is_centred_there(net):
     # Units of conv1 see 7 pixels every 2, the first one those around pixel 3; conv2: 27 every 8, around 13.
-    pixels = {
-        ("conv1", 3, 3): (0, 0),
-        ("conv1", 3, 6.4): (0, 2),
-        ("conv2", 13, 29): (0, 2),
-        ("conv2", 22, 0): (1, 0),
-        ("conv1", 63, 63): (29, 29),
-    }
+    pixels = {("conv1", 3, 3): (0, 0), ("conv1", 3, 6.4): (0, 2), ("conv1", 63, 63): (29, 29)}
+    pixels |= {("conv2", 13, 29): (0, 2), ("conv2", 22, 0): (1, 0)}
     pane = pane_of(UnitPane, net)
     assert {at: pane.nearest(*at) for at in pixels} == pixels
 
@@ -114,7 +97,7 @@ def test_a_pixel_belongs_to_the_unit_that_is_centred_there(net):
 
 
 def test_a_layer_that_is_asked_for_is_offered_and_a_size_that_does_not_fit_is_left_again(data):
-    browser = LiveBrowser(residual(), SHAPES, layer="stem.1")
+    browser = LiveBrowser(residual(64), SHAPES, layer="stem.1")
     assert browser.units.layer.options == ("stem.1", *browser.net.outline) and browser.units.layer.value == "stem.1"
     below = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(3600, 2))  # a classifier binds it alone
     pane = pane_of(UnitPane, load_network(below, 32, layers=["0"]))
@@ -154,7 +137,7 @@ def test_pointing_goes_from_picture_to_map_to_unit(browser):
 
 @pytest.mark.parametrize("kind", ["sequence", "residual"])
 def test_a_covered_picture_gives_what_the_literal_sweep_gives_there(net, kind):
-    net = net if kind == "sequence" else residual()
+    net = net if kind == "sequence" else residual(64)
     pane = pane_of(OccluderPane, net, SHAPES.classes)
     seen = occlude(net, net.prepare([SHAPES[3].picture])[0], size=20, stride=22)
     assert (pane.map, pane.target) == (seen.map, seen.target)
@@ -179,7 +162,7 @@ def test_a_square_over_the_edge_covers_what_lies_inside_and_without_a_classifier
 
 
 def test_whole_passes_go_to_as_many_places_as_there_is_time_for(monkeypatch):
-    pane = pane_of(OccluderPane, residual(), ())
+    pane = pane_of(OccluderPane, residual(64), ())
     for seconds, said in ((0.001, "26 × 26 places at a stride of 2."), (1, "2 × 2 places at a stride of 26.")):
         monkeypatch.setattr(occluder, "perf_counter", iter((0.0, seconds)).__next__)
         pane.cover_everywhere()
@@ -220,7 +203,7 @@ def test_places_of_a_picture_that_was_left_meanwhile_are_not_shown(browser, monk
 
 @pytest.mark.parametrize("layer", ["conv4", "pool"])
 def test_the_nine_strongest_are_those_of_the_library_and_of_an_atlas(net, layer, tmp_path):
-    net, other = (net, ConvNet(MINI, seed=2)) if layer == "conv4" else (residual(), load_network(Small(), 64))
+    net, other = (net, ConvNet(MINI, seed=2)) if layer == "conv4" else (residual(64), load_network(Small(), 64))
     looked = []
     top, source = strongest.search(net, SHAPES, 0, lambda done, of: looked.append((done, of)))
     expected = find_strongest(net, SHAPES, 9)[layer]
@@ -246,7 +229,7 @@ def test_data_sets_at_hand_are_offered_and_opened_and_what_cannot_be_read_is_nam
     (data / "packs" / "tiny-imagenet-val-64").mkdir(parents=True)
     assert strongest.at_hand()[0] == "tiny-imagenet"
     assert len(strongest.pictures_named("photos")) > 500 and strongest.pictures_named("shapes").split == "val"
-    layouts.class_folders(tmp_path / "mine", ["cat"], 4)
+    class_folders(tmp_path / "mine", ["cat"], 4)
     (tmp_path / "mine/cat/image_0003.jpg").write_text("no picture")
     _, source = strongest.search(net, strongest.pictures_named(f"folder:{tmp_path}/mine"))
     assert source == "found here in 3 of 4 pictures; 1 cannot be read: cat/image_0003.jpg"
@@ -351,10 +334,9 @@ def test_one_training_runs_here_and_stops_while_another_is_looked_at(browser, sq
     begun[-1]()  # what looks again and again looks once more
 
 
-def test_a_recorded_training_is_read_from_what_it_leaves(squares, data, tmp_path, monkeypatch):
-    monkeypatch.setenv("ZFNET_RESULTS", str(tmp_path / "results"))
+def test_a_recorded_training_is_read_from_what_it_leaves(squares, data, results):
     name = "mini-shapes-smoke-seed0"
-    record, folder = tmp_path / "results/smoke/trainings" / f"{name}.jsonl", data / "trainings" / name
+    record, folder = results / "smoke/trainings" / f"{name}.jsonl", data / "trainings" / name
     net = ConvNet(MINI, training_preparation(squares, 64))
     run = train(net, squares, BRIEF, folder=folder)
     first = asdict(next(run))
@@ -392,12 +374,6 @@ def test_the_shipped_training_has_its_record_and_its_weights():
 # ---- the whole, without a page ------------------------------------------------------------------------------
 
 
-def encoded(image: Image.Image) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
-
-
 WRONG = {
     "a.txt cannot be read as a": lambda b: b.take_upload("a.txt", 3, b"abc"),
     "a.png has 954 MB and 8 are the most; save it smaller": lambda b: b.take_upload("a.png", 10**9, b""),
@@ -424,10 +400,8 @@ def test_the_browser_says_where_it_computes_and_takes_uploads(browser, net, monk
     shown, show = [], browser.show
     monkeypatch.setattr(browser, "show", lambda *picture: (shown.append(picture[1]), show(*picture)))
     monkeypatch.setattr("zfnet_lib.browser.live.own_device", lambda: "mps")
-    for name, picture in {
-        "panorama.png": Image.new("RGB", (4000, 40), (9, 200, 30)),
-        "my.png": Image.new("LA", (80, 70), (200, 255)),
-    }.items():
+    panorama, grey = Image.new("RGB", (4000, 40), (9, 200, 30)), Image.new("LA", (80, 70), (200, 255))
+    for name, picture in (("panorama.png", panorama), ("my.png", grey)):
         shown.clear()
         browser.take_upload(name, 1000, encoded(picture))
         assert browser.about.value.startswith(f"<b>{name}</b>. mini answers: ")

@@ -1,7 +1,5 @@
 """What the machine can do."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import resource
@@ -92,10 +90,7 @@ def test_apples_gpu_is_a_device(monkeypatch, recent: bool):
         ("cuda:2", 2, False, r"'cuda:2' is not here; choose one of cpu, cuda:0, cuda:1, or leave it out"),
         ("cuda", 0, True, r"'cuda' is not here; choose one of cpu, mps, or leave it out"),
         ("mps", 0, False, r"'mps' is not here; choose one of cpu, or leave it out"),
-        *(
-            (wrong, 2, True, "there is no device .*choose cpu, cuda or mps")
-            for wrong in ("gpu", "cuda:", "cuda:-1", "xpu")
-        ),
+        *((no, 2, True, "no device .*choose cpu, cuda or mps") for no in ("gpu", "cuda:", "cuda:-1", "xpu")),
     ],
 )
 def test_a_gpu_computes_unless_another_device_is_asked_for(monkeypatch, asked, cuda, mps, found):

@@ -14,22 +14,19 @@ import pytest
 from layouts import class_folders
 from PIL import Image
 
+from zfnet_lib import MINI, ConvNet, load_network, save_network
 from zfnet_lib.__main__ import main, zfnet
-from zfnet_lib.architecture import MINI
 from zfnet_lib.bench import plain
 from zfnet_lib.machine import own_device
-from zfnet_lib.network import ConvNet
 from zfnet_lib.paper.trainings import Training, excluded_rows, training_data
 from zfnet_lib.training import SMOKE, Drops
-from zfnet_lib.weights import load_network, save_network
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
+def home(data, tmp_path, monkeypatch):
     """A data folder of its own, with a small network in it, and a picture, in the working folder."""
-    monkeypatch.setenv("ZFNET_DATA", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
-    save_network(ConvNet(MINI), tmp_path / "data" / "weights" / "small", {})
+    save_network(ConvNet(MINI), data / "weights" / "small", {})
     noise = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.png")
     return tmp_path
@@ -54,20 +51,11 @@ OCCLUDE = "occlude noise.png --network small --out out"
 TRAIN = "train zfnet --data shapes --recipe smoke"
 LONG = 300 * "x"
 TOO_LONG = (
-    f"show {LONG} --network small",
-    f"show noise.png --network {LONG}",
-    f"show noise.png --network small --out {LONG}",
-    f"evaluate {LONG} --data shapes",
-    f"fetch caltech-101 --from {LONG}",
-    f"atlas {LONG}",
-    f"claims --profile tiny --json {LONG}",
-    f"{TRAIN} --data folder:{LONG}",
-)
-FOLDERS = (
-    "evaluate small --data shapes --json data",
-    "claims --profile tiny --json data",
-    "bench norm --json data",
-)
+    f"show {LONG} --network small", f"show noise.png --network {LONG}", f"{SHOW} --out {LONG}",
+    f"evaluate {LONG} --data shapes", f"fetch caltech-101 --from {LONG}", f"atlas {LONG}",
+    f"claims --profile tiny --json {LONG}", f"{TRAIN} --data folder:{LONG}",
+)  # fmt: skip
+FOLDERS = ("evaluate small --data shapes", "claims --profile tiny", "bench norm")
 REFUSALS = [
     ("show broken.png --network small --out out", "cannot be read as a picture"),
     ("show wall.png --network small --out out", "wall.png has more than 89 million pixels; save it smaller\n"),
@@ -79,10 +67,7 @@ REFUSALS = [
     ("run fig1 --profile smoke -p typo", "-p takes name=value, given 'typo'"),
     (f"{TRAIN} --data mnist", "there is no data set 'mnist'"),
     (f"{TRAIN} --data caltech-256", "zfnet fetch caltech-256"),
-    (
-        f"{TRAIN} --device gpu",
-        "there is no device 'gpu'; choose cpu, cuda or mps, or of several GPUs one, as cuda:1",
-    ),
+    (f"{TRAIN} --device gpu", "no device 'gpu'; choose cpu, cuda or mps, or of several GPUs one, as cuda:1"),
     (f"{TRAIN} --device cuda:7", "the device 'cuda:7' is not here; choose one of cpu"),
     ("train zfnet.features() --data shapes", "there is no architecture 'zfnet.features()'; known are krizhevsky"),
     ("train zfnet.without(conv4) --data shapes", "and what without, resized, scaled make of them, such as"),
@@ -93,10 +78,7 @@ REFUSALS = [
     (f"{OCCLUDE} --layers conv2,conv9", "small has no layer 'conv9'; its layers are conv1"),
     (f"{OCCLUDE} --random --weights x", "leave out --weights or --random"),
     ("atlas torchvision:resnt18 --out out", "torchvision has no network 'resnt18'; did you mean resnet18"),
-    (
-        "show noise.png --network own.py:make --random --out out",
-        "own.py:make makes its own weights; let a function draw them, and leave out --random",
-    ),
+    (f"{SHOW} --network own.py:make --random", "; let a function draw them, and leave out --random"),
     (f"{TRAIN} --clip some", "clip is 'some'; choose one of all, none, first, but-first"),
     (f"{TRAIN} --clip=", "clip is ''; choose one of"),
     (f"{TRAIN} --precision=", "precision is ''; choose one of"),
@@ -257,9 +239,8 @@ def read_lines(path):
 
 
 @pytest.fixture
-def tiny_folder(home, monkeypatch):
+def tiny_folder(home, results):
     """A folder data set: two classes, red and blue, of 70 training and four validation pictures each."""
-    monkeypatch.setenv("ZFNET_RESULTS", str(home / "results"))
     for split, count in (("train", 70), ("val", 4)):
         class_folders(home / "colours" / split, ["blue", "red"], count, "{}.jpg")
     return f"folder:{home / 'colours'}"

@@ -1,7 +1,5 @@
 """The convnet: how it normalises, what it computes, how it starts, what it refuses."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np
@@ -17,14 +15,7 @@ from zfnet_lib.architecture import KRIZHEVSKY, MINI, ArchSpec, Conv, Dense, Norm
 from zfnet_lib.files import ZfnetError
 from zfnet_lib.network import CACHED, ConvNet, contrast_normalise
 
-# ---- contrast normalisation ---------------------------------------------------------------------------------
-
-constants = st.tuples(
-    st.sampled_from([1, 3, 5, 7]),
-    st.sampled_from([1e-4, 1e-2, 1.0]),
-    st.sampled_from([0.5, 0.75, 1.0]),
-    st.sampled_from([1.0, 2.0]),
-)
+constants = st.tuples(*map(st.sampled_from, ([1, 3, 5, 7], [1e-4, 1e-2, 1.0], [0.5, 0.75, 1.0], [1.0, 2.0])))
 
 
 @given(st.data(), st.integers(1, 9), constants, st.sampled_from([torch.contiguous_format, torch.channels_last]))
@@ -55,8 +46,6 @@ def test_few_bits_cost_no_more_than_their_own_rounding(kind):
     assert close(found.double(), expected, torch.finfo(kind).eps)
     assert close(gradients[0].double(), gradients[1], torch.finfo(kind).eps)
 
-
-# ---- what it computes ---------------------------------------------------------------------------------------
 
 SMALL_FIG_3 = ArchSpec(
     "small",
@@ -135,15 +124,12 @@ def test_a_trace_may_stop_early_and_is_the_same_up_to_there():
     assert repr(part) == f"<Trace of mini: {shapes}>" and repr(whole).endswith(", fc7 [1, 512], logits [1, 16]>")
 
 
-# ---- how it starts ------------------------------------------------------------------------------------------
-
-
 def test_the_same_seed_gives_the_same_bytes_and_the_global_generators_stay_as_they_were():
     torch.manual_seed(0)
     np.random.seed(0)
     states = torch.get_rng_state(), np.random.get_state()[1].copy()
     one, again, other = (weights(ConvNet(MINI, seed=seed)) for seed in (5, 5, 6))
-    layers = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
+    layers = [f"conv{i}" for i in range(1, 6)] + ["fc6", "fc7", "fc8"]
     assert list(one) == [f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")]
     for name, value in one.items():
         assert torch.equal(value, again[name])
@@ -221,8 +207,6 @@ def test_features_share_the_weights():
     assert (net.training, part.training) == (False, False)
     assert net.train().features().training
 
-
-# ---- what it refuses ----------------------------------------------------------------------------------------
 
 NET, X = ConvNet(MINI), torch.zeros(1, 3, 64, 64)
 

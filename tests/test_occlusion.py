@@ -1,7 +1,5 @@
 """Occlusion against the literal way: paste the square, run the network, place by place; all in float64."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from itertools import product
 from math import prod
@@ -14,12 +12,11 @@ from oracles import close, lively, picture
 from strategies import specs
 from torchvision.models import alexnet
 
+from zfnet_lib import MINI, TABLE_2, ZFNET, ConvNet, Occlusion, ZfnetError, occlude
 from zfnet_lib.adapt import adapt
-from zfnet_lib.architecture import MINI, TABLE_2, ZFNET, ArchSpec, Conv, Dense, Pool
+from zfnet_lib.architecture import ArchSpec, Conv, Dense, Pool
 from zfnet_lib.fast import occlusion
-from zfnet_lib.files import ZfnetError
-from zfnet_lib.network import ConvNet
-from zfnet_lib.occlusion import Occlusion, OcclusionError, largest_drop, occlude
+from zfnet_lib.occlusion import OcclusionError, largest_drop
 
 
 @torch.no_grad()
@@ -47,9 +44,6 @@ def agrees(seen: Occlusion, net: ConvNet, x: torch.Tensor, fill=0.0) -> bool:
         return same and seen.probability is seen.label is seen.target is None
     exact = torch.allclose(seen.probability, probability[..., seen.target], rtol=0, atol=1e-10)
     return same and exact and torch.equal(seen.label, probability.argmax(-1))
-
-
-# ---- equal to the literal way -------------------------------------------------------------------------------
 
 
 @st.composite
@@ -125,9 +119,6 @@ def test_in_float32_the_three_maps_keep_their_promised_precision():
     assert torch.equal(seen.label, probability.argmax(-1))
 
 
-# ---- what is watched ----------------------------------------------------------------------------------------
-
-
 def test_by_default_the_first_answer_and_the_strongest_map_are_watched():
     net, x = lively(MINIATURE), picture(64, 64)[0]
     trace = net.trace(x[None])
@@ -160,9 +151,6 @@ def test_two_runs_give_the_same_bytes_and_leave_the_network_alone(capsys):
     assert all(torch.equal(weight, before[name]) for name, weight in net.state_dict().items())
 
 
-# ---- less work ----------------------------------------------------------------------------------------------
-
-
 def test_large_squares_are_passed_whole_and_small_ones_are_not(monkeypatch):
     net, x = lively(MINIATURE), picture(64, 64)
     monkeypatch.setattr(occlusion, "_changed", None)
@@ -183,9 +171,6 @@ def test_places_are_answered_together_in_several_sheets(monkeypatch):
     monkeypatch.setattr("zfnet_lib.occlusion.TOGETHER", 7)
     monkeypatch.setattr(occlusion, "NEAR", 2**11)
     assert agrees(occlude(net, x, size=14, stride=9), net, x)
-
-
-# ---- planted signals ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -230,18 +215,13 @@ def test_a_drop_lies_inside_where_the_square_touches_the_object(height, width, s
     mask = torch.rand(height, width, generator=generator) > 0.9
     corners = [range(0, n - size + 1, stride) for n in (height, width)]
     probability = torch.rand(*map(len, corners), generator=generator)
-    touching = [
-        [bool(mask[row : row + size, column : column + size].any()) for column in corners[1]] for row in corners[0]
-    ]
+    touching = [[bool(mask[i : i + size, j : j + size].any()) for j in corners[1]] for i in corners[0]]
     drop = largest_drop(probability, mask, size, stride)
     assert probability[drop.row, drop.column] == probability.min()
     assert drop.inside == touching[drop.row][drop.column]
     assert drop.share == pytest.approx(sum(map(sum, touching)) / probability.numel())
     with pytest.raises(OcclusionError, match="give the mask of the same prepared picture"):
         largest_drop(probability[:, :-1], mask, size, stride)
-
-
-# ---- bad input ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -254,10 +234,7 @@ def test_a_drop_lies_inside_where_the_square_touches_the_object(height, width, s
         ({"label": -1}, "mini has no class -1"),
         ({"map_": 999}, "conv5 has no map 999; choose one from 0 to"),
         ({"fill": (1.0, 2.0)}, "a square is filled with one value or 3, one a channel; given [2]"),
-        (
-            {"x": torch.zeros(2, 3, 64, 64)},
-            "occlusion takes one prepared picture, [3, h, w] or [1, 3, h, w]; given",
-        ),
+        ({"x": torch.zeros(2, 3, 64, 64)}, "takes one prepared picture, [3, h, w] or [1, 3, h, w]; given [2,"),
         ({"x": torch.zeros(64, 64)}, "given [64, 64]"),
         ({"x": torch.zeros(3, 80, 80)}, "the classifier of mini takes pictures of 64x64, given 80x80"),
         ({"x": torch.full((3, 64, 64), torch.nan)}, "the input holds NaN or infinite values"),

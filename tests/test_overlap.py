@@ -7,12 +7,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layouts import encoded
 from numpy.lib.stride_tricks import sliding_window_view
+from pictures import Pictures
 from PIL import Image
 from scipy.ndimage import uniform_filter
 from torch.nn.functional import interpolate
 
-from zfnet_lib.datasets import DataError, Dataset, Sample, open_dataset, pack_in_memory
+from zfnet_lib.datasets import DataError, open_dataset, pack_in_memory
 from zfnet_lib.datasets.overlap import SCALES, Overlap, aligned_correlation, find_overlap, overlap_path
 from zfnet_lib.images import as_picture
 from zfnet_lib.paper import setting
@@ -33,23 +35,7 @@ def changed(picture, crop=(0, 0, 0, 0), side=64, mirrored=False, quality=90):
     image = image.crop((left, top, 64 - right, 64 - bottom)).resize((side, side), Image.BICUBIC)
     if mirrored:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=quality)
-    return as_picture(Image.open(file))
-
-
-class Changed(Dataset):
-    """Pictures of another data set, changed; then pictures that are only in here."""
-
-    def __init__(self, source, strangers, changes):
-        self.name, self.split, self.classes = "changed", "val", ("any",)
-        self.pictures = [changed(source[7 * k].picture, **change) for k, change in enumerate(changes)]
-        self.pictures += [picture for picture, _ in map(strangers.sample, range(len(strangers)))]
-        self.labels = np.zeros(len(self.pictures), np.int64)
-        self.names = [f"changed {i}" for i in range(len(self))]
-
-    def sample(self, i):
-        return Sample(self.pictures[i], 0, name=self.names[i])
+    return as_picture(Image.open(io.BytesIO(encoded(image, "JPEG", quality=quality))))
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +45,16 @@ def shapes():
 
 @pytest.fixture(scope="module")
 def overlap(shapes):
-    second = Changed(shapes, open_dataset("shapes", "val", n=90), CHANGES.values())
+    copies = [changed(shapes[7 * k].picture, **change) for k, change in enumerate(CHANGES.values())]
+    strangers = open_dataset("shapes", "val", n=90)
+    second = Pictures(copies + [strangers[i].picture for i in range(90)])
     return find_overlap(shapes, second), second
 
 
 def test_planted_copies_are_found_and_nothing_else(overlap, shapes):
     found, second = overlap
     planted = {
-        (f"shapes/train/{7 * k}", f"changed {k}", change.get("mirrored", False))
+        (f"shapes/train/{7 * k}", f"{k}.png", change.get("mirrored", False))
         for k, change in enumerate(CHANGES.values())
     }
     pack = pack_in_memory(shapes, 64)
@@ -81,7 +69,7 @@ def test_planted_copies_are_found_and_nothing_else(overlap, shapes):
 def test_report_and_file(overlap, shapes, data):
     found, second = overlap
     lines = found.report().splitlines()
-    assert lines[0].startswith("6 of 130 pictures of shapes train are also among the 96 of changed val")
+    assert lines[0].startswith("6 of 130 pictures of shapes train are also among the 96 of squares val")
     assert len(lines) == 4 + 6
     path = overlap_path(shapes, second)
     found.save(path)

@@ -1,7 +1,5 @@
 """The AlexNet and the VGG-16 that are fetched: two sources, no network, files that are not what they should be."""
 
-from __future__ import annotations
-
 import io
 import os
 import pickle
@@ -15,6 +13,7 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
+from layouts import names
 from oracles import close, picture
 from torch import nn
 from torch.nn import functional as F
@@ -26,11 +25,6 @@ from zfnet_lib.datasets import pretrained
 from zfnet_lib.datasets.pretrained import FETCHERS, fetch_weights, read_arrays
 from zfnet_lib.files import ZfnetError, sha256
 from zfnet_lib.weights import FETCHED, load_network, read_meta
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
-
 
 NAME = "alexnet-imagenet"
 CONVS = [(64, 3, 11), (192, 64, 5), (384, 192, 3), (256, 384, 3), (256, 256, 3)]
@@ -205,9 +199,8 @@ def test_other_archives_and_malicious_ones_are_refused_and_leave_nothing(data, p
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_a_malicious_pickle_is_refused_and_not_executed(tmp_path, protocol):
     content = pickle.dumps({"AlexNet_0": Malicious(tmp_path / "executed")}, protocol)
-    with pytest.raises(
-        ZfnetError, match=r"^the weights file asks for .*mkdir, which is no array; it was not read$"
-    ):
+    said = r"^the weights file asks for .*mkdir, which is no array; it was not read$"
+    with pytest.raises(ZfnetError, match=said):
         read_arrays(content)
     assert not (tmp_path / "executed").exists()
     pickle.loads(content)

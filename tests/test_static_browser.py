@@ -1,7 +1,5 @@
 """The static browser in headless Chromium: layers, maps, keys, links, search, two networks, phones, files, harm."""
 
-from __future__ import annotations
-
 import io
 import shutil
 from pathlib import Path
@@ -13,16 +11,12 @@ from PIL import Image
 from playwright.sync_api import expect
 from torch import nn
 
-from zfnet_lib import strongest
-from zfnet_lib.architecture import MINI
+from zfnet_lib import MINI, ConvNet, ZfnetError, load_network, open_dataset, strongest
 from zfnet_lib.browser import linked_browser
 from zfnet_lib.browser.atlas import MANIFEST, SHOWN, TILE, read_manifest, write_atlas
 from zfnet_lib.browser.pages import NETWORKS, PAGE, write_browser
-from zfnet_lib.datasets import open_dataset
-from zfnet_lib.files import PROJECT, ZfnetError
-from zfnet_lib.network import ConvNet
+from zfnet_lib.files import PROJECT
 from zfnet_lib.strongest import Squares, blocks
-from zfnet_lib.weights import load_network
 
 NAMES = [f"thing {n}" for n in range(MINI.classes)]
 REPAIR = "zfnet atlas one two --out here"
@@ -417,20 +411,15 @@ def swap(path: Path, old: str, new: str) -> None:
 AGAIN = f"Write them again: {REPAIR}"
 SHEET, TABLE = "one/conv5-0.webp", "one/maps-conv5.js"
 STRANGE = f"{TABLE} is damaged, or of other weights than this page. {AGAIN}"
+OTHER = "These atlases have format 99, this page reads 3."
 DAMAGE = [
     (lambda f: (f / SHEET).unlink(), f"{SHEET} is missing or damaged. {AGAIN}"),
     (lambda f: (f / SHEET).write_text("no picture"), f"{SHEET} is missing or damaged. {AGAIN}"),
     (lambda f: (f / TABLE).unlink(), f"{TABLE} is missing. {AGAIN}"),
     (lambda f: (f / TABLE).write_text("zfnet.take("), STRANGE),
     (lambda f: swap(f / TABLE, read_manifest(f / "one")["key"], "0" * 16), STRANGE),
-    (
-        lambda f: swap(f / NETWORKS, '"format":3', '"format":99'),
-        f"These atlases have format 99, this page reads 3. {AGAIN}",
-    ),
-    (
-        lambda f: (f / NETWORKS).unlink(),
-        "There is no atlas here: networks.js is missing or damaged. Write it with: zfnet",
-    ),
+    (lambda f: swap(f / NETWORKS, '"format":3', '"format":99'), f"{OTHER} {AGAIN}"),
+    (lambda f: (f / NETWORKS).unlink(), f"There is no atlas here: {NETWORKS} is missing or damaged. Write it with"),
 ]
 
 

@@ -1,7 +1,5 @@
 """Training against a literal second implementation, against itself after kills, and against bad input."""
 
-from __future__ import annotations
-
 import ctypes
 import hashlib
 import json
@@ -24,17 +22,12 @@ import torch
 from pictures import TINY_SPEC, Squares, network, texture_classes
 from torch import nn
 
-from zfnet_lib import training
-from zfnet_lib.architecture import MINI
+from zfnet_lib import MINI, ConvNet, ZfnetError, load_network, train, training
 from zfnet_lib.batches import BatchError, Batches
-from zfnet_lib.files import ZfnetError
 from zfnet_lib.machine import threads
-from zfnet_lib.network import ConvNet
-from zfnet_lib.training import SGD, Drops, EpochResult, OnPlateau, Recipe, saved_states, train
-from zfnet_lib.weights import load_network
+from zfnet_lib.training import SGD, Drops, EpochResult, OnPlateau, Recipe, saved_states
 
 BRIEF = Recipe("brief", epochs=2, anneal=Drops((0.5,)), batch=16)
-SHARED = replace(BRIEF, batch=32, epochs=6)
 DATA = texture_classes(64, classes=4)
 PLAIN = replace(TINY_SPEC, dense=tuple(replace(dense, dropout=0.0) for dense in TINY_SPEC.dense))
 
@@ -59,14 +52,6 @@ def trained(recipe: Recipe = BRIEF, **options) -> str:
 
 def timeless(results: list[EpochResult]) -> list[EpochResult]:
     return [replace(result, seconds=0, images_per_second=0) for result in results]
-
-
-def stalled() -> ConvNet:
-    """Return a network that cannot leave the plateau."""
-    net = network(DATA)
-    for parameter in net.parameters():
-        nn.init.zeros_(parameter)
-    return net
 
 
 # One update, literally
@@ -156,11 +141,6 @@ def test_training_learns_leaves_the_plateau_and_says_when(tmp_path):
     assert torch.equal(load_network(folders[-1]).preparation.mean, net.preparation.mean)
 
 
-def test_a_network_that_cannot_leave_the_plateau_is_called_stalled():
-    epochs = run(stalled(), replace(BRIEF, stall_after=8))
-    assert [epoch.stalled for epoch in epochs] == [False, True] and epochs[-1].plateau_left is None
-
-
 def test_bf16_follows_float32():
     losses = {}
     for precision in ("float32", "bfloat16"):
@@ -182,12 +162,12 @@ def test_compiled_updates_follow_the_others(monkeypatch):
 
 
 def test_excluded_pictures_are_never_drawn_and_change_nothing_else():
-    data = texture_classes(80, classes=4)
+    data, left_out = texture_classes(80, classes=4), range(64, 80)
     poisoned = Squares(data.pictures.clone(), data.labels.copy())
-    poisoned.pictures[64:] = 0
-    poisoned.labels[64:] = 0
-    nets = [network(data, exclude=range(64, 80)) for _ in range(2)]
-    run(nets[0], data=data, exclude=range(64, 80)), run(nets[1], data=poisoned, exclude=range(64, 80))
+    poisoned.pictures[64:], poisoned.labels[64:] = 0, 0
+    nets = [network(data, exclude=left_out) for _ in range(2)]
+    for net, each in zip(nets, (data, poisoned), strict=True):
+        run(net, data=each, exclude=left_out)
     assert weights_hash(nets[0]) == weights_hash(nets[1])
 
 
@@ -301,10 +281,8 @@ with process_group():
 
 def curve() -> tuple[list[float], list[tuple[float, float]]]:
     """Return the losses of all updates, and the errors of all epochs."""
-    losses: list[float] = []
-    results = run(
-        network(DATA, PLAIN), SHARED, validation=DATA, report=lambda progress: losses.append(progress.loss)
-    )
+    losses, recipe = [], replace(BRIEF, batch=32, epochs=6)
+    results = run(network(DATA, PLAIN), recipe, validation=DATA, report=lambda state: losses.append(state.loss))
     return losses, [(e.top1, e.top5) for e in results]
 
 
@@ -412,11 +390,19 @@ def rates_by_hand(rule: OnPlateau, errors: list[float]) -> Iterator[int]:
             drops = min(drops + 1, rule.most)
 
 
-def test_the_plateau_rule_waits_and_divides_and_does_not_count_epochs_before_the_network_learns():
+def test_the_plateau_rule_waits_and_divides():
     rule = OnPlateau(patience=3, least=0.5, most=2)
     errors = np.random.default_rng(0).normal(50, 1, 60).cumsum() / np.arange(1, 61)
     found = [rule.count(i + 1, 60, list(errors[:i])) for i in range(60)]
     assert found == list(rates_by_hand(rule, list(errors)))
     assert set(found) == {0, 1, 2}
-    recipe = replace(BRIEF, epochs=4, anneal=OnPlateau(patience=1))
-    assert {epoch.rate for epoch in run(stalled(), recipe, validation=DATA)} == {0.01}
+
+
+def test_a_network_that_cannot_leave_the_plateau_is_called_stalled_and_its_rate_does_not_fall():
+    net = network(DATA)
+    for parameter in net.parameters():
+        nn.init.zeros_(parameter)
+    recipe = replace(BRIEF, epochs=4, anneal=OnPlateau(patience=1), stall_after=8)
+    epochs = run(net, recipe, validation=DATA)
+    assert {epoch.rate for epoch in epochs} == {0.01}
+    assert [epoch.stalled for epoch in epochs] == [False, True, True, True] and epochs[-1].plateau_left is None

@@ -1,7 +1,5 @@
 """Weights on disk: what is saved comes back, what is damaged is refused in one sentence."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import replace
@@ -12,16 +10,16 @@ from urllib.error import URLError
 import pytest
 import torch
 import torchvision
+from layouts import names
 from oracles import lively
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from zfnet_lib.architecture import MINI
-from zfnet_lib.files import ZfnetError, seal, sha256
+from zfnet_lib import MINI, ConvNet, ZfnetError, load_network, save_network
+from zfnet_lib.files import seal, sha256
 from zfnet_lib.images import Preparation
-from zfnet_lib.network import ConvNet
-from zfnet_lib.weights import known_classes, load_network, open_network, read_meta, save_network
+from zfnet_lib.weights import known_classes, open_network, read_meta
 
 RECORD = {"source": "a test", "classifier": True}
 
@@ -29,13 +27,6 @@ RECORD = {"source": "a test", "classifier": True}
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     return save_network(ConvNet(MINI), tmp_path / "saved", RECORD)
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
-
-
-# ---- what is saved comes back -------------------------------------------------------------------------------
 
 
 def test_a_network_comes_back_with_its_bytes_its_spec_and_its_preparation(data):
@@ -53,9 +44,8 @@ def test_a_network_comes_back_with_its_bytes_its_spec_and_its_preparation(data):
     image = Image.effect_noise((90, 80), 80)
     assert torch.equal(back.prepare(image), net.prepare(image))
     assert read_meta(folder)["record"] == RECORD
-    assert names(data / "weights") == [
-        "mine", "mine/SHA256SUMS", "mine/meta.json", "mine/weights.safetensors"
-    ]  # fmt: skip
+    assert names(folder) == ["SHA256SUMS", "meta.json", "weights.safetensors"]
+    assert [each.name for each in folder.parent.iterdir()] == ["mine"]
 
 
 def test_half_precision_and_eight_bits_round_no_further_than_a_half_and_half_a_step(tmp_path):
@@ -88,8 +78,6 @@ def test_modules_are_taken_as_they_are_or_adapted():
     module = nn.Sequential(nn.Conv2d(3, 4, 7, stride=16), nn.ReLU())
     assert torch.equal(load_network(module).conv1.weight, module[0].weight)
 
-
-# ---- networks that a text names ------------------------------------------------------------------------------
 
 OWN = """
 from beside import MAPS
@@ -134,9 +122,8 @@ def test_modules_of_ones_own_and_of_torchvision_take_files_or_random_weights(own
     assert all(map(torch.equal, first.parameters(), again.parameters()))
     del (state := first.module.state_dict())["classifier.1.bias"]
     torch.save(state, "some.pt")
-    with pytest.raises(
-        ZfnetError, match=r"some.pt holds .*: classifier.1.bias is missing, torchvision:squeeze.* has"
-    ):
+    said = r"some.pt holds .*: classifier.1.bias is missing, torchvision:squeeze.* has"
+    with pytest.raises(ZfnetError, match=said):
         open_network("torchvision:squeezenet1_1", Path("some.pt"))
 
 
@@ -168,11 +155,7 @@ def test_a_stored_network_takes_another_size_and_random_weights(saved):
         ("own.py:make", "absent.pt", "there is no file absent.pt; give one with the weights of own.py:make"),
         ("own.py:make", "cut.pt", "cut.pt cannot be read as a state dict (.*); write it by `torch.save.*"),
         ("own.py:make", "cut.safetensors", "cut.safetensors cannot be read as a state dict (.*); write it by .*"),
-        (
-            "own.py:make",
-            "own.py",
-            r"own.py cannot be .* \(it is damaged, or holds more than tensors\); .*",
-        ),
+        ("own.py:make", "own.py", r"own.py cannot be .* \(it is damaged, or holds more than tensors\); .*"),
         ("own.py:make", "module.pt", r"module.pt cannot be .* \(it is damaged, or holds more than tensors\); .*"),
         ("own.py:make", "list.pt", "list.pt holds no state dict, a tensor for each name; write it by .*"),
         ("own.py:make", "wide.pt", r"wide.pt holds .*: 3.bias is \[5\], own.py:make has \[4\]"),
@@ -191,9 +174,6 @@ def test_texts_and_files_that_name_no_network_are_one_sentence(own, text, weight
     with pytest.raises(ZfnetError, match=f"^{sentence}$") as caught:
         open_network(text, Path(weights) if weights else None)
     assert "\n" not in str(caught.value)
-
-
-# ---- what is refused ----------------------------------------------------------------------------------------
 
 
 def refused(source, sentence: str) -> None:
@@ -232,16 +212,12 @@ def conv(layer: int, **changes) -> dict:
 ONES = torch.ones(3, 1, 1)
 MADE_UP = "meta.json is damaged (this is no architecture of zfnet_lib: "
 OTHER = " holds weights of another architecture: "
+UNSAID = " does not say how pictures are prepared; save the network again"
 REFUSED = {
     "meta.json is damaged (": [
-        {"record": None},
-        {"record": {"classes": "cat"}},
-        {"record": {"classes": [1, 2]}},
-        {"base": "alexnet"},
-        {"base": {"name": "alexnet"}},
-        {"base": {"name": 3, "sha256": ""}},
-        {"base": {"name": "../../elsewhere", "sha256": ""}},
-        {"base": {"name": "saved", "sha256": ""}},
+        *({"record": record} for record in (None, {"classes": "cat"}, {"classes": [1, 2]})),
+        *({"base": base} for base in ("alexnet", {"name": "alexnet"})),
+        *({"base": {"name": name, "sha256": ""}} for name in (3, "../../elsewhere", "saved")),
         {"sha256": 12},
         {"spec": "mini"},
     ],
@@ -252,35 +228,24 @@ REFUSED = {
     OTHER + "fc7.bias is missing, mini has [512]": [{"fc7.bias": None}],
     OTHER + "extra is [2], mini has no such layer": [{"extra": torch.zeros(2)}],
     " holds NaN or infinite values in fc6.bias; fetch the weights again": [
-        {"fc6.bias": torch.full((512,), torch.nan)},
-        {"fc6.bias": torch.full((512,), torch.inf)},
+        {"fc6.bias": torch.full((512,), value)} for value in (torch.nan, torch.inf)
     ],
-    " does not say how pictures are prepared; save the network again": [
-        {"preparation.scale": None},
-        {"preparation": None},
-        {"preparation": {"crop": 64}},
-    ],
+    UNSAID: [{"preparation.scale": None}, {"preparation": None}, {"preparation": {"crop": 64}}],
     " prepares pictures with a crop of ": [
-        {"preparation": {"short_side": 73, "crop": crop}} for crop in (0, 99, "64", 64.0)
+        {"preparation": {"short_side": 73, "crop": n}} for n in (0, 99, "64", 64.0)
     ],
     " prepares pictures with a mean [": [
-        {"preparation.mean": torch.zeros(3, 5, 5)},
-        {"preparation.mean": torch.zeros(73, 73)},
-        {"preparation.mean": ONES * torch.nan},
+        {"preparation.mean": mean} for mean in (torch.zeros(3, 5, 5), torch.zeros(73, 73), ONES * torch.nan)
     ],
     " prepares pictures with a scale [": [
-        {"preparation.scale": torch.tensor([1.0, 0.0, 1.0]).view(3, 1, 1)},
-        {"preparation.scale": -ONES},
-        {"preparation.scale": ONES * torch.inf},
-        {"preparation.scale": torch.ones(3)},
+        {"preparation.scale": scale}
+        for scale in (torch.tensor([1.0, 0.0, 1.0]).view(3, 1, 1), -ONES, ONES * torch.inf, torch.ones(3))
     ],
 }
 """By what the sentence holds: changes of tensors (by their names, with a dot or of one), or else of the meta."""
 
 
-@pytest.mark.parametrize(
-    ("sentence", "changes"), [(sentence, change) for sentence, some in REFUSED.items() for change in some]
-)
+@pytest.mark.parametrize(("sentence", "changes"), [(said, each) for said, some in REFUSED.items() for each in some])
 def test_what_cannot_be_is_refused_even_with_the_right_hashes(saved, sentence, changes):
     path, meta = saved / "weights.safetensors", json.loads((saved / "meta.json").read_text())
     tensors = {name: value for name, value in changes.items() if "." in name or torch.is_tensor(value)}

@@ -1,7 +1,5 @@
 """Windows: many units at once equal whole pictures and autograd, at every border, in float64."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from itertools import product
 
@@ -12,23 +10,15 @@ from hypothesis import strategies as st
 from oracles import close, cut_from_wide, deconv_by_autograd, lively, picture
 from strategies import cases
 
-from zfnet_lib.architecture import KRIZHEVSKY, MINI, ArchSpec, Conv, Pool, Unit, receptive_field
-from zfnet_lib.deconv import deconv, deconv_units
-from zfnet_lib.files import ZfnetError
+from zfnet_lib import KRIZHEVSKY, MINI, Unit, ZfnetError, deconv, deconv_units
+from zfnet_lib.architecture import ArchSpec, Conv, Pool, receptive_field
 
 slow = settings(max_examples=25, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
-
-
-# ---- against the literal method and autograd ----------------------------------------------------------------
 
 
 def strongest_at(trace, layer, row, column, image=0):
     """Return the unit of the map that is strongest at a place."""
     return Unit(image, layer, int(trace[layer].maps[image, :, row, column].argmax()), row, column)
-
-
-def ends(size):
-    return sorted({0, size // 2, size - 1})
 
 
 def wrong(net, x, units, batch=None):
@@ -45,7 +35,8 @@ def test_units_at_all_borders_and_corners_equal_the_literal_method_and_autograd(
     net, x = case
     trace = net.trace(x)
     layer = data.draw(st.sampled_from(sorted(trace.stages)))
-    units = [strongest_at(trace, layer, *place) for place in product(*map(ends, trace[layer].maps.shape[2:]))]
+    ends = [sorted({0, n // 2, n - 1}) for n in trace[layer].maps.shape[2:]]
+    units = [strongest_at(trace, layer, *place) for place in product(*ends)]
     assert wrong(net, x, units, data.draw(st.sampled_from([None, 1, 3]))) == []
     shown = deconv_units(net, x, units)
     field = receptive_field(net.spec, layer)
@@ -101,9 +92,6 @@ def test_places_at_and_near_all_borders_of_every_layer_equal_the_literal_method(
     for layer, stage in trace.stages.items():
         near = [sorted({0, 1, n // 2, n - 2, n - 1} & set(range(n))) for n in stage.maps.shape[2:]]
         assert wrong(net, x, [strongest_at(trace, layer, *place) for place in product(*near)]) == []
-
-
-# ---- ties ---------------------------------------------------------------------------------------------------
 
 
 def block(number, maps):

@@ -136,6 +136,11 @@ def test_pictures_that_cannot_be_read_are_left_out_and_named_once(stripes, tmp_p
     assert [words.partition(" left out: ")[2] for words in said] == ["1, train/rows/3.png", "1, val/columns/1.png"]
     found = records.read(training.errors_file)
     assert {(record.quantity[:5], record.n) for record in found} == {("val t", 5), ("train", 67)}
+    monkeypatch.setitem(trainings.MOST, stripes, 32)  # as of a data set whose splits are pooled for folds
+    said.clear()
+    (epoch,) = epochs(replace(training, each=32), notice=said.append)
+    assert epoch.updates == 1
+    assert [words.partition(" left out: ")[2] for words in said] == ["1, train/rows/3.png", "1, val/columns/1.png"]
 
 
 def test_what_another_process_trains_is_left_to_it(stripes, capsys):

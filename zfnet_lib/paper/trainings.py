@@ -184,6 +184,8 @@ def epochs(
         raise ZfnetError(f"{workers} decoding processes are impossible; 0 decodes in this one")
 
     def readable(data: Dataset) -> Dataset:
+        if isinstance(data, datasets.Pooled):
+            return datasets.Pooled([readable(part) for part in data.parts])
         if isinstance(data, datasets.Pack):
             data.verify()  # a second a gigabyte, before hours that would rest on damaged pixels
         # packing left out what cannot be read; of pictures that are not packed that is done here

@@ -198,7 +198,7 @@ def test_the_index_counts_the_mean_distance_of_all_steps(at):
     (way,) = [each for each in invariance.TRANSFORMATIONS if each.way == "shift"]
     pictures = list(at.squares(at.rows[:3]))
     still, both, alone = (
-        features.indices(at.net, pictures, [replace(way, steps=steps)])["shift"]
+        features.indices(at.net, pictures, [way._replace(steps=steps)])["shift"]
         for steps in ((0.0,), (0.0, 0.25), (0.25,))
     )
     assert all(index == pytest.approx(1) for index in still.values())

@@ -488,7 +488,7 @@ MORE = "rises more than with random weights"
 
 def moved(at: Subject) -> Iterator[Number]:
     pictures = list(at.squares(at.few[: max(at.scale.few // 4, 2)]))
-    ways = [replace(each, steps=STEPS[each.way]) for each in TRANSFORMATIONS]
+    ways = [each._replace(steps=STEPS[each.way]) for each in TRANSFORMATIONS]
     ours, control = (indices(net, pictures, ways) for net in (at.net, at.untrained.net))
     for way, index in ours.items():
         first, *_, top = index

@@ -1,6 +1,6 @@
 """Sizes, parameters and multiply-accumulates of the named networks, counted from their published layer tables.
 
-Nothing of the library takes part: layers are typed from the papers, positions are counted one by one.
+Nothing of the library takes part: layers are typed from the papers, an oracle counts positions one by one.
 """
 
 from oracles import starts

@@ -174,7 +174,7 @@ CONVS = "conv1, conv2, conv3, conv4, conv5"
         (lambda: architecture("zfent"), "there is no architecture 'zfent'; known are krizhevsky, .*mini, and .*"),
         (lambda: input_window(ZFNET, "conv5", 13, 0), "conv5 has no unit at row 13, column 0; .* end at 12, .* 12"),
         (lambda: input_window(ZFNET, "conv5", 0, -1), "conv5 has no unit at row 0, column -1; rows end at 12, .*"),
-        (lambda: receptive_field(ZFNET, "fc6"), "zfnet has no maps 'fc6'; .* conv1, pool1, .*, conv5, pool5"),
+        (lambda: receptive_field(ZFNET, "fc6"), "zfnet has no maps 'fc6'; choose one of conv1, .*, pool5"),
     ],
 )  # fmt: skip
 def test_what_does_not_exist_or_fit_gets_one_sentence(ask, sentence):
@@ -275,7 +275,7 @@ WRONG = (
     "zfnet.without(*['conv4'])", "zfnet.resized(**{'fc6': 2})", "zfnet.resized(fc6=10**4)", "zfnet.scaled(True)",
     "zfnet.scaled(-1)", "zfnet.scaled(1e-30)", "zfnet.without('conv4').spec", "__import__('os').getcwd()",
     "zfnet-conv4", "zfnet-without", "zfnet-resized-fc6", "zfnet.without('conv4'", "zfnet.scaled(2)\0",
-    "zfnet.scaled" + "(" * 5000,
+    "zfnet.scaled" + "(" * 5000, "zfnet.resized(fc6=print, fc6=2048)",
 )  # fmt: skip
 
 

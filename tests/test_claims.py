@@ -363,12 +363,12 @@ def test_a_row_shows_verdict_claim_deciding_number_and_link_and_folds_the_rest_a
 def test_verdicts_of_a_page_are_counted_and_marks_stay_what_they_are(results, monkeypatch):
     (claim, _), (other, unrun), *_ = claims.about("fig2", "tiny").rows
     monkeypatch.setattr(claim, "statement", "|<Ax, y>| [n] a*b $5")
-    holding = evidence.Finding(HOLDS, {"share": Number(0.5, 0.4, 0.6, 12, "%")}, "Few pictures.")
+    holding = evidence.Finding(HOLDS, {"|share>": Number(0.5, 0.4, 0.6, 12, "%")}, "Few pictures.")
     rows = ((claim, holding), (other, unrun), (other, unrun))
     shown, one, none = (registry.Ledger("tiny", rows[:n]).markdown() for n in (3, 1, 0))
     assert shown.startswith("3 claims: holds 1, not run 2.") and shown.count('run">not run</span>') == 2
-    assert "- *Ours*: share 0.5 % (0.4 to 0.6) (n = 12)\n- *Note*: Few pictures.\n" in shown
-    assert r"holds</span> \|\<Ax, y\>\| \[n\] a\*b \$5 *share 0.5 % (0.4 to 0.6).*" in shown
+    assert "- *Ours*: \\|share\\> 0.5 % (0.4 to 0.6) (n = 12)\n- *Note*: Few pictures.\n" in shown
+    assert r"holds</span> \|\<Ax, y\>\| \[n\] a\*b \$5 *\|share\> 0.5 % (0.4 to 0.6).*" in shown
     assert one.startswith("1 claim: holds 1.") and "no claim here" in none
 
 

@@ -202,7 +202,7 @@ def test_a_diagnosis_has_to_rank_stems_as_their_errors_do_and_better_than_their_
     assert [*found.values()] == [1, 0]
 
 
-def test_filters_of_one_frequency_are_counted_shown(at, at_hand, monkeypatch):
+def test_filters_of_one_frequency_are_counted_by_network(at, at_hand, monkeypatch):
     net = ConvNet(SPECS["zfnet"]).eval()
     wave = torch.from_numpy(np.cos(2 * np.pi * np.arange(7) / 8)).float()
     net.conv1.weight.data.copy_((wave[:, None] * torch.ones(7)).expand_as(net.conv1.weight))

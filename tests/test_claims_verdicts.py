@@ -20,7 +20,6 @@ from zfnet_lib.training import TINY, snapshot_updates
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 VERDICTS = (HOLDS, UNDECIDED, FAILS, UNTESTABLE, NOT_RUN)
 
-
 pytestmark = pytest.mark.usefixtures("results")
 
 

@@ -78,7 +78,10 @@ REFUSALS = [
     (f"{OCCLUDE} --layers conv2,conv9", "small has no layer 'conv9'; its layers are conv1"),
     (f"{OCCLUDE} --random --weights x", "leave out --weights or --random"),
     ("atlas torchvision:resnt18 --out out", "torchvision has no network 'resnt18'; did you mean resnet18"),
-    (f"{SHOW} --network own.py:make --random", "; let a function draw them, and leave out --random"),
+    (
+        f"{SHOW} --network own.py:make --random",
+        "own.py:make makes its own weights; let a function draw them, and leave",
+    ),
     (f"{TRAIN} --clip some", "clip is 'some'; choose one of all, none, first, but-first"),
     (f"{TRAIN} --clip=", "clip is ''; choose one of"),
     (f"{TRAIN} --precision=", "precision is ''; choose one of"),
@@ -345,7 +348,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(capsys, monkeypatch):
     assert capsys.readouterr().err == ""
 
 
-def test_a_table_takes_no_options_of_one_training(capsys):
+def test_a_table_takes_no_options_of_one_training(data, results, capsys):
     command = "train --table 2 --data shapes --recipe smoke --seed 5 --rate constant"
     assert main(command.split()) == 2
     assert "--table trains by the recipe as it is; leave out --seed, --rate" in capsys.readouterr().err

@@ -20,6 +20,7 @@ from zfnet_lib.strongest import Squares, blocks
 
 NAMES = [f"thing {n}" for n in range(MINI.classes)]
 REPAIR = "zfnet atlas one two --out here"
+expect.set_options(timeout=30_000)  # a machine with two cores may be busy
 
 
 @pytest.fixture(scope="module")
@@ -419,7 +420,10 @@ DAMAGE = [
     (lambda f: (f / TABLE).write_text("zfnet.take("), STRANGE),
     (lambda f: swap(f / TABLE, read_manifest(f / "one")["key"], "0" * 16), STRANGE),
     (lambda f: swap(f / NETWORKS, '"format":3', '"format":99'), f"{OTHER} {AGAIN}"),
-    (lambda f: (f / NETWORKS).unlink(), f"There is no atlas here: {NETWORKS} is missing or damaged. Write it with"),
+    (
+        lambda f: (f / NETWORKS).unlink(),
+        f"There is no atlas here: {NETWORKS} is missing or damaged. Write it with: zfnet",
+    ),
 ]
 
 

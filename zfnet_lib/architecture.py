@@ -395,10 +395,10 @@ def _calls(text: str) -> list[tuple[str, list, dict[str, Any], str]]:
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in METHODS):
             raise ValueError(text)
         values = [getattr(each, "value", None) for each in node.args]
-        named: dict[Any, Any] = {each.arg: getattr(each.value, "value", None) for each in node.keywords}
-        words = [*values, *chain(*named.items())]
+        pairs = [(each.arg, getattr(each.value, "value", None)) for each in node.keywords]
+        words, named = [*values, *chain(*pairs)], {str(key): value for key, value in pairs}
         plain = all(type(word) in (str, int, float) and "-" not in str(word) for word in words)
-        if not words or not plain or "name" in named:
+        if not words or not plain or "name" in named or len(named) < len(pairs):
             raise ValueError(text)
         calls.append((node.func.attr, values, named, "-".join([node.func.attr, *map(str, words)])))
         node = node.func.value

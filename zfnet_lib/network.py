@@ -330,7 +330,7 @@ def require_finite(x: Tensor) -> None:
 
 
 def pooled(conv: Conv, maps: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Pool a layer's rectified maps and keep the switches; a layer without a pool passes them on."""
+    """Pool a layer's maps and keep the switches; a layer without a pool passes them on."""
     if conv.norm and conv.norm.before_pool:
         maps = _normalised(conv.norm, maps)
     if (pool := conv.pool) is None:

@@ -172,7 +172,7 @@ def heat(values: np.ndarray, top: float | None = None) -> np.ndarray:
 
     Example:
         >>> from zfnet_lib.paper.plots import heat
-        >>> heat([[0.0, 0.5, 1.0]]).tolist()
+        >>> heat([[0.0, 1.0, 2.0]]).tolist()
         [[[68, 1, 84], [32, 144, 140], [253, 231, 36]]]
     """
     values = np.asarray(values, np.float64)

@@ -184,10 +184,12 @@ def weighted(*terms: tuple[float, Sequence[float]], unit: str, least: int, sprea
 
 
 def over_seeds(values: Sequence[float], unit: str = "", least: int = SEEDS) -> Number:
+    """Return the mean over trainings or folds; below `least` the spread is unknown."""
     return weighted((1, values), unit=unit, least=least)
 
 
 def difference(some: Sequence[float], others: Sequence[float], unit: str = "") -> Number:
+    """Return mean(some) - mean(others) of trainings; below `SEEDS` the spread is unknown."""
     return weighted((1, some), (-1, others), unit=unit, least=SEEDS)
 
 
@@ -247,7 +249,7 @@ class Stored:
         return {record.parameters[key]: number_of(record) for record in self.each(quantity, key, **place)}
 
     def errors(self, name: str, clip: str = "all", views: str = "random") -> list[dict[str, float]]:
-        """Return a network's errors in percent with one view, a mapping a seed: `train`, `val1`, `val5`."""
+        """Return a network's errors in percent with one view, a mapping a seed: `val1`, `val5` and others."""
         run = training_of(self.profile, name, clip=clip, views=views)
         return errors_over_seeds(run) or self.untrained(run)
 

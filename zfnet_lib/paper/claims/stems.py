@@ -79,7 +79,7 @@ def missing(profile: str, native: bool) -> list[str]:
 
 
 def lower_layers(profile: str, native: bool = False) -> Iterator[Stem]:
-    """Yield layers 1 and 2 of trained stems, each with its name and seed; native ones are more than the two."""
+    """Yield layers 1 and 2 of stems with name and seed: native ones crossed and of AlexNet too, but in `smoke`."""
     if commands := missing(profile, native):
         raise NotRun(", ".join(commands))
     smoke = profile == "smoke"  # which trains one seed of each of the two

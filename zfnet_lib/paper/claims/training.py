@@ -41,7 +41,7 @@ BASE, WIDE = "krizhevsky", "zfnet-maps-512-1024-512"
 CONVS, DENSE, BOTH = (f"{BASE}-without-{layers}" for layers in ("3-4", "6-7", "3-4-6-7"))
 
 
-Errors = Mapping[str, float]  # of one training in percent: `train`, `val1`, `val5`
+Errors = Mapping[str, float]  # of one training in percent: `train`, `val1`, `val5` and others
 TOP5, TOP1 = map(itemgetter, ("val5", "val1"))
 
 

@@ -328,6 +328,9 @@ def test_notes_name_what_is_missing_and_numbers_what_was_counted():
     assert at[30] <= 7 * 780 < at[40]
     early = judged("lower-layers-converge-early", *settling((10, 20, 40, 40, 64))).note
     assert "As shares of 70 epochs: 9 to 19 for layers 1 and 2." in early
+    for dense, falls in ((21, False), (19, True)):
+        removals(dense, 22, 40)
+        assert ("does not rise" in judged("fc-removal-gives-slight-increase").note) == falls
     only_random = coherent((0.8, 0.7, 0.82), (2.5, 3.0, 2.5))
     assert "no special axes" in judged("features-far-from-random", *only_random).note
 

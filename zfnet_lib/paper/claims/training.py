@@ -178,7 +178,8 @@ def ensemble(stored: Stored) -> Finding:
 def without_6_7(stored: Stored, slight: float) -> Finding:
     rise, control = (relative(stored, name, BASE) for name in (DENSE, BOTH))
     found = verdict(every([below(rise, slight), above(control, slight)]), at_least(rise, slight))
-    return Finding(found, {"change of top-5": rise, "without 3, 4, 6, 7": control}, stored.spread(TOP5)[1])
+    sign = "Here the error does not rise at all. " * (rise.value <= 0)
+    return Finding(found, {"change of top-5": rise, "without 3, 4, 6, 7": control}, sign + stored.spread(TOP5)[1])
 
 
 def share_of_dense(stored: Stored, share: float) -> Finding:

@@ -74,10 +74,14 @@ def test_notebooks_run_in_this_environment_whatever_python3_is_registered(projec
     monkeypatch.delenv("JUPYTER_PATH")
     monkeypatch.setenv(variable, layouts.foreign_kernel(project / "other"))
     monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "no")
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("ZFNET_DATA", "here")  # and not below the folder in which the kernel works
     before = dict(os.environ)
-    write_notebook(project / "notebooks/one.ipynb", "import sys", "print(sys.executable)")
+    write_notebook(
+        project / "notebooks/one.ipynb", "import os, sys", "print(sys.executable, os.getenv('ZFNET_DATA'))"
+    )
     (done,) = run_notebooks(["one"], "smoke")
-    assert printed(done.path) == f"{sys.executable}\n"
+    assert printed(done.path) == f"{sys.executable} {project / 'here'}\n"
     assert dict(os.environ) == before
 
 

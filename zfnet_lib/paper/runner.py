@@ -197,13 +197,17 @@ def own_kernel() -> Iterator[None]:
     """Let `python3` name this interpreter's kernel, here and in processes begun here, whatever is registered so."""
     from ipykernel.kernelspec import write_kernel_spec
 
+    roots = {name: os.environ[name] for name in ("ZFNET_DATA", "ZFNET_RESULTS") if os.environ.get(name)}
+    settled = {name: str(files.expanded(path).absolute()) for name, path in roots.items()}  # kernels work elsewhere
     before = os.environ.get("JUPYTER_PATH")
     with tempfile.TemporaryDirectory(prefix="zfnet-kernel-") as folder:
         write_kernel_spec(Path(folder, "kernels/python3"))
-        os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, (folder, before)))  # Jupyter looks here first
+        path = os.pathsep.join(filter(None, (folder, before)))  # Jupyter looks here first
+        os.environ.update(settled, JUPYTER_PATH=path)
         try:
             yield
         finally:
+            os.environ.update(roots)
             os.environ.pop("JUPYTER_PATH") if before is None else os.environ.update(JUPYTER_PATH=before)
 
 

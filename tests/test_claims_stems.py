@@ -292,3 +292,9 @@ def test_distinctive_features_are_measured_of_live_filters_at_one_size_and_over_
     assert 0 < found[stems.RANK, "krizhevsky", 0].value <= 100
     assert found[stems.COSINE, "zfnet", 1].n == 4
     assert (stems.COSINE, "krizhevsky", 0) not in found  # none of its filters is live
+
+
+def test_a_record_without_the_grids_says_what_measures_it():
+    plant(claims.CLAIMS[ALIASES].stored("tiny").file, [number(stems.ALIASES, 10, network="krizhevsky", seed=0)])
+    found = judged(ALIASES)
+    assert found.verdict == NOT_RUN and "holds no 'excess at the grid'" in found.note

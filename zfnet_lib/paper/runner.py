@@ -198,7 +198,7 @@ def own_kernel() -> Iterator[None]:
     from ipykernel.kernelspec import write_kernel_spec
 
     roots = {name: os.environ[name] for name in ("ZFNET_DATA", "ZFNET_RESULTS") if os.environ.get(name)}
-    settled = {name: str(files.expanded(path).absolute()) for name, path in roots.items()}  # kernels work elsewhere
+    settled = {name: str(files.expanded(path).absolute()) for name, path in roots.items()}  # kernels run elsewhere
     before = os.environ.get("JUPYTER_PATH")
     with tempfile.TemporaryDirectory(prefix="zfnet-kernel-") as folder:
         write_kernel_spec(Path(folder, "kernels/python3"))

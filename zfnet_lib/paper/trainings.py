@@ -200,8 +200,8 @@ def epochs(
 
     pictures = training_pictures(training, readable)
     if pictures.rows is None and (left_out := len(pictures.exclude)):
-        of = pictures.data.name
-        notice(f"{left_out:,} pictures of {of} are left out: `zfnet overlap` found them in others too")
+        found = "`zfnet overlap` found them in others too"
+        notice(f"{left_out:,} pictures of {pictures.data.name} are left out: {found}")
     if training.recipe.precision == "bfloat16" and not has_bf16():
         notice("this machine emulates bfloat16; --precision float32 may be many times faster")
     how |= {"folder": training.folder, "snapshots": True, "workers": workers, "notice": notice}

@@ -79,7 +79,10 @@ def missing(profile: str, native: bool) -> list[str]:
 
 
 def lower_layers(profile: str, native: bool = False) -> Iterator[Stem]:
-    """Yield layers 1 and 2 of stems with name and seed: native ones crossed and of AlexNet too, but in `smoke`."""
+    """Yield layers 1 and 2 of trained stems, each with its name and seed.
+
+    Native ones come with the crossed stems and ImageNet's AlexNet, except in `smoke`.
+    """
     if commands := missing(profile, native):
         raise NotRun(", ".join(commands))
     smoke = profile == "smoke"  # which trains one seed of each of the two
@@ -219,6 +222,7 @@ def answers_to_aliases(net: ConvNet) -> np.ndarray:
 
 def stride_aliases(stored: Stored, peak: float) -> Finding:
     found, place = Found(stored, native=True), {"quantity": EXCESS, "grid": "layer 1"}
+    stored.each(EXCESS, network=THEIRS, grid="layer 1")  # a record without it says what measures it
     theirs, ours, *crossed = (found.of(name, weights="trained", **place) for name in (THEIRS, OURS, *CROSSED))
     begun = found.of(THEIRS, weights="untrained", **place)
     numbers = {

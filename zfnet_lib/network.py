@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -128,14 +128,15 @@ class Network(nn.Module):
     layers: tuple[str, ...]  # those with maps, from the picture upwards
 
     if TYPE_CHECKING:  # what each kind says of itself, see `ConvNet`
-        require: Callable[[str], str]
-        shapes: Callable[..., dict[str, Shape]]
-        fields: Callable[..., Fields]
-        layers_upto: Callable[..., tuple[Any, ...]]
-        check: Callable[..., None]
-        trace: Callable[..., Trace]
-        features: Callable[..., Self]
-        identity: Callable[[], Any]
+
+        def require(self, layer: str) -> str: ...
+        def shapes(self, height: int | None = None, width: int | None = None) -> dict[str, Shape]: ...
+        def fields(self, layer: str, height: int | None = None, width: int | None = None) -> Fields: ...
+        def layers_upto(self, upto: str | None = None) -> tuple[Any, ...]: ...
+        def check(self, x: Tensor, anywhere: bool = False) -> None: ...
+        def trace(self, x: Tensor, upto: str | None = None, keep: Container[str] | None = None) -> Trace: ...
+        def features(self, upto: str = "", side: int = 0) -> Self: ...
+        def identity(self) -> Any: ...
 
     @property
     def outline(self) -> tuple[str, ...]:

@@ -45,6 +45,6 @@ def curve(accuracies):
     each = next(one for one in SOURCES["tiny"] if (one.name, one.data) == (OWN, NOVEL)).trials
     sizes = sorted({trial.each for trial in each})
     tried(OWN, NOVEL, {("fc7", "softmax", n): accuracies(n) for n in sizes})
-    for name, layer, value in (("hog", "hog", 30.0), ("pixels", "pixels", 10.0), (UNTRAINED, "conv5", 15.0)):
+    for name, layer, value in (("hog", "hog", 30.0), ("pixels", "pixels", 10.0), (UNTRAINED, "conv2", 15.0)):
         tried(name, NOVEL, {(layer, "svm", 60): value})
     scratch(NOVEL, 60, [22.0 + shift for shift in JITTER])

@@ -301,7 +301,7 @@ def test_the_command_prints_every_row_and_the_counts(results, capsys, tmp_path):
     for part in (
         "5.2 Feature Generalization",
         "six-images-beat-sixty: holds",
-        "passed with 10 times",
+        "is passed with 10 times fewer pictures",
         "fc-layers-hold-most-parameters: holds",
         "input-range-128: not run",
         "`zfnet claims --profile tiny --live input-range-128`; minutes",
@@ -313,7 +313,7 @@ def test_the_command_prints_every_row_and_the_counts(results, capsys, tmp_path):
     written = json.loads((tmp_path / "out" / "ledger.json").read_text())
     assert (written["profile"], written["resting"], written["verdicts"]["holds"]) == ("tiny", 2, 2)
     six = next(row for row in written["claims"] if row["claim"] == "six-images-beat-sixty")
-    assert six["numbers"]["pixels (10.0 % with 60 a class), passed with"]["value"] == 60
+    assert six["numbers"]["pixels with 60 a class (10.0 %) is passed with"]["value"] == 60
     assert six["thresholds"]["holds"].startswith("ratio at least 5")
 
 
@@ -354,7 +354,7 @@ def test_a_row_shows_verdict_claim_deciding_number_and_link_and_folds_the_rest_a
     row = next(row for row in parts["5.2"].split('<div class="claim">') if "`six-images-beat-sixty`" in row)
     open_, folded = row.split("<details>")
     assert '<span class="verdict holds">holds</span>' in open_ and "[fig7](fig7.ipynb)" in open_
-    assert "passed with 10 times" in open_ and "Smallest number" not in open_
+    assert "is passed with 10 times fewer pictures" in open_ and "Smallest number" not in open_
     assert "“just 6 Caltech-256 training images" in folded and "(section 5.2, Fig. 7)" in folded
     assert "*Test*: Smallest number of images per class" in folded and "*Holds*: ratio at least 5" in folded
     assert "(fig7.ipynb)" not in claims.about("fig7", "tiny").markdown()  # a page does not point to itself

@@ -94,13 +94,14 @@ def measure(profile: str, pictures: str = "", network: str = "", groups: int = 1
             row = {"layer": layer, "part": part, "delta": spread(delta[place]), "relative": spread(relative[place])}
             row["changed"] = round(100 * float(found.changed[level, place].mean()), 1)
             table.append(row | {"paper": RECALLED.get(part, ("", ""))[int(layer.startswith("fc"))]})
+        # The three parts of a group share its random place: they are one comparison.
         below, by_chance, controlled = (
-            int((values[true] < values[found.parts.index(other)]).sum())
+            int((values[true].mean(0) < values[found.parts.index(other)]).sum())
             for values, other in ((delta, RANDOM), (relative, RANDOM), (relative, SAME))
         )
         sentences.append(
-            f"In {layer} Δ of a true part is below that of a random place in {below} of {delta[true].size} "
-            f"comparisons, and in {by_chance} when each is divided by what chance gives; then it is "
+            f"In {layer} the mean Δ of true parts is below that of a random place in {below} of {delta.shape[1]} "
+            f"groups, and in {by_chance} when each is divided by what chance gives; then it is "
             f"below one random place for all in {controlled}."
         )
     columns = {"layer": "Layer", "part": "Hidden", "delta": "Δ", "relative": "Δ / Δ by chance"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from statistics import mean, stdev
 from textwrap import fill
 from typing import NamedTuple
@@ -14,9 +15,6 @@ from .plots import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SMALL, VERMILION, Fig
 from .records import Sentence
 from .setting import profile_of
 from .table3_4_6 import CURVE, PLACE, SOURCES, accuracy, notes, scratch, transferred
-
-# Which layer and classifier is drawn of each control; of the pre-trained network the softmax on layer 7.
-CONTROLS = {"untrained": ("conv5", "svm"), "hog": ("hog", "svm"), "pixels": ("pixels", "svm")}
 
 
 class FewShot(NamedTuple):
@@ -34,9 +32,15 @@ def fig7(profile: str, live: bool = False) -> FewShot:
     data, curves = PLACE[profile_of(profile).name][1], {}
     found = {source: transferred(profile, source, live) for source in SOURCES[profile] if source.data == data}
     for source, records in found.items():
-        kind = ("fc7", "softmax") if source.pretrained else CONTROLS[source.name.split(", ")[-1]]
-        points = [(each, accuracy(records, *kind, each)) for each in CURVE]
-        curves[source.title] = [(each, one.value, one.spread) for each, one in points if one]
+        # Of the pre-trained network the softmax on layer 7; of a control the best with as many pictures.
+        points = []
+        for each in CURVE:
+            kinds = [trial for trial in source.trials if trial.each == each]
+            if source.pretrained:
+                kinds = [trial for trial in kinds if trial[:2] == ("fc7", "softmax")]
+            tried = [one for one in (accuracy(records, *trial) for trial in kinds) if one]
+            points += [max(((each, one.value, one.spread) for one in tried), key=itemgetter(1))] if tried else []
+        curves[source.title] = points
     alone = {each: scratch(profile, data, each) for each in (15, 30, 45, 60)}
     curves["from scratch"] = [
         (each, mean(values), stdev(values) if len(values) > 1 else None) for each, values in alone.items() if values

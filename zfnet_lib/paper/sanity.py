@@ -20,7 +20,7 @@ from ..architecture import Unit, input_window
 from ..deconv import cut, project, strongest_unit
 from ..files import ZfnetError
 from ..images import projection_image, robust_maximum
-from ..network import ConvNet
+from ..network import ConvNet, Trace
 from ..strongest import rows_first
 from .invariance import spread
 from .plots import BLUE, GREEN, GREY, VERMILION, Figure, legend, picture_grid, plain
@@ -215,21 +215,26 @@ def _cosine(one: np.ndarray, other: np.ndarray) -> float:
     return float((one * other).sum() / size) if size else 0.0
 
 
+def rivals(trace: Trace, units: Sequence[Unit]) -> list[Unit]:
+    """Return for each unit the strongest one of another map at the same place of the same picture."""
+    found = []
+    for unit in units:
+        answers = trace[unit.layer].maps[unit.image, :, unit.row, unit.column].clone()
+        answers[unit.map] = -1
+        found.append(unit._replace(map=int(answers.argmax())))
+    return found
+
+
 def _owed(net: ConvNet, x: Tensor, units: Sequence[Unit], shown: Mapping[str, list[np.ndarray]]) -> Table:
     """Compare each projection with that of another map, with that from another picture, and with edges."""
     with torch.no_grad():
-        maps = net.trace(x)[units[0].layer].maps
-    rivals = []  # the strongest other map at the same place of the same picture
-    for unit in units:
-        values = maps[unit.image, :, unit.row, unit.column].clone()
-        values[unit.map] = -1
-        rivals.append(unit._replace(map=int(values.argmax())))
+        others = rivals(net.trace(x), units)
     images = list(dict.fromkeys(unit.image for unit in units))
     following = dict(zip(images, [*images[1:], images[0]], strict=True))
     elsewhere, rows = [unit._replace(image=following[unit.image]) for unit in units], []
     windows, strange = ([seen(net, x[one.image], one).cpu().numpy() for one in each] for each in (units, elsewhere))
     for way, own in shown.items():
-        places, cosine, _ = compared(similarity, own, projections(net, x, rivals, way)).mean(0)
+        places, cosine, _ = compared(similarity, own, projections(net, x, others, way)).mean(0)
         _, picture, _ = compared(similarity, own, projections(net, x, elsewhere, way)).mean(0)
         own_edges, other_edges = (compared(copied, own, each).mean() for each in (windows, strange))
         cells = {"map": cosine, "map places": places, "picture": picture}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import pairwise, product, starmap
+from itertools import pairwise, product, starmap, takewhile
 from statistics import mean, stdev
 from time import perf_counter
 from typing import NamedTuple
@@ -193,10 +193,10 @@ def scratch_trainings(profile: str, data: str, each: int) -> list[Training]:
 
 
 def scratch_accuracies(profile: str, data: str, each: int) -> list[float]:
-    """Return the stored accuracies of the trainings from scratch, mean over classes, in percent, one a fold."""
+    """Return the stored accuracies of the trainings from scratch, in percent, of as many first folds as ran."""
     error = "test mean per-class error"
-    found = [recorded_errors(run.errors_file) for run in scratch_trainings(profile, data, each)]
-    return [100 - errors[error] for errors in found if error in errors]
+    found = (recorded_errors(run.errors_file) for run in scratch_trainings(profile, data, each))
+    return [100 - errors[error] for errors in takewhile(lambda errors: error in errors, found)]
 
 
 def scratch(profile: str, data: str, each: int) -> list[float]:
@@ -256,12 +256,12 @@ def _pretraining(profile: str, number: int, each: Sequence[int], live: bool) -> 
         own = (accuracy(records, "fc7", "softmax", n) for source, records in found.items() if source.pretrained)
         ours = next(filter(None, own), None)
         if ours and (values := from_scratch[n]):
-            gap = ours.value - mean(values)
-            doubt = (ours.spread or 0) + (stdev(values) if len(values) > 1 else 0)
-            side, word = "above" if gap > 0 else "below", "more" if abs(gap) > doubt else "no more"
+            gaps = [own - other for own, other in zip(ours.parameters["folds"], values, strict=False)]
+            side = "above" if mean(gaps) > 0 else "below"
+            lead = mean_and_spread([gap if mean(gaps) > 0 else -gap for gap in gaps])
             said.append(
-                f"With {n} pictures a class pre-training lies {abs(gap):.1f} points {side} training from "
-                f"scratch, {word} than their spreads together."
+                f"With {n} pictures a class pre-training lies {lead} points {side} training from scratch "
+                f"(n = {len(gaps)})."
             )
     if missing := [str(n) for n in each if not from_scratch[n]]:
         said.append(f"From scratch with {', '.join(missing)} a class: not run.")

@@ -86,7 +86,7 @@ def table5(profile: str, live: bool = False) -> Compared:
     word = "beyond" if abs(gap) > 2 * doubt else "within"
     verdict = Sentence(
         f"A loss that permits several objects changes the average precision by {gap:+.1f} points on "
-        f"average over {len(gaps)} classes (standard error {doubt:.1f}), {word} two standard errors."
+        f"average over {len(gaps)} classes (standard error over classes {doubt:.1f}), {word} two standard errors."
     )
     made, animals = found[-1].provenance, ""
     if profile == "tiny":
@@ -143,21 +143,21 @@ def several_records(data: str, sources: Sequence[tuple[str, str]]) -> Iterator[R
     softmax = scores[network, "softmax"]
     pairs = {BY_LOSS: (scores[network, "logistic"], softmax), BY_FEATURES: (softmax, scores[control, "softmax"])}
     for by, (some, others) in pairs.items():
-        for shown, rows, classes in kinds(labels, alike=by == BY_FEATURES):
+        for shown, rows, classes in kinds(labels):
             gain, error = transfer.precision_gain(labels[rows], some[rows], others[rows], classes)
             facts = {"by": by, "shown": shown, "layer": layer, "classes": [pictures.classes[c] for c in classes]}
             facts |= {"low": gain - 2 * error, "high": gain + 2 * error}
             yield record(GAIN, gain, "points", watch.provenance(), len(rows), parameters=facts, spec=network)
 
 
-def kinds(labels: np.ndarray, alike: bool) -> Iterator[tuple[str, np.ndarray, list[int]]]:
-    """Yield the pictures of one object and those of several, with the classes that enough of them show."""
+def kinds(labels: np.ndarray) -> Iterator[tuple[str, np.ndarray, list[int]]]:
+    """Yield the pictures of one object and those of several, with the classes that enough of both show."""
     objects = (labels == 1).sum(1)
     rows = {ONE: np.flatnonzero(objects == 1), SEVERAL: np.flatnonzero(objects > 1)}
-    classes = {shown: _common(labels[some]) for shown, some in rows.items()}
-    if alike:  # the same classes of both, so that the two can be compared
-        classes = dict.fromkeys(rows, sorted(set(classes[ONE]) & set(classes[SEVERAL])))
-    yield from ((shown, rows[shown], classes[shown]) for shown in rows if classes[shown])
+    # Only over the same classes can the two be compared; scenes of `shapes` always show several objects.
+    classes = {shown: found for shown, some in rows.items() if (found := set(_common(labels[some])))}
+    shared = sorted(set.intersection(*classes.values())) if classes else []
+    yield from ((shown, rows[shown], shared) for shown in classes if shared)
 
 
 def _common(labels: np.ndarray, least: int = ENOUGH) -> list[int]:

@@ -18,7 +18,7 @@ from ...deconv import alone, chosen_switches, cut, descend, project, unpool
 from ...network import ConvNet, Trace, contrast_normalise, pooled
 from ...strongest import fitted
 from .. import grouping
-from ..sanity import GRADIENT, projections
+from ..sanity import GRADIENT, projections, rivals
 from .evidence import Finding, Number, Stored, Subject, exact, measured, verdict
 from .occlusion import BATCH, contributions, evidence_ratios
 
@@ -129,16 +129,6 @@ def backpropagating(at: Subject) -> Iterator[Number]:
         yield measured("cosine, less that with another unit's gradient", own - others, layer=layer)
         errors = undone_errors(at.net, x, units)
         yield measured("both undone, difference", errors, "of the norm", np.max, layer=layer)
-
-
-def rivals(trace: Trace, units: Sequence[Unit]) -> list[Unit]:
-    """Return for each unit the strongest one of another map at the same place of the same picture."""
-    found = []
-    for unit in units:
-        answers = trace[unit.layer].maps[unit.image, :, unit.row, unit.column].clone()
-        answers[unit.map] = -1
-        found.append(unit._replace(map=int(answers.argmax())))
-    return found
 
 
 def _cosines(some: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> np.ndarray:

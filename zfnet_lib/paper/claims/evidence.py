@@ -7,7 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import pairwise, product
-from math import prod, sqrt
+from math import hypot, prod, sqrt
 from pathlib import Path
 from statistics import mean
 from typing import Any, Literal, NamedTuple, NoReturn
@@ -89,7 +89,9 @@ class Finding:
 
     @property
     def deciding(self) -> str:
-        """The one number that decided, against its bar; where a judge weighs several, the first of them."""
+        """The one number that decided, against its bar; where a judge weighs several, the first, if it is sure."""
+        if self.verdict == UNDECIDED:
+            return self.decided
         return self.decided or next((f"{name} {number}" for name, number in self.numbers.items()), "")
 
     @property
@@ -181,6 +183,12 @@ def weighted(*terms: tuple[float, Sequence[float]], unit: str, least: int, sprea
     spread = spread or pooled(values for _, values in terms)
     margin = spread.margin(*((weight, len(values)) for weight, values in terms)) if n >= least else None
     return Number(value, *((None, None) if margin is None else (value - margin, value + margin)), n, unit)
+
+
+def beyond(some: Number, other: Number) -> Number:
+    """Return by how much a number exceeds another one that was measured apart from it."""
+    value, half = some.value - other.value, hypot(some.high - some.low, other.high - other.low) / 2
+    return Number(value, value - half, value + half, min(some.n, other.n), some.unit)
 
 
 def over_seeds(values: Sequence[float], unit: str = "", least: int = SEEDS) -> Number:

@@ -118,6 +118,17 @@ class Ledger:
         return {verdict: found[verdict] for verdict in VERDICTS}
 
     @property
+    def changes(self) -> Sentence:
+        """How many tests were changed after their number was seen, and from which verdicts to which that led."""
+        moved = Counter((claim.changed[0]["gave"], found.verdict) for claim, found in self.rows if claim.changed)
+        said = ", ".join(f"{count} from {old} to {new}" for (old, new), count in moved.most_common() if old != new)
+        kept = sum(count for (old, new), count in moved.items() if old == new)
+        return Sentence(
+            f"The tests of {moved.total()} claims were changed after their number had been seen. From what the "
+            f"first test gave to what stands here: {said}; {kept} as before."
+        )
+
+    @property
     def sections(self) -> list[str]:
         """The sections of the paper that make these claims first."""
         return sorted({claim.first for claim, _ in self.rows})

@@ -315,18 +315,18 @@ def high_energy(pictures: np.ndarray) -> float:
 
 
 def retains_information(stored: Stored, much: float) -> Finding:
-    found = Found(stored)
-    numbers = {
-        f"{layer}, {compared}, {band} frequencies: R2": found.lead(R2, layer=layer, band=band, compared=compared)
-        for layer, compared, band in product(CELL, (EQUAL, RAW), ("all", "high"))
-    }
-    probes = {f"{layer}: accuracy of a probe": found.lead(ACCURACY, "points", layer=layer) for layer in CELL}
-    leads = [numbers[f"{layer}, {EQUAL}, all frequencies: R2"] for layer in CELL]
+    found, numbers, leads, less = Found(stored), {}, [], "7x7 less 11x11"
+    for layer, compared, band in product(CELL, (EQUAL, RAW), ("all", "high")):
+        lead = found.lead(R2, layer=layer, band=band, compared=compared)
+        numbers[f"{layer}, {compared}, {band} frequencies: R2, {less}"] = lead
+        leads += [lead] if (compared, band) == (EQUAL, "all") else []
+    probes = [found.lead(ACCURACY, "points", layer=layer) for layer in CELL]
+    numbers |= {f"{layer}: accuracy of a probe, {less}": lead for layer, lead in zip(CELL, probes, strict=True)}
     more = [above(number, 0) for number in leads]
     enough = [number.value >= much or None for number in leads]
-    kept = [number.low is not None and below(number, 0) is not True for number in probes.values()]
+    kept = [number.low is not None and below(number, 0) is not True for number in probes]
     holds = every([*more, *enough, *kept])
-    return Finding(verdict(holds, False in more), numbers | probes, lacking(stored, leads[0].n))
+    return Finding(verdict(holds, False in more), numbers, lacking(stored, leads[0].n))
 
 
 def faulty(at: Subject) -> Iterator[Number]:

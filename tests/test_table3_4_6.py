@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import mean
 
 import pytest
-from ledgers import CALTECH, JITTER, NOVEL, OWN, curve, scratch, tried
+from ledgers import CALTECH, JITTER, NOVEL, OWN, UNTRAINED, curve, scratch, tried
 
 from zfnet_lib.datasets import open_dataset
 from zfnet_lib.images import FigureError
@@ -53,7 +53,11 @@ def test_fig_7_finds_how_few_pictures_are_enough(results):
 def test_layers_rise_or_do_not(results):
     tried(OWN, NOVEL, {(layer, "svm", 60): 10.0 + 5 * n for n, layer in enumerate(table3_4_6.LAYERS)})
     tried(OWN, CALTECH, {(layer, "svm", 30): 10.0 for layer in table3_4_6.LAYERS})
-    verdict = table3_4_6.table6("tiny").verdict
+    tried(UNTRAINED, CALTECH, {("conv2", "svm", 30): 7.0})
+    found = table3_4_6.table6("tiny")
+    assert found.table.rows[1][f"`{UNTRAINED}`, Caltech-101"] == "7.0 ± 0.2"
+    verdict = found.verdict
+    assert "untrained" not in verdict
     assert "rises with every layer from 1 to 5 (10.0 to 30.0 %)" in verdict
     assert "does not rise with every layer from 1 to 5" in verdict
 

@@ -274,8 +274,9 @@ def _pretraining(profile: str, number: int, each: Sequence[int], live: bool) -> 
 
 
 def table6(profile: str, live: bool = False) -> Compared:
-    """Compare what each layer's features tell with Table 6."""
-    sources = [source for source in SOURCES[profile_of(profile).name] if source.pretrained]
+    """Compare what each layer's features tell with Table 6; the control is the same network untrained."""
+    tried = SOURCES[profile_of(profile).name]
+    sources = [source for source in tried if source.pretrained or source.name.endswith("untrained")]
     columns = {"label": "Features", "caltech_101_30": "Paper, Cal-101", "caltech_256_60": "Paper, Cal-256"}
     rows = {}
     for row in numbers.contents()["tables"]["table_6"]["rows"]:
@@ -288,6 +289,8 @@ def table6(profile: str, live: bool = False) -> Compared:
         columns[f"{source.title}, {title}"] = f"{source.title}, {title}"
         for (layer, classifier), row in rows.items():
             row[f"{source.title}, {title}"] = _shown(accuracy(records, layer, classifier, most))
+        if not source.pretrained:
+            continue
         values = [accuracy(records, layer, "svm", most) for layer in LAYERS[:5]]
         word = "not run."
         if all(values):

@@ -58,9 +58,9 @@ class Pictures(Dataset):
 
     def sample(self, i: int) -> Sample:
         if i == self.stop:
-            raise InterruptedError
+            raise KeyboardInterrupt
         if i in self.broken:
-            raise PictureError(f"{self.names[i]} cannot be read")
+            raise (PictureError, OSError)[i % 2](f"{self.names[i]} cannot be read")
         self.read.append(i)
         return Sample(self.pictures[i], 0, name=self.names[i])
 

@@ -110,6 +110,7 @@ def test_torchvisions_preparation_by_hand():
     x = preparation(torch.tensor([255, 0, 51], dtype=torch.uint8).view(1, 3, 1, 1).expand(1, 3, 256, 256))
     expected = [(1 - 0.485) / 0.229, (0 - 0.456) / 0.224, (0.2 - 0.406) / 0.225]
     assert x[0, :, 7, 9].tolist() == pytest.approx(expected, rel=1e-6)
+    assert adapt(nn.Sequential(*SHUFFLED), image_size=224, preparation=preparation).channels == 3  # not 12
 
 
 def lively(*layers: nn.Module) -> nn.Sequential:
@@ -125,6 +126,8 @@ def lively(*layers: nn.Module) -> nn.Sequential:
 
 
 CONV, RELU, POOL, FLAT, BN = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.BatchNorm2d(4)
+SHUFFLED, SUM = [nn.PixelUnshuffle(2), nn.Conv2d(12, 4, 3), RELU], nn.Linear(196, 1)
+nn.init.ones_(SUM.weight)
 REBUILT = {
     "batch norm": [nn.Conv2d(3, 4, 3, bias=False), BN, RELU, nn.Conv2d(4, 5, 3), nn.BatchNorm2d(5), RELU],
     "batch norm above": [CONV, RELU, FLAT, nn.Linear(196, 3), nn.BatchNorm1d(3), RELU, nn.Linear(3, 2)],
@@ -153,7 +156,9 @@ PROBED = {
     "one channel": [nn.Conv2d(1, 4, 3), RELU],
     "convolution above": [CONV, RELU, FLAT, nn.Linear(196, 16), nn.Unflatten(1, (1, 4, 4)), nn.Conv2d(1, 4, 3)],
     "three hidden": [CONV, RELU, FLAT, *[layer for n in (196, 3, 3, 3) for layer in (nn.Linear(n, 3), RELU)]],
-    "softmax": [CONV, RELU, FLAT, nn.Linear(196, 3), nn.Softmax(1)],
+    "log softmax": [CONV, RELU, FLAT, nn.Linear(196, 3), nn.LogSoftmax(1)],
+    "rectified logits": [CONV, RELU, FLAT, SUM, RELU],
+    "batch norm of flat maps": [CONV, FLAT, nn.BatchNorm1d(196), RELU, nn.Linear(196, 2)],
     "plain norm": [CONV, RELU, FLAT, nn.Linear(196, 3), nn.BatchNorm1d(3, affine=False), RELU, nn.Linear(3, 2)],
 }
 
@@ -175,7 +180,16 @@ def test_a_sequence_that_computes_something_else_is_probed():
         def forward(self, x):
             return 2 * super().forward(x)
 
-    module = Twice(CONV, RELU).train()
+        def train(self, mode=True):  # returns nothing
+            super().train(mode)
+
+    class Shifted(nn.Sequential):  # its input, in place
+        def forward(self, x):
+            return super().forward(x.sub_(0.5))
+
+    assert isinstance(adapt(Shifted(CONV, RELU), image_size=9), ProbedNet)
+    module = Twice(CONV, RELU)
+    module.register_buffer("mask", torch.full((3,), -torch.inf))
     net, x = adapt(module, image_size=9), random_picture(9)
     assert isinstance(net, ProbedNet) and module.training
     assert torch.equal(net.trace(x)["1"].maps, RELU(CONV(x)))
@@ -191,6 +205,17 @@ class Named(nn.Module):
 
     def forward(self, x):
         return self.last(self.classifier(self.avgpool(self.features(x))))
+
+
+def test_sizes_that_do_not_fit_are_refused_and_large_maps_not_joined_to_the_layer_above_their_average():
+    sizes = [{"image_size": size} for size in ((9, 9), -5, 9.0)]
+    for options in [*sizes, {"image_size": 9, "preparation": torchvision_preparation(64)}]:
+        with pytest.raises(
+            ZfnetError, match=r"^(image_size=.*: give|the preparation makes pictures of 64 pixels, .*)"
+        ):
+            adapt(CONV, **options)
+    module = nn.Sequential(nn.Conv2d(3, 2, 1), RELU, nn.AdaptiveAvgPool2d(1), FLAT, nn.Linear(2, 2))
+    assert [type(adapt(module, image_size=side)) for side in (64, 65)] == [ConvNet, ProbedNet]
 
 
 def test_a_forward_pass_that_returns_something_else_is_probed_and_one_that_fails_is_named():
@@ -250,10 +275,13 @@ def unsound(part: nn.Module, name: str, value: float) -> nn.Module:
         ([unsound(nn.Conv2d(3, 4, 3), "weight", torch.inf), RELU], r"0\.weight .*; load sound weights"),
         ([CONV, unsound(nn.BatchNorm2d(4), "running_var", torch.nan), RELU], r"1\.running_var holds NaN or .*"),
         ([nn.LazyConv2d(4, 3), RELU], r"0\.weight has no shape yet; run the network once on a picture, .*"),
+        ([CONV, nn.BatchNorm2d(4, track_running_stats=False)], "1 keeps no running statistics, .*; train .*"),
+        ([CONV, FLAT, nn.Linear(196, 3), nn.Softmax(1)], "sequential gives probabilities; .* its softmax"),
+        (SHUFFLED, r"sequential fails on pictures \[2, 12, .* a `preparation` whose mean has its input's channels"),
         ([CONV, RELU, nn.Conv2d(4, 4, 3, device="meta")], r"2\.weight has no values .*; load the weights first"),
     ],
 )
-def test_weights_that_are_not_there_or_not_finite_are_named(weights, sentence):
+def test_weights_that_are_not_there_or_not_finite_and_unfit_parts_are_named(weights, sentence):
     with pytest.raises(ZfnetError, match=f"^{sentence}$"):
         adapt(nn.Sequential(*weights), image_size=9)
 

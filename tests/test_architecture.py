@@ -93,6 +93,11 @@ def test_narrow_networks_start_with_deviations_and_drop_shares_matched_to_their_
     assert [spec.dense[0].dropout for spec in (MINI, ZFNET.scaled(2))] == pytest.approx([1 / 9, 0.5])
 
 
+def test_scaled_widths_suit_the_groups_of_both_layers_and_lists_of_layers_become_tuples():
+    assert [c.maps for c in KRIZHEVSKY.scaled(0.09).convs] == [8, 24, 34, 34, 24]
+    assert ArchSpec("mine", list(MINI.convs), list(MINI.dense)) == ArchSpec("mine", MINI.convs, MINI.dense)
+
+
 def test_normalisation_stands_after_the_pool_in_fig_3_and_before_it_in_krizhevskys_network():
     for spec, before in ((ZFNET, False), (KRIZHEVSKY, True)):
         assert [conv.norm for conv in spec.convs] == [Norm(5, 1e-4, 0.75, 2.0, before_pool=before)] * 2 + [None] * 3
@@ -166,7 +171,6 @@ CONVS = "conv1, conv2, conv3, conv4, conv5"
         (lambda: ZFNET.resized(fc6=0), "fc6=0: .* a positive width; .*"),
         (lambda: ZFNET.resized(fc8=5), "fc8=5: .*`classes` sets fc8's"),
         (lambda: ZFNET.scaled(1, image_size=0), "image_size of zfnet-x1 is 0; give a whole number from 1 .*"),
-        (lambda: KRIZHEVSKY.scaled(0.3), "conv2 of .*: 29 to 76 maps cannot be split into 2 groups"),
         (lambda: KRIZHEVSKY.resized(conv1=97).fan_in(), "conv2 of .*: 97 to 256 maps cannot be split .*"),
         (lambda: changed("dense", name="fc8"), "mini has two layers called 'fc8'; give each a name of .*"),
         (lambda: replace(MINI, convs=()), "mini has no convolution; give it at least one"),

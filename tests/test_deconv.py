@@ -55,6 +55,8 @@ def test_unpooling_by_hand_with_shared_switches():
     ]
     assert unpool(values, switches, (5, 5)).tolist() == [added]
     assert unpool_by_loops(values, switches, (5, 5)).tolist() == [added]
+    with pytest.raises(SpecError, match=r"^sharing='sum': choose one of add, overwrite$"):
+        unpool(values, switches, (5, 5), sharing="sum")
     overwritten = unpool(values, switches, (5, 5), sharing="overwrite")
     assert (overwritten[0, 0, 2, 2], overwritten[0, 1, 0, 2], overwritten.sum()) == (4, 6, 4 + 6 + 7 - 8)
 

@@ -221,8 +221,10 @@ NET, X = ConvNet(MINI), torch.zeros(1, 3, 64, 64)
         (torch.zeros(1, 3, 64, 64, dtype=torch.bfloat16), r".* by `x.to\(net.dtype\)`, or the network by .*"),
         (torch.zeros(1, 3, 0, 64), "an input of 0x64 pixels is too small for mini; it needs 44"),
         (torch.zeros(1, 3, 128, 64), "the classifier of mini takes pictures of 64x64, given 128x64; `net.*"),
+        (np.zeros((1, 3, 64, 64), "float32"), "mini takes prepared pictures, .*; given ndarray; .*"),
+        (torch.zeros(1, 3, 64, 64, device="meta"), "mini lies .* cpu, the pictures on meta; move .*"),
     ],
-    ids=["one channel", "no batch", "unprepared", "double", "bf16", "no rows", "too large"],
+    ids=["one channel", "no batch", "unprepared", "double", "bf16", "no rows", "too large", "array", "elsewhere"],
 )  # fmt: skip
 def test_inputs_of_another_form_get_one_sentence(x, sentence):
     for run in (NET, NET.trace):
@@ -237,13 +239,15 @@ def test_inputs_of_another_form_get_one_sentence(x, sentence):
           for bad in (float("nan"), float("inf"), -float("inf"))),
         (lambda: NET.features()(X), "mini has no classifier here; use `net.trace.x.` for its maps, or .*"),
         (lambda: NET.trace(X, upto="conv9"), "mini has no layer 'conv9'; its layers are conv1, .*fc8"),
+        (lambda: ConvNet(replace(MINI, dense=())).trace(torch.zeros(1, 3, 96, 96)), "the classifier of .*"),
         (lambda: NET.trace(X)["conv9"], "mini has no layer 'conv9'; .*"),
         (lambda: NET.trace(X, upto="conv3")["conv4"], "this trace holds no conv4; .* without `upto` and `keep`"),
         (lambda: NET.trace(X, keep=("conv5",))["conv4"], "this trace holds no conv4; .* without `upto` and `keep`"),
         (lambda: NET.trace(X, upto="fc8"), "fc8 .*`trace.logits`"),
         (lambda: NET.trace(X)["fc8"], "fc8 .*`trace.logits`"),
         (lambda: NET.renormalise(("fc6",)), "layer 'fc6' of mini has no maps; .*"),
-        (lambda: contrast_normalise(X, size=4), "the window of contrast normalisation has an odd size; given 4"),
+        *((lambda size=size: contrast_normalise(X, size), f"the window .* has an odd size from 1; given {size}")
+          for size in (4, -1)),
         (lambda: ConvNet(KRIZHEVSKY.resized(conv2=255)), "conv2 of .* cannot be split into 2 groups"),
     ],
 )  # fmt: skip

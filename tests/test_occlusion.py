@@ -119,6 +119,15 @@ def test_in_float32_the_three_maps_keep_their_promised_precision():
     assert torch.equal(seen.label, probability.argmax(-1))
 
 
+@pytest.mark.parametrize("incremental", [True, False])
+def test_in_float16_an_activity_may_be_larger_than_its_largest_number(incremental):
+    net = lively(MINI).half()
+    net.conv5.weight.data.zero_()
+    net.conv5.bias.data.fill_(9000)
+    seen = occlude(net, picture(64, 64), size=30, stride=30, incremental=incremental)
+    assert seen.activity.tolist() == [[81_000.0] * 2] * 2
+
+
 def test_by_default_the_first_answer_and_the_strongest_map_are_watched():
     net, x = lively(MINIATURE), picture(64, 64)[0]
     trace = net.trace(x[None])
@@ -227,15 +236,20 @@ def test_a_drop_lies_inside_where_the_square_touches_the_object(height, width, s
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"size": 65}, "a square of 65 pixels does not fit a picture of 64x64; choose a size from 1 to 64"),
+        ({"size": 65}, "a square of 65 pixels does not fit a picture of 64x64; choose a whole number from 1 to 64"),
         ({"size": 0}, "a square of 0 pixels does not fit"),
-        ({"stride": 0}, "the square cannot move by 0 pixels; choose a stride of at least 1"),
+        ({"size": 12.8}, "a square of 12.8 pixels does not fit"),
+        ({"stride": 0}, "the square cannot move by 0 pixels; choose a whole number from 1"),
+        ({"stride": 1.5}, "the square cannot move by 1.5 pixels"),
         ({"label": 16}, "mini has no class 16; choose one from 0 to 15"),
         ({"label": -1}, "mini has no class -1"),
         ({"map_": 999}, "conv5 has no map 999; choose one from 0 to"),
-        ({"fill": (1.0, 2.0)}, "a square is filled with one value or 3, one a channel; given [2]"),
-        ({"x": torch.zeros(2, 3, 64, 64)}, "takes one prepared picture, [3, h, w] or [1, 3, h, w]; given [2,"),
-        ({"x": torch.zeros(64, 64)}, "given [64, 64]"),
+        ({"fill": (1.0, 2.0)}, "a square is filled with one number or 3, one a channel, all finite; given [1.0,"),
+        *(({"fill": torch.nan, "size": size}, "one a channel, all finite; given nan") for size in (14, 60)),
+        ({"x": torch.zeros(2, 3, 64, 64)}, "takes one prepared picture, float [3, h, w] or [1, 3, h, w]; given"),
+        ({"x": torch.zeros(64, 64)}, "given float32 [64, 64]"),
+        ({"x": torch.zeros(3, 64, 64, dtype=torch.uint8)}, "given uint8 [3, 64, 64]; `net.prepare` makes it from "),
+        ({"x": [[0.0]]}, "given list; "),
         ({"x": torch.zeros(3, 80, 80)}, "the classifier of mini takes pictures of 64x64, given 80x80"),
         ({"x": torch.full((3, 64, 64), torch.nan)}, "the input holds NaN or infinite values"),
         ({"spec": MINI.features(), "label": 3}, "has no classifier here, so no class 3; leave the label out"),

@@ -1,7 +1,9 @@
 """Any module is probed by the rule: against hooks and patched rectifiers, captum, and a way down by hand."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from itertools import product
+from time import sleep
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from residual import Small, residual
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zfnet_lib import Unit, deconv, deconv_units, load_network, occlude, project, strongest
+from zfnet_lib import MINI, ConvNet, Unit, deconv, deconv_units, load_network, occlude, project, strongest
 from zfnet_lib.architecture import Field
 from zfnet_lib.deconv import alone, cut, descend, strongest_unit
 from zfnet_lib.files import ZfnetError
@@ -207,6 +209,55 @@ def test_receptive_fields_count_the_gaps_of_pools():
     assert net.fields("top") == (Field(3 + 3 + 2 * 2, 2, 0),) * 2
 
 
+class Own(nn.Module):
+    """A convolution, and a forward pass of one's own."""
+
+    def __init__(self, forward: Callable, **conv):
+        super().__init__()
+        self.conv, self.end, self.own = nn.Conv2d(3, 4, 1, **conv), nn.ReLU(), forward
+
+    def forward(self, x):
+        return self.own(self, x)
+
+
+def test_modules_that_take_no_channels_last_are_handed_none_and_what_gives_them_is_no_layer():
+    net = load_network(Own(lambda self, x: F.relu(self.conv(x)).view(len(x), -1)), image_size=8)
+    data = [(torch.randint(256, (3, 9, 9), dtype=torch.uint8), 0) for _ in range(3)]
+    assert occlude(net, torch.randn(3, 8, 8), size=4, stride=4).activity.shape == (2, 2)
+    assert (strongest(net, data, k=1)["conv"].image >= 0).all()
+    net = load_network(Own(lambda self, x: self.end(self.conv(x).permute(0, 2, 3, 1)).mean((1, 2))), image_size=8)
+    assert net.layers == ("conv",) and net.classes == 4
+
+
+def test_a_unit_that_sees_padding_alone_projects_to_nothing():
+    net, x = load_network(Own(lambda self, x: self.conv(x), padding=2), image_size=8), torch.randn(1, 3, 8, 8)
+    for row in (0, 11):
+        assert not deconv(net.trace(x), "conv", (0, row, 5)).any()
+
+
+def test_where_no_gradient_leads_down_the_layer_is_named():
+    net, x = (
+        load_network(Own(lambda self, x: self.end(self.conv(x).detach())), image_size=8),
+        torch.randn(1, 3, 8, 8),
+    )
+    for ask in (lambda: deconv(net.trace(x), "end", 0), lambda: deconv_units(net, x, [Unit(0, "end", 0, 1, 1)])):
+        with pytest.raises(ZfnetError, match=r"^no gradient leads from end of own down to .*; take no_grad, "):
+            ask()
+
+
+@pytest.mark.parametrize("net", [ConvNet(MINI.features()), residual(64)], ids=["convnet", "probed"])
+def test_autocast_and_the_type_of_a_signal_change_nothing(net):
+    x, layer = torch.randn(1, 3, 64, 64), net.layers[-1]
+    unit, found = Unit(0, layer, *strongest_unit(net.trace(x)[layer].maps[0])), []
+    for mixed in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            seen, trace = occlude(net, x, size=30, stride=30).activity, net.trace(x)
+            found.append((seen, *deconv_units(net, x, [unit]).projections))
+    assert all(map(torch.equal, *found))
+    shown = [project(trace, layer, trace[layer].maps.to(kind)) for kind in (torch.bfloat16, torch.float64)]
+    assert shown[0].any() and torch.equal(*shown)
+
+
 @pytest.fixture
 def net() -> ProbedNet:
     return residual()
@@ -279,6 +330,7 @@ class Patches(nn.Module):
 def test_a_module_may_make_several_pictures_of_one(batch):
     torch.manual_seed(0)
     net, x = load_network(Patches().double(), image_size=16), picture(16, 16) / 60
+    assert net.layers == ("whole",)  # of a quarter there are four times as many
     maps = net.trace(x)["whole"].maps[0]
     units = [Unit(0, "whole", *strongest_unit(maps, map_)) for map_ in range(5)]
     shown = deconv_units(net, x, units, batch)
@@ -334,8 +386,16 @@ def test_results_draw_themselves(net):
         assert (bottom - top) * 13 == pytest.approx((right - left) * 8, rel=0.02)
 
 
-def test_strongest_equals_a_literal_search_for_any_number_of_threads(resnet):
-    net, generator = resnet, torch.Generator().manual_seed(1)
+def keeping(self, x):
+    self.maps = self.conv(x)
+    sleep(0.01)  # meanwhile another thread would keep its own
+    return self.end(self.maps)
+
+
+@pytest.mark.parametrize("own", [None, keeping])
+def test_strongest_equals_a_literal_search_for_any_number_of_threads(resnet, own):
+    net, generator = load_network(Own(own).double(), 32) if own else resnet, torch.Generator().manual_seed(1)
+    assert net.kept == ({"maps"} if own else set())
     pictures = torch.randint(256, (20, 3, 40, 40), generator=generator).to(torch.uint8)
     data = [(each, 0) for each in pictures]
     found = strongest(net, data, k=3)
@@ -366,6 +426,9 @@ def test_one_channel_is_seen_as_grey():
     assert occlude(net, x, size=16, stride=16).activity.shape == (2, 2)
 
 
+TYPED = "class Base(Small):\n def forward(self, x): return {} * super().forward(x)\nclass Typed(Base): 0"
+
+
 def test_the_module_stays_as_it_is_and_the_fingerprint_says_what_it_is():
     torch.manual_seed(0)
     module = Small().train()
@@ -373,6 +436,14 @@ def test_the_module_stays_as_it_is_and_the_fingerprint_says_what_it_is():
     assert module.training and all(value.requires_grad for value in module.parameters())
     assert not module.stem._forward_hooks
     assert fingerprint(net) == fingerprint(load_network(module, image_size=32)) != fingerprint(other)
+    others = []
+    for factor in (2, 3):
+        torch.manual_seed(0)
+        exec(TYPED.format(factor), {"Small": Small}, made := {})
+        others.append(made["Typed"]())
+    others.append(deepcopy(others[0]))
+    others[2].factor = -1.0
+    assert len({fingerprint(load_network(each, image_size=32)) for each in others}) == 3
     part = net.features("block", side=24)
     assert (part.layers[-1], part.classes, part.preparation.crop) == ("block", 0, 24)
     assert fingerprint(part) != fingerprint(net)
@@ -398,6 +469,7 @@ TOO_SMALL = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(9, 2))
         (lambda: residual(layers=["conv9"]), "small has no module 'conv9'; its modules are stem, .*"),
         (lambda: residual(layers=["head"]), r"head of small gives \[2, 4\], no maps .*; leave it out"),
         (lambda: descend(residual().trace(PICTURE), "top", PICTURE), "small is projected .*; use `project`"),
+        (lambda: deconv_units(residual(), PICTURE / 0, [Unit(0, "top", 0, 0, 0)]), "the input holds NaN .*"),
         (lambda: residual().trace(PICTURE[:, :1]), r"small takes prepared pictures, .*\[n, 3, h, w\]; .*"),
     ],
 )

@@ -302,7 +302,7 @@ def test_two_processes_give_the_bytes_of_one(tmp_path):
 def test_a_stopped_search_continues_to_the_same_bytes(stop, tmp_path):
     net, options = ConvNet(MINI).eval(), {"k": 4, "batch": 3, "folder": tmp_path, "every": 0.0}
     whole = content(strongest(net, Pictures(noise(30), BROKEN), 4, batch=3))
-    with pytest.raises(InterruptedError):
+    with pytest.raises(KeyboardInterrupt):
         strongest(net, Pictures(noise(30), BROKEN, stop), **options)
     continued = Pictures(noise(30), BROKEN)
     assert content(strongest(net, continued, **options)) == whole
@@ -374,9 +374,12 @@ def test_unreadable_pictures_are_named_left_out_and_counted():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"k": 0}, r"^k = 0: the data set has 11 pictures, so k lies between 1 and that$"),
-        ({"k": 12}, r"^k = 12: the data set has 11 pictures, so k lies between 1 and that$"),
-        ({"k": 2, "rows": [3, 3]}, r"^k = 2: the rows name 1 pictures, so k lies between 1 and that$"),
+        ({"k": 0}, r"^k = 0: the data set has 11 pictures, so k is a whole number from 1 to that$"),
+        ({"k": 12}, r"^k = 12: the data set has 11 pictures, so k is a whole number from 1 to that$"),
+        ({"k": 2.0}, r"^k = 2.0: the data set has 11 pictures, so k is a whole number"),
+        ({"k": 2, "rows": [3, 3]}, r"^k = 2: the rows name 1 pictures, so k is a whole number from 1 to that$"),
+        ({"rows": [True] * 11, "k": 1}, r"^rows are the numbers of pictures, no mask; give `mask.nonzero\(\)`"),
+        ({"batch": 0}, r"^batch = 0: .* so batch is a whole number from 1$"),
         ({"rows": [], "k": 1}, r"^k = 1: the rows name 0 pictures"),
         ({"rows": [3, 11], "k": 1}, r"^rows from 3 to 11: the data set has rows 0 to 10$"),
         ({"layers": ["conv9"]}, r"^mini has no layer 'conv9'; its layers are conv1"),

@@ -75,6 +75,9 @@ def test_half_precision_and_eight_bits_round_no_further_than_a_half_and_half_a_s
 def test_modules_are_taken_as_they_are_or_adapted():
     net = ConvNet(MINI)
     assert load_network(net) is net
+    for options in ({"image_size": 32}, {"layers": ["conv1"]}, {"preparation": net.preparation}):
+        with pytest.raises(ZfnetError, match=r"^mini is a network already; leave image_size, .* out$"):
+            load_network(net, **options)
     module = nn.Sequential(nn.Conv2d(3, 4, 7, stride=16), nn.ReLU())
     assert torch.equal(load_network(module).conv1.weight, module[0].weight)
 

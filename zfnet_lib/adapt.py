@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from itertools import chain
+from numbers import Integral
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
@@ -20,6 +22,7 @@ from .network import ConvNet, Network
 from .probe import ProbedNet
 
 HEADED = ["features", "avgpool", "classifier"]  # the parts of torchvision's AlexNet and VGG: known by these names
+MOST = 4096  # positions of maps whose average is joined to the layer above; the matrix has their square
 
 
 def torchvision_preparation(crop: int = 224) -> Preparation:
@@ -48,7 +51,8 @@ def adapt(
         module: The network, in any precision and on any device; it stays as it is.
         name: Used in messages; the module's class by default.
         image_size: Side in pixels of its input.
-        preparation: How its pictures are prepared; torchvision's by default, and [0, 1] for one channel.
+        preparation: How its pictures are prepared; torchvision's by default, and [0, 1] for one channel. Its mean
+            has the input's channels, which without it are those of the first convolution.
         layers: Names of the submodules to look at; a module of which they are named is always probed.
 
     Returns:
@@ -60,25 +64,37 @@ def adapt(
     """
     module = getattr(module, "_orig_mod", module)  # of `torch.compile`
     name = name or type(module).__name__.lower()
+    if not isinstance(image_size, Integral) or image_size < 1:
+        raise ZfnetError(f"image_size={image_size!r}: give the side of square pictures, a whole number from 1")
+    if preparation and preparation.crop != image_size:
+        makes = f"the preparation makes pictures of {preparation.crop} pixels, not of image_size={image_size}"
+        raise ZfnetError(f"{makes}; give both the same size, as by `preparation.resized({image_size})`")
     for place, value in chain(module.named_parameters(), module.named_buffers()):
         if is_lazy(value):
             raise ZfnetError(f"{place} has no shape yet; run the network once on a picture, then give it again")
         if value.is_meta:
             raise ZfnetError(f"{place} has no values (it lies on the device 'meta'); load the weights first")
-        if not value.isfinite().all():
+        holes = isinstance(value, nn.Parameter) or value.isnan().any()  # a mask of attention holds -inf
+        if holes and not value.isfinite().all():
             raise ZfnetError(f"{place} holds NaN or infinite values; load sound weights")
     for place, part in module.named_modules():
         if isinstance(part, torch.jit.ScriptModule):
             hides = f"{place or name} is compiled by torch.jit, which hides its rectifiers"
             raise ZfnetError(f"{hides}; give the module that it was made from")
+        if isinstance(part, _BatchNorm) and part.running_mean is None:
+            mixes = f"{place or name} keeps no running statistics, so that a picture's maps depend on its batch"
+            raise ZfnetError(f"{mixes}; train it with `track_running_stats=True`")
     try:
-        module = deepcopy(module).eval().requires_grad_(False)
+        module = deepcopy(module)
     except (RuntimeError, TypeError) as error:
         made = "weights that are computed, as by `torch.nn.utils.weight_norm`, are removed first"
         raise ZfnetError(f"{name} cannot be copied ({' '.join(str(error).split())[:100]}); {made}") from error
+    module.eval()
+    module.requires_grad_(False)
     if any(value.dtype in (torch.float16, torch.bfloat16) for value in module.parameters()):
         module = module.float()
-    channels = next((m.in_channels for m in module.modules() if isinstance(m, nn.Conv2d)), 3)
+    guessed = next((m.in_channels for m in module.modules() if isinstance(m, nn.Conv2d)), 3)
+    channels = len(preparation.mean) if preparation else guessed
     if preparation is None and channels == 1:
         preparation = Preparation(image_size, image_size, torch.zeros(1, 1, 1), torch.full((1, 1, 1), 255.0))
     preparation = preparation or torchvision_preparation(image_size)
@@ -138,8 +154,9 @@ def _read(leaves: list[nn.Module], name: str, image_size: int) -> tuple[ArchSpec
                 dense.append(Dense("", layer.out_features, dropout=0.0))
                 sources.append(layer)
             case nn.BatchNorm2d() | nn.BatchNorm1d():
-                _expect(not rectified and layer.running_mean is not None)
+                _expect(not rectified)
                 last = sources[-1]
+                _expect(isinstance(last, nn.Linear) == isinstance(layer, nn.BatchNorm1d))  # not of flattened maps
                 if isinstance(last, nn.Linear):
                     _expect(layer.affine)  # torch joins no other kind
                     sources[-1] = fuse_linear_bn_eval(last, layer)
@@ -165,7 +182,8 @@ def _read(leaves: list[nn.Module], name: str, image_size: int) -> tuple[ArchSpec
             case _:
                 raise _NotSequentialError
         rectified = rectified if isinstance(layer, nn.BatchNorm2d | nn.BatchNorm1d) else layer is not sources[-1]
-    _expect(bool(convs) and (bool(dense) or rectified) and not average and len(dense) <= 3)
+    # The last maps are rectified, and logits are not.
+    _expect(bool(convs) and bool(dense) != rectified and not average and len(dense) <= 3)
     hidden = tuple(replace(d, name=f"fc{6 + i}") for i, d in enumerate(dense[:-1]))
     return ArchSpec(name, _named(convs), hidden, dense[-1].units if dense else 0, image_size), sources
 
@@ -203,6 +221,7 @@ def _as_padded(conv: nn.Conv2d) -> nn.Conv2d:
 def _over_all(linear: nn.Linear, average: nn.Module, top: Sequence[int]) -> nn.Linear:
     """Join an average pool to the fully connected layer above it, which then reads the whole maps."""
     maps, rows, columns = top
+    _expect(rows * columns <= MOST)
     each = average(torch.eye(rows * columns, dtype=linear.weight.dtype).view(-1, 1, rows, columns)).flatten(1)
     _expect(linear.in_features == maps * each.shape[1])
     made = nn.Linear(maps * rows * columns, linear.out_features, device="meta")
@@ -225,9 +244,10 @@ def _named(convs: list[Conv]) -> tuple[Conv, ...]:
 def _computes_the_same(net: ConvNet, module: nn.Module) -> bool:
     """Tell whether the rebuilt network computes what the module computes, to the rounding of their type."""
     size = net.spec.image_size
-    x = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(net.device, net.dtype)
+    x = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0), device="cpu")
+    x = x.to(net.device, net.dtype)
     try:
-        expected = module(x)
+        expected = module(x.clone())  # it may change its input in place
     except Exception:  # a forward pass of its own raises whatever it likes: the probe says what
         return False
     if not isinstance(expected, torch.Tensor):

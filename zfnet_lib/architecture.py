@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain, islice, pairwise
-from math import prod, sqrt
+from math import lcm, prod, sqrt
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
@@ -133,6 +133,8 @@ class ArchSpec:
     def __post_init__(self):
         if not self.convs:
             raise SpecError(f"{self.name} has no convolution; give it at least one")
+        for name in ("convs", "dense"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         names = [layer.name for layer in self.layers]
         parts: list[tuple[str, Any]] = [(self.name, self)]
         for layer in self.layers:
@@ -203,7 +205,10 @@ class ArchSpec:
         sqrt(max(1, fan-in before / fan-in after)), so that activations start at the same scale. The odds
         p / (1 - p) of dropout shrink by the factor, so that its noise is the same share of a sum over units.
         """
-        widths = {c.name: max(round(c.maps * factor / c.groups), 1) * c.groups for c in self.convs}
+        widths: dict[str, int] = {}
+        for c, above in zip(self.convs, [*self.convs[1:], None], strict=True):
+            step = lcm(c.groups, above.groups if above else 1)  # both layers divide the maps into their groups
+            widths[c.name] = max(round(c.maps * factor / step), 1) * step
         widths |= {d.name: max(round(d.units * factor), 1) for d in self.dense}
         narrow = self.resized(name or f"{self.name}-x{factor:g}", **widths)
         narrow = replace(narrow, image_size=self.image_size if image_size is None else image_size)

@@ -54,6 +54,8 @@ def unpool(values: Tensor, switches: Tensor, size: Sequence[int], sharing: Shari
     Returns:
         [n, maps, rows, columns]; 0 where no switch points.
     """
+    if sharing not in get_args(Sharing):
+        raise SpecError(f"sharing={sharing!r}: choose one of {', '.join(get_args(Sharing))}")
     flat = values.new_zeros(*values.shape[:2], size[0] * size[1])
     values, switches = values.flatten(2), switches.flatten(2)
     if sharing == "add":
@@ -72,12 +74,12 @@ def chosen_switches(stage: Stage, pool: Sliding, switches: Switches, generator: 
     shape = stage.switches.shape
     places = []
     for axis in (2, 3):
-        first = torch.arange(shape[axis]) * pool.stride - pool.padding
+        first = torch.arange(shape[axis], device="cpu") * pool.stride - pool.padding
         first = first[:, None] if axis == 2 else first
         end = (first + pool.kernel).clamp(max=stage.maps.shape[axis])  # the outermost regions may be truncated
         first = first.clamp(min=0)
         if switches == "random":
-            places.append(first + (torch.rand(shape, generator=generator) * (end - first)).long())
+            places.append(first + (torch.rand(shape, generator=generator, device="cpu") * (end - first)).long())
         else:
             places.append((first + end - 1) // 2)
     rows, columns = places
@@ -153,7 +155,7 @@ def project(
     maps = trace[trace.net.require(layer)].maps
     if signal.shape != maps.shape:
         raise SpecError(f"a signal on {layer} has shape {list(maps.shape)}, given {list(signal.shape)}")
-    rule = Rule(switches, sharing, rectify, seed)
+    rule, signal = Rule(switches, sharing, rectify, seed), signal.to(trace.net.dtype)
     for name, value, kind in zip(rule._fields, rule, (Switches, Sharing, Rectify), strict=False):
         if value not in get_args(kind):
             raise SpecError(f"{name}={value!r}: choose one of {', '.join(get_args(kind))}")
@@ -253,6 +255,7 @@ def deconv_units(net: Network, x: Tensor, units: Sequence[Unit], batch: int | No
     Raises:
         ZfnetError: A unit that does not exist, a wrong shape, or values that are not finite.
     """
+    x = x.to(net.device) if isinstance(x, Tensor) else x
     net.check(x, anywhere=True)
     if batch is not None and batch < 1:
         raise ZfnetError(f"{batch} units cannot be projected together; give batch=1 or more, or leave it out")
@@ -263,9 +266,9 @@ def deconv_units(net: Network, x: Tensor, units: Sequence[Unit], batch: int | No
             raise SpecError(f"there is no picture {unit.image}; the batch holds {len(x)}")
         _place(unit.layer, shapes[net.require(unit.layer)], unit.place)
     boxes = [Box.seen(net.fields(unit.layer, *sides), unit.row, unit.column) for unit in units]
-    x = x.to(net.device)
     if isinstance(net, ConvNet):
-        return Projections(project_units(net, x, units, batch), boxes)
+        with net.unmixed():
+            return Projections(project_units(net, x.to(net.dtype), units, batch), boxes)
     probed: Any = net
     return Projections(probed.project_units(x, units, boxes, batch), boxes)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -25,8 +26,8 @@ def contrast_normalise(x: Tensor, size: int = 5, alpha: float = 1e-4, beta: floa
     $y_i = x_i \, d_i^{-\beta}$ with $d_i = k + \frac{\alpha}{size} \sum_{|j - i| \le size/2} x_j^2$, the same as
     `torch.nn.functional.local_response_norm(x, size, alpha, beta, k)`, several times faster; `size` is odd.
     """
-    if size % 2 == 0:
-        raise ZfnetError(f"the window of contrast normalisation has an odd size; given {size}")
+    if size < 1 or size % 2 == 0:
+        raise ZfnetError(f"the window of contrast normalisation has an odd size from 1; given {size}")
     return _ContrastNorm.apply(x, size, alpha, beta, k)
 
 
@@ -126,6 +127,7 @@ class Network(nn.Module):
     channels: int  # of the input
     classes: int  # how many logits there are; 0 without a classifier
     layers: tuple[str, ...]  # those with maps, from the picture upwards
+    kept: frozenset[str] = frozenset()  # attributes that a forward pass sets: threads would overwrite them
 
     if TYPE_CHECKING:  # what each kind says of itself, see `ConvNet`
 
@@ -133,7 +135,6 @@ class Network(nn.Module):
         def shapes(self, height: int | None = None, width: int | None = None) -> dict[str, Shape]: ...
         def fields(self, layer: str, height: int | None = None, width: int | None = None) -> Fields: ...
         def layers_upto(self, upto: str | None = None) -> tuple[Any, ...]: ...
-        def check(self, x: Tensor, anywhere: bool = False) -> None: ...
         def trace(self, x: Tensor, upto: str | None = None, keep: Container[str] | None = None) -> Trace: ...
         def features(self, upto: str = "", side: int = 0) -> Self: ...
         def identity(self) -> Any: ...
@@ -153,9 +154,28 @@ class Network(nn.Module):
         """The type of the weights."""
         return next(self.parameters(), torch.empty(0)).dtype
 
+    def unmixed(self) -> AbstractContextManager:
+        """Return a context in which it computes in the type of its weights, inside `torch.autocast` too."""
+        kind = self.device.type
+        return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
+
     def prepare(self, pictures) -> Tensor:
         """Turn uint8 [n, 3, h, w] or PIL pictures into the input [n, channels, crop, crop]; 0 is the mean."""
         return self.preparation(pictures).to(self.device, self.dtype)
+
+    def check(self, x: Tensor, anywhere: bool = False) -> None:
+        """Refuse anything but prepared pictures, and another type or device than the network's."""
+        if not isinstance(x, Tensor) or x.ndim != 4 or x.shape[1] != self.channels or not x.is_floating_point():
+            takes = f"{self.name} takes prepared pictures, float [n, {self.channels}, h, w]"
+            raise ZfnetError(f"{takes}; given {described(x)}; `net.prepare` makes them from uint8 pictures")
+        weight = next(self.parameters(), x)
+        if x.device != weight.device:
+            lies = f"{self.name} lies on the device {weight.device}, the pictures on {x.device}"
+            raise ZfnetError(f"{lies}; move them by `x.to(net.device)`")
+        if x.dtype != self.dtype and not torch.is_autocast_enabled(x.device.type):
+            own, given = (str(dtype).removeprefix("torch.") for dtype in (self.dtype, x.dtype))
+            turn = "turn the pictures by `x.to(net.dtype)`, or the network by `net.to(x.dtype)`"
+            raise ZfnetError(f"{self.name} computes in {own}, given {given}; {turn}")
 
 
 class ConvNet(Network):
@@ -190,7 +210,8 @@ class ConvNet(Network):
         generator = torch.Generator().manual_seed(seed)
         for layer in self.spec.layers:
             weight = self.get_parameter(f"{layer.name}.weight")
-            weight.copy_(torch.empty(weight.shape).normal_(0, layer.std, generator=generator))
+            drawn = torch.empty(weight.shape, device="meta" if weight.is_meta else "cpu")
+            weight.copy_(drawn.normal_(0, layer.std, generator=generator))
             self.get_parameter(f"{layer.name}.bias").zero_()
 
     # What a network of either kind, this one or a `ProbedNet`, says of itself.
@@ -254,7 +275,7 @@ class ConvNet(Network):
             ZfnetError: No such layer, wrong shape, or values that are not finite.
         """
         layers = self.layers_upto(upto)
-        self.check(x, anywhere=isinstance(layers[-1], Conv))
+        self.check(x, anywhere=isinstance(layers[-1], Conv) and not (upto is None and self.classes))
         require_finite(x)
         stages, below, logits = {}, x, None
         with torch.set_grad_enabled(torch.is_grad_enabled() and x.requires_grad):
@@ -309,19 +330,18 @@ class ConvNet(Network):
         return layers[: layers.index(last) + 1]
 
     def check(self, x: Tensor, anywhere: bool = False) -> None:
-        """Refuse another form or type; unless `anywhere`, also another size than the classifier takes."""
+        """Refuse as any network does; unless `anywhere`, also another size than the classifier takes."""
+        super().check(x)
         name, size = self.name, self.spec.image_size
-        own, given = (str(dtype).removeprefix("torch.") for dtype in (self.dtype, x.dtype))
-        if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point():
-            given = f"given {given} {list(x.shape)}; `net.prepare` makes them from uint8 pictures"
-            raise ZfnetError(f"{name} takes prepared pictures, float [n, 3, h, w]; {given}")
-        if x.dtype != self.dtype and not torch.is_autocast_enabled(x.device.type):
-            turn = "turn the pictures by `x.to(net.dtype)`, or the network by `net.to(x.dtype)`"
-            raise ZfnetError(f"{name} computes in {own}, given {given}; {turn}")
         (height, width), top = x.shape[-2:], list(self.spec.steps())[-1]
         if self.spec.shapes(height, width)[top] != self.spec.shapes()[top] and not anywhere:
             given = f"given {height}x{width}; `net.features()` runs its convolutions at any size"
             raise ZfnetError(f"the classifier of {name} takes pictures of {size}x{size}, {given}")
+
+
+def described(x: Any) -> str:
+    """Name the type and shape of what was given for pictures."""
+    return f"{str(x.dtype).removeprefix('torch.')} {list(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
 
 
 def require_finite(x: Tensor) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
+from numbers import Integral
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -17,7 +18,7 @@ from .deconv import strongest_unit
 from .fast.occlusion import Part, covered
 from .files import ZfnetError
 from .machine import threads
-from .network import ConvNet, Network, output, pooled
+from .network import ConvNet, Network, described, output, pooled
 
 if TYPE_CHECKING:
     from .paper.plots import Figure
@@ -38,7 +39,9 @@ class Occlusion:
     At [i, j] the square's top left corner lies at pixel row `i * stride`, column `j * stride`.
     """
 
-    activity: Tensor  # [rows, columns], the sum over one map of the layer, rectified, before the pool
+    activity: (
+        Tensor  # [rows, columns], the sum over one map of the layer, before the pool, rectified if the layer is
+    )
     probability: Tensor | None  # [rows, columns], of the class `target`
     label: Tensor | None  # int64 [rows, columns], the most probable class
     map: int  # which map `activity` sums
@@ -114,22 +117,23 @@ def occlude(
     Raises:
         ZfnetError: No prepared picture, or a square, step, class, layer, map or fill that does not fit.
     """
-    channels, layer, given = net.channels, net.require(layer or net.layers[-1]), list(x.shape)
-    x = x[None] if x.ndim == 3 else x
-    if x.ndim != 4 or x.shape[:2] != (1, channels):
-        takes = f"occlusion takes one prepared picture, [{channels}, h, w] or [1, {channels}, h, w]"
-        raise OcclusionError(f"{takes}; given {given}")
+    channels, layer, given = net.channels, net.require(layer or net.layers[-1]), described(x)
+    x = x[None] if isinstance(x, Tensor) and x.ndim == 3 else x
+    if not isinstance(x, Tensor) or x.ndim != 4 or x.shape[:2] != (1, channels) or not x.is_floating_point():
+        takes = f"occlusion takes one prepared picture, float [{channels}, h, w] or [1, {channels}, h, w]"
+        raise OcclusionError(f"{takes}; given {given}; `net.prepare` makes it from a uint8 picture")
     x = x.to(net.device, net.dtype, memory_format=torch.channels_last)
     height, width = x.shape[-2:]
     side = min(height, width)
     size = max(1, round(SIZE * side)) if size is None else size
     stride = max(1, round(STRIDE * side)) if stride is None else stride
-    if not 1 <= size <= side:
-        fits = f"a picture of {height}x{width}; choose a size from 1 to {side}"
+    if not (isinstance(size, Integral) and 1 <= size <= side):
+        fits = f"a picture of {height}x{width}; choose a whole number from 1 to {side}"
         raise OcclusionError(f"a square of {size} pixels does not fit {fits}")
-    if stride < 1:
-        raise OcclusionError(f"the square cannot move by {stride} pixels; choose a stride of at least 1")
-    trace = net.trace(x)
+    if not (isinstance(stride, Integral) and stride >= 1):
+        raise OcclusionError(f"the square cannot move by {stride} pixels; choose a whole number from 1")
+    with net.unmixed():
+        trace = net.trace(x)
     maps = trace[layer].maps[0]
     map_ = strongest_unit(maps)[0] if map_ is None else map_
     if not 0 <= map_ < len(maps):
@@ -140,13 +144,13 @@ def occlude(
     if target is not None and not 0 <= target < net.classes:
         raise OcclusionError(f"{net.name} has no class {target}; choose one from 0 to {net.classes - 1}")
     colour = x.new_tensor(fill)
-    if colour.shape not in ((), (channels,)):
-        given = list(colour.shape)
-        raise OcclusionError(f"a square is filled with one value or {channels}, one a channel; given {given}")
+    if colour.shape not in ((), (channels,)) or not colour.isfinite().all():
+        given = f"one number or {channels}, one a channel, all finite; given {colour.tolist()}"
+        raise OcclusionError(f"a square is filled with {given}")
 
     corners = tuple(range(0, n - size + 1, stride) for n in (height, width))
     square = corners, size, colour.expand(channels)[:, None, None]
-    with tqdm(total=prod(map(len, corners)), unit=" places", disable=not progress) as bar:
+    with net.unmixed(), tqdm(total=prod(map(len, corners)), unit=" places", disable=not progress) as bar:
         if isinstance(net, ConvNet) and layer == net.layers[-1]:
             found = _changes(trace, *square, map_, incremental, bar)
         else:
@@ -167,7 +171,7 @@ def _changes(trace, corners, size, colour, map_, incremental, bar) -> tuple[Tens
     def watch(part: Part) -> tuple[Tensor, Tensor]:
         maps = part.maps()
         top = output(last, pooled(last, maps)[0]) if net.classes else maps[:, :0]
-        return maps[:, map_].sum((1, 2)), top.flatten(1)
+        return _summed(maps[:, map_]), top.flatten(1)
 
     sheets: list[list[Part]] = [[]]  # about as many squares at a time as the fully connected layers answer together
     for part in parts:
@@ -205,10 +209,15 @@ def _whole_passes(trace, corners, size, colour, layer, map_, bar) -> tuple[Tenso
             picture[:, row : row + size, column : column + size] = colour
         seen = net.trace(x, keep=(layer,))
         probabilities = seen.logits.softmax(1) if net.classes else x.new_empty(len(x), 0)
-        found.append((seen[layer].maps[:, map_].sum((1, 2)), probabilities))
+        found.append((_summed(seen[layer].maps[:, map_]), probabilities))
         bar.update(len(part))
     activity, probabilities = map(torch.cat, zip(*found, strict=True))
     return activity, probabilities
+
+
+def _summed(maps: Tensor) -> Tensor:
+    """Sum each of the maps [n, h, w]; of few bits in float32, as float16 ends at 65504."""
+    return maps.sum((1, 2), dtype=torch.promote_types(maps.dtype, torch.float32))
 
 
 def largest_drop(probability: Tensor, mask: Tensor, size: int, stride: int) -> Drop:

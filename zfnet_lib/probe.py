@@ -6,10 +6,10 @@ import inspect
 import threading
 from collections import Counter, deque
 from collections.abc import Container, Sequence
-from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
+from types import CodeType
 from typing import Any
 
 import torch
@@ -142,9 +142,9 @@ class _Pass(TorchFunctionMode):
     def rectify(self, func, args: tuple, kwargs: dict) -> Tensor:
         """Rectify, on the way down by the rule; what is rectified are the maps of the layers that gave it."""
         x, *rest = args
-        before = x.detach().clone()
-        value = func(before, *rest, **kwargs) if self.rule else func(x, *rest, **kwargs)
-        in_place = value is before or value is x
+        before = x.detach().clone() if self.rule else x
+        value = func(before, *rest, **kwargs)
+        in_place = value is before
         if self.rule and x.requires_grad:
             rectify, reach = self.rule.rectify, self.reach
             active = x.detach() > 0 if rectify in ("mask", "both") else None
@@ -213,6 +213,8 @@ def _filtered(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
         part = F.conv_transpose2d(part, weight, None, stride, 0, 0, groups, dilation)
         top, left = rows[0] * steps[0] - margins[0], columns[0] * steps[1] - margins[1]
         inside = Box(top, left, top + part.shape[2], left + part.shape[3]).clipped(*x.shape[2:])
+        if inside.top >= inside.bottom or inside.left >= inside.right:  # it sees padding alone
+            return result
         result[..., inside.top : inside.bottom, inside.left : inside.right] = part[
             ..., inside.top - top : inside.bottom - top, inside.left - left : inside.right - left
         ]
@@ -226,7 +228,8 @@ class ProbedNet(Network):
 
     Its layers are the submodules that give maps [n, maps, rows, columns] of more than one position, in the order in
     which they end; one that runs several times counts by its last maps. Where a rectifier follows a layer directly,
-    the layer's maps are those that leave it.
+    the layer's maps are those that leave it. What has its channels last, [n, rows, columns, channels], as in Swin
+    and ConvNeXt, is no layer; it shows by two equal sides in front, and passes for maps where all three are equal.
 
     On the way down a signal is rectified wherever the module rectifies, however it does so; what is linear
     (convolutions, BatchNorm, average pools, sums of branches, concatenations) gives its adjoint, max pools add at
@@ -244,6 +247,7 @@ class ProbedNet(Network):
 
     runs: Counter[str]
     rectified: frozenset[str]
+    layout = torch.preserve_format  # of the pictures that the module is handed
 
     def __init__(
         self,
@@ -260,17 +264,28 @@ class ProbedNet(Network):
         self._fields: dict[tuple[str, tuple[int, int]], Fields] = {}
         self.runs, self.rectified, self.classes = Counter(), frozenset(), 0  # none known yet: the first pass counts
         self.eval()
-        names = [path for path, _ in module.named_modules() if path]
+        names, parts = [path for path, _ in module.named_modules() if path], list(module.modules())
+        before = [dict(vars(part)) for part in parts]
         for path in names:
             module.get_submodule(path).register_forward_hook(partial(_keep, path))
         if missing := [layer for layer in layers or () if layer not in names]:
             raise SpecError(f"{name} has no module {missing[0]!r}; its modules are {', '.join(names)}")
-        x = torch.randn(2, channels, image_size, image_size, generator=torch.Generator().manual_seed(0))
+        x = torch.randn(
+            2, channels, image_size, image_size, generator=torch.Generator().manual_seed(0), device="cpu"
+        )
+        x = x.to(self.device, self.dtype, memory_format=torch.channels_last)  # as searches hand them over: faster
         with torch.no_grad():
-            seen, output = self._run(x.to(self.device, self.dtype), names)
+            try:
+                seen, output = self._run(x, names)
+            except ZfnetError:  # a `view`, say, takes no maps whose channels lie last
+                self.layout = torch.contiguous_format
+                seen, output = self._run(x, names)
+        pairs = ((had, *item) for part, had in zip(parts, before, strict=True) for item in vars(part).items())
+        self.kept = frozenset(key for had, key, value in pairs if had.get(key) is not value)
         self._values = sum(maps.numel() for maps in seen.maps.values()) / x.numel()  # for each one of the input
-        shapes = {layer: tuple(maps.shape[1:]) for layer, maps in seen.maps.items() if maps.ndim == 4}
-        wanted = layers or [layer for layer, (_, *sides) in shapes.items() if max(sides) > 1]
+        whole = {layer: maps for layer, maps in seen.maps.items() if maps.ndim == 4 and len(maps) == len(x)}
+        shapes = {layer: tuple(maps.shape[1:]) for layer, maps in whole.items()}
+        wanted = layers or [layer for layer, (a, b, c) in shapes.items() if max(b, c) > 1 and not a == b != c]
         for layer in wanted:
             if layer not in shapes:
                 given = list(seen.maps[layer].shape) if layer in seen.maps else "nothing"
@@ -280,6 +295,8 @@ class ProbedNet(Network):
         self.layers = tuple(layer for layer in shapes if layer in wanted)
         self.runs, self.rectified = seen.runs, frozenset(seen.rectified_layers)
         self.classes = output.shape[1] if isinstance(output, Tensor) and output.ndim == 2 else 0
+        if self.classes > 1 and output.min() >= 0 and torch.allclose(output.sum(1), output.new_ones(len(output))):
+            raise ZfnetError(f"{name} gives probabilities; give the module without its softmax")
         self.exact = tuple(sorted(seen.functions_seen & EXACT))
         self._shapes = {(image_size, image_size): {layer: shapes[layer] for layer in self.layers}}
 
@@ -291,14 +308,14 @@ class ProbedNet(Network):
         _NOW.seen = seen = _Pass(self, wanted, rule, **how)
         try:
             with seen:
-                return seen, self.module(x.clone())  # it may change its input in place
+                return seen, self.module(x.clone(memory_format=self.layout))  # it may change its input in place
         except _ReachedError:
             return seen, None
         except ZfnetError:
             raise
         except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
             first = " ".join(str(error).split())[:200] or type(error).__name__
-            give = f"give an `image_size` that it takes, and a module of pictures [n, {self.channels}, h, w]"
+            give = "give an `image_size` that it takes, and a `preparation` whose mean has its input's channels"
             raise ZfnetError(f"{self.name} fails on pictures {list(x.shape)} ({first}); {give}") from error
         finally:
             _NOW.seen = None
@@ -321,13 +338,6 @@ class ProbedNet(Network):
             seen, output = self._run(x, layers, upto=upto)
         stages = {layer: Stage(seen.maps[layer], None, seen.maps[layer]) for layer in layers}
         return Trace(self, x, stages, output if self.classes else None)
-
-    def check(self, x: Tensor, anywhere: bool = True) -> None:
-        """Refuse anything but prepared pictures; the size is the module's own affair."""
-        if x.ndim != 4 or x.shape[1] != self.channels or x.dtype != self.dtype:
-            own, given = (str(dtype).removeprefix("torch.") for dtype in (self.dtype, x.dtype))
-            given = f"given {given} {list(x.shape)}; `net.prepare` makes them from uint8 pictures"
-            raise ZfnetError(f"{self.name} takes prepared pictures, {own} [n, {self.channels}, h, w]; {given}")
 
     def require(self, layer: str) -> str:
         """Return a layer's name; one that does not exist is an error that names those that do."""
@@ -375,7 +385,7 @@ class ProbedNet(Network):
             most = max(map(len, positions))
             down, across = positions
             pairs = [(down[i % len(down)], across[i % len(across)]) for i in range(most)]
-            x = torch.rand(1, self.channels, *sides, generator=torch.Generator().manual_seed(0))
+            x = torch.rand(1, self.channels, *sides, generator=torch.Generator().manual_seed(0), device="cpu")
             x = x.to(self.device, self.dtype).expand(most, -1, -1, -1)
             x, maps = self._ruled(x, layer, reach=True)
             # Not-a-number survives whatever it is multiplied by or added to, 0 included; so as a signal it marks
@@ -383,7 +393,7 @@ class ProbedNet(Network):
             signal = torch.zeros_like(maps)
             for i, (row, column) in enumerate(pairs):
                 signal[i, :, row, column] = torch.nan
-            pixels, fields = torch.autograd.grad(maps, x, signal, materialize_grads=True)[0], []
+            pixels, fields = self._sent(layer, maps, x, signal), []
             reached = pixels.isnan().any(1)
             for axis, side in enumerate(sides):
                 seen = [along.nonzero().flatten().tolist() for along in reached.any(2 - axis)]
@@ -396,18 +406,29 @@ class ProbedNet(Network):
     def project(self, x: Tensor, layer: str, signal: Tensor, rule: Rule = PAPERS_RULE) -> Tensor:
         """Send a signal on a layer's maps down to the pixels."""
         x, maps = self._ruled(x, layer, rule)
-        return torch.autograd.grad(maps, x, signal, materialize_grads=True)[0]
+        return self._sent(layer, maps, x, signal)
+
+    def _sent(self, layer: str, maps: Tensor, x: Tensor, signal: Tensor, again: bool = False) -> Tensor:
+        """Return what a signal on maps becomes in the pictures; with `again` others may follow it."""
+        try:
+            return torch.autograd.grad(maps, x, signal, retain_graph=again, materialize_grads=True)[0]
+        except RuntimeError as error:
+            leads = f"no gradient leads from {layer} of {self.name} down to the picture"
+            reason = " ".join(str(error).split())[:100]
+            take = "take no_grad, detach and checkpointing out of its forward pass"
+            raise ZfnetError(f"{leads} ({reason}); {take}") from error
 
     def _ruled(self, x: Tensor, layer: str, rule: Rule = PAPERS_RULE, reach: bool = False) -> tuple[Tensor, Tensor]:
         """Return pictures, and a layer's maps from which autograd leads down to them by a rule."""
-        with torch.inference_mode(False), torch.enable_grad():
-            x = x.detach().clone().requires_grad_()
+        with torch.inference_mode(False), torch.enable_grad(), self.unmixed():
+            x = x.detach().to(self.dtype, copy=True).requires_grad_()
             return x, self._run(x, [layer], rule, upto=layer, reach=reach)[0].maps[layer]
 
     def project_units(
         self, x: Tensor, units: Sequence[Unit], boxes: Sequence[Box], batch: int | None
     ) -> list[Tensor]:
         """Project units, and cut out their boxes; those of one picture and layer share a forward pass."""
+        require_finite(x)
         groups: dict[tuple[int, str], list[int]] = {}
         for number, unit in enumerate(units):
             groups.setdefault((unit.image, unit.layer), []).append(number)
@@ -420,13 +441,11 @@ class ProbedNet(Network):
 
                 parts = [numbers[start : start + together] for start in range(0, len(numbers), together)]
 
-                def send(part: Sequence[int], pictures=pictures, maps=maps) -> None:
+                def send(part: Sequence[int], layer=layer, pictures=pictures, maps=maps) -> None:
                     signal = torch.zeros_like(maps)
                     for i, number in enumerate(part):
                         signal[i, *units[number].place] = maps[i, *units[number].place].detach()
-                    (pixels,) = torch.autograd.grad(
-                        maps, pictures, signal, retain_graph=True, materialize_grads=True
-                    )
+                    pixels = self._sent(layer, maps, pictures, signal, again=True)
                     for number, projection in zip(part, pixels, strict=False):
                         found[number] = cut(projection, boxes[number])
 
@@ -449,12 +468,29 @@ class ProbedNet(Network):
 
     def identity(self) -> list[Any]:
         """Return what, beside the weights, says which network this is."""
-        kinds, code = sorted({type(part) for part in self.module.modules()}, key=str), []
-        for kind in kinds:
+        kinds = {kind for part in self.module.modules() for kind in type(part).__mro__} - {object}
+        code: list[Any] = []
+        for kind in sorted(kinds, key=str):
             if not kind.__module__.startswith("torch."):
-                with suppress(OSError, TypeError):  # of a class that was typed in, the text is not to be had
+                try:
                     code.append(inspect.getsource(kind))
-        return [repr(self.module), code, self.layers, self.image_size]
+                except (OSError, TypeError):  # of a class that was typed in, the text is not to be had
+                    functions = filter(inspect.isfunction, vars(kind).values())
+                    code.append([_compiled(each.__code__) for each in functions])
+        own = []
+        for part in self.module.modules():
+            for key in sorted(vars(part).keys() - self.kept - {"training"}):
+                value = vars(part)[key]
+                values = value if type(value) is tuple else (value,)
+                if all(isinstance(each, int | float | str) for each in values):
+                    own.append((key, repr(value)))
+        return [repr(self.module), code, own, self.layers, self.image_size]
+
+
+def _compiled(code: CodeType) -> list[Any]:
+    """Return what a function's code does, without the places in memory that its own text would name."""
+    inner = [_compiled(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts]
+    return [code.co_code.hex(), code.co_names, inner]
 
 
 def _even(ends: Sequence[tuple[int, int, int]], side: int) -> Field:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -37,10 +38,10 @@ CANDIDATE = np.dtype([("map", "i4"), ("score", "f8"), ("image", "i4"), ("row", "
 
 @dataclass(frozen=True)
 class TopUnits:
-    """The k strongest units of every map of one layer, strongest first; -1 where a map has fewer."""
+    """The k strongest units of every map of one layer, strongest first; where a map has fewer, `image` is -1."""
 
     layer: str
-    score: Tensor  # float [maps, k]: the rectified activation, before pool and normalisation
+    score: Tensor  # float [maps, k]: the activation before pool and normalisation, rectified if the layer is
     image: Tensor  # int64 [maps, k]: index in the data set; one unit a picture
     row: Tensor  # int64 [maps, k]: place in the map
     column: Tensor
@@ -117,10 +118,15 @@ def strongest(
         ZfnetError: An impossible k, row or layer, no picture that can be read, `variety` for pictures that are no
             crops of photographs, or a `folder` for pictures without a fingerprint.
     """
-    chosen = torch.arange(len(dataset)) if rows is None else torch.as_tensor(rows, dtype=torch.int64).unique()
-    if not 1 <= k <= len(chosen):
+    chosen = torch.as_tensor(np.arange(len(dataset)) if rows is None else rows, device="cpu")
+    if chosen.dtype == torch.bool:
+        raise ZfnetError("rows are the numbers of pictures, no mask; give `mask.nonzero()`, flattened")
+    chosen = chosen.long().unique()
+    if not (isinstance(k, Integral) and 1 <= k <= len(chosen)):
         whole = "the data set has" if rows is None else "the rows name"
-        raise ZfnetError(f"k = {k}: {whole} {len(chosen)} pictures, so k lies between 1 and that")
+        raise ZfnetError(f"k = {k}: {whole} {len(chosen)} pictures, so k is a whole number from 1 to that")
+    if not (isinstance(batch, Integral) and batch >= 1):
+        raise ZfnetError(f"batch = {batch}: pictures are passed together, so batch is a whole number from 1")
     if not 0 <= chosen[0] <= chosen[-1] < len(dataset):
         raise ZfnetError(f"rows from {chosen[0]} to {chosen[-1]}: the data set has rows 0 to {len(dataset) - 1}")
     if variety and not hasattr(dataset, "windows"):
@@ -180,7 +186,7 @@ def _search(net, dataset, parts, candidates, left_out, path, every, progress, re
                 candidates[layer].add(units)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             notice(f"the search in {path} is damaged ({error}); it begins anew")
-    n = min(torch.get_num_threads(), 16 if net.device.type == "cpu" else 4)
+    n = 1 if net.kept else min(torch.get_num_threads(), 16 if net.device.type == "cpu" else 4)
     total, seen, written = sum(map(len, parts)), sum(map(len, parts[:done])), perf_counter()
     bar = tqdm(desc="strongest units", total=total, initial=seen, unit=" pictures", delay=1, disable=not progress)
     with threads(n, each=1) as pool, bar:
@@ -210,12 +216,12 @@ def _look(net: Network, dataset, candidates: dict[str, Candidates], rows: Tensor
     left_out = {}
     try:
         squares = squares_of(dataset, rows, net.preparation)
-    except PictureError:  # one by one, so that only those that cannot be read are left out
+    except (PictureError, OSError):  # one by one, so that only those that cannot be read are left out
         read = {}
         for row in rows.tolist():
             try:
                 read[row] = squares_of(dataset, [row], net.preparation)
-            except PictureError as error:
+            except (PictureError, OSError) as error:
                 left_out[row] = str(error)
         if not read:
             return {}, left_out

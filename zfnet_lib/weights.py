@@ -111,7 +111,8 @@ def load_network(
     Args:
         source: The name of shipped or fetched weights (`alexnet-imagenet`), the folder of saved ones, or any module
             that turns pictures into maps: a sequence is rebuilt, every other one probed, see `adapt`.
-        image_size, preparation, layers: Of a module, see `adapt`; stored weights bring their own.
+        image_size, preparation, layers: Of a module, see `adapt`; stored weights bring their own. A `Network` is
+            returned as it is, in whatever mode, and takes none of them.
 
     Returns:
         The network: stored weights in float32 on the CPU, modules where they are, in float32 or float64.
@@ -121,6 +122,8 @@ def load_network(
         ZfnetError: A module without maps, or one that fails on such pictures.
     """
     if isinstance(source, Network):
+        if preparation or layers or image_size != 224:
+            raise ZfnetError(f"{source.name} is a network already; leave image_size, preparation and layers out")
         return source
     if isinstance(source, nn.Module):
         return adapt(source, None, image_size, preparation, layers)

@@ -10,7 +10,7 @@ VENDOR    := book/_static/vendor
 AXE       := _build/test-vendor/axe.min.js
 UNPACKED  := _build/vendor
 NPM       := npm pack --silent --fetch-retries=1 --fetch-timeout=30000
-CHOSEN    := --profile $(PROFILE)$(if $(PICTURES), -p pictures=$(PICTURES))
+CHOSEN    := --profile $(PROFILE)$(if $(PICTURES), -p 'pictures=$(PICTURES)')
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

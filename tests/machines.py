@@ -9,9 +9,12 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
+
+from zfnet_lib.files import trained_root
 
 SETTINGS = {
     "ONEDNN_MAX_CPU_ISA": ("AVX2", "AVX512_CORE", ""),
@@ -28,6 +31,7 @@ def main(arguments: list[str]) -> int:
         arguments, settings = arguments[1:], settings[:1]
     failed = 0
     for values in settings:
+        shutil.rmtree(trained_root(), ignore_errors=True)  # each trains what its tests look at
         chosen = {name: value for name, value in zip(SETTINGS, values, strict=True) if value}
         others = {name: value for name, value in os.environ.items() if name not in SETTINGS}
         start = time.perf_counter()

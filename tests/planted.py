@@ -59,8 +59,9 @@ def plant_training(
     line = {"network": name, "epoch": epoch, "provenance": provenance}
     run.epochs_file.write_text(json.dumps(line) + "\n")
     errors = {"train top-1 error": train, "val top-1 error": val1, "val top-5 error": val5}
-    found = [record(name, error, "%", parameters={"views": 1}) for name, error in errors.items()]
-    found += [record(name, 1.0, "%", parameters={"views": 10}) for name in errors]  # which nobody asks for
+    facts = {"unit": "%", "data": f"{run.data} val"}
+    found = [record(name, error, parameters={"views": 1}, **facts) for name, error in errors.items()]
+    found += [record(name, 1.0, parameters={"views": 10}, **facts) for name in errors]  # which nobody asks for
     records.store(run.errors_file, found)
 
 

@@ -1,5 +1,6 @@
 """Samples and how they move, the table, the opener, and a reader for each layout."""
 
+import os
 import re
 import warnings
 
@@ -24,6 +25,7 @@ from zfnet_lib.datasets import (
     open_dataset,
     open_to_look,
 )
+from zfnet_lib.datasets.table import file_name
 
 
 @given(st.data(), st.integers(8, 60), st.integers(8, 60), st.integers(4, 40))
@@ -51,7 +53,7 @@ def test_the_table_is_complete():
     for name, entry in DATASETS.items():
         assert entry.name == name and entry.title and entry.licence and entry.source and entry.layout
         assert (entry.reader is None) == (entry.made is not None) == (name == "photos" or name.startswith("shapes"))
-        assert all(re.fullmatch("[0-9a-f]{64}", archive.sha256) for archive in entry.archives)
+        assert all(re.fullmatch("[0-9a-f]{64}", one.sha256) and (one.size or not one.url) for one in entry.archives)
         assert not entry.archives or entry.room > max(archive.size for archive in entry.archives)
         if entry.made:
             data = {split: open_dataset(name, split) for split in entry.splits}
@@ -246,6 +248,16 @@ def test_a_folder_is_divided_and_classes_of_one_picture_are_named(tmp_path):
     lay_out(tmp_path, "dodos/1.jpg")
     with pytest.warns(UserWarning, match="classes of one picture, which validates and is not learnt from: dodos$"):
         assert counted(open_dataset(name, "train")) == {"cats": 9, "dodos": 0, "dogs": 9}
+    lay_out(tmp_path / "alone", "cats/1.jpg, dogs/1.jpg")
+    with pytest.raises(DataError, match="every class has one picture alone, which validates; give each class two"):
+        open_dataset(f"{name}/alone", "train")
+
+
+def test_names_need_not_be_utf_8(tmp_path):
+    lay_out(tmp_path, os.fsdecode(b"caf\xe9/th\xe9/1.jpg"))
+    name = os.fsdecode(b"folder:%s/caf\xe9" % bytes(tmp_path))
+    assert counted(open_dataset(name, "all")) == {os.fsdecode(b"th\xe9"): 1}
+    assert len(open_dataset(name, "all").fingerprint) == 12 and file_name(name).startswith("folder-caf")
 
 
 @pytest.mark.filterwarnings("ignore:classes of one picture")

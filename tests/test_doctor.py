@@ -1,9 +1,12 @@
 """`zfnet doctor`: what it finds, what it misses, and the command that it names."""
 
+from pathlib import Path
+
 from layouts import class_folders, foreign_kernel
 
 from zfnet_lib import MINI, ConvNet, doctor, save_network
 from zfnet_lib.datasets import dataset_entry, pack_dataset
+from zfnet_lib.files import alone
 from zfnet_lib.paper.records import write_lines
 
 
@@ -73,7 +76,6 @@ def test_weights_are_here_only_when_they_are_whole(data):
 
 def test_a_damaged_atlas_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(doctor, "PROJECT", tmp_path)
-    monkeypatch.chdir(tmp_path)
     assert dict(doctor.atlases()) == {"none": "zfnet atlas NETWORK --pictures DATASET writes one"}
     (tmp_path / "atlas/mine").mkdir(parents=True)
     (tmp_path / "atlas/mine/manifest.json").write_text("{")
@@ -81,7 +83,7 @@ def test_a_damaged_atlas_is_told(tmp_path, monkeypatch):
 
 
 def test_what_is_damaged_and_what_was_left_is_named(data, results, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(doctor, "PROJECT", tmp_path)
     class_folders(data / "caltech-101" / dataset_entry("caltech-101").folder, ["cat", "dog"], 10)
     pack_dataset("caltech-101", "val", progress=False)
     weights = save_network(ConvNet(MINI), data / "weights/mine", {})
@@ -96,14 +98,18 @@ def test_what_is_damaged_and_what_was_left_is_named(data, results, tmp_path, mon
     download = data / "downloads" / archive.url.rpartition("/")[2]
     download.parent.mkdir()
     download.write_bytes(b"cut")
-    (data / ".tiny-imagenet.99999999.part").mkdir()
+    left = [".tiny-imagenet.99999999.part", ".caltech-101.lock", "packs/.caltech-101-train-64.part"]
+    for name in left:
+        (data / name).mkdir()
+    with alone(data / "packs"):  # a command that works
+        assert not dict(doctor.integrity()).keys() & {".caltech-101-train-64.part", ".packs.lock"}
     said = dict(doctor.integrity())
     assert "the SHA-256 of meta.json differs" in said["mine"]
     assert "the SHA-256 of a.jsonl differs" in said["a.jsonl"]
     assert "the pack of caltech-101 val is damaged" in said[pixels.parent.name]
     assert said[download.name] == f"is not the archive that it should be: rm '{download}'"
-    assert said[".tiny-imagenet.99999999.part"].startswith("left by a killed command: rm -r ")
-    assert len(said) == 5
+    assert all(said[Path(name).name].startswith("left by a killed command: rm -r ") for name in left)
+    assert len(said) == 7
 
 
 def test_stored_results_are_counted(results):

@@ -128,14 +128,17 @@ def test_archives_of_something_else_leave_nothing(data, tmp_path, tiny, monkeypa
     refused(other, r"unpacking tiny-imagenet needs 1.00B and .* has 0.00B free; free space")
 
 
-def test_of_two_fetches_at_once_one_downloads_and_one_waits(data, tiny, server):
+def test_of_two_fetches_at_once_one_downloads_what_is_left_and_one_waits(data, tiny, server, monkeypatch):
     path, expect = tiny
     server.content = path.read_bytes()
     expect(url=server.url, size=len(server.content))
+    (data / "downloads").mkdir()
+    (data / "downloads/tiny.tar.xz.part").write_bytes(server.content[:-9])
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("usage", (), {"free": 10}))  # 1 of them to unpack
     with ThreadPoolExecutor(2) as pool:
         folders = list(pool.map(fetch_dataset, ["tiny-imagenet"] * 2))
     assert folders == [data / "tiny-imagenet/tiny-imagenet-200"] * 2
-    assert server.requests == [None]
+    assert server.requests == [f"bytes={len(server.content) - 9}-"]
     assert sorted(entry.name for entry in data.iterdir()) == ["downloads", "tiny-imagenet"]
     assert len(open_dataset("tiny-imagenet")) == 3 and list((data / "downloads").iterdir()) == []
 

@@ -103,6 +103,9 @@ def test_a_file_or_a_folder_is_replaced_as_a_whole(tmp_path, monkeypatch, folder
             assert not path.exists() or inside.read_text() == "first"
         assert inside.read_text() == text
     assert names(path.parent) == ["number", "other"]
+    (tmp_path / "link").symlink_to(tmp_path / path)
+    store(tmp_path / "link", "third", folder)
+    assert inside.read_text() == "second" and not [name for name in names(tmp_path) if name.startswith(".")]
 
 
 @pytest.mark.parametrize("folder", [False, True])
@@ -379,6 +382,11 @@ def test_what_was_stored_without_a_hash_is_believed_and_what_was_stored_with_one
     (tmp_path / "folder/inside").unlink()
     with pytest.raises(files.DamagedError, match=r"^inside is missing$"):
         check(tmp_path / "folder")
+    store(tmp_path / "stored", "x", False)
+    for left, sentence in (("", r"^stored.sha256 is empty$"), ("cut", "is missing$")):
+        (tmp_path / "stored.sha256").write_text(left)
+        with pytest.raises(files.DamagedError, match=sentence):
+            check(tmp_path / "stored")
 
 
 # ---- freshness: pictures replaced under the same names, and other weights at the same path ----------------------

@@ -1,8 +1,10 @@
 """Pictures in, prepared tensors out, by hand-sized cases."""
 
+import errno
 import zlib
 from itertools import product
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from torchvision.transforms.v2.functional import resize
 
 from zfnet_lib.browser.live import read_upload
 from zfnet_lib.datasets import open_dataset
+from zfnet_lib.files import ZfnetError
 from zfnet_lib.images import (
     LONGEST,
     PictureError,
@@ -258,12 +261,19 @@ def test_a_file_that_is_no_picture_gets_one_sentence_however_it_comes_in(folder,
         assert "\n" not in str(caught.value)
 
 
-def test_a_missing_file_and_a_folder_get_one_sentence(tmp_path):
+def test_a_missing_file_a_folder_and_a_faulty_disk_get_one_sentence(tmp_path, monkeypatch):
     said = r"^there is no picture .*absent.png; give the path of a JPEG or PNG file$"
     with pytest.raises(PictureError, match=said):
         read_picture(tmp_path / "absent.png")
     with pytest.raises(PictureError, match=r"cannot be read as a picture"):
         read_picture(tmp_path)
+    for reason, kind in ((errno.EIO, ZfnetError), (errno.EMFILE, ZfnetError), (errno.EINVAL, PictureError)):
+        monkeypatch.setattr(Image, "open", Mock(side_effect=[OSError(reason, "planted"), MemoryError]))
+        with pytest.raises(ZfnetError, match=r"cannot be read .*\(.*planted\)") as caught:
+            read_picture(tmp_path)
+        assert caught.type is kind  # only for a `PictureError` is a picture left out
+        with pytest.raises(MemoryError):
+            read_picture(tmp_path)
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 3000), (2, 2001), (30_000, 1), (7, 70), (7, 71), (90, 5000)])

@@ -104,9 +104,12 @@ def test_a_gpu_computes_unless_another_device_is_asked_for(monkeypatch, asked, c
     else:
         with pytest.raises(ZfnetError, match=found):
             checked_device(asked)
-    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setenv("LOCAL_RANK", "2")
     if asked in ("mps", "cuda:1"):
         with pytest.raises(ZfnetError, match="take the device cuda, each its own GPU, or cpu"), process_group():
+            pass
+    if found == "cuda:0":
+        with pytest.raises(ZfnetError, match="than GPUs here; give torchrun --nproc-per-node=2"), process_group():
             pass
 
 

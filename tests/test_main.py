@@ -94,6 +94,7 @@ REFUSALS = [
     ("atlas small --side -1 --out out", "is impossible; 0 takes all, and the network's own"),
     ("atlas small --maps -1 --out out", "is impossible; 0 takes all, and the network's own"),
     ("pack x", "there is no data set 'x'"),
+    ("overlap caltech-101 shapes", "a training on it leaves nothing out; name it second: zfnet overlap shapes cal"),
     *((command, "File name too long") for command in TOO_LONG),
     *((f"{command} --json data", "zfnet: data is a folder; name a file\n") for command in FOLDERS),
 ]
@@ -146,7 +147,7 @@ def make():
 """
 
 
-def test_any_network_is_shown_occluded_and_made_an_atlas_of(home, capsys):
+def test_any_network_is_shown_occluded_and_made_an_atlas_of(home, capsys, monkeypatch):
     (home / "own.py").write_text(OWN)
     class_folders(home / "pictures", ["cat", "dog"], 5)
     done("show noise.png --network own.py:make --size 32 --layers 0,3 --out out")
@@ -162,6 +163,9 @@ def test_any_network_is_shown_occluded_and_made_an_atlas_of(home, capsys):
     done("atlas small --layers conv2,conv3 --pictures folder:pictures --maps 1 --out out/small")
     manifest = json.loads((home / "out/small/manifest.json").read_text())
     assert [layer["layer"] for layer in manifest["layers"]] == ["conv2", "conv3"]
+    monkeypatch.setattr("zfnet_lib.__main__.PROJECT", home / "project")  # where the live browser looks for them
+    done("atlas small --layers conv2 --pictures folder:pictures --maps 1")
+    assert (home / "project/atlas/small-folder-pictures/index.html").exists()
 
 
 def test_the_device_holds_for_one_command_and_what_it_begins(home, monkeypatch):
@@ -329,7 +333,7 @@ def test_an_ablation_of_ones_own_trains_resumes_and_evaluates_by_its_name(home, 
     assert "top-1 error" in capsys.readouterr().out
 
 
-def test_a_batch_of_ones_own_is_part_of_the_trainings_name():
+def test_a_batch_and_a_folder_of_ones_own_are_part_of_the_trainings_name(tmp_path):
     training = Training("zfnet", "shapes", replace(SMOKE, batch=96, clip="none"))
     assert training.name == "zfnet-clip-none-batch-96-shapes-smoke-seed0"
     assert training.command == "zfnet train zfnet --data shapes --recipe smoke --clip none --batch 96"
@@ -337,6 +341,11 @@ def test_a_batch_of_ones_own_is_part_of_the_trainings_name():
     assert constant.name == "zfnet-rate-constant-shapes-smoke-seed0"
     assert constant.recipe.rate_in(5, []) == SMOKE.rate
     assert constant.command == "zfnet train zfnet --data shapes --recipe smoke --rate constant"
+    for path in (tmp_path / "a b/c", tmp_path / "a b-c"):
+        path.mkdir(parents=True)
+        own = replace(training, data=f"folder:{path}")
+        assert re.fullmatch(f"zfnet-.*-96-folder-{path.name}-[0-9a-f]{{8}}-smoke-seed0", own.name)
+        assert f" --data 'folder:{path}' " in own.command
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(capsys, monkeypatch):
@@ -348,10 +357,16 @@ def test_a_reader_that_has_seen_enough_is_no_error(capsys, monkeypatch):
     assert capsys.readouterr().err == ""
 
 
-def test_a_table_takes_no_options_of_one_training(data, results, capsys):
-    command = "train --table 2 --data shapes --recipe smoke --seed 5 --rate constant"
-    assert main(command.split()) == 2
-    assert "--table trains by the recipe as it is; leave out --seed, --rate" in capsys.readouterr().err
+def test_options_that_contradict_one_another_are_refused(data, results, capsys, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "0")  # as torchrun does
+    table, both = "train --table 2 --data shapes", "a.png --network small --layer a --layers a,b"
+    for command, sentence in (
+        (f"{table} --seed 5 --rate constant", "as it is; leave out --seed, --rate"),
+        (table, "name an architecture under torchrun"),
+        *((f"{command} {both}", "give one of the two") for command in ("show", "occlude")),
+    ):
+        assert main(command.split()) == 2
+        assert sentence in capsys.readouterr().err
 
 
 def test_lack_of_memory_is_one_sentence_and_other_errors_stay_as_they_are(home, capsys, monkeypatch):

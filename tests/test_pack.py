@@ -77,8 +77,8 @@ def interrupt_after(chunks, monkeypatch, error):
     return calls
 
 
-@pytest.mark.parametrize("chunks", [0, 7])
-def test_packing_continues_where_it_stopped(folder, data, monkeypatch, chunks):
+@pytest.mark.parametrize(("chunks", "lost"), [(0, False), (7, False), (7, True)])
+def test_packing_continues_where_it_stopped(folder, data, monkeypatch, chunks, lost):
     whole = pack_in_memory(open_dataset(folder, "train"), 16)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         interrupt_after(chunks, patch, KeyboardInterrupt)
@@ -86,15 +86,27 @@ def test_packing_continues_where_it_stopped(folder, data, monkeypatch, chunks):
     (draft,) = (data / "packs").iterdir()
     with (draft / "pictures.bin").open("ab") as file:
         file.write(b"half a chunk")
+    if lost:  # of what is noted
+        os.truncate(draft / "pictures.bin", 100)
     with (draft / "chunks.jsonl").open("a") as file:
         file.write('{"rows": [12, 1')
     with monkeypatch.context() as patch:
         calls = interrupt_after(99, patch, KeyboardInterrupt)
         pack = packed(folder)
-    assert calls[0] == 4 * chunks and len(calls) == 10 - chunks
+    assert (calls[0], len(calls)) == ((0, 10) if lost else (4 * chunks, 10 - chunks))
     assert torch.equal(pack.pictures, whole.pictures) and pack.index == whole.index
     (made,) = (data / "packs").iterdir()
     assert sorted(entry.name for entry in made.iterdir()) == ["SHA256SUMS", "index.json", "pictures.bin"]
+
+
+def test_a_pack_of_an_earlier_archive_is_refused(data):
+    class_folders(dataset_folder("caltech-101"), ["ant", "bee"], 2)
+    for archive in ("small", "official"):
+        (data / "caltech-101/origin.json").write_text(json.dumps({"archive": archive}))
+        assert packed("caltech-101", "all").origin == archive
+    (data / "caltech-101/origin.json").write_text('{"archive": "another"}')
+    with pytest.raises(DataError, match="was packed from official, and is here from another; run: zfnet pack cal"):
+        datasets.open_pack("caltech-101", "all", 16)
 
 
 def test_corrupt_pictures_are_named_and_left_out(folder, tmp_path):

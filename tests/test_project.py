@@ -172,7 +172,7 @@ def test_make_works_where_paths_hold_spaces(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("setting", "profile", "chosen"),
-    [("PROFILE=smoke", "smoke", ""), ("PICTURES=shapes", "tiny", " -p pictures=shapes")],
+    [("PROFILE=smoke", "smoke", ""), ("PICTURES=shapes", "tiny", " -p 'pictures=shapes'")],
 )
 def test_settings_of_make_go_through_the_runner(setting: str, profile: str, chosen: str) -> None:
     plan = make("-n", "book", setting).stdout

@@ -8,7 +8,7 @@ import myst_nb
 import myst_nb.ext.glue
 import pytest
 
-from zfnet_lib.files import ZfnetError
+from zfnet_lib.files import PACKAGE, PROJECT, ZfnetError
 from zfnet_lib.paper import records
 from zfnet_lib.paper.records import Provenance, Record, Sentence, Table, benchmark
 
@@ -53,6 +53,12 @@ def test_provenance_says_where_a_number_comes_from(tmp_path, monkeypatch):
         assert records.is_fresh(tmp_path / "own.jsonl") == (not dirty)
     records.store(tmp_path / "other.jsonl", [RECORD])
     assert not records.is_fresh(tmp_path / "other.jsonl") and not records.is_fresh(tmp_path / "none.jsonl")
+
+
+def test_the_commit_is_that_of_this_package_and_not_of_a_repository_around_it(monkeypatch):
+    assert bool(records.Stopwatch().provenance().commit) == (PACKAGE.parent / ".git").exists()
+    monkeypatch.setattr(records, "PACKAGE", PROJECT / "tests")  # as if installed there
+    assert records._git_state.__wrapped__() == ("", False)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,6 @@ import os
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from unittest.mock import Mock
 
@@ -111,9 +109,12 @@ def test_workers_and_kernels_end_with_a_batch_that_is_killed(project):
     assert not left
 
 
+def killed(*notebook):
+    os._exit(9)
+
+
 def test_a_worker_that_is_killed_is_one_sentence(project, monkeypatch):
-    monkeypatch.setattr(runner, "_run", Mock(side_effect=BrokenProcessPool))
-    monkeypatch.setattr(runner, "ProcessPoolExecutor", lambda *arguments: ThreadPoolExecutor(1))
+    monkeypatch.setattr(runner, "_run", killed)
     with pytest.raises(ZfnetError, match=r"a process that runs notebooks was killed, .* with --jobs 1 needs less"):
         list(run_notebooks(["one", "aside"], "smoke", jobs=2))
 
@@ -138,6 +139,8 @@ def test_a_folder_is_taken_from_where_the_command_runs(project, monkeypatch):
     write_notebook(project / "notebooks/one.ipynb", "print(e)", parameters="e: str = ''")
     (project / "mine").mkdir()
     monkeypatch.chdir(project)
+    for given, place in (("./mine", str(project / "mine")), ("mine", "mine"), ("mine/absent", "mine/absent")):
+        assert runner._values(["one"], {"e": given}, {}) == {"one": {"e": place}}
     (done,) = run_notebooks(["one"], "smoke", {"e": "folder:mine/pictures"})
     assert printed(done.path) == f"folder:{project / 'mine/pictures'}\n"
 
@@ -146,11 +149,12 @@ def test_notebooks_run_side_by_side_each_on_its_share_of_the_cores(project, monk
     monkeypatch.setattr(runner, "cores", lambda: 6)
     for mine, other in (("one", "aside"), ("aside", "one")):
         meeting = f"import os, pathlib, time; pathlib.Path('{mine}').touch()", f"other = pathlib.Path('{other}')"
-        wait = "while not other.exists(): time.sleep(0.1)"
-        write_notebook(project / f"notebooks/{mine}.ipynb", *meeting, wait, "print(os.environ['OMP_NUM_THREADS'])")
+        wait = "for _ in range(600): time.sleep(0 if other.exists() else 0.1)"  # a minute at most
+        tell = "print(other.exists(), os.environ['OMP_NUM_THREADS'])"
+        write_notebook(project / f"notebooks/{mine}.ipynb", *meeting, wait, tell)
     found = {run.notebook: run for run in run_notebooks([], "smoke", jobs=2)}
     assert {name: run.state for name, run in found.items()} == {"one": "done", "aside": "done", "two": "failed"}
-    assert [printed(found[name].path) for name in ("one", "aside")] == ["3\n", "3\n"]
+    assert [printed(found[name].path) for name in ("one", "aside")] == ["True 3\n", "True 3\n"]
     assert [run.state for run in run_notebooks(["one", "aside"], "smoke")] == ["kept", "kept"]
 
 
@@ -202,6 +206,7 @@ def pretend(failing="", interrupted=""):
         ({"parameters": {"count": True}}, "the parameter count of one takes int, not True"),
         ({"parameters": {"on": "2"}}, "the parameter on of one takes bool, not '2'"),
         ({"parameters": {"n": "[1]"}}, "the parameter n of one takes list, not '[1]'"),
+        ({"parameters": {"n": "folder:~no/x"}}, "~no/x: there is no such user here; write the folder out"),
         ({"parameters": {"live": "yes"}}, "set live by --live, not as a parameter"),
         ({"jobs": 0}, "0 notebooks at a time are impossible; give --jobs 1 or more"),
         ({"jobs": -1}, "-1 notebooks at a time are impossible; give --jobs 1 or more"),
@@ -243,6 +248,8 @@ def test_the_state_follows_results_and_weights(results, data):
         (results / "tiny/records.jsonl", "{}"),
         (results / "tiny/records.jsonl", json.dumps({"value": 1})),
         (data / "weights/net/meta.json", "{}"),
+        (data / "overlap/a--b.json", "{}"),
+        (data / "overlap/a--b.json", "[]"),
         (data / "caltech-101/readme", ""),
     ]:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,5 @@
 """Training against a literal second implementation, against itself after kills, and against bad input."""
 
-import ctypes
 import hashlib
 import json
 import math
@@ -24,6 +23,7 @@ from torch import nn
 
 from zfnet_lib import MINI, ConvNet, ZfnetError, load_network, train, training
 from zfnet_lib.batches import BatchError, Batches
+from zfnet_lib.files import seal
 from zfnet_lib.machine import threads
 from zfnet_lib.training import SGD, Drops, EpochResult, OnPlateau, Recipe, saved_states
 
@@ -217,6 +217,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_taken_if_there_i
     said = []
     assert trained(folder=tmp_path, resume=True, notice=said.append) == trained()
     assert len(said) == 1 and newest.name in said[0] and "the one before it" in said[0]
+    assert newest not in saved_states(tmp_path) and len(saved_states(tmp_path)) == 2
     for state in saved_states(tmp_path):
         (state / "state.json").write_text("{")
     with pytest.raises(ZfnetError, match=r"^the checkpoint .* is damaged .*; remove .* train anew$"):
@@ -231,6 +232,11 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
         run(network(DATA, PLAIN), folder=tmp_path, resume=True)
     with pytest.raises(ZfnetError, match=r"continue it with resume \(--resume\)"):
         run(network(DATA), folder=tmp_path)
+    newest = saved_states(tmp_path)[0]
+    content = (newest / "state.json").read_text().replace('"data"', '"number of processes": 2, "data"', 1)
+    (newest / "state.json").write_text(content), seal(newest)
+    with pytest.raises(ZfnetError, match="holds a training with another number of processes; choose another"):
+        run(network(DATA), folder=tmp_path, resume=True)
 
 
 CHILD = """
@@ -322,11 +328,13 @@ def test_a_rate_that_is_too_high_keeps_no_checkpoint_of_infinite_weights(tmp_pat
         assert json.loads((state / "state.json").read_text())["state"]["update"] <= 1
 
 
-def test_validation_that_cannot_be_judged_by_is_refused_before_the_first_update():
+def test_what_cannot_be_trained_or_judged_by_is_refused_before_the_first_update():
     with pytest.raises(BatchError, match=r"labels from 1 to 4, but the network has 4 classes; .*classes=5"):
         run(network(DATA), validation=Squares(DATA.pictures, DATA.labels + 1))
     with pytest.raises(ZfnetError, match="give validation pictures"):
         run(network(DATA), replace(BRIEF, anneal=OnPlateau()))
+    with pytest.raises(ZfnetError, match=r"^Sequential is no `ConvNet`, and only these are trained here; train it"):
+        run(nn.Sequential())
 
 
 def test_a_full_disk_keeps_the_last_checkpoint(tmp_path):
@@ -353,12 +361,6 @@ def test_threads_share_the_cores_and_leave_torch_as_it_was():
     with threads(1, each=1) as pool:
         assert pool.submit(torch.get_num_threads).result() == 1
     assert torch.get_num_threads() == before
-
-
-def test_the_allocator_is_tuned_only_when_asked():
-    script = "import zfnet_lib.machine as m; print(m.tune_allocator())"
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert found.strip() == str(sys.platform.startswith("linux") and hasattr(ctypes.CDLL(None), "mallopt"))
 
 
 # Recipes

@@ -14,6 +14,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from layouts import class_folders
 from PIL import Image
 from planted import record
 from safetensors.torch import load_file
@@ -21,7 +22,7 @@ from safetensors.torch import load_file
 from zfnet_lib import weights
 from zfnet_lib.__main__ import main
 from zfnet_lib.architecture import MINI, STEMS, TABLE_2
-from zfnet_lib.datasets import open_dataset, open_pack, pack_dataset, pack_in_memory
+from zfnet_lib.datasets import dataset_folder, open_dataset, open_pack, pack_dataset, pack_in_memory
 from zfnet_lib.evaluation import errors
 from zfnet_lib.files import ZfnetError, alone, trained_root
 from zfnet_lib.network import ConvNet
@@ -101,6 +102,12 @@ def test_missing_weights_are_saved_and_errors_without_a_record_measured(stripes,
     list(epochs(training, resume=True))
     assert weights.load_network(training.weights).spec.name == "zfnet"
     assert len(records.read(training.errors_file)) == 6
+    (before,) = read_epochs(training.epochs_file)
+    Image.new("RGB", (64, 64)).save(tmp_path / "stripes/train/rows/0.png")  # others begin the record anew
+    shutil.rmtree(training.folder)
+    list(epochs(training))
+    (line,) = read_epochs(training.epochs_file)
+    assert line["data"] == records.read(training.errors_file)[-1].data != before["data"]
 
 
 def test_a_changed_pixel_of_a_pack_is_noticed_before_a_training_begins(stripes, data, monkeypatch):
@@ -143,10 +150,30 @@ def test_pictures_that_cannot_be_read_are_left_out_and_named_once(stripes, tmp_p
     assert [words.partition(" left out: ")[2] for words in said] == ["1, train/rows/3.png", "1, val/columns/1.png"]
 
 
-def test_what_another_process_trains_is_left_to_it(stripes, capsys):
-    with alone(Training("zfnet", stripes, SMOKE).folder):
+def test_what_was_begun_is_left_to_who_began_it_before_a_picture_is_read(stripes, capsys, monkeypatch):
+    monkeypatch.setattr(trainings, "training_pictures", None)
+    folder = Training("zfnet", stripes, SMOKE).folder
+    with alone(folder):
         assert main(["train", "zfnet", "--data", stripes, "--recipe", "smoke"]) == 1
     assert "another process trains zfnet-folder" in capsys.readouterr().err
+    (folder / "update-000000007").mkdir(parents=True)
+    assert main(["train", "zfnet", "--data", stripes, "--recipe", "smoke"]) == 1
+    assert "continue it with resume (--resume)" in capsys.readouterr().err
+
+
+def test_networks_of_data_without_splits_are_tested_on_what_they_did_not_learn_from(monkeypatch, capsys):
+    monkeypatch.setattr(trainings, "TABLE_1", {"both": (("mini", 0), ("mini", 1))})
+    class_folders(dataset_folder("caltech-101"), ["ant", "bee"], 10)
+    for run in (runs := [Training("mini", "caltech-101", SMOKE, seed) for seed in (0, 1)]):
+        learnt = {"training": run.name, "data": "caltech-101 all (c0ffee)", "recipe": run.recipe.to_dict()}
+        save_network(ConvNet(replace(MINI, classes=2)), run.weights, learnt)
+    assert len(list(trainings.measure_ensembles("caltech-101", SMOKE))) == 2
+    found = records.read(trainings.ensembles_file("smoke"))
+    assert {(each.quantity[:10], each.n) for each in found} == {("test top-1", 2), ("test top-5", 2)}
+    assert found[0].parameters["weights"] == [run.name for run in runs]
+    assert main(["evaluate", runs[1].name, "--data", "caltech-101"]) == 1
+    sentence = f"learnt from a part of caltech-101; its errors on the rest stand in {runs[1].errors_file}\n"
+    assert capsys.readouterr().err.endswith(sentence)
 
 
 def test_a_queue_killed_twice_goes_on_and_ends_with_all_records(stripes, monkeypatch):

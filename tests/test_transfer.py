@@ -73,6 +73,7 @@ def test_a_training_from_scratch_learns_from_a_fold_alone(tmp_path, monkeypatch)
     given, fold = trainings.training_pictures(training), transfer.protocol_folds(whole, count=2)[1]
     assert set(range(len(whole))) - set(given.exclude) == set(fold.train(15))
     assert given.rows.tolist() == fold.test.tolist()
+    assert len(trainings.training_pictures(replace(training, seed=20240601)).rows)  # at once: it alone is drawn
     full = Training("zfnet", "caltech-101", replace(PAPER, epochs=160), seed=1, each=15)
     assert full.name == "zfnet-epochs-160-caltech-101-15-a-class-paper-seed1"
     assert [full.recipe.rate_in(epoch, []) for epoch in (93, 94, 134)] == pytest.approx([1e-2, 1e-3, 1e-4])

@@ -195,6 +195,9 @@ def overlap(a: str, b: str) -> None:
     from .datasets.overlap import find_overlap, overlap_path
     from .paper import trainings
 
+    if not trainings.has_splits(a):
+        none = "has no split of its own for training, and a training on it leaves nothing out"
+        raise ZfnetError(f"{a} {none}; name it second: zfnet overlap {b} {a}")
     first, splits = trainings.training_data(a, "train"), dataset_entry(b).splits
     for split in [split for split in splits if split in ("all", "trainval")] or splits:
         second = trainings.training_data(b, split)
@@ -227,6 +230,8 @@ def train(name, table, data, recipe, seed, each, resume, compiled, workers, rate
     own = {"seed": seed, "each": each, "rate": rate} | changes | {"clip": changes["clip"] != "all"}
     if table and (given := [f"--{option}" for option, value in own.items() if value]):
         raise click.UsageError(f"--table trains by the recipe as it is; leave out {', '.join(given)}")
+    if table and "LOCAL_RANK" in os.environ:
+        raise click.UsageError("--table trains by one process; name an architecture under torchrun")
     from .machine import process_group, tune_allocator
     from .paper import trainings
     from .training import Drops, recipe_named
@@ -295,6 +300,7 @@ def evaluate(networks: tuple[str, ...], data: str, split: str, views: int, targe
     pictures = trainings.training_data(data, split)
     for name, net in zip(networks, nets, strict=True):
         trainings.require_same_classes(name, net, pictures)
+        trainings.require_unseen(name, pictures)
     found = errors(nets, pictures, views, progress=True)
     rest = f"({found.n:,} pictures, {found.views} view{'s'[: found.views > 1]})"
     print(f"top-1 error {found.top1:.2f} %, top-5 error {found.top5:.2f} % {rest}")
@@ -331,7 +337,7 @@ def show(picture: Path, network: str, layer: str | None, layers, map_: int, out:
     from .paper.fig2 import project_picture
     from .weights import open_network
 
-    layers = [layer] if layer else layers
+    layers = _chosen(layer, layers)
     net = open_network(network, layers=layers, **how)
     exact = getattr(net, "exact", ())
     passing = f"; the exact gradient passes {', '.join(exact)}" if exact else ""
@@ -339,6 +345,12 @@ def show(picture: Path, network: str, layer: str | None, layers, map_: int, out:
         figure, unit, activation = project_picture(net, picture, name, map_, _called(network, how))
         path = _written(figure, out / f"{picture.stem}-{name}-map{unit.map}.png")
         print(f"{path}: {name}, map {unit.map}, activation {activation:.4g}{passing}")
+
+
+def _chosen(layer: str | None, layers: list[str] | None) -> list[str] | None:
+    if layer and layers:
+        raise click.UsageError("--layer names one layer and --layers several; give one of the two")
+    return [layer] if layer else layers
 
 
 def _called(network: str, how: dict) -> str:
@@ -374,7 +386,7 @@ def occlude(picture: Path, network: str, label: str, square, stride, layer, laye
     from .paper.fig6 import occlude_picture
     from .weights import known_classes, open_network
 
-    net = open_network(network, layers=[layer] if layer else layers, **how)
+    net = open_network(network, layers=_chosen(layer, layers), **how)
     known = net.classes and not (how["weights"] or how["random"])
     square = {"size": square, "stride": stride, "layer": layer, "map_": map_, "progress": True}
     square |= {"name": _called(network, how), "classes": known_classes(network) if known else ()}
@@ -398,7 +410,7 @@ def atlas(networks: tuple[str, ...], pictures: str, size: int, maps: int, out: P
 
     tune_allocator()
     names = "+".join(map(title_of, networks))
-    folder = out or Path("atlas") / f"{names}-{pictures}".replace(":", "-").replace("/", "-")
+    folder = out or PROJECT / "atlas" / f"{names}-{pictures}".replace(":", "-").replace("/", "-")
     page = microscope(networks, pictures, folder, side=size, maps=maps, progress=True, **how)
     print(f"{page}: open it in a browser")
 

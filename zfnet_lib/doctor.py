@@ -120,7 +120,8 @@ def weights() -> Lines:
 
 def atlases() -> Lines:
     """Say which atlases are here."""
-    folders = sorted(path.parent for root in (PROJECT / "results", Path("atlas")) for path in root.rglob(MANIFEST))
+    places = PROJECT / "results", PROJECT / "atlas"
+    folders = sorted(path.parent for place in places for path in place.rglob(MANIFEST))
     for folder in folders:
         try:
             manifest = read_manifest(folder)
@@ -148,10 +149,10 @@ def integrity() -> Lines:
     """Name what is not as it was stored, and what killed commands left; packs and downloads are read whole too."""
     expected = {one.url.rpartition("/")[2]: one.sha256 for entry in DATASETS.values() for one in entry.archives}
     lines = []
-    for root in (data_root(), *map(results_root, PROFILES), Path("atlas")):
+    for root in (data_root(), *map(results_root, PROFILES), PROJECT / "atlas"):
         for folder, folders, names in os.walk(root):
             for path in (Path(folder, name) for name in sorted(folders + names)):
-                if files.is_left(path, anywhere=True):
+                if files.is_left(path, anywhere=True) or _is_stray(path):
                     lines.append((path.name, f"left by a killed command: rm -r '{path}'"))
                 try:
                     files.check(path)
@@ -164,6 +165,13 @@ def integrity() -> Lines:
                     lines.append((path.name, f"is not the archive that it should be: rm '{path}'"))
             folders[:] = [name for name in folders if Path(folder) != root or name not in DATASETS]
     yield from lines or [("everything stored", "is as it was written")]
+
+
+def _is_stray(path: Path) -> bool:
+    """Tell whether this is a lock, or what is there of a pack, and no command works on it."""
+    lock, draft = path.suffix == ".lock", path.suffix == ".part" and path.parent == data_root() / "packs"
+    place = path.with_name(path.stem[1:]) if lock else path.parent
+    return path.name.startswith(".") and (lock or draft) and not files.is_busy(place)
 
 
 def profiles() -> Lines:

@@ -137,9 +137,10 @@ def stamp(folder: Path, files: Iterable[str]) -> str:
     for file in files:
         try:
             state = (folder / file).stat()
-            digest.update(f"{file} {state.st_size} {state.st_mtime_ns}\n".encode())
+            found = f"{file} {state.st_size} {state.st_mtime_ns}\n"
         except OSError:
-            digest.update(f"{file} cannot be read\n".encode())
+            found = f"{file} cannot be read\n"
+        digest.update(found.encode(errors="surrogateescape"))  # names need not be UTF-8
     return digest.hexdigest()[:16]
 
 
@@ -204,8 +205,10 @@ def check(path: Path, *names: str) -> None:
     if not is_there(path) or not _sums(path).is_file():
         return
     lines = _sums(path).read_text(errors="replace").splitlines()
+    if not lines:
+        raise DamagedError(f"{_sums(path).name} is empty")
     for name in names or {line.partition("  ")[2]: None for line in lines}:
-        file = path / name if path.is_dir() else path.with_name(name)
+        file = (path if path.is_dir() else path.parent) / name
         if not file.is_file():
             raise DamagedError(f"{name} is missing")
         if f"{sha256(file)}  {name}" not in lines:
@@ -277,7 +280,7 @@ def _settle(left: Path) -> None:
     with suppress(OSError):  # where nothing can be written nothing was left
         if left.suffix == ".old" and left.exists() and not target.exists():
             left.rename(target)
-        elif left.is_dir():
+        elif left.is_dir() and not left.is_symlink():
             shutil.rmtree(left)
         else:
             left.unlink(missing_ok=True)

@@ -96,11 +96,14 @@ def process_group() -> Iterator[None]:
     if "LOCAL_RANK" not in os.environ:
         yield
         return
-    if os.environ.get(DEVICE, "cpu") not in ("cpu", "cuda"):
+    if (os.environ.get(DEVICE) or "cpu") not in ("cpu", "cuda"):
         raise ZfnetError("processes that share a batch take the device cuda, each its own GPU, or cpu")
     on_gpus = own_device().startswith("cuda")
     if on_gpus:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        here, own = torch.cuda.device_count(), int(os.environ["LOCAL_RANK"])
+        if own >= here:
+            raise ZfnetError(f"there are more processes than GPUs here; give torchrun --nproc-per-node={here}")
+        torch.cuda.set_device(own)
     distributed.init_process_group("nccl" if on_gpus else "gloo")
     try:
         if is_first():

@@ -299,6 +299,13 @@ def saved_states(folder: Path) -> list[Path]:
     return sorted(folder.glob("update-*"), reverse=True)
 
 
+def require_new(folder: Path) -> None:
+    """Refuse a folder in which a training was begun."""
+    if saved_states(folder):
+        go_on = "continue it with resume (--resume), or choose another folder or --seed"
+        raise ZfnetError(f"{folder} holds a training; {go_on}")
+
+
 class _Checkpoints:
     """The checkpoints of one training, which its `identity` tells from others; without a folder there are none."""
 
@@ -310,29 +317,31 @@ class _Checkpoints:
         if (folder := self.folder) is None:
             return None
         sweep(folder)
-        if (found := saved_states(folder)) and not resume:
-            go_on = "continue it with resume (--resume), or choose another folder or --seed"
-            raise ZfnetError(f"{folder} holds a training; {go_on}")
-        damaged: list[str] = []
-        for path in found:
+        if not resume:
+            require_new(folder)
+        damaged: dict[Path, str] = {}
+        for path in (found := saved_states(folder)):
             try:
                 check(path)
                 values, tensors = json.loads((path / VALUES).read_text()), load_file(path / TENSORS)
                 saved, state = values["training"], _State(**values["state"])
                 break
             except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-                damaged.append(f"the checkpoint {path} is damaged ({error})")
+                damaged[path] = f"the checkpoint {path} is damaged ({error})"
         else:
             if damaged:
-                raise ZfnetError(f"{damaged[0]}, and there is no earlier one; remove {folder} and train anew")
+                none = "and there is no earlier one"
+                raise ZfnetError(f"{damaged[found[0]]}, {none}; remove {folder} and train anew")
             return None
-        if notice:
-            for sentence in damaged:
-                notice(f"{sentence}; continuing from the one before it")
         ours = json.loads(json.dumps(self.identity))
-        if different := [key for key in ours if ours[key] != saved.get(key)]:
+        if different := [key for key in saved | ours if ours.get(key) != saved.get(key)]:
             other = f"holds a training with another {' and another '.join(different)}"
             raise ZfnetError(f"{folder} {other}; choose another folder, or resume it with what it began with")
+        for path, sentence in damaged.items():
+            if notice:
+                notice(f"{sentence}; continuing from the one before it")
+            if self.writes:  # or it would be taken for the newest, and those that are whole removed
+                shutil.rmtree(path, ignore_errors=True)
         stored: list[Any] = state.epochs  # as JSON holds them
         for epoch in stored:
             epoch["rms"] = {name: tuple(pair) for name, pair in epoch["rms"].items()}
@@ -404,9 +413,12 @@ def train(
         A generator of `EpochResult`.
 
     Raises:
-        ZfnetError: The loss is not finite; validation pictures are missing; a batch or labels are impossible;
-            checkpoints are damaged, of another training, or there without `resume`.
+        ZfnetError: The network is no `ConvNet`; the loss is not finite; validation pictures are missing; a batch or
+            labels are impossible; checkpoints are damaged, of another training, or there without `resume`.
     """
+    if not isinstance(net, ConvNet):
+        name = getattr(net, "name", type(net).__name__)
+        raise ZfnetError(f"{name} is no `ConvNet`, and only these are trained here; train it by its own code")
     folder = None if folder is None else Path(folder)
     if validation is not None:
         labels_of(validation, net.spec.classes)  # refused now rather than after an epoch
@@ -421,6 +433,7 @@ def train(
     drawn_from = hashlib.sha256(batches.rows.numpy().tobytes()).hexdigest()[:12]
     identity = {"network": net.spec.to_dict(), "recipe": recipe.to_dict(), "seed": seed}
     identity |= {"data": getattr(data, "fingerprint", ""), "pictures": drawn_from}
+    identity |= {"number of processes": world} if world > 1 else {}  # sums depend on it
     checkpoints = _Checkpoints(folder, identity, writes=rank == 0)  # one process writes for all
     state, tensors = checkpoints.resumed(resume, notice) or (_State(fitting_parts(recipe.batch, net.device)), {})
     snapshots_in = folder / "snapshots" if snapshots and folder is not None and rank == 0 else None

@@ -316,9 +316,13 @@ def known_classes(source: str | Path) -> tuple[str, ...]:
         from torchvision import models
 
         return tuple(models.get_model_weights(str(source).removeprefix(TORCHVISION)).DEFAULT.meta["categories"])
-    if ".py:" in str(source):
-        return ()
-    return tuple(read_meta(_folder(source))["record"].get("classes", ()))
+    return tuple(known_record(source).get("classes", ()))
+
+
+def known_record(source: str | Path) -> dict[str, Any]:
+    """Return what stored weights tell of where they come from; nothing of networks from elsewhere."""
+    elsewhere = str(source).startswith(TORCHVISION) or ".py:" in str(source)
+    return {} if elsewhere else read_meta(_folder(source))["record"]
 
 
 def weights_hash() -> str:

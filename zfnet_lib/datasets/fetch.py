@@ -74,8 +74,10 @@ def _archive_of(entry: DatasetEntry, source: Path | None) -> tuple[Archive, Path
         archive, folder = entry.archives[0], data_root() / "downloads"
         if not archive.url:
             raise DataError(f"{name} has no public address; give its archive with: zfnet fetch {name} --from FILE")
-        require_room(folder, archive.size + entry.room, f"fetching {name}")
-        return archive, download(archive, folder / archive.url.rpartition("/")[2])
+        path = folder / archive.url.rpartition("/")[2]
+        here = sum(file.stat().st_size for file in folder.glob(f"{path.name}*"))  # of it, or of its first part
+        require_room(folder, max(archive.size - here, 0) + entry.room, f"fetching {name}")
+        return archive, download(archive, path)
     if not source.is_file():
         raise DataError(f"there is no archive {source}; give the path of a file after --from")
     digest = sha256(source)
@@ -171,7 +173,7 @@ def download(archive: Archive, path: Path) -> Path:
     start = part.stat().st_size if part.exists() else 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not archive.size or start < archive.size:
+        if start < archive.size:
             headers = {"Range": f"bytes={start}-"} if start else {}
             request = urllib.request.Request(archive.url, headers=headers)
             with urllib.request.urlopen(request, timeout=TIMEOUT) as response:

@@ -121,6 +121,8 @@ def divided(index: Index, split: str) -> Index:
         members = rng.permutation(np.flatnonzero(index.labels == label))
         chosen[members[: max(round(0.1 * count), 1)]] = True
     rows = np.flatnonzero(chosen == (split == "val"))
+    if not len(rows):
+        raise DataError("every class has one picture alone, which validates; give each class two or more")
     return Index(index.classes, tuple(index.files[row] for row in rows), index.labels[rows])
 
 

@@ -23,7 +23,7 @@ from ..images import PictureError, resize_short_side
 from ..machine import cores, in_processes
 from .fetch import require_room
 from .samples import DataError, Dataset, MissingDataError, Sample, check_labels, pixel_hash
-from .table import dataset_entry, file_name, open_dataset
+from .table import DATASETS, dataset_entry, fetched_archive, file_name, open_dataset
 
 # What a pack holds beside its pixels, and what of it grows with the pictures: their rows in the data set, their
 # names, labels and boxes (left, top, right, bottom), and row and reason of what cannot be read.
@@ -113,7 +113,7 @@ def _make(dataset: Dataset, side: int, folder: Path, workers: int | None, progre
     """Pack beside the place, and move there what is whole.
 
     The pixels of a chunk are written before the line that notes it. Whoever continues takes up the chunks that are
-    noted, and cuts off what was written after the last of them.
+    noted, and cuts off what was written after the last of them; where pixels of these were lost, all begins anew.
     """
     draft, index = folder.with_name(f".{folder.name}.part"), _begun(dataset, side)
     pictures, notes = draft / "pictures.bin", draft / "chunks.jsonl"
@@ -123,8 +123,10 @@ def _make(dataset: Dataset, side: int, folder: Path, workers: int | None, progre
     lines = [line for line in lines if line.endswith("\n")] if lines[:1] == [title] else [title]
     for line in lines[1:]:
         _extend(index, json.loads(line))
-    notes.write_text("".join(lines))
     pictures.touch()
+    if pictures.stat().st_size < len(index["rows"]) * 3 * side**2:  # `truncate` would fill up with black pictures
+        lines, index = [title], _begun(dataset, side)
+    notes.write_text("".join(lines))
     os.truncate(pictures, len(index["rows"]) * 3 * side**2)
     done = len(index["rows"]) + len(index["left_out"])
     room = (len(dataset) - done) * 3 * side**2
@@ -161,7 +163,11 @@ def open_pack(name: str, split: str = "train", side: int | None = None) -> Pack:
         raise MissingDataError(
             f"{name} {split} is not packed at {side} pixels in {folder.parent}; run: zfnet pack {name}"
         )
-    return whole_pack(folder, verify=False)
+    pack = whole_pack(folder, verify=False)
+    archive = fetched_archive(name) if name in DATASETS else ""
+    if archive not in ("", pack.origin):
+        raise DataError(f"{name} was packed from {pack.origin}, and is here from {archive}; run: zfnet pack {name}")
+    return pack
 
 
 def whole_pack(folder: Path, verify: bool = True) -> Pack:

@@ -128,7 +128,7 @@ class Dataset(torch.utils.data.Dataset):
         """A short hash of the content index; it goes into records."""
         lines = [self.name, self.split, self.content(), *self.classes]
         lines += [f"{name} {label}" for name, label in zip(self.names, self.labels.tolist(), strict=True)]
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
+        return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()[:12]
 
 
 class Pooled(Dataset):

@@ -78,12 +78,19 @@ def dataset_folder(name: str) -> Path:
     return data_root() / name / dataset_entry(name).folder
 
 
+def fetched_archive(name: str) -> str:
+    """Return which archive a data set was fetched from; nothing where `zfnet fetch` did not bring it."""
+    origin = data_root() / name / "origin.json"
+    return json.loads(origin.read_text())["archive"] if origin.exists() else ""
+
+
 def file_name(name: str) -> str:
     """Return what files about a data set are called: of `folder:PATH` a name that tells it from other folders."""
     if not name.startswith("folder:"):
         return name
     root = dataset_folder(name).resolve()
-    return f"folder-{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
+    digest = hashlib.sha256(str(root).encode(errors="surrogateescape"))  # paths need not be UTF-8
+    return f"folder-{root.name}-{digest.hexdigest()[:8]}"
 
 
 def open_dataset(name: str, split: str = "val", **options) -> Dataset:
@@ -117,15 +124,13 @@ def open_dataset(name: str, split: str = "val", **options) -> Dataset:
         raise DataError(f"{name} has no option {min(strange)!r}; its options: {named}")
     if made:
         return made(name, split, **options)
-    root, origin = dataset_folder(name), data_root() / name / "origin.json"
+    root = dataset_folder(name)
     if not root.is_dir():
         raise MissingDataError(
             f"{name} is not at {root}; bring it with: zfnet fetch {name} "
             f"(or, with an archive at hand: zfnet fetch {name} --from FILE)"
         )
-    archive = folders.BY_HAND if name in DATASETS else ""
-    if origin.exists():
-        archive = json.loads(origin.read_text())["archive"]
+    archive = fetched_archive(name) or (folders.BY_HAND if name in DATASETS else "")
     return folders.PictureFiles(name, split, root, read_index(entry, root, split), archive)
 
 

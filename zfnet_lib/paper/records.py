@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..files import PROJECT, DamagedError, ZfnetError, alone, check, results_root, storing
+from ..files import PACKAGE, DamagedError, ZfnetError, alone, check, results_root, storing
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,12 @@ def _processor() -> str:
 @cache
 def _git_state() -> tuple[str, bool]:
     def git(*words: str) -> str:
-        done = subprocess.run(["git", *words], cwd=PROJECT, capture_output=True, text=True, check=True)
+        done = subprocess.run(["git", *words], cwd=PACKAGE, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
     try:
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "zfnet_lib"))
+        git("ls-files", "--error-unmatch", "__init__.py")  # it may be installed below somebody's own repository
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "."))
     except (OSError, subprocess.CalledProcessError):
         return "", False
 

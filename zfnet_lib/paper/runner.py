@@ -44,7 +44,7 @@ def state_hash() -> str:
     temporary = files.results_root("smoke")  # where one notebook leaves things for the next
     digest = hashlib.sha256(files.library_hash().encode())
     digest.update(str(sorted(path.name for path in data.glob("[!.]*"))).encode())
-    for folder, pattern in ((results, "**/*"), (data / "weights", "*/meta.json")):
+    for folder, pattern in ((results, "**/*"), (data / "weights", "*/meta.json"), (data / "overlap", "*.json")):
         for path in sorted(filter(Path.is_file, folder.glob(pattern))):
             if not path.is_relative_to(temporary):
                 digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
@@ -92,8 +92,11 @@ def _values(names: list[str], given: Mapping, fixed: dict) -> dict[str, dict]:
     for name, parameter in product(names, [*given, *fixed]):
         if parameter in declared[name]:
             kind, value = declared[name][parameter]["inferred_type_name"], (given | fixed)[parameter]
-            if str(value).startswith("folder:"):  # notebooks run in a folder of their own
-                value = f"folder:{Path(value.removeprefix('folder:')).expanduser().resolve()}"
+            text = value if isinstance(value, str) else ""  # notebooks run in a folder of their own
+            if text.startswith("folder:"):
+                value = f"folder:{files.expanded(text.removeprefix('folder:')).resolve()}"
+            elif "/" in text and os.path.isdir(files.expanded(text)):  # noqa: PTH112 - a long text is no error
+                value = str(files.expanded(text).resolve())
             with suppress(ValueError, KeyError):
                 values[name][parameter] = READ[kind](value) if isinstance(value, str) else value
             typed = values[name].get(parameter)

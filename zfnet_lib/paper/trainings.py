@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -23,13 +25,14 @@ from ..batches import squares_of, training_preparation, unreadable
 from ..datasets import DATASETS, Dataset, open_dataset
 from ..datasets.folders import Index, PictureFiles
 from ..datasets.overlap import known_overlaps
+from ..datasets.table import file_name
 from ..deconv import alone, project, strongest_unit
 from ..evaluation import Errors, errors
 from ..files import ZfnetError, is_there, library_hash, results_root
 from ..machine import has_bf16, is_first, own_device
 from ..network import ConvNet, Network
-from ..training import RECIPES, TINY, Drops, EpochResult, OnPlateau, Recipe, saved_states, train
-from ..weights import CheckpointError, Stored, known_classes, load_network, read_meta, save_network
+from ..training import RECIPES, TINY, Drops, EpochResult, OnPlateau, Recipe, require_new, saved_states, train
+from ..weights import CheckpointError, Stored, known_classes, known_record, load_network, read_meta, save_network
 from . import records
 from .transfer import MOST, fit_labels, protocol_folds
 
@@ -68,15 +71,14 @@ class Training:
         """For example `zfnet-tiny-imagenet-tiny-seed0`; what is altered in the recipe is part of it."""
         changes = "".join(f"-{key}-{value}" for key, value in self.altered.items())
         each = f"-{self.each}-a-class" if self.each else ""
-        data = self.data.replace(":", "-").replace("/", "-")
-        return f"{self.network}{changes}-{data}{each}-{self.recipe.name}-seed{self.seed}"
+        return f"{self.network}{changes}-{file_name(self.data)}{each}-{self.recipe.name}-seed{self.seed}"
 
     @property
     def command(self) -> str:
         """What performs it, or goes on with it."""
         more = self.altered | {key: getattr(self, key) for key in ("each", "seed") if getattr(self, key)}
         changes = "".join(f" --{key} {value}" for key, value in more.items())
-        return f"zfnet train {self.network} --data {self.data} --recipe {self.recipe.name}{changes}"
+        return f"zfnet train {self.network} --data {shlex.quote(self.data)} --recipe {self.recipe.name}{changes}"
 
     @property
     def folder(self) -> Path:
@@ -130,7 +132,7 @@ def training_pictures(training: Training, readable: Callable[[Dataset], Dataset]
     if training.each:
         data = readable(undivided(training.data))
         most = max(training.each, MOST[training.data])
-        fold = protocol_folds(data, most, count=training.seed + 1)[training.seed]
+        (fold,) = protocol_folds(data, most, count=1, first=training.seed)
         kept, tested = fold.train(training.each), fold.test
     else:
         data = readable(training_data(training.data, "all"))
@@ -180,8 +182,13 @@ def epochs(
 ) -> Iterator[EpochResult]:
     """Perform a training, or go on with it; leave a line of its record an epoch, then weights and errors."""
     # `how` is what `train` takes besides: resume, compiled, report
+    first = is_first()
     if workers < 0:
         raise ZfnetError(f"{workers} decoding processes are impossible; 0 decodes in this one")
+    if first and files.is_busy(training.folder):
+        raise ZfnetError(f"another process trains {training.name}; wait for it, or choose another seed")
+    if not how.get("resume"):
+        require_new(training.folder)
 
     def readable(data: Dataset) -> Dataset:
         if isinstance(data, datasets.Pooled):
@@ -206,13 +213,14 @@ def epochs(
         notice("this machine emulates bfloat16; --precision float32 may be many times faster")
     how |= {"folder": training.folder, "snapshots": True, "workers": workers, "notice": notice}
     net, finished = _begun(training, pictures, **how)
-    watch, first = records.Stopwatch(), is_first()
-    if first and files.is_busy(training.folder):
-        raise ZfnetError(f"another process trains {training.name}; wait for it, or choose another seed")
+    watch = records.Stopwatch()
     with files.alone(training.folder) if first else nullcontext():  # under `torchrun` every process comes here
         recorded = read_epochs(training.epochs_file)  # shipped ones too; they are not recorded again
         for epoch in finished:
             line = _line(training, epoch, pictures, watch.provenance(training.seed, net.device))
+            if first and any(line[key] != before[key] for before in recorded for key in ("data", "excluded")):
+                recorded = []  # of other pictures, and so are the errors
+                training.errors_file.unlink(missing_ok=True)
             if first and all(epoch.epoch != before["epoch"]["epoch"] for before in recorded):
                 recorded.append(line)
                 _record(training, recorded)
@@ -326,7 +334,9 @@ def between_seeds(like: Training, of: Callable[[Mapping[str, float]], float]) ->
     groups: dict[str, list[float]] = {}
     ending = f"-{like.data}-{like.recipe.name}-seed"
     for path in sorted(like.errors_file.parent.glob(f"*{ending}*.jsonl")):
-        groups.setdefault(path.name.rpartition(ending)[0], []).append(of(recorded_errors(path)))
+        # names of tiny-imagenet end like those of imagenet
+        if all(record.data.startswith(f"{like.data} ") for record in records.read(path)):
+            groups.setdefault(path.name.rpartition(ending)[0], []).append(of(recorded_errors(path)))
     several = {name: found for name, found in groups.items() if len(found) > 1}
     spread = records.pooled(several.values())
     if not several:
@@ -375,6 +385,15 @@ def require_same_classes(weights: str, net: Network, data: Dataset) -> None:
     for number, (our, their) in enumerate(zip(known_classes(weights), theirs, strict=False)):
         if our != their:
             raise ZfnetError(f"class {number} is {our!r} to {weights} and {their!r} in {data.name}; {repair}")
+
+
+def require_unseen(weights: str, data: Dataset) -> None:
+    """Refuse pictures of which weights learnt a part that is no split, as far as the weights tell."""
+    record = known_record(weights)
+    learnt = re.fullmatch(rf"{re.escape(data.name)} (\S+) \(.*\)", str(record.get("data")))
+    if learnt and learnt[1] != "train" and "training" in record:
+        stand = results_root(record["recipe"]["name"]) / "errors" / f"{record['training']}.jsonl"
+        raise ZfnetError(f"{weights} learnt from a part of {data.name}; its errors on the rest stand in {stand}")
 
 
 @cache
@@ -457,14 +476,17 @@ def measure_ensembles(data: str, recipe: Recipe) -> Iterator[str]:
         if not all(weights):
             continue
         settings = {"networks": sorted(training.name for training in members), "recipe": recipe.name}
-        nets, pictures = [load_network(folder).to(own_device()) for folder in weights], training_data(data, "val")
+        settings["weights"] = sorted(folder.name for folder in weights)  # those of another precision, perhaps
+        nets = [load_network(folder).to(own_device()) for folder in weights]
+        _, _, pictures, rows = training_pictures(members[0])
         for views in (1, 10):
             if recorded_errors(ensembles_file(recipe.name), views, settings["networks"]):
                 continue
             watch = records.Stopwatch()
-            found = errors(nets, pictures, views)
-            made = watch.provenance(0, nets[0].device)
-            records.append(ensembles_file(recipe.name), error_records(found, pictures, made, settings))
+            found = errors(nets, pictures, views, rows=rows)
+            told = found, pictures, watch.provenance(0, nets[0].device), settings
+            part = pictures.split if rows is None else "test"
+            records.append(ensembles_file(recipe.name), error_records(*told, part=part))
             told = f"top-1 error {found.top1:.2f} %, top-5 error {found.top5:.2f} %"
             yield f"ensemble of {len(members)}, {views} view{'s'[: views > 1]}: {told}"
 

@@ -180,7 +180,7 @@ class Fold(NamedTuple):
 
 
 def draw_folds(
-    labels: np.ndarray, classes: Sequence[str], most: int, test: int = 50, count: int = 5, seed: int = 0
+    labels: np.ndarray, classes: Sequence[str], most: int, test=50, count=5, seed=0, first=0
 ) -> list[Fold]:
     """Draw `most` training pictures a class, and up to `test` of the others to test, at random (section 5.2)."""
     members = [np.flatnonzero(labels == label) for label in range(len(classes))]
@@ -191,7 +191,7 @@ def draw_folds(
                 f"up to {test}); ask for at most {len(rows) - 1} a class, or leave the class out"
             )
     folds = []
-    for fold in range(count):
+    for fold in range(first, first + count):
         draws = [np.random.default_rng([seed, fold, label]) for label in range(len(classes))]
         shuffled = [rows[rng.permutation(len(rows))] for rows, rng in zip(members, draws, strict=True)]
         tested = np.concatenate([rows[most : most + test] for rows in shuffled])
@@ -199,9 +199,9 @@ def draw_folds(
     return folds
 
 
-def protocol_folds(dataset: Dataset, most: int = 0, count: int = 5) -> list[Fold]:
+def protocol_folds(dataset: Dataset, most: int = 0, count: int = 5, first: int = 0) -> list[Fold]:
     """Return the folds that everybody uses of a data set: seed 0, up to 50 test pictures a class."""
-    return draw_folds(dataset.labels, dataset.classes, most or MOST[dataset.name], count=count)
+    return draw_folds(dataset.labels, dataset.classes, most or MOST[dataset.name], count=count, first=first)
 
 
 # Linear classifiers. A layer may have far more features than there are training pictures, and a linear classifier

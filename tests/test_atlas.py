@@ -1,6 +1,7 @@
 """The atlas: what its sheets and manifest hold, and when it is written anew."""
 
 import json
+import sys
 
 import layouts
 import numpy as np
@@ -130,6 +131,15 @@ def test_pictures_that_cannot_be_read_are_left_out_and_named(tmp_path, data, cap
         assert "unreadable pictures left out: 2 (dog/image_0002.jpg, dog/image_0004.jpg)" in said
         assert said.strip().endswith(f"{tmp_path / 'out/index.html'}: open it in a browser")
     assert read_manifest(tmp_path / "out")["left_out"] == ["dog/image_0002.jpg", "dog/image_0004.jpg"]
+
+
+def test_prepared_pictures_are_kept_as_far_as_they_fit(monkeypatch):
+    monkeypatch.setattr(sys.modules[Squares.__module__], "KEPT", 4)
+    squares, read = Squares(NET, SHAPES), []
+    monkeypatch.setattr(type(SHAPES), "__getitem__", lambda data, i: (read.append(i), data.sample(i))[1])
+    for images in ([0, 1, 2], [2, 1], range(2, 9), [8, 5, 2]):
+        assert squares[images].equal(NET.prepare([SHAPES.sample(i).picture for i in images]))
+    assert read == [0, 1, 2, *range(3, 9), 2] and list(squares.known) == [6, 7, 8, 2]
 
 
 def test_blocks_name_units_and_boxes_and_come_back_without_pictures_and_with_them(tmp_path):

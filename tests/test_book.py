@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
+from types import SimpleNamespace
 
 import layouts
 import pytest
@@ -16,6 +17,7 @@ import yaml
 from pages import AXE, OPENS, PHONE, SHRUNK, SIDEWAYS, findings, problems
 
 import zfnet_lib
+from zfnet_lib import MINI, ConvNet, save_network
 from zfnet_lib.files import PROJECT, ZfnetError
 from zfnet_lib.paper import runner
 from zfnet_lib.paper.numbers import ambiguities, errata
@@ -226,6 +228,34 @@ def test_pages_are_whole_ask_nothing_outside_fit_a_phone_and_can_be_used_by_ever
         page.goto(address(file), wait_until="networkidle")
         page.evaluate("theme => { document.documentElement.dataset.theme = theme; }", theme)
         assert findings(page) == []
+
+
+def test_the_book_gets_a_browser_whose_atlases_are_copied_once(tmp_path: Path, data: Path, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(PROJECT / "book/_ext")
+    from zfbrowser import PAGE, put_browser
+
+    save_network(ConvNet(MINI), data / "weights/small", {})
+    settings = {"networks": ["small", "gone"], "pictures": "shapes", "maps": 1, "others": 0}
+    parts = {"builder": {"format": "html"}, "env": {"found_docs": {PAGE}}, "config": {"zfbrowser": settings}}
+    app = SimpleNamespace(outdir=tmp_path, **{name: SimpleNamespace(**part) for name, part in parts.items()})
+    written = []
+    for _ in range(2):
+        put_browser(app, None)
+        written.append({path: path.stat().st_mtime_ns for path in tmp_path.glob("browser/small/*.webp")})
+    assert written[0] == written[1] != {}
+    networks = (tmp_path / "browser/networks.js").read_text()
+    assert '"name":"small"' in networks and re.search(r'"missing":\{"gone":"[A-Z][^"]*\."\}', networks)
+
+
+def test_a_figure_opens_by_both_keys_of_a_button(page, tmp_path: Path) -> None:
+    script, picture = ((PROJECT / "book/_static" / name).as_uri() for name in ("zfbook.js", "projection.webp"))
+    figure = f'<figure class="bd-article"><figure><img src="{picture}" alt="a face"></figure></figure>'
+    (tmp_path / "figure.html").write_text(f'<!doctype html><script src="{script}"></script>{figure}')
+    page.goto((tmp_path / "figure.html").as_uri())
+    for key in ("Enter", " "):
+        page.get_by_role("button", name="a face").press(key)
+        page.locator("dialog.enlarged[open]").click()
+        page.locator("dialog.enlarged").wait_for(state="detached")
 
 
 BAD = """<!doctype html><html lang="en"><title>t</title><main><h1>t</h1><img src="gone.png" alt="gone">

@@ -19,7 +19,7 @@ from zfnet_lib import MINI, ConvNet, ZfnetError, deconv, load_network, occlude, 
 from zfnet_lib import strongest as find_strongest
 from zfnet_lib.batches import training_preparation
 from zfnet_lib.browser import live_browser
-from zfnet_lib.browser.atlas import write_atlas
+from zfnet_lib.browser.atlas import MANIFEST, write_atlas
 from zfnet_lib.browser.live import LiveBrowser, occluder, strongest
 from zfnet_lib.browser.live.occluder import OccluderPane
 from zfnet_lib.browser.live.training import RecordedTraining, TrainingHere, recorded_trainings
@@ -183,7 +183,8 @@ def test_the_square_is_dragged_and_taken_away(browser):
     assert float(pane.found.probability[0, 0]) == pytest.approx(pane.look(0, 0, 40).probability, rel=1e-4)
     point(pane.probability, 0, 2)
     assert pane.picture.place[:2] == [20, 20 + 2 * pane.found.stride]
-    assert pane.activity.place[:2] == [0, 2]
+    pane.size.value = 60  # of the maps, which were made with a square of 40, the cell stays
+    assert [each.place[:2] for each in (pane.activity, pane.probability)] == [[0, 2], [0, 2]]
 
 
 def test_places_of_a_picture_that_was_left_meanwhile_are_not_shown(browser, monkeypatch):
@@ -214,6 +215,10 @@ def test_the_nine_strongest_are_those_of_the_library_and_of_an_atlas(net, layer,
 
     with pytest.raises(ZfnetError, match=f"{net.name} at 64 pixels has no atlas over shapes; look through the pic"):
         strongest.read_atlas(net, SHAPES, tmp_path)
+    (tmp_path / "aged").mkdir()
+    (tmp_path / "aged" / MANIFEST).write_text('{"format": 1}')
+    with pytest.raises(ZfnetError, match=r"aged holds no atlas \(its format is 1, not \d\); look through"):
+        strongest.read_atlas(net, SHAPES, tmp_path)
     write_atlas(net, SHAPES, tmp_path / "atlas", maps=4)
     read, source = strongest.read_atlas(net, SHAPES, tmp_path)
     assert source == "from the atlas atlas"
@@ -240,13 +245,17 @@ def test_a_strongest_unit_is_shown_in_its_picture(browser):
     pane.pictures.value = "shapes-scenes"
     pane.most.value = 20
     pane.look()
-    assert "found here in 20 of 1,024 pictures" in pane.result.children[0].value
+    said = "shapes-scenes, conv5, map 0: found here in 20 of 1,024 pictures."
+    assert pane.result.children[0].value == said
     point(pane.tile, 1, 4)
     assert pane.tile.says.startswith("Number 5: ")
     pane.show_unit.click()
     assert browser.tabs.selected_index == 0
     assert browser.units.view.unit[1:] == pane.unit[1:]
     assert browser.units.view.activation == pytest.approx(pane.block.scores[4], rel=1e-3)
+    name = browser.picture.label
+    assert browser.picture.value == len(SHAPES) and browser.about.value.startswith(f"<b>{name}</b>")
+    browser.picture.value = 0
 
     pane.pictures.value, pane.bar.value = "shapes", 1
     pane.bar.observe(lambda change: pane.search.click(), "value")  # somebody presses "stop" when the bar is at 0
@@ -254,6 +263,9 @@ def test_a_strongest_unit_is_shown_in_its_picture(browser):
     assert "Stopped; nothing of this search was kept." in browser.notice.value
     pane.map.value = 1
     assert "nothing is known of these pictures yet" in browser.notice.value
+    pane.show_unit.click()  # of the nine that still stand there
+    assert browser.units.view.activation == pytest.approx(pane.block.scores[4], rel=1e-3)
+    assert (browser.picture.label, len(browser.uploads)) == (name, 1)
 
 
 def test_a_search_shows_the_pictures_that_it_looked_through(browser, monkeypatch):
@@ -280,8 +292,10 @@ def squares():
 
 def test_a_training_is_the_generators_and_followed_as_it_happens(browser, squares):
     here, pane = TrainingHere(BRIEF, squares, squares), browser.training
+    assert pane.choice.label == "MINI on shapes, here and now"
     before, pane.training = here.filters("now"), here
     here.run()
+    browser.notice.say("not read yet")
     pane.look()
     net = ConvNet(MINI, training_preparation(squares, 64), seed=0)
     expected = [asdict(epoch) for epoch in train(net, squares, BRIEF, validation=squares)]
@@ -297,7 +311,9 @@ def test_a_training_is_the_generators_and_followed_as_it_happens(browser, square
     assert "over 2 epochs" in pane.curves.value and "at now" in pane.filters.value
     assert "finished: 2 of 2 epochs" in pane.says.value
     pane.moment.value = "the beginning"
-    assert "at the beginning" in pane.filters.value
+    assert "at the beginning" in pane.filters.value and "not read yet" in browser.notice.value
+    pane.choice.index = 1
+    assert browser.notice.value == ""
 
 
 def test_a_training_here_stops_at_its_next_update(squares):
@@ -325,11 +341,11 @@ def test_one_training_runs_here_and_stops_while_another_is_looked_at(browser, sq
     monkeypatch.setattr(pane.notice, "beside", begun.append)
     pane.start.click()
     pane.choice.value = pane.choice.options[1][1]
-    pane.choice.value = None
+    pane.choice.index = 0
     assert begun == [pane.train] and pane.start.disabled  # so that a second click begins no second one
     pane.train()
     assert (pane.here.state, pane.start.description, pane.start.disabled) == ("stopped", "train", True)
-    pane.choice.value = None
+    pane.choice.index = 0
     assert pane.training is pane.here and "stopped: 0 of 2 epochs" in pane.says.value
     begun[-1]()  # what looks again and again looks once more
 
@@ -415,6 +431,18 @@ def test_the_browser_says_where_it_computes_and_takes_uploads(browser, net, monk
     assert "no layer" in LiveBrowser(net, SHAPES, layer="conv9").notice.value
 
 
+def test_it_begins_with_the_first_picture_that_can_be_read(net, data, tmp_path):
+    class_folders(tmp_path / "mine", ["cat"], 2)
+    pictures = open_dataset(f"folder:{tmp_path}/mine", "all")
+    (tmp_path / "mine/cat/image_0001.jpg").write_text("no picture")
+    browser = LiveBrowser(net, pictures, layer="conv2")
+    assert browser.about.value.startswith("<b>cat/image_0002.jpg</b>") and browser.picture.value == 1
+    assert browser.units.view.unit.layer == "conv2" and not browser.notice.value
+    (tmp_path / "mine/cat/image_0002.jpg").write_text("no picture")
+    with pytest.raises(ZfnetError, match=r"none of the 2 pictures of .* can be read"):
+        LiveBrowser(net, pictures)
+
+
 def test_a_page_without_a_kernel_gets_a_button_and_no_module(net, data):
     before = set(_instances)
     closed = live_browser(net, SHAPES)
@@ -493,6 +521,7 @@ def test_the_live_browser_answers_in_jupyterlab(page, net):
     occluded = occluder.look(top, left, 14)
     assert abs(occluded.probability - occluder.clear.probability) > 0.01
     page.get_by_text(f"{occluded.probability:.3f} {uncovered}").wait_for()
+    page.keyboard.press("Control+ArrowUp")  # which is no pointing
     page.keyboard.press("ArrowUp")
     page.get_by_text(f"A square of 14 pixels around row {top + 3}, column {left + 7}.").wait_for()
 

@@ -6,7 +6,7 @@ import shlex
 import pytest
 from PIL import Image
 
-from zfnet_lib.__main__ import main
+from zfnet_lib.__main__ import main, zfnet
 from zfnet_lib.datasets import open_dataset
 from zfnet_lib.files import PROJECT
 from zfnet_lib.weights import CheckpointError, load_network
@@ -23,6 +23,19 @@ def test_the_code_block_of_the_readme_runs_as_pasted(capsys):
     assert len(block.strip().splitlines()) == 10
     exec(compile(block, "README.md", "exec"), {})
     assert capsys.readouterr().out.startswith("torch.Size([1, 3, 224, 224])")
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"book/{path.name}" for path in (PROJECT / "book").glob("*.md"))])
+def test_commands_take_these_words_and_links_lead_somewhere(page):
+    page = PROJECT / page
+    text = page.read_text()
+    for block in re.findall(r"```(?:sh|bash)\n(.*?)```", text, re.DOTALL):
+        for line in re.split(r"\n| && ", block.replace("\\\n", "")):
+            if found := re.match(r"(?:torchrun .*-m zfnet_lib|zfnet) (\S+)(.*)", line):
+                with zfnet.commands[found[1]].make_context(found[1], shlex.split(found[2], comments=True)):
+                    pass
+    links = re.findall(r"\]\(([^)#:]+)\)|^```{(?:image|figure)} (\S+)$", text, re.MULTILINE)
+    assert [path for path in map("".join, links) if not (page.parent / path).exists()] == []
 
 
 @pytest.mark.usefixtures("data", "results")

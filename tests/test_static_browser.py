@@ -1,6 +1,7 @@
 """The static browser in headless Chromium: layers, maps, keys, links, search, two networks, phones, files, harm."""
 
 import io
+import re
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from torch import nn
 
 from zfnet_lib import MINI, ConvNet, ZfnetError, load_network, open_dataset, strongest
 from zfnet_lib.browser import linked_browser
-from zfnet_lib.browser.atlas import MANIFEST, SHOWN, TILE, read_manifest, write_atlas
+from zfnet_lib.browser.atlas import COVER, SHOWN, TILE, read_manifest, write_atlas
 from zfnet_lib.browser.pages import NETWORKS, PAGE, write_browser
 from zfnet_lib.files import PROJECT
 from zfnet_lib.strongest import Squares, blocks
@@ -130,22 +131,30 @@ def test_a_map_shows_its_nine_with_scores_and_alternative_texts(page, served, ma
     assert "Label" in facts and "First answer" not in facts and "Photograph" not in facts
 
 
-def test_tiles_are_cut_out_of_the_sheet_exactly(page, served, manifest, site):
+def test_tiles_are_cut_out_of_the_sheets_exactly(page, served, manifest, site):
     layer = layer_of(manifest, "conv2")
     opened(page, served, f"#one/conv2/{layer['entries'][4]['map']}")
-    sheet = Image.open(site / "one" / layer["sheets"][0]).convert("RGB")
+    sheet, cover = (Image.open(site / "one" / name).convert("RGB") for name in ("conv2-0.webp", "conv2.webp"))
+    page.wait_for_selector(".cover a.tile")
 
     def inner(picture: Image.Image) -> np.ndarray:  # the edge is rounded
         return np.asarray(picture).astype(float)[4:-4, 4:-4]
 
-    for place, selector in ((3, ".projections .small >> nth=3"), (SHOWN + 5, ".patches .small >> nth=5")):
+    for picture, size, at, line, selector in (
+        (sheet, TILE, 3, 4, ".projections .small >> nth=3"),
+        (sheet, TILE, SHOWN + 5, 4, ".patches .small >> nth=5"),
+        (sheet, TILE, 0, 4, ".large .big >> nth=0"),
+        (sheet, TILE, SHOWN, 4, ".large .big >> nth=1"),
+        (cover, COVER, 3, 0, ".cover a >> nth=3"),
+    ):
         shown = Image.open(io.BytesIO(page.locator(selector).screenshot())).convert("RGB")
         differences = []
-        for column, row in ((place, 4), (place, 3), (place + 1, 4)):  # its own tile, and two neighbours
-            box = (column * TILE + 1, row * TILE + 1, (column + 1) * TILE - 1, (row + 1) * TILE - 1)
-            tile = sheet.crop(box).resize(shown.size, Image.Resampling.BILINEAR)
+        for column, row in ((at, line), (at, line - 1), (at + 1, line)):  # its own tile, and two neighbours
+            box = (column * size + 1, row * size + 1, (column + 1) * size - 1, (row + 1) * size - 1)
+            tile = picture.crop(box).resize(shown.size, Image.Resampling.BILINEAR)
             differences.append(abs(inner(shown) - inner(tile)).mean())
-        assert min(differences[1:]) > 4 * differences[0]  # fractions of a pixel cost some
+        # Fractions of a pixel cost some, and more where a tile is made smaller.
+        assert min(differences[1:]) > (2 if picture is cover else 4) * differences[0]
 
 
 def test_the_receptive_field_is_marked_where_it_lies_in_the_picture(page, served, manifest) -> None:
@@ -224,7 +233,8 @@ def test_keys_move_through_maps_layers_and_units_unless_they_are_switched_off(pa
     assert not page.locator("#about").is_visible()
     press("d")
     press("s")
-    assert fragment(page).startswith(f"#one/conv4/{maps[1]}") and page.locator(".pane").count() == 1
+    assert fragment(page).startswith(f"#one/conv4/{maps[1]}")
+    assert page.locator("script[src^='two/']").count() == 0, "nothing is on its way"
 
 
 def test_a_link_opens_what_it_names_or_says_what_is_not_there(page, served, manifest) -> None:
@@ -288,11 +298,22 @@ def test_search_finds_the_maps_whose_units_lie_in_such_pictures(page, served, ma
     assert f"{answer} (first answer of one, not a label)" in kinds and "cat (photograph)" in kinds
     ask(page, "no such thing")
     expect(page.locator(".found h2")).to_have_text("No picture here goes by “no such thing”")
+    page.wait_for_selector(".found h2:focus")
+    page.keyboard.press("Escape")
+    expect(page.locator("#query")).to_be_focused()
+    ask(page, "cat")
+    expect(page.locator(".found")).to_be_visible()
+    page.locator(".network").select_option("two")
+    expect(page.locator(".found")).to_be_hidden()
 
 
 def test_two_networks_stand_side_by_side_and_change_layers_together(page, served) -> None:
     opened(page, served, "#one/conv3")
-    page.keyboard.press("s")
+    page.route("**/two/network.js*", lambda route: route.abort(), times=1)
+    page.locator(".network").select_option("two")
+    expect(page.locator("#trouble")).to_contain_text("two/network.js is missing.")
+    expect(page.locator(".network")).to_have_value("one")
+    page.keyboard.press("s")  # asks for it anew
     page.wait_for_selector(".pane >> nth=1")
     painted(page)
     assert page.locator(".pane").evaluate_all("all => all.map(pane => pane.ariaLabel)") == ["one", "two"]
@@ -307,11 +328,15 @@ def test_two_networks_stand_side_by_side_and_change_layers_together(page, served
     page.wait_for_function("document.querySelector('.map h2').textContent.startsWith('conv5')")
     assert title(page, 1).startswith("conv2")
     assert [part.split("/")[:2] for part in fragment(page)[1:].split("&")] == [["one", "conv5"], ["two", "conv2"]]
-    before = title(page, 0)
-    second.locator(".after, .before").locator("visible=true").first.focus()
-    page.keyboard.press("ArrowRight")
-    page.keyboard.press("ArrowLeft")
-    assert title(page, 0) == before
+    before = title(page, 0), title(page, 1)
+    second.locator(".link").focus()
+    page.keyboard.press("ArrowLeft" if second.locator(".after").is_disabled() else "ArrowRight")
+    expect(second.locator(".map h2")).not_to_have_text(before[1])
+    assert title(page, 0) == before[0]
+    click = "(pane, n) => pane.querySelectorAll('nav a')[[3, 0][n]].click()"  # one right after the other
+    page.evaluate(f"document.querySelectorAll('.pane').forEach({click})")
+    for pane, layer in ((first, "conv4"), (second, "conv1")):
+        expect(pane.locator(".map h2")).to_contain_text(layer)
     second.locator(".network").select_option("three")
     page.wait_for_function("document.querySelectorAll('.notice')[2].textContent === 'Three is not trained yet.'")
     page.locator("#aside").click()
@@ -342,24 +367,48 @@ def test_axe_finds_nothing(chromium, served, scheme: str, place: str, more: str,
     page.close()
 
 
-def test_nothing_moves_sideways_on_a_phone(chromium, served) -> None:
+@pytest.mark.parametrize("late", ["network.js", "conv1*.webp"])
+def test_what_is_asked_for_last_is_shown_whenever_the_rest_comes(page, served, manifest, late: str) -> None:
+    held, place = [], f"conv1/{layer_of(manifest, 'conv1')['entries'][3]['map']}"
+    page.route(f"**/two/{late}*", lambda route: held.append(route))
+    opened(page, served, f"#one/{place}")
+    with page.expect_request(f"**/two/{late}*"):
+        page.evaluate(f"location.hash = '#two/{place}'")
+    page.evaluate(f"location.hash = '#one/{place}'")
+    expect(page.locator(".pane")).to_have_attribute("aria-label", "one")
+    for route in held:
+        route.continue_()
+    come = "['network', 'maps-conv1'].map(each => zfnet.table(two, each)), zfnet.picture(two, 'conv1-0.webp')"
+    page.evaluate(f"async () => {{ const two = zfnet.networks[1]; await Promise.all([{come}].flat()); }}")
+    page.evaluate("new Promise(requestAnimationFrame)")
+    shown = page.locator(".pane[aria-label=one] :is(.filter, .big)")
+    assert shown.evaluate_all("all => all.map(each => each.style.backgroundImage.includes('/one/'))") == [True] * 3
+
+
+def test_nothing_moves_sideways_on_a_phone(chromium, site, address, tmp_path) -> None:
+    folder, long = shutil.copytree(site, tmp_path / "long"), "fifty_letters_without_a_space_name_the_same_network"
+    for name in (NETWORKS, "two/network.js"):
+        swap(folder / name, '"name":"two"', f'"name":"{long}"')
     page = chromium.new_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
-    opened(page, served, "#one/conv1/0&two/conv2")
-    ask(page, "a")
-    page.wait_for_selector(".hits .tile")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    opened(page, address(folder / PAGE), f"#one/conv1/0&{long}/conv2")
+    for words, found in ((long, ".found h2:focus"), ("a", ".hits .tile")):
+        ask(page, words)
+        page.wait_for_selector(found)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
     small = page.locator("button:visible, select:visible, nav.layers a").evaluate_all(
         "all => all.filter(each => Math.min(each.offsetWidth, each.offsetHeight) < 24).map(each => each.outerHTML)"
     )
     assert small == [], "fingers need 24 pixels"
+    number = page.locator(".cover a").nth(2).get_attribute("data-map")
     page.locator(".cover a").nth(2).tap()
-    painted(page)
+    expect(page.locator(".map h2").first).to_have_text(f"conv1, map {number}")
+    assert fragment(page).startswith(f"#one/conv1/{number}&{long}/conv1/")
     page.close()
 
 
 def test_layers_of_any_module_stand_in_a_row_of_boxes_whatever_their_names(page, address, tmp_path) -> None:
-    names, module = ("page", "network", "networks", "data", "unit", "tiles", "search"), nn.Sequential()
-    for n, name in enumerate(names):  # those of the page's own files
+    names, module = ("page", "network", "networks", "data", "unit", "tiles", "50% #1"), nn.Sequential()
+    for n, name in enumerate(names):  # those of the page's own files, and signs that addresses use
         module.add_module(name, nn.Conv2d(4 if n else 3, 4, 3, 2 - n % 2, padding=1))
     folder = tmp_path / "atlas"
     write_atlas(load_network(module, 48, layers=names), open_dataset("shapes", n=9), folder, maps=2)
@@ -410,7 +459,7 @@ def swap(path: Path, old: str, new: str) -> None:
 
 
 AGAIN = f"Write them again: {REPAIR}"
-SHEET, TABLE = "one/conv5-0.webp", "one/maps-conv5.js"
+SHEET, TABLE, FIRST = "one/conv5-0.webp", "one/maps-conv5.js", "one/network.js"
 STRANGE = f"{TABLE} is damaged, or of other weights than this page. {AGAIN}"
 OTHER = "These atlases have format 99, this page reads 3."
 DAMAGE = [
@@ -419,6 +468,7 @@ DAMAGE = [
     (lambda f: (f / TABLE).unlink(), f"{TABLE} is missing. {AGAIN}"),
     (lambda f: (f / TABLE).write_text("zfnet.take("), STRANGE),
     (lambda f: swap(f / TABLE, read_manifest(f / "one")["key"], "0" * 16), STRANGE),
+    (lambda f: (f / FIRST).unlink(), f"{FIRST} is missing. {AGAIN}"),
     (lambda f: swap(f / NETWORKS, '"format":3', '"format":99'), f"{OTHER} {AGAIN}"),
     (
         lambda f: (f / NETWORKS).unlink(),
@@ -429,7 +479,7 @@ DAMAGE = [
 
 def test_damage_is_said_in_one_sentence(page, site, tmp_path) -> None:
     folder = shutil.copytree(site, tmp_path / "damaged")
-    whole = {path: path.read_bytes() for path in (folder / SHEET, folder / TABLE, folder / NETWORKS)}
+    whole = {path: path.read_bytes() for path in (folder / name for name in (SHEET, TABLE, FIRST, NETWORKS))}
     for damage, said in DAMAGE:
         for path, content in whole.items():
             path.write_bytes(content)
@@ -438,6 +488,22 @@ def test_damage_is_said_in_one_sentence(page, site, tmp_path) -> None:
         page.goto((folder / PAGE).as_uri())
         page.wait_for_function("!document.getElementById('trouble').hidden")
         assert page.locator("#trouble").inner_text().startswith(said)
+        if said.startswith((TABLE, FIRST)):  # of two networks the whole one is shown
+            expect(page.locator(".pane")).to_have_attribute("aria-label", "two")
+            assert page.locator("#trouble").inner_text().startswith(said)
+
+
+def test_a_layer_without_active_maps_and_pictures_without_names_are_said_to_be_so(page, site, tmp_path) -> None:
+    folder = shutil.copytree(site, tmp_path / "copy")
+    for name, old, new in ((TABLE, r"\[.*\]", "[]"), ("two/network.js", r'"labels":\[\d+\]', '"labels":[]')):
+        (folder / name).write_text(re.sub(old, new, (folder / name).read_text()))
+    page.goto((folder / PAGE).as_uri())
+    expect(page.locator("#said")).to_have_text("one, conv5")
+    expect(page).to_have_title("conv5 · one")
+    opened(page, (folder / PAGE).as_uri(), "#two/conv2")
+    ask(page, "cat")
+    said = "These pictures have no labels and two gives no answers, so there is no name to search for."
+    expect(page.locator(".found p")).to_have_text(said)
 
 
 def test_in_a_frame_it_takes_the_theme_of_the_book_and_says_how_high_it_is(page, site) -> None:
@@ -448,9 +514,9 @@ def test_in_a_frame_it_takes_the_theme_of_the_book_and_says_how_high_it_is(page,
         f'<iframe class="zfnet-browser" src="{PAGE}" style="width: 100%; height: 50px"></iframe>'
         f"<script>{script}</script></body></html>"
     )
-    page.goto(outer.as_uri())
+    page.goto(outer.as_uri() + "#two/conv2")
     frame = page.frames[1]
-    frame.wait_for_selector(".projections .tile")
+    frame.wait_for_selector(".pane[aria-label=two] .projections .tile")
     page.wait_for_function("document.querySelector('iframe').offsetHeight > 800")
     paper = "getComputedStyle(document.body).backgroundColor"
     assert frame.evaluate(paper) == "rgb(20, 24, 30)"
@@ -460,14 +526,10 @@ def test_in_a_frame_it_takes_the_theme_of_the_book_and_says_how_high_it_is(page,
     outer.unlink()
 
 
-def test_a_folder_with_other_things_gets_no_browser(site, tmp_path) -> None:
+def test_a_folder_with_other_things_gets_no_browser(tmp_path) -> None:
     (tmp_path / "mine.txt").write_text("precious")
     with pytest.raises(ZfnetError, match="holds something that is no browser; choose another folder for it"):
         write_browser(tmp_path, [], REPAIR)
-    folder = shutil.copytree(site, tmp_path / "copy")
-    (folder / "two" / MANIFEST).write_text("{")
-    with pytest.raises(ZfnetError, match=r"holds no atlas \(.*\); write it with: zfnet atlas NETWORK --out"):
-        write_browser(folder, [folder / "one", folder / "two"], REPAIR)
 
 
 def test_the_linked_browser_holds_every_prepared_map() -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .paper.plots import Figure
 
 ARRAYS = ("score", "image", "row", "column")
+KEPT = 2000  # prepared pictures: 300 MB of 224 pixels
 CANDIDATE = np.dtype([("map", "i4"), ("score", "f8"), ("image", "i4"), ("row", "i4"), ("column", "i4")])
 
 
@@ -351,7 +352,7 @@ class Block(NamedTuple):
 
 
 class Squares:
-    """Pictures of a data set as a network prepares them; each is read and resized once."""
+    """Pictures of a data set as a network prepares them; the latest are kept, and not read and resized again."""
 
     def __init__(self, net: Network, dataset):
         self.net, self.dataset = net, dataset
@@ -361,7 +362,10 @@ class Squares:
         """Return prepared pictures, float32 [n, 3, crop, crop]."""
         for image in set(images) - self.known.keys():
             self.known[image] = self.net.preparation.square(self.dataset[image][0])
-        return self.net.prepare(torch.stack([self.known[image] for image in images]))
+        squares = torch.stack([self.known[image] for image in images])
+        for image in list(self.known)[:-KEPT]:
+            self.known.pop(image, None)
+        return self.net.prepare(squares)
 
 
 def blocks(

@@ -1,9 +1,12 @@
-/* Beside the frame that holds the browser: give it the theme of this page, and as much height as it asks for. */
+/* Beside the frame that holds the browser: give it the place that the address of this page names, the theme of this
+ * page, and as much height as it asks for.
+ */
 "use strict";
 
 (() => {
   const frame = document.querySelector("iframe.zfnet-browser");
   const root = document.documentElement;
+  if (location.hash.includes("/")) frame.src += location.hash; // headings of this page have no "/"
   const dress = () => frame.contentWindow.postMessage({ zfnet: "theme", theme: root.dataset.theme }, "*");
 
   window.addEventListener("message", (event) => {

@@ -37,7 +37,9 @@ document.addEventListener("DOMContentLoaded", () => {
     if (image.closest("a")) continue;
     Object.assign(image, { tabIndex: 0, role: "button", title: "enlarge" });
     image.addEventListener("keydown", (event) => {
-      if (event.key === "Enter") enlarge(image);
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      enlarge(image);
     });
   }
 });

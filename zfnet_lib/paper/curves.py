@@ -79,11 +79,12 @@ def curves(trainings: Mapping[str, Sequence[Mapping]], classes: int) -> Figure:
         left.plot(x, [epoch["loss"] for epoch in epochs], **style)
         middle.plot(x, [epoch["top1"] for epoch in epochs], **style)
         right.plot(x, [next(iter(epoch["rms"].values()))[1] for epoch in epochs], **style)
-    # a network that has learnt nothing has the loss ln(classes)
-    for axes, level, words in ((left, log(classes), f"ln({classes})"), (right, 0.1, "radius 0.1")):
+    at = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "fontsize": SMALL, "color": GREY}
+    # a network that has learnt nothing has the loss ln(classes); filters end at the radius, or above it
+    left.annotate(f"ln({classes})", (0.02, log(classes)), (0, 3), **at)
+    right.annotate("radius 0.1", (0.98, 0.1), (0, -5), ha="right", va="top", **at)
+    for axes, level in ((left, log(classes)), (right, 0.1)):
         axes.axhline(level, color=GREY, linewidth=1, linestyle="--")
-        at, above = ("axes fraction", "data"), {"xytext": (0, 3), "textcoords": "offset points"}
-        axes.annotate(words, (0.02, level), xycoords=at, fontsize=SMALL, color=GREY, **above)
     titles = {"Training loss": "cross entropy, nats", "Validation error": "top-1 error, %"}
     titles["Largest filter of layer 1"] = "root mean square"
     for axes, (title, y) in zip(panels, titles.items(), strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from html import escape
 
 import torch
@@ -11,6 +12,7 @@ from ipywidgets import HTML, BoundedIntText, Dropdown, Tab, VBox, Widget
 from ...architecture import Unit
 from ...datasets import Dataset
 from ...files import ZfnetError
+from ...images import PictureError
 from ...machine import own_device
 from ...network import Network
 from ...paper.records import device_name
@@ -39,13 +41,19 @@ class LiveBrowser(VBox):
         else:
             names = [(f"{i}: {name}" if name else str(i), i) for i, name in enumerate(dataset.names)]
             self.picture = labelled(Dropdown, 320, options=names, description="picture")
-        self.picture.value = next((i for i, name in enumerate(dataset.names) if name.startswith(first)), 0)
+        for number in sorted(range(len(dataset)), key=lambda i: not dataset.names[i].startswith(first)):
+            with suppress(PictureError):
+                sides = dataset[number].picture.shape[1:]
+                break
+        else:
+            raise ZfnetError(f"none of the {len(dataset)} pictures of {dataset.name} can be read; choose others")
+        self.picture.value = number
         self.picture.observe(self._chosen, "value")
         self.upload = Upload(self.take_upload)
         panes = {"Units": self.units, "Occluder": self.occluder, "Strongest": self.nine, "Training": self.training}
         self.tabs = Tab([pane.widget for pane in panes.values()], titles=list(panes))
         super().__init__([in_a_row(self.picture, self.upload), self.about, self.notice, self.tabs])
-        if min(dataset[0].picture.shape[1:]) >= LARGER:  # these have the pixels for it
+        if min(sides) >= LARGER:  # these have the pixels for it
             self.units.side.value = max(net.preparation.crop, LARGER)
         self.choose(self.picture.value)
         if layer:
@@ -65,22 +73,29 @@ class LiveBrowser(VBox):
     def take_upload(self, name: str, size: int, content: bytes) -> None:
         """Put a picture from the reader's machine at the end of the list, and show it."""
         with self.notice.errors():
-            self.uploads.append((read_upload(name, size, content), name))
-            number = len(self.dataset) + len(self.uploads) - 1
+            self.add(read_upload(name, size, content), name)
+
+    def add(self, picture: torch.Tensor, name: str) -> None:
+        """Put a picture that is not there yet at the end of the list, and show it."""
+        same = (i for i, known in enumerate(self.uploads) if known[1] == name and known[0].equal(picture))
+        if (at := next(same, None)) is None:
+            at = len(self.uploads)
+            self.uploads.append((picture, name))
             if isinstance(self.picture, Dropdown):  # new options choose the first, which nobody asked to see
                 self.picture.unobserve(self._chosen, "value")
-                self.picture.options = (*self.picture.options, (name, number))
+                self.picture.options = (*self.picture.options, (name, len(self.dataset) + at))
                 self.picture.observe(self._chosen, "value")
             else:
-                self.picture.max = number
-            self.picture.value = number
+                self.picture.max = len(self.dataset) + at
+        self.picture.value = len(self.dataset) + at
 
     def _chosen(self, change) -> None:
         self.choose(change["new"])
 
     def visit(self, squares: Squares, unit: Unit) -> None:
         """Show one of a data set's strongest units in its picture."""
-        self.show(squares.dataset[unit.image].picture, squares.dataset.names[unit.image])
+        picture, name = squares.dataset[unit.image].picture, squares.dataset.names[unit.image]
+        self.add(picture, name or f"picture {unit.image}")
         self.units.side.value = squares.net.preparation.crop
         self.units.go(unit.layer, unit.map, (unit.row, unit.column))
         self.tabs.selected_index = 0

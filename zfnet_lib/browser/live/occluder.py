@@ -103,7 +103,8 @@ class OccluderPane:
             self.picture.says = f"A square of {size} pixels around row {y}, column {x}."
             self._write(occluded)
             if self.fig6.children:  # mark the cell that stands for this place of the square
-                steps = (round((at - half) / self.found.stride) for at in (y, x))
+                middle = self.found.size // 2  # the square of the maps, of which the slider may have left the size
+                steps = (round((at - middle) / self.found.stride) for at in (y, x))
                 cell = [min(max(n, 0), last - 1) for n, last in zip(steps, self.activity.grid, strict=True)]
                 self.activity.mark_at(*cell)
                 self.probability.mark_at(*cell)

@@ -50,7 +50,7 @@ function render({ model, el }) {
   });
   pad.addEventListener("pointermove", (event) => pad.hasPointerCapture(event.pointerId) && point(event));
   pad.addEventListener("keydown", (event) => {
-    if (!(event.key in ARROWS)) return;
+    if (!(event.key in ARROWS) || event.altKey || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
     const [down, right] = ARROWS[event.key].map((n) => n * model.get("step"));
     choose(at[0] + down, at[1] + right);

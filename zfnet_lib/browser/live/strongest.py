@@ -59,7 +59,11 @@ def read_atlas(net: Network, dataset: Dataset, place: Path) -> Found:
     problem = f"{net.name} at {side} pixels has no atlas over {dataset.name}"
     maps = {layer: net.shapes(side, side)[layer][0] for layer in net.outline}
     for folder in sorted(path.parent for path in place.rglob(MANIFEST)):
-        manifest = read_manifest(folder)
+        try:
+            manifest = read_manifest(folder)
+        except ZfnetError as error:  # damaged, or of an older format; another one may be whole
+            problem = str(error).rpartition("; ")[0]
+            continue
         held = {layer["layer"]: layer["maps"] for layer in manifest["layers"]}
         if not (wanted.items() <= manifest.items() and maps.items() <= held.items()):
             continue
@@ -114,7 +118,8 @@ class StrongestPane:
         self.layer = labelled(widgets.Dropdown, options=layers, value=layers[-1], description="layer")
         self.map = labelled(widgets.BoundedIntText, 130, description="map")
         self.tile = PointedPicture(hint="point at one of the nine to read about it")
-        self.show_unit = button("show it under Units", lambda _: visit(self.squares, self.unit))
+        self.show_unit = button("show it under Units", lambda _: visit(self.shown, self.unit))
+        self.says = widgets.HTML()
         self.result = widgets.VBox(layout=widgets.Layout(width=f"{6 * TILE}px", max_width="100%"))
 
         def follow(layer: str) -> None:
@@ -181,10 +186,10 @@ class StrongestPane:
             block = next(blocks(self.squares.net, self.squares, top[layer], [map_]), None)
             if block is None or max(block.scores) <= 0:
                 raise ZfnetError(f"nothing in these pictures excites map {map_} of {layer}; choose another map")
-            self.block = block
+            self.block, self.shown = block, self.squares  # others may be opened while these are shown
             self.tile.show(*nine(block, TILE), (3, 6))
-            says = widgets.HTML(f"{layer}, map {map_}: {escape(source)}.")
-            self.result.children = (says, self.tile, self.show_unit)
+            self.says.value = escape(f"{self.shown.dataset.name}, {layer}, map {map_}: {source}.")
+            self.result.children = (self.says, self.tile, self.show_unit)
             self.point(0, 0)
 
     def point(self, row: int, column: int) -> None:

@@ -156,14 +156,14 @@ class TrainingPane:
         self.here: TrainingHere | None = None
         self.begun = False  # pressed, and not there yet
         self.training: TrainingHere | RecordedTraining | None = None
-        options = [(TrainingHere.name, None), *((each.name, each) for each in recorded_trainings())]
+        options = [(TrainingHere.name, ""), *((each.name, each) for each in recorded_trainings())]
         self.choice = labelled(widgets.Dropdown, 440, options=options, description="training")
         self.start = button("train", lambda _: self._pressed())
         again = f"look again every {SELDOM:.0f} seconds"
         self.follow = widgets.ToggleButton(description="follow", tooltip=again, disabled=True)
         self.says, self.curves, self.filters = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self.moment = labelled(widgets.Dropdown, 260, description="first-layer filters at")
-        self.choice.observe(lambda change: self._choose(change["new"]), "value")
+        self.choice.observe(lambda change: self._choose(change["new"] or None), "value")
         self.follow.observe(lambda change: change["new"] and self._keep_looking(SELDOM), "value")
         self.moment.observe(lambda _: self._draw_filters(), "value")
         head = in_a_row(self.choice, self.start, self.follow)
@@ -174,7 +174,7 @@ class TrainingPane:
         """Look at the training again, and draw what is new."""
         if self.training is None:
             return
-        with self.notice.errors():
+        with self.notice.errors(clear=False):
             says, epochs, classes, moments = self.training.look()
             if len(epochs) != self.drawn:
                 self.drawn = len(epochs)
@@ -194,17 +194,17 @@ class TrainingPane:
         """Train `MINI` here, to the end or until one stops it; `look` follows in another thread."""
         try:
             self.here = TrainingHere()
-            if self.choice.value is None:  # else another training has been chosen meanwhile
+            if not self.choice.value:  # else another training has been chosen meanwhile
                 self.training, self.drawn = self.here, 0
             self.start.description, self.start.disabled, self.begun = "stop", False, False
             self._keep_looking(OFTEN)
             self.here.run()
         finally:
             self.begun = False
-            self.start.description, self.start.disabled = "train", self.choice.value is not None
+            self.start.description, self.start.disabled = "train", bool(self.choice.value)
 
     def _choose(self, training: RecordedTraining | None) -> None:
-        self.follow.value = False
+        self.follow.value, self.notice.value = False, ""
         self.training, self.drawn = training or self.here, 0
         self.follow.disabled = training is None
         self.start.disabled = self.begun or (training is not None and not self._runs_here())
@@ -234,7 +234,7 @@ class TrainingPane:
 
     def _draw_filters(self) -> None:
         moment = self.moment.value
-        with self.notice.errors():
+        with self.notice.errors(clear=False):
             if moment:
                 alt = f"the filters of layer 1 at {moment}, at one contrast"
                 picture = grid_of_filters(self.training.filters(moment), 2 * SIDE)

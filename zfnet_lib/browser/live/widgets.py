@@ -87,9 +87,13 @@ class Message(widgets.HTML):
         self.value = f'<p role="alert" style="margin: 0; line-height: 1.4">{escape(sentence)}</p>'
 
     @contextmanager
-    def errors(self) -> Iterator[None]:
-        """Show what a user can repair as a sentence instead of a traceback."""
-        self.value = ""
+    def errors(self, clear: bool = True) -> Iterator[None]:
+        """Show what a user can repair as a sentence instead of a traceback, in place of the one before.
+
+        What looks by itself, again and again, leaves the one before (`clear=False`): nobody may have read it yet.
+        """
+        if clear:
+            self.value = ""
         try:
             yield
         except ZfnetError as error:

@@ -25,10 +25,15 @@ const zfnet = { networks: [], missing: {}, trouble: "" };
   zfnet.take = (key, table, values) => tables.set(`${key}/${table}`, values);
 
   const mend = () => (repair ? ` Write them again: ${repair}` : "");
-  const address = (network, file) => `${network.place.split("/").map(encodeURIComponent).join("/")}/${file}?${network.key}`;
+  const encoded = (path) => path.split("/").map(encodeURIComponent).join("/"); // names of layers may hold anything
+  const address = (network, file) => `${encoded(network.place)}/${encoded(file)}?${network.key}`;
 
+  /* What could not be loaded is asked for anew the next time. */
   const once = (name, make) => {
-    if (!coming.has(name)) coming.set(name, make());
+    if (!coming.has(name)) {
+      coming.set(name, make());
+      coming.get(name).catch(() => coming.delete(name));
+    }
     return coming.get(name);
   };
 

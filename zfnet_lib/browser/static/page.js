@@ -6,7 +6,7 @@
   const holder = byId("panes");
   const panes = [];
   let active = 0;
-  let turn = 0;
+  let wanted = null; // the places that were asked for last, until they are shown
 
   zfnet.say = (text) => { byId("said").textContent = text; };
 
@@ -60,11 +60,10 @@
 
   /* Show places, and tell whether they were shown: what is asked for last wins, whenever it comes. */
   const show = async (asked) => {
-    const mine = (turn += 1);
     const emptiness = zfnet.emptiness();
     if (emptiness) throw new Error(emptiness);
     const settledAll = await Promise.all(asked.map(settle));
-    if (mine !== turn) return false;
+    if (asked !== wanted) return false;
     byId("trouble").hidden = true;
     arrange(settledAll.length);
     settledAll.forEach(({ place, table, entries, notice }, i) => {
@@ -94,8 +93,9 @@
   };
 
   const announce = (shown) => {
-    const said = shown.map(({ place }) => `${place.network}, ${place.layer}, map ${place.map}, unit ${place.unit}`);
-    document.title = `${shown.map(({ place }) => `${place.layer} map ${place.map}`).join(" | ")} · ${shown[0].place.network}`;
+    const said = shown.map(({ place }) => `${place.network}, ${place.layer}${place.map === null ? "" : `, map ${place.map}, unit ${place.unit}`}`);
+    const titles = shown.map(({ place }) => `${place.layer}${place.map === null ? "" : ` map ${place.map}`}`);
+    document.title = `${titles.join(" | ")} · ${shown[0].place.network}`;
     zfnet.say(said.join("; "));
     const { table } = shown[0];
     byId("contrast").textContent = `Colours: ${table.contrast}.`;
@@ -104,28 +104,38 @@
 
   /* Go to another place in one pane; with "same layer in both" the other one follows to that layer. */
   const go = (index, change, how = {}) => {
-    const asked = places().map((place, i) => (i === index ? { ...place, ...change } : place));
+    const asked = (wanted ?? places()).map((place, i) => (i === index ? { ...place, ...change } : place));
     const along = byId("together").querySelector("input").checked;
     if (along && change.layer) asked.forEach((place, i) => { if (i !== index && place.layer !== change.layer) asked[i] = { ...place, layer: change.layer, map: null, unit: 1 }; });
     return visit(asked, how);
   };
 
-  /* Show places, then let the address say so; steps from map to map leave no trail behind for the Back button. */
+  /* Show places, then let the address say so; steps from map to map leave no trail behind for the Back button.
+     Promise the error where they could not be shown. */
   const visit = async (asked, { quietly = false } = {}) => {
+    wanted = asked;
     try {
-      if (!(await show(asked))) return;
+      if (!(await show(asked))) return null;
       const address = zfnet.write(places());
-      if (address === location.hash) return;
-      if (quietly) history.replaceState(null, "", address);
-      else history.pushState(null, "", address);
+      if (address !== location.hash) history[quietly ? "replaceState" : "pushState"](null, "", address);
     } catch (error) {
+      if (asked !== wanted) return null;
+      for (const pane of panes) pane.select.value = pane.place.network;
       zfnet.complain(error);
+      return error;
+    } finally {
+      if (asked === wanted) wanted = null;
     }
+    return null;
   };
 
-  const fromAddress = () => {
+  /* Show what the address names; on an empty page where that is damaged, the first network that is whole. */
+  const fromAddress = async () => {
     const asked = zfnet.read(location.hash);
-    return visit(asked.length ? asked : [{}], { quietly: true });
+    const error = await visit(asked.length ? asked : [{}], { quietly: true });
+    if (!error) return;
+    for (const { name } of zfnet.networks) if (!panes.length) await visit([{ network: name }], { quietly: true });
+    zfnet.complain(error);
   };
 
   /* Put a second pane beside the first, with the next network where there is one, or take it away. */

@@ -52,6 +52,7 @@
 
     showNetwork() {
       const { table } = this;
+      this.close(); // what was found, was found in the network before
       this.root.setAttribute("aria-label", table.name);
       const kind = table.name === table.network ? "" : `${table.network}, `;
       this.find(".facts").textContent = `${kind}${table.side} × ${table.side} pixels, strongest units over ${table.dataset}`;
@@ -135,7 +136,9 @@
       filter.hidden = !layer.cover.exact;
       if (filter.hidden) return;
       filter.setAttribute("aria-label", `Filter ${entries[n].map} of ${layer.layer}`);
-      zfnet.picture(this.network, layer.cover.sheet).then((url) => zfnet.paintCover(filter, url, layer, entries.length, n), zfnet.complain);
+      zfnet.picture(this.network, layer.cover.sheet).then((url) => {
+        if (this.entries === entries) zfnet.paintCover(filter, url, layer, entries.length, n);
+      }, zfnet.complain);
     }
 
     /* Draw the nine projections and the nine patches of a map. */
@@ -152,10 +155,9 @@
       });
       this.projections.replaceChildren(...all.map(([projection], i) => captioned(projection, zfnet.number(entry.scores[i]))));
       this.patches.replaceChildren(...all.map(([, patch], i) => captioned(patch, zfnet.said(table, entry, i))));
-      const key = `${layer.layer}/${entry.map}`;
-      this.waiting = key;
+      const mine = (this.waiting = {});
       zfnet.picture(this.network, whole.file).then((url) => {
-        if (this.waiting !== key) return;
+        if (this.waiting !== mine) return;
         all.flat().forEach((element, i) => this.paintTile(element, url, whole, i % 2, Math.floor(i / 2)));
         this.sheet = { url, whole };
         this.showLarge();
@@ -253,6 +255,7 @@
     vocabulary() {
       const { table } = this;
       const names = [...zfnet.allNames(table).keys()].slice(0, 12).join(", ");
+      if (!names) return `These pictures have no labels and ${table.name} gives no answers, so there is no name to search for.`;
       const silent = table.photographs && !Object.keys(table.answers).length;
       return `Try one of: ${names}.${silent ? ` ${table.name} has no classifier here, so photographs go by their own names alone.` : ""}`;
     }
@@ -269,7 +272,9 @@
     }
 
     close() {
-      this.find(".found").hidden = true;
+      const found = this.find(".found");
+      if (found.contains(document.activeElement)) document.getElementById("query").focus();
+      found.hidden = true;
     }
 
     async copy() {

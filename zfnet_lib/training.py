@@ -122,7 +122,7 @@ TINY = Recipe(  # the rate falls before epochs 8 and 11, the same for every netw
     epochs=12,
     anneal=Drops((7 / 12, 10 / 12)),
     precision="bfloat16",
-    expected="Tiny-ImageNet at 112 pixels: 1 to 1.6 hours on two processor cores with bf16 instructions; "
+    expected="Tiny-ImageNet at 112 pixels: 1 to 1.6 hours on two idle processor cores with bf16 instructions; "
     "a top-1 error under 70 % (one network, one view)",
 )
 SMOKE = Recipe(  # enough to leave the plateau; it tests the machinery and is no evidence; networks are narrow here

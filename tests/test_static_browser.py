@@ -530,6 +530,10 @@ def test_a_folder_with_other_things_gets_no_browser(tmp_path) -> None:
     (tmp_path / "mine.txt").write_text("precious")
     with pytest.raises(ZfnetError, match="holds something that is no browser; choose another folder for it"):
         write_browser(tmp_path, [], REPAIR)
+    (atlas := tmp_path / "site/two").mkdir(parents=True)
+    (atlas / "manifest.json").write_text("{")
+    with pytest.raises(ZfnetError, match=r"holds no atlas \(.*\); write it with: zfnet atlas NETWORK --out"):
+        write_browser(tmp_path / "site", [atlas], REPAIR)
 
 
 def test_the_linked_browser_holds_every_prepared_map() -> None:

@@ -402,7 +402,7 @@ def occlude(picture: Path, network: str, label: str, square, stride, layer, laye
 @click.option("--pictures", default="photos", help="a data set of `zfnet list`, or folder:PATH")
 @click.option("--size", "--side", type=int, default=0, help="of the input; its own, or 224 on larger pictures")
 @click.option("--maps", type=int, default=0, help="of each layer above the first, drawn by seed; all by default")
-@click.option("--out", type=PATH, help="folder; atlas/NETWORK-PICTURES by default")
+@click.option("--out", type=PATH, help="folder; by default atlas/NETWORK-PICTURES in the checkout")
 def atlas(networks: tuple[str, ...], pictures: str, size: int, maps: int, out: Path | None, **how) -> None:
     """Write the strongest units of every map, and a browser of them."""
     from .machine import tune_allocator

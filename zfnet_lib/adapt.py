@@ -59,8 +59,9 @@ def adapt(
         A network in evaluation mode, with a copy of the weights, in float32 unless they are float64.
 
     Raises:
-        ZfnetError: Weights that are not there or not finite, a module that is scripted, cannot be copied, fails on
-            such pictures, or has no maps.
+        ZfnetError: Weights that are not there or not finite, an impossible `image_size`, a preparation of another
+            size, a module that is scripted, mixes the pictures of a batch, cannot be copied, fails on such
+            pictures, has no maps, or ends in a softmax.
     """
     module = getattr(module, "_orig_mod", module)  # of `torch.compile`
     name = name or type(module).__name__.lower()

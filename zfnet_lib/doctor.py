@@ -153,7 +153,9 @@ def integrity() -> Lines:
         for folder, folders, names in os.walk(root):
             for path in (Path(folder, name) for name in sorted(folders + names)):
                 if files.is_left(path, anywhere=True) or _is_stray(path):
-                    lines.append((path.name, f"left by a killed command: rm -r '{path}'"))
+                    draft = path.suffix == ".part" and path.parent == data_root() / "packs"
+                    begun = "begun: `zfnet pack NAME` goes on with it; or" if draft else "left by a killed command:"
+                    lines.append((path.name, f"{begun} rm -r '{path}'"))
                 try:
                     files.check(path)
                     if path.parent == data_root() / "packs" and path.is_dir() and not path.name.startswith("."):

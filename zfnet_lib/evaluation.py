@@ -74,7 +74,8 @@ def tallies(nets, data, views: int = 1, *, rows: Sequence[int] | None = None, pr
         return ranks(total / len(nets), labels[part])
 
     tally, parts = np.zeros((classes, 3), np.int64), chosen.split(BATCH) if len(chosen) else ()
-    with threads(min(torch.get_num_threads(), 16 if device.type == "cpu" else 4)) as pool:
+    most = 16 if device.type == "cpu" else 4
+    with threads(1 if any(net.kept for net in nets) else min(torch.get_num_threads(), most)) as pool:
         found = tqdm(pool.map(ranked, parts), total=len(parts), unit=" batches", disable=not progress)
         for part, rank in zip(parts, found, strict=True):
             np.add.at(tally, labels[part].numpy(), np.stack([rank >= k for k in (0, 1, 5)], axis=1))

@@ -21,8 +21,11 @@ GREY = 128  # means 0: to a network whose mean is not known, in projections, bey
 # What a picture's content may be, whatever its name ends in. Pillow would hand PostScript to another program.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 MOST = 89_000_000  # pixels of a picture; at a few more Pillow begins to warn of decompression bombs
-# What reading fails with for the file's own sake; EINVAL: damage sends Pillow's decoders before its beginning.
-OWN = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
+# What reading fails with because of the file itself; EINVAL: in a damaged one Pillow seeks to before its beginning.
+FILES_OWN = (
+    *(errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ENOENT),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL),
+)
 LONGEST = 10  # times that the longer side may be as long as the shorter one; of more, the middle is looked at
 
 
@@ -87,7 +90,7 @@ def read_picture(file: str | Path | bytes, name: str = "") -> Tensor:
     except MemoryError:
         raise
     except Exception as error:  # damage makes Pillow's decoders raise whatever they stumble over
-        if isinstance(error, OSError) and error.errno not in (None, *OWN):
+        if isinstance(error, OSError) and error.errno not in (None, *FILES_OWN):
             again = "it may be whole; run the command again when the disk and the system are well"
             raise ZfnetError(f"{name} cannot be read now ({error.strerror}); {again}") from error
         reason = " ".join(str(error).split()) or type(error).__name__

@@ -413,6 +413,8 @@ class ProbedNet(Network):
         try:
             return torch.autograd.grad(maps, x, signal, retain_graph=again, materialize_grads=True)[0]
         except RuntimeError as error:
+            if "memory" in str(error):
+                raise
             leads = f"no gradient leads from {layer} of {self.name} down to the picture"
             reason = " ".join(str(error).split())[:100]
             take = "take no_grad, detach and checkpointing out of its forward pass"
@@ -489,7 +491,8 @@ class ProbedNet(Network):
 
 def _compiled(code: CodeType) -> list[Any]:
     """Return what a function's code does, without the places in memory that its own text would name."""
-    inner = [_compiled(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts]
+    sets = (sorted(map(repr, each)) if isinstance(each, frozenset) else each for each in code.co_consts)
+    inner = [_compiled(each) if isinstance(each, CodeType) else repr(each) for each in sets]
     return [code.co_code.hex(), code.co_names, inner]
 
 

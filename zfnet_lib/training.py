@@ -9,6 +9,7 @@ import math
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from itertools import repeat
 from pathlib import Path
@@ -341,7 +342,8 @@ class _Checkpoints:
             if notice:
                 notice(f"{sentence}; continuing from the one before it")
             if self.writes:  # or it would be taken for the newest, and those that are whole removed
-                shutil.rmtree(path, ignore_errors=True)
+                with suppress(OSError):
+                    path.rename(path.with_name(f"damaged-{path.name}"))
         stored: list[Any] = state.epochs  # as JSON holds them
         for epoch in stored:
             epoch["rms"] = {name: tuple(pair) for name, pair in epoch["rms"].items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from operator import itemgetter
+from functools import partial
 from statistics import mean, stdev
 from textwrap import fill
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from . import numbers
 from .plots import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SMALL, VERMILION, Figure, plain
 from .records import Sentence
 from .setting import profile_of
-from .table3_4_6 import CURVE, PLACE, SOURCES, accuracy, notes, scratch, transferred
+from .table3_4_6 import CURVE, PLACE, SOURCES, accuracy, best_trial, notes, scratch, transferred
 
 
 class FewShot(NamedTuple):
@@ -33,14 +33,9 @@ def fig7(profile: str, live: bool = False) -> FewShot:
     found = {source: transferred(profile, source, live) for source in SOURCES[profile] if source.data == data}
     for source, records in found.items():
         # Of the pre-trained network the softmax on layer 7; of a control the best with as many pictures.
-        points = []
-        for each in CURVE:
-            kinds = [trial for trial in source.trials if trial.each == each]
-            if source.pretrained:
-                kinds = [trial for trial in kinds if trial[:2] == ("fc7", "softmax")]
-            tried = [one for one in (accuracy(records, *trial) for trial in kinds) if one]
-            points += [max(((each, one.value, one.spread) for one in tried), key=itemgetter(1))] if tried else []
-        curves[source.title] = points
+        own = partial(accuracy, records, "fc7", "softmax") if source.pretrained else partial(best_trial, records)
+        points = [(each, own(each)) for each in CURVE]
+        curves[source.title] = [(each, one.value, one.spread) for each, one in points if one]
     alone = {each: scratch(profile, data, each) for each in (15, 30, 45, 60)}
     curves["from scratch"] = [
         (each, mean(values), stdev(values) if len(values) > 1 else None) for each, values in alone.items() if values

@@ -185,6 +185,12 @@ def accuracy(records: Sequence[Record], layer: str, classifier: str, each: int) 
     return next((one for one in records if trial.items() <= one.parameters.items()), None)
 
 
+def best_trial(records: Sequence[Record], each: int) -> Record | None:
+    """Return the record of a source's best layer and classifier with so many pictures a class."""
+    tried = (one for one in records if one.parameters["each"] == each)
+    return max(tried, key=lambda one: one.value, default=None)
+
+
 def scratch_trainings(profile: str, data: str, each: int) -> list[Training]:
     """Return the trainings from scratch that Tables 3 and 4 compare with, one on each of the paper's folds."""
     network, epochs = FROM_SCRATCH[profile]

@@ -219,8 +219,8 @@ def epochs(
         for epoch in finished:
             line = _line(training, epoch, pictures, watch.provenance(training.seed, net.device))
             if first and any(line[key] != before[key] for before in recorded for key in ("data", "excluded")):
-                recorded = []  # of other pictures, and so are the errors
-                training.errors_file.unlink(missing_ok=True)
+                notice(f"the record of {training.name} is of other pictures; it begins anew")
+                recorded = []
             if first and all(epoch.epoch != before["epoch"]["epoch"] for before in recorded):
                 recorded.append(line)
                 _record(training, recorded)
@@ -228,8 +228,8 @@ def epochs(
         if first:
             facts = {key: line[key] for key in ("training", "data", "recipe", "seed", "epoch")}
             save_network(net, training.weights, facts | {"classes": list(pictures.data.classes)})
-            if not training.errors_file.exists():
-                records.append(training.errors_file, measured_errors(training, net, pictures, (1, 10)))
+            if line["data"] not in {record.data for record in records.read(training.errors_file)}:
+                records.store(training.errors_file, measured_errors(training, net, pictures, (1, 10)))
 
 
 def _begun(run: Training, pictures: Pictures, workers=0, **how) -> tuple[ConvNet, Iterator[EpochResult]]:
@@ -332,7 +332,7 @@ def between_seeds(like: Training, of: Callable[[Mapping[str, float]], float]) ->
     over those that were trained more than once.
     """
     groups: dict[str, list[float]] = {}
-    ending = f"-{like.data}-{like.recipe.name}-seed"
+    ending = f"-{file_name(like.data)}-{like.recipe.name}-seed"
     for path in sorted(like.errors_file.parent.glob(f"*{ending}*.jsonl")):
         # names of tiny-imagenet end like those of imagenet
         if all(record.data.startswith(f"{like.data} ") for record in records.read(path)):

@@ -94,8 +94,11 @@ class LiveBrowser(VBox):
 
     def visit(self, squares: Squares, unit: Unit) -> None:
         """Show one of a data set's strongest units in its picture."""
-        picture, name = squares.dataset[unit.image].picture, squares.dataset.names[unit.image]
-        self.add(picture, name or f"picture {unit.image}")
+        data = squares.dataset
+        if (data.name, data.split, data.names) == (self.dataset.name, self.dataset.split, self.dataset.names):
+            self.picture.value = unit.image
+        else:
+            self.add(data[unit.image].picture, data.names[unit.image] or f"picture {unit.image}")
         self.units.side.value = squares.net.preparation.crop
         self.units.go(unit.layer, unit.map, (unit.row, unit.column))
         self.tabs.selected_index = 0

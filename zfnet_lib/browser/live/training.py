@@ -165,7 +165,7 @@ class TrainingPane:
         self.moment = labelled(widgets.Dropdown, 260, description="first-layer filters at")
         self.choice.observe(lambda change: self._choose(change["new"] or None), "value")
         self.follow.observe(lambda change: change["new"] and self._keep_looking(SELDOM), "value")
-        self.moment.observe(lambda _: self._draw_filters(), "value")
+        self.moment.observe(lambda _: self._draw_filters(clear=True), "value")
         head = in_a_row(self.choice, self.start, self.follow)
         self.widget = widgets.VBox([head, self.says, self.curves, self.moment, self.filters])
         self._choose(None)
@@ -232,9 +232,9 @@ class TrainingPane:
 
         self.notice.beside(look)
 
-    def _draw_filters(self) -> None:
+    def _draw_filters(self, clear: bool = False) -> None:
         moment = self.moment.value
-        with self.notice.errors(clear=False):
+        with self.notice.errors(clear):
             if moment:
                 alt = f"the filters of layer 1 at {moment}, at one contrast"
                 picture = grid_of_filters(self.training.filters(moment), 2 * SIDE)

@@ -119,14 +119,14 @@ class Ledger:
 
     @property
     def changes(self) -> Sentence:
-        """How many tests were changed after their number was seen, and from which verdicts to which that led."""
+        """How many claims have a test that was changed after its number was seen, and what that did in `tiny`."""
         moved = Counter((claim.changed[0]["gave"], found.verdict) for claim, found in self.rows if claim.changed)
-        said = ", ".join(f"{count} from {old} to {new}" for (old, new), count in moved.most_common() if old != new)
-        kept = sum(count for (old, new), count in moved.items() if old == new)
-        return Sentence(
-            f"The tests of {moved.total()} claims were changed after their number had been seen. From what the "
-            f"first test gave to what stands here: {said}; {kept} as before."
-        )
+        many = f"The tests of {moved.total()} claims were changed after their number had been seen in `tiny`."
+        if self.profile != "tiny":
+            return Sentence(many)
+        said = [f"{count} from {old} to {new}" for (old, new), count in moved.most_common() if old != new]
+        said += [f"{sum(count for (old, new), count in moved.items() if old == new)} as before"]
+        return Sentence(f"{many} From what the first test gave to what stands here: {', '.join(said)}.")
 
     @property
     def sections(self) -> list[str]:

@@ -70,13 +70,13 @@ def lead(stored: Stored, name: str, other: str, of: Callable = TOP5, **trained: 
 
 def relative(stored: Stored, name: str, base: str) -> Number:
     """Return a rise of the top-5 error in percent of it."""
-    errors, of = stored.errors(name), stored.errors(base)
-    error, whole = (mean(map(TOP5, found)) for found in (errors, of))
-    # To first order: the error beneath is as uncertain as the one above.
-    weights = 100 / whole, -100 * error / whole**2
-    rise = contrast(stored, *zip(weights, (errors, of), strict=True), unit="% of the error")
+    above_it, beneath = stored.errors(name), stored.errors(base)
+    error, whole = (mean(map(TOP5, found)) for found in (above_it, beneath))
+    # To first order: the error beneath is as uncertain as the one above. The sum is 0, its interval the margin.
+    margin = contrast(stored, (100 / whole, above_it), (-100 * error / whole**2, beneath))
     value = 100 * (error / whole - 1)
-    return Number(*(None if edge is None else value + edge for edge in rise[:3]), rise.n, rise.unit)
+    edges = (None, None) if margin.high is None else (value - margin.high, value + margin.high)
+    return Number(value, *edges, margin.n, "% of the error")
 
 
 def few_filters_dominate(stored: Stored, ratio: float, times: float) -> Finding:
@@ -164,6 +164,8 @@ def ensemble(stored: Stored) -> Finding:
         if record.quantity == "val top-5 error" and record.parameters["views"] == 1:
             names = record.parameters["networks"]
             single = [recorded_errors(stored.file.with_name(f"{name}.jsonl")) for name in names]
+            if not all(single):
+                continue
             # An average varies less than what it is made of, and with it: the interval is too wide, if anything.
             lead = contrast(stored, (1, [{"val5": record.value}]), (-1, single))
             numbers[f"{len(names)} averaged less the same ones singly, top-5"] = lead

@@ -21,7 +21,17 @@ from ..numbers import cell, contents
 from ..records import Record
 from ..sanity import rank_correlation
 from ..setting import profile_of, training_of
-from ..table3_4_6 import ACCURACY, FOLDS, LAYERS, PLACE, SOURCES, Source, scratch_accuracies, scratch_trainings
+from ..table3_4_6 import (
+    ACCURACY,
+    FOLDS,
+    LAYERS,
+    PLACE,
+    SOURCES,
+    Source,
+    best_trial,
+    scratch_accuracies,
+    scratch_trainings,
+)
 from ..table5 import BY_FEATURES, BY_LOSS, GAIN, ONE, SEVERAL, several_file
 from ..trainings import cost
 from .evidence import (
@@ -53,17 +63,20 @@ class Place:
     def __init__(self, profile: str, data: str):
         self.profile, self.data, self.network = profile, data, profile_of(profile).network
         self.untrained = f"{self.network}, untrained"
-        self.trials = trials = {each.name: each.trials for each in SOURCES[profile] if each.data == data}
+        trials = {each.name: each.trials for each in SOURCES[profile] if each.data == data}
         # Training pictures a class: of the tables, of Fig. 7, and the most.
         self.sizes, self.curve = (sorted({each.each for each in trials[name]}) for name in ("hog", self.network))
         self.most = self.sizes[-1]
 
-    def record(self, layer: str, classifier: str, each: int = 0, source: str = "") -> Record:
-        """Return the record of a trial: by default of the profile's network, with the most pictures a class."""
-        source = layer if layer in ("hog", "pixels") else source or self.network
+    def stored(self, source: str) -> Stored:
+        """Return what is stored of a source."""
         table = 3 + PLACE[self.profile].index(self.data)
         again = f"`zfnet run table{table} --profile {self.profile} --live`; about an hour on two cores"
-        found = Stored(self.profile, f"transfer/{Source(source, self.data, ()).record}", again)
+        return Stored(self.profile, f"transfer/{Source(source, self.data, ()).record}", again)
+
+    def record(self, layer: str, classifier: str, each: int = 0, source: str = "") -> Record:
+        """Return the record of a trial: by default of the profile's network, with the most pictures a class."""
+        found = self.stored(layer if layer in ("hog", "pixels") else source or self.network)
         return found.record(ACCURACY, layer=layer, classifier=classifier, each=each or self.most)
 
     def tried(self, *trial: str, each: int = 0, source: str = "") -> np.ndarray:
@@ -72,15 +85,10 @@ class Place:
 
     def rival(self, source: str, each: int) -> np.ndarray:
         """Return the best that a source reached with so many pictures a class, by any layer and classifier."""
-        found, unrun = [], None
-        for layer, classifier, _ in (trial for trial in self.trials[source] if trial.each == each):
-            try:
-                found.append(self.tried(layer, classifier, each=each, source=source))
-            except NotRun as missing:
-                unrun = missing
-        if not found:
-            raise unrun
-        return max(found, key=mean)
+        stored = self.stored(source)
+        if (found := best_trial(stored.contents, each)) is None:
+            raise NotRun(stored.again)
+        return np.array(found.parameters["folds"])
 
     def scratch(self, each: int) -> np.ndarray:
         """Return the accuracies of the trainings from scratch."""

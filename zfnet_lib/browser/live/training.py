@@ -155,6 +155,7 @@ class TrainingPane:
         self.notice = notice
         self.here: TrainingHere | None = None
         self.begun = False  # pressed, and not there yet
+        self.lacked: str | None = None  # what was said of a moment whose filters are gone
         self.training: TrainingHere | RecordedTraining | None = None
         options = [(TrainingHere.name, ""), *((each.name, each) for each in recorded_trainings())]
         self.choice = labelled(widgets.Dropdown, 440, options=options, description="training")
@@ -165,7 +166,7 @@ class TrainingPane:
         self.moment = labelled(widgets.Dropdown, 260, description="first-layer filters at")
         self.choice.observe(lambda change: self._choose(change["new"] or None), "value")
         self.follow.observe(lambda change: change["new"] and self._keep_looking(SELDOM), "value")
-        self.moment.observe(lambda _: self._draw_filters(clear=True), "value")
+        self.moment.observe(lambda _: self._draw_filters(), "value")
         head = in_a_row(self.choice, self.start, self.follow)
         self.widget = widgets.VBox([head, self.says, self.curves, self.moment, self.filters])
         self._choose(None)
@@ -232,10 +233,14 @@ class TrainingPane:
 
         self.notice.beside(look)
 
-    def _draw_filters(self, clear: bool = False) -> None:
+    def _draw_filters(self) -> None:
         moment = self.moment.value
-        with self.notice.errors(clear):
+        if self.notice.value == self.lacked:
+            self.notice.value = ""
+        before = self.notice.value
+        with self.notice.errors(clear=False):
             if moment:
                 alt = f"the filters of layer 1 at {moment}, at one contrast"
                 picture = grid_of_filters(self.training.filters(moment), 2 * SIDE)
                 self.filters.value = picture_tag(picture, alt, f"{SIDE * 4 // 3}px")
+        self.lacked = self.notice.value if self.notice.value != before else None

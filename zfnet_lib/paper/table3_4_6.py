@@ -292,7 +292,7 @@ def table6(profile: str, live: bool = False) -> Compared:
     said, found = [], {source: transferred(profile, source, live) for source in sources}
     for source, records in found.items():
         most, title = max(trial.each for trial in source.trials), DATASETS[source.data].title
-        columns[f"{source.title}, {title}"] = f"{source.title}, {title}"
+        columns[f"{source.title}, {title}"] = f"{source.title}, {title.partition(',')[0]}"
         for (layer, classifier), row in rows.items():
             row[f"{source.title}, {title}"] = _shown(accuracy(records, layer, classifier, most))
         if not source.pretrained:

@@ -152,10 +152,7 @@ def integrity() -> Lines:
     for root in (data_root(), *map(results_root, PROFILES), PROJECT / "atlas"):
         for folder, folders, names in os.walk(root):
             for path in (Path(folder, name) for name in sorted(folders + names)):
-                if files.is_left(path, anywhere=True) or _is_stray(path):
-                    draft = path.suffix == ".part" and path.parent == data_root() / "packs"
-                    begun = "begun: `zfnet pack NAME` goes on with it; or" if draft else "left by a killed command:"
-                    lines.append((path.name, f"{begun} rm -r '{path}'"))
+                lines += [(path.name, said)] if (said := _left(path)) else []
                 try:
                     files.check(path)
                     if path.parent == data_root() / "packs" and path.is_dir() and not path.name.startswith("."):
@@ -169,11 +166,15 @@ def integrity() -> Lines:
     yield from lines or [("everything stored", "is as it was written")]
 
 
-def _is_stray(path: Path) -> bool:
-    """Tell whether this is a lock, or what is there of a pack, and no command works on it."""
+def _left(path: Path) -> str:
+    """Say what removes a thing that killed commands left; nothing of what a command works on."""
     lock, draft = path.suffix == ".lock", path.suffix == ".part" and path.parent == data_root() / "packs"
     place = path.with_name(path.stem[1:]) if lock else path.parent
-    return path.name.startswith(".") and (lock or draft) and not files.is_busy(place)
+    stray = path.name.startswith(".") and (lock or draft) and not files.is_busy(place)
+    if not stray and not files.is_left(path, anywhere=True):
+        return ""
+    begun = "begun: `zfnet pack NAME` goes on with it; or" if draft else "left by a killed command:"
+    return f"{begun} rm -r '{path}'"
 
 
 def profiles() -> Lines:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -71,6 +72,11 @@ def as_picture(image: Image.Image | np.ndarray | Tensor) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
+def is_passing(error: Exception) -> TypeGuard[OSError]:
+    """Tell whether reading failed for the disk's or the system's sake: the file may be whole."""
+    return isinstance(error, OSError) and error.errno not in (None, *FILES_OWN)
+
+
 def read_picture(file: str | Path | bytes, name: str = "") -> Tensor:
     """Read a file of one of `FORMATS`, or its content, upright, as uint8 [3, h, w]; of several frames the first."""
     name = name or str(file)
@@ -90,7 +96,7 @@ def read_picture(file: str | Path | bytes, name: str = "") -> Tensor:
     except MemoryError:
         raise
     except Exception as error:  # damage makes Pillow's decoders raise whatever they stumble over
-        if isinstance(error, OSError) and error.errno not in (None, *FILES_OWN):
+        if is_passing(error):
             again = "it may be whole; run the command again when the disk and the system are well"
             raise ZfnetError(f"{name} cannot be read now ({error.strerror}); {again}") from error
         reason = " ".join(str(error).split()) or type(error).__name__

@@ -39,9 +39,7 @@ class Occlusion:
     At [i, j] the square's top left corner lies at pixel row `i * stride`, column `j * stride`.
     """
 
-    activity: (
-        Tensor  # [rows, columns], the sum over one map of the layer, before the pool, rectified if the layer is
-    )
+    activity: Tensor  # [rows, columns], the sum over one map of the layer as it is before the pool
     probability: Tensor | None  # [rows, columns], of the class `target`
     label: Tensor | None  # int64 [rows, columns], the most probable class
     map: int  # which map `activity` sums

@@ -24,7 +24,7 @@ from .architecture import Box, Field, Unit
 from .batches import squares_of
 from .deconv import cut, deconv_units
 from .files import UnwritableError, ZfnetError, alone, check, is_there, notice, storing
-from .images import FILES_OWN, GREY, PictureError, Preparation, projection_image
+from .images import GREY, PictureError, Preparation, is_passing, projection_image
 from .machine import ahead, threads
 from .network import Network
 from .weights import fingerprint
@@ -223,8 +223,8 @@ def _look(net: Network, dataset, candidates: dict[str, Candidates], rows: Tensor
             try:
                 read[row] = squares_of(dataset, [row], net.preparation)
             except (PictureError, OSError) as error:
-                if isinstance(error, OSError) and error.errno not in (None, *FILES_OWN):
-                    raise  # of the disk or the system: the picture may be whole
+                if is_passing(error):
+                    raise
                 left_out[row] = str(error)
         if not read:
             return {}, left_out

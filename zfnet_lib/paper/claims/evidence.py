@@ -90,9 +90,9 @@ class Finding:
     @property
     def deciding(self) -> str:
         """The one number that decided, against its bar; where a judge weighs several, the first, if it is sure."""
-        if self.verdict == UNDECIDED:
+        if self.decided or self.verdict == UNDECIDED:
             return self.decided
-        return self.decided or next((f"{name} {number}" for name, number in self.numbers.items()), "")
+        return next((f"{name} {number}" for name, number in self.numbers.items()), "")
 
     @property
     def shown(self) -> str:

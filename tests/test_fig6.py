@@ -41,6 +41,9 @@ def test_rows_show_what_the_network_saw_with_and_without_a_classifier():
         name = each.classes[int(result.net(each.x[None]).argmax())]
         assert f": {name}, named {name};" in each.title
 
+    labels = torch.zeros_like(row.seen.label)  # whatever the training became
+    labels[:3] = 1
+    row = row._replace(seen=replace(row.seen, label=labels))
     silent = row._replace(seen=replace(row.seen, probability=None, label=None, target=None))
     figure = fig6.draw([row, silent], "two rows")
     images = pictures(figure)
@@ -53,7 +56,7 @@ def test_rows_show_what_the_network_saw_with_and_without_a_classifier():
     assert 0 < changed.sum() == changed[square].sum()
     assert np.allclose(images[1], row.seen.activity) and np.allclose(images[6], row.seen.probability)
     assert len(images) == 8 + 6  # four projections each
-    always = row._replace(seen=replace(row.seen, label=torch.zeros_like(row.seen.label)))
+    always = row._replace(seen=replace(row.seen, label=torch.zeros_like(labels)))
     figure = fig6.draw([always], "one label")
     assert len(pictures(figure)) == 7 and "everywhere" in words(figure)
     with pytest.raises(FigureError, match="at least one picture"):

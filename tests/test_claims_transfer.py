@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import shutil
 from statistics import mean, stdev
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from ledgers import CALTECH, JITTER, NOVEL, OWN, UNTRAINED, curve, scratch, tried
 from planted import judged, plant_training, record
 
+from zfnet_lib.datasets.overlap import Overlap, Pair
 from zfnet_lib.paper import records, table5
-from zfnet_lib.paper.claims import CLAIMS
-from zfnet_lib.paper.claims.evidence import FAILS, HOLDS, NOT_RUN, UNDECIDED, UNTESTABLE, Number
+from zfnet_lib.paper.claims import CLAIMS, transfer
+from zfnet_lib.paper.claims.evidence import FAILS, HOLDS, NOT_RUN, UNDECIDED, UNTESTABLE, NotRun, Number
 from zfnet_lib.paper.table3_4_6 import LAYERS
 from zfnet_lib.paper.table5 import BY_FEATURES, BY_LOSS, ONE, SEVERAL
-from zfnet_lib.paper.transfer import average_precision, precision_gain
+from zfnet_lib.paper.transfer import average_precision, precision_gain, protocol_folds
 
 SIZES = {CALTECH: (15, 30), NOVEL: (15, 30, 45, 60)}
 BOTH = ("svm", "softmax")
@@ -47,6 +49,30 @@ def test_pretraining_must_beat_scratch_widely_at_every_size(margins, folds, expe
     assert (found.verdict, len(found.numbers)) == (expected, 6)
     assert found.numbers[f"{NOVEL}, 15 a class"].value == pytest.approx(margins[0], abs=0.2)
     assert ("2 of 5 folds" in found.note) == (folds == 2)
+
+
+def test_what_hangs_on_pictures_of_both_data_is_all_that_naming_them_can_change(monkeypatch):
+    names = [[f"{split}/{row}.jpg" for row in range(120)] for split in ("train", "val")]
+    parts = [SimpleNamespace(name=NOVEL, split=split, names=names[n]) for n, split in enumerate(("train", "val"))]
+    novel = SimpleNamespace(name=NOVEL, parts=parts, labels=np.arange(240) % 3, classes=("a", "b", "c"))
+    caltech = SimpleNamespace(name=CALTECH, split="all", names=names[0], labels=np.arange(120) % 3, classes="abc")
+    copies = {f"{NOVEL} val": names[1][:30:2], f"{NOVEL} train": [], f"{CALTECH} all": names[0][:9]}
+    pairs = {title: tuple(Pair("", name, 1.0, False) for name in copied) for title, copied in copies.items()}
+    found = [Overlap("training", title, (9, 120), 0.8, of) for title, of in pairs.items()]
+    monkeypatch.setattr(transfer, "known_overlaps", lambda *data: found)
+    monkeypatch.setattr(transfer, "undivided", {NOVEL: novel, CALTECH: caltech}.get)
+    for data, most in ((CALTECH, 30), (NOVEL, 60)):
+        tried(OWN, data, softmax({most: 60.0}))
+    measured = list(transfer.matches(SimpleNamespace(profile="tiny")))
+    assert [number.value for number in measured[:3]] == [125, 0, 75]
+    owed = {number.place["pictures"]: number for number in measured if number.quantity == transfer.OWED}
+    for data, shared in ((caltech, range(9)), (novel, range(120, 150, 2))):
+        tests = [fold.test for fold in protocol_folds(data)]
+        shares = [np.isin(test[data.labels[test] == label], shared).mean() for test in tests for label in range(3)]
+        assert owed[data.name].value == pytest.approx(100 * mean(shares)) and mean(shares) > 0
+    found.clear()
+    with pytest.raises(NotRun, match=f"zfnet overlap tiny-imagenet {CALTECH}"):
+        next(transfer.matches(SimpleNamespace(profile="tiny")))
 
 
 def test_what_was_not_trained_from_scratch_is_named_with_its_command_and_hours():

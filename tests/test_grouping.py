@@ -73,7 +73,7 @@ def test_a_projection_finds_the_patch_whose_edges_it_has():
 
 def test_every_layer_is_measured_with_trained_and_with_random_weights_and_shown(results, monkeypatch):
     net = ConvNet(MINI, seed=3)
-    measured = list(group_records(net, "mine", "shapes", maps=3))
+    measured = list(group_records(net, "mine", "shapes", 3, ConvNet(MINI, seed=4).eval()))
     found = {(*r.parameters.values(), r.quantity): r for r in measured}
     for place in product(("conv1", "conv5"), ("trained", "untrained")):
         assert [found[*place, each.format("shape")].n for each in (LIKE, RANDOM)] == [3, 1]
@@ -81,7 +81,7 @@ def test_every_layer_is_measured_with_trained_and_with_random_weights_and_shown(
     first, third = (found[layer, "trained", EXTENT].value for layer in ("conv1", "conv3"))
     assert first <= 7 and first < third
 
-    monkeypatch.setattr(grouping, "network_of", lambda profile: net)
+    monkeypatch.setattr(grouping, "network_of", lambda *names: net)
     monkeypatch.setattr(grouping, "group_records", lambda *given: measured)
     assert "zfnet run fig2 --profile tiny --live" in grouping.groups("tiny").markdown()
     table = grouping.groups("smoke")

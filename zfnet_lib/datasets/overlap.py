@@ -59,11 +59,12 @@ class Overlap:
     pairs: tuple[Pair, ...]  # the strongest first
 
     def rows_in(self, dataset: Dataset) -> np.ndarray:
-        """Return the rows of the first data set, or of a pack of it, that training leaves out."""
-        if _title(dataset) != self.first:
-            raise DataError(f"this overlap leaves pictures of {self.first} out; given {_title(dataset)}")
-        names = {pair.first for pair in self.pairs}
-        return np.array([row for row, name in enumerate(dataset.names) if name in names], np.int64)
+        """Return the rows of either data set, or of a pack of it, whose pictures the other one has too."""
+        names = {self.first: [pair.first for pair in self.pairs], self.second: [pair.second for pair in self.pairs]}
+        if (title := _title(dataset)) not in names:
+            raise DataError(f"this overlap is of {self.first} and {self.second}; given {title}")
+        shared = set(names[title])
+        return np.array([row for row, name in enumerate(dataset.names) if name in shared], np.int64)
 
     def report(self) -> str:
         """Return the pairs as a Markdown table below one sentence."""

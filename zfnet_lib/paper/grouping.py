@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from math import comb, log2
 from typing import NamedTuple
 from zlib import crc32
@@ -26,12 +26,17 @@ from ..strongest import Block, Squares, blocks, patch, strongest
 from .records import Record, Stopwatch, Table, is_fresh, read, store
 from .setting import DATA, describe_pictures, network_of, profile_of, source_of
 from .trainings import training_data
+from .transfer import NetworkFeatures
 
 SIDE, CELLS = 48, 4  # pixels to which pictures are resized to be compared, and side of the grid of their summary
 CANDIDATES = 48  # maps of a layer among which the most alike are looked for
 MAPS = {"smoke": 8, "tiny": 64, "paper": 64}  # of each layer that are compared
 
+OBSERVER = {"smoke": "zfnet-tiny", "tiny": "alexnet-imagenet", "paper": "alexnet-imagenet"}
+"""The independent network, whose features describe the content of patches."""
+
 LIKE, MORE_THAN_RANDOM = "patches of a map, {}: mean cosine", "maps whose patches are more alike than random, {}"
+EXCESS = "patches of a map above random ones, {}: mean cosine"
 RANDOM, VARY = "random patches, {}: mean cosine", "maps whose patches vary more than their projections, {}"
 ENTROPY, CHANCE = "entropy of the labels of the nine", "entropy of nine labels by chance"
 FOUND, EXTENT = "projections that find their own patch", "side of the square that holds 90 % of a projection"
@@ -71,6 +76,17 @@ def shape(picture: NDArray) -> NDArray:
 def colour(picture: NDArray) -> NDArray:
     """Describe a picture [h, w, 3] in [0, 1] by the mean colour of each cell of a grid; 0 is grey."""
     return resize(picture, (CELLS, CELLS, 3), anti_aliasing=True).ravel() - 0.5
+
+
+def content(observer: ConvNet) -> Callable[[NDArray], NDArray]:
+    """Return what describes a picture [h, w, 3] in [0, 1] by the last convolutional layer of a network."""
+    features = NetworkFeatures("", observer, [observer.spec.convs[-1].name])
+
+    def described(picture: NDArray) -> NDArray:
+        (found,) = features([torch.from_numpy((255 * picture).round()).permute(2, 0, 1).byte()]).values()
+        return found[0].numpy()
+
+    return described
 
 
 def entropy(labels: NDArray) -> NDArray:
@@ -162,7 +178,8 @@ def groups(profile: str, live: bool = False) -> Table:
     network = profile_of(profile).network
     path = results_root(profile) / "groups" / f"{network}--{DATA[profile]}.jsonl"
     if live or (profile == "smoke" and not is_fresh(path)):
-        store(path, group_records(network_of(profile), network, DATA[profile], MAPS[profile]))
+        observer = network_of(profile, OBSERVER[profile])
+        store(path, group_records(network_of(profile), network, DATA[profile], MAPS[profile], observer))
     if not path.exists():
         command = f"`zfnet run fig2 --profile {profile} --live`, with {network} and {DATA[profile]} at hand"
         return Table({"command": "Not run"}, [{"command": command}])
@@ -172,14 +189,16 @@ def groups(profile: str, live: bool = False) -> Table:
         row = rows.setdefault(tuple(place.values()), place)
         row[record.quantity] = round(record.value, 2)
     columns = {"layer": "Layer", "weights": "Weights"}
-    for name, chance in (("shape", "random nine"), ("colour", "random nine ")):
-        columns |= {LIKE.format(name): f"Alike in {name}", RANDOM.format(name): chance}
+    for space, name in enumerate(("content", *DESCRIPTORS)):
+        columns |= {LIKE.format(name): f"Alike in {name}", RANDOM.format(name): "random nine" + " " * space}
     columns |= {VARY.format("shape"): "Patches vary more (shape), % of maps", ENTROPY: "Label entropy, bits"}
     columns |= {CHANCE: "by chance", FOUND: "Own patch found, %", EXTENT: "90 % of energy within, pixels"}
     return Table(columns, list(rows.values()), str(source_of(found)))
 
 
-def group_records(net: ConvNet, network: str, pictures: str, maps: int, seed: int = 0) -> Iterator[Record]:
+def group_records(
+    net: ConvNet, network: str, pictures: str, maps: int, observer: ConvNet, seed: int = 0
+) -> Iterator[Record]:
     """Measure the nine strongest units of drawn maps of every layer, with trained weights and with random ones."""
     trained, dataset = net.features(), whole_data(pictures)
     untrained, data = ConvNet(trained.spec, trained.preparation, seed).eval(), describe_pictures(dataset)
@@ -193,7 +212,7 @@ def group_records(net: ConvNet, network: str, pictures: str, maps: int, seed: in
             full = top.image[(top.image >= 0).all(1) & (top.score > 0).all(1)].numpy()
             shown = [[projection_image(one) for one in block.projections] for block in chosen]
             measured = []
-            for name, describe in DESCRIPTORS.items():
+            for name, describe in ({"content": content(observer)} | DESCRIPTORS).items():
                 patches, projections = (
                     likeness(np.array([[describe(one / 255) for one in group] for group in each]), seed)
                     for each in ([block.patches for block in chosen], shown)
@@ -201,6 +220,7 @@ def group_records(net: ConvNet, network: str, pictures: str, maps: int, seed: in
                 measured += [
                     (LIKE.format(name), patches.within, "cosine"),
                     (RANDOM.format(name), patches.random, "cosine"),
+                    (EXCESS.format(name), patches.within - patches.random, "cosine"),
                     (MORE_THAN_RANDOM.format(name), 100 * (patches.within > patches.level), "% of maps"),
                     (VARY.format(name), 100 * (patches.within < projections.within), "% of maps"),
                 ]

@@ -15,7 +15,7 @@ from statistics import mean
 import numpy as np
 
 from ...datasets import DATASETS
-from ...datasets.overlap import Overlap
+from ...datasets.overlap import known_overlaps
 from ...files import results_root
 from ..numbers import cell, contents
 from ..records import Record
@@ -33,19 +33,23 @@ from ..table3_4_6 import (
     scratch_trainings,
 )
 from ..table5 import BY_FEATURES, BY_LOSS, GAIN, ONE, SEVERAL, several_file
-from ..trainings import cost
+from ..trainings import cost, undivided
+from ..transfer import per_class_accuracy, protocol_folds
 from .evidence import (
     UNTESTABLE,
     Finding,
     NotRun,
     Number,
     Stored,
+    Subject,
     above,
     at_least,
     below,
     beyond,
+    counted,
     every,
     exact,
+    measured,
     no,
     over_seeds,
     some,
@@ -99,7 +103,7 @@ class Place:
         return np.array(values)
 
 
-def places(stored: Stored) -> list[Place]:
+def places(stored: Stored | Subject) -> list[Place]:
     """Return what stands for Caltech-101 and Caltech-256; one where both are the same."""
     return [Place(stored.profile, data) for data in dict.fromkeys(PLACE[stored.profile])]
 
@@ -235,14 +239,30 @@ def features_matter_more(stored: Stored, ratio: float) -> Finding:
     return Finding(verdict(by_features >= ratio * by_classifier if n >= FOLDS else None), numbers, note)
 
 
-def overlap(stored: Stored, share: float) -> Finding:
-    numbers = {}
-    for found in map(Overlap.load, sorted(stored.file.glob("*.json"))):
-        matched = len({pair.second for pair in found.pairs})
-        numbers[found.second] = exact(1000 * matched / found.compared[1], "per 1000", found.compared[1])
-    if not numbers:
-        raise NotRun("`zfnet overlap A B` with the training data and a transfer data set; minutes")
-    return Finding(verdict(None if all(each.value < 10 * share for each in numbers.values()) else False), numbers)
+MATCHES, OWED = "pictures in training too", "accuracy owed to them at most"
+INTERVAL = "half the interval of accuracy"
+
+
+def matches(at: Subject) -> Iterator[Number]:
+    """Count the pictures that the training data have too, and what accuracy over the folds can hang on them."""
+    trained = training_of(at.profile, "zfnet").data
+    found = {one.second: one for one in known_overlaps(trained, "train")}
+    for second, one in found.items():
+        matched, compared = len({pair.second for pair in one.pairs}), one.compared[1]
+        yield counted(MATCHES, 1000 * matched / compared, compared, "per 1000", pictures=second)
+    for place in places(at):
+        data, shared = undivided(place.data), []
+        for part in getattr(data, "parts", [data]):
+            if (title := f"{part.name} {part.split}") not in found:
+                raise NotRun(f"`zfnet overlap {trained} {part.name}`; minutes")
+            shared.append(np.isin(np.arange(len(part.names)), found[title].rows_in(part)))
+        # Between all of them named rightly and all wrongly, as if the network knew or mistook them by heart.
+        right = np.where(np.concatenate(shared), data.labels, -1)
+        tests = [fold.test for fold in protocol_folds(data, count=FOLDS)]
+        owed = [per_class_accuracy(data.labels[test], right[test]) for test in tests]
+        yield measured(OWED, owed, "points", pictures=place.data)
+        accuracy = over_folds(place.tried(*OURS))
+        yield counted(INTERVAL, accuracy.high - accuracy.value, FOLDS, "points", pictures=place.data)
 
 
 def pascal_less_well(stored: Stored, margin: float, classes: int) -> Finding:

@@ -95,10 +95,11 @@ def _compared(name: str, data: str, each: Sequence[int], curve: Sequence[int] = 
     """Return what is tried with a network that has layers 1 to 7, and with its controls, on one data set."""
     most = each[-1:]
     layers = _trials(LAYERS, "svm", most) + _trials(["conv5"], "softmax", most)
+    best = _trials(["conv3", "conv5"], "svm", each[:-1])  # of ours, and of the paper's
     own = tuple(dict.fromkeys(_trials(["fc7"], "softmax", (*curve, *each))))
     few = _trials(["conv5"], "svm", each[:-1]) + _trials(["fc7"], "softmax", each)
     controls = {one: _trials([one], "svm", each) + _trials([one], "softmax", most) for one in ("hog", "pixels")}
-    tried = {name: layers + own, f"{name}, untrained": layers + few} | controls
+    tried = {name: layers + best + own, f"{name}, untrained": layers + few} | controls
     return tuple(Source(one, data, trials) for one, trials in tried.items())
 
 

@@ -56,7 +56,8 @@ def plant_training(
     epoch = {"rms": rms, "seconds": seconds, "images_per_second": line.get("rate", 80.0)}
     epoch |= {"plateau_left": None, "updates": 70}
     provenance = {"device": line.get("device", "two cores")}
-    line = {"network": name, "epoch": epoch, "provenance": provenance}
+    recipe = {"precision": line.get("precision", "bfloat16")}
+    line = {"network": name, "epoch": epoch, "recipe": recipe, "provenance": provenance}
     run.epochs_file.write_text(json.dumps(line) + "\n")
     errors = {"train top-1 error": train, "val top-1 error": val1, "val top-5 error": val5}
     facts = {"unit": "%", "data": f"{run.data} val"}

@@ -78,6 +78,7 @@ def test_what_hangs_on_pictures_of_both_data_is_all_that_naming_them_can_change(
 def test_what_was_not_trained_from_scratch_is_named_with_its_command_and_hours():
     tried(OWN, CALTECH, softmax({15: 60.0, 30: 60.0}))
     plant_training("zfnet", rate=101.0)
+    plant_training("zfnet", seed=1, rate=10.0, precision="float32")  # slower, and nobody would choose it
     found, command = judged("pretrained-beats-scratch"), "`zfnet train zfnet --data caltech-101 --recipe tiny"
     assert found.verdict == NOT_RUN
     assert f"{command} --epochs 160 --each 15`, and so on to `--seed 4`" in found.note

@@ -349,14 +349,16 @@ def cost(runs: Sequence[Training]) -> str:
     """Say how long trainings take together on each machine that has trained by their recipe, undisturbed."""
     if not runs:
         return "minutes"
-    rates: dict[str, list[float]] = {}  # multiply-adds a second
+    rates: dict[tuple[str, str], list[float]] = {}  # multiply-adds a second
     for path in runs[0].epochs_file.parent.glob("*.jsonl"):
         for line in read_epochs(path):
             work = _macs(line["network"]) * line["epoch"]["images_per_second"]
-            rates.setdefault(line["provenance"]["device"], []).append(work)
+            rates.setdefault((line["provenance"]["device"], line["recipe"]["precision"]), []).append(work)
     whole = sum(_macs(run.network) * run.recipe.epochs * _learnt_from(run) for run in runs)
-    # Others may have shared a machine: its fastest quarter of epochs.
-    hours = {device: whole / float(np.quantile(found, 0.75)) / 3600 for device, found in rates.items()}
+    hours: dict[str, float] = {}  # in the precision that is faster there
+    for (device, _), found in rates.items():
+        # Others may have shared a machine: its fastest quarter of epochs.
+        hours[device] = min(whole / float(np.quantile(found, 0.75)) / 3600, hours.get(device, float("inf")))
     told = [
         f"{f'{length:.1f} h' if length >= 1 else f'{60 * length:.0f} minutes'} on {device}"
         for device, length in sorted(hours.items(), key=itemgetter(1))

@@ -25,7 +25,7 @@ from ..network import ConvNet
 from ..training import recipe_named
 from . import numbers, trainings, transfer
 from .records import Record, Sentence, Stopwatch, Table, is_fresh, mean_and_spread, read, store
-from .setting import describe_pictures, network_of, profile_of
+from .setting import describe_pictures, network_of, profile_of, source_of
 from .trainings import Training, recorded_errors
 
 FOLDS = 5
@@ -273,9 +273,8 @@ def _pretraining(profile: str, number: int, each: Sequence[int], live: bool) -> 
     if missing := [str(n) for n in each if not from_scratch[n]]:
         said.append(f"From scratch with {', '.join(missing)} a class: not run.")
     files = [run.errors_file for n in each for run in scratch_trainings(profile, data, n)]
-    made = {(one.provenance.device, one.provenance.commit[:10]) for file in files for one in read(file)}
-    machines = ", ".join(f"on {device}, commit {commit}" for device, commit in sorted(made))
-    basis = f"{notes(found)} From scratch: {machines}." if made else notes(found)
+    trained = [one for file in files for one in read(file)]
+    basis = f"{notes(found)} From scratch: {_made(trained)}." if trained else notes(found)
     columns = {"label": f"Ours: {DATASETS[data].title}"} | {str(n): f"{n} a class, %" for n in each}
     return Compared(Table(columns, rows), Sentence(" ".join(said)), Sentence(basis))
 
@@ -313,13 +312,20 @@ def notes(found: dict[Source, list[Record]]) -> Sentence:
     records = [record for group in found.values() for record in group]
     if not records:
         return Sentence("Nothing is stored here yet.")
-    made, dagger = records[-1].provenance, DAGGER * any(source.name.startswith("alexnet") for source in found)
+    dagger = DAGGER * any(source.name.startswith("alexnet") for source in found)
     pictures = "; ".join(dict.fromkeys(record.data for record in records))
-    seconds = sum(group[-1].provenance.seconds for group in found.values() if group)
+    seconds = sum(source_of(group).provenance.seconds for group in found.values() if group)
     return Sentence(
         f"Mean over classes and ± the standard deviation over {max(record.n for record in records)} folds. "
-        f"{pictures}. Computed in {seconds / 60:.1f} minutes on {made.device}, torch {made.versions['torch']}, "
-        f"commit {made.commit[:10]}.{dagger}"
+        f"{pictures}. Computed in {seconds / 60:.1f} minutes {_made(records)}.{dagger}"
+    )
+
+
+def _made(records: Sequence[Record]) -> str:
+    """Say on which machines records were computed, by which commits."""
+    made = (one.provenance for one in records)
+    return "; ".join(
+        dict.fromkeys(f"on {one.device}, torch {one.versions['torch']}, commit {one.commit[:10]}" for one in made)
     )
 
 

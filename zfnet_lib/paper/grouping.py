@@ -202,6 +202,7 @@ def group_records(
     """Measure the nine strongest units of drawn maps of every layer, with trained weights and with random ones."""
     trained, dataset = net.features(), whole_data(pictures)
     untrained, data = ConvNet(trained.spec, trained.preparation, seed).eval(), describe_pictures(dataset)
+    descriptors = {"content": content(observer)} | DESCRIPTORS
     # A hundred pictures among whose patches a projection's own one is looked for.
     hundred = np.linspace(0, len(dataset) - 1, 100).round().astype(int).tolist()
     for weights, net in (("trained", trained), ("untrained", untrained)):
@@ -212,7 +213,7 @@ def group_records(
             full = top.image[(top.image >= 0).all(1) & (top.score > 0).all(1)].numpy()
             shown = [[projection_image(one) for one in block.projections] for block in chosen]
             measured = []
-            for name, describe in ({"content": content(observer)} | DESCRIPTORS).items():
+            for name, describe in descriptors.items():
                 patches, projections = (
                     likeness(np.array([[describe(one / 255) for one in group] for group in each]), seed)
                     for each in ([block.patches for block in chosen], shown)

@@ -272,9 +272,10 @@ def _pretraining(profile: str, number: int, each: Sequence[int], live: bool) -> 
             )
     if missing := [str(n) for n in each if not from_scratch[n]]:
         said.append(f"From scratch with {', '.join(missing)} a class: not run.")
-    files = [run.errors_file for n in each for run in scratch_trainings(profile, data, n)]
-    trained = [one for file in files for one in read(file)]
-    basis = f"{notes(found)} From scratch: {_made(trained)}." if trained else notes(found)
+    runs = [run for n in each for run in scratch_trainings(profile, data, n) if run.errors_file.exists()]
+    kinds = " and ".join(dict.fromkeys(run.recipe.precision for run in runs))
+    trained = [one for run in runs for one in read(run.errors_file)]
+    basis = f"{notes(found)} From scratch, in {kinds}: {_made(trained)}." if runs else notes(found)
     columns = {"label": f"Ours: {DATASETS[data].title}"} | {str(n): f"{n} a class, %" for n in each}
     return Compared(Table(columns, rows), Sentence(" ".join(said)), Sentence(basis))
 

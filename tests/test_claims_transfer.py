@@ -75,6 +75,12 @@ def test_what_hangs_on_pictures_of_both_data_is_all_that_naming_them_can_change(
         next(transfer.matches(SimpleNamespace(profile="tiny")))
 
 
+def test_without_the_transfer_data_other_claims_are_still_measured(data, monkeypatch):
+    monkeypatch.setattr(transfer, "known_overlaps", lambda *data: [])
+    with pytest.raises(NotRun, match=f"zfnet fetch {CALTECH}"):  # which measuring all claims passes over
+        next(transfer.matches(SimpleNamespace(profile="tiny")))
+
+
 def test_what_was_not_trained_from_scratch_is_named_with_its_command_and_hours():
     tried(OWN, CALTECH, softmax({15: 60.0, 30: 60.0}))
     plant_training("zfnet", rate=101.0)

@@ -41,8 +41,8 @@ def test_rows_show_what_the_network_saw_with_and_without_a_classifier():
         name = each.classes[int(result.net(each.x[None]).argmax())]
         assert f": {name}, named {name};" in each.title
 
-    labels = torch.zeros_like(row.seen.label)  # whatever the training became
-    labels[:3] = 1
+    labels = torch.zeros_like(row.seen.label)
+    labels[:3] = 1  # the trained network's own answer may be the same everywhere
     row = row._replace(seen=replace(row.seen, label=labels))
     silent = row._replace(seen=replace(row.seen, probability=None, label=None, target=None))
     figure = fig6.draw([row, silent], "two rows")

@@ -61,7 +61,7 @@ class Overlap:
     def rows_in(self, dataset: Dataset) -> np.ndarray:
         """Return the rows of either data set, or of a pack of it, whose pictures the other one has too."""
         names = {self.first: [pair.first for pair in self.pairs], self.second: [pair.second for pair in self.pairs]}
-        if (title := _title(dataset)) not in names:
+        if (title := title_of(dataset)) not in names:
             raise DataError(f"this overlap is of {self.first} and {self.second}; given {title}")
         shared = set(names[title])
         return np.array([row for row, name in enumerate(dataset.names) if name in shared], np.int64)
@@ -98,13 +98,14 @@ class Overlap:
             raise DataError(f"{path} is no overlap ({error}); make it with: zfnet overlap A B") from error
 
 
-def _title(dataset: Dataset) -> str:
+def title_of(dataset: Dataset) -> str:
+    """Return what an overlap calls a data set: name and split."""
     return f"{file_name(dataset.name)} {dataset.split}"
 
 
 def overlap_path(first: Dataset, second: Dataset) -> Path:
     """Return where the overlap of two data sets is kept: `<data root>/overlap/<first>--<second>.json`."""
-    names = [_title(dataset).replace(" ", "-") for dataset in (first, second)]
+    names = [title_of(dataset).replace(" ", "-") for dataset in (first, second)]
     return data_root() / "overlap" / f"{'--'.join(names)}.json"
 
 
@@ -136,7 +137,7 @@ def find_overlap(first: Dataset, second: Dataset) -> Overlap:
                 if value >= THRESHOLD:
                     found[row, column] = max(pair, found.get((row, column), pair), key=lambda p: p.correlation)
     pairs = sorted(found.values(), key=lambda pair: (-pair.correlation, pair.first, pair.second))
-    return Overlap(_title(first), _title(second), (len(a), len(b)), THRESHOLD, tuple(pairs))
+    return Overlap(title_of(first), title_of(second), (len(a), len(b)), THRESHOLD, tuple(pairs))
 
 
 def _candidates(a: Tensor, b: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

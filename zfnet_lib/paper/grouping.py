@@ -181,7 +181,8 @@ def groups(profile: str, live: bool = False) -> Table:
         observer = network_of(profile, OBSERVER[profile])
         store(path, group_records(network_of(profile), network, DATA[profile], MAPS[profile], observer))
     if not path.exists():
-        command = f"`zfnet run fig2 --profile {profile} --live`, with {network} and {DATA[profile]} at hand"
+        needed = f"{network}, {OBSERVER[profile]} and {DATA[profile]}"
+        command = f"`zfnet run fig2 --profile {profile} --live`, with {needed} at hand"
         return Table({"command": "Not run"}, [{"command": command}])
     rows, found = {}, read(path)
     for record in found:

@@ -95,7 +95,7 @@ def _compared(name: str, data: str, each: Sequence[int], curve: Sequence[int] = 
     """Return what is tried with a network that has layers 1 to 7, and with its controls, on one data set."""
     most = each[-1:]
     layers = _trials(LAYERS, "svm", most) + _trials(["conv5"], "softmax", most)
-    best = _trials(["conv3", "conv5"], "svm", each[:-1])  # of ours, and of the paper's
+    best = _trials(["conv3", "conv5"], "svm", each[:-1])  # the best layer of our network, and of the paper's
     own = tuple(dict.fromkeys(_trials(["fc7"], "softmax", (*curve, *each))))
     few = _trials(["conv5"], "svm", each[:-1]) + _trials(["fc7"], "softmax", each)
     controls = {one: _trials([one], "svm", each) + _trials([one], "softmax", most) for one in ("hog", "pixels")}
@@ -324,10 +324,9 @@ def notes(found: dict[Source, list[Record]]) -> Sentence:
 
 def _made(records: Sequence[Record]) -> str:
     """Say on which machines records were computed, by which commits."""
-    made = (one.provenance for one in records)
-    return "; ".join(
-        dict.fromkeys(f"on {one.device}, torch {one.versions['torch']}, commit {one.commit[:10]}" for one in made)
-    )
+    runs = (one.provenance for one in records)
+    made = (f"on {run.device}, torch {run.versions['torch']}, commit {run.commit[:10]}" for run in runs)
+    return "; ".join(dict.fromkeys(made))
 
 
 def _shown(record: Record | None) -> str:

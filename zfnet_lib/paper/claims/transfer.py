@@ -14,8 +14,8 @@ from statistics import mean
 
 import numpy as np
 
-from ...datasets import DATASETS
-from ...datasets.overlap import known_overlaps
+from ...datasets import DATASETS, MissingDataError
+from ...datasets.overlap import known_overlaps, title_of
 from ...files import results_root
 from ..numbers import cell, contents
 from ..records import Record
@@ -251,9 +251,12 @@ def matches(at: Subject) -> Iterator[Number]:
         matched, compared = len({pair.second for pair in one.pairs}), one.compared[1]
         yield counted(MATCHES, 1000 * matched / compared, compared, "per 1000", pictures=second)
     for place in places(at):
-        data, shared = undivided(place.data), []
+        try:
+            data, shared = undivided(place.data), []
+        except MissingDataError as error:
+            raise NotRun(str(error)) from error
         for part in getattr(data, "parts", [data]):
-            if (title := f"{part.name} {part.split}") not in found:
+            if (title := title_of(part)) not in found:
                 raise NotRun(f"`zfnet overlap {trained} {part.name}`; minutes")
             shared.append(np.isin(np.arange(len(part.names)), found[title].rows_in(part)))
         # Between all of them named rightly and all wrongly, as if the network knew or mistook them by heart.

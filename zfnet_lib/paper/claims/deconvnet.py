@@ -192,7 +192,10 @@ def contribution(at: Subject) -> Iterator[Number]:
 def discriminative(at: Subject) -> Iterator[Number]:
     second, *upper = (at.layers[1], *at.layers[3:])
     ratios = {layer: evidence_ratios(at, layer) for layer in (second, *upper)}
-    for layer, values in ratios.items():
-        yield measured("energy on the evidence", values, "times", np.median, layer=layer)
+    for layer, (own, another) in ratios.items():
+        yield measured("energy on the evidence", own, "times", np.median, layer=layer)
+        yield measured("energy on another picture's evidence", another, "times", np.median, layer=layer)
         if layer != second:
-            yield measured("more than layer 2", values - ratios[second], "times", np.median, layer=layer)
+            below, _ = ratios[second]
+            yield measured("more than layer 2", own - below, "times", np.median, layer=layer)
+            yield measured("more than on another picture's", own - another, "times", np.median, layer=layer)

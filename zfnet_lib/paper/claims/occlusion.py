@@ -94,20 +94,29 @@ def another_maps(at: Subject, shown: Tensor, units: Sequence[Unit]) -> Tensor:
     return torch.stack(moved)
 
 
-def evidence_ratios(at: Subject, layer: str) -> np.ndarray:
-    """Return picture by picture how much more energy projections have on the class's evidence than elsewhere."""
-    ratios = []
-    for one in covered(at):
+def evidence_ratios(at: Subject, layer: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return how much more energy projections have on the class's evidence than elsewhere, picture by picture.
+
+    First on that of the picture itself, then on that of the next one, which lies in the middle as often.
+    """
+    ratios, pictures = [], covered(at)
+    regions = [class_evidence(one) for one in pictures]
+    for one, own, another in zip(pictures, regions, regions[1:] + regions[:1], strict=True):
         x = at.x([one.row])
         maps = at.net.trace(x, upto=layer)[layer].maps[0]
         chosen = maps.flatten(1).amax(1).argsort(descending=True)[:4].tolist()
         energy = smoothed(energies(at, x, [Unit(0, layer, *strongest_unit(maps, map_)) for map_ in chosen]).mean(0))
-        losses = torch.from_numpy(one.probability).view(1, 1, *one.seen.activity.shape).float()
-        evidence = F.interpolate(losses, energy.shape, mode="bilinear")[0, 0].numpy()
         edges = gaussian(sobel(x[0].mean(0).numpy()).astype(float), sigma=2)
-        # The evidence is the fifth of the picture where the class loses most.
-        ratios.append(matched_ratio(energy, evidence > np.quantile(evidence, 0.8), edges))
-    return np.array(ratios)
+        ratios.append([matched_ratio(energy, evidence, edges) for evidence in (own, another)])
+    own, another = np.array(ratios).T
+    return own, another
+
+
+def class_evidence(one: Covered) -> np.ndarray:
+    """Return the fifth of a picture where its class loses most: bool [H, W]."""
+    losses = torch.from_numpy(one.probability).view(1, 1, *one.seen.activity.shape).float()
+    evidence = F.interpolate(losses, one.energy.shape, mode="bilinear")[0, 0].numpy()
+    return evidence > np.quantile(evidence, 0.8)
 
 
 def activations(at: Subject, x: Tensor, units: Sequence[Unit]) -> Tensor:

@@ -74,6 +74,11 @@ def test_a_bootstrap_interval_is_that_of_the_mean_and_leaves_nan_out():
     middle = evidence.measured("drop", [0, 0, 0, 0, 100], middle=np.median)
     assert (middle.value, middle.low) == (0, 0)
     assert evidence.measured("drop", [float("nan")]).n == 0
+    # Units of one map that all say the same are as many as the maps.
+    alike, of = np.repeat(values, 9), np.repeat(np.arange(400), 9)
+    redrawn = evidence.measured("drop", [*alike, float("nan")], groups=[*of, 400])
+    assert redrawn.n == 3600
+    assert (redrawn.value - redrawn.low, redrawn.high - redrawn.value) == pytest.approx((half, half), rel=0.15)
 
 
 def test_fewer_trainings_than_three_leave_the_spread_unknown():

@@ -229,8 +229,9 @@ def group_records(
             measured += [
                 (ENTROPY, entropy(dataset.labels[full]), "bits"),
                 (CHANCE, entropy_by_chance(len(dataset.classes), top.image.shape[1]), "bits"),
-                (FOUND, [100 * found for block in chosen for found in finds(block, seen)], "%"),
-                (EXTENT, [extent(one) for block in chosen for one in block.projections], "pixels"),
+                # of maps: the units of one are alike
+                (FOUND, [100 * np.mean(finds(block, seen)) for block in chosen], "%"),
+                (EXTENT, [np.mean([extent(one) for one in block.projections]) for block in chosen], "pixels"),
             ]
             for quantity, values, unit in measured:
                 values, made = np.asarray(values, float), watch.provenance(seed)

@@ -20,7 +20,7 @@ from ...strongest import fitted
 from .. import grouping
 from ..sanity import GRADIENT, projections, rivals
 from .evidence import Finding, Number, Stored, Subject, exact, measured, verdict
-from .occlusion import BATCH, contributions, evidence_ratios
+from .occlusion import BATCH, evidence_ratios
 
 SWITCHES = {"recorded": {}, "centre": {"switches": "centre"}, "random": {"switches": "random"}}
 RECTIFIED = {"relu": {}, "none": {"rectify": "none"}, "mask": {"rectify": "mask"}}
@@ -178,15 +178,6 @@ def undone(trace: Trace, layer: str, signal: Tensor) -> Tensor:
 def _through_norm(norm: Norm, maps: Tensor, signal: Tensor) -> Tensor:
     normalised = partial(contrast_normalise, size=norm.size, alpha=norm.alpha, beta=norm.beta, k=norm.k)
     return torch.autograd.functional.vjp(normalised, maps.detach(), signal)[1]
-
-
-def contribution(at: Subject) -> Iterator[Number]:
-    for layer in (at.layers[2], at.layers[-1]):
-        found = contributions(at, layer)
-        gain = found["projection"] - found["edges"]
-        yield measured("correlation with the projection", found["projection"], "rho", np.median, layer=layer)
-        yield measured("correlation with the picture's edges", found["edges"], "rho", np.median, layer=layer)
-        yield measured("projection above edges", gain, "rho", np.median, layer=layer)
 
 
 def discriminative(at: Subject) -> Iterator[Number]:

@@ -165,14 +165,26 @@ def counted(quantity: str, value: float, n: int, unit: str = "", **place: Any) -
     return exact(float(value), unit, n)._replace(quantity=quantity, place=place)
 
 
-def measured(quantity: str, values: Sequence[float], unit: str = "", middle=np.mean, **place: Any) -> Number:
-    """Return the mean, or the median, of values with its bootstrap interval; NaN is left out."""
-    kept = np.asarray(values, float)
-    kept = kept[np.isfinite(kept)]
+def measured(
+    quantity: str, values: Sequence[float], unit: str = "", middle=np.mean, groups: Sequence[int] = (), **place: Any
+) -> Number:
+    """Return the mean, or the median, of values with its bootstrap interval; NaN is left out.
+
+    Values of one of the `groups`, such as the units of one map, are alike and redrawn together.
+    """
+    values = np.asarray(values, float)
+    finite = np.isfinite(values)
+    kept, random = values[finite], np.random.default_rng(0)
     if not kept.size:
         return counted(quantity, float("nan"), 0, unit, **place)
-    drawn = np.random.default_rng(0).integers(0, kept.size, (1000, kept.size))
-    low, high = map(float, np.quantile(middle(kept[drawn], axis=1), (0.025, 0.975)))
+    if len(groups):
+        of = np.asarray(groups)[finite]
+        each = [kept[of == group] for group in np.unique(of)]
+        draws = random.integers(0, len(each), (1000, len(each)))
+        redrawn = [middle(np.concatenate([each[group] for group in draw])) for draw in draws]
+    else:
+        redrawn = middle(kept[random.integers(0, kept.size, (1000, kept.size))], axis=1)
+    low, high = map(float, np.quantile(redrawn, (0.025, 0.975)))
     spread = float(kept.std(ddof=1)) if kept.size > 1 else None
     return Number(float(middle(kept)), low, high, kept.size, unit, spread, quantity, place)
 
@@ -358,7 +370,8 @@ SCALES = {"smoke": Scale(128, 6, 3, 16), "tiny": Scale(4000, 50, 9, 200), "paper
 
 def evenly(found: Sequence, count: int) -> list:
     """Return so many of a sequence, evenly spread over it."""
-    return list(found[:: max(len(found) // count, 1)][:count])
+    count = min(count, len(found))
+    return [found[i * len(found) // count] for i in range(count)]
 
 
 def on_processor(net: ConvNet | None) -> ConvNet | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise, product
 from math import pi, sqrt
 
@@ -250,12 +250,14 @@ def growing(at: Subject) -> Iterator[Number]:
     for weights, subject in (("trained", at), ("untrained", at.untrained)):
         for layer in at.layers:
             place = {"layer": layer, "weights": weights}
-            shown = fig4.projected(subject.net, at.dataset, subject.units(layer)).numpy()
+            units = subject.units(layer)
+            shown = fig4.projected(subject.net, at.dataset, units).numpy()
             extents = np.array([grouping.extent(each) for each in shown])
             field = min(receptive_field(at.net.spec, layer).size, at.net.preparation.crop)
-            yield measured("side of the square that holds 90 %", extents, "pixels", **place)
-            yield measured("of the receptive field", 100 * extents / field, "%", **place)
-            yield measured("pieces of edges", [edge_pieces(each) for each in shown], "pieces", **place)
+            measuring = partial(measured, groups=[unit.map for unit in units], **place)
+            yield measuring("side of the square that holds 90 %", extents, "pixels")
+            yield measuring("of the receptive field", 100 * extents / field, "%")
+            yield measuring("pieces of edges", [edge_pieces(each) for each in shown], "pieces")
         for beneath, layer in pairwise(at.layers):
             found = []
             for _, trace, signal in traces(subject, subject.units(layer, 1)):
@@ -551,13 +553,14 @@ COMBINED = "combined"
 
 
 def coherent(at: Subject) -> Iterator[Number]:
+    count, whole = 5 * at.scale.maps, at.seen_by(at.net)
+    whole.rows = list(range(len(at.dataset)))  # of 4,000 pictures a class has 20, and nine of one are half of all
     for layer in at.layers[2:]:
-        count = 5 * at.scale.maps  # of 50 the intervals overlap
         mixed = combined(at.net, layer, count, at.seed)
         ranked = {
-            "trained": at.hits[layer],
-            "untrained": at.untrained.hits[layer],
-            COMBINED: strongest(mixed, at.dataset, 9, [COMBINED], rows=at.rows)[COMBINED],
+            "trained": whole.hits[layer],
+            "untrained": whole.untrained.hits[layer],
+            COMBINED: strongest(mixed, at.dataset, 9, [COMBINED])[COMBINED],
         }
         for kind, hits in ranked.items():
             units = [hits.units(map_) for map_ in drawn_maps(hits, count, at.seed)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import product
 from typing import NamedTuple
 
@@ -57,20 +57,23 @@ def contributions(at: Subject, layer: str) -> dict[str, np.ndarray]:
     By unit: the rank correlations, over places, of its losses with the energy under the square of its `projection`,
     of the picture's `edges` and of another map's projection, moved into this unit's window (`moved`); and whether
     the square of the largest loss, grown by half a side, is a `hit`: covers the place with most energy, of the
-    unit's own projection or of the one that was moved (`moved hit`).
+    unit's own projection or of the one that was moved (`moved hit`); and the share of its activity that is `kept`
+    where only the region of its projection is seen, or as large a one of the other (`moved kept`). `maps` are theirs.
     """
     units, x = at.pictures_of(evenly(at.units(layer), at.scale.few))
     size, stride = square_of(x)
     corners = np.array([*product(range(0, x.shape[-1] - size + 1, stride), repeat=2)])
-    shown, names = energies(at, x, units), ("projection", "edges", "moved", "hit", "moved hit")
+    shown, names = energies(at, x, units), ("projection", "edges", "moved", "hit", "moved hit", "kept", "moved kept")
     found, moved = {name: [] for name in names}, another_maps(at, shown, units)
     for i, unit in enumerate(units):
         field = input_window(at.net.spec, layer, unit.row, unit.column, *x.shape[2:])
         reached = (corners > (field.top - size, field.left - size)) & (corners < (field.bottom, field.right))
         places = reached.all(1)
-        views = torch.cat([x[i : i + 1], covered_at(x[i], corners[places], size)])
-        values = activations(at, views, [unit] * len(views))
-        losses = (values[0] - values[1:]).numpy()
+        own = region(shown[i])
+        regions = torch.from_numpy(np.stack([own, region(moved[i], int(own.sum()))]))
+        views = torch.cat([x[i : i + 1], x[i] * regions[:, None], covered_at(x[i], corners[places], size)])
+        whole, kept, moved_kept, *values = activations(at, views, [unit] * len(views)).tolist()
+        losses = whole - np.array(values)
         edges = torch.from_numpy(sobel(x[i].mean(0).numpy()) ** 2)
         compared = {"projection": shown[i], "edges": edges, "moved": moved[i]}
         for name, energy in compared.items():
@@ -79,7 +82,9 @@ def contributions(at: Subject, layer: str) -> dict[str, np.ndarray]:
         for name, energy in (("hit", shown[i]), ("moved hit", moved[i])):
             peak = np.unravel_index(smoothed(energy).argmax(), energy.shape)
             found[name].append(np.abs(corners[places][losses.argmax()] + size / 2 - peak).max() <= size)
-    return {name: np.array(values) for name, values in found.items()}
+        found["kept"].append(kept / whole)
+        found["moved kept"].append(moved_kept / whole)
+    return {name: np.array(values) for name, values in found.items()} | {"maps": np.array([u.map for u in units])}
 
 
 def another_maps(at: Subject, shown: Tensor, units: Sequence[Unit]) -> Tensor:
@@ -114,8 +119,13 @@ def evidence_ratios(at: Subject, layer: str) -> tuple[np.ndarray, np.ndarray]:
 
 def class_evidence(one: Covered) -> np.ndarray:
     """Return the fifth of a picture where its class loses most: bool [H, W]."""
-    losses = torch.from_numpy(one.probability).view(1, 1, *one.seen.activity.shape).float()
-    evidence = F.interpolate(losses, one.energy.shape, mode="bilinear")[0, 0].numpy()
+    rows, columns = one.seen.activity.shape
+    losses = torch.from_numpy(one.probability).view(1, 1, rows, columns).float()
+    # Straight between the middles of the squares, and as at the nearest one beyond the outermost.
+    inner, first = [(n - 1) * one.seen.stride + 1 for n in (rows, columns)], one.seen.size // 2
+    between = F.interpolate(losses, inner, mode="bilinear", align_corners=True)
+    bottom, right = (n - first - m for n, m in zip(one.energy.shape, inner, strict=True))
+    evidence = F.pad(between, (first, right, first, bottom), mode="replicate")[0, 0].numpy()
     return evidence > np.quantile(evidence, 0.8)
 
 
@@ -307,32 +317,17 @@ def activity_where_shown(at: Subject) -> Iterator[Number]:
 def corresponding(at: Subject) -> Iterator[Number]:
     for layer in at.layers[1:]:
         found = contributions(at, layer)
-        hits, by_chance = (100.0 * found[name] for name in ("hit", "moved hit"))
-        yield measured("hits", hits, "%", layer=layer)
-        yield measured("hits above the control", hits - by_chance, "points", layer=layer)
+        measuring, middle = partial(measured, groups=found["maps"], layer=layer), np.median
+        hits, kept = (100.0 * np.stack([found[name], found[f"moved {name}"]]) for name in ("hit", "kept"))
+        yield measuring("hits", hits[0], "%")
+        yield measuring("hits above the control", hits[0] - hits[1], "points")
         for name in ("projection", "moved", "edges"):
-            yield measured("rank correlation", found[name], "rho", np.median, layer=layer, projection=name)
+            yield measuring("rank correlation", found[name], "rho", middle, projection=name)
         for name in ("moved", "edges"):
             more = found["projection"] - found[name]
-            yield measured("rank correlation above the control", more, "rho", np.median, layer=layer, control=name)
-        own, moved = kept(at, layer)
-        yield measured("kept by the region alone", 100 * own, "%", np.median, layer=layer)
-        yield measured("region above the control", 100 * (own - moved), "points", np.median, layer=layer)
-
-
-def kept(at: Subject, layer: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return what units keep where only their projection's region is seen, or another unit's.
-
-    That of another unit is moved into this unit's window, and as large as the unit's own.
-    """
-    units, x = at.pictures_of(evenly(at.units(layer), at.scale.few // 2))
-    shown = energies(at, x, units)
-    own = [region(each) for each in shown]
-    others = zip(another_maps(at, shown, units), own, strict=True)
-    moved = [region(energy, int(mask.sum())) for energy, mask in others]
-    full = activations(at, x, units).double().numpy()
-    seen = (x * torch.from_numpy(np.stack(masks))[:, None] for masks in (own, moved))
-    return tuple(activations(at, view, units).double().numpy() / full for view in seen)
+            yield measuring("rank correlation above the control", more, "rho", middle, control=name)
+        yield measuring("kept by the region alone", kept[0], "%", middle)
+        yield measuring("region above the control", kept[0] - kept[1], "points", middle)
 
 
 def evidence_apart(at: Subject) -> Iterator[Number]:

@@ -179,18 +179,21 @@ def test_the_softmax_must_train_a_hundred_times_faster(whole, accuracy, device, 
     assert same == pytest.approx((2 if another else whole) / 40)
 
 
-@pytest.mark.parametrize(("shift", "expected"), [(1.0, HOLDS), (25.0, FAILS)])
-def test_features_must_explain_ten_times_what_classifiers_do(shift, expected):
-    both = {"svm": 0.0, "softmax": shift}
-    sources = {OWN: {"conv5": 50.0, "fc7": 60.0}, UNTRAINED: {"conv5": 20.0, "fc7": 30.0}}
-    sources |= {"hog": {"hog": 25.0}, "pixels": {"pixels": 25.0}}
-    for source, layers in sources.items():
-        tried(source, CALTECH, {(k, way, 30): v + both[way] for k, v in layers.items() for way in both})
+@pytest.mark.parametrize(
+    ("shifts", "expected"),
+    [((1, 1, 1), HOLDS), ((25, 25, 25), FAILS), ((15, -15, 0), FAILS)],  # the last helps one and harms another
+)
+def test_features_must_explain_ten_times_what_classifiers_do(shifts, expected):
+    layers = dict(zip(("conv5", "fc7", "hog"), (50.0, 60.0, 25.0), strict=True))
+    table = {layer: (value, value + shift) for (layer, value), shift in zip(layers.items(), shifts, strict=True)}
+    for source, names in {OWN: ("conv5", "fc7"), "hog": ("hog",)}.items():
+        tried(source, CALTECH, {(k, way, 30): v for k in names for way, v in zip(BOTH, table[k], strict=True)})
     found = judged("representation-matters-more-than-classifier")
     assert found.verdict == expected
     shares = found.numbers["by features"].value, found.numbers["by classifier"].value
     assert sum(shares) == pytest.approx(100, abs=0.1)
-    ratio = 2 * 6 * np.var([50, 60, 20, 30, 25, 25]) / (12 * (shift / 2) ** 2)
+    middles = [mean(each) for each in table.values()]
+    ratio = 2 * 3 * np.var(middles) / sum(shift**2 / 2 for shift in shifts)
     assert shares[0] / shares[1] == pytest.approx(ratio, rel=0.05)
 
 
@@ -252,9 +255,8 @@ def test_several_objects_must_make_features_gain_less_and_another_loss_help(resu
     judgement = judged(claim)
     assert judgement.verdict == expected
     if claim.startswith("multi"):
-        assert list(judgement.numbers) == [shown for _, shown, _, _ in gains]
+        assert list(judgement.numbers)[: len(gains)] == [shown for _, shown, _, _ in gains]
     elif gains:
-        assert judgement.numbers["below [27]"].value == 3.2
         lost = gains[0][2] - gains[1][2]
         assert judgement.numbers["gain on one object less that on several"] == Number(lost, lost - 5, lost + 5, 100)
 

@@ -184,7 +184,9 @@ def invariant(*values):
         found += over("way", quantity, dict(zip(ways, of_ways, strict=True)), half)
     shown = {features.INDEX: 0.5, "maximum kept": 90}
     places = product(shown.items(), ways, ("conv1", "fc7"))
-    return found + [number(quantity, value, layer=layer, way=way) for (quantity, value), way, layer in places]
+    found += [number(quantity, value, layer=layer, way=way) for (quantity, value), way, layer in places]
+    untrained = product({"conv1": 0.5, "fc7": 0.6}.items(), ways)
+    return found + [number("with random weights", each, layer=layer, way=way) for (layer, each), way in untrained]
 
 
 @cases(
@@ -323,7 +325,7 @@ def test_notes_name_what_is_missing_and_numbers_what_was_counted():
     removals(23, 27, 29)
     plant_training("zfnet", 1, val5=0.0)  # has odds, too
     steps = judged("depth-not-any-single-section").numbers.values()
-    assert [round(each.value, 1) for each in steps] == [-2.0, 4.0, 2.0]
+    assert [round(each.value, 1) for each in steps] == [-2.0, 4.0, 2.0, 20.0, 20.5, 27.0, 23.0]
     assert judged("removing-both-is-dramatic").numbers["interaction, top-5"].value == pytest.approx(-1)
     dense = judged("fc-layers-hold-most-parameters").numbers["zfnet, 224 pixels"]
     assert dense.value == pytest.approx((9217 + 4097) * 4096 / 62357608)

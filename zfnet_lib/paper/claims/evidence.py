@@ -273,10 +273,10 @@ class Stored:
         run = training_of(self.profile, name, clip=clip, views=views)
         return errors_over_seeds(run) or self.untrained(run)
 
-    def runs(self, name: str, clip: str = "all") -> list[list[dict[str, Any]]]:
-        """Return the records of all finished trainings of a network, one a seed: a line an epoch."""
+    def runs(self, name: str, clip: str = "all") -> dict[int, list[dict[str, Any]]]:
+        """Return the records of all finished trainings of a network by seed: a line an epoch."""
         run = training_of(self.profile, name, clip=clip)
-        return [read_epochs(each.epochs_file) for each in recorded_over_seeds(run)] or self.untrained(run)
+        return {one.seed: read_epochs(one.epochs_file) for one in recorded_over_seeds(run)} or self.untrained(run)
 
     def epochs(self, name: str, needed: bool = True) -> list[dict[str, Any]]:
         """Return the record of the first training of a network: a line an epoch. It may be `needed`."""

@@ -536,6 +536,10 @@ def invariance_grows(stored: Stored, level: float, least: int) -> Finding:
     numbers = {f"{way}: rank correlation with the layer": number for way, number in ranks.items()}
     numbers |= {f"{way}: {MORE}": number for way, number in more.items()}
     for way in ranks:
+        control = [number.value for number in stored.by("layer", "with random weights", way=way).values()]
+        numbers[f"{way}, random weights: rank correlation"] = exact(
+            rank_correlation(np.arange(len(control)), control)
+        )
         first, *_, last = stored.by("layer", INDEX, way=way).items()
         numbers |= {f"{way}: {layer}": number for layer, number in (first, last)}
     for way in ranks:

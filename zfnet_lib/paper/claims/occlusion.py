@@ -63,7 +63,10 @@ def contributions(at: Subject, layer: str) -> dict[str, np.ndarray]:
     units, x = at.pictures_of(evenly(at.units(layer), at.scale.few))
     size, stride = square_of(x)
     corners = np.array([*product(range(0, x.shape[-1] - size + 1, stride), repeat=2)])
-    shown, names = energies(at, x, units), ("projection", "edges", "moved", "hit", "moved hit", "kept", "moved kept")
+    shown, names = (
+        energies(at, x, units),
+        ("projection", "edges", "moved", "hit", "moved hit", "kept", "moved kept"),
+    )
     found, moved = {name: [] for name in names}, another_maps(at, shown, units)
     for i, unit in enumerate(units):
         field = input_window(at.net.spec, layer, unit.row, unit.column, *x.shape[2:])

@@ -22,7 +22,7 @@ from .. import numbers, plots, records
 from ..records import Record, Sentence, Stopwatch
 from ..setting import describe_pictures, profile_of, training_of
 from . import evidence
-from .evidence import FAILS, HOLDS, NOT_RUN, UNTESTABLE, VERDICTS, Finding, NotRun, Number, Stored, Subject
+from .evidence import FAILS, HOLDS, NOT_RUN, VERDICTS, Finding, NotRun, Number, Stored, Subject
 
 ENTRIES = dict(numbers.claims())
 SECTIONS, DEFAULTS, CLEAR = (ENTRIES.pop(key) for key in ("sections", "defaults", "clear"))
@@ -44,14 +44,13 @@ class Claim(SimpleNamespace):
     @property
     def verdicts(self) -> dict[str, str]:
         """By verdict, the sentence with the thresholds that give it."""
-        sentences = {HOLDS: self.holds, FAILS: self.fails, UNTESTABLE: self.untestable}
-        return {word: self.stated(sentence) for word, sentence in sentences.items()}
+        return {HOLDS: self.stated(self.holds), FAILS: self.stated(self.fails)}
 
     @property
     def caveats(self) -> dict[str, str]:
-        """What a sceptic asks of the test: its control, and what was changed after its number was seen."""
+        """What a sceptic asks of the test: its control, its limits, what was changed after its number was seen."""
         marked = ("{date}: {why} Before: {was} That gave: {gave}.".format(**each) for each in self.changed)
-        said = {"control": self.stated(self.control), "changed": " ".join(marked)}
+        said = {"control": self.stated(self.control), "caveat": self.caveat, "changed": " ".join(marked)}
         return {title: text for title, text in said.items() if text}
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from itertools import product
 from math import log
@@ -14,7 +15,7 @@ import torch
 
 from ...architecture import KRIZHEVSKY, ZFNET
 from ...network import RADIUS
-from ..numbers import cell, hyperparameter
+from ..numbers import hyperparameter
 from ..records import read
 from ..setting import training_of
 from ..trainings import cost, recorded_errors
@@ -80,12 +81,14 @@ def relative(stored: Stored, name: str, base: str) -> Number:
 
 
 def few_filters_dominate(stored: Stored, ratio: float, times: float) -> Finding:
-    ratios = {}
+    ratios: dict[str, dict[int, float]] = {}
     for name, clip in (("largest / median RMS, not renormalised", "none"), ("renormalised", "all")):
-        last = [run[-1]["epoch"]["rms"]["conv1"] for run in stored.runs("zfnet", clip)]
-        ratios[name] = [largest / middle for middle, largest in last]
-    dominated = [free >= ratio and free >= times * bound for free, bound in zip(*ratios.values(), strict=False)]
-    numbers, n = {name: Number(median(found), n=len(found)) for name, found in ratios.items()}, len(dominated)
+        last = {seed: run[-1]["epoch"]["rms"]["conv1"] for seed, run in stored.runs("zfnet", clip).items()}
+        ratios[name] = {seed: largest / middle for seed, (middle, largest) in last.items()}
+    free, bound = ratios.values()
+    dominated = [free[seed] >= max(ratio, times * bound[seed]) for seed in free.keys() & bound.keys()]
+    numbers = {name: Number(median(found.values()), n=len(found)) for name, found in ratios.items()}
+    n = len(dominated)
     return Finding(verdict(2 * sum(dominated) > n if n >= SEEDS else None), numbers, f"{n} of {SEEDS} seeds.")
 
 
@@ -147,9 +150,7 @@ def lower(stored: Stored, name: str, other: str) -> Finding:
 
 
 def within_one_tenth(stored: Stored, **_: float) -> Finding:
-    ours, theirs = "Our replication", "Krizhevsky et al. [18], 1 convnet"
-    top5, top1 = (round(abs(cell(1, ours, key) - cell(1, theirs, key)), 1) for key in ("val_top5", "val_top1"))
-    return Finding(UNTESTABLE, {"top-5": exact(top5, "points"), "top-1": exact(top1, "points")})
+    return Finding(UNTESTABLE, {})
 
 
 def single_model(stored: Stored) -> Finding:
@@ -225,7 +226,15 @@ def depth(stored: Stored) -> Finding:
         "two networks of six layers differ by": contrast(stored, (1, more), (-1, less)),
         "six to four layers": contrast(stored, (1, four), (-1, more)),
     }
-    return Finding(verdict(every(above(step, 0) for step in steps)), numbers, stored.spread(TOP5)[1])
+    rows, errors = {"eight": BASE, "seven": f"{BASE}-without-7", "without 3, 4": CONVS, "without 6, 7": DENSE}, {}
+    for layers, name in rows.items():
+        with suppress(NotRun):  # they are shown beside
+            errors[f"top-5 error, {layers}"] = contrast(stored, (1, stored.errors(name)), unit="%")
+    whole = errors["top-5 error, eight"].value
+    better = [layers.partition(", ")[2] for layers, error in errors.items() if error.value < whole]
+    note = f"With fewer layers the error is lower here: {'; '.join(better)}. " if better else ""
+    numbers, note = numbers | errors, note + stored.spread(TOP5)[1]
+    return Finding(verdict(every(above(step, 0) for step in steps)), numbers, note)
 
 
 def width_of_dense(stored: Stored, change: float) -> Finding:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from unittest.mock import Mock
 
 import layouts
 import numpy as np
@@ -15,7 +16,7 @@ from zfnet_lib.__main__ import main
 from zfnet_lib.architecture import Box
 from zfnet_lib.browser.atlas import MANIFEST, SHOWN, TILE, read_manifest, write_atlas
 from zfnet_lib.files import seal
-from zfnet_lib.images import projection_image
+from zfnet_lib.images import PictureError, projection_image
 from zfnet_lib.strongest import Squares, blocks, fitted, load_blocks, patch, save_blocks
 
 SHAPES = open_dataset("shapes", n=12)
@@ -142,7 +143,7 @@ def test_prepared_pictures_are_kept_as_far_as_they_fit(monkeypatch):
     assert read == [0, 1, 2, *range(3, 9), 2] and list(squares.known) == [6, 7, 8, 2]
 
 
-def test_blocks_name_units_and_boxes_and_come_back_without_pictures_and_with_them(tmp_path):
+def test_blocks_name_units_and_boxes_and_come_back_without_pictures_and_with_them(tmp_path, monkeypatch):
     squares, top = Squares(NET, SHAPES), strongest(NET, SHAPES, 3, ["conv2"])["conv2"]
     before = list(blocks(NET, squares, top, [4, 0]))
     assert [(block.layer, block.map) for block in before] == [("conv2", 4), ("conv2", 0)]
@@ -171,6 +172,9 @@ def test_blocks_name_units_and_boxes_and_come_back_without_pictures_and_with_the
     assert all(map(np.array_equal, turned[0].patches, before[0].patches))
     Turned.names = ["elsewhere"] * len(SHAPES)
     assert load_blocks(tmp_path / "blocks.npz", Squares(NET, Turned()))[0][0].patches == []
+    monkeypatch.setattr(Squares, "__getitem__", Mock(side_effect=PictureError("a picture is damaged")))
+    with pytest.raises(PictureError):  # no fault of the projections
+        load_blocks(tmp_path / "blocks.npz", Squares(NET, SHAPES))
     (tmp_path / "blocks.npz").write_bytes(b"PK nothing")
     with pytest.raises(ZfnetError, match=r"holds no projections .*; restore it, or compute them again"):
         load_blocks(tmp_path / "blocks.npz")

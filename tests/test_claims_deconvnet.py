@@ -116,11 +116,10 @@ def test_where_the_object_is_said_to_be_elsewhere_covering_it_does_nothing():
 
 def test_units_lose_where_their_projection_is():
     at = coloured()
-    at.scale = at.scale._replace(few=4)
     found = occlusion.contributions(at, "conv1")
-    assert len(found["hit"]) == 4 and found["hit"].all()
+    assert found["hit"].all()
     assert found["projection"].min() > 0.9
-    assert found["kept"].min() > 0.8 and found["maps"].tolist() == [0, 0, 1, 1]
+    assert found["kept"].min() > 0.8 and found["maps"].tolist() == [0, 0, 0, 1, 1, 1]
     # squares of one colour look alike in their windows, so that another unit's, moved there, does as well
     assert found["moved"].min() > 0.9 and found["moved hit"].all()
     assert found["moved kept"] == pytest.approx(found["kept"], abs=0.1)

@@ -103,6 +103,7 @@ def test_what_cannot_be_evaluated_gets_one_sentence():
     unsound.fc8.bias.data.fill_(torch.nan)
     for nets, data, options, sentence in (
         (net, DATA, {"views": 5}, "^views = 5; the paper's are 1"),
+        (net, DATA, {"rows": DATA.labels == 1}, "^rows are the numbers of pictures, no mask"),
         ([net, network(DATA)], DATA, {}, "networks of 4, 8 classes cannot be evaluated together"),
         ([], DATA, {}, "networks of no classes"),
         (net, DATA, {"rows": []}, "there are no pictures"),

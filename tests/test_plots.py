@@ -46,6 +46,11 @@ def test_jupyter_shows_a_figure_as_a_sharp_png_on_white_and_always_the_same():
     assert data["image/png"] == fig3.draw(MINI)._repr_png_()[0]
 
 
+def test_without_a_number_of_classes_there_is_no_line_of_a_network_that_knows_nothing():
+    lines = [len(curves.curves({"x": [EPOCH]}, classes).axes[0].lines) for classes in (16, 0)]
+    assert lines == [2, 1]
+
+
 def test_names_are_no_formulas():
     for figure in (picture_grid([[PICTURE]], [FORMULA], ["x"], FORMULA), curves.curves({FORMULA: [EPOCH]}, 16)):
         named = [text for text in figure.findobj(Text) if text.get_text() == FORMULA]

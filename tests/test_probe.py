@@ -233,6 +233,38 @@ def test_a_unit_that_sees_padding_alone_projects_to_nothing():
     net, x = load_network(Own(lambda self, x: self.conv(x), padding=2), image_size=8), torch.randn(1, 3, 8, 8)
     for row in (0, 11):
         assert not deconv(net.trace(x), "conv", (0, row, 5)).any()
+    shown = deconv_units(net, x, [Unit(0, "conv", 0, row, 5) for row in (0, 1, 11)]).projections
+    assert [each.shape for each in shown] == [(3, 1, 1)] * 3
+
+
+def test_layers_are_whole_wherever_a_pass_ends_and_what_is_added_in_place_is_not_theirs():
+    def late(self, x):
+        maps = self.conv(x)
+        end = self.end(maps + 1)
+        return F.relu(maps) + end
+
+    net, x = load_network(Own(late), image_size=8), torch.randn(1, 3, 8, 8)
+    for trace in (net.trace(x), net.trace(x, upto="end"), net.features("conv").trace(x)):
+        assert torch.equal(trace["conv"].maps, F.relu(net.module.conv(x)))
+
+    def added(self, x):
+        out = self.conv(x)
+        out += x.mean(1, keepdim=True)
+        return self.end(out)
+
+    net = load_network(Own(added), image_size=8)
+    assert net.rectified == set() and torch.equal(net.trace(x)["conv"].maps, net.module.conv(x))
+    net = load_network(Own(lambda self, x: self.conv(F.relu(self.conv(x)[:, :3]))), image_size=8)
+    assert net.rectified == set() and net.trace(x)["conv"].maps.min() < 0  # rectified at first and not at last
+
+
+def test_a_lack_of_memory_is_no_fault_of_the_pictures():
+    def greedy(self, x):
+        return self.conv(x) if x.shape[-1] == 8 else torch.empty(2**50)
+
+    net = load_network(Own(greedy), image_size=8)
+    with pytest.raises(RuntimeError, match="allocate"):
+        net.trace(torch.randn(1, 3, 9, 9))
 
 
 def test_where_no_gradient_leads_down_the_layer_is_named():

@@ -230,6 +230,10 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
         run(network(DATA), replace(BRIEF, rate=0.02), folder=tmp_path, resume=True, seed=3)
     with pytest.raises(ZfnetError, match="another network"):
         run(network(DATA, PLAIN), folder=tmp_path, resume=True)
+    other = network(DATA)
+    other.preparation = replace(other.preparation, mean=other.preparation.mean + 1)
+    with pytest.raises(ZfnetError, match="another preparation"):
+        run(other, folder=tmp_path, resume=True)
     with pytest.raises(ZfnetError, match=r"continue it with resume \(--resume\)"):
         run(network(DATA), folder=tmp_path)
     newest = saved_states(tmp_path)[0]

@@ -273,3 +273,9 @@ def test_unknown_names_and_folders_without_weights_are_refused(data, tmp_path, s
     for place in (".", ".."):
         with pytest.raises(ZfnetError, match=rf"^{place} would be replaced as a whole; name a new folder in it$"):
             save_network(ConvNet(MINI), place, {})
+    for kind, base, sentence in (
+        ("int4", "", "stored='int4': choose one of float32"),
+        ("int8", "a/b", "the base 'a/b'"),
+    ):
+        with pytest.raises(ZfnetError, match=rf"^{sentence}"):
+            save_network(ConvNet(MINI), tmp_path / "mine", {}, kind, base)

@@ -278,7 +278,8 @@ def cut(image: Tensor, box: Box) -> Tensor:
     height, width = image.shape[-2:]
     inside = image[..., max(box.top, 0) : max(box.bottom, 0), max(box.left, 0) : max(box.right, 0)]
     margins = (-box.left, box.right - width, -box.top, box.bottom - height)
-    return F.pad(inside, [max(margin, 0) for margin in margins])
+    sides = (box.right - box.left,) * 2 + (box.bottom - box.top,) * 2  # a box may lie beyond the edge as a whole
+    return F.pad(inside, [min(max(margin, 0), side) for margin, side in zip(margins, sides, strict=True)])
 
 
 def _place(layer: str, shape: Sequence[int], unit: Any) -> tuple[int, int, int]:

@@ -64,7 +64,10 @@ def tallies(nets, data, views: int = 1, *, rows: Sequence[int] | None = None, pr
         counts = ", ".join(map(str, [classes, *others])) if nets else "no"
         raise ZfnetError(f"networks of {counts} classes cannot be evaluated together; choose those of one kind")
     labels, device = labels_of(data, classes), nets[0].device
-    chosen = torch.arange(len(labels)) if rows is None else torch.as_tensor(rows, dtype=torch.int64)
+    chosen = torch.arange(len(labels)) if rows is None else torch.as_tensor(rows)
+    if chosen.dtype == torch.bool:
+        raise ZfnetError("rows are the numbers of pictures, no mask; give those where it is true")
+    chosen = chosen.long()  # none at all would be floats
 
     def ranked(part: Tensor) -> Tensor:
         first, *others = (probabilities(net, squares_of(data, part, net.preparation), views) for net in nets)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import threading
 from collections import Counter, deque
 from collections.abc import Container, Sequence
@@ -82,6 +83,7 @@ class _Pass(TorchFunctionMode):
         self.net, self.wanted, self.rule, self.upto, self.reach = net, set(wanted), rule, upto, reach
         self.random = torch.Generator().manual_seed(rule.seed if rule else 0)
         self.maps: dict[str, Tensor] = {}
+        self.to_come = set(wanted)  # layers whose maps are not complete
         self.runs: Counter[str] = Counter()
         self.functions_seen: set[str] = set()
         self.rectified_layers: set[str] = set()
@@ -94,25 +96,30 @@ class _Pass(TorchFunctionMode):
         _, names = self.named_outputs.pop(id(maps), (None, []))
         self.maps.pop(layer, None)  # a module that runs again is a layer by its last maps
         self.maps[layer] = maps
+        self.rectified_layers.discard(layer)
         onwards = maps.clone()
         self.named_outputs[id(onwards)] = onwards, [*names, layer]
         self.stop_after(layer, rectified=False)
         return onwards
 
     def stop_after(self, layer: str, rectified: bool) -> None:
-        """End the pass where the maps of the last layer that is needed are complete."""
-        complete = self.runs[layer] == self.net.runs[layer] and rectified == (layer in self.net.rectified)
-        if layer == self.upto and complete:
+        """End the pass where the maps of all layers that are needed are complete."""
+        if self.runs[layer] == self.net.runs[layer] and rectified == (layer in self.net.rectified):
+            self.to_come.discard(layer)
+        if self.upto and not self.to_come:
             raise _ReachedError
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
-        name = getattr(func, "__name__", "").strip("_")
+        called = getattr(func, "__name__", "")
+        name = called.strip("_")
         if name in RULED and not args:  # called by keywords
             args = (kwargs.pop("input"),)
         if name in RECTIFIERS and self.is_rectifier(name, args, kwargs):
             return self.rectify(func, args, kwargs)
         self.functions_seen.add(name)
+        if args and (called == "__setitem__" or (called.endswith("_") and not called.endswith("__"))):
+            self.named_outputs.pop(id(args[0]), None)  # changed in place, it is no longer what its layers gave
         factors = [*args, kwargs.get("other")][:2]
         if name == "mul" and all(isinstance(each, Tensor) and each.ndim == 4 for each in factors):
             self.functions_seen.add("product")  # of two maps: it is not linear
@@ -314,6 +321,8 @@ class ProbedNet(Network):
         except ZfnetError:
             raise
         except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
+            if re.search("out of memory|can't allocate memory", str(error)):
+                raise
             first = " ".join(str(error).split())[:200] or type(error).__name__
             give = "give an `image_size` that it takes, and a `preparation` whose mean has its input's channels"
             raise ZfnetError(f"{self.name} fails on pictures {list(x.shape)} ({first}); {give}") from error

@@ -453,6 +453,8 @@ def load_blocks(path: Path, squares: Squares | None = None) -> tuple[list[Block]
                     patches = [patch(*pair) for pair in zip(seen, boxes, strict=True)]
                 values = {"units": units, "boxes": boxes, "patches": patches}
                 found.append(Block(projections=list((shown - GREY) / (255 - GREY)), **facts | values))
+    except PictureError:  # of the data set, not of this file
+        raise
     except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
         raise ZfnetError(f"{path} holds no projections ({error}); restore it, or compute them again") from error
     return found, index["notes"]

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from safetensors import SafetensorError
@@ -44,6 +44,7 @@ WEIGHTS = "weights.safetensors"  # beside META
 FORMAT = 1
 
 Stored = Literal["float32", "float16", "int8"]
+NAME = r"\w[\w.-]*"  # of weights
 SCALE = ".scale"  # what the scales of an 8-bit parameter are called after it
 
 
@@ -72,6 +73,10 @@ def save_network(
     folder, preparation = Path(folder), net.preparation
     if folder.name in ("", ".."):
         raise CheckpointError(f"{folder} would be replaced as a whole; name a new folder in it")
+    if stored not in get_args(Stored):
+        raise CheckpointError(f"stored={stored!r}: choose one of {', '.join(get_args(Stored))}")
+    if base and (base == folder.name or not re.fullmatch(NAME, base)):
+        raise CheckpointError(f"the base {base!r} is not the name of other weights, as `zfnet list` shows them")
     lower = net.features().state_dict() if base else {}
     tensors = {"preparation.mean": preparation.mean, "preparation.scale": preparation.scale}
     for name, value in net.state_dict().items():
@@ -298,7 +303,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
         texts = [meta["sha256"], base["name"], base["sha256"], *classes]
         if isinstance(classes, str) or not all(isinstance(text, str) for text in texts):
             raise TypeError("its hash, its base or the classes of its record are not text")
-        if not re.fullmatch(r"\w[\w.-]*", base["name"]) or base["name"] == folder.name:
+        if not re.fullmatch(NAME, base["name"]) or base["name"] == folder.name:
             raise ValueError(f"its base {base} is not the name of other weights and their hash")
         return meta
     except CheckpointError:

@@ -80,11 +80,13 @@ def curves(trainings: Mapping[str, Sequence[Mapping]], classes: int) -> Figure:
         middle.plot(x, [epoch["top1"] for epoch in epochs], **style)
         right.plot(x, [next(iter(epoch["rms"].values()))[1] for epoch in epochs], **style)
     at = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "fontsize": SMALL, "color": GREY}
-    # a network that has learnt nothing has the loss ln(classes); filters end at the radius, or above it
-    left.annotate(f"ln({classes})", (0.02, log(classes)), (0, 3), **at)
+    # filters end at the radius, or above it; a network that has learnt nothing has the loss ln(classes)
+    line = {"color": GREY, "linewidth": 1, "linestyle": "--"}
     right.annotate("radius 0.1", (0.98, 0.1), (0, -5), ha="right", va="top", **at)
-    for axes, level in ((left, log(classes)), (right, 0.1)):
-        axes.axhline(level, color=GREY, linewidth=1, linestyle="--")
+    right.axhline(0.1, **line)
+    if classes:  # 0 where a record does not say how many
+        left.annotate(f"ln({classes})", (0.02, log(classes)), (0, 3), **at)
+        left.axhline(log(classes), **line)
     titles = {"Training loss": "cross entropy, nats", "Validation error": "top-1 error, %"}
     titles["Largest filter of layer 1"] = "root mean square"
     for axes, (title, y) in zip(panels, titles.items(), strict=True):

@@ -290,7 +290,7 @@ def stepping(layers: Mapping[str, LayerEvolution]) -> Iterator[tuple]:
             own, change = steps == number, {"layer": layer, "kind": kind}
             yield "share of steps", 100 * float(own.mean()), "%", len(steps), change
             if own.any():
-                yield "median cosine", float(np.median(likeness[own])), "cosine", len(steps), change
+                yield "median cosine", float(np.median(likeness[own])), "cosine", int(own.sum()), change
         largest = steps[likeness <= np.quantile(likeness, 0.1)]
         yield LARGEST, 100 * float((largest == JUMPED).mean()), "%", len(steps), {"layer": layer}
 

@@ -19,7 +19,7 @@ from ..network import ConvNet, Trace
 from ..strongest import rows_first
 from . import plots
 from .records import Sentence, Table
-from .setting import Source, opened, progress
+from .setting import Source, class_names, opened, progress
 
 EXACT = "donot_use_mm_for_euclid_dist"
 """How `torch.cdist` works without cancellation."""
@@ -82,7 +82,7 @@ def measure(profile: str, pictures: str = "", network: str = "", count: int = 5,
     at = opened(profile, pictures, network, whole=True)
     net, dataset, rows = at.net, at.dataset, spread(at.dataset, count)
     shown = [dataset[row].picture for row in rows]
-    known = not dataset.multilabel and len(dataset.classes) == net.spec.classes
+    known = bool(net.classes) and not dataset.multilabel and class_names(profile, network) == dataset.classes
     found = invariance(net, shown, [int(dataset.labels[row]) for row in rows] if known else None)
     untrained = invariance(ConvNet(net.spec, net.preparation, seed).eval(), shown)
     columns, table = {"layer": "Layer"}, [{"layer": layer} for layer in found.layers]

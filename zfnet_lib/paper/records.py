@@ -224,7 +224,7 @@ class Sentence(str):
         display({f"{GLUED}text/plain": repr(self.replace("`", ""))}, raw=True, metadata=metadata)
 
     def _repr_markdown_(self) -> str:
-        return f"*{self}*"
+        return f"*{self}*" if self else ""
 
 
 def benchmark(what: str) -> Table:

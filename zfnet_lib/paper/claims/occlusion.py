@@ -57,10 +57,11 @@ def contributions(at: Subject, layer: str) -> dict[str, np.ndarray]:
     By unit: the rank correlations, over places, of its losses with the energy under the square of its `projection`,
     of the picture's `edges` and of another map's projection, moved into this unit's window (`moved`); and whether
     the square of the largest loss, grown by half a side, is a `hit`: covers the place with most energy, of the
-    unit's own projection or of the one that was moved (`moved hit`); and the share of its activity that is `kept`
-    where only the region of its projection is seen, or as large a one of the other (`moved kept`). `maps` are theirs.
+    unit's own projection or of the one that was moved (`moved hit`); the share of its activity that is `kept` where
+    only the region of its projection is seen, or as large a one of the other (`moved kept`); and the units' `maps`.
     """
-    units, x = at.pictures_of(evenly(at.units(layer), at.scale.few))
+    # Units of one map are alike, so that many maps tell more than many units.
+    units, x = at.pictures_of(evenly(at.units(layer, 3, times=4), 3 * at.scale.few))
     size, stride = square_of(x)
     corners = np.array([*product(range(0, x.shape[-1] - size + 1, stride), repeat=2)])
     shown, names = (
@@ -318,7 +319,7 @@ def activity_where_shown(at: Subject) -> Iterator[Number]:
 
 
 def corresponding(at: Subject) -> Iterator[Number]:
-    for layer in at.layers[1:]:
+    for layer in at.layers[2:]:
         found = contributions(at, layer)
         measuring, middle = partial(measured, groups=found["maps"], layer=layer), np.median
         hits, kept = (100.0 * np.stack([found[name], found[f"moved {name}"]]) for name in ("hit", "kept"))

@@ -5,8 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from layouts import class_folders
 from pictures import Squares, texture_classes
 
@@ -64,13 +62,6 @@ def test_an_epoch_shows_every_picture_once_and_epochs_and_seeds_differ():
     assert len({tuple(rows.tolist()) for rows in orders}) == 3
     shown = [batch.views.rows for batch in batches().epoch(1)]
     assert torch.equal(torch.cat(shown), orders[0][:48])
-
-
-@given(st.integers(1, 3), st.integers(0, 6))
-def test_an_epoch_begun_in_the_middle_is_its_end(epoch, start):
-    whole, rest = list(batches().epoch(epoch)), list(batches().epoch(epoch, start))
-    assert len(rest) == 6 - start
-    assert all(map(same, rest, whole[start:]))
 
 
 def test_processes_share_every_batch_in_order():

@@ -90,21 +90,6 @@ def test_projections_of_signals_and_of_units_equal_autograd_with_rectified_gradi
     assert activation > 0 and close(deconv(trace, layer, unit), expected)
 
 
-def test_every_picture_of_a_batch_is_projected_by_itself():
-    net = lively(MINI)
-    x = picture(64, 64, n=3)
-    trace = net.trace(x)
-    unit = (int(trace["conv4"].maps.amin(dim=0)[:, 1, 2].argmax()), 1, 2)
-    shown = deconv(trace, "conv4", unit)
-    apart = torch.cat([deconv(net.trace(each[None]), "conv4", unit) for each in x])
-    assert close(shown, apart, 1e-12)
-    assert shown.flatten(1).any(dim=1).all()
-    own = [strongest_unit(maps, 3) for maps in trace["conv2"].maps]
-    assert len(set(own)) > 1  # of a map alone each picture has a strongest unit of its own
-    apart = [deconv(net.trace(each[None]), "conv2", place) for each, place in zip(x, own, strict=True)]
-    assert close(deconv(trace, "conv2", 3), torch.cat(apart), 1e-12)
-
-
 def without_normalisation(spec):
     return replace(spec, convs=tuple(replace(conv, norm=None) for conv in spec.convs)).features()
 
@@ -116,7 +101,7 @@ def traces():
     torch.manual_seed(0)
     foreign = adapt(alexnet().eval())
     return {
-        "zfnet": lively(without_normalisation(ZFNET)).trace(x),
+        "zfnet": lively(without_normalisation(ZFNET.scaled(1 / 4))).trace(x),
         "krizhevsky": lively(without_normalisation(KRIZHEVSKY.scaled(1 / 6))).trace(x),
         "alexnet": foreign.features().double().trace(x / 60),
     }
@@ -155,19 +140,6 @@ def test_guided_projections_equal_captums_and_masked_ones_the_gradient(case, dat
     assert close(project(trace, layer, signal, rectify="both"), guided * trace[layer].maps[0][unit])
     gradient, _ = deconv_by_autograd(case.net, trace.x, layer, unit, relu=F.relu)
     assert close(project(trace, layer, signal, rectify="mask"), gradient)
-
-
-@given(cases(), st.data(), st.floats(-3, 3), st.floats(-3, 3))
-def test_without_rectification_a_projection_is_linear(case, data, a, b):
-    trace = case.net.trace(case.x)
-    layer = data.draw(st.sampled_from(sorted(trace.stages)))
-    one, two = (data.draw(shaped(*trace[layer].maps.shape)) for _ in range(2))
-
-    def shown(signal):
-        return project(trace, layer, signal, rectify="none")
-
-    parts = torch.stack([a * shown(one), b * shown(two)])
-    assert (shown(a * one + b * two) - parts.sum(dim=0)).abs().max() <= 1e-12 * parts.abs().max()
 
 
 def test_the_paths_differ_and_only_the_papers_is_the_default():

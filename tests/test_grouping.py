@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from zfnet_lib import open_dataset
 from zfnet_lib.architecture import MINI, Box
 from zfnet_lib.network import ConvNet
 from zfnet_lib.paper import grouping
@@ -72,6 +73,7 @@ def test_a_projection_finds_the_patch_whose_edges_it_has():
 
 
 def test_every_layer_is_measured_with_trained_and_with_random_weights_and_shown(results, monkeypatch):
+    monkeypatch.setattr(grouping, "whole_data", lambda name: open_dataset(name, "val", n=120))
     net = ConvNet(MINI, seed=3)
     measured = list(group_records(net, "mine", "shapes", 3, ConvNet(MINI, seed=4).eval()))
     found = {(*r.parameters.values(), r.quantity): r for r in measured}

@@ -316,16 +316,6 @@ def test_a_training_is_the_generators_and_followed_as_it_happens(browser, square
     assert browser.notice.value == ""
 
 
-def test_a_training_here_stops_at_its_next_update(squares):
-    here = TrainingHere(BRIEF, squares, squares)
-    here.stop()
-    assert here.look().says == "stops: 0 of 2 epochs"
-    report = here._moved
-    here._moved = lambda progress: (progress.update == 3 and here.stop(), report(progress))
-    here.run()
-    assert here.look().says.startswith("stopped: 0 of 2 epochs, update 3 of 8")
-
-
 def test_one_training_runs_here_and_stops_while_another_is_looked_at(browser, squares, monkeypatch):
     pane, begun = browser.training, []
 
@@ -346,7 +336,7 @@ def test_one_training_runs_here_and_stops_while_another_is_looked_at(browser, sq
     pane.train()
     assert (pane.here.state, pane.start.description, pane.start.disabled) == ("stopped", "train", True)
     pane.choice.index = 0
-    assert pane.training is pane.here and "stopped: 0 of 2 epochs" in pane.says.value
+    assert pane.training is pane.here and "stopped: 0 of 2 epochs, update 1 of 8" in pane.says.value
     begun[-1]()  # what looks again and again looks once more
 
 

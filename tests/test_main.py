@@ -203,12 +203,6 @@ def test_a_result_that_cannot_be_written_is_one_sentence(nowhere, capsys, comman
         assert "cannot write" in refusal(capsys, command)
 
 
-def test_a_cache_that_cannot_be_written_stops_no_result(nowhere):
-    with pytest.warns(UserWarning, match="cannot write .*; the search goes on and is not kept"):
-        done("atlas data/weights/small --pictures folder:pictures --maps 1 --out out")
-    assert (nowhere / "out/index.html").exists()
-
-
 def test_list_and_doctor_say_what_there_is_or_why_not(home, capsys, monkeypatch):
     done("list")
     listed = capsys.readouterr().out
@@ -296,16 +290,6 @@ def test_evaluate_compares_the_classes(home, tiny_folder, capsys, classes, recor
         assert sentence in said and said.endswith("; evaluate it on the data that it was trained on\n")
     else:
         done(command)
-
-
-def test_a_training_names_damaged_pictures_and_leaves_them_out(home, tiny_folder, capsys, recwarn):
-    for place in ("train/red/3.jpg", "train/blue/1.jpg", "val/red/1.jpg"):
-        (home / "colours" / place).write_bytes(b"no picture")
-    done(f"train zfnet --data {tiny_folder} --recipe smoke --epochs 1 --workers 2")
-    said = [str(warning.message).partition(" that cannot be read are left out: ")[2] for warning in recwarn]
-    assert sorted(filter(None, said)) == ["1, val/red/1.jpg", "2, train/blue/1.jpg, train/red/3.jpg"]
-    errors = read_lines(capsys.readouterr().out.splitlines()[-1].partition(": ")[2])
-    assert {(line["quantity"][:5], line["n"]) for line in errors} == {("val t", 7), ("train", 138)}
 
 
 def test_folders_are_packed_and_compared_and_training_leaves_out_what_both_have(home, tiny_folder, capsys):

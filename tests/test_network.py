@@ -104,11 +104,13 @@ def test_every_stage_equals_the_loops(spec):
 
 
 @given(cases())
-def test_generated_networks_compute_what_torchs_own_layers_compute(case):
-    trace = case.net.trace(case.x)
+def test_generated_networks_have_their_specs_shapes_and_compute_what_torchs_own_layers_compute(case):
+    trace, shapes = case.net.trace(case.x), case.net.spec.shapes(*case.x.shape[2:])
     expected = dict(layers_by_autograd(case.net, case.x))
-    for layer, stage in trace.stages.items():
-        assert close(stage.maps, expected[layer], 1e-12)
+    for conv in case.net.spec.convs:
+        stage = trace[conv.name]
+        assert close(stage.maps, expected[conv.name], 1e-12) and shapes[conv.name] == stage.maps.shape[1:]
+        assert not conv.pool or shapes[conv.pool_name] == stage.output.shape[1:]
     assert close(case.net.convolved(case.x), stage.output, 1e-12)  # what the classifier sees, without a trace
     assert trace.logits is None
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-from multiprocessing import parent_process
 
 import numpy as np
 import pytest
@@ -10,7 +9,6 @@ import torch
 from layouts import class_folders, tiny_imagenet, voc, write_picture
 
 from zfnet_lib import datasets
-from zfnet_lib.__main__ import main
 from zfnet_lib.datasets import DataError, dataset_folder, folders, open_dataset, pack_in_memory
 from zfnet_lib.datasets import pack as packing
 from zfnet_lib.images import centre_square, read_picture, resize_short_side
@@ -124,18 +122,6 @@ def test_corrupt_pictures_are_named_and_left_out(folder, tmp_path):
         path.write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"val has no picture that can be read: .*image_0001.jpg"):
         packed(folder, "val")
-
-
-@pytest.mark.parametrize("command", ["pack {0}", "overlap {0} {0}", "train zfnet --recipe smoke --data {0}"])
-def test_a_process_that_dies_is_one_sentence(folder, monkeypatch, capsys, command):
-    def deadly(path):
-        return os._exit(9) if parent_process() and path.stem == "image_0007" else read_picture(path)
-
-    monkeypatch.setattr(folders, "read_picture", deadly)
-    monkeypatch.setattr(packing, "cores", lambda: 2)
-    assert main(command.format(folder).split()) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("zfnet: a process that read pictures ended before its work") and said.count("\n") == 1
 
 
 def test_a_full_disk(folder, monkeypatch):

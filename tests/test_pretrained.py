@@ -128,7 +128,7 @@ def test_the_packages_convolutions_are_torchvisions_network(data, package):
 
 
 def test_the_packages_thirteen_convolutions_are_torchvisions_vgg16(data, package):
-    module = models.vgg16(init_weights=False).features
+    module = models.vgg.make_layers(models.vgg.cfgs["D"])
     convs = [each for each in module if isinstance(each, nn.Conv2d)]
     values = arrays([(conv.out_channels, conv.in_channels, 3) for conv in convs], "VGG16_0")
     for conv, each in zip(convs, values["VGG16_0"].values(), strict=True):

@@ -52,8 +52,6 @@ def made(name: str) -> nn.Module:
 
 
 NETWORKS = {  # a side in pixels, three layers, and which functions pass the exact gradient
-    "alexnet": (63, ("features.1", "features.8", "features.11"), ()),
-    "vgg16_bn": (32, ("features.2", "features.9", "features.22"), ()),
     "resnet18": (33, ("bn1", "layer2.0.conv1", "layer4"), ()),
     "resnet50": (33, ("relu", "layer2.1", "layer3.0.bn2"), ()),
     "googlenet": (33, ("conv1", "inception3a.branch2", "inception4e"), ()),

@@ -311,29 +311,6 @@ def test_a_stopped_search_continues_to_the_same_bytes(stop, tmp_path):
     assert content(strongest(net, again, **options)) == whole and again.read == []
 
 
-CHILD = """
-import os, sys
-sys.path.insert(0, {tests!r})
-from pathlib import Path
-from test_strongest import MINI, ConvNet, Pictures, noise
-from zfnet_lib import strongest
-def kill(seen):
-    if seen == 21:  # before this is kept
-        os.kill(os.getpid(), 9)
-strongest(ConvNet(MINI).eval(), Pictures(noise(30)), batch=3, folder=Path(sys.argv[1]), every=0.0, report=kill)
-"""
-
-
-def test_kill_9_changes_no_byte(tmp_path):
-    script = CHILD.format(tests=str(Path(__file__).parent))
-    assert subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False).returncode == -9
-    net, continued = ConvNet(MINI).eval(), Pictures(noise(30))
-    ranking = strongest(net, continued, batch=3, folder=tmp_path, every=0.0)
-    assert content(ranking) == content(strongest(net, Pictures(noise(30)), batch=3))
-    assert min(continued.read) == 18
-    assert len(list(tmp_path.iterdir())) == 2 and not list(tmp_path.glob(".*"))
-
-
 def test_other_weights_pictures_and_arguments_begin_anew(tmp_path):
     net = ConvNet(MINI).eval()
     coarser = ConvNet(MINI, net.preparation.resized(56)).features().eval()

@@ -149,8 +149,9 @@ def occlude(
     corners = tuple(range(0, n - size + 1, stride) for n in (height, width))
     square = corners, size, colour.expand(channels)[:, None, None]
     with net.unmixed(), tqdm(total=prod(map(len, corners)), unit=" places", disable=not progress) as bar:
-        if isinstance(net, ConvNet) and layer == net.layers[-1]:
-            found = _changes(trace, *square, map_, incremental, bar)
+        last = isinstance(net, ConvNet) and layer == net.layers[-1]
+        if parts := covered(trace, *square, incremental) if last else None:
+            found = _changes(trace, parts, map_, bar)
         else:
             found = _whole_passes(trace, *square, layer, map_, bar)
     activity, probabilities = (each.view(*map(len, corners), *each.shape[1:]).cpu() for each in found)
@@ -160,10 +161,9 @@ def occlude(
     return Occlusion(activity, probabilities[..., target], answers, map_, target, size, stride)
 
 
-def _changes(trace, corners, size, colour, map_, incremental, bar) -> tuple[Tensor, Tensor]:
+def _changes(trace, parts: list[Part], map_, bar) -> tuple[Tensor, Tensor]:
     """Return the activity [places] and the probabilities [places, classes], computing only what changes."""
     net, last = trace.net, trace.net.spec.convs[-1]
-    parts = covered(trace, corners, size, colour, incremental)
 
     @torch.no_grad()
     def watch(part: Part) -> tuple[Tensor, Tensor]:

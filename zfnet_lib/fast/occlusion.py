@@ -153,26 +153,19 @@ class Part(NamedTuple):
 
 def covered(
     trace: Trace, corners: Sequence[Sequence[int]], size: int, fill: Tensor, incremental: bool | None = None
-) -> list[Part]:
+) -> list[Part] | None:
     """Divide the places of a square into parts that can be computed side by side, the largest first.
 
     The trace is of one picture; `corners` are the first rows and the first columns of the squares, ascending, and
-    `fill` [3, 1, 1] covers them. By default the changes alone are computed where that is less work.
+    `fill` [3, 1, 1] covers them. By default there are none where whole passes are less work.
     """
     assert isinstance(trace.net, ConvNet)
     spec, sides = trace.net.spec, trace.x.shape[-2:]
     room = NEAR if trace.x.device.type == "cpu" else FAR
     rows, columns = (bands(spec, side, tuple(each), size, room) for side, each in zip(sides, corners, strict=True))
-    if incremental is None:
-        incremental = share(spec, rows, columns) < WORTH
+    if not (share(spec, rows, columns) < WORTH if incremental is None else incremental):
+        return None
     net = deepcopy(trace.net.features()).to(memory_format=torch.channels_last)
-    if not incremental:
-        n = max(1, room // max(prod(stage.maps.shape) for stage in trace.stages.values()))
-        together = [tuple(corners[1][start : start + n]) for start in range(0, len(corners[1]), n)]
-        return [
-            Part((row,), part, partial(_passed, net, trace.x, row, part, size, fill))
-            for row, part in product(corners[0], together)
-        ]
     layers, below = [], trace.x
     for conv in net.spec.convs:
         before, above = net.filtered(conv, below), trace[conv.name].output
@@ -184,16 +177,6 @@ def covered(
         for row, column in product(rows, columns)
     ]
     return sorted(parts, key=lambda part: part.n, reverse=True)
-
-
-def _passed(net: ConvNet, x: Tensor, row: int, columns: Sequence[int], size: int, fill: Tensor) -> Tensor:
-    """Pass covered pictures through the convolutions."""
-    x = x.repeat(len(columns), 1, 1, 1).contiguous(memory_format=torch.channels_last)
-    for picture, column in zip(x, columns, strict=True):
-        picture[:, row : row + size, column : column + size] = fill
-    *lower, last = net.spec.convs
-    x = net.features(lower[-1].name).convolved(x) if lower else x
-    return F.relu_(net.filtered(last, x))
 
 
 class Table(NamedTuple):

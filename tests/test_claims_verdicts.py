@@ -6,6 +6,7 @@ import tomllib
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 from planted import judged, number, plant, plant_seeds, plant_training, record
 
@@ -140,16 +141,33 @@ def late(epochs, constant=()):
 @cases(
     "jumps-are-image-changes",
     [(70, 95)],
-    [(45, 95), (70, 80)],  # within the error of counting 70 steps, or no more than the base rate
+    [(45, 95), (70, 80), (70, 95, 0.9, 3)],  # within the error of counting 70 steps; the base rate; of one moment
     [(70, 60), (10, 95), (70, 95, 0.2)],  # the base rate is as high, in a layer; no less alike
 )
-def jumping(few, many, same=0.9):
-    found = []
+def jumping(few, many, same=0.9, moment=0):
+    found, maps, random = [], {}, np.random.default_rng(0)
+    for layer in ("conv1", "conv2"):
+        # Of six maps three change at each step, and all change much at the moment: only there, or beside.
+        maps[layer] = []
+        for map_ in range(6):
+            pictures = [random.integers(0, 256, (4, 4, 3))]
+            names = ["a"]
+            for step in range(7):
+                changes = (map_ + step) % 2 == 0
+                new = step == moment if moment else changes
+                pictures.append(random.integers(0, 256, (4, 4, 3)) if new else pictures[-1])
+                names.append(f"{step}" if changes else names[-1])
+            shown = np.stack(pictures).astype(np.uint8)
+            maps[layer].append(fig4.Feature(map_, shown, [1.0] * 8, names, [(0, 0)] * 8))
     for layer, largest, base, n in (("conv1", few, 35, 700), ("conv2", many, 80, 9000)):
         found += [number(fig4.LARGEST, largest, n=n, layer=layer)]
         found += [number("share of steps", base, n=n, layer=layer, kind="other picture")]
         found += over("kind", "median cosine", {"same unit": same, "other picture": 0.3}, layer=layer)
-    return found
+    plant(file := results_root("tiny") / features.EVOLUTION, found)
+    made = records.Stopwatch().provenance()
+    shown = fig4.Development(range(8), maps, records.read(file), fig4.Source("net", "data", made))
+    shown.save(file.parent, {"maps": 6, "seed": 0})
+    return []
 
 
 @cases(

@@ -317,7 +317,7 @@ VARIATION = "variation in pixels over that in layer 5"
 def objects(at: Subject) -> Iterator[Number]:
     top, side = at.layers[-1], at.net.preparation.crop
     yield counted(WINDOW, receptive_field(at.net.spec, top).size / side, 1, "of the picture")
-    yield measured(COVERED, coverage(at, top), "%", np.median)
+    yield measured(COVERED, coverage(at, top), "%", np.median, [unit.map for unit in at.units(top)])
     for layer in at.layers:
         yield measured(VARIATION, pose_variation(at, layer), "times", layer=layer)
 

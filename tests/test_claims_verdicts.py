@@ -147,7 +147,7 @@ def late(epochs, constant=()):
 def jumping(few, many, same=0.9, moment=0):
     found, maps, random = [], {}, np.random.default_rng(0)
     for layer in ("conv1", "conv2"):
-        # Of six maps three change at each step, and all change much at the moment: only there, or beside.
+        # Of six maps three change their picture at each step; projections change with it, or all at one moment.
         maps[layer] = []
         for map_ in range(6):
             pictures = [random.integers(0, 256, (4, 4, 3))]

@@ -157,13 +157,15 @@ def covered(
     """Divide the places of a square into parts that can be computed side by side, the largest first.
 
     The trace is of one picture; `corners` are the first rows and the first columns of the squares, ascending, and
-    `fill` [3, 1, 1] covers them. By default there are none where whole passes are less work.
+    `fill` [3, 1, 1] covers them. Returns None where whole passes are asked for or, by default, are less work.
     """
     assert isinstance(trace.net, ConvNet)
     spec, sides = trace.net.spec, trace.x.shape[-2:]
     room = NEAR if trace.x.device.type == "cpu" else FAR
     rows, columns = (bands(spec, side, tuple(each), size, room) for side, each in zip(sides, corners, strict=True))
-    if not (share(spec, rows, columns) < WORTH if incremental is None else incremental):
+    if incremental is None:
+        incremental = share(spec, rows, columns) < WORTH
+    if not incremental:
         return None
     net = deepcopy(trace.net.features()).to(memory_format=torch.channels_last)
     layers, below = [], trace.x

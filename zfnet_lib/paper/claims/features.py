@@ -174,17 +174,20 @@ def jumps(stored: Stored) -> Finding:
         truths += [above(lead, 0), same[layer].value > other[layer].value]
     shown = fig4.Development.load(stored.file.parent, {"maps": 6, "seed": 0})
     if shown is None:
-        return Finding(verdict(every([*truths, None])), numbers, "The maps of Fig. 4 are not at hand.")
+        return Finding(
+            verdict(every([*truths, None])), numbers, f"The maps of Fig. 4 are not at hand: {stored.again}."
+        )
     lead, chance = within_moments(shown.features)
-    numbers["cosine lost with a change, within a moment"] = exact(lead)
-    numbers["by chance at most, 39 of 40 times"] = exact(chance)
+    numbers["cosine with the same picture less that with another, within a moment"] = exact(lead)
+    numbers["the same with maps permuted, 97.5th percentile"] = exact(chance)
     return Finding(verdict(every([*truths, lead > chance or None])), numbers)
 
 
 def within_moments(features: Mapping[str, Sequence[fig4.Feature]]) -> tuple[float, float]:
-    """Return by how much more alike projections stay where the picture stays, and 97.5 % of what chance gives.
+    """Return how much more alike projections stay where the picture stays, and how much by chance (97.5 %).
 
-    Of one layer between the same two moments, since in early steps both change more; chance exchanges maps there.
+    Maps of one layer are compared between the same two moments, since early on both change more; by chance is with
+    these maps permuted.
     """
     cells = []
     for maps in features.values():

@@ -17,7 +17,7 @@ from ...architecture import Box, Unit, input_window, receptive_field
 from ...deconv import cut, deconv_units, strongest_unit
 from ...occlusion import Occlusion, occlude
 from ..sanity import rank_correlation
-from .evidence import Number, Subject, evenly, measured
+from .evidence import Number, Subject, measured
 
 BATCH = 16
 
@@ -61,7 +61,7 @@ def contributions(at: Subject, layer: str) -> dict[str, np.ndarray]:
     only the region of its projection is seen, or as large a one of the other (`moved kept`); and the units' `maps`.
     """
     # Units of one map are alike, so that many maps tell more than many units.
-    units, x = at.pictures_of(evenly(at.units(layer, 3, times=4), 3 * at.scale.few))
+    units, x = at.pictures_of(at.units(layer, 3, times=4))
     size, stride = square_of(x)
     corners = np.array([*product(range(0, x.shape[-1] - size + 1, stride), repeat=2)])
     shown, names = (

@@ -86,6 +86,7 @@ def test_a_sentence_reaches_the_prose_as_myst_nb_hands_it_on(monkeypatch):
     shown = []
     for module, name in ((IPython.display, "display"), (myst_nb.ext.glue, "ipy_display")):
         monkeypatch.setattr(module, name, lambda *data, **how: shown.append((data, how)))
+    assert Sentence("")._repr_markdown_() == ""
     sentence = Sentence("`zfnet` beats 'krizhevsky'.")
     sentence.glue("contest")
     myst_nb.glue("contest", sentence.replace("`", ""), display=False)

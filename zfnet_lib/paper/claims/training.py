@@ -226,18 +226,11 @@ def depth(stored: Stored) -> Finding:
         "two networks of six layers differ by": contrast(stored, (1, more), (-1, less)),
         "six to four layers": contrast(stored, (1, four), (-1, more)),
     }
-    rows, errors = (
-        {"eight layers": BASE, "without 7": f"{BASE}-without-7", "without 3, 4": CONVS, "without 6, 7": DENSE},
-        {},
-    )
-    for layers, name in rows.items():
-        with suppress(NotRun):  # they are shown beside
-            errors[f"top-5 error, {layers}"] = contrast(stored, (1, stored.errors(name)), unit="%")
-    whole = errors["top-5 error, eight layers"].value
-    better = [layers.removeprefix("top-5 error, ") for layers, error in errors.items() if error.value < whole]
-    note = f"With fewer layers the error is lower here: {'; '.join(better)}. " if better else ""
-    numbers, note = numbers | errors, note + stored.spread(TOP5)[1]
-    return Finding(verdict(every(above(step, 0) for step in steps)), numbers, note)
+    beside = {"eight layers": BASE, "without 7": f"{BASE}-without-7", "without 3, 4": CONVS, "without 6, 7": DENSE}
+    for layers, name in beside.items():
+        with suppress(NotRun):  # the first two decide nothing
+            numbers[f"top-5 error, {layers}"] = contrast(stored, (1, stored.errors(name)), unit="%")
+    return Finding(verdict(every(above(step, 0) for step in steps)), numbers, stored.spread(TOP5)[1])
 
 
 def width_of_dense(stored: Stored, change: float) -> Finding:

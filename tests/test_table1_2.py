@@ -127,7 +127,7 @@ def test_the_contest_is_decided_only_with_a_known_spread():
     for seed, (ours, theirs) in enumerate([(62.2, 64.2), (61.8, 63.8)], 1):
         train("zfnet", seed, val1=ours)
         train("krizhevsky", seed, val1=theirs)
-    assert "Of two such networks the difference is clear beyond 0.5 points (95 %)." in table1_2.contest("tiny")
+    assert "A difference of more than 0.5 points between two such networks is clear (95 %)." in table1_2.contest("tiny")
     for seed in (0, 1):  # of other data, whose names end alike
         file = training_of("tiny", "zfnet").errors_file.with_name(f"a-my-tiny-imagenet-tiny-seed{seed}.jsonl")
         store(file, data="my-tiny-imagenet val", val1=9.0 * seed)

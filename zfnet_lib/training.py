@@ -123,7 +123,7 @@ TINY = Recipe(  # the rate falls before epochs 8 and 11, the same for every netw
     epochs=12,
     anneal=Drops((7 / 12, 10 / 12)),
     precision="bfloat16",
-    expected="Tiny-ImageNet at 112 pixels: 1 to 1.6 hours on two idle processor cores with bf16 instructions; "
+    expected="Tiny-ImageNet at 112 pixels: 1 to 2 hours on two idle processor cores with bf16 instructions; "
     "a top-1 error under 70 % (one network, one view)",
 )
 SMOKE = Recipe(  # enough to leave the plateau; it tests the machinery and is no evidence; networks are narrow here
@@ -231,7 +231,7 @@ class SGD:
 
 
 def fitting_parts(batch: int, device: torch.device) -> int:
-    """Return into how many parts a batch is split here: one for each core, and one on a GPU or per process."""
+    """Return the number of parts into which a batch is split here: one for each core, and one on a GPU or per process."""
     if device.type != "cpu" or distributed.is_initialized():
         return 1
     return max(1, min(torch.get_num_threads(), batch // 32))  # smaller ones cost more in weight gradients

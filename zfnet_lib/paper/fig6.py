@@ -1,4 +1,4 @@
-"""Fig. 6: what the strongest map, the class and the answer hang on while a square hides part of the picture."""
+"""Fig. 6: what the strongest map, the class and the answer depend on while a square hides part of the picture."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def _occluded(at: Setting, title: str, chosen: Sequence[tuple], names, size, str
 
 STORIES = (
     "Another object when the main one is covered",
-    "The strongest map is not what the class hangs on",
+    "The strongest map is not what the class depends on",
     "Several objects",
 )
 WITHOUT_CLASSIFIER = ("The activity that falls most", "The second most", "The third most")

@@ -97,8 +97,8 @@ def measure(profile, pictures="", network="", layer="", count=5, units=2, seed=0
     ours, exact = ways["deconvnet"], ways[GRADIENT]
     cosines = downwards.similarities["deconvnet"][:, :, Similarity._fields.index("cosine")].mean(1)
     verdict = Sentence(
-        f"Two units of different maps at the same place of a picture: the deconvnet shows the same to a cosine of "
-        f"{ours['map']:.2f}, the exact gradient to {exact['map']:.2f}. The same unit on another picture: "
+        f"Projections of two units of different maps at the same place of a picture have a cosine of "
+        f"{ours['map']:.2f}; by the exact gradient, of {exact['map']:.2f}. Those of the same unit on two pictures: "
         f"{ours['picture']:z.2f}. Random weights in {layer} leave a cosine of {cosines[0]:.2f} with the trained "
         f"projection, random weights in all layers {cosines[-1]:.2f}. The deconvnet's edges follow those of the "
         f"picture by {ours['edges']:.2f}, those of another picture by {ours['other edges']:z.2f}."

@@ -108,7 +108,7 @@ def contest(profile: str) -> Sentence:
     if margin is None:
         return Sentence(f"{both} {told} One training of each decides nothing.")
     return Sentence(
-        f"{both} {told} Of two such networks the difference is clear beyond {margin:.1f} points (95 %)."
+        f"{both} {told} A difference of more than {margin:.1f} points between two such networks is clear (95 %)."
     )
 
 

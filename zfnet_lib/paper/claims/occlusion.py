@@ -1,4 +1,4 @@
-"""Section 4.2: does the network look at the object, and does a projection show what its unit hangs on?"""
+"""Section 4.2: does the network look at the object, and does a projection show what its unit depends on?"""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 """Records as trainings, transfer and Table 5 leave them, with numbers chosen by hand."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from statistics import mean, stdev
 

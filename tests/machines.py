@@ -4,8 +4,6 @@
 rounds unlike this machine, and prints a table; it exits with 1 where a test failed.
 """
 
-from __future__ import annotations
-
 import itertools
 import os
 import re

@@ -1,7 +1,5 @@
 """Looks at a built book in headless Chromium that can reach nothing outside: `python tests/pages.py FOLDER`."""
 
-from __future__ import annotations
-
 import functools
 import http.server
 import re

@@ -1,7 +1,5 @@
 """Prints a built book as one PDF, in the order of its table of contents: `python tests/pdf.py FOLDER OUT`."""
 
-from __future__ import annotations
-
 import io
 import sys
 from pathlib import Path

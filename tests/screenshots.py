@@ -1,7 +1,5 @@
 """Takes the pictures of the book's page on the live browser, light and dark: `make screenshots`."""
 
-from __future__ import annotations
-
 import io
 import re
 import sys

@@ -1,7 +1,5 @@
 """The registry of claims: three-valued verdicts, stored numbers, the ledger, its command and its pages."""
 
-from __future__ import annotations
-
 import json
 import re
 from operator import itemgetter

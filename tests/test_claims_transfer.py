@@ -1,7 +1,5 @@
 """The claims on transfer: each verdict turns where its threshold lies."""
 
-from __future__ import annotations
-
 import shutil
 from statistics import mean, stdev
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """Tables 3 to 6 and Fig. 7 from the records that ship, and from none."""
 
-from __future__ import annotations
-
 from statistics import mean
 
 import pytest

@@ -1,7 +1,5 @@
 """Named trainings: their queue, what they leave, the weights that ship, and what `smoke` trains on the spot."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

@@ -1,7 +1,5 @@
 """Transfer: folds that everybody shares, features that are never those of others, scores and classifiers."""
 
-from __future__ import annotations
-
 import hashlib
 import warnings
 from contextlib import nullcontext

@@ -1,7 +1,5 @@
 """The files that other machines read: workflows, the Snakefile and its profiles."""
 
-from __future__ import annotations
-
 import importlib.util
 import re
 import subprocess

@@ -55,9 +55,7 @@ TOO_LONG = (
     f"evaluate {LONG} --data shapes", f"fetch caltech-101 --from {LONG}", f"atlas {LONG}",
     f"claims --profile tiny --json {LONG}", f"{TRAIN} --data folder:{LONG}",
 )  # fmt: skip
-FOLDERS = ("evaluate small --data shapes", "claims --profile tiny", "bench norm")
 REFUSALS = [
-    ("show broken.png --network small --out out", "cannot be read as a picture"),
     ("show wall.png --network small --out out", "wall.png has more than 89 million pixels; save it smaller\n"),
     (f"{SHOW} --network nowhere", "there are no weights 'nowhere'; "),
     (f"{SHOW} --layer conv9", "small has no layer 'conv9'; its layers are conv1, conv2"),
@@ -67,42 +65,30 @@ REFUSALS = [
     ("run fig1 --profile smoke -p typo", "-p takes name=value, given 'typo'"),
     (f"{TRAIN} --data mnist", "there is no data set 'mnist'"),
     (f"{TRAIN} --data caltech-256", "zfnet fetch caltech-256"),
-    (f"{TRAIN} --device gpu", "no device 'gpu'; choose cpu, cuda or mps, or of several GPUs one, as cuda:1"),
     (f"{TRAIN} --device cuda:7", "the device 'cuda:7' is not here; choose one of cpu"),
-    ("train zfnet.features() --data shapes", "there is no architecture 'zfnet.features()'; known are krizhevsky"),
-    ("train zfnet.without(conv4) --data shapes", "and what without, resized, scaled make of them, such as"),
     ("train zfnet.without('conv9') --data shapes", "zfnet has no layer 'conv9'; its layers are conv1"),
     (f"{OCCLUDE} --label dog", "small has no class 'dog'; give its number"),
     (f"{OCCLUDE} --label 99", "small has no class 99; choose one from 0 to 15"),
-    (f"{OCCLUDE} --square 65", "a square of 65 pixels does not fit a picture of 64x64"),
     (f"{OCCLUDE} --layers conv2,conv9", "small has no layer 'conv9'; its layers are conv1"),
     (f"{OCCLUDE} --random --weights x", "leave out --weights or --random"),
-    ("atlas torchvision:resnt18 --out out", "torchvision has no network 'resnt18'; did you mean resnet18"),
-    (
-        f"{SHOW} --network own.py:make --random",
-        "own.py:make makes its own weights; let a function draw them, and leave",
-    ),
+    (f"{SHOW} --network own.py:make --random", "own.py:make makes its own weights; let a function draw them"),
     (f"{TRAIN} --clip some", "clip is 'some'; choose one of all, none, first, but-first"),
-    (f"{TRAIN} --clip=", "clip is ''; choose one of"),
     (f"{TRAIN} --precision=", "precision is ''; choose one of"),
     (f"{TRAIN} --epochs 0", "epochs is 0; it is at least 1"),
-    (f"{TRAIN} --batch 0", "batch is 0; it is at least 1"),
     (f"{TRAIN} --seed {2**63}", "nor a seed above 2^63"),
     (f"{TRAIN} --each -1", "seed 0, -1 pictures a class: no number may be negative"),
     (f"{TRAIN} --workers -2", "-2 decoding processes are impossible"),
     (f"{TRAIN} --data folder:~no-such-user", "~no-such-user: there is no such user here"),
     ("atlas small --side -1 --out out", "is impossible; 0 takes all, and the network's own"),
     ("atlas small --maps -1 --out out", "is impossible; 0 takes all, and the network's own"),
-    ("pack x", "there is no data set 'x'"),
     ("overlap caltech-101 shapes", "a training on it leaves nothing out; name it second: zfnet overlap shapes cal"),
     *((command, "File name too long") for command in TOO_LONG),
-    *((f"{command} --json data", "zfnet: data is a folder; name a file\n") for command in FOLDERS),
+    ("bench norm --json data", "zfnet: data is a folder; name a file\n"),
 ]
 
 
 @pytest.mark.parametrize(("command", "sentence"), REFUSALS)
 def test_what_is_wrong_is_one_sentence_and_nothing_is_written(home, capsys, command, sentence):
-    (home / "broken.png").write_bytes((home / "noise.png").read_bytes()[:200])
     if "wall.png" in command:
         Image.new("1", (9500, 9500)).save(home / "wall.png")
     assert sentence in refusal(capsys, command)
@@ -267,7 +253,6 @@ def test_train_leaves_record_errors_and_weights_that_evaluate(home, tiny_folder,
     assert [line["value"] for line in again] == [line["value"] for line in measured[:2]]
     assert again[0]["parameters"] == {"networks": [measured[0]["parameters"]["networks"][0]], "views": 1}
 
-    assert "continue it with resume (--resume)" in refusal(capsys, command)
     before = read_lines(record)
     done(f"{command} --resume")
     assert read_lines(record) == before

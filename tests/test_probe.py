@@ -53,7 +53,6 @@ def made(name: str) -> nn.Module:
 
 NETWORKS = {  # a side in pixels, three layers, and which functions pass the exact gradient
     "resnet18": (33, ("bn1", "layer2.0.conv1", "layer4"), ()),
-    "resnet50": (33, ("relu", "layer2.1", "layer3.0.bn2"), ()),
     "googlenet": (33, ("conv1", "inception3a.branch2", "inception4e"), ()),
     "squeezenet1_1": (33, ("features.1", "features.4", "features.9"), ()),
     "mobilenet_v2": (33, ("features.0", "features.3.conv.0", "features.8"), ()),
@@ -267,10 +266,8 @@ def test_a_lack_of_memory_is_no_fault_of_the_pictures():
 
 
 def test_where_no_gradient_leads_down_the_layer_is_named():
-    net, x = (
-        load_network(Own(lambda self, x: self.end(self.conv(x).detach())), image_size=8),
-        torch.randn(1, 3, 8, 8),
-    )
+    net = load_network(Own(lambda self, x: self.end(self.conv(x).detach())), image_size=8)
+    x = torch.randn(1, 3, 8, 8)
     for ask in (lambda: deconv(net.trace(x), "end", 0), lambda: deconv_units(net, x, [Unit(0, "end", 0, 1, 1)])):
         with pytest.raises(ZfnetError, match=r"^no gradient leads from end of own down to .*; take no_grad, "):
             ask()
@@ -337,10 +334,6 @@ def test_a_map_alone_stands_for_its_strongest_unit(net):
     places = [strongest_unit(maps, 3) for maps in trace["block"].maps]
     apart = [deconv(trace, "block", place)[i] for i, place in enumerate(places)]
     assert places[0] != places[1] and close(deconv(trace, "block", 3), torch.stack(apart), 1e-6)
-    with pytest.raises(ZfnetError, match=r"^block has no map 99; choose one from 0 to \d+$"):
-        deconv(trace, "block", 99)
-    with pytest.raises(ZfnetError, match=r"^block has no unit 'conv5'; .* a unit is a place \(map, row, column\)"):
-        deconv(trace, "block", "conv5")
 
 
 class Patches(nn.Module):

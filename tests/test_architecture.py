@@ -254,6 +254,6 @@ UNFIT = ("zfnet.resized(2)", "zfnet.scaled('a')", "zfnet.scaled(1e999)", "zfnet.
 @pytest.mark.parametrize("text", WRONG + UNFIT)
 def test_other_expressions_are_refused_in_one_sentence_and_nothing_in_them_is_evaluated(text):
     said = "known are .*, and what without, resized, scaled make of them, such as zfnet"
-    with pytest.raises(SpecError, match="is no architecture|give a whole" if text in UNFIT else said) as caught:
+    said = "(is no architecture|give a whole)" if text in UNFIT else said
+    with pytest.raises(SpecError, match=rf"\A.*{said}.*\Z"):
         architecture(text)
-    assert "\n" not in str(caught.value)

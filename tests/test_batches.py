@@ -50,9 +50,8 @@ def test_a_corrupt_picture_that_is_not_packed_is_named_in_one_sentence(tmp_path,
     (tmp_path / "dogs/image_0003.jpg").write_bytes(b"\xff\xd8 nothing")
     data = open_dataset(f"folder:{tmp_path}", "train")
     read = Batches(data, Preparation.grey(16), size=4, classes=2, workers=workers).epoch(1)
-    with pytest.raises(PictureError, match=r"^.*image_0003.jpg cannot be read as a picture \(.*$") as caught:
+    with pytest.raises(PictureError, match=r"\A.*image_0003.jpg cannot be read as a picture \(.*\Z"):
         list(read)
-    assert "\n" not in str(caught.value)
 
 
 def test_an_epoch_shows_every_picture_once_and_epochs_and_seeds_differ():

@@ -1,5 +1,6 @@
 """Occlusion against the literal way: paste the square, run the network, place by place; all in float64."""
 
+import re
 from dataclasses import replace
 from itertools import product
 from math import prod
@@ -213,7 +214,5 @@ def test_a_drop_lies_inside_where_the_square_touches_the_object(height, width, s
 )
 def test_what_does_not_fit_is_refused_in_one_sentence(changes, sentence):
     arguments = {"spec": MINI, "x": torch.zeros(3, 64, 64)} | changes
-    with pytest.raises(ZfnetError) as caught:
+    with pytest.raises(ZfnetError, match=rf"\A.*{re.escape(sentence)}.*\Z"):
         occlude(ConvNet(arguments.pop("spec")), arguments.pop("x"), **arguments)
-    assert sentence in str(caught.value)
-    assert "\n" not in str(caught.value)

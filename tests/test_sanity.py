@@ -66,12 +66,11 @@ def test_ways_equal_autograd_with_their_rule(way):
         assert close(torch.from_numpy(found), seen(NET, back[0], unit) / activation)
 
 
-@pytest.mark.parametrize(("spec", "same"), [(bare(), True), (NORMALISED, False)])
-def test_the_exact_gradient_is_the_forward_mask_unless_maps_are_normalised(spec, same):
-    net = lively(spec)
+def test_the_exact_gradient_is_not_the_forward_mask_where_maps_are_normalised():
+    net = lively(NORMALISED)
     units = strongest_units(net, X, "conv3", 1)
     for mask, exact in zip(*(projections(net, X, units, way) for way in ("forward mask", GRADIENT)), strict=True):
-        assert close(torch.from_numpy(mask), torch.from_numpy(exact), 1e-10 if same else 1e-2) == same
+        assert not close(torch.from_numpy(mask), torch.from_numpy(exact), 1e-2)
 
 
 def test_the_exact_gradient_predicts_a_small_step():
@@ -149,9 +148,8 @@ def test_similarity_knows_equal_opposite_unrelated_and_nothing_and_copies_the_pi
     ],
 )
 def test_bad_requests_get_one_sentence(ask, sentence):
-    with pytest.raises(ZfnetError) as raised:
+    with pytest.raises(ZfnetError, match=rf"\A.*{sentence}.*\Z"):
         ask()
-    assert sentence in str(raised.value) and "\n" not in str(raised.value)
 
 
 @pytest.fixture(scope="module")

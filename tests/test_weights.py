@@ -174,15 +174,13 @@ def test_a_stored_network_takes_another_size_and_random_weights(saved):
     ],
 )
 def test_texts_and_files_that_name_no_network_are_one_sentence(own, text, weights, sentence):
-    with pytest.raises(ZfnetError, match=f"^{sentence}$") as caught:
+    with pytest.raises(ZfnetError, match=rf"\A{sentence}\Z"):
         open_network(text, Path(weights) if weights else None)
-    assert "\n" not in str(caught.value)
 
 
 def refused(source, sentence: str) -> None:
-    with pytest.raises(ZfnetError, match=f"^{sentence}$") as caught:
+    with pytest.raises(ZfnetError, match=rf"\A{sentence}\Z"):
         load_network(source)
-    assert "\n" not in str(caught.value)
 
 
 def test_weights_of_another_kind_changed_and_missing_ones_are_refused(saved):

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zfnet_lib.architecture import ArchSpec, Box, Conv, Norm
-from zfnet_lib.network import ConvNet
+from zfnet_lib.architecture import ArchSpec, Box, Conv, Norm, Unit
+from zfnet_lib.deconv import deconv, deconv_units
+from zfnet_lib.network import ConvNet, Network
 
 # ---- sliding regions, one by one ----------------------------------------------------------------------------
 
@@ -174,6 +175,14 @@ def cut_from_wide(image: Tensor, box: Box) -> Tensor:
     """Cut a box out of the picture in the middle of a much larger field of zeros."""
     wide, reach = F.pad(image, [400] * 4), 400
     return wide[:, reach + box.top : reach + box.bottom, reach + box.left : reach + box.right]
+
+
+def wrong(net: Network, x: Tensor, units: list[Unit], batch: int | None = None) -> list[Unit]:
+    """Return the units whose windowed projection is not the literal one, cut to the field."""
+    trace, shown = net.trace(x), deconv_units(net, x, units, batch)
+    expected = [deconv(trace, unit.layer, unit.place)[unit.image] for unit in units]
+    fields = zip(units, shown.projections, shown.boxes, expected, strict=True)
+    return [unit for unit, found, box, whole in fields if not close(found, cut_from_wide(whole, box))]
 
 
 def close(found: Tensor, expected: Tensor, tolerance: float = 1e-10) -> bool:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from oracles import close, cut_from_wide, deconv_by_autograd, lively, picture
+from oracles import close, cut_from_wide, deconv_by_autograd, lively, picture, wrong
 from strategies import cases
 
 from zfnet_lib import KRIZHEVSKY, MINI, Unit, ZfnetError, deconv, deconv_units
@@ -19,14 +19,6 @@ slow = settings(max_examples=25, suppress_health_check=[HealthCheck.filter_too_m
 def strongest_at(trace, layer, row, column, image=0):
     """Return the unit of the map that is strongest at a place."""
     return Unit(image, layer, int(trace[layer].maps[image, :, row, column].argmax()), row, column)
-
-
-def wrong(net, x, units, batch=None):
-    """Return the units whose windowed projection is not the literal one, cut to the field."""
-    trace, shown = net.trace(x), deconv_units(net, x, units, batch)
-    expected = [deconv(trace, unit.layer, unit.place)[unit.image] for unit in units]
-    fields = zip(units, shown.projections, shown.boxes, expected, strict=True)
-    return [unit for unit, found, box, whole in fields if not close(found, cut_from_wide(whole, box))]
 
 
 @slow

@@ -17,7 +17,7 @@ from zfnet_lib.paper.records import device_name
 
 @pytest.mark.parametrize(("flags", "answer"), [("sse avx512_bf16", True), ("sse avx2 fma", False), (None, None)])
 def test_bf16_instructions_are_read_from_the_processor(tmp_path, monkeypatch, flags, answer):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv(DEVICE, "cpu")
     cpuinfo = tmp_path / "cpuinfo"
     if flags:
         cpuinfo.write_text(f"flags : {flags}\n")

@@ -1,5 +1,6 @@
 """What all tests share: reproducible generated cases, a data folder of their own, one Chromium and one server."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import hypothesis
 import pages
 import pytest
 
+os.environ["ZFNET_DEVICE"] = "cpu"  # where there is a GPU as well, tests are of the processor
 hypothesis.settings.register_profile("zfnet", derandomize=True, deadline=None, max_examples=60, database=None)
 hypothesis.settings.load_profile("zfnet")
 

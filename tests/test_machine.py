@@ -17,7 +17,6 @@ from zfnet_lib.paper.records import device_name
 
 @pytest.mark.parametrize(("flags", "answer"), [("sse avx512_bf16", True), ("sse avx2 fma", False), (None, None)])
 def test_bf16_instructions_are_read_from_the_processor(tmp_path, monkeypatch, flags, answer):
-    monkeypatch.setenv(DEVICE, "cpu")
     cpuinfo = tmp_path / "cpuinfo"
     if flags:
         cpuinfo.write_text(f"flags : {flags}\n")
@@ -67,6 +66,7 @@ def test_processes_end_when_nobody_wants_the_rest():
 
 @pytest.mark.parametrize("recent", [True, False])
 def test_apples_gpu_is_a_device(monkeypatch, recent: bool):
+    monkeypatch.delenv(DEVICE)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda major, minor: recent and major <= 14)

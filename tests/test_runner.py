@@ -97,8 +97,10 @@ def test_workers_and_kernels_end_with_a_batch_that_is_killed(project):
     environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen([sys.executable, "batch.py"], cwd=project, env=environment, **silent) as batch:
-        while not (project / "notebooks/begun").exists():
+        for _ in range(3000):  # five minutes at most
             assert batch.poll() is None
+            if (project / "notebooks/begun").exists():
+                break
             time.sleep(0.1)
         started = psutil.Process(batch.pid).children(recursive=True)
         assert any("ipykernel_launcher" in process.cmdline() for process in started)
@@ -149,7 +151,7 @@ def test_notebooks_run_side_by_side_each_on_its_share_of_the_cores(project, monk
     monkeypatch.setattr(runner, "cores", lambda: 6)
     for mine, other in (("one", "aside"), ("aside", "one")):
         meeting = f"import os, pathlib, time; pathlib.Path('{mine}').touch()", f"other = pathlib.Path('{other}')"
-        wait = "for _ in range(600): time.sleep(0 if other.exists() else 0.1)"  # a minute at most
+        wait = "for _ in range(3000): time.sleep(0 if other.exists() else 0.1)"  # five minutes at most
         tell = "print(other.exists(), os.environ['OMP_NUM_THREADS'])"
         write_notebook(project / f"notebooks/{mine}.ipynb", *meeting, wait, tell)
     found = {run.notebook: run for run in run_notebooks([], "smoke", jobs=2)}

@@ -180,7 +180,7 @@ def test_the_table_tells_the_unit_from_a_rival_and_from_another_picture(result):
     rows = {row["way"]: row for row in result.owed.rows}
     assert list(rows) == [*WAYS, GRADIENT]
     assert rows["central switches"]["picture"] == rows["random switches"]["picture"] == 1
-    assert rows["deconvnet"]["picture"] < 0.5
+    assert rows["deconvnet"]["picture"] < 1  # its switches do see the picture
     assert f"{rows['deconvnet']['map']:.2f}" in result.verdict and "conv5" in result.verdict
     assert "mini" in str(result.source) and "seed 0" in str(result.source)
     maps, cosines = result.net.trace(result.x)["conv5"].maps, []

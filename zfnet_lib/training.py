@@ -231,7 +231,7 @@ class SGD:
 
 
 def fitting_parts(batch: int, device: torch.device) -> int:
-    """Return the number of parts into which a batch is split here: one for each core, and one on a GPU or per process."""
+    """Return the number of parts of a batch here: one for each core, and one on a GPU or in each process."""
     if device.type != "cpu" or distributed.is_initialized():
         return 1
     return max(1, min(torch.get_num_threads(), batch // 32))  # smaller ones cost more in weight gradients

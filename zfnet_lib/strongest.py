@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from numbers import Integral
 from pathlib import Path
 from time import perf_counter
@@ -358,16 +358,11 @@ class Squares:
 
     def __init__(self, net: Network, dataset):
         self.net, self.dataset = net, dataset
-        self.known: dict[int, Tensor] = {}
+        self.square = lru_cache(KEPT)(lambda image: net.preparation.square(dataset[image][0]))
 
     def __getitem__(self, images: Sequence[int]) -> Tensor:
         """Return prepared pictures, float32 [n, 3, crop, crop]."""
-        for image in set(images) - self.known.keys():
-            self.known[image] = self.net.preparation.square(self.dataset[image][0])
-        squares = torch.stack([self.known[image] for image in images])
-        for image in list(self.known)[:-KEPT]:
-            self.known.pop(image, None)
-        return self.net.prepare(squares)
+        return self.net.prepare(torch.stack([self.square(image) for image in images]))
 
 
 def blocks(

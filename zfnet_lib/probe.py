@@ -8,7 +8,6 @@ import threading
 from collections import Counter, deque
 from collections.abc import Container, Sequence
 from copy import copy
-from dataclasses import dataclass
 from functools import partial
 from types import CodeType
 from typing import Any
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from .architecture import Box, Field, Shape, Sliding, SpecError, Unit
+from .architecture import Box, Conv, Field, Shape, SpecError, Unit
 from .deconv import PAPERS_RULE, Rule, chosen_switches, cut, unpool
 from .files import ZfnetError
 from .images import Preparation
@@ -179,20 +178,13 @@ class _Pass(TorchFunctionMode):
         *numbers, gap = (set(n) if isinstance(n, tuple | list) else {n} for n in given)
         if gap != {1} or max(map(len, numbers)) > 1:
             raise ZfnetError("a pool with gaps or oblong regions has no other switches than the recorded ones")
-        pool = _Region(*(n.pop() for n in numbers))
-        regions = pool.kernel, pool.stride, pool.padding
+        regions = [n.pop() for n in numbers]
         value, switches = F.max_pool2d(x.detach(), *regions, 1, ceil_mode, return_indices=True)
+        pool = Conv("", 1, *regions)  # slides as the pool does; a `Pool` of the architecture has no padding
         chosen = chosen_switches(Stage(x, switches, x), pool, rule.switches, self.random)
         size, sharing = x.shape[-2:], rule.sharing
         value = _Way.apply(x, (value,), lambda signal: unpool(signal, chosen, size, sharing))
         return (value, switches) if return_indices else value
-
-
-@dataclass(frozen=True)
-class _Region(Sliding):
-    kernel: int
-    stride: int
-    padding: int
 
 
 def _reaching(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
@@ -212,20 +204,14 @@ def _filtered(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
 
     def down(signal: Tensor) -> Tensor:
         # A unit reaches few positions of lower maps, and the transposed filters are most of the work.
-        result, active = signal.new_zeros(x.shape), (signal != 0).flatten(0, 1).any(0)
+        active = (signal != 0).flatten(0, 1).any(0)
         rows, columns = (active.any(axis).nonzero().flatten().tolist() for axis in (1, 0))
         if not rows:
-            return result
+            return signal.new_zeros(x.shape)
         part = signal[..., rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         part = F.conv_transpose2d(part, weight, None, stride, 0, 0, groups, dilation)
         top, left = rows[0] * steps[0] - margins[0], columns[0] * steps[1] - margins[1]
-        inside = Box(top, left, top + part.shape[2], left + part.shape[3]).clipped(*x.shape[2:])
-        if inside.top >= inside.bottom or inside.left >= inside.right:  # it sees padding alone
-            return result
-        result[..., inside.top : inside.bottom, inside.left : inside.right] = part[
-            ..., inside.top - top : inside.bottom - top, inside.left - left : inside.right - left
-        ]
-        return result
+        return cut(part, Box(-top, -left, x.shape[2] - top, x.shape[3] - left)).contiguous()
 
     return _Way.apply(x, (value,), down)
 

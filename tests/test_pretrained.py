@@ -22,7 +22,7 @@ from torchvision.models import AlexNet, _api
 
 from zfnet_lib.__main__ import main
 from zfnet_lib.datasets import pretrained
-from zfnet_lib.datasets.pretrained import FETCHERS, fetch_weights, read_arrays
+from zfnet_lib.datasets.pretrained import FETCHERS, ArraysOnly, fetch_weights
 from zfnet_lib.files import ZfnetError, sha256
 from zfnet_lib.weights import FETCHED, load_network, read_meta
 
@@ -201,7 +201,7 @@ def test_a_malicious_pickle_is_refused_and_not_executed(tmp_path, protocol):
     content = pickle.dumps({"AlexNet_0": Malicious(tmp_path / "executed")}, protocol)
     said = r"^the weights file asks for .*mkdir, which is no array; it was not read$"
     with pytest.raises(ZfnetError, match=said):
-        read_arrays(content)
+        ArraysOnly(io.BytesIO(content)).load()
     assert not (tmp_path / "executed").exists()
     pickle.loads(content)
     assert (tmp_path / "executed").exists()  # the pickle is a working one

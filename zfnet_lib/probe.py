@@ -178,9 +178,9 @@ class _Pass(TorchFunctionMode):
         *numbers, gap = (set(n) if isinstance(n, tuple | list) else {n} for n in given)
         if gap != {1} or max(map(len, numbers)) > 1:
             raise ZfnetError("a pool with gaps or oblong regions has no other switches than the recorded ones")
-        regions = [n.pop() for n in numbers]
-        value, switches = F.max_pool2d(x.detach(), *regions, 1, ceil_mode, return_indices=True)
-        pool = Conv("", 1, *regions)  # slides as the pool does; a `Pool` of the architecture has no padding
+        kernel, step, margin = (n.pop() for n in numbers)
+        value, switches = F.max_pool2d(x.detach(), kernel, step, margin, 1, ceil_mode, return_indices=True)
+        pool = Conv("", 1, kernel, step, margin)  # it slides as this pool does; a `Pool` has no padding
         chosen = chosen_switches(Stage(x, switches, x), pool, rule.switches, self.random)
         size, sharing = x.shape[-2:], rule.sharing
         value = _Way.apply(x, (value,), lambda signal: unpool(signal, chosen, size, sharing))

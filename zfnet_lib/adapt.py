@@ -103,20 +103,17 @@ def adapt(
     return rebuilt or ProbedNet(module, name, image_size, preparation, layers, channels)
 
 
-class _NotSequentialError(Exception):
-    """A module that is no sequence of the layers that a `ConvNet` has."""
-
-
 def _expect(fits: bool) -> None:
+    """Refuse a module that is no sequence of the layers that a `ConvNet` has."""
     if not fits:
-        raise _NotSequentialError
+        raise SpecError("this is no sequence of a `ConvNet`'s layers")
 
 
 def _rebuilt(module: nn.Module, name: str, image_size: int, preparation: Preparation) -> ConvNet | None:
     """Return a sequence as a `ConvNet`, once it computes the same; none for other modules."""
     try:
         spec, sources = _read(list(_leaves(module)), name, image_size)
-    except (_NotSequentialError, SpecError):
+    except SpecError:
         return None
     net = ConvNet(spec, preparation).eval().to(sources[0].weight)
     for layer, source in zip(spec.layers, sources, strict=True):
@@ -181,7 +178,7 @@ def _read(leaves: list[nn.Module], name: str, image_size: int) -> tuple[ArchSpec
             case nn.Dropout() | nn.Dropout2d() | nn.Flatten() | nn.Identity():
                 continue
             case _:
-                raise _NotSequentialError
+                _expect(False)
         rectified = rectified if isinstance(layer, nn.BatchNorm2d | nn.BatchNorm1d) else layer is not sources[-1]
     # The last maps are rectified, and logits are not.
     _expect(bool(convs) and bool(dense) != rectified and not average and len(dense) <= 3)
@@ -195,7 +192,7 @@ def _leaves(module: nn.Module) -> Iterator[nn.Module]:
     if headed or isinstance(module, nn.Sequential):
         for name, child in module._modules.items():  # named_children() omits repeated ones
             if child is None:
-                raise _NotSequentialError
+                raise SpecError(f"{name} is empty")
             yield from _leaves(child)
             if headed and name == "avgpool":
                 yield nn.Flatten()

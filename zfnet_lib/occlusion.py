@@ -157,8 +157,7 @@ def occlude(
     activity, probabilities = (each.view(*map(len, corners), *each.shape[1:]).cpu() for each in found)
     if target is None:
         return Occlusion(activity, None, None, map_, target, size, stride)
-    answers = probabilities.argmax(-1)
-    return Occlusion(activity, probabilities[..., target], answers, map_, target, size, stride)
+    return Occlusion(activity, probabilities[..., target], probabilities.argmax(-1), map_, target, size, stride)
 
 
 def _changes(trace, parts: list[Part], map_, bar) -> tuple[Tensor, Tensor]:

@@ -360,8 +360,7 @@ class _Checkpoints:
         with storing(self.folder / f"update-{state.update:09d}") as temporary:
             temporary.mkdir()
             save_file(kept, temporary / TENSORS)
-            values = {"training": self.identity, "state": asdict(state)}
-            (temporary / VALUES).write_text(json.dumps(values) + "\n")
+            (temporary / VALUES).write_text(json.dumps({"training": self.identity, "state": asdict(state)}) + "\n")
         for old in saved_states(self.folder)[2:]:
             shutil.rmtree(old)
 

@@ -39,8 +39,7 @@ def bench_norm() -> Iterator[Record]:
         for direction, run in {"forward": forward, "forward and backward": both}.items():
             facts = {"shape": list(shape), "rounds": NORM_ROUNDS, "dtype": "float32"}
             record = recorded(watch, "bench-norm", f"{place}, {direction}", parameters=facts)
-            sides = partial(run, torchs), partial(run, contrast_normalise)
-            yield compare(record, name, *sides, NORM_ROUNDS)
+            yield compare(record, name, partial(run, torchs), partial(run, contrast_normalise), NORM_ROUNDS)
 
 
 def bench_mining() -> list[Record]:

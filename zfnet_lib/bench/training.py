@@ -55,8 +55,7 @@ def bench_train() -> Iterator[Record]:
                         yield compare(record, "the plain one", peer[part], ours[part], ROUNDS)
                         speed = STEPS * batch / seconds(ours[part])
                         yield record(speed, "images/s, ours")
-                    share = 100 * speed * update_operations(spec) / rate
-                    yield record(share, "% of the measured matrix rate")
+                    yield record(100 * speed * update_operations(spec) / rate, "% of the measured matrix rate")
                     if side == ZFNET.image_size:
                         yield record(paper_hours(speed), "hours for 70 epochs of ImageNet", paper=12 * 24)
 

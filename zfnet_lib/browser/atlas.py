@@ -141,8 +141,7 @@ def _write_layer(
         )
         if len(entries) % ROWS == 0 or len(entries) == len(chosen):
             sheets.append(f"{layer}-{len(sheets)}.webp")
-            sheet = Image.fromarray(grid(tiles, 2 * SHOWN, size=TILE, gap=0))
-            sheet.save(folder / sheets[-1], **WEBP)
+            Image.fromarray(grid(tiles, 2 * SHOWN, size=TILE, gap=0)).save(folder / sheets[-1], **WEBP)
             tiles = []
     side = COVER
     if first and cover:  # all at one contrast (Fig. 5), pixel for pixel

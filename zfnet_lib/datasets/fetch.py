@@ -174,8 +174,7 @@ def download(archive: Archive, path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if start < archive.size:
-            headers = {"Range": f"bytes={start}-"} if start else {}
-            request = urllib.request.Request(archive.url, headers=headers)
+            request = urllib.request.Request(archive.url, headers={"Range": f"bytes={start}-"} if start else {})
             with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
                 start = start if response.status == http.client.PARTIAL_CONTENT else 0  # or it begins anew
                 whole = start + int(response.headers.get("Content-Length") or 0)

@@ -98,9 +98,8 @@ def pack_dataset(
                 if not packed():
                     _make(dataset, side, folder, workers, progress)
         except OSError as error:
-            reason = error.strerror or error
             raise DataError(
-                f"cannot write {folder}: {reason}; free space and run zfnet pack {name} again"
+                f"cannot write {folder}: {error.strerror or error}; free space and run zfnet pack {name} again"
             ) from error
     pack = open_pack(name, split, side)
     if pack.left_out:

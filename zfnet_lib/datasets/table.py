@@ -120,8 +120,7 @@ def open_dataset(name: str, split: str = "val", **options) -> Dataset:
     made = MADE.get(entry.made)
     known = inspect.getfullargspec(made).kwonlyargs if made else []
     if strange := set(options).difference(known):
-        named = ", ".join(known) or "none"
-        raise DataError(f"{name} has no option {min(strange)!r}; its options: {named}")
+        raise DataError(f"{name} has no option {min(strange)!r}; its options: {', '.join(known) or 'none'}")
     if made:
         return made(name, split, **options)
     root = dataset_folder(name)

@@ -109,8 +109,7 @@ class LiveBrowser(VBox):
         self.occluder.show(picture, name)
         pane, answer = self.occluder, f"{self.net.name} has no classifier here. "
         if pane.target is not None:
-            sure = f"{pane.classes[pane.target]} ({pane.clear.probability:.2f})"
-            answer = f"{self.net.name} answers: {sure}. "
+            answer = f"{self.net.name} answers: {pane.classes[pane.target]} ({pane.clear.probability:.2f}). "
         here = f"It computes on {device_name(self.net.device)}"
         if self.net.device.type == "cpu":
             if own_device() == "cpu":

@@ -37,8 +37,7 @@ class OccluderPane:
     def __init__(self, net: Network, classes: Sequence[str], notice: Message):
         self.net, self.notice, self.last = net, notice, net.outline[-1]
         self.classes = tuple(classes) or tuple(f"class {n}" for n in range(net.classes))
-        crop = net.preparation.crop
-        self.size = labelled(widgets.IntSlider, 260, min=1, max=crop, description="square")
+        self.size = labelled(widgets.IntSlider, 260, min=1, max=net.preparation.crop, description="square")
         self.lift = button("take it away", lambda _: self.uncover())
         self.everywhere = button("every place (Fig. 6)", lambda _: notice.beside(self.cover_everywhere))
         self.picture = PointedPicture(covers=True, step=4, hint="drag the square, or move it by the arrow keys")

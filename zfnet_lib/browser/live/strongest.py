@@ -69,8 +69,7 @@ def read_atlas(net: Network, dataset: Dataset, place: Path) -> Found:
             continue
         found = {}
         for layer in (layer for layer in manifest["layers"] if layer["layer"] in maps):
-            shape = (layer["maps"], SHOWN)
-            values = {name: torch.full(shape, -1.0 if name == "score" else -1) for name in ARRAYS}
+            values = {name: torch.full((layer["maps"], SHOWN), -1.0 if name == "score" else -1) for name in ARRAYS}
             for entry in layer["entries"]:
                 columns = (entry["scores"], entry["images"], *zip(*entry["places"], strict=True))
                 for name, column in zip(ARRAYS, columns, strict=True):

@@ -137,8 +137,7 @@ def button(words: str, act: Callable[[widgets.Button], object], **layout: str) -
 
 def labelled(kind: type[widgets.Widget], width: int = 190, **options) -> widgets.Widget:
     """Return a control that is no wider than its label and its values need."""
-    style = {"description_width": "initial"}
-    return kind(style=style, layout=widgets.Layout(width=f"{width}px"), **options)
+    return kind(style={"description_width": "initial"}, layout=widgets.Layout(width=f"{width}px"), **options)
 
 
 def in_a_row(*children: widgets.Widget, **layout: str) -> widgets.Widget:

@@ -397,8 +397,6 @@ def blocks(
 def fitted(projection: Tensor, box: Box, side: int) -> tuple[Tensor, Box]:
     """Return a square projection and its box; the whole picture, of `side` pixels, where the field is larger."""
     rows, columns = projection.shape[-2:]
-    if rows == columns < side:
-        return projection, box
     most = min(max(rows, columns), side)
     top, left = (box.top - (most - rows) // 2, box.left - (most - columns) // 2) if most < side else (0, 0)
     window = Box(top - box.top, left - box.left, top - box.top + most, left - box.left + most)

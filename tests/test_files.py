@@ -273,8 +273,8 @@ def test_what_cannot_be_kept_is_computed_all_the_same(unwritable, monkeypatch):
         found = strongest(NET, pictures, 1, ["conv1"], folder=unwritable / "searches")
     assert torch.equal(found["conv1"].score, strongest(NET, pictures, 1, ["conv1"])["conv1"].score)
     with pytest.warns(UserWarning, match=r"cannot write .*; these features are not kept"):
-        found = extract(Means(), pictures, progress=False)
-    assert found["mean"].matrix().shape == (4, 3)
+        found = extract(Means(), pictures)
+    assert torch.cat(list(found["mean"].parts())).shape == (4, 3)
 
 
 # ---- what is stored: whole, damaged, and of an earlier version ----------------------------------------------
@@ -346,7 +346,7 @@ def replace_pictures(name: str) -> None:
 
 
 def features(name: str) -> list:
-    return extract(Means(), open_dataset(name, "all"), progress=False)["mean"].matrix().tolist()
+    return torch.cat(list(extract(Means(), open_dataset(name, "all"))["mean"].parts())).tolist()
 
 
 def search(name: str) -> list:

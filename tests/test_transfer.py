@@ -23,7 +23,7 @@ from zfnet_lib.images import resize_short_side
 from zfnet_lib.network import ConvNet
 from zfnet_lib.paper import trainings, transfer
 from zfnet_lib.paper.trainings import Training
-from zfnet_lib.paper.transfer import NetworkFeatures, draw_folds, extract, per_class_accuracy
+from zfnet_lib.paper.transfer import NetworkFeatures, extract, per_class_accuracy, protocol_folds
 from zfnet_lib.training import PAPER, TINY
 
 counts = st.lists(st.integers(4, 30), min_size=2, max_size=6)
@@ -32,7 +32,7 @@ counts = st.lists(st.integers(4, 30), min_size=2, max_size=6)
 @given(counts, st.integers(1, 3), st.integers(1, 12), st.integers(0, 5))
 def test_no_test_picture_is_ever_trained_on(sizes, most, test, seed):
     labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(sizes)), sizes))
-    for fold in draw_folds(labels, [str(n) for n in range(len(sizes))], most, test, 3, seed):
+    for fold in protocol_folds(SimpleNamespace(labels=labels, classes=sizes), most, test, 3, seed):
         trained = fold.train(most)
         assert not set(trained) & set(fold.test)
         assert np.bincount(labels[trained]).tolist() == [most] * len(sizes)
@@ -43,17 +43,17 @@ def test_no_test_picture_is_ever_trained_on(sizes, most, test, seed):
 
 def test_folds_are_the_same_for_everybody():
     labels = np.repeat(np.arange(101), np.arange(40, 141))
-    folds = draw_folds(labels, [str(n) for n in range(101)], 30)
+    folds = protocol_folds(SimpleNamespace(name="caltech-101", labels=labels, classes=range(101)))
     drawn = b"".join(fold.rows.tobytes() + fold.test.tobytes() for fold in folds)
     assert hashlib.sha256(drawn).hexdigest().startswith("93ffff031a9bee1d")
     assert len({fold.test.tobytes() for fold in folds}) == 5
 
 
 def test_a_class_with_too_few_pictures_is_named_with_what_the_protocol_does():
-    labels = np.array([0] * 9 + [1] * 5)
+    given = SimpleNamespace(labels=np.array([0] * 9 + [1] * 5), classes=("cat", "dog"))
     with pytest.raises(ZfnetError, match=r"^dog has 5 pictures, and 5 for training leave none .* at most 4 a"):
-        draw_folds(labels, ("cat", "dog"), 5)
-    (fold,) = draw_folds(labels, ("cat", "dog"), 3, count=1)
+        protocol_folds(given, 5)
+    (fold,) = protocol_folds(given, 3, count=1)
     with pytest.raises(ZfnetError, match="these folds hold 1 to 3 training pictures a class; given 4"):
         fold.train(4)
     with pytest.raises(ZfnetError, match="shapes has a split of its own for training"):
@@ -138,6 +138,10 @@ def pictures():
     return open_dataset("shapes-transfer", "val", n=20)
 
 
+def whole(features: transfer.LayerFeatures) -> torch.Tensor:
+    return torch.cat(list(features.parts()))
+
+
 def test_features_are_the_rectified_pooled_normalised_outputs(home, pictures):
     net = ConvNet(MINI).eval()
     found = extract(NetworkFeatures("mini", net), pictures)
@@ -147,8 +151,9 @@ def test_features_are_the_rectified_pooled_normalised_outputs(home, pictures):
         output = trace[layer].output.detach()
         output = F.max_pool2d(output, 3, 2, ceil_mode=True) if layer in ("conv3", "conv4") else output
         expected = F.normalize(output.flatten(1), dim=1)
-        assert torch.allclose(one.matrix(), expected, atol=2e-3)
-        assert torch.allclose(one.kernel(), one.matrix() @ one.matrix().T, atol=1e-5)
+        matrix = whole(one)
+        assert torch.allclose(matrix, expected, atol=2e-3)
+        assert torch.allclose(one.kernel(), matrix @ matrix.T, atol=1e-5)
 
 
 def test_an_interrupted_extraction_continues(home, pictures):
@@ -166,16 +171,15 @@ def test_an_interrupted_extraction_continues(home, pictures):
         extract(extractor, pictures)
     assert len(list(home.rglob("*.npy"))) == 1
     computed[:] = [20]
-    again = extract(extractor, pictures)["conv2"].matrix()
+    again = whole(extract(extractor, pictures)["conv2"])
     assert sum(computed) - 20 == 12
-    whole = extract(NetworkFeatures("mini", net, ["conv2"]), pictures)["conv2"]
-    assert torch.equal(again, whole.matrix())
+    assert torch.equal(again, whole(extract(NetworkFeatures("mini", net, ["conv2"]), pictures)["conv2"]))
     assert not [path for path in home.rglob("*") if path.is_file() and path.suffix not in (".npy", ".sha256")]
 
 
 def test_features_of_other_weights_are_never_used(home, pictures):
     one, other = (NetworkFeatures("mini", ConvNet(MINI, seed=seed).eval(), ["conv1"]) for seed in (0, 1))
-    first, second = (extract(each, pictures)["conv1"].matrix() for each in (one, other))
+    first, second = (whole(extract(each, pictures)["conv1"]) for each in (one, other))
     assert not torch.allclose(first, second, atol=1e-2)
 
 

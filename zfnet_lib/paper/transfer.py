@@ -102,10 +102,6 @@ class LayerFeatures:
         for start in range(0, self.count, PART):
             yield F.normalize(torch.from_numpy(np.load(self.file(start))).float())
 
-    def matrix(self) -> Tensor:
-        """Return all features at once, float32 [count, d], each picture's of length 1."""
-        return torch.cat(list(self.parts()))
-
     def kernel(self) -> Tensor:
         """Return the inner products of all pairs of pictures, float32 [count, count], two parts at a time."""
         result = torch.empty(self.count, self.count)
@@ -118,13 +114,13 @@ class LayerFeatures:
         return result
 
 
-def extract(extractor, dataset: Dataset, progress: bool = True) -> dict[str, LayerFeatures]:
+def extract(extractor, dataset: Dataset) -> dict[str, LayerFeatures]:
     """Compute the features of all pictures by layer, or go on where an earlier attempt stopped."""
     try:
-        return _extract(extractor, dataset, progress, data_root() / "features")
+        return _extract(extractor, dataset, data_root() / "features")
     except UnwritableError as error:
         notice(f"{error}; these features are not kept")
-        return _extract(extractor, dataset, progress, Path(_scratch().name))
+        return _extract(extractor, dataset, Path(_scratch().name))
 
 
 @cache
@@ -132,7 +128,7 @@ def _scratch() -> tempfile.TemporaryDirectory:
     return tempfile.TemporaryDirectory()
 
 
-def _extract(extractor, dataset: Dataset, progress: bool, root: Path) -> dict[str, LayerFeatures]:
+def _extract(extractor, dataset: Dataset, root: Path) -> dict[str, LayerFeatures]:
     found = {}
     for layer in extractor.layers:
         facts = json.dumps([extractor.key, dataset.name, dataset.split, dataset.fingerprint, layer])
@@ -140,8 +136,7 @@ def _extract(extractor, dataset: Dataset, progress: bool, root: Path) -> dict[st
         found[layer] = LayerFeatures(folder, len(dataset))
     starts = range(0, len(dataset), PART)
     missing = [start for start in starts if not all(_is_whole(layer.file(start)) for layer in found.values())]
-    quiet = not progress or not missing
-    for start in tqdm(missing, f"{extractor.name} on {dataset.name}", unit="part", disable=quiet):
+    for start in tqdm(missing, f"{extractor.name} on {dataset.name}", unit="part", disable=not missing):
         end = min(start + PART, len(dataset))
         computed: dict[str, list[Tensor]] = {layer: [] for layer in found}
         for first in range(start, end, BATCH):
@@ -179,12 +174,13 @@ class Fold(NamedTuple):
         return self.rows[:, :each].ravel()
 
 
-def draw_folds(
-    labels: np.ndarray, classes: Sequence[str], most: int, test=50, count=5, seed=0, first=0
+def protocol_folds(
+    dataset: Dataset, most: int = 0, test: int = 50, count: int = 5, seed: int = 0, first: int = 0
 ) -> list[Fold]:
-    """Draw `most` training pictures a class, and up to `test` of the others to test, at random (section 5.2)."""
-    members = [np.flatnonzero(labels == label) for label in range(len(classes))]
-    for name, rows in zip(classes, members, strict=True):
+    """Draw training pictures, `most` a class, and up to `test` of the others at random, as everybody does (5.2)."""
+    most = most or MOST[dataset.name]
+    members = [np.flatnonzero(dataset.labels == label) for label in range(len(dataset.classes))]
+    for name, rows in zip(dataset.classes, members, strict=True):
         if len(rows) <= most:
             raise ZfnetError(
                 f"{name} has {len(rows)} pictures, and {most} for training leave none to test (the protocol tests "
@@ -192,16 +188,11 @@ def draw_folds(
             )
     folds = []
     for fold in range(first, first + count):
-        draws = [np.random.default_rng([seed, fold, label]) for label in range(len(classes))]
+        draws = [np.random.default_rng([seed, fold, label]) for label in range(len(members))]
         shuffled = [rows[rng.permutation(len(rows))] for rows, rng in zip(members, draws, strict=True)]
         tested = np.concatenate([rows[most : most + test] for rows in shuffled])
         folds.append(Fold(np.stack([rows[:most] for rows in shuffled]), tested))
     return folds
-
-
-def protocol_folds(dataset: Dataset, most: int = 0, count: int = 5, first: int = 0) -> list[Fold]:
-    """Return the folds that everybody uses of a data set: seed 0, up to 50 test pictures a class."""
-    return draw_folds(dataset.labels, dataset.classes, most or MOST[dataset.name], count=count, first=first)
 
 
 # Linear classifiers. A layer may have far more features than there are training pictures, and a linear classifier

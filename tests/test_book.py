@@ -20,7 +20,7 @@ import zfnet_lib
 from zfnet_lib import MINI, ConvNet, save_network
 from zfnet_lib.files import PROJECT, ZfnetError
 from zfnet_lib.paper import runner
-from zfnet_lib.paper.numbers import ambiguities, errata
+from zfnet_lib.paper.records import ambiguities, errata
 from zfnet_lib.paper.runner import publish_book, run_notebooks
 
 VENDORED = (PROJECT / "book/_static/vendor").is_dir()

@@ -14,7 +14,7 @@ from zfnet_lib.files import results_root
 from zfnet_lib.paper import fig4, grouping, records
 from zfnet_lib.paper.claims import CLAIMS, features
 from zfnet_lib.paper.claims.evidence import FAILS, HOLDS, NOT_RUN, UNDECIDED, UNTESTABLE
-from zfnet_lib.paper.numbers import cell
+from zfnet_lib.paper.records import cell
 from zfnet_lib.paper.setting import training_of
 from zfnet_lib.training import TINY, snapshot_updates
 

@@ -55,7 +55,7 @@ def test_the_public_names_load_the_core_and_nothing_of_the_reproduction() -> Non
     core = {name for name in everything if name.startswith("zfnet_lib")}
     assert 15 <= len(core) <= 20 and not {name.split(".")[1] for name in core - {"zfnet_lib"}} & BESIDE
     assert not everything & {"matplotlib", "IPython", "papermill", "skimage"}
-    start = "import zfnet_lib.__main__, zfnet_lib.paper.numbers, zfnet_lib.paper.claims, zfnet_lib as z"
+    start = "import zfnet_lib.__main__, zfnet_lib.paper.records, zfnet_lib.paper.claims, zfnet_lib as z"
     slow = {"torchvision", "sympy", "sklearn", "captum", "papermill", "sphinx"}  # seconds each, for few commands
     assert not slow & loaded(f"{start}; z.ConvNet(z.MINI)")
 

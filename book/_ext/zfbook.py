@@ -35,7 +35,7 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from zfnet_lib.machine import cores
-from zfnet_lib.paper import numbers
+from zfnet_lib.paper import records
 from zfnet_lib.paper.runner import own_kernel, state_hash
 
 logger = logging.getLogger(__name__)
@@ -191,7 +191,7 @@ class Errata(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Return one definition an erratum: its title, then the places, the check and our reading."""
         items = []
-        for erratum in numbers.errata():
+        for erratum in records.errata():
             places, quotes = [], []
             for place in erratum.places:
                 where = place["where"]
@@ -211,7 +211,7 @@ class Questions(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Return one definition a question: the assumption taken, and what in the library takes it."""
         items = []
-        for question in numbers.ambiguities():
+        for question in records.ambiguities():
             term = nodes.term("", f"{question.question} ({question.where})", ids=[question.id])
             code = nodes.paragraph("", "In the code: ", nodes.literal("", question.code))
             taken = nodes.definition("", _labelled("Taken", question.default), code)

@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 from ..architecture import ARCHITECTURES, STEMS, TABLE_2, ZFNET, ArchSpec, architecture, receptive_field
 from ..weights import load_network
-from .numbers import contents
 from .plots import BLUE, GREEN, GREY, PALE, SKY, VERMILION, WIDTH, Figure, Sheet, tint
-from .records import Table
+from .records import Table, contents
 
 
 def measure(name: str = "zfnet") -> tuple[ArchSpec, Table]:

@@ -22,9 +22,8 @@ from ..strongest import strongest
 from ..weights import CheckpointError, open_network
 from . import plots
 from .fig4 import projected
-from .numbers import claims
 from .plots import BLUE, GREY, NORMAL, SMALL, VERMILION, Figure
-from .records import Sentence, Stopwatch, Table, mean_and_spread, read
+from .records import Sentence, Stopwatch, Table, claims, mean_and_spread, read
 from .setting import Source, at_hand, describe_pictures, pictures_of, progress, training_of
 from .trainings import SHIPPED
 

@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 from ..datasets import DATASETS
 from ..images import FigureError
-from . import numbers
 from .plots import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SMALL, VERMILION, Figure, plain
-from .records import Sentence
+from .records import Sentence, contents
 from .setting import profile_of
 from .table3_4_6 import CURVE, PLACE, SOURCES, accuracy, best_trial, notes, scratch, transferred
 
@@ -44,7 +43,7 @@ def fig7(profile: str, live: bool = False) -> FewShot:
     curves = {name: points for name, points in curves.items() if points}
     printed = {
         row["label"]: {int(key.removeprefix("train_")): value for key, value in row["values"].items()}
-        for row in numbers.contents()["tables"]["table_4"]["rows"]
+        for row in contents()["tables"]["table_4"]["rows"]
     }
     verdict = "Not run."
     if len(curves) > 1:  # how many pictures a class the pre-trained network needs to beat all others at their most

@@ -14,9 +14,9 @@ from ..architecture import TABLE_2
 from ..evaluation import errors
 from ..files import results_root
 from ..training import SMOKE
-from . import numbers, trainings
+from . import trainings
 from .plots import BLUE, SMALL, VERMILION, Figure, plain
-from .records import Sentence, Table
+from .records import Sentence, Table, contents
 from .setting import DATA, profile_of, training_of
 
 ERRORS = {"train": "train top-1", "val1": "val top-1", "val5": "val top-5"}
@@ -47,7 +47,7 @@ class Comparison(NamedTuple):
 
 def table1(profile: str) -> Comparison:
     """Compare single networks and averages of several with Table 1; `smoke` trains them on the spot."""
-    printed = {row["label"]: row["values"] for row in numbers.contents()["tables"]["table_1"]["rows"]}
+    printed = {row["label"]: row["values"] for row in contents()["tables"]["table_1"]["rows"]}
     base, rows, labels = next(iter(trainings.TABLE_1)), [], list(printed)
     for added, following in pairwise(trainings.TABLE_1):
         if added not in printed:
@@ -72,7 +72,7 @@ def table1(profile: str) -> Comparison:
 
 def table2(profile: str, seeds: int = 1) -> Comparison:
     """Compare every row of Table 2 with ours: `seeds` trainings on the spot in `smoke`, else all that were run."""
-    rows, points, printed = [], [], {row["network"]: row for row in numbers.contents()["tables"]["table_2"]["rows"]}
+    rows, points, printed = [], [], {row["network"]: row for row in contents()["tables"]["table_2"]["rows"]}
     titles = {name: f"`{name}`: {printed.get(name, {'label': 'added here'})['label']}" for name in TABLE_2}
     for name, spec in TABLE_2.items():
         values = printed.get(name, {"values": {}})["values"]

@@ -23,8 +23,8 @@ from ..files import results_root
 from ..machine import threads
 from ..network import ConvNet
 from ..training import recipe_named
-from . import numbers, trainings, transfer
-from .records import Record, Sentence, Stopwatch, Table, is_fresh, mean_and_spread, read, store
+from . import trainings, transfer
+from .records import Record, Sentence, Stopwatch, Table, contents, is_fresh, mean_and_spread, read, store
 from .setting import describe_pictures, network_of, profile_of, source_of
 from .trainings import Training, recorded_errors
 
@@ -235,7 +235,7 @@ def _pretraining(profile: str, number: int, each: Sequence[int], live: bool) -> 
     data = PLACE[profile_of(profile).name][number - 3]
     found = {source: transferred(profile, source, live) for source in SOURCES[profile] if source.data == data}
     rows = []
-    for row in numbers.contents()["tables"][f"table_{number}"]["rows"]:
+    for row in contents()["tables"][f"table_{number}"]["rows"]:
         spreads = row.get("plus_minus") or {}
         cells = {str(n): _printed(row["values"].get(f"train_{n}"), spreads.get(f"train_{n}")) for n in each}
         rows.append({"label": f"{row['label']} (paper, {PAPERS[number]})"} | cells)
@@ -286,7 +286,7 @@ def table6(profile: str, live: bool = False) -> Compared:
     sources = [source for source in tried if source.pretrained or source.name.endswith("untrained")]
     columns = {"label": "Features", "caltech_101_30": "Paper, Cal-101", "caltech_256_60": "Paper, Cal-256"}
     rows = {}
-    for row in numbers.contents()["tables"]["table_6"]["rows"]:
+    for row in contents()["tables"]["table_6"]["rows"]:
         cells = {key: _printed(row["values"][key], row["plus_minus"][key]) for key in list(columns)[1:]}
         layer = f"{'fc' if row['layer'] > 5 else 'conv'}{row['layer']}"
         rows[layer, row["classifier"]] = {"label": row["label"]} | cells

@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from ..datasets import Pooled
 from ..files import results_root
-from . import numbers, transfer
-from .records import Record, Sentence, Stopwatch, Table, is_fresh, read, store
+from . import transfer
+from .records import Record, Sentence, Stopwatch, Table, contents, is_fresh, read, store
 from .setting import describe_pictures, profile_of
 from .table3_4_6 import Compared, extractor_of
 from .trainings import training_data
@@ -67,7 +67,7 @@ def table5(profile: str, live: bool = False) -> Compared:
     for record in (one for one in found if one.quantity == PRECISION):
         row = classes.setdefault(record.parameters["class"], {"positives": record.n})
         row[f"{record.spec} {record.parameters['loss']}"] = record.value
-    theirs = {row["label"].lower(): row["values"] for row in numbers.contents()["tables"]["table_5"]["rows"]}
+    theirs = {row["label"].lower(): row["values"] for row in contents()["tables"]["table_5"]["rows"]}
     ours = {SPELT.get(name, name): row for name, row in classes.items()}
     if printed:  # in the paper's order, with the classes that too few of our pictures show
         ours = {name: ours.get(name, {}) | values for name, values in theirs.items()}

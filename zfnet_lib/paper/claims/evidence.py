@@ -26,8 +26,7 @@ from ...network import ConvNet
 from ...strongest import Ranking, strongest
 from .. import records
 from ..grouping import drawn_maps
-from ..numbers import cell, claims, hyperparameter
-from ..records import Record, Spread, pooled
+from ..records import Record, Spread, cell, claims, hyperparameter, pooled
 from ..setting import DATA, network_of, profile_of, training_of
 from ..trainings import (
     Training,

@@ -18,13 +18,13 @@ from typing import Any
 from ...files import PROJECT, ZfnetError
 from ...images import FigureError
 from ...weights import weights_hash
-from .. import numbers, plots, records
+from .. import plots, records
 from ..records import Record, Sentence, Stopwatch
 from ..setting import describe_pictures, profile_of, training_of
 from . import evidence
 from .evidence import FAILS, HOLDS, NOT_RUN, VERDICTS, Finding, NotRun, Number, Stored, Subject
 
-ENTRIES = dict(numbers.claims())
+ENTRIES = dict(records.claims())
 SECTIONS, DEFAULTS, CLEAR = (ENTRIES.pop(key) for key in ("sections", "defaults", "clear"))
 """The paper's headings by section, what an entry need not say, and how many standard errors are clear."""
 

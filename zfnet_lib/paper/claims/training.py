@@ -15,8 +15,7 @@ import torch
 
 from ...architecture import KRIZHEVSKY, ZFNET
 from ...network import RADIUS
-from ..numbers import hyperparameter
-from ..records import read
+from ..records import hyperparameter, read
 from ..setting import training_of
 from ..trainings import cost, recorded_errors
 from .evidence import (

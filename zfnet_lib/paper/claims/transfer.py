@@ -17,8 +17,7 @@ import numpy as np
 from ...datasets import DATASETS, MissingDataError
 from ...datasets.overlap import known_overlaps, title_of
 from ...files import results_root
-from ..numbers import cell, contents
-from ..records import Record
+from ..records import Record, cell, contents
 from ..sanity import rank_correlation
 from ..setting import profile_of, training_of
 from ..table3_4_6 import (

@@ -298,8 +298,7 @@ def evaluate(networks: tuple[str, ...], data: str, split: str, views: int, targe
     watch, nets = records.Stopwatch(), [open_network(name) for name in networks]
     pictures = trainings.training_data(data, split)
     for name, net in zip(networks, nets, strict=True):
-        trainings.require_same_classes(name, net, pictures)
-        trainings.require_unseen(name, pictures)
+        trainings.require_fair(name, net, pictures)
     found = errors(nets, pictures, views, progress=True)
     rest = f"({found.n:,} pictures, {found.views} view{'s'[: found.views > 1]})"
     print(f"top-1 error {found.top1:.2f} %, top-5 error {found.top5:.2f} % {rest}")

@@ -17,7 +17,7 @@ from ..images import Preparation
 from ..network import ConvNet
 from ..strongest import rows_first
 from . import plots
-from .records import Sentence, Stopwatch, Table
+from .records import Sentence, Stopwatch, Table, mean_and_spread
 from .setting import Setting, Source, network_of, profile_of, progress
 
 GROUP = 5
@@ -84,14 +84,12 @@ def measure(profile: str, pictures: str = "", network: str = "", groups: int = 1
     shown = [[rows_first(picture) for picture in row] for row in looks]
     source = Setting(network or profile_of(profile).network, net, dataset, watch).source(seed)
 
-    def spread(values: np.ndarray) -> str:
-        return f"{values.mean():.3f}" + (f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else "")
-
     table, sentences, true = [], [], [part not in (RANDOM, SAME) for part in found.parts]
     for level, layer in enumerate(found.layers):
         delta, relative = found.delta[level], found.relative[level]
         for place, part in enumerate(found.parts):
-            row = {"layer": layer, "part": part, "delta": spread(delta[place]), "relative": spread(relative[place])}
+            own, by_chance = (mean_and_spread(values[place].tolist(), 3) for values in (delta, relative))
+            row = {"layer": layer, "part": part, "delta": own, "relative": by_chance}
             row["changed"] = round(100 * float(found.changed[level, place].mean()), 1)
             table.append(row | {"paper": RECALLED.get(part, ("", ""))[int(layer.startswith("fc"))]})
         # The three parts of a group share its random place: they are one comparison.
@@ -201,18 +199,15 @@ def squares(centres: np.ndarray, preparation: Preparation) -> Tensor:
     return rows[:, :, None] & columns[:, None, :]
 
 
-CONTROLS = {RANDOM: (plots.VERMILION, "s"), SAME: (plots.ORANGE, "^")}
-"""How the controls are drawn; the parts are blue dots."""
-
-
 def draw(found: Correspondence) -> plots.Figure:
     """Draw Delta of every group, and its mean, for each part; beside it Delta divided by what chance gives."""
+    controls = {RANDOM: (plots.VERMILION, "s"), SAME: (plots.ORANGE, "^")}  # the parts are blue dots
     figure = plots.Figure(0.3 + 2.5 * len(found.layers))
     panels = figure.subplots(len(found.layers), 2, squeeze=False)
     for layer, line, *both in zip(found.layers, panels, found.delta, found.relative, strict=True):
         for axes, values, title in zip(line, both, (f"{layer}: Δ", f"{layer}: Δ / Δ by chance"), strict=True):
             for place, (part, own) in enumerate(zip(found.parts, values, strict=True)):
-                colour, marker = CONTROLS.get(part, (plots.BLUE, "o"))
+                colour, marker = controls.get(part, (plots.BLUE, "o"))
                 beside = place + np.linspace(-0.22, 0.22, len(own)) if len(own) > 1 else [place]
                 axes.plot(beside, own, marker, color=colour, markersize=3.5, alpha=0.7, markeredgewidth=0)
                 axes.hlines(own.mean(), place - 0.34, place + 0.34, color=colour, linewidth=2)

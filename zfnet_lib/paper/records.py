@@ -242,9 +242,9 @@ def pooled(groups: Iterable[Sequence[float]]) -> Spread:
     return Spread(sqrt(squares / freedom) if freedom else 0.0, freedom)
 
 
-def mean_and_spread(values: Sequence[float]) -> str:
+def mean_and_spread(values: Sequence[float], decimals: int = 1) -> str:
     """Write the mean of values, and of several their standard deviation."""
-    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
+    return f"{mean(values):.{decimals}f}" + (f" ± {stdev(values):.{decimals}f}" if len(values) > 1 else "")
 
 
 GLUED = "application/papermill.record/"

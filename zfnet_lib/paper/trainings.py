@@ -354,7 +354,11 @@ def cost(runs: Sequence[Training]) -> str:
         for line in read_epochs(path):
             work = _macs(line["network"]) * line["epoch"]["images_per_second"]
             rates.setdefault((line["provenance"]["device"], line["recipe"]["precision"]), []).append(work)
-    whole = sum(_macs(run.network) * run.recipe.epochs * _learnt_from(run) for run in runs)
+    whole = 0
+    for run in runs:
+        entry = DATASETS[run.data]
+        pictures = run.each * entry.classes or entry.images.get("train") or entry.images["all"] * 9 // 10
+        whole += _macs(run.network) * run.recipe.epochs * pictures
     hours: dict[str, float] = {}  # in the precision that is faster there
     for (device, _), found in rates.items():
         # Others may have shared a machine: its fastest quarter of epochs.
@@ -371,27 +375,15 @@ def _macs(network: str) -> int:
     return sum(replace(architecture(network), image_size=112, classes=200).macs().values())
 
 
-def _learnt_from(run: Training) -> int:
-    """Return how many pictures an epoch of a training has."""
-    entry = DATASETS[run.data]
-    if run.each:
-        return run.each * entry.classes
-    return entry.images["train"] if "train" in entry.images else entry.images["all"] * 9 // 10
-
-
-def require_same_classes(weights: str, net: Network, data: Dataset) -> None:
-    """Refuse data of other classes than those that weights were trained on, as far as the weights tell."""
+def require_fair(weights: str, net: Network, data: Dataset) -> None:
+    """Refuse data of other classes than weights learnt, or of which they learnt a part, as far as they tell."""
     ours, theirs, repair = net.classes, data.classes, "evaluate it on the data that it was trained on"
     if ours not in (0, len(theirs)):
         raise ZfnetError(f"{weights} tells {ours} classes apart and {data.name} has {len(theirs)}; {repair}")
     for number, (our, their) in enumerate(zip(known_classes(weights), theirs, strict=False)):
         if our != their:
             raise ZfnetError(f"class {number} is {our!r} to {weights} and {their!r} in {data.name}; {repair}")
-
-
-def require_unseen(weights: str, data: Dataset) -> None:
-    """Refuse pictures of which weights learnt a part that is no split, as far as the weights tell."""
-    record = known_record(weights)
+    record = known_record(weights)  # which may name a part that is no split
     learnt = re.fullmatch(rf"{re.escape(data.name)} (\S+) \(.*\)", str(record.get("data")))
     if learnt and learnt[1] != "train" and "training" in record:
         stand = results_root(record["recipe"]["name"]) / "errors" / f"{record['training']}.jsonl"

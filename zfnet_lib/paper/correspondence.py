@@ -88,8 +88,8 @@ def measure(profile: str, pictures: str = "", network: str = "", groups: int = 1
     for level, layer in enumerate(found.layers):
         delta, relative = found.delta[level], found.relative[level]
         for place, part in enumerate(found.parts):
-            own, by_chance = (mean_and_spread(values[place].tolist(), 3) for values in (delta, relative))
-            row = {"layer": layer, "part": part, "delta": own, "relative": by_chance}
+            own, divided = (mean_and_spread(values[place].tolist(), 3) for values in (delta, relative))
+            row = {"layer": layer, "part": part, "delta": own, "relative": divided}
             row["changed"] = round(100 * float(found.changed[level, place].mean()), 1)
             table.append(row | {"paper": RECALLED.get(part, ("", ""))[int(layer.startswith("fc"))]})
         # The three parts of a group share its random place: they are one comparison.

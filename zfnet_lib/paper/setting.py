@@ -189,10 +189,6 @@ def check_parameters(notebook: Mapping[str, Any]) -> None:
             raise ZfnetError(f"the parameter {name} takes {kind.__name__}, not {value!r}")
 
 
-RECALLED = {"caltech-101": "44 (recalled)", "caltech-256": "243 (recalled)"}
-"""The paper's footnote on the overlap with ImageNet, which the text at hand lacks, as the published one had it."""
-
-
 def weight_card(name: str) -> Table:
     """Return what shipped weights were trained on, for how long, their errors, and what they are good for."""
     shipped, entry = SHIPPED.get(name), (SHIPPED | RETRAINED)[name]
@@ -233,12 +229,14 @@ def weight_card(name: str) -> Table:
 
 def overlaps(profile: str) -> Table:
     """Return how many training pictures are left out for each transfer data set, beside the paper's counts."""
+    # Its footnote on the overlap with ImageNet, which the text at hand lacks, as the published one had it.
+    theirs = {"caltech-101": "44 (recalled)", "caltech-256": "243 (recalled)"}
     rows = [
         {
             "second": overlap.second,
             "pairs": len({pair.first for pair in overlap.pairs}),
             "compared": f"{overlap.compared[0]:,} with {overlap.compared[1]:,}",
-            "paper": RECALLED.get(overlap.second.split()[0], ""),
+            "paper": theirs.get(overlap.second.split()[0], ""),
         }
         for overlap in known_overlaps(DATA[profile_of(profile).name], "train")
     ]

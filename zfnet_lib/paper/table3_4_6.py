@@ -40,11 +40,6 @@ PLACE = {
 }
 """What stands for Caltech-101 and for Caltech-256."""
 
-PAPERS = {3: "Caltech-101", 4: "Caltech-256"}
-"""The paper's own data set of a table."""
-
-FROM_SCRATCH = {"smoke": (MINI.name, 40), "tiny": ("zfnet", 160), "paper": ("zfnet", 160)}
-"""Which network is trained from scratch, for how many epochs."""
 
 DAGGER = (
     " † A downloaded network, torchvision's AlexNet: layer 5 and not 7, trained on ImageNet's pictures, "
@@ -194,7 +189,7 @@ def best_trial(records: Sequence[Record], each: int) -> Record | None:
 
 def scratch_trainings(profile: str, data: str, each: int) -> list[Training]:
     """Return the trainings from scratch that Tables 3 and 4 compare with, one on each of the paper's folds."""
-    network, epochs = FROM_SCRATCH[profile]
+    network, epochs = (MINI.name, 40) if profile == "smoke" else ("zfnet", 160)
     recipe = replace(recipe_named(profile), epochs=epochs)
     return [trainings.performed(Training(network, data, recipe, fold, each)) for fold in range(FOLDS)]
 
@@ -232,13 +227,13 @@ def table4(profile: str, live: bool = False) -> Compared:
 
 
 def _pretraining(profile: str, number: int, each: Sequence[int], live: bool) -> Compared:
-    data = PLACE[profile_of(profile).name][number - 3]
+    data, theirs = PLACE[profile_of(profile).name][number - 3], ("Caltech-101", "Caltech-256")[number - 3]
     found = {source: transferred(profile, source, live) for source in SOURCES[profile] if source.data == data}
     rows = []
     for row in contents()["tables"][f"table_{number}"]["rows"]:
         spreads = row.get("plus_minus") or {}
         cells = {str(n): _printed(row["values"].get(f"train_{n}"), spreads.get(f"train_{n}")) for n in each}
-        rows.append({"label": f"{row['label']} (paper, {PAPERS[number]})"} | cells)
+        rows.append({"label": f"{row['label']} (paper, {theirs})"} | cells)
     from_scratch = {n: scratch(profile, data, n) for n in each}
     whole = {n: scratch("paper", data, n) for n in each} if profile == "tiny" else {}
     for label, values in {"From scratch": from_scratch, "From scratch, 224 pixels": whole}.items():

@@ -21,12 +21,6 @@ from .setting import describe_pictures, profile_of
 from .table3_4_6 import Compared, extractor_of
 from .trainings import training_data
 
-PARTS = 8
-"""Parts of the pictures, each scored by classifiers that learnt from the others."""
-
-DECAYS = (1e-1, 1e-2, *transfer.DECAYS)
-"""Weight decays to choose from, so many that neither end is chosen."""
-
 ENOUGH = 16
 """Pictures that must show a class before its average precision is worth reporting."""
 
@@ -111,7 +105,8 @@ def several_records(data: str, sources: Sequence[tuple[str, str]]) -> Iterator[R
     """
     scenes = data.startswith("shapes")
     pictures = Pooled([training_data(data, split) for split in (["val"] if scenes else ["train", "val"])])
-    labels, parts, scores, watch = pictures.labels, 2 if scenes else PARTS, {}, Stopwatch()
+    labels, parts, scores, watch = pictures.labels, 2 if scenes else 8, {}, Stopwatch()
+    decays = (1e-1, 1e-2, *transfer.DECAYS)  # so many that neither end is chosen
     record = partial(Record, "transfer", data=describe_pictures(pictures))
     part_of, learnt = np.arange(len(pictures)) % parts, (labels == 1).any(1)
 
@@ -130,7 +125,7 @@ def several_records(data: str, sources: Sequence[tuple[str, str]]) -> Iterator[R
             for loss, several in LOSSES.items():
                 targets = present if several else present / present.sum(1, keepdim=True)
                 if not part:  # one decay for all parts, whose scores are ranked together
-                    decay[loss] = transfer.choose_decay(x, targets, score, several, DECAYS)
+                    decay[loss] = transfer.choose_decay(x, targets, score, several, decays)
                 found = transfer.fit_softmax(x, targets, decay[loss], several)
                 scores[name, loss][test] = F.linear(x_test, *found).numpy()
         for loss, label in product(LOSSES, _common(labels)):

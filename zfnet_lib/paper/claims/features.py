@@ -174,36 +174,27 @@ def jumps(stored: Stored) -> Finding:
         truths += [above(lead, 0), same[layer].value > other[layer].value]
     shown = fig4.Development.load(stored.file.parent, {"maps": 6, "seed": 0})
     if shown is None:
-        return Finding(
-            verdict(every([*truths, None])), numbers, f"The maps of Fig. 4 are not at hand: {stored.again}."
-        )
-    lead, chance = within_moments(shown.features)
-    numbers["cosine with the same picture less that with another, within a moment"] = exact(lead)
-    numbers["the same with maps permuted, 97.5th percentile"] = exact(chance)
-    return Finding(verdict(every([*truths, lead > chance or None])), numbers)
-
-
-def within_moments(features: Mapping[str, Sequence[fig4.Feature]]) -> tuple[float, float]:
-    """Return how much more alike projections stay where the picture stays, and how much by chance (97.5 %).
-
-    Maps of one layer are compared between the same two moments, since early on both change more; by chance is with
-    these maps permuted.
-    """
+        note = f"The maps of Fig. 4 are not at hand: {stored.again}."
+        return Finding(verdict(every([*truths, None])), numbers, note)
+    # Do projections stay more alike where the picture stays, too? Maps of one layer are compared between the same
+    # two moments, since early on both change more; by chance is with these maps permuted.
     cells = []
-    for maps in features.values():
-        pixels = F.normalize(
-            torch.from_numpy(np.stack([one.pictures for one in maps])).double().flatten(2) - GREY, dim=2
-        )
+    for maps in shown.features.values():
+        pictures = torch.from_numpy(np.stack([one.pictures for one in maps])).double().flatten(2)
+        pixels = F.normalize(pictures - GREY, dim=2)
         alike = (pixels[:, 1:] * pixels[:, :-1]).sum(2).numpy()
         changed = np.array([[one != other for one, other in pairwise(each.names)] for each in maps])
         cells += [each for each in zip(alike.T, changed.T, strict=True) if 0 < each[1].sum() < len(maps)]
 
-    def lead(cells: Sequence) -> float:
+    def more_alike(cells: Sequence) -> float:
         return float(np.mean([alike[~changed].mean() - alike[changed].mean() for alike, changed in cells]))
 
     random = np.random.default_rng(0)
-    drawn = [lead([(alike, random.permutation(changed)) for alike, changed in cells]) for _ in range(2000)]
-    return lead(cells), float(np.quantile(drawn, 0.975))
+    drawn = [more_alike([(alike, random.permutation(changed)) for alike, changed in cells]) for _ in range(2000)]
+    more, chance = more_alike(cells), float(np.quantile(drawn, 0.975))
+    numbers["cosine with the same picture less that with another, within a moment"] = exact(more)
+    numbers["the same with maps permuted, 97.5th percentile"] = exact(chance)
+    return Finding(verdict(every([*truths, more > chance or None])), numbers)
 
 
 def until_converged(stored: Stored, middle: int, begin: int) -> Finding:

@@ -106,10 +106,19 @@ def another_maps(at: Subject, shown: Tensor, units: Sequence[Unit]) -> Tensor:
 def evidence_ratios(at: Subject, layer: str) -> tuple[np.ndarray, np.ndarray]:
     """Return how much more energy projections have on the class's evidence than elsewhere, picture by picture.
 
-    First on that of the picture itself, then on that of the next one, which lies in the middle as often.
+    Evidence is the fifth of a picture where its class loses most: first that of the picture itself, then that of
+    the next one, which lies in the middle as often.
     """
-    ratios, pictures = [], covered(at)
-    regions = [class_evidence(one) for one in pictures]
+    ratios, regions, pictures = [], [], covered(at)
+    for one in pictures:
+        rows, columns = one.seen.activity.shape
+        losses = torch.from_numpy(one.probability).view(1, 1, rows, columns).float()
+        # Straight between the middles of the squares, and as at the nearest one beyond the outermost.
+        inner, first = [(n - 1) * one.seen.stride + 1 for n in (rows, columns)], one.seen.size // 2
+        between = F.interpolate(losses, inner, mode="bilinear", align_corners=True)
+        bottom, right = (n - first - m for n, m in zip(one.energy.shape, inner, strict=True))
+        lost = F.pad(between, (first, right, first, bottom), mode="replicate")[0, 0].numpy()
+        regions.append(lost > np.quantile(lost, 0.8))
     for one, own, another in zip(pictures, regions, regions[1:] + regions[:1], strict=True):
         x = at.x([one.row])
         maps = at.net.trace(x, upto=layer)[layer].maps[0]
@@ -119,18 +128,6 @@ def evidence_ratios(at: Subject, layer: str) -> tuple[np.ndarray, np.ndarray]:
         ratios.append([matched_ratio(energy, evidence, edges) for evidence in (own, another)])
     own, another = np.array(ratios).T
     return own, another
-
-
-def class_evidence(one: Covered) -> np.ndarray:
-    """Return the fifth of a picture where its class loses most: bool [H, W]."""
-    rows, columns = one.seen.activity.shape
-    losses = torch.from_numpy(one.probability).view(1, 1, rows, columns).float()
-    # Straight between the middles of the squares, and as at the nearest one beyond the outermost.
-    inner, first = [(n - 1) * one.seen.stride + 1 for n in (rows, columns)], one.seen.size // 2
-    between = F.interpolate(losses, inner, mode="bilinear", align_corners=True)
-    bottom, right = (n - first - m for n, m in zip(one.energy.shape, inner, strict=True))
-    evidence = F.pad(between, (first, right, first, bottom), mode="replicate")[0, 0].numpy()
-    return evidence > np.quantile(evidence, 0.8)
 
 
 def activations(at: Subject, x: Tensor, units: Sequence[Unit]) -> Tensor:

@@ -141,17 +141,14 @@ def say_the_run_time(app: Sphinx, doctree: nodes.document) -> None:
             words += nodes.Text(f" For this page it ran {seconds:.0f} s.")
 
 
-def leave_out_what_no_page_loads(app: Sphinx, exception: Exception | None) -> None:
-    """Remove the theme's source maps, which only debuggers read, and each TTF font that it brings as WOFF2 too."""
-    for path in list(Path(app.outdir, "_static").rglob("*")):
-        if path.suffix == ".map" or (path.suffix == ".ttf" and path.with_suffix(".woff2").exists()):
-            path.unlink()
-
-
 def lighten(app: Sphinx, exception: Exception | None) -> None:
     """Make pages light: WebP where it is smaller, loaded when it comes into view, and downloads without outputs."""
     if exception or app.builder.format != "html":
         return
+    # The theme's source maps are read by debuggers alone, and each TTF font comes as WOFF2 too.
+    for path in list(Path(app.outdir, "_static").rglob("*")):
+        if path.suffix == ".map" or (path.suffix == ".ttf" and path.with_suffix(".woff2").exists()):
+            path.unlink()
     with ThreadPoolExecutor(cores()) as pool:
         pictures = list(Path(app.outdir, "_images").glob("*.png"))
         lighter = {path.name: webp for path, webp in zip(pictures, pool.map(_webp, pictures), strict=True) if webp}
@@ -276,7 +273,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("env-get-outdated", reread_prose)
     app.connect("env-before-read-docs", run_side_by_side)
     app.connect("doctree-read", say_the_run_time)
-    app.connect("build-finished", leave_out_what_no_page_loads)
     app.connect("build-finished", lighten)
     app.connect("autodoc-process-docstring", docstrings_as_rst, priority=400)  # before napoleon reads sections
     return {"parallel_read_safe": True, "parallel_write_safe": True}

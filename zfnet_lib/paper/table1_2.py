@@ -22,9 +22,6 @@ from .setting import DATA, profile_of, training_of
 ERRORS = {"train": "train top-1", "val1": "val top-1", "val5": "val top-5"}
 """The columns' titles; `paper.json` says `train_top1`."""
 
-Errors = Sequence[Mapping[str, float]]
-"""Of each training in percent, by column."""
-
 
 class Row(NamedTuple):
     """A network, or several averaged, with its errors in print and here."""
@@ -32,8 +29,8 @@ class Row(NamedTuple):
     title: str
     base: str  # title of the row that differences are to
     paper: Mapping[str, float | None]  # as `paper.json` names them; empty where we added the row
-    ours: Errors = ()
-    ten: Errors = ()  # from ten views
+    ours: Sequence[Mapping[str, float]] = ()  # of each training in percent, by column
+    ten: Sequence[Mapping[str, float]] = ()  # from ten views
     single: bool = True  # not an average of several, whose spread between seeds is unknown
 
 
@@ -84,7 +81,7 @@ def table2(profile: str, seeds: int = 1) -> Comparison:
     return Comparison(_table(profile, rows, tuple(ERRORS)), basis(profile), points)
 
 
-def errors_of(profile: str, name: str, seeds: int = 1, views: int = 1) -> Errors:
+def errors_of(profile: str, name: str, seeds: int = 1, views: int = 1) -> Sequence[Mapping[str, float]]:
     """Return a network's errors, of one training a seed: of all, or in `smoke` of `seeds` trained on the spot."""
     seeds = seeds if profile_of(profile).name == "smoke" else 0
     for seed in range(seeds):

@@ -297,7 +297,6 @@ class Stored:
         return spread, told
 
 
-PRINTED = {">=": "≥", "<=": "≤"}
 SIGNS = {
     ">": apart,
     "<": lambda number, level: apart(level, number),
@@ -323,7 +322,8 @@ def compared(rows: Sequence[Mapping[str, Any]], stored: Stored, **thresholds: fl
         else:
             for (name, number), (_, other) in zip(found, others, strict=True):
                 bar = level(rest, other)
-                yield SIGNS[sign](number, bar), f"{name} {number}; bar {PRINTED.get(sign, sign)} {bar}"
+                printed = {">=": "≥", "<=": "≤"}.get(sign, sign)
+                yield SIGNS[sign](number, bar), f"{name} {number}; bar {printed} {bar}"
 
     def level(words: str, other: Number) -> Number:
         known = other._asdict() | thresholds
@@ -365,12 +365,6 @@ class Scale(NamedTuple):
 
 
 SCALES = {"smoke": Scale(128, 6, 3, 16), "tiny": Scale(4000, 50, 9, 200), "paper": Scale(20_000, 50, 9, 300)}
-
-
-def evenly(found: Sequence, count: int) -> list:
-    """Return so many of a sequence, evenly spread over it."""
-    count = min(count, len(found))
-    return [found[i * len(found) // count] for i in range(count)]
 
 
 def on_processor(net: ConvNet | None) -> ConvNet | None:
@@ -419,8 +413,9 @@ class Subject:
 
     @property
     def few(self) -> list[int]:
-        """As many of them as are looked at more closely."""
-        return evenly(self.rows, self.scale.few)
+        """As many of them as are looked at more closely, evenly spread."""
+        count = min(self.scale.few, len(self.rows))
+        return [self.rows[i * len(self.rows) // count] for i in range(count)]
 
     @property
     def layers(self) -> list[str]:

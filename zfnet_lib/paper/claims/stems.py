@@ -63,8 +63,6 @@ EXCESS, ALIASES = "excess at the grid", "maps that answer to aliases"
 R2, ACCURACY = "R2 of the decoder", "accuracy of a linear probe"
 COSINE, RANK = "largest cosine with another filter", "effective rank of the answers"
 
-Stem = tuple[dict[str, Any], ConvNet]  # the name and seed of a network, and its lower two layers
-
 
 def run_of(profile: str, name: str, seed: int = 0, native: bool = False) -> Training:
     """Return the training of a stem; of a `native` one on pictures that are not enlarged."""
@@ -78,7 +76,7 @@ def missing(profile: str, native: bool) -> list[str]:
     return [f"`{each[0].command}`" for each in runs if profile != "smoke" and not any(map(weights_of, each))]
 
 
-def lower_layers(profile: str, native: bool = False) -> Iterator[Stem]:
+def lower_layers(profile: str, native: bool = False) -> Iterator[tuple[dict[str, Any], ConvNet]]:
     """Yield layers 1 and 2 of trained stems, each with its name and seed.
 
     Native ones come with the crossed stems and ImageNet's AlexNet, except in `smoke`.

@@ -69,7 +69,7 @@ def test_commands_that_need_no_torch_do_not_load_it(command: str) -> None:
 def test_public_names_are_not_hidden_by_modules_of_the_same_name() -> None:
     code = "import zfnet_lib.strongest, zfnet_lib.deconv, zfnet_lib.paper as p, zfnet_lib as z; "
     code += "assert all(callable(f) for f in (z.deconv, z.strongest)) and p.__name__ == 'zfnet_lib.paper'"
-    code += "; assert 'train' in dir(z)"
+    code += "; assert sorted(z._HOMES) == sorted(z.__all__) and 'train' in dir(z)"
     assert "zfnet_lib.deconv" in loaded(code)
 
 

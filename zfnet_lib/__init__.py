@@ -1,5 +1,4 @@
 """A reproduction of Zeiler & Fergus, *Visualizing and Understanding Convolutional Networks* (ECCV 2014)."""
-# ruff: noqa: F401
 
 import sys
 from importlib import import_module
@@ -17,13 +16,34 @@ if TYPE_CHECKING:  # whoever reads the code; at run time a name is imported when
     from .training import train
     from .weights import load_network, save_network
 
+__all__ = [
+    "KRIZHEVSKY",
+    "MINI",
+    "TABLE_2",
+    "ZFNET",
+    "ConvNet",
+    "Occlusion",
+    "Ranking",
+    "TopUnits",
+    "Unit",
+    "ZfnetError",
+    "deconv",
+    "deconv_units",
+    "load_network",
+    "occlude",
+    "open_dataset",
+    "project",
+    "save_network",
+    "strongest",
+    "train",
+    "unpool",
+]
 _HOMES = {"ConvNet": "network", "ZfnetError": "files", "open_dataset": "datasets", "train": "training"}
 _HOMES |= dict.fromkeys(("KRIZHEVSKY", "MINI", "TABLE_2", "ZFNET", "Unit"), "architecture")
 _HOMES |= dict.fromkeys(("deconv", "deconv_units", "project", "unpool"), "deconv")
 _HOMES |= dict.fromkeys(("Occlusion", "occlude"), "occlusion")
 _HOMES |= dict.fromkeys(("Ranking", "TopUnits", "strongest"), "strongest")
 _HOMES |= dict.fromkeys(("load_network", "save_network"), "weights")
-__all__ = sorted(_HOMES)
 
 
 class _Package(ModuleType):

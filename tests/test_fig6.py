@@ -11,6 +11,7 @@ from planted import coloured
 
 from zfnet_lib.architecture import MINI
 from zfnet_lib.datasets import open_dataset
+from zfnet_lib.files import ZfnetError
 from zfnet_lib.images import FigureError
 from zfnet_lib.network import ConvNet
 from zfnet_lib.occlusion import Occlusion, occlude
@@ -93,6 +94,9 @@ def test_a_class_is_lost_where_its_object_is_said_to_be(results, monkeypatch):
     there, elsewhere = fig6.looking("smoke", pictures=12).rows
     assert (there["n"], there[fig6.INSIDE], elsewhere[fig6.INSIDE]) == (12, 100, 0)
     assert 0 < there[fig6.CHANCE] < 20
+    data["shapes"].objects = lambda i: []
+    with pytest.raises(ZfnetError, match="names no object in 3 pictures of shapes; look at more of them"):
+        fig6.looking("smoke", live=True, pictures=3)
 
 
 def test_what_is_not_at_hand_names_what_brings_it(data, results):

@@ -227,6 +227,12 @@ def test_the_nine_strongest_are_those_of_the_library_and_of_an_atlas(net, layer,
     assert read[layer].score[map_].tolist() == pytest.approx(expected.score[map_].tolist(), rel=1e-3)
     with pytest.raises(ZfnetError, match="the atlas atlas is of other weights than this network's"):
         strongest.read_atlas(other, SHAPES, tmp_path)
+    silent = ConvNet(MINI, seed=3)
+    silent.conv5.bias.data -= 1e9
+    write_atlas(silent, SHAPES, tmp_path / "a silent one", maps=4)
+    assert strongest.read_atlas(net, SHAPES, tmp_path)[1] == source
+    with pytest.raises(ZfnetError, match="the atlas a silent one has no unit of conv5 to compare"):
+        strongest.read_atlas(silent, SHAPES, tmp_path / "a silent one")
 
 
 def test_data_sets_at_hand_are_offered_and_opened_and_what_cannot_be_read_is_named(net, data, tmp_path):

@@ -342,6 +342,8 @@ def test_unreadable_pictures_are_named_left_out_and_counted():
     top = ranking["conv2"]
     assert all(sorted(images) == [-1, *kept] for images in top.image.tolist())
     assert (top.score[:, 8] == -1).all() and (top.score[:, :8] >= 0).all() and len(top.units(0)) == 8
+    with pytest.raises(ZfnetError, match="has no map 99; choose one from 0 to"):
+        top.units(99)
     alone = strongest(net, Pictures(pictures[kept]), 8, ["conv2"])["conv2"]
     assert torch.allclose(top.score[:, :8], alone.score, rtol=1e-5)
     with pytest.raises(ZfnetError, match=r"^none of the 3 pictures can be read: 0.png cannot be read$"):

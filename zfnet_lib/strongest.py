@@ -49,6 +49,8 @@ class TopUnits:
 
     def units(self, map_: int) -> list[Unit]:
         """Return the strongest units of one map; `Unit.image` counts in the data set."""
+        if not 0 <= map_ < len(self.score):
+            raise ZfnetError(f"{self.layer} has no map {map_}; choose one from 0 to {len(self.score) - 1}")
         places = zip(*(getattr(self, name)[map_].tolist() for name in ARRAYS[1:]), strict=True)
         return [Unit(image, self.layer, map_, row, column) for image, row, column in places if image >= 0]
 

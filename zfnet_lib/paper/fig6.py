@@ -264,6 +264,8 @@ def _looking(pictures: int, seed: int) -> Iterator[Record]:
                 seen = occlude(net, x, answer, size=round(share * crop))
                 mask = replace(dataset[image], mask=masks[answer]).squared(net.preparation.short_side).mask
                 drops.append(largest_drop(seen.probability, centre_square(mask, crop), seen.size, seen.stride))
+        if not drops:
+            raise ZfnetError(f"{net.name} names no object in {pictures} pictures of {name}; look at more of them")
         facts = {"n": len(drops), "parameters": {"pictures": title, "square": share}, "spec": MINI.name}
         facts["data"] = setting.describe_pictures(dataset)
         for quantity, counted in ((INSIDE, "inside"), (CHANCE, "share")):

@@ -76,7 +76,10 @@ def read_atlas(net: Network, dataset: Dataset, place: Path) -> Found:
                     values[name][entry["map"], : len(column)] = torch.tensor(column)
             found[layer["layer"]] = top = TopUnits(layer["layer"], **values)
         # A manifest holds no weights: does this network give a unit of the last layer the score that stands there?
-        unit = top.units(int(top.score[:, 0].argmax()))[0]
+        if not (units := top.units(int(top.score[:, 0].argmax()))):
+            problem = f"the atlas {folder.name} has no unit of {top.layer} to compare"
+            continue
+        unit = units[0]
         given = net.trace(Squares(net, dataset)[[unit.image]], unit.layer)[unit.layer].maps[0]
         score = float(top.score[unit.map, 0])
         if abs(float(given[unit[2:]]) - score) <= AGREEING * score:

@@ -168,10 +168,11 @@ def jumps(stored: Stored) -> Finding:
     same, other = (stored.by("layer", "median cosine", kind=kind) for kind in kinds)
     numbers, truths = {}, []
     for layer, share in largest.items():
-        tenth = share._replace(n=share.n // 10)
+        tenth = share._replace(n=max(1, share.n // 10))
         lead = numbers[f"{layer}, above all steps"] = lead_of_share(tenth, base[layer])
         numbers |= {f"{layer}, largest": tenth, f"{layer}, all": base[layer]}
-        truths += [above(lead, 0), same[layer].value > other[layer].value]
+        both = layer in same and layer in other  # where no picture changed, or every one did, nothing is compared
+        truths += [above(lead, 0), same[layer].value > other[layer].value if both else None]
     shown = fig4.Development.load(stored.file.parent, {"maps": 6, "seed": 0})
     if shown is None:
         note = f"The maps of Fig. 4 are not at hand: {stored.again}."

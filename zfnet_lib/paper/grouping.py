@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from itertools import product
 from math import comb, log2
 from typing import NamedTuple
 from zlib import crc32
@@ -184,17 +185,20 @@ def groups(profile: str, live: bool = False) -> Table:
         needed = f"{network}, {OBSERVER[profile]} and {DATA[profile]}"
         command = f"`zfnet run fig2 --profile {profile} --live`, with {needed} at hand"
         return Table({"command": "Not run"}, [{"command": command}])
-    rows, found = {}, read(path)
-    for record in found:
-        place = {key: record.parameters[key] for key in ("layer", "weights")}
-        row = rows.setdefault(tuple(place.values()), place)
-        row[record.quantity] = round(record.value, 2)
-    columns = {"layer": "Layer", "weights": "Weights"}
-    for space, name in enumerate(("content", *DESCRIPTORS)):
-        columns |= {LIKE.format(name): f"Alike in {name}", RANDOM.format(name): "random nine" + " " * space}
-    columns |= {VARY.format("shape"): "Patches vary more (shape), % of maps", ENTROPY: "Label entropy, bits"}
-    columns |= {CHANCE: "by chance", FOUND: "Own patch found, %", EXTENT: "90 % of energy within, pixels"}
-    return Table(columns, list(rows.values()), str(source_of(found)))
+    found, shown = read(path), {}
+    for name in ("content", *DESCRIPTORS):
+        shown |= {LIKE.format(name): f"Alike in {name}, cosine", RANDOM.format(name): "nine of different maps"}
+    shown |= {VARY.format("shape"): "Patches vary more (shape), % of maps", ENTROPY: "Label entropy, bits"}
+    shown |= {CHANCE: "by chance", FOUND: "Own patch found, %", EXTENT: "90 % of energy within, pixels"}
+    rows = {quantity: {"quantity": words} for quantity, words in shown.items()}
+    values = {(one.quantity, one.parameters["layer"], one.parameters["weights"]): one.value for one in found}
+    layers = {layer: layer for _, layer, _ in values}
+    for quantity, layer in product(rows, layers):
+        digits = 1 if "%" in shown[quantity] else 2
+        pair = (values[quantity, layer, weights] for weights in ("trained", "untrained"))
+        rows[quantity][layer] = "{:z.{n}f} ({:z.{n}f})".format(*pair, n=digits)
+    note = f"In brackets: the same network with random weights. {source_of(found)}"
+    return Table({"quantity": "Quantity"} | layers, list(rows.values()), note)
 
 
 def group_records(

@@ -232,4 +232,14 @@ def test_the_decay_is_chosen_where_pictures_are_held_out(clouds):
         return -abs(len(asked) - 3)
 
     assert transfer.choose_decay(x[train].float(), targets, score) == 1e-5
-    assert all((judged % 5 == 4).all() for judged in asked)
+    assert all((judged % 5 == 4).all() for judged in asked) and len(asked) == 4
+
+
+@pytest.mark.parametrize(
+    ("scores", "chosen"),
+    [((4, 3, 2, 1, 4), 1e-3), ((4, 3, 2, 1, 5, 6, 6), 1e-1), ((1, 2, 3, 4, 4), 1e-6), ((1, 2, 3, 4, 5, 3), 1e-7)],
+)
+def test_past_an_end_of_the_decays_it_goes_on_while_that_is_better(scores, chosen):
+    asked, x = iter(scores), torch.eye(5)
+    assert transfer.choose_decay(x, x, lambda logits, judged: next(asked)) == pytest.approx(chosen)
+    assert not list(asked)

@@ -106,7 +106,6 @@ def several_records(data: str, sources: Sequence[tuple[str, str]]) -> Iterator[R
     scenes = data.startswith("shapes")
     pictures = Pooled([training_data(data, split) for split in (["val"] if scenes else ["train", "val"])])
     labels, parts, scores, watch = pictures.labels, 2 if scenes else 8, {}, Stopwatch()
-    decays = (1e-1, 1e-2, *transfer.DECAYS)  # so many that neither end is chosen
     record = partial(Record, "transfer", data=describe_pictures(pictures))
     part_of, learnt = np.arange(len(pictures)) % parts, (labels == 1).any(1)
 
@@ -125,7 +124,7 @@ def several_records(data: str, sources: Sequence[tuple[str, str]]) -> Iterator[R
             for loss, several in LOSSES.items():
                 targets = present if several else present / present.sum(1, keepdim=True)
                 if not part:  # one decay for all parts, whose scores are ranked together
-                    decay[loss] = transfer.choose_decay(x, targets, score, several, decays)
+                    decay[loss] = transfer.choose_decay(x, targets, score, several)
                 found = transfer.fit_softmax(x, targets, decay[loss], several)
                 scores[name, loss][test] = F.linear(x_test, *found).numpy()
         for loss, label in product(LOSSES, _common(labels)):

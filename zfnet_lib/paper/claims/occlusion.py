@@ -60,8 +60,8 @@ def contributions(at: Subject, layer: str) -> dict[str, np.ndarray]:
     unit's own projection or of the one that was moved (`moved hit`); the share of its activity that is `kept` where
     only the region of its projection is seen, or as large a one of the other (`moved kept`); and the units' `maps`.
     """
-    # Units of one map are alike, so that many maps tell more than many units.
-    units, x = at.pictures_of(at.units(layer, 3, times=4))
+    # Units of one map are alike, so that many maps tell more than many units: all of a layer, but in smoke.
+    units, x = at.pictures_of(at.units(layer, 3, times=8))
     size, stride = square_of(x)
     corners = np.array([*product(range(0, x.shape[-1] - size + 1, stride), repeat=2)])
     shown, names = (

@@ -427,10 +427,10 @@ class Subject:
         """The strongest units of every map over `rows`."""
         return strongest(self.net.features(), self.dataset, 9, rows=self.rows)
 
-    def units(self, layer: str, each: int = 0, times: int = 1) -> list[Unit]:
+    def units(self, layer: str, each: int = 0) -> list[Unit]:
         """Return the strongest units, so many `each`, of maps drawn by seed; `image` counts in the data set."""
         hits = self.hits[layer]
-        maps = drawn_maps(hits, times * self.scale.maps, self.seed)
+        maps = drawn_maps(hits, self.scale.maps, self.seed)
         return [unit for map_ in maps for unit in hits.units(map_)[: each or self.scale.units]]
 
     def squares(self, rows: Sequence[int]) -> Tensor:

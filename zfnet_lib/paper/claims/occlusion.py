@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from ...architecture import Box, Unit, input_window, receptive_field
 from ...deconv import cut, deconv_units, strongest_unit
 from ...occlusion import Occlusion, occlude
+from ..grouping import drawn_maps
 from ..sanity import rank_correlation
 from .evidence import Number, Subject, measured
 
@@ -60,8 +61,10 @@ def contributions(at: Subject, layer: str) -> dict[str, np.ndarray]:
     unit's own projection or of the one that was moved (`moved hit`); the share of its activity that is `kept` where
     only the region of its projection is seen, or as large a one of the other (`moved kept`); and the units' `maps`.
     """
-    # Units of one map are alike, so that many maps tell more than many units: all of a layer, but in smoke.
-    units, x = at.pictures_of(at.units(layer, 3, times=8))
+    # Units of one map are alike, so that many maps tell more than many units: all that nine pictures excite.
+    hits = at.hits[layer]
+    maps = drawn_maps(hits, len(hits.score), at.seed)
+    units, x = at.pictures_of([unit for map_ in maps for unit in hits.units(map_)[:3]])
     size, stride = square_of(x)
     corners = np.array([*product(range(0, x.shape[-1] - size + 1, stride), repeat=2)])
     shown, names = (
